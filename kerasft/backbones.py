@@ -1,0 +1,203 @@
+"""Backbones: keras.applications constructors and saved models, with preprocessing inside and cut points."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kerasft import spec as specs
+from kerasft.config import is_file
+from kerasft.errors import UserError
+
+# Module of keras.applications -> how its `preprocess_input` treats RGB in 0..255 (keras.io/api/applications);
+# `inside` means that the network begins with its own layers for it.
+_MODES = {
+    "mobilenet": "tf",
+    "mobilenet_v2": "tf",
+    "mobilenet_v3": "inside",
+    "resnet": "caffe",
+    "resnet_v2": "tf",
+    "densenet": "torch",
+    "efficientnet": "inside",
+    "efficientnet_v2": "inside",
+    "convnext": "inside",
+}
+_SIZES = {
+    "EfficientNetB1": 240,
+    "EfficientNetB2": 260,
+    "EfficientNetB3": 300,
+    "EfficientNetB4": 380,
+    "EfficientNetB5": 456,
+    "EfficientNetB6": 528,
+    "EfficientNetB7": 600,
+    "EfficientNetV2B1": 240,
+    "EfficientNetV2B2": 260,
+    "EfficientNetV2B3": 300,
+    "EfficientNetV2S": 384,
+    "EfficientNetV2M": 480,
+    "EfficientNetV2L": 480,
+}
+_OURS = ("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation")
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(NamedTuple):
+    """A network from pictures to features.
+
+    Attributes:
+        model: float32 [N, S, S, 3], RGB in 0..255, to features [N, H, W, C] or [N, C].
+        name: what the user called it.
+        size: S.
+        pretrained: whether its weights come from somewhere.
+    """
+
+    model: keras.Model
+    name: str
+    size: int
+    pretrained: bool
+
+
+def catalogue() -> dict[str, Callable]:
+    """The constructors that `--backbone` may name."""
+    found = {}
+    for name, value in vars(keras.applications).items():
+        if inspect.isfunction(value) and value.__module__.rpartition(".")[2] in _MODES:
+            found[name] = value
+    return found
+
+
+def load(backbone: str, weights: str, size: int | None) -> Backbone:
+    """Builds the backbone that `--backbone`, `--weights` and `--image_size` name.
+
+    Raises:
+        UserError: an unknown name or argument, a weights file that is missing or does not fit, no network.
+    """
+    if is_file(backbone):
+        return _saved(backbone, size)
+    spec = specs.parse_one(backbone, "--backbone")
+    constructor = specs.resolve(spec, "--backbone", catalogue())
+    if taken := [name for name in _OURS if name in spec.kwargs]:
+        raise UserError(f"--backbone: {taken[0]} is set by kerasft (see --weights, --image_size). Received: '{spec}'")
+    size = size or _SIZES.get(constructor.__name__, 224)
+    if weights not in ("none", "imagenet") and not Path(weights).is_file():
+        raise UserError(f"--weights: must be imagenet, none or an existing weights file. Received: {weights!r}")
+    inputs = keras.Input((size, size, 3), name="images")
+    given = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
+    try:
+        model = specs.build(spec, "--backbone", catalogue(), input_tensor=_preprocessed(inputs, constructor), **given)
+    except UserError:
+        raise
+    except Exception as error:
+        if weights != "imagenet":
+            raise
+        reason = " ".join(str(error).split())[:160]
+        ways = "give a weights file, --weights=none, or put Keras's file into ~/.keras/models"
+        raise UserError(f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'") from error
+    if weights not in ("none", "imagenet"):
+        _load_weights(model, weights, spec.name)
+    if constructor.__module__.endswith(".efficientnet") and weights != "imagenet":
+        _complete_efficientnet(model)
+    return Backbone(keras.Model(inputs, model.output), spec.name, size, weights != "none")
+
+
+def _preprocessed(inputs: keras.KerasTensor, constructor: Callable) -> keras.KerasTensor:
+    """RGB in 0..255 as the family's `preprocess_input` gives it, in layers that are saved with the model."""
+    mode = _MODES[constructor.__module__.rpartition(".")[2]]
+    if mode == "tf":
+        return keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(inputs)
+    if mode == "torch":
+        std = np.array(_IMAGENET_STD)
+        scale, offset = 1 / (255 * std), -np.array([0.485, 0.456, 0.406]) / std
+        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="preprocess")(inputs)
+    if mode == "caffe":
+        means = [-103.939, -116.779, -123.68]  # of BGR
+        return keras.layers.Rescaling(1.0, means, name="preprocess")(keras.ops.flip(inputs, axis=-1))
+    return inputs
+
+
+def _load_weights(model: keras.Model, path: str, name: str) -> None:
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--weights: the file does not fit {name} without its top ({reason}). Received: {path!r}") from error
+
+
+def _complete_efficientnet(model: keras.Model) -> None:
+    """Gives EfficientNet the second rescaling, by 1 / sqrt(std), that Keras adds for `imagenet` only.
+
+    Folded into the variance of its own Normalization layer; left alone where the variance is none of ImageNet's.
+    """
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+    variance = np.ravel(layer.adapt_variance)
+    if np.allclose(variance, _IMAGENET_STD, atol=1e-3):
+        layer.adapt_variance.assign((variance * np.array(_IMAGENET_STD)).reshape(layer.adapt_variance.shape))
+        layer.finalize_state()
+
+
+def _saved(path: str, size: int | None) -> Backbone:
+    """A `.keras` or `.h5` model; its old classifier (a last Dense and what follows it) is left out."""
+    if not Path(path).is_file():
+        raise UserError(f"--backbone: no such file. Received: {path!r}")
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        hint = "a file of weights alone goes into --weights, beside a constructor in --backbone"
+        raise UserError(f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}") from error
+    if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
+    shape = model.inputs[0].shape
+    if len(shape) != 4 or shape[-1] != 3:
+        raise UserError(f"--backbone: must take pictures [N, S, S, 3]; this one takes {shape}. Received: {path!r}")
+    side = size or shape[1]
+    if side is None or shape[1] not in (None, side) or shape[2] not in (None, side):
+        raise UserError(f"--image_size: this model takes {shape[1]}x{shape[2]} pictures. Received: {size}")
+    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
+    if not any(isinstance(layer, kinds) for layer in model.layers[:6]):
+        rule = "must begin with a Rescaling or Normalization layer, so that it takes RGB in 0..255"
+        raise UserError(f"--backbone: {rule}. Received: {path!r}")
+    output = _without_classifier(model)
+    inputs = keras.Input((side, side, 3), name="images")
+    trunk = keras.Model(model.inputs[0], output)
+    flat = keras.models.clone_model(trunk, input_tensors=inputs)
+    flat.set_weights(trunk.get_weights())
+    return Backbone(keras.Model(inputs, flat.output), Path(path).stem, side, True)
+
+
+def _without_classifier(model: keras.Model) -> keras.KerasTensor:
+    """The tensor that goes into the last Dense, if only activations and dropout follow it; else the output."""
+    if len(model.output.shape) == 2:
+        for operation in reversed(model.operations):
+            if isinstance(operation, keras.layers.Dense):
+                return operation.input
+            if not isinstance(operation, (keras.layers.Activation, keras.layers.Softmax, keras.layers.Dropout)):
+                break
+    return model.output
+
+
+def cut_points(model: keras.Model) -> tuple[str, ...]:
+    """The layers whose one output tensor is all that later layers use of what came before, first to last.
+
+    These are the nodes that every path from input to output passes (single-node separators of the graph).
+    """
+    place = {id(operation): i for i, operation in enumerate(model.operations)}
+    reach = [0] * len(place)  # the last place at which an operation's output is used
+    for i, operation in enumerate(model.operations):
+        for tensor in _inputs(operation):
+            reach[place[id(tensor._keras_history.operation)]] = i
+    cuts, farthest = [], 0
+    for i, operation in enumerate(model.operations):
+        if farthest <= i and isinstance(operation, keras.layers.Layer):
+            cuts.append(operation.name)
+        farthest = max(farthest, reach[i])
+    return tuple(cuts)
+
+
+def _inputs(operation: keras.Operation) -> list[keras.KerasTensor]:
+    if isinstance(operation, keras.layers.InputLayer):
+        return []
+    return keras.tree.flatten(operation.input)

@@ -1,0 +1,204 @@
+"""The settings of a run: one frozen dataclass, from which the flags are made.
+
+Imports no TensorFlow, so that `--help` and a mistyped flag are answered at once.
+"""
+
+import hashlib
+import json
+import re
+import typing
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from absl import flags
+
+from kerasft import spec
+from kerasft.errors import UserError, did_you_mean
+
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _flag(default: Any, group: str, text: str, **rules: Any) -> Any:
+    """A field with its help text; rules: choices, low and high (inclusive), spec ('one' or 'many')."""
+    return field(default=default, metadata={"group": group, "help": text, **rules})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, on what, and how; every field is also a flag of the same name.
+
+    Raises:
+        UserError: a value of the wrong type, out of its range, or a Spec that cannot be read.
+    """
+
+    data: str = _flag("digits", "data", "What to learn from: digits (embedded), or folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside.")
+    val_fraction: float = _flag(0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9)
+    test_fraction: float = _flag(0.2, "data", "Share of the training pictures for a test split that is missing.", low=0.01, high=0.9)
+    bad_images: str = _flag("skip", "data", "Unreadable pictures: skip names them and goes on, fail names them and stops.", choices=("skip", "fail"))
+    image_size: int | None = _flag(None, "data", "Side in pixels that pictures are resized to. Default: the backbone's own.", low=16, high=2048)
+    batch_size: int = _flag(16, "data", "Pictures a training step.", low=1, high=65536)
+    augment: str = _flag("auto", "data", "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2); none; auto chooses.", spec="many")
+    backbone: str = _flag("MobileNet(alpha=0.25)", "model", "A keras.applications constructor with arguments, or a .keras or .h5 file.", spec="one")
+    weights: str = _flag("imagenet", "model", "The backbone's weights: imagenet (downloaded once by Keras), none, or a weights file.")
+    head: str = _flag("linear", "model", "linear(dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2).", spec="one")
+    head_init: str = _flag("probe", "model", "The head's last layer: probe (solved on frozen features), zeros, prior (class frequencies), or a Keras initializer.", spec="one")
+    phases: str = _flag("auto", "training", "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5); auto chooses.", spec="many")
+    optimizer: str = _flag("adamw", "training", "Any keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may name its own.", spec="one")
+    schedule: str = _flag("cosine", "training", "Learning rate over a phase: constant, or cosine(warmup=0.1). A phase may name its own.", spec="one")
+    seed: int = _flag(0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1)
+    deterministic: bool = _flag(False, "training", "Same seed, same weights, bit for bit (slower on a GPU).")
+    run_dir: str = _flag("", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings.")
+    export_dir: str = _flag("saved_models", "output", "Where the SavedModel goes, as NAME/VERSION below this folder.")
+    resume: bool = _flag(True, "output", "Go on with an interrupted run; --noresume starts it again.")
+    tensorboard: bool = _flag(True, "output", "Write TensorBoard logs into the run folder.")
+    allow_imports: tuple[str, ...] = _flag((), "output", "Packages of your own that a dotted name in a Spec may come from; on the command line only.")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
+        for item in fields(self):
+            if "spec" in item.metadata:
+                _check_spec(self, item.name, item.metadata["spec"])
+
+    def digest(self) -> str:
+        """Eight hex digits that change with every setting that changes the result."""
+        settings = {key: value for key, value in asdict(self).items() if key not in LOCATIONS}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+    def to_flags(self) -> str:
+        """The text of a flagfile that gives this Config (and `--allow_imports` as a comment, see the README)."""
+        lines = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool):
+                lines.append(f"--{'' if value else 'no'}{item.name}")
+            elif isinstance(value, tuple):
+                lines += [f"# needs on the command line: --{item.name}={','.join(value)}"] if value else []
+            elif value is not None:
+                lines.append(f"--{item.name}={value}")
+        return "\n".join(lines) + "\n"
+
+
+LOCATIONS = ("run_dir", "export_dir", "resume", "tensorboard")  # where, not what: no part of the digest
+
+
+def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
+    """`name: theirs, now ours` for each setting that differs from a stored `config.json`."""
+    found = []
+    for name, value in json.loads(json.dumps(asdict(ours))).items():
+        if name not in LOCATIONS and theirs.get(name) != value:
+            found.append(f"{name}: {theirs.get(name)!r} then, {value!r} now")
+    return found
+
+
+def check(name: str, value: Any) -> Any:
+    """Returns the value of a field in its type, or raises UserError naming the flag and its rule."""
+    kind, optional = _kind(name)
+    rules = _FIELDS[name].metadata
+    if value is None and optional:
+        return None
+    if isinstance(value, list):
+        value = tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"--{name}: must be {_KINDS.get(kind, 'a list of names')}. Received: {value!r}")
+    if "choices" in rules and value not in rules["choices"]:
+        listed = ", ".join(rules["choices"])
+        raise UserError(f"--{name}: must be one of {listed}{did_you_mean(value, rules['choices'])}. Received: {value!r}")
+    if "low" in rules and not rules["low"] <= value <= rules["high"]:
+        raise UserError(f"--{name}: must be in [{rules['low']}, {rules['high']}]. Received: {value!r}")
+    return value
+
+
+def is_file(backbone: str) -> bool:
+    """Whether a `--backbone` names a saved model rather than a constructor."""
+    return backbone.endswith((".keras", ".h5", ".hdf5"))
+
+
+def _check_spec(config: Config, name: str, how_many: str) -> None:
+    """Refuses a Spec that cannot be read, or a dotted name in it whose package `allow_imports` does not name."""
+    text = getattr(config, name)
+    if name == "backbone" and is_file(text):
+        return
+    for found in spec.parse(text, f"--{name}") if how_many == "many" else [spec.parse_one(text, f"--{name}")]:
+        for path in spec.dotted(found):
+            package = path.partition(".")[0]
+            if package not in config.allow_imports:
+                rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"
+                raise UserError(f"--{name}: {rule}. Received: '{found}'")
+
+
+def _kind(name: str) -> tuple[type, bool]:
+    """The Python type of a field, and whether it may be None."""
+    hint = _HINTS[name]
+    options = typing.get_args(hint) if not isinstance(hint, type) and typing.get_origin(hint) is not tuple else ()
+    if type(None) in options:
+        return options[0], True
+    return (typing.get_origin(hint) or hint), False
+
+
+_HINTS = typing.get_type_hints(Config)
+_FIELDS = {item.name: item for item in fields(Config)}
+
+
+class _Parser(flags.ArgumentParser):
+    """Text of a flag to the type of its field, with a message in our words."""
+
+    def __init__(self, kind: type):
+        self.kind = kind
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        try:
+            return self.kind(argument)
+        except ValueError:
+            raise ValueError(f"must be {_KINDS[self.kind]}") from None
+
+    def flag_type(self) -> str:
+        return self.kind.__name__
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines a flag for every field of Config, with its default, group and help text."""
+    for name, item in _FIELDS.items():
+        kind, _ = _kind(name)
+        if kind is bool:
+            flags.DEFINE_boolean(name, item.default, item.metadata["help"], flag_values=flag_values)
+        elif kind is tuple:
+            flags.DEFINE_list(name, list(item.default), item.metadata["help"], flag_values=flag_values)
+        else:
+            flags.DEFINE(_Parser(kind), name, item.default, item.metadata["help"], flag_values=flag_values)
+
+
+def from_flags(flag_values: flags.FlagValues) -> Config:
+    """The Config that parsed flags give."""
+    return Config(**{name: flag_values[name].value for name in _FIELDS})
+
+
+def help_text() -> str:
+    """The flags of Config by group, with defaults."""
+    lines, group = [], None
+    for name, item in _FIELDS.items():
+        if item.metadata["group"] != group:
+            group = item.metadata["group"]
+            lines.append(f"\n{group}:")
+        shown = f"--[no]{name}" if _kind(name)[0] is bool else f"--{name}"
+        default = "" if item.default in (None, "", ()) or item.default is False else f" [{item.default}]"
+        lines.append(f"  {shown}{default}\n      {item.metadata['help']}")
+    return "\n".join(lines)
+
+
+def flag_mistake(error: flags.Error, names: list[str]) -> str:
+    """absl's message for a flag it could not take, in our words."""
+    text = str(error)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return f"--{error.flagname}: no such flag{did_you_mean(error.flagname, names)}; see --help. Received: '--{error.flagname}'"
+    if isinstance(error, flags.CantOpenFlagFileError):
+        return f"--flagfile: cannot be opened: {text.rpartition('Errno')[2].partition('] ')[2]}"
+    match = re.fullmatch(r"flag --(\w+)=(.*): (.*)", text, re.DOTALL)
+    if not match:
+        return text
+    rule = f"must be true or false (--{match[1]} or --no{match[1]})" if "Non-boolean" in match[3] else match[3]
+    return f"--{match[1]}: {rule}. Received: {match[2]!r}"

@@ -1,0 +1,1 @@
+"""What to learn from: sources of examples, the audit of their files, the splits, and the tf.data pipeline."""

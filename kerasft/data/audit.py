@@ -1,0 +1,128 @@
+"""The audit: every file is decoded once, before training, with the decoder that training uses.
+
+What cannot be read is named and left out; what looks wrong is named. The decoded pictures are kept when they
+fit into memory, so the audit's work is not done again.
+"""
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from kerasft.data.sources import Finding, Listing
+from kerasft.decode import decode
+
+MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded: more is taken for a decompression bomb
+MIN_PIXELS = 64  # an 8x8 picture is the smallest that is taken for one
+MEMORY_SHARE = 0.3  # of the machine's memory for decoded pictures
+
+_KINDS = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"<!DO": "HTML", b"<htm": "HTML", b"PK\x03\x04": "ZIP archive"}
+
+
+def audit(listing: Listing, size: int, progress: Callable[[int], None]) -> tuple[Listing, np.ndarray | None]:
+    """Decodes every example.
+
+    Args:
+        listing: what the source lists.
+        size: side in pixels.
+        progress: called with 1 after each example.
+
+    Returns:
+        The listing without the rejected files and with findings added, and the decoded pictures, uint8
+        [N, size, size, 3], or None where they would take more than `MEMORY_SHARE` of the memory.
+    """
+    count = len(listing.ids)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fits = count * size * size * 3 <= MEMORY_SHARE * memory
+    pictures = np.empty((count, size, size, 3), np.uint8) if fits else None
+    graph = tf.function(lambda contents: decode(contents, size), input_signature=[tf.TensorSpec([], tf.string)])
+    graph.get_concrete_function()
+    digests, reasons = [""] * count, [None] * count
+
+    def look(index: int) -> None:
+        try:
+            contents = listing.read(index)
+        except OSError as error:
+            reasons[index] = ("unreadable", error.strerror or str(error))
+        else:
+            digests[index] = hashlib.sha256(contents).hexdigest()
+            reasons[index] = _refusal(contents)
+            if reasons[index] is None:
+                try:
+                    picture = graph(tf.constant(contents))
+                except tf.errors.OpError as error:
+                    reasons[index] = _reason(contents, error)
+                else:
+                    if pictures is not None:
+                        pictures[index] = picture
+        progress(1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(look, range(count)))
+    rejected = [Finding(listing.ids[i], reason[0], "reject", reason[1]) for i, reason in enumerate(reasons) if reason]
+    good = np.array([reason is None for reason in reasons], bool)
+    warned = _duplicates(listing, digests, good)
+    if pictures is not None and not good.all():
+        pictures = pictures[good]
+    return listing.audited(good, np.array(digests), (*rejected, *warned)), pictures
+
+
+def _refusal(contents: bytes) -> tuple[str, str] | None:
+    """Kind and detail where the header alone says no: nothing is decoded."""
+    from PIL import Image
+
+    if not contents:
+        return "empty_file", "0 bytes"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            width, height = Image.open(io.BytesIO(contents)).size
+    except Image.DecompressionBombError as error:
+        return "too_large", str(error).split(",")[0]
+    except Exception as error:  # noqa: BLE001 - Pillow raises many types; the decoder has the last word
+        del error
+        return None
+    if width * height > MAX_PIXELS:
+        return "too_large", f"{width}x{height} pixels; at most {MAX_PIXELS} are decoded"
+    if width * height < MIN_PIXELS:
+        return "too_small", f"{width}x{height} pixels hold no picture; at least {MIN_PIXELS} are needed"
+    return None
+
+
+def _reason(contents: bytes, error: tf.errors.OpError) -> tuple[str, str]:
+    """Kind and detail of a decoder's refusal."""
+    known = next((kind for magic, kind in _KINDS.items() if contents[:4].lower() == magic.lower()), None)
+    if contents[4:8] == b"ftyp":
+        known = "HEIC or AVIF"
+    if known:
+        return "unsupported_format", f"{known}; TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file"
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s+", " ", error.message).strip()
+    if "Unknown image file format" in text:
+        return "not_an_image", "no picture format that TensorFlow reads (JPEG, PNG, GIF, BMP, WebP)"
+    return "corrupt", text.split(" [[")[0][:160]
+
+
+def _duplicates(listing: Listing, digests: list[str], good: np.ndarray) -> list[Finding]:
+    """Warnings for equal bytes under two labels, or in two splits."""
+    groups = defaultdict(list)
+    for index in np.flatnonzero(good):
+        groups[digests[index]].append(index)
+    found = []
+    for group in (group for group in groups.values() if len(group) > 1):
+        for index in group[1:]:
+            first = group[0]
+            if listing.labels[index] != listing.labels[first]:
+                kind = "conflicting_label"
+            elif listing.parts[index] != listing.parts[first]:
+                kind = "duplicate_across_splits"
+            else:
+                kind = "duplicate"
+            found.append(Finding(listing.ids[index], kind, "warn", f"same bytes as {listing.ids[first]}"))
+    return found

@@ -1,0 +1,66 @@
+"""Predictions over a split, and the figures computed from them."""
+
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Predictor = Callable[[Iterable], np.ndarray]
+
+
+def predictor(model: keras.Model) -> Predictor:
+    """A function from batches of pictures (float32 [B, S, S, 3]) to all outputs in order, float32 [N, ...].
+
+    It is traced once and sees the weights as they are at each call.
+    """
+    shape = [None, *model.inputs[0].shape[1:]]
+    graph = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape)])
+    return lambda batches: np.concatenate([graph(images).numpy() for images in batches]).astype(np.float32)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float64 [N, C]."""
+    from scipy.special import softmax
+
+    return softmax(logits.astype(np.float64), axis=-1)
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log likelihood in nats: logits float [N, C], labels int [N]."""
+    from scipy.special import log_softmax
+
+    return float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
+
+
+def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows of [N, C] whose greatest score is the label's."""
+    return float((scores.argmax(-1) == labels).mean())
+
+
+def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
+    """Accuracy, log loss, precision, recall and F1 by class, and the confusion matrix.
+
+    Args:
+        logits: float32 [N, C].
+        labels: int32 [N].
+        classes: C names.
+
+    Returns:
+        A dict for `metrics.json`; `confusion_matrix[i][j]` counts pictures of class i taken for class j.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    every, guess = np.arange(len(classes)), logits.argmax(-1)
+    table = precision_recall_fscore_support(labels, guess, labels=every, zero_division=0.0)
+    per_class = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
+        for name, p, r, f, n in zip(classes, *table)
+    }
+    return {
+        "accuracy": accuracy(logits, labels),
+        "loss": log_loss(logits, labels),
+        "n": len(labels),
+        "per_class": per_class,
+        "confusion_matrix": confusion_matrix(labels, guess, labels=every).tolist(),
+    }

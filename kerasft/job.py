@@ -1,0 +1,152 @@
+"""The main job: audit, train, evaluate, export, each timed and written into the run folder."""
+
+import hashlib
+import os
+import resource
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasft import evaluate, export, runs, screen
+from kerasft import model as models
+from kerasft.config import Config
+from kerasft.data import pipeline, sources, splits
+from kerasft.data.audit import audit
+from kerasft.errors import UserError
+from kerasft.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: with everything that was recorded.
+        metrics: as in `metrics.json`.
+    """
+
+    folder: Path
+    metrics: dict
+
+
+def train(config: Config) -> Run:
+    """Does what a Config says, from data to SavedModel; a run that is finished already is only read.
+
+    Raises:
+        UserError: a mistake in the Config, the data or the run folder.
+        ParityError: the exported model does not score like the trained one.
+    """
+    clock, started = {}, time.monotonic()
+    listing = sources.load(config.data)
+    folder, finished = runs.open_folder(config, listing.name)
+    if finished:
+        screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
+        _summary(folder, finished)
+        return Run(folder, finished)
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    network = models.build(config, len(listing.classes))
+    with _timed(clock, "audit"):
+        data = _audit(config, listing, network.size, folder)
+    with _timed(clock, "train"):
+        trainer = Trainer(config, network, data, folder)
+        records = trainer.train()
+        runs.write(folder / "model.keras", lambda file: _save_model(network.model, file))
+    with _timed(clock, "evaluate"):
+        predict = evaluate.predictor(network.model)
+        logits = {part: predict(_batches(data, part, network.size)) for part in ("val", "test")}
+        scores = {part: evaluate.report(logits[part], getattr(data, part).labels, data.classes) for part in logits}
+        expected = evaluate.probabilities(logits["test"])
+        _save_predictions(folder, data, expected)
+    with _timed(clock, "export"):
+        proof = export.export(network, data.classes, data.test, expected, Path(config.export_dir) / listing.name)
+    clock["total"] = round(time.monotonic() - started, 3)
+    metrics = {
+        "task": "single_label",
+        "classes": list(data.classes),
+        "backbone": network.name,
+        "image_size": network.size,
+        "augment": trainer.standing.augment,
+        **{part: scores[part] for part in ("test", "val")},
+        "phases": records,
+        "seconds": clock,
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "weights_sha256": weights_digest(network.model),
+        "export": proof,
+    }
+    runs.write_json(folder / "metrics.json", metrics)
+    (folder / "checkpoint.npz").unlink(missing_ok=True)
+    _summary(folder, metrics)
+    return Run(folder, metrics)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """SHA-256 over all weights in layer order."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def _audit(config: Config, listing: sources.Listing, size: int, folder: Path) -> splits.Splits:
+    """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left."""
+    screen.say(f"{listing.name}: {len(listing.ids)} files, {len(listing.classes)} classes, {size}x{size} pixels")
+    with screen.progress("audit", len(listing.ids)) as advance:
+        checked, pictures = audit(listing, size, advance)
+    screen.show_findings(checked.findings)
+    bad = [finding for finding in checked.findings if finding.verdict == "reject"]
+    rows = [finding._asdict() for finding in checked.findings]
+    report = {"files": len(listing.ids), "counts": {}, "findings": rows}
+    runs.write_json(folder / "audit.json", report)
+    if bad and config.bad_images == "fail":
+        raise UserError(f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'")
+    data = splits.carve(checked, pictures, config.val_fraction, config.test_fraction, config.seed)
+    runs.write_json(folder / "audit.json", {**report, "counts": data.counts()})
+    kinds = Counter(finding.kind.replace("_", " ") for finding in checked.findings)
+    found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
+    sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in sources.SPLITS)
+    screen.say(f"audit: {sizes}; {found}")
+    return data
+
+
+def _batches(data: splits.Splits, part: str, size: int) -> tf.data.Dataset:
+    return pipeline.evaluation_stream(getattr(data, part), size=size, batch_size=64)
+
+
+def _save_model(model: keras.Model, file) -> None:
+    """Keras saves to names that end in .keras only: by way of one beside the file."""
+    path = Path(file.name).with_suffix(".tmp.keras")
+    model.save(path)
+    file.write(path.read_bytes())
+    os.unlink(path)
+
+
+def _save_predictions(folder: Path, data: splits.Splits, probabilities: np.ndarray) -> None:
+    arrays = {
+        "ids": np.array([name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in data.test.ids]),
+        "labels": data.test.labels,
+        "probabilities": probabilities.astype(np.float32),
+        "classes": np.array(data.classes),
+    }
+    runs.write(folder / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
+
+
+@contextmanager
+def _timed(clock: dict, name: str):
+    started = time.monotonic()
+    yield
+    clock[name] = round(time.monotonic() - started, 3)
+
+
+def _summary(folder: Path, metrics: dict) -> None:
+    test, proof = metrics["test"], metrics["export"]
+    screen.say(f"test: accuracy {test['accuracy']:.4f}, log loss {test['loss']:.4f} on {test['n']} pictures")
+    screen.say(f"exported: {proof['path']} (from bytes: {proof['top1_agreement']:.2%} same labels, probabilities within {proof['max_abs_diff']:.1e})")
+    screen.say(f"recorded: {folder} ({metrics['seconds']['total']:.0f} s in all)")

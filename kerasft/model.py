@@ -1,0 +1,61 @@
+"""The network of a run: pictures, preprocessing, backbone, pooled features, head, logits, in one flat graph."""
+
+from typing import NamedTuple
+
+import keras
+
+from kerasft import backbones, heads
+from kerasft.config import Config
+
+
+class Network(NamedTuple):
+    """A model and the names of its parts.
+
+    Attributes:
+        model: float32 [N, S, S, 3], RGB in 0..255, to float32 [N, C] logits.
+        name: the backbone's name.
+        size: S.
+        pretrained: whether the backbone's weights come from somewhere.
+        backbone_layers: names of the backbone's layers, input to output.
+        cuts: those of them that are cut points (see `backbones.cut_points`).
+    """
+
+    model: keras.Model
+    name: str
+    size: int
+    pretrained: bool
+    backbone_layers: tuple[str, ...]
+    cuts: tuple[str, ...]
+
+    def part(self, layer: str) -> keras.Model:
+        """Pictures to the input of the named layer."""
+        return keras.Model(self.model.inputs[0], self.model.get_layer(layer).input)
+
+    def head_layers(self) -> list[keras.Layer]:
+        """The head's layers in order: a chain from `standardise` to `logits`."""
+        names = [layer.name for layer in self.model.layers]
+        return self.model.layers[names.index("standardise") : names.index("logits") + 1]
+
+
+def build(config: Config, classes: int) -> Network:
+    """Builds the network that a Config names, with fresh head.
+
+    Raises:
+        UserError: from the backbone's or the head's flags.
+    """
+    backbone = backbones.load(config.backbone, config.weights, config.image_size)
+    features = backbone.model.output
+    if len(features.shape) == 4:
+        features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(features)
+    else:
+        features = keras.layers.Identity(dtype="float32", name="features")(features)
+    logits = heads.build(config.head, config.head_init, features, classes)
+    names = tuple(layer.name for layer in backbone.model.layers)
+    cuts = backbones.cut_points(backbone.model)
+    model = keras.Model(backbone.model.inputs[0], logits, name=f"kerasft_{keras_name(backbone.name)}")
+    return Network(model, backbone.name, backbone.size, backbone.pretrained, names, cuts)
+
+
+def keras_name(text: str) -> str:
+    """Letters, digits and underscores only, as Keras wants names."""
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in text)

@@ -1,0 +1,222 @@
+"""Phases: which layers train, for how long and how. The only place that touches `.trainable`."""
+
+import builtins
+import math
+from dataclasses import dataclass, replace
+
+import keras
+
+from kerasft import spec as specs
+from kerasft.config import Config
+from kerasft.errors import UserError, did_you_mean
+from kerasft.model import Network
+from kerasft.spec import Spec
+
+__all__ = ["all", "head", "top"]
+
+BATCH_NORM = ("hold", "train")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One compile and fit.
+
+    Attributes:
+        kind: `head`, `top` or `all`.
+        unfreeze: fraction of the backbone's blocks counted from the output, or a layer's name; 0 for the head alone.
+        epochs: passes over the training pictures; None until `plan` has settled it.
+        lr: highest learning rate.
+        batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
+        optimizer, schedule: Specs; None stands for the flag's.
+        augment: Specs, or None for the flag's.
+    """
+
+    kind: str
+    unfreeze: float | str
+    epochs: int | None
+    lr: float
+    batch_norm: str = "hold"
+    optimizer: Spec | None = None
+    schedule: Spec | None = None
+    augment: Spec | tuple[Spec, ...] | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.epochs, int) and not isinstance(self.epochs, bool)
+        if self.epochs is not None and not (whole and self.epochs >= (0 if self.kind == "head" else 1)):
+            raise ValueError(f"epochs must be a whole number of at least {0 if self.kind == 'head' else 1}")
+        if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 10:
+            raise ValueError("lr must be a number in (0, 10]")
+        word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
+        if word not in BATCH_NORM:
+            raise ValueError(f"batch_norm must be 'hold' or 'train'{did_you_mean(str(word), BATCH_NORM)}")
+        object.__setattr__(self, "batch_norm", word)
+
+    def __str__(self) -> str:
+        parts = [] if self.kind != "top" else [f"unfreeze={self.unfreeze!r}"]
+        parts += [f"epochs={self.epochs}"] + ([f"lr={self.lr:g}"] if self.epochs else [])
+        parts += [] if self.batch_norm == "hold" else [f"batch_norm='{self.batch_norm}'"]
+        return f"{self.kind}({', '.join(parts)})"
+
+
+def head(
+    epochs: int | None = None,
+    lr: float = 1e-3,
+    optimizer: Spec | None = None,
+    schedule: Spec | None = None,
+    augment: Spec | tuple | None = None,
+) -> Phase:
+    """The head alone. Default epochs: 0 under `--head_init=probe`, which has solved the head; else 5."""
+    return Phase("head", 0.0, epochs, lr, "hold", optimizer, schedule, augment)
+
+
+def top(
+    unfreeze: float | str = 0.5,
+    epochs: int = 5,
+    lr: float = 1e-4,
+    batch_norm: str = "hold",
+    optimizer: Spec | None = None,
+    schedule: Spec | None = None,
+    augment: Spec | tuple | None = None,
+) -> Phase:
+    """The head and the end of the backbone: this fraction of its blocks, or a layer and all after it."""
+    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, augment)
+
+
+def all(  # noqa: A001 - the word that users write
+    epochs: int = 5,
+    lr: float = 1e-4,
+    batch_norm: str = "hold",
+    optimizer: Spec | None = None,
+    schedule: Spec | None = None,
+    augment: Spec | tuple | None = None,
+) -> Phase:
+    """The head and the whole backbone."""
+    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, augment)
+
+
+def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
+    """The phases of a run, complete, and why they are these in one line.
+
+    Under `--head_init=probe` a head phase that solves the head stands first, named or not.
+
+    Raises:
+        UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
+    """
+    if config.phases.strip() == "auto":
+        chosen, reason = _auto(config, network, examples)
+    else:
+        own = {name: globals()[name] for name in __all__}
+        chosen = [specs.build(spec, "--phases", own, kind=Phase) for spec in specs.parse(config.phases, "--phases")]
+        reason = "as --phases says"
+    if not chosen:
+        raise UserError(f"--phases: at least one of all, head, top is needed. Received: {config.phases!r}")
+    solved = specs.parse_one(config.head_init, "--head_init").name == "probe"
+    if solved and chosen[0].kind != "head":
+        chosen = [head(epochs=0), *chosen]
+    settled = []
+    for phase in chosen:
+        epochs = phase.epochs if phase.epochs is not None else 0 if solved else 5
+        augment = phase.augment if phase.augment is not None else specs.parse(config.augment, "--augment")
+        settled.append(
+            replace(
+                phase,
+                epochs=epochs,
+                optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
+                schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
+                augment=augment if isinstance(augment, tuple) else (augment,),
+            )
+        )
+        first_layer(network, phase)
+    return settled, reason
+
+
+def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
+    """The stated rule of `--phases=auto`."""
+    steps = max(1, examples // min(config.batch_size, examples))
+    if not network.pretrained:
+        epochs = min(60, max(5, math.ceil(3000 / steps)))
+        return [all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
+    epochs = min(20, max(6, math.ceil(400 / steps)))
+    why = f"{examples} examples: solve the head, then fine-tune all layers for {epochs} epochs"
+    return [head(0), all(epochs, 3e-4, "train")], why
+
+
+def blocks(network: Network) -> list[str]:
+    """The first layer of each of the backbone's blocks, input to output.
+
+    A block is a stretch between two cut points that holds weights to train (other than normalisation), with the
+    stretches behind it that hold none.
+    """
+    starts, opening, weighted = [], None, False
+    for name in network.backbone_layers:
+        layer = network.model.get_layer(name)
+        opening = opening or name
+        weighted = weighted or (bool(layer.weights) and not _is_norm(layer))
+        if name in network.cuts:
+            if weighted:
+                starts.append(opening)
+            opening, weighted = None, False
+    return starts
+
+
+def first_layer(network: Network, phase: Phase) -> str | None:
+    """The name of the first backbone layer that a phase trains; None for the head alone.
+
+    Raises:
+        UserError: an `unfreeze` that is neither a fraction in (0, 1] nor a layer of the backbone.
+    """
+    if phase.kind == "head":
+        return None
+    value = phase.unfreeze.name if isinstance(phase.unfreeze, Spec) else phase.unfreeze
+    if isinstance(value, str) and value in network.backbone_layers:
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+        starts = blocks(network)
+        return network.backbone_layers[0] if value == 1 else starts[-math.ceil(value * len(starts))]
+    near = did_you_mean(value, network.backbone_layers) if isinstance(value, str) else ""
+    rule = f"top(unfreeze=) must be a fraction in (0, 1] or a layer of {network.name}{near}"
+    raise UserError(f"--phases: {rule}. Received: {value!r}")
+
+
+def apply(network: Network, phase: Phase) -> tuple[int, int]:
+    """Freezes and unfreezes the layers as a phase says; returns the numbers of trainable and frozen parameters.
+
+    Keras's `fit` runs every layer in training mode, whatever `training=` the graph was built with, so frozen
+    layers are held one by one: BatchNormalization by `trainable = False` (which also makes it use its stored
+    statistics), Dropout in the frozen part by a rate of 0 until it is unfrozen again.
+    """
+    first = first_layer(network, phase)
+    backbone = network.backbone_layers
+    start = len(backbone) if first is None else backbone.index(first)
+    unfrozen = set(backbone[start:])
+    network.model.trainable = True
+    for layer in network.model.layers:
+        inside = layer.name in backbone
+        layer.trainable = (not inside or layer.name in unfrozen) and not (
+            isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
+        )
+        if inside and isinstance(layer, keras.layers.Dropout):
+            _hold_dropout(layer, hold=layer.name not in unfrozen)
+    trainable = sum(math.prod(weight.shape) for weight in network.model.trainable_weights)
+    return trainable, network.model.count_params() - trainable
+
+
+def release(network: Network) -> None:
+    """Undoes what `apply` holds, before the model is saved."""
+    network.model.trainable = True
+    for layer in network.model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            _hold_dropout(layer, hold=False)
+
+
+def _hold_dropout(layer: keras.layers.Dropout, *, hold: bool) -> None:
+    if hold and layer.rate:
+        layer.held_rate, layer.rate = layer.rate, 0.0
+    elif not hold and hasattr(layer, "held_rate"):
+        layer.rate = layer.held_rate
+        del layer.held_rate
+
+
+def _is_norm(layer: keras.Layer) -> bool:
+    kinds = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
+    return isinstance(layer, kinds) or not builtins.any(w.trainable for w in layer.weights)

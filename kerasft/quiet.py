@@ -1,0 +1,31 @@
+"""Keeps TensorFlow's start-up notices off the screen, and nothing else."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NOTICES = ("oneDNN custom operations", "All log messages before absl", "cuda", "CUDA", "cpu_feature_guard", "rebuild TensorFlow", "XNNPACK")
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """Holds standard error back while the block runs, then shows all lines but the known notices.
+
+    The notices come from C++ before any log level is read, so the file descriptor itself is redirected.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile("w+b") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held.read().decode("utf-8", "replace").splitlines():
+                if not any(notice in line for notice in _NOTICES):
+                    print(line, file=sys.stderr)

@@ -1,0 +1,99 @@
+"""The run folder: what a run was asked, what it found, and the state from which it can go on."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from kerasft.config import Config, differences
+from kerasft.errors import UserError
+
+
+def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file whole or not at all: temporary name, flush to disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        save(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, indented, atomically."""
+    write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
+    """The run folder of a Config, and its metrics where the run is finished.
+
+    Args:
+        config: what the run is asked.
+        name: short name of the data, for the default `runs/NAME-DIGEST`.
+
+    Raises:
+        UserError: the folder holds another run; the settings that differ are named.
+    """
+    folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
+    stored = folder / "config.json"
+    if stored.is_file():
+        other = differences(config, json.loads(stored.read_text()))
+        if other:
+            listed = "; ".join(other)
+            raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
+        if not config.resume:
+            for part in ("checkpoint.npz", "metrics.json", "history.jsonl"):
+                (folder / part).unlink(missing_ok=True)
+            for part in ("tensorboard", "phases"):
+                shutil.rmtree(folder / part, ignore_errors=True)
+        elif (folder / "metrics.json").is_file():
+            return folder, json.loads((folder / "metrics.json").read_text())
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"--run_dir: is no run folder and not empty; name another. Received: '{folder}'")
+    elif folder.exists() and not folder.is_dir():
+        raise UserError(f"--run_dir: is a file. Received: '{folder}'")
+    write_json(stored, asdict(config))
+    write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
+    return folder, None
+
+
+def save_state(path: Path, arrays: dict[str, list[np.ndarray]], notes: dict) -> None:
+    """Writes lists of arrays and JSON notes into one `.npz`, atomically."""
+    flat = {f"{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
+    sizes = {name: len(group) for name, group in arrays.items()}
+    flat["notes"] = np.array(json.dumps({"sizes": sizes, **notes}))
+    write(path, lambda file: np.savez(file, **flat))
+
+
+def load_state(path: Path) -> tuple[dict[str, list[np.ndarray]], dict] | None:
+    """What `save_state` wrote, or None where there is nothing."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        notes = json.loads(str(stored["notes"]))
+        arrays = {name: [stored[f"{name}/{i}"] for i in range(size)] for name, size in notes.pop("sizes").items()}
+    return arrays, notes
+
+
+class History:
+    """`history.jsonl`: one line an epoch, cut back to the saved state when a run goes on."""
+
+    def __init__(self, path: Path, lines: int):
+        self.path = path
+        kept = path.read_text().splitlines()[:lines] if path.is_file() else []
+        write(path, lambda file: file.write("".join(line + "\n" for line in kept).encode()))
+        self.lines = len(kept)
+
+    def add(self, row: dict) -> None:
+        """Appends a row and flushes it to disk."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.lines += 1

@@ -1,0 +1,75 @@
+"""What the user sees while a run goes on: lines, tables and progress bars."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from kerasft.data.sources import Finding
+from kerasft.phases import Phase
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Prints a line; square brackets and odd file names stay as they are."""
+    _console.print(text.encode("utf-8", "backslashreplace").decode(), markup=False)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; gives the function that advances it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal) as bars:
+        task = bars.add_task(title, total=total)
+        yield lambda count: bars.advance(task, count)
+
+
+class Bar(keras.callbacks.Callback):
+    """A progress bar over the steps of a `fit`, with the running loss."""
+
+    def __init__(self, title: str, epochs: int, first_epoch: int, steps: int):
+        super().__init__()
+        self.title, self.epochs, self.steps = title, epochs, steps
+        self.columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.done = first_epoch * steps
+        self.shown = time.monotonic()
+
+    def on_train_begin(self, logs=None) -> None:
+        self.bars = Progress(*self.columns, console=_console, transient=True, disable=not _console.is_terminal)
+        self.bars.start()
+        self.task = self.bars.add_task(self.title, total=self.epochs * self.steps, completed=self.done)
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.done += 1
+        if time.monotonic() - self.shown > 0.2:  # the loss is read from the device no more often than that
+            self.shown = time.monotonic()
+            self.bars.update(self.task, completed=self.done, description=f"{self.title}  loss {logs['loss']:.4f}")
+
+    def on_train_end(self, logs=None) -> None:
+        self.bars.stop()
+
+
+def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
+    """The table of phases with trainable and frozen parameters."""
+    table = Table(title="Phases", title_justify="left")
+    for name, side in (("phase", "left"), ("trainable", "right"), ("frozen", "right"), ("augmentation", "left")):
+        table.add_column(name, justify=side)
+    for phase, trainable, frozen in rows:
+        recipe = " | ".join(map(str, phase.augment)) or "none"
+        table.add_row(str(phase), f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
+    _console.print(table)
+
+
+def show_findings(findings: tuple[Finding, ...], most: int = 20) -> None:
+    """Names the files that are left out, then those that look wrong."""
+    for verdict, title in (("reject", "left out"), ("warn", "to look at")):
+        chosen = [finding for finding in findings if finding.verdict == verdict]
+        for finding in chosen[:most]:
+            say(f"  {title}: {finding.path}: {finding.kind.replace('_', ' ')}: {finding.detail}")
+        if len(chosen) > most:
+            say(f"  ... and {len(chosen) - most} more {title}: see audit.json")
