@@ -62,11 +62,8 @@ class Backbone(NamedTuple):
 
 def catalogue() -> dict[str, Callable]:
     """The constructors that `--backbone` may name."""
-    found = {}
-    for name, value in vars(keras.applications).items():
-        if inspect.isfunction(value) and value.__module__.rpartition(".")[2] in _MODES:
-            found[name] = value
-    return found
+    functions = {name: value for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
+    return {name: value for name, value in functions.items() if value.__module__.rpartition(".")[2] in _MODES}
 
 
 def load(backbone: str, weights: str, size: int | None) -> Backbone:
@@ -95,7 +92,9 @@ def load(backbone: str, weights: str, size: int | None) -> Backbone:
             raise
         reason = " ".join(str(error).split())[:160]
         ways = "give a weights file, --weights=none, or put Keras's file into ~/.keras/models"
-        raise UserError(f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'") from error
+        raise UserError(
+            f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
+        ) from error
     if weights not in ("none", "imagenet"):
         _load_weights(model, weights, spec.name)
     if constructor.__module__.endswith(".efficientnet") and weights != "imagenet":
@@ -123,7 +122,9 @@ def _load_weights(model: keras.Model, path: str, name: str) -> None:
         model.load_weights(path)
     except (ValueError, OSError, KeyError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--weights: the file does not fit {name} without its top ({reason}). Received: {path!r}") from error
+        raise UserError(
+            f"--weights: the file does not fit {name} without its top ({reason}). Received: {path!r}"
+        ) from error
 
 
 def _complete_efficientnet(model: keras.Model) -> None:
@@ -147,7 +148,9 @@ def _saved(path: str, size: int | None) -> Backbone:
     except (ValueError, OSError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         hint = "a file of weights alone goes into --weights, beside a constructor in --backbone"
-        raise UserError(f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}") from error
+        raise UserError(
+            f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}"
+        ) from error
     if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
     shape = model.inputs[0].shape

@@ -31,27 +31,82 @@ class Config:
         UserError: a value of the wrong type, out of its range, or a Spec that cannot be read.
     """
 
-    data: str = _flag("digits", "data", "What to learn from: digits (embedded), or folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside.")
-    val_fraction: float = _flag(0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9)
-    test_fraction: float = _flag(0.2, "data", "Share of the training pictures for a test split that is missing.", low=0.01, high=0.9)
-    bad_images: str = _flag("skip", "data", "Unreadable pictures: skip names them and goes on, fail names them and stops.", choices=("skip", "fail"))
-    image_size: int | None = _flag(None, "data", "Side in pixels that pictures are resized to. Default: the backbone's own.", low=16, high=2048)
+    data: str = _flag(
+        "digits",
+        "data",
+        "What to learn from: digits (embedded), or folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside.",
+    )
+    val_fraction: float = _flag(
+        0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9
+    )
+    test_fraction: float = _flag(
+        0.2, "data", "Share of the training pictures for a test split that is missing.", low=0.01, high=0.9
+    )
+    bad_images: str = _flag(
+        "skip",
+        "data",
+        "Unreadable pictures: skip names them and goes on, fail names them and stops.",
+        choices=("skip", "fail"),
+    )
+    image_size: int | None = _flag(
+        None, "data", "Side in pixels that pictures are resized to. Default: the backbone's own.", low=16, high=2048
+    )
     batch_size: int = _flag(16, "data", "Pictures a training step.", low=1, high=65536)
-    augment: str = _flag("auto", "data", "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2); none; auto chooses.", spec="many")
-    backbone: str = _flag("MobileNet(alpha=0.25)", "model", "A keras.applications constructor with arguments, or a .keras or .h5 file.", spec="one")
-    weights: str = _flag("imagenet", "model", "The backbone's weights: imagenet (downloaded once by Keras), none, or a weights file.")
-    head: str = _flag("linear", "model", "linear(dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2).", spec="one")
-    head_init: str = _flag("probe", "model", "The head's last layer: probe (solved on frozen features), zeros, prior (class frequencies), or a Keras initializer.", spec="one")
-    phases: str = _flag("auto", "training", "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5); auto chooses.", spec="many")
-    optimizer: str = _flag("adamw", "training", "Any keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may name its own.", spec="one")
-    schedule: str = _flag("cosine", "training", "Learning rate over a phase: constant, or cosine(warmup=0.1). A phase may name its own.", spec="one")
-    seed: int = _flag(0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1)
+    augment: str = _flag(
+        "auto",
+        "data",
+        "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2); none; auto chooses.",
+        spec="many",
+    )
+    backbone: str = _flag(
+        "MobileNet(alpha=0.25)",
+        "model",
+        "A keras.applications constructor with arguments, or a .keras or .h5 file.",
+        spec="one",
+    )
+    weights: str = _flag(
+        "imagenet", "model", "The backbone's weights: imagenet (downloaded once by Keras), none, or a weights file."
+    )
+    head: str = _flag(
+        "linear", "model", "linear(dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2).", spec="one"
+    )
+    head_init: str = _flag(
+        "auto",
+        "model",
+        "The head's last layer: probe (solved on frozen features), zeros, prior (class frequencies), or a Keras initializer; auto is probe, without pretrained weights glorot_uniform.",
+        spec="one",
+    )
+    phases: str = _flag(
+        "auto",
+        "training",
+        "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5); auto chooses.",
+        spec="many",
+    )
+    optimizer: str = _flag(
+        "adamw",
+        "training",
+        "Any keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may name its own.",
+        spec="one",
+    )
+    schedule: str = _flag(
+        "cosine",
+        "training",
+        "Learning rate over a phase: constant, or cosine(warmup=0.1). A phase may name its own.",
+        spec="one",
+    )
+    seed: int = _flag(
+        0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
+    )
     deterministic: bool = _flag(False, "training", "Same seed, same weights, bit for bit (slower on a GPU).")
-    run_dir: str = _flag("", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings.")
+    run_dir: str = _flag(
+        "", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings."
+    )
     export_dir: str = _flag("saved_models", "output", "Where the SavedModel goes, as NAME/VERSION below this folder.")
     resume: bool = _flag(True, "output", "Go on with an interrupted run; --noresume starts it again.")
     tensorboard: bool = _flag(True, "output", "Write TensorBoard logs into the run folder.")
-    allow_imports: tuple[str, ...] = _flag((), "output", "Packages of your own that a dotted name in a Spec may come from; on the command line only.")
+    allow_imports: tuple[str, ...] = _flag(
+        (), "output", "Packages of your own that a dotted name in a Spec may come from; on the command line only."
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -105,7 +160,9 @@ def check(name: str, value: Any) -> Any:
         raise UserError(f"--{name}: must be {_KINDS.get(kind, 'a list of names')}. Received: {value!r}")
     if "choices" in rules and value not in rules["choices"]:
         listed = ", ".join(rules["choices"])
-        raise UserError(f"--{name}: must be one of {listed}{did_you_mean(value, rules['choices'])}. Received: {value!r}")
+        raise UserError(
+            f"--{name}: must be one of {listed}{did_you_mean(value, rules['choices'])}. Received: {value!r}"
+        )
     if "low" in rules and not rules["low"] <= value <= rules["high"]:
         raise UserError(f"--{name}: must be in [{rules['low']}, {rules['high']}]. Received: {value!r}")
     return value

@@ -24,7 +24,8 @@ def decode(contents: tf.Tensor, size: int) -> tf.Tensor:
     """
     image = tf.io.decode_image(contents, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
-    return square(upright(image, orientation(contents)), size)
+    # The largest centred square is the same whichever way up, and by now the smaller one to turn.
+    return tf.saturate_cast(tf.round(upright(square(image, size), orientation(contents))), tf.uint8)
 
 
 def decode_batch(contents: tf.Tensor, size: int) -> tf.Tensor:
@@ -43,7 +44,7 @@ def square(image: tf.Tensor, size: int) -> tf.Tensor:
         size: side of the result in pixels.
 
     Returns:
-        uint8 [size, size, 3], rounded.
+        float32 [size, size, 3], RGB in 0..255.
     """
     extent = tf.cast(tf.shape(image)[:2], tf.float32)
     side = tf.reduce_min(extent)
@@ -56,11 +57,11 @@ def square(image: tf.Tensor, size: int) -> tf.Tensor:
         kernel_type="triangle",
         antialias=True,
     )
-    return tf.saturate_cast(tf.round(tf.ensure_shape(resized[0], [size, size, 3])), tf.uint8)
+    return tf.ensure_shape(resized[0], [size, size, 3])
 
 
 def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Applies an EXIF orientation (1 to 8, TIFF 6.0 / EXIF 2.32 tag 0x0112) to uint8 [H, W, 3]."""
+    """Applies an EXIF orientation (1 to 8, TIFF 6.0 / EXIF 2.32 tag 0x0112) to [H, W, 3]."""
 
     def turned() -> tf.Tensor:
         transposed = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)

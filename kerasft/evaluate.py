@@ -33,6 +33,15 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
 
 
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The number T in [1/8, 8] by which logits [N, C] are divided for the lowest log loss (Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar
+
+    limit = np.log(8)
+    found = minimize_scalar(lambda t: log_loss(logits / np.exp(t), labels), bounds=(-limit, limit), method="bounded")
+    return float(np.exp(found.x)) if found.fun < log_loss(logits, labels) else 1.0
+
+
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Share of rows of [N, C] whose greatest score is the label's."""
     return float((scores.argmax(-1) == labels).mean())

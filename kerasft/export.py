@@ -129,7 +129,9 @@ def newest(model: str) -> Path:
     path = Path(model)
     if (path / "saved_model.pb").is_file():
         return path
-    versions = [p for p in path.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").is_file()] if path.is_dir() else []
+    versions = (
+        [p for p in path.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").is_file()] if path.is_dir() else []
+    )
     if not versions:
         raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {model!r}")
     return max(versions, key=lambda p: int(p.name))

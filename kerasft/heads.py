@@ -14,7 +14,9 @@ __all__ = ["linear", "mlp"]
 SOLVED = ("probe", "zeros", "prior")  # initialisations that are set after building, from the data
 
 
-def linear(features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer, *, dropout: float = 0.0) -> keras.KerasTensor:
+def linear(
+    features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer, *, dropout: float = 0.0
+) -> keras.KerasTensor:
     """Dropout, then one dense layer.
 
     Args:
@@ -64,11 +66,16 @@ def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.
     return keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")(features)
 
 
+def settled_init(head_init: str, pretrained: bool) -> str:
+    """`--head_init` with `auto` replaced: a probe of random features would only be in the way."""
+    return ("probe" if pretrained else "glorot_uniform") if head_init.strip() == "auto" else head_init.strip()
+
+
 def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
     """Builds the head that `--head` and `--head_init` name.
 
-    Features are first standardised with the training set's statistics (see `set_statistics`), so that one
-    learning rate suits every feature, whatever its scale.
+    Pretrained features are first standardised with the training set's statistics (see `set_statistics`), so that
+    one learning rate suits every feature, whatever its scale.
 
     Raises:
         UserError: an unknown head, argument or initializer.

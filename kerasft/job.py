@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import evaluate, export, runs, screen
+from kerasft import evaluate, export, quiet, runs, screen
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
@@ -98,7 +98,7 @@ def weights_digest(model: keras.Model) -> str:
 def _audit(config: Config, listing: sources.Listing, size: int, folder: Path) -> splits.Splits:
     """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left."""
     screen.say(f"{listing.name}: {len(listing.ids)} files, {len(listing.classes)} classes, {size}x{size} pixels")
-    with screen.progress("audit", len(listing.ids)) as advance:
+    with screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
         checked, pictures = audit(listing, size, advance)
     screen.show_findings(checked.findings)
     bad = [finding for finding in checked.findings if finding.verdict == "reject"]
@@ -106,7 +106,9 @@ def _audit(config: Config, listing: sources.Listing, size: int, folder: Path) ->
     report = {"files": len(listing.ids), "counts": {}, "findings": rows}
     runs.write_json(folder / "audit.json", report)
     if bad and config.bad_images == "fail":
-        raise UserError(f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'")
+        raise UserError(
+            f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
+        )
     data = splits.carve(checked, pictures, config.val_fraction, config.test_fraction, config.seed)
     runs.write_json(folder / "audit.json", {**report, "counts": data.counts()})
     kinds = Counter(finding.kind.replace("_", " ") for finding in checked.findings)
@@ -148,5 +150,7 @@ def _timed(clock: dict, name: str):
 def _summary(folder: Path, metrics: dict) -> None:
     test, proof = metrics["test"], metrics["export"]
     screen.say(f"test: accuracy {test['accuracy']:.4f}, log loss {test['loss']:.4f} on {test['n']} pictures")
-    screen.say(f"exported: {proof['path']} (from bytes: {proof['top1_agreement']:.2%} same labels, probabilities within {proof['max_abs_diff']:.1e})")
+    screen.say(
+        f"exported: {proof['path']} (from bytes: {proof['top1_agreement']:.2%} same labels, probabilities within {proof['max_abs_diff']:.1e})"
+    )
     screen.say(f"recorded: {folder} ({metrics['seconds']['total']:.0f} s in all)")

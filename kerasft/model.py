@@ -16,6 +16,7 @@ class Network(NamedTuple):
         name: the backbone's name.
         size: S.
         pretrained: whether the backbone's weights come from somewhere.
+        head_init: `--head_init`, settled.
         backbone_layers: names of the backbone's layers, input to output.
         cuts: those of them that are cut points (see `backbones.cut_points`).
     """
@@ -24,6 +25,7 @@ class Network(NamedTuple):
     name: str
     size: int
     pretrained: bool
+    head_init: str
     backbone_layers: tuple[str, ...]
     cuts: tuple[str, ...]
 
@@ -49,11 +51,12 @@ def build(config: Config, classes: int) -> Network:
         features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(features)
     else:
         features = keras.layers.Identity(dtype="float32", name="features")(features)
-    logits = heads.build(config.head, config.head_init, features, classes)
+    head_init = heads.settled_init(config.head_init, backbone.pretrained)
+    logits = heads.build(config.head, head_init, features, classes)
     names = tuple(layer.name for layer in backbone.model.layers)
     cuts = backbones.cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], logits, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, backbone.size, backbone.pretrained, names, cuts)
+    return Network(model, backbone.name, backbone.size, backbone.pretrained, head_init, names, cuts)
 
 
 def keras_name(text: str) -> str:

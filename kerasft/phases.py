@@ -15,6 +15,7 @@ from kerasft.spec import Spec
 __all__ = ["all", "head", "top"]
 
 BATCH_NORM = ("hold", "train")
+BN_MOMENTUM = 0.9  # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def top(
     return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, augment)
 
 
-def all(  # noqa: A001 - the word that users write
+def all(
     epochs: int = 5,
     lr: float = 1e-4,
     batch_norm: str = "hold",
@@ -110,7 +111,7 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
         reason = "as --phases says"
     if not chosen:
         raise UserError(f"--phases: at least one of all, head, top is needed. Received: {config.phases!r}")
-    solved = specs.parse_one(config.head_init, "--head_init").name == "probe"
+    solved = network.head_init == "probe"
     if solved and chosen[0].kind != "head":
         chosen = [head(epochs=0), *chosen]
     settled = []
@@ -183,7 +184,7 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
 
     Keras's `fit` runs every layer in training mode, whatever `training=` the graph was built with, so frozen
     layers are held one by one: BatchNormalization by `trainable = False` (which also makes it use its stored
-    statistics), Dropout in the frozen part by a rate of 0 until it is unfrozen again.
+    statistics), Dropout in the frozen part by a rate of 0. BatchNormalization that trains gets `BN_MOMENTUM`.
     """
     first = first_layer(network, phase)
     backbone = network.backbone_layers
@@ -195,8 +196,11 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
         layer.trainable = (not inside or layer.name in unfrozen) and not (
             isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
         )
-        if inside and isinstance(layer, keras.layers.Dropout):
-            _hold_dropout(layer, hold=layer.name not in unfrozen)
+        _restore(layer)
+        if inside and isinstance(layer, keras.layers.Dropout) and layer.name not in unfrozen:
+            _override(layer, "rate", 0.0)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            _override(layer, "momentum", BN_MOMENTUM)
     trainable = sum(math.prod(weight.shape) for weight in network.model.trainable_weights)
     return trainable, network.model.count_params() - trainable
 
@@ -205,16 +209,18 @@ def release(network: Network) -> None:
     """Undoes what `apply` holds, before the model is saved."""
     network.model.trainable = True
     for layer in network.model.layers:
-        if isinstance(layer, keras.layers.Dropout):
-            _hold_dropout(layer, hold=False)
+        _restore(layer)
 
 
-def _hold_dropout(layer: keras.layers.Dropout, *, hold: bool) -> None:
-    if hold and layer.rate:
-        layer.held_rate, layer.rate = layer.rate, 0.0
-    elif not hold and hasattr(layer, "held_rate"):
-        layer.rate = layer.held_rate
-        del layer.held_rate
+def _override(layer: keras.Layer, name: str, value: float) -> None:
+    layer.kerasft_original = (name, getattr(layer, name))
+    setattr(layer, name, value)
+
+
+def _restore(layer: keras.Layer) -> None:
+    if hasattr(layer, "kerasft_original"):
+        setattr(layer, *layer.kerasft_original)
+        del layer.kerasft_original
 
 
 def _is_norm(layer: keras.Layer) -> bool:

@@ -38,7 +38,11 @@ def predict(model: str, images: str, out: str) -> int:
     if not images:
         raise UserError("--images: a file or a pattern such as 'photos/**/*.jpg' is needed. Received: ''")
     path = newest(model)
-    names = [images] if Path(images).is_file() else sorted(n for n in glob.glob(images, recursive=True) if Path(n).is_file())
+    names = (
+        [images]
+        if Path(images).is_file()
+        else sorted(n for n in glob.glob(images, recursive=True) if Path(n).is_file())
+    )
     if not names:
         raise UserError(f"--images: no file matches. Received: {images!r}")
     loaded = tf.saved_model.load(str(path))

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up notices off the screen, and nothing else."""
+"""Keeps TensorFlow's known notices off the screen, and nothing else."""
 
 import os
 import sys
@@ -6,14 +6,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NOTICES = ("oneDNN custom operations", "All log messages before absl", "cuda", "CUDA", "cpu_feature_guard", "rebuild TensorFlow", "XNNPACK")
+_NOTICES = (  # the last two: a damaged JPEG, which the audit names
+    "oneDNN custom operations",
+    "All log messages before absl",
+    "cuda",
+    "CUDA",
+    "cpu_feature_guard",
+    "rebuild TensorFlow",
+    "XNNPACK",
+    "jpeg_mem.cc",
+    "JPEG library",
+)
 
 
 @contextmanager
-def imports() -> Iterator[None]:
+def notices() -> Iterator[None]:
     """Holds standard error back while the block runs, then shows all lines but the known notices.
 
-    The notices come from C++ before any log level is read, so the file descriptor itself is redirected.
+    They come from C++, some before any log level is read, so the file descriptor itself is redirected.
     """
     sys.stderr.flush()
     kept = os.dup(2)

@@ -10,7 +10,9 @@ from kerasft import __version__, config, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
 _MODES = ("train", "predict")
-_MODE = flags.DEFINE_string("mode", "train", "train: audit, train, evaluate, export; predict: label pictures with an exported model.")
+_MODE = flags.DEFINE_string(
+    "mode", "train", "train: audit, train, evaluate, export; predict: label pictures with an exported model."
+)
 _MODEL = flags.DEFINE_string("model", "", "predict: a SavedModel, or a folder of numbered ones.")
 _IMAGES = flags.DEFINE_string("images", "", "predict: a file, or a quoted pattern such as 'photos/**/*.jpg'.")
 _OUT = flags.DEFINE_string("out", "", "predict: a .csv or .jsonl file instead of the screen.")
@@ -25,12 +27,14 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise UserError(f"unexpected argument; flags are written --name=value. Received: {argv[1]!r}")
         if _MODE.value not in _MODES:
-            raise UserError(f"--mode: must be one of {one_of(_MODES)}{did_you_mean(_MODE.value, _MODES)}. Received: {_MODE.value!r}")
+            raise UserError(
+                f"--mode: must be one of {one_of(_MODES)}{did_you_mean(_MODE.value, _MODES)}. Received: {_MODE.value!r}"
+            )
         if flags.FLAGS.allow_imports and not any(arg.lstrip("-").startswith("allow_imports") for arg in sys.argv[1:]):
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
         settings = config.from_flags(flags.FLAGS)
         logging.set_verbosity(logging.WARNING)
-        with quiet.imports():
+        with quiet.notices():
             from kerasft import export, job, predict
         try:
             if _MODE.value == "predict":
@@ -52,7 +56,11 @@ def main(argv: list[str]) -> int:
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; help exits with 0 and a mistake with 2, each at once."""
     if any(arg in ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?") for arg in argv[1:]):
-        own = "\n".join(f"  --{flag.name}\n      {flag.help}" for flag in (_MODE, _MODEL, _IMAGES, _OUT) for flag in [flags.FLAGS[flag.name]])
+        own = "\n".join(
+            f"  --{flag.name}\n      {flag.help}"
+            for flag in (_MODE, _MODEL, _IMAGES, _OUT)
+            for flag in [flags.FLAGS[flag.name]]
+        )
         print(f"kerasft {__version__}\n\n{__doc__}\n\ncommand:\n{own}\n{config.help_text()}")
         sys.exit(DONE)
     try:

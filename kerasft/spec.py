@@ -107,11 +107,10 @@ def choices(module: ModuleType, kind: type | None = None) -> dict[str, Callable]
     """The names of a module that a Spec may use: its `__all__`, or its public subclasses of `kind`."""
     if kind is None:
         return {name: getattr(module, name) for name in module.__all__}
-    found = {}
-    for name, value in vars(module).items():
-        if not name.startswith("_") and inspect.isclass(value) and issubclass(value, kind) and value is not kind:
-            found[name] = value
-    return found
+    public = {
+        name: value for name, value in vars(module).items() if not name.startswith("_") and inspect.isclass(value)
+    }
+    return {name: value for name, value in public.items() if issubclass(value, kind) and value is not kind}
 
 
 def resolve(spec: Spec, flag: str, *namespaces: Mapping[str, Callable]) -> Callable:

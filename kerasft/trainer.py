@@ -21,7 +21,7 @@ from kerasft.model import Network
 from kerasft.phases import Phase
 
 BATCH = 64  # pictures a step in evaluation
-MIXES = (0.25, 0.5, 0.75)  # shares of a phase's weights that are tried beside none and all of them
+SHARES = (1.0, 0.75, 0.5, 0.25)  # of a phase's weights in the mixes with those before it that are tried
 
 Weights = list[np.ndarray]
 
@@ -36,7 +36,7 @@ class Standing:
         records: one dict a finished phase, as in `metrics.json`.
         phase, epoch: index of the phase under way and the epochs of it that are done.
         seconds: spent in it.
-        before, best: log loss and accuracy on validation at its start, and at its best epoch.
+        before, best: log loss and accuracy on validation at its start, and after its best epoch.
         history: lines of `history.jsonl`.
     """
 
@@ -83,9 +83,11 @@ class Trainer:
 
     def validate(self) -> tuple[float, float]:
         """Log loss and accuracy on the validation split, with the weights as they are."""
-        split = self.splits.val
-        logits = self._predict(pipeline.evaluation_stream(split, size=self.network.size, batch_size=BATCH))
-        return evaluate.log_loss(logits, split.labels), evaluate.accuracy(logits, split.labels)
+        logits, labels = self._validation_logits(), self.splits.val.labels
+        return evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
+
+    def _validation_logits(self) -> np.ndarray:
+        return self._predict(pipeline.evaluation_stream(self.splits.val, size=self.network.size, batch_size=BATCH))
 
     def _begin(self) -> dict[str, Weights]:
         start = warmstart.prepare(self.config, self.network, self.splits)
@@ -99,7 +101,9 @@ class Trainer:
         arrays, notes = state
         self.standing = Standing(**notes)
         if self.standing.data != self.splits.digest:
-            rule = f"the pictures have changed since the run in '{self.folder}' was stopped; start again with --noresume"
+            rule = (
+                f"the pictures have changed since the run in '{self.folder}' was stopped; start again with --noresume"
+            )
             raise UserError(f"--data: {rule}. Received: '{self.config.data}'")
         _assign(self.model.variables, arrays.pop("variables"))
         screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing.epoch} of its epochs")
@@ -120,7 +124,7 @@ class Trainer:
         trainable, frozen = phases.apply(self.network, phase)
         self.started = time.monotonic() - standing.seconds
         if not standing.epoch:
-            standing.before = standing.best = self.validate()
+            standing.before = self.validate()
             self.first_weights = self.best_weights = self.model.get_weights()
             if "solution" in arrays:
                 self.model.get_layer("logits").set_weights(arrays["solution"])
@@ -129,13 +133,20 @@ class Trainer:
             self.first_weights, self.best_weights = arrays["first"], arrays["best"]
         if phase.epochs:
             self._fit(name, phase, first_epoch, arrays.get("optimizer"))
-        share = self._keep(mix=bool(phase.epochs))
-        seconds, (before, after) = time.monotonic() - self.started, (standing.before, standing.best)
+        share, temperature, after = self._keep(SHARES if phase.epochs else (1.0,))
+        seconds, before = time.monotonic() - self.started, standing.before
         record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": phase.epochs}
         record |= {"images_per_second": round(phase.epochs * self.steps * self.batch / seconds, 1)}
         record |= {"val_before": before[0], "val_after": after[0]}
         record |= {"val_accuracy_before": before[1], "val_accuracy_after": after[1]}
-        record |= {"accepted": share > 0, "share": share, "cached": False, "trainable": trainable, "frozen": frozen}
+        record |= {
+            "accepted": share > 0,
+            "share": share,
+            "temperature": temperature,
+            "cached": False,
+            "trainable": trainable,
+            "frozen": frozen,
+        }
         verdict = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%} beside the weights before it")
         screen.say(
             f"{name}: {verdict}; validation loss {before[0]:.4f} -> {after[0]:.4f}, "
@@ -153,11 +164,14 @@ class Trainer:
             _assign(optimizer.variables, optimizer_state)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self.model.compile(optimizer, loss, jit_compile=False)
+        layer = augment.build(phase.augment)
+        if not layer.stateless:
+            screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
         stream = pipeline.training_stream(
             self.splits.train,
             size=self.network.size,
             batch_size=self.batch,
-            augment=augment.build(phase.augment),
+            augment=layer,
             seed=self.config.seed,
             first_step=(first_epoch + done) * steps,
             last_step=(first_epoch + phase.epochs) * steps,
@@ -170,26 +184,37 @@ class Trainer:
         self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
 
     def offer(self, score: tuple[float, float]) -> bool:
-        """Keeps the present weights as the phase's best if their validation loss is the lowest so far."""
-        better = bool(score[0] < self.standing.best[0])  # False for NaN
+        """Keeps the present weights as the phase's best if their validation loss is its lowest so far."""
+        best = self.standing.best
+        better = bool(np.isfinite(score[0])) and (best is None or score[0] < best[0])
         if better:
             self.standing.best, self.best_weights = score, self.model.get_weights()
         return better
 
-    def _keep(self, *, mix: bool) -> float:
-        """Sets the best weights of the phase and returns their share: 0 where it is undone, 1 where they are its own.
+    def _keep(self, shares: tuple[float, ...]) -> tuple[float, float, tuple[float, float]]:
+        """Sets what is best on validation: weights of the phase, a mix with those before it, or those before it.
 
-        Weights on the line between the phase's start and its best epoch are often better than both ends
-        (WiSE-FT, Wortsman et al. 2022), so a few are tried.
+        Weights on the line between a phase's start and its best epoch are often better than both ends
+        (WiSE-FT, Wortsman et al. 2022). Each candidate is judged with its logits divided by the temperature that
+        suits it best (Guo et al. 2017), which is then folded into the last layer: fine-tuned networks are too
+        sure of themselves.
+
+        Returns:
+            The share of the phase's weights (0: undone), the temperature, and log loss and accuracy.
         """
-        first, last = self.first_weights, self.best_weights
-        share = 0.0 if first is last or self.standing.best == self.standing.before else 1.0
-        for part in MIXES if mix and share else ():
-            self.model.set_weights([(1 - part) * a + part * b for a, b in zip(first, last)])
-            if self.offer(self.validate()):
-                share = part
-        self.model.set_weights(self.best_weights)
-        return share
+        chosen, kept = (0.0, 1.0, self.standing.before), self.first_weights
+        for share in shares if self.standing.best else ():
+            mixed = [(1 - share) * a + share * b for a, b in zip(self.first_weights, self.best_weights)]
+            self.model.set_weights(mixed)
+            logits, labels = self._validation_logits(), self.splits.val.labels
+            temperature = evaluate.temperature(logits, labels)
+            loss = evaluate.log_loss(logits / temperature, labels)
+            if loss < chosen[2][0]:
+                chosen, kept = (share, temperature, (loss, evaluate.accuracy(logits, labels))), mixed
+        self.model.set_weights(kept)
+        layer = self.model.get_layer("logits")
+        layer.set_weights([value / chosen[1] for value in layer.get_weights()])
+        return chosen
 
     def save(self, arrays: dict[str, Weights]) -> None:
         """Writes the checkpoint: variables (seeds of dropout included), these arrays, and the standing."""
@@ -213,12 +238,23 @@ class _EpochEnd(keras.callbacks.Callback):
         standing.epoch, standing.seconds = epoch + 1, time.monotonic() - trainer.started
         place = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}
         rate = float(self.model.optimizer.learning_rate)
-        trainer.history.add({**place, "loss": float(logs["loss"]), "val_loss": score[0], "val_accuracy": score[1], "lr": rate, "seconds": round(standing.seconds, 3)})
+        trainer.history.add(
+            {
+                **place,
+                "loss": float(logs["loss"]),
+                "val_loss": score[0],
+                "val_accuracy": score[1],
+                "lr": rate,
+                "seconds": round(standing.seconds, 3),
+            }
+        )
         standing.history = trainer.history.lines
         optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
         trainer.save({"optimizer": optimizer, "first": trainer.first_weights, "best": trainer.best_weights})
         mark = " *" if better else ""
-        screen.say(f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, validation loss {score[0]:.4f}, accuracy {score[1]:.4f}{mark}")
+        screen.say(
+            f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, validation loss {score[0]:.4f}, accuracy {score[1]:.4f}{mark}"
+        )
         if not np.isfinite(logs["loss"]):
             screen.say(f"  {self.name}: the loss is no longer a number; the phase ends here. A lower lr= would help.")
             self.model.stop_training = True

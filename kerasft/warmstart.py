@@ -7,13 +7,13 @@ import keras
 import numpy as np
 
 from kerasft import evaluate, heads, screen
-from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.model import Network
 
 BATCH = 64
+AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is harmless
 MIRROR_COST = 1.25  # greatest rise of a probe's loss on mirrored pictures at which mirroring is harmless
 
 
@@ -32,24 +32,27 @@ class Start(NamedTuple):
 
 
 def prepare(config: Config, network: Network, splits: Splits) -> Start:
-    """Sets the features' statistics and a `prior`; solves the probe, which also tells whether mirroring is harmless."""
+    """Sets a `prior` and, for pretrained features, their statistics; solves the probe.
+
+    The probe also tells whether mirroring is harmless: by its loss on the mirrored validation pictures.
+    """
     started = time.monotonic()
-    embed = _embedder(network)
-    inputs = embed(splits.train, 1)
-    wanted, automatic = specs.parse_one(config.head_init, "--head_init").name, config.augment.strip() == "auto"
-    if wanted == "prior":
+    automatic = config.augment.strip() == "auto"
+    solution, recipe = None, AUGMENT if automatic else config.augment
+    if network.head_init == "prior":
         heads.set_prior(network.model.get_layer("logits"), splits.train.labels)
-    solution, recipe = None, config.augment
-    if wanted == "probe" or automatic:
-        kernel, bias, strength = heads.probe(inputs, splits.train.labels, len(splits.classes), config.seed)
-        if wanted == "probe":
-            solution = (kernel, bias)
+    if network.pretrained or network.head_init == "probe":
+        embed = _embedder(network)
+        inputs = embed(splits.train, 1)
+        if network.head_init == "probe" or automatic:
+            kernel, bias, strength = heads.probe(inputs, splits.train.labels, len(splits.classes), config.seed)
             screen.say(f"probe: logistic regression on {inputs.shape[1]} features, C = {strength:.3g}")
+            solution = (kernel, bias) if network.head_init == "probe" else None
         if automatic:
             labels = splits.val.labels
             plain, mirrored = (evaluate.log_loss(embed(splits.val, step) @ kernel + bias, labels) for step in (1, -1))
             cost = mirrored / max(plain, 1e-3)
-            recipe = "crop(area=(0.35, 1))" + (" | flip" if cost <= MIRROR_COST else "")
+            recipe += " | flip" if cost <= MIRROR_COST else ""
             screen.say(f"augmentation: {recipe} (on mirrored pictures the probe's loss is {cost:.2f} times as high)")
     return Start(solution, recipe, time.monotonic() - started)
 

@@ -23,7 +23,14 @@ MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded: more is taken for a decomp
 MIN_PIXELS = 64  # an 8x8 picture is the smallest that is taken for one
 MEMORY_SHARE = 0.3  # of the machine's memory for decoded pictures
 
-_KINDS = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF", b"<!DO": "HTML", b"<htm": "HTML", b"PK\x03\x04": "ZIP archive"}
+_KINDS = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"<!DO": "HTML",
+    b"<htm": "HTML",
+    b"PK\x03\x04": "ZIP archive",
+}
 
 
 def audit(listing: Listing, size: int, progress: Callable[[int], None]) -> tuple[Listing, np.ndarray | None]:

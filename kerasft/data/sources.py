@@ -11,7 +11,14 @@ import numpy as np
 from kerasft.errors import UserError, did_you_mean, one_of
 
 SPLITS = ("train", "val", "test")
-_FOLDER_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_FOLDER_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 
@@ -116,7 +123,9 @@ def _folder(argument: str) -> Listing:
     for top in tops:
         part = _FOLDER_NAMES.get(top.name.lower())
         if part in by_part:
-            raise UserError(f"--data: {by_part[part].name}/ and {top.name}/ both name the {part} split. Received: {data_text(root)}")
+            raise UserError(
+                f"--data: {by_part[part].name}/ and {top.name}/ both name the {part} split. Received: {data_text(root)}"
+            )
         if part:
             by_part[part] = top
     split = "train" in by_part
@@ -125,7 +134,9 @@ def _folder(argument: str) -> Listing:
         rows += _class_files(root, folder, part, findings)
     if split:
         outside = [top for top in tops if top not in by_part.values()]
-        findings += [Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside]
+        findings += [
+            Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
+        ]
         findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not _hidden(path.name)]
     classes = tuple(sorted({name for part, name, _ in rows if part in ("train", "")}))
     known = []
@@ -137,7 +148,9 @@ def _folder(argument: str) -> Listing:
             findings.append(Finding(_relative(root, path), "class_not_in_train", "reject", detail))
     if len(classes) < 2:
         found = ", ".join(classes) or "none"
-        raise UserError(f"--data: at least two class folders with files are needed; found: {found}. Received: {data_text(root)}")
+        raise UserError(
+            f"--data: at least two class folders with files are needed; found: {found}. Received: {data_text(root)}"
+        )
     paths = [path for _, _, path in known]
     return Listing(
         name=root.name,
@@ -166,11 +179,15 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
                 for name in sorted(names):
                     path = Path(parent, name)
                     if _hidden(name):
-                        findings.append(Finding(_relative(root, path), "system_file", "reject", "hidden or system file"))
+                        findings.append(
+                            Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
+                        )
                     else:
                         files.append(path)
             if not files:
-                findings.append(Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files"))
+                findings.append(
+                    Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
+                )
             rows += [(part, top.name, path) for path in files]
         elif not top.is_dir():
             findings.append(_stray(root, top))

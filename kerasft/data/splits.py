@@ -91,7 +91,9 @@ def carve(
             raise UserError(f"--data: class '{name}' has no training picture that can be read. See audit.json.")
     for part in SPLITS:
         if not (parts == part).any():
-            raise UserError(f"--data: no picture is left for the {part} split; add pictures. Received: {len(parts)} in all")
+            raise UserError(
+                f"--data: no picture is left for the {part} split; add pictures. Received: {len(parts)} in all"
+            )
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), parts)]).encode())
     splits = {part: _split(listing, pictures, np.flatnonzero(parts == part)) for part in SPLITS}
     return Splits(

@@ -1,0 +1,28 @@
+# Everything is installed into .venv, which the first target that needs it creates.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test test-all lint clean
+
+quickstart: $(READY)
+	$(PY) -m kerasft.run --flagfile=pipelines/quickstart.flags
+
+test: $(READY)
+	$(PY) -m pytest -q -m "not large"
+
+test-all: $(READY) lint
+	$(PY) -m pytest -q
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache
+
+$(READY): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[test]'
+	touch $@

@@ -1,0 +1,105 @@
+"""Text to Specs, and Specs to callables."""
+
+import types
+
+import pytest
+
+from kerasft import spec
+from kerasft.errors import UserError
+from kerasft.spec import Spec
+
+
+def test_names_calls_pipes_and_nested_specs():
+    parsed = spec.parse("all(epochs=5, optimizer=sgd(momentum=0.9), augment=flip | rotate(-15))|head", "--phases")
+    assert [item.name for item in parsed] == ["all", "head"]
+    kwargs = parsed[0].kwargs
+    assert kwargs["epochs"] == 5
+    assert kwargs["optimizer"] == Spec("sgd", (), {"momentum": 0.9})
+    assert kwargs["augment"] == (Spec("flip"), Spec("rotate", (-15,)))
+
+
+@pytest.mark.parametrize("text", ["", "none", " None "])
+def test_nothing(text):
+    assert spec.parse(text, "--augment") == ()
+
+
+@pytest.mark.parametrize("text", ["crop(area=(0.35, 1)) | flip", "x(a=[1, None, True], b='s')", "f(g(1), h=i | j(2))"])
+def test_text_and_back(text):
+    parsed = spec.parse(text, "--augment")
+    assert spec.parse(" | ".join(map(str, parsed)), "--augment") == parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("flip | rotate[15]", "flip | rotate[15]\n         ^"),
+        ("flip(", "^"),
+        ("rotate(1 + 1)", "^"),
+        ("(lambda: 1)()", "^"),
+        ("rotate(**{'degrees': 3})", "^"),
+        ("rotate(degrees=open('x').read())", "^"),
+        ("f(a=1, a=2)", "^"),
+        ("'flip'", "^"),
+        ("flip; rotate", "^"),
+        ("a\nb", "^"),
+        ("flip\0", "flip"),
+    ],
+)
+def test_anything_else_is_refused_with_its_place(text, place):
+    with pytest.raises(UserError) as caught:
+        spec.parse(text, "--augment")
+    message = str(caught.value)
+    assert message.startswith("--augment: ")
+    assert place in message
+    assert message.endswith(f"Received: {text!r}")
+
+
+def test_hostile_nesting_is_refused():
+    with pytest.raises(UserError):
+        spec.parse("(" * 5000 + "a" + ")" * 5000, "--augment")
+
+
+def _module():
+    module = types.SimpleNamespace(__all__=["rotate"])
+    module.rotate = lambda degrees=15.0, *, fill="mirror": (degrees, fill)
+    return module
+
+
+def test_build_binds_arguments():
+    names = spec.choices(_module())
+    assert spec.build(spec.parse_one("Rotate(30, fill='x')", "--augment"), "--augment", names) == (30, "x")
+
+
+def test_near_misses_are_named():
+    names = spec.choices(_module())
+    with pytest.raises(
+        UserError, match=r"--augment: must be one of rotate \(did you mean 'rotate'\?\)\. Received: 'rotat'"
+    ):
+        spec.build(Spec("rotat"), "--augment", names)
+    with pytest.raises(
+        UserError, match=r"rotate\(\) takes degrees, fill \(did you mean 'degrees'\?\)\. Received: 'degree='"
+    ):
+        spec.build(Spec("rotate", (), {"degree": 3}), "--augment", names)
+    with pytest.raises(UserError, match="too many positional"):
+        spec.build(Spec("rotate", (1, 2, 3)), "--augment", names)
+
+
+def test_the_kind_of_the_result_is_checked():
+    with pytest.raises(UserError, match="must give a int"):
+        spec.build(Spec("rotate"), "--augment", spec.choices(_module()), kind=int)
+
+
+def test_keras_names_whatever_the_case():
+    import keras
+
+    names = spec.choices(keras.optimizers, keras.optimizers.Optimizer)
+    for word in ("adamw", "AdamW", "sgd", "schedule_free_adamw"):
+        assert issubclass(spec.resolve(Spec(word), "--optimizer", names), keras.optimizers.Optimizer)
+
+
+def test_dotted_names_are_found_in_arguments():
+    parsed = spec.parse_one("all(optimizer=mine.Best(1), augment=flip | mine.blur)", "--phases")
+    assert spec.dotted(parsed) == ["mine.Best", "mine.blur"]
+    assert spec.resolve(Spec("math.sqrt"), "--x") is __import__("math").sqrt
+    with pytest.raises(UserError, match="cannot import"):
+        spec.resolve(Spec("math.nope"), "--x")
