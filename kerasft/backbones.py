@@ -1,7 +1,9 @@
 """Backbones: keras.applications constructors and saved models, with preprocessing inside and cut points."""
 
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,12 +121,21 @@ def _preprocessed(inputs: keras.KerasTensor, constructor: Callable) -> keras.Ker
 
 def _load_weights(model: keras.Model, path: str, name: str) -> None:
     try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError, IndexError) as error:
+        with _nothing_left_out():
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, IndexError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--weights: the file does not fit {name} without its top ({reason}). Received: {path!r}"
         ) from error
+
+
+@contextmanager
+def _nothing_left_out() -> Iterator[None]:
+    """Keras only warns where a layer finds no weights in a file and keeps its random ones: that is an error here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="(?is).*(freshly|skipp|could not be loaded)")
+        yield
 
 
 def _complete_efficientnet(model: keras.Model) -> None:
@@ -144,8 +155,9 @@ def _saved(path: str, size: int | None) -> Backbone:
     if not Path(path).is_file():
         raise UserError(f"--backbone: no such file. Received: {path!r}")
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+        with _nothing_left_out():
+            model = keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         hint = "a file of weights alone goes into --weights, beside a constructor in --backbone"
         raise UserError(
@@ -183,9 +195,10 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
 
 
 def cut_points(model: keras.Model) -> tuple[str, ...]:
-    """The layers whose one output tensor is all that later layers use of what came before, first to last.
+    """Names of the operations whose one output is all that later ones use of what came before, first to last.
 
-    These are the nodes that every path from input to output passes (single-node separators of the graph).
+    These are the nodes that every path from input to output passes (single-node separators of the graph). Most
+    are layers; in ConvNeXt the residual sums are plain operations.
     """
     place = {id(operation): i for i, operation in enumerate(model.operations)}
     reach = [0] * len(place)  # the last place at which an operation's output is used
@@ -194,7 +207,7 @@ def cut_points(model: keras.Model) -> tuple[str, ...]:
             reach[place[id(tensor._keras_history.operation)]] = i
     cuts, farthest = [], 0
     for i, operation in enumerate(model.operations):
-        if farthest <= i and isinstance(operation, keras.layers.Layer):
+        if farthest <= i:
             cuts.append(operation.name)
         farthest = max(farthest, reach[i])
     return tuple(cuts)

@@ -60,14 +60,16 @@ def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> 
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    every, guess = np.arange(len(classes)), logits.argmax(-1)
+    # From the probabilities as they are stored and served: logits may differ where those, in float32, do not.
+    scores = probabilities(logits).astype(np.float32)
+    every, guess = np.arange(len(classes)), scores.argmax(-1)
     table = precision_recall_fscore_support(labels, guess, labels=every, zero_division=0.0)
     per_class = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
         for name, p, r, f, n in zip(classes, *table)
     }
     return {
-        "accuracy": accuracy(logits, labels),
+        "accuracy": accuracy(scores, labels),
         "loss": log_loss(logits, labels),
         "n": len(labels),
         "per_class": per_class,

@@ -17,7 +17,7 @@ class Network(NamedTuple):
         size: S.
         pretrained: whether the backbone's weights come from somewhere.
         head_init: `--head_init`, settled.
-        backbone_layers: names of the backbone's layers, input to output.
+        backbone: names of the backbone's operations (layers, mostly), input to output.
         cuts: those of them that are cut points (see `backbones.cut_points`).
     """
 
@@ -26,7 +26,7 @@ class Network(NamedTuple):
     size: int
     pretrained: bool
     head_init: str
-    backbone_layers: tuple[str, ...]
+    backbone: tuple[str, ...]
     cuts: tuple[str, ...]
 
     def part(self, layer: str) -> keras.Model:
@@ -53,7 +53,7 @@ def build(config: Config, classes: int) -> Network:
         features = keras.layers.Identity(dtype="float32", name="features")(features)
     head_init = heads.settled_init(config.head_init, backbone.pretrained)
     logits = heads.build(config.head, head_init, features, classes)
-    names = tuple(layer.name for layer in backbone.model.layers)
+    names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], logits, name=f"kerasft_{keras_name(backbone.name)}")
     return Network(model, backbone.name, backbone.size, backbone.pretrained, head_init, names, cuts)

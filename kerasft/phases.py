@@ -1,6 +1,5 @@
 """Phases: which layers train, for how long and how. The only place that touches `.trainable`."""
 
-import builtins
 import math
 from dataclasses import dataclass, replace
 
@@ -149,10 +148,11 @@ def blocks(network: Network) -> list[str]:
     stretches behind it that hold none.
     """
     starts, opening, weighted = [], None, False
-    for name in network.backbone_layers:
-        layer = network.model.get_layer(name)
+    operations = {operation.name: operation for operation in network.model.operations}
+    for name in network.backbone:
+        layer = operations[name]
         opening = opening or name
-        weighted = weighted or (bool(layer.weights) and not _is_norm(layer))
+        weighted = weighted or _learns(layer)
         if name in network.cuts:
             if weighted:
                 starts.append(opening)
@@ -169,12 +169,12 @@ def first_layer(network: Network, phase: Phase) -> str | None:
     if phase.kind == "head":
         return None
     value = phase.unfreeze.name if isinstance(phase.unfreeze, Spec) else phase.unfreeze
-    if isinstance(value, str) and value in network.backbone_layers:
+    if isinstance(value, str) and value in network.backbone:
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
         starts = blocks(network)
-        return network.backbone_layers[0] if value == 1 else starts[-math.ceil(value * len(starts))]
-    near = did_you_mean(value, network.backbone_layers) if isinstance(value, str) else ""
+        return network.backbone[0] if value == 1 else starts[-math.ceil(value * len(starts))]
+    near = did_you_mean(value, network.backbone) if isinstance(value, str) else ""
     rule = f"top(unfreeze=) must be a fraction in (0, 1] or a layer of {network.name}{near}"
     raise UserError(f"--phases: {rule}. Received: {value!r}")
 
@@ -187,7 +187,7 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
     statistics), Dropout in the frozen part by a rate of 0. BatchNormalization that trains gets `BN_MOMENTUM`.
     """
     first = first_layer(network, phase)
-    backbone = network.backbone_layers
+    backbone = network.backbone
     start = len(backbone) if first is None else backbone.index(first)
     unfrozen = set(backbone[start:])
     network.model.trainable = True
@@ -223,6 +223,8 @@ def _restore(layer: keras.Layer) -> None:
         del layer.kerasft_original
 
 
-def _is_norm(layer: keras.Layer) -> bool:
-    kinds = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
-    return isinstance(layer, kinds) or not builtins.any(w.trainable for w in layer.weights)
+def _learns(operation: keras.Operation) -> bool:
+    """Whether an operation holds weights other than a normalisation's."""
+    layers = keras.layers
+    norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
+    return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
