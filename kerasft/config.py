@@ -51,7 +51,7 @@ class Config:
     image_size: int | None = _flag(
         None, "data", "Side in pixels that pictures are resized to. Default: the backbone's own.", low=16, high=2048
     )
-    batch_size: int = _flag(16, "data", "Pictures a training step.", low=1, high=65536)
+    batch_size: int = _flag(32, "data", "Pictures a training step.", low=1, high=65536)
     augment: str = _flag(
         "auto",
         "data",

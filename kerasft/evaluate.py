@@ -26,11 +26,34 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return softmax(logits.astype(np.float64), axis=-1)
 
 
-def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log likelihood in nats: logits float [N, C], labels int [N]."""
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Negative log likelihood of each example in nats, float64 [N]: logits float [N, C], labels int [N]."""
     from scipy.special import log_softmax
 
-    return float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
+    return -log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels]
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of `losses`."""
+    return float(losses(logits, labels).mean())
+
+
+def most_cautious(candidates: list[np.ndarray]) -> int:
+    """The one-standard-error rule (Breiman et al. 1984, section 3.4.3) on paired losses.
+
+    Args:
+        candidates: float64 [N] each, losses of the same examples, the most cautious candidate first.
+
+    Returns:
+        The first place whose mean loss lies within one standard error of the best one's, the error being that
+        of their difference example by example.
+    """
+    best = min(candidates, key=np.mean)
+    for place, found in enumerate(candidates):
+        gap = found - best
+        if gap.mean() <= gap.std(ddof=1) / np.sqrt(len(gap)):
+            return place
+    return len(candidates) - 1
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -39,7 +62,7 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     limit = np.log(8)
     found = minimize_scalar(lambda t: log_loss(logits / np.exp(t), labels), bounds=(-limit, limit), method="bounded")
-    return float(np.exp(found.x)) if found.fun < log_loss(logits, labels) else 1.0
+    return float(np.exp(found.x))
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -131,14 +131,14 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
 
 
 def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
-    """The stated rule of `--phases=auto`."""
+    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon."""
     steps = max(1, examples // min(config.batch_size, examples))
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
-        return [all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    epochs = min(20, max(6, math.ceil(400 / steps)))
-    why = f"{examples} examples: solve the head, then fine-tune all layers for {epochs} epochs"
-    return [head(0), all(epochs, 3e-4, "train")], why
+        return [all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start for {epochs} epochs"
+    epochs = min(20, max(3, math.ceil(300 / steps)))
+    why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
+    return [head(0), all(epochs, 1e-3, "train")], why
 
 
 def blocks(network: Network) -> list[str]:

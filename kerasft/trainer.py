@@ -21,7 +21,7 @@ from kerasft.model import Network
 from kerasft.phases import Phase
 
 BATCH = 64  # pictures a step in evaluation
-SHARES = (1.0, 0.75, 0.5, 0.25)  # of a phase's weights in the mixes with those before it that are tried
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes with those before it that are tried
 
 Weights = list[np.ndarray]
 
@@ -131,7 +131,7 @@ class Trainer:
                 self.offer(self.validate())
         else:
             self.first_weights, self.best_weights = arrays["first"], arrays["best"]
-        if phase.epochs:
+        if phase.epochs > standing.epoch:
             self._fit(name, phase, first_epoch, arrays.get("optimizer"))
         share, temperature, after = self._keep(SHARES if phase.epochs else (1.0,))
         seconds, before = time.monotonic() - self.started, standing.before
@@ -195,26 +195,31 @@ class Trainer:
         """Sets what is best on validation: weights of the phase, a mix with those before it, or those before it.
 
         Weights on the line between a phase's start and its best epoch are often better than both ends
-        (WiSE-FT, Wortsman et al. 2022). Each candidate is judged with its logits divided by the temperature that
-        suits it best (Guo et al. 2017), which is then folded into the last layer: fine-tuned networks are too
-        sure of themselves.
+        (WiSE-FT, Wortsman et al. 2022), and fine-tuned networks are too sure of themselves, so each mix is also
+        tried with its logits divided by the temperature that suits it (Guo et al. 2017), which is then folded
+        into the last layer. Few validation pictures tell such candidates apart badly: the most cautious one that
+        is not measurably worse than the best is taken.
 
         Returns:
             The share of the phase's weights (0: undone), the temperature, and log loss and accuracy.
         """
-        chosen, kept = (0.0, 1.0, self.standing.before), self.first_weights
+        labels, tried = self.splits.val.labels, []
         for share in shares if self.standing.best else ():
-            mixed = [(1 - share) * a + share * b for a, b in zip(self.first_weights, self.best_weights)]
-            self.model.set_weights(mixed)
-            logits, labels = self._validation_logits(), self.splits.val.labels
-            temperature = evaluate.temperature(logits, labels)
-            loss = evaluate.log_loss(logits / temperature, labels)
-            if loss < chosen[2][0]:
-                chosen, kept = (share, temperature, (loss, evaluate.accuracy(logits, labels))), mixed
-        self.model.set_weights(kept)
+            self.model.set_weights(self._mixed(share))
+            logits = self._validation_logits()
+            tried += [(share, heat, logits / heat) for heat in (1.0, evaluate.temperature(logits, labels))]
+        chosen = (0.0, 1.0, self.standing.before)
+        if tried:
+            share, heat, logits = tried[evaluate.most_cautious([evaluate.losses(row[2], labels) for row in tried])]
+            score = evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
+            chosen = (share, heat, score) if score[0] < self.standing.before[0] else chosen
+        self.model.set_weights(self._mixed(chosen[0]))
         layer = self.model.get_layer("logits")
         layer.set_weights([value / chosen[1] for value in layer.get_weights()])
         return chosen
+
+    def _mixed(self, share: float) -> Weights:
+        return [(1 - share) * a + share * b for a, b in zip(self.first_weights, self.best_weights)]
 
     def save(self, arrays: dict[str, Weights]) -> None:
         """Writes the checkpoint: variables (seeds of dropout included), these arrays, and the standing."""

@@ -55,3 +55,14 @@ def test_a_predictor_sees_the_weights_of_now():
     model.set_weights([weight * 2 for weight in model.get_weights()])
     np.testing.assert_allclose(predict(batches), 2 * first, rtol=1e-5)
     assert first.shape == (4, 2)
+
+
+def test_the_most_cautious_candidate_that_is_not_measurably_worse():
+    rng = np.random.default_rng(0)
+    best = rng.gamma(1, 0.3, 400)
+    equal, worse = best + rng.normal(0.001, 0.1, 400), best + rng.normal(0.1, 0.1, 400)
+    assert evaluate.most_cautious([best]) == 0
+    assert evaluate.most_cautious([worse, equal, best]) == 1
+    assert evaluate.most_cautious([worse, worse + 1, best]) == 2
+    few = slice(0, 3)  # with three examples nothing is measurable
+    assert evaluate.most_cautious([best[few] + [0.5, -0.4, 0.3], best[few]]) == 0

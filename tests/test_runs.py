@@ -47,7 +47,7 @@ def test_another_run_is_refused_by_the_settings_that_differ(tmp_path):
     config = Config(run_dir=str(tmp_path / "r"))
     runs.open_folder(config, "digits")
     with pytest.raises(
-        UserError, match=r"--run_dir: holds another run \(batch_size: 16 then, 8 now; seed: 0 then, 1 now\)"
+        UserError, match=r"--run_dir: holds another run \(batch_size: 32 then, 8 now; seed: 0 then, 1 now\)"
     ):
         runs.open_folder(replace(config, seed=1, batch_size=8), "digits")
     assert runs.open_folder(replace(config, export_dir="elsewhere"), "digits")[1] is None

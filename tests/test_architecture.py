@@ -1,0 +1,110 @@
+"""The rooms: a module imports only from those above it, none is too large, and the frame needs no TensorFlow."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+# From the bottom up; a room may import from any line above its own.
+ROOMS = [
+    "errors",
+    "spec",
+    "config",
+    "quiet",
+    "decode",
+    "augment.operations",
+    "augment.layer",
+    "augment",
+    "data.sources",
+    "data.audit",
+    "data.splits",
+    "data.pipeline",
+    "data",
+    "backbones",
+    "heads",
+    "model",
+    "optimizers",
+    "phases",
+    "evaluate",
+    "runs",
+    "screen",
+    "warmstart",
+    "trainer",
+    "export",
+    "predict",
+    "job",
+    "run",
+]
+WITHOUT_TENSORFLOW = ("errors", "spec", "config", "quiet", "run", "data.sources", "data.splits", "runs")
+HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib"}
+LIBRARY = ROOT / "kerasft"
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(LIBRARY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {_name(path): path for path in LIBRARY.rglob("*.py") if _name(path)}
+
+
+def _imports(path: Path, *, late: bool) -> set[str]:
+    """Modules that a file imports, at its top only or anywhere."""
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in ast.walk(tree) if late else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _rooms(path: Path) -> set[str]:
+    found = set()
+    for name in _imports(path, late=True):
+        inner = name.removeprefix("kerasft.")
+        if name.startswith("kerasft."):
+            found.add(
+                max((room for room in FILES if inner == room or inner.startswith(room + ".")), key=len, default="")
+            )
+    return found - {""}
+
+
+def test_every_file_is_a_room():
+    assert sorted(FILES) == sorted(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_one_way(room):
+    allowed = set(ROOMS[: ROOMS.index(room)])
+    assert _rooms(FILES[room]) <= allowed
+
+
+@pytest.mark.parametrize("room", WITHOUT_TENSORFLOW)
+def test_the_frame_imports_nothing_heavy(room):
+    assert not {name.partition(".")[0] for name in _imports(FILES[room], late=False)} & HEAVY
+
+
+def test_only_phases_touches_trainable():
+    for room, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "trainable":
+                assert room == "phases", f"{room}:{node.lineno}"
+
+
+def test_flags_are_read_in_run_only():
+    for room, path in FILES.items():
+        assert ("flags.FLAGS" in path.read_text()) == (room == "run")
+
+
+def test_no_file_is_too_large():
+    sizes = {room: len(path.read_text().splitlines()) for room, path in FILES.items()}
+    assert {room: size for room, size in sizes.items() if size > 300} == {}
+    assert sizes["run"] <= 80
+
+
+def test_the_library_has_no_assert():
+    for room, path in FILES.items():
+        assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)], room
