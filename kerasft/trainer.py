@@ -22,6 +22,7 @@ from kerasft.phases import Phase
 
 BATCH = 64  # pictures a step in evaluation
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes with those before it that are tried
+LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
 
 Weights = list[np.ndarray]
 
@@ -197,28 +198,36 @@ class Trainer:
         Weights on the line between a phase's start and its best epoch are often better than both ends
         (WiSE-FT, Wortsman et al. 2022), and fine-tuned networks are too sure of themselves, so each mix is also
         tried with its logits divided by the temperature that suits it (Guo et al. 2017), which is then folded
-        into the last layer. Few validation pictures tell such candidates apart badly: the most cautious one that
-        is not measurably worse than the best is taken.
+        into the last layer. Few validation pictures tell such candidates apart badly: of those that beat the
+        weights before, the most cautious one that is not measurably worse than the best is taken.
 
         Returns:
             The share of the phase's weights (0: undone), the temperature, and log loss and accuracy.
         """
-        labels, tried = self.splits.val.labels, []
-        for share in shares if self.standing.best else ():
+        labels, bar, tried = self.splits.val.labels, self.standing.before[0], []
+        for share in (0.0, *shares) if self.standing.best else ():
             self.model.set_weights(self._mixed(share))
             logits = self._validation_logits()
-            tried += [(share, heat, logits / heat) for heat in (1.0, evaluate.temperature(logits, labels))]
+            heats = (1.0, evaluate.temperature(logits, labels))
+            if share:
+                tried += [(share, heat, logits / heat) for heat in heats]
+            else:  # a better temperature alone is no merit of the phase
+                bar = min(evaluate.log_loss(logits / heat, labels) for heat in heats)
+        tried = [row for row in tried if evaluate.log_loss(row[2], labels) < (1 - LEAST_GAIN) * bar]
         chosen = (0.0, 1.0, self.standing.before)
         if tried:
             share, heat, logits = tried[evaluate.most_cautious([evaluate.losses(row[2], labels) for row in tried])]
-            score = evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
-            chosen = (share, heat, score) if score[0] < self.standing.before[0] else chosen
+            chosen = (share, heat, (evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)))
         self.model.set_weights(self._mixed(chosen[0]))
-        layer = self.model.get_layer("logits")
-        layer.set_weights([value / chosen[1] for value in layer.get_weights()])
+        if chosen[1] != 1:
+            layer = self.model.get_layer("logits")
+            layer.set_weights([value / chosen[1] for value in layer.get_weights()])
         return chosen
 
     def _mixed(self, share: float) -> Weights:
+        """The weights this share of the way from the phase's start to its best; the ends to the bit."""
+        if share in (0, 1):
+            return self.best_weights if share else self.first_weights
         return [(1 - share) * a + share * b for a, b in zip(self.first_weights, self.best_weights)]
 
     def save(self, arrays: dict[str, Weights]) -> None:

@@ -1,0 +1,89 @@
+"""What a phase leaves behind: its weights, a mix, or nothing of it."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasft import model, phases, trainer
+from kerasft.config import Config
+from kerasft.data import splits
+from kerasft.trainer import Standing, Trainer
+
+
+@pytest.fixture
+def ready(tmp_path):
+    """A Trainer on vectors dressed as pictures, whose logits are what the pixels say times the kernel."""
+    inputs = keras.Input((1, 1, 3))
+    logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs))
+    network = model.Network(keras.Model(inputs, logits), "bare", 1, True, "zeros", (), ())
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 400).astype(np.int32)
+    noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), labels)
+    pictures = (np.eye(3, dtype=np.uint8)[noisy]).reshape(-1, 1, 1, 3)
+    split = splits.Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
+    data = splits.Splits("bare", split, split, split, ("a", "b", "c"), (), "0")
+    made = Trainer(Config(), network, data, tmp_path)
+    made.standing = Standing("0", "none", [])
+    return made
+
+
+def _weights(scale):
+    return [np.eye(3, dtype=np.float32) * scale, np.zeros(3, np.float32)]
+
+
+def _judge(ready, first, last):
+    ready.model.set_weights(first)
+    ready.standing.before, ready.first_weights = ready.validate(), first
+    ready.model.set_weights(last)
+    ready.standing.best = None
+    ready.offer(ready.validate())
+    return ready._keep(trainer.SHARES)
+
+
+def test_what_does_not_help_is_undone_to_the_bit(ready):
+    first = _weights(2.0)
+    share, heat, score = _judge(ready, first, [-weight for weight in _weights(3.0)])
+    assert (share, heat) == (0.0, 1.0)
+    assert score == ready.standing.before
+    for ours, theirs in zip(ready.model.get_weights(), first):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_helps_is_kept(ready):
+    share, _, score = _judge(ready, _weights(-1.0), _weights(2.5))
+    assert share >= 0.5
+    assert score[0] < 0.7
+    assert ready.validate()[0] == pytest.approx(score[0], rel=1e-5)
+
+
+def test_overconfidence_is_tempered(ready):
+    share, heat, score = _judge(ready, _weights(-40.0), _weights(40.0))
+    assert share > 0.5
+    assert heat > 4
+    assert score[0] < 1
+    assert ready.validate()[0] == pytest.approx(score[0], rel=1e-5)
+
+
+def test_between_equals_the_most_cautious_mix_is_taken(ready):
+    better = _weights(2.5)
+    share, _, _ = _judge(ready, [np.roll(better[0], 1, 0) * 0.01, better[1]], better)
+    alike = _judge(ready, _weights(2.5), [better[0] + np.float32(1e-3) * np.eye(3, dtype=np.float32), better[1]])
+    assert share > alike[0]
+
+
+def test_a_better_temperature_alone_is_no_merit(ready):
+    """The phase only scales the logits towards their best temperature: nothing that tempering could not do."""
+    share, heat, score = _judge(ready, _weights(12.0), _weights(6.0))
+    assert (share, heat) == (0.0, 1.0)
+    assert score == ready.standing.before
+
+
+def test_nothing_finite_is_nothing_kept(ready):
+    first = _weights(1.0)
+    share, _, _ = _judge(ready, first, [weight * np.nan for weight in _weights(1.0)])
+    assert share == 0
+    np.testing.assert_array_equal(ready.model.get_weights()[0], first[0])
+
+
+def test_phases_of_the_plan_hold_only_known_kinds():
+    assert set(phases.__all__) == {"head", "top", "all"}

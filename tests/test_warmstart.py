@@ -1,0 +1,73 @@
+"""Where training starts: statistics, the solved head, and whether mirroring is harmless."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from kerasft import evaluate, model, warmstart
+from kerasft.config import Config
+from kerasft.data import pipeline, sources, splits
+from kerasft.data.audit import audit
+
+
+def _data(root, draw):
+    """Two classes of 30 pictures that `draw(canvas, class, x, y)` paints."""
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        (root / str(label)).mkdir(parents=True)
+        for index in range(30):
+            image = Image.new("RGB", (32, 32), (30, 30, 30))
+            draw(ImageDraw.Draw(image), label, *(int(v) for v in rng.integers(2, 8, 2)))
+            image.save(root / str(label) / f"{index}.png")
+    listing, pictures = audit(sources.load(f"folder:{root}"), 32, lambda count: None)
+    return splits.carve(listing, pictures, 0.2, 0.2, 0)
+
+
+def _left_or_right(canvas, label, x, y):
+    left = x if label == 0 else 22 - x
+    canvas.rectangle((left, y, left + 8, y + 20), fill=(250, 250, 250))
+
+
+def _high_or_low(canvas, label, x, y):
+    top = y if label == 0 else 22 - y
+    canvas.rectangle((x, top, x + 20, top + 8), fill=(250, 250, 250))
+
+
+@pytest.fixture
+def network():
+    """A backbone that keeps the places of things: its features are the pixels of a small picture."""
+    import keras
+
+    built = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="probe"), 2)
+    inputs = keras.Input((32, 32, 3))
+    small = keras.layers.Flatten(name="features")(keras.layers.AveragePooling2D(4)(inputs))
+    from kerasft import heads
+
+    logits = heads.build("linear", "probe", small, 2)
+    return built._replace(model=keras.Model(inputs, logits), pretrained=True)
+
+
+@pytest.mark.parametrize(("draw", "harmless"), [(_left_or_right, False), (_high_or_low, True)])
+def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harmless):
+    data = _data(tmp_path / "set", draw)
+    start = warmstart.prepare(Config(), network, data)
+    assert start.augment == warmstart.AUGMENT + (" | flip" if harmless else "")
+    network.model.get_layer("logits").set_weights(start.solution)
+    logits = evaluate.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
+    assert evaluate.accuracy(logits, data.val.labels) > 0.9
+
+
+def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
+    start = warmstart.prepare(Config(augment="rotate(3)"), network, _data(tmp_path / "set", _high_or_low))
+    assert start.augment == "rotate(3)"
+
+
+def test_features_are_standardised(network, tmp_path):
+    data = _data(tmp_path / "set", _high_or_low)
+    warmstart.prepare(Config(), network, data)
+    import keras
+
+    scaled = keras.Model(network.model.inputs[0], network.model.get_layer("standardise").output)
+    values = evaluate.predictor(scaled)(pipeline.evaluation_stream(data.train, size=32, batch_size=64))
+    np.testing.assert_allclose(values.mean(0), 0, atol=1e-3)
+    assert values.std() == pytest.approx(1, abs=0.2)
