@@ -88,6 +88,12 @@ class Config:
         "Any keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may name its own.",
         spec="one",
     )
+    loss: str = _flag(
+        "cross_entropy",
+        "training",
+        "cross_entropy(label_smoothing=0.1), or SparseCategoricalCrossentropy of keras.losses. A phase may name its own.",
+        spec="one",
+    )
     schedule: str = _flag(
         "cosine",
         "training",

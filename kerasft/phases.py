@@ -27,7 +27,7 @@ class Phase:
         epochs: passes over the training pictures; None until `plan` has settled it.
         lr: highest learning rate.
         batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
-        optimizer, schedule: Specs; None stands for the flag's.
+        optimizer, schedule, loss: Specs; None stands for the flag's.
         augment: Specs, or None for the flag's.
     """
 
@@ -38,6 +38,7 @@ class Phase:
     batch_norm: str = "hold"
     optimizer: Spec | None = None
     schedule: Spec | None = None
+    loss: Spec | None = None
     augment: Spec | tuple[Spec, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -63,10 +64,11 @@ def head(
     lr: float = 1e-3,
     optimizer: Spec | None = None,
     schedule: Spec | None = None,
+    loss: Spec | None = None,
     augment: Spec | tuple | None = None,
 ) -> Phase:
     """The head alone. Default epochs: 0 under `--head_init=probe`, which has solved the head; else 5."""
-    return Phase("head", 0.0, epochs, lr, "hold", optimizer, schedule, augment)
+    return Phase("head", 0.0, epochs, lr, "hold", optimizer, schedule, loss, augment)
 
 
 def top(
@@ -76,10 +78,11 @@ def top(
     batch_norm: str = "hold",
     optimizer: Spec | None = None,
     schedule: Spec | None = None,
+    loss: Spec | None = None,
     augment: Spec | tuple | None = None,
 ) -> Phase:
     """The head and the end of the backbone: this fraction of its blocks, or a layer and all after it."""
-    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, augment)
+    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, loss, augment)
 
 
 def all(
@@ -88,10 +91,11 @@ def all(
     batch_norm: str = "hold",
     optimizer: Spec | None = None,
     schedule: Spec | None = None,
+    loss: Spec | None = None,
     augment: Spec | tuple | None = None,
 ) -> Phase:
     """The head and the whole backbone."""
-    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, augment)
+    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment)
 
 
 def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
@@ -123,6 +127,7 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
                 epochs=epochs,
                 optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
                 schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
+                loss=phase.loss or specs.parse_one(config.loss, "--loss"),
                 augment=augment if isinstance(augment, tuple) else (augment,),
             )
         )

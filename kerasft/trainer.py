@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft import augment, evaluate, optimizers, phases, runs, screen, warmstart
+from kerasft import augment, evaluate, losses, optimizers, phases, runs, screen, warmstart
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.data import pipeline
@@ -71,7 +71,7 @@ class Trainer:
         """
         planned, reason = phases.plan(self.config, self.network, len(self.splits.train))
         screen.say(f"phases: {reason}")
-        arrays = self._resume() or self._begin()
+        arrays = self._resume() or self._begin(augmented=any(phase.epochs for phase in planned))
         planned = [self._settled(phase) for phase in planned]
         screen.show_phases([(phase, *phases.apply(self.network, phase)) for phase in planned])
         self.history = runs.History(self.folder / "history.jsonl", self.standing.history)
@@ -87,11 +87,17 @@ class Trainer:
         logits, labels = self._validation_logits(), self.splits.val.labels
         return evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
 
+    def validate_tempered(self) -> tuple[tuple[float, float], float]:
+        """What `validate` gives, and the log loss at the best temperature: epochs are compared by that."""
+        logits, labels = self._validation_logits(), self.splits.val.labels
+        score = evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
+        return score, evaluate.log_loss(logits / evaluate.temperature(logits, labels), labels)
+
     def _validation_logits(self) -> np.ndarray:
         return self._predict(pipeline.evaluation_stream(self.splits.val, size=self.network.size, batch_size=BATCH))
 
-    def _begin(self) -> dict[str, Weights]:
-        start = warmstart.prepare(self.config, self.network, self.splits)
+    def _begin(self, *, augmented: bool) -> dict[str, Weights]:
+        start = warmstart.prepare(self.config, self.network, self.splits, augmented=augmented)
         self.standing = Standing(self.splits.digest, start.augment, [], seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
 
@@ -163,8 +169,7 @@ class Trainer:
         optimizer.build(self.model.trainable_variables)
         if optimizer_state:
             _assign(optimizer.variables, optimizer_state)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self.model.compile(optimizer, loss, jit_compile=False)
+        self.model.compile(optimizer, losses.build(phase.loss), jit_compile=False)
         layer = augment.build(phase.augment)
         if not layer.stateless:
             screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
@@ -246,8 +251,8 @@ class _EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         trainer = self.trainer
         standing = trainer.standing
-        score = trainer.validate()
-        better = trainer.offer(score)
+        score, tempered = trainer.validate_tempered()
+        better = trainer.offer((tempered, score[1]))
         logs |= {"val_loss": score[0], "val_accuracy": score[1]}
         standing.epoch, standing.seconds = epoch + 1, time.monotonic() - trainer.started
         place = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}

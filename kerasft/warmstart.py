@@ -31,14 +31,17 @@ class Start(NamedTuple):
     seconds: float
 
 
-def prepare(config: Config, network: Network, splits: Splits) -> Start:
+def prepare(config: Config, network: Network, splits: Splits, *, augmented: bool = True) -> Start:
     """Sets a `prior` and, for pretrained features, their statistics; solves the probe.
 
     The probe also tells whether mirroring is harmless: by its loss on the mirrored validation pictures.
+
+    Args:
+        augmented: whether any phase trains on augmented pictures.
     """
     started = time.monotonic()
-    automatic = config.augment.strip() == "auto"
-    solution, recipe = None, AUGMENT if automatic else config.augment
+    automatic = config.augment.strip() == "auto" and augmented
+    solution, recipe = None, AUGMENT if automatic else config.augment if augmented else "none"
     if network.head_init == "prior":
         heads.set_prior(network.model.get_layer("logits"), splits.train.labels)
     if network.pretrained or network.head_init == "probe":

@@ -24,6 +24,7 @@ ROOMS = [
     "backbones",
     "heads",
     "model",
+    "losses",
     "optimizers",
     "phases",
     "evaluate",

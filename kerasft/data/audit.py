@@ -71,7 +71,8 @@ def audit(listing: Listing, size: int, progress: Callable[[int], None]) -> tuple
                         pictures[index] = picture
         progress(1)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, about headers that the decoder has no trouble with
         list(pool.map(look, range(count)))
     rejected = [Finding(listing.ids[i], reason[0], "reject", reason[1]) for i, reason in enumerate(reasons) if reason]
     good = np.array([reason is None for reason in reasons], bool)
@@ -88,11 +89,10 @@ def _refusal(contents: bytes) -> tuple[str, str] | None:
     if not contents:
         return "empty_file", "0 bytes"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            width, height = Image.open(io.BytesIO(contents)).size
+        width, height = Image.open(io.BytesIO(contents)).size
     except Image.DecompressionBombError as error:
-        return "too_large", str(error).split(",")[0]
+        pixels = re.search(r"\d+", str(error))
+        return "too_large", f"{pixels[0] if pixels else 'too many'} pixels; at most {MAX_PIXELS} are decoded"
     except Exception as error:  # noqa: BLE001 - Pillow raises many types; the decoder has the last word
         del error
         return None
