@@ -1,3 +1,20 @@
-"""kerasft: fine-tunes image models with Keras 3, and proves what it exports."""
+"""kerasft: fine-tunes image models with Keras 3, and proves what it exports.
+
+import kerasft
+run = kerasft.train(kerasft.Config(data="folder:photos", backbone="MobileNetV2(alpha=0.35)"))
+print(run.metrics["test"]["accuracy"], run.metrics["export"]["path"])
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+__all__ = ["Config", "Run", "UserError", "train"]
+
+_HOMES = {"Config": "kerasft.config", "UserError": "kerasft.errors", "Run": "kerasft.job", "train": "kerasft.job"}
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first asked for: TensorFlow is loaded by `train`, not by `import kerasft`."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kerasft' has no attribute '{name}'; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

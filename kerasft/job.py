@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import evaluate, export, quiet, runs, screen
+from kerasft import evaluate, export, phases, quiet, runs, screen
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
@@ -53,6 +53,7 @@ def train(config: Config) -> Run:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network = models.build(config, len(listing.classes))
+    phases.check(config, network)
     with _timed(clock, "audit"):
         data = _audit(config, listing, network.size, folder)
     with _timed(clock, "train"):

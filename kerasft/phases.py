@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import keras
 
+from kerasft import augment, losses, optimizers
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.errors import UserError, did_you_mean
@@ -120,7 +121,7 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
     settled = []
     for phase in chosen:
         epochs = phase.epochs if phase.epochs is not None else 0 if solved else 5
-        augment = phase.augment if phase.augment is not None else specs.parse(config.augment, "--augment")
+        recipe = phase.augment if phase.augment is not None else specs.parse(config.augment, "--augment")
         settled.append(
             replace(
                 phase,
@@ -128,11 +129,24 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
                 optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
                 schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
                 loss=phase.loss or specs.parse_one(config.loss, "--loss"),
-                augment=augment if isinstance(augment, tuple) else (augment,),
+                augment=recipe if isinstance(recipe, tuple) else (recipe,),
             )
         )
         first_layer(network, phase)
     return settled, reason
+
+
+def check(config: Config, network: Network) -> None:
+    """Builds once whatever the phases name, so that a mistake is told before a picture is read.
+
+    Raises:
+        UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
+    """
+    for phase in plan(config, network, examples=1)[0]:
+        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1)
+        losses.build(phase.loss)
+        if [str(spec) for spec in phase.augment] != ["auto"]:
+            augment.build(phase.augment)
 
 
 def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:

@@ -47,7 +47,9 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {_name(path): path for path in LIBRARY.rglob("*.py") if _name(path)}
+FILES = {
+    _name(path): path for path in LIBRARY.rglob("*.py") if _name(path)
+}  # the package itself imports nothing until asked
 
 
 def _imports(path: Path, *, late: bool) -> set[str]:

@@ -1,0 +1,40 @@
+"""What the user sees: odd names come through, long lists are cut, tables say the numbers."""
+
+import pytest
+
+from kerasft import phases, screen
+from kerasft.data.sources import Finding
+from kerasft.spec import parse, parse_one
+
+
+def test_odd_names_are_printed_as_they_are(capsys):
+    screen.say("[bold]x[/bold] 蚂蚁 \udcff")
+    assert capsys.readouterr().out == "[bold]x[/bold] 蚂蚁 \\udcff\n"
+
+
+def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
+    findings = [Finding("w.jpg", "duplicate", "warn", "same bytes as v.jpg")]
+    findings += [Finding(f"{i}.jpg", "empty_file", "reject", "0 bytes") for i in range(30)]
+    screen.show_findings(tuple(findings), most=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "  left out: 0.jpg: empty file: 0 bytes"
+    assert lines[3] == "  ... and 27 more left out: see audit.json"
+    assert lines[4] == "  to look at: w.jpg: duplicate: same bytes as v.jpg"
+
+
+def test_the_table_of_phases(capsys):
+    augment = parse("flip", "--augment")
+    phase = phases.Phase(
+        "top", 0.5, 3, 1e-4, "hold", parse_one("adamw", "x"), parse_one("constant", "x"), None, augment
+    )
+    screen.show_phases([(phase, 1234, 567890)])
+    printed = capsys.readouterr().out
+    for part in ("top(unfreeze=0.5", "1,234", "567,890", "flip"):
+        assert part in printed
+
+
+@pytest.mark.parametrize("total", [0, 3])
+def test_progress_works_without_a_terminal(total):
+    with screen.progress("audit", total) as advance:
+        for _ in range(total):
+            advance(1)
