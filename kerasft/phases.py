@@ -1,11 +1,12 @@
 """Phases: which layers train, for how long and how. The only place that touches `.trainable`."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import keras
 
-from kerasft import augment, losses, optimizers
+from kerasft import augment, batchnorm, losses, optimizers
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.errors import UserError, did_you_mean
@@ -203,7 +204,8 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
 
     Keras's `fit` runs every layer in training mode, whatever `training=` the graph was built with, so frozen
     layers are held one by one: BatchNormalization by `trainable = False` (which also makes it use its stored
-    statistics), Dropout in the frozen part by a rate of 0. BatchNormalization that trains gets `BN_MOMENTUM`.
+    statistics), Dropout in the frozen part by a rate of 0. BatchNormalization that trains gets `BN_MOMENTUM`
+    and a fused kernel.
     """
     first = first_layer(network, phase)
     backbone = network.backbone
@@ -220,6 +222,7 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
             _override(layer, "rate", 0.0)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             _override(layer, "momentum", BN_MOMENTUM)
+            _override(layer, "call", batchnorm.fused(layer))
     trainable = sum(math.prod(weight.shape) for weight in network.model.trainable_weights)
     return trainable, network.model.count_params() - trainable
 
@@ -231,15 +234,19 @@ def release(network: Network) -> None:
         _restore(layer)
 
 
-def _override(layer: keras.Layer, name: str, value: float) -> None:
-    layer.kerasft_original = (name, getattr(layer, name))
-    setattr(layer, name, value)
+def _override(layer: keras.Layer, name: str, value: float | Callable) -> None:
+    """Sets an attribute until `_restore`; what stood in the layer itself comes back, what its class gave is bared."""
+    held = vars(layer).setdefault("kerasft_held", {})
+    held[name] = vars(layer).get(name)
+    vars(layer)[name] = value
 
 
 def _restore(layer: keras.Layer) -> None:
-    if hasattr(layer, "kerasft_original"):
-        setattr(layer, *layer.kerasft_original)
-        del layer.kerasft_original
+    for name, value in vars(layer).pop("kerasft_held", {}).items():
+        if value is None:
+            del vars(layer)[name]
+        else:
+            vars(layer)[name] = value
 
 
 def _learns(operation: keras.Operation) -> bool:
