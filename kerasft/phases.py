@@ -156,7 +156,7 @@ def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase],
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start for {epochs} epochs"
-    epochs = min(20, max(3, math.ceil(300 / steps)))
+    epochs = min(12, max(3, math.ceil(300 / steps)))
     why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
     return [head(0), all(epochs, 1e-3, "train")], why
 
