@@ -1,7 +1,6 @@
 """The main job: audit, train, evaluate, export, each timed and written into the run folder."""
 
 import hashlib
-import os
 import resource
 import time
 from collections import Counter
@@ -49,6 +48,8 @@ def train(config: Config) -> Run:
         screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
         _summary(folder, finished)
         return Run(folder, finished)
+    exports = Path(config.export_dir) / listing.name
+    exports.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is told now, not after training
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -59,7 +60,7 @@ def train(config: Config) -> Run:
     with _timed(clock, "train"):
         trainer = Trainer(config, network, data, folder)
         records = trainer.train()
-        runs.write(folder / "model.keras", lambda file: _save_model(network.model, file))
+        runs.write_by_name(folder / "model.keras", network.model.save)
     with _timed(clock, "evaluate"):
         predict = evaluate.predictor(network.model)
         logits = {part: predict(_batches(data, part, network.size)) for part in ("val", "test")}
@@ -67,7 +68,7 @@ def train(config: Config) -> Run:
         expected = evaluate.probabilities(logits["test"])
         _save_predictions(folder, data, expected)
     with _timed(clock, "export"):
-        proof = export.export(network, data.classes, data.test, expected, Path(config.export_dir) / listing.name)
+        proof = export.export(network, data.classes, data.test, expected, exports)
     clock["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": "single_label",
@@ -121,14 +122,6 @@ def _audit(config: Config, listing: sources.Listing, size: int, folder: Path) ->
 
 def _batches(data: splits.Splits, part: str, size: int) -> tf.data.Dataset:
     return pipeline.evaluation_stream(getattr(data, part), size=size, batch_size=64)
-
-
-def _save_model(model: keras.Model, file) -> None:
-    """Keras saves to names that end in .keras only: by way of one beside the file."""
-    path = Path(file.name).with_suffix(".tmp.keras")
-    model.save(path)
-    file.write(path.read_bytes())
-    os.unlink(path)
 
 
 def _save_predictions(folder: Path, data: splits.Splits, probabilities: np.ndarray) -> None:

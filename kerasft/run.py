@@ -10,9 +10,7 @@ from kerasft import __version__, config, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
 _MODES = ("train", "predict")
-_MODE = flags.DEFINE_string(
-    "mode", "train", "train: audit, train, evaluate, export; predict: label pictures with an exported model."
-)
+_MODE = flags.DEFINE_string("mode", "train", "train: audit, train, evaluate, export; predict: label pictures.")
 _MODEL = flags.DEFINE_string("model", "", "predict: a SavedModel, or a folder of numbered ones.")
 _IMAGES = flags.DEFINE_string("images", "", "predict: a file, or a quoted pattern such as 'photos/**/*.jpg'.")
 _OUT = flags.DEFINE_string("out", "", "predict: a .csv or .jsonl file instead of the screen.")
@@ -47,6 +45,9 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return MISTAKE
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        print(f"{error.strerror}. Received: {error.filename!r}", file=sys.stderr)
+        return MISTAKE
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
         return STOPPED
@@ -56,11 +57,8 @@ def main(argv: list[str]) -> int:
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; help exits with 0 and a mistake with 2, each at once."""
     if any(arg in ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?") for arg in argv[1:]):
-        own = "\n".join(
-            f"  --{flag.name}\n      {flag.help}"
-            for flag in (_MODE, _MODEL, _IMAGES, _OUT)
-            for flag in [flags.FLAGS[flag.name]]
-        )
+        command = map(flags.FLAGS.__getitem__, ("mode", "model", "images", "out"))
+        own = "\n".join(f"  --{flag.name}\n      {flag.help}" for flag in command)
         print(f"kerasft {__version__}\n\n{__doc__}\n\ncommand:\n{own}\n{config.help_text()}")
         sys.exit(DONE)
     try:

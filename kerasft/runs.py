@@ -25,6 +25,16 @@ def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
     temporary.replace(path)
 
 
+def write_by_name(path: Path, save: Callable[[Path], Any]) -> None:
+    """As `write`, for a `save` that takes a path and insists on its ending (`.keras`, `.weights.h5`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".part-{path.name}")
+    save(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, indented, atomically."""
     write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))

@@ -23,10 +23,14 @@ def say(text: str) -> None:
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal, nothing elsewhere; gives the function that advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal) as bars:
+    with _bars() as bars:
         task = bars.add_task(title, total=total)
         yield lambda count: bars.advance(task, count)
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
 
 
 class Bar(keras.callbacks.Callback):
@@ -35,12 +39,11 @@ class Bar(keras.callbacks.Callback):
     def __init__(self, title: str, epochs: int, first_epoch: int, steps: int):
         super().__init__()
         self.title, self.epochs, self.steps = title, epochs, steps
-        self.columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bars = _bars()
         self.done = first_epoch * steps
         self.shown = time.monotonic()
 
     def on_train_begin(self, logs=None) -> None:
-        self.bars = Progress(*self.columns, console=_console, transient=True, disable=not _console.is_terminal)
         self.bars.start()
         self.task = self.bars.add_task(self.title, total=self.epochs * self.steps, completed=self.done)
 
@@ -50,7 +53,8 @@ class Bar(keras.callbacks.Callback):
             self.shown = time.monotonic()
             self.bars.update(self.task, completed=self.done, description=f"{self.title}  loss {logs['loss']:.4f}")
 
-    def on_train_end(self, logs=None) -> None:
+    def stop(self) -> None:
+        """Takes the bar off the screen and gives the cursor back, also after an interruption."""
         self.bars.stop()
 
 

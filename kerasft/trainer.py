@@ -159,6 +159,9 @@ class Trainer:
             f"{name}: {verdict}; validation loss {before[0]:.4f} -> {after[0]:.4f}, "
             f"accuracy {before[1]:.4f} -> {after[1]:.4f}; {seconds:.1f} s"
         )
+        place = self.folder / "phases" / name
+        runs.write_json(place / "record.json", record)
+        runs.write_by_name(place / "model.weights.h5", self.model.save_weights)
         self.standing = Standing(standing.data, standing.augment, [*standing.records, record], index + 1)
         self.standing.history = self.history.lines
         self.save({})
@@ -182,12 +185,16 @@ class Trainer:
             first_step=(first_epoch + done) * steps,
             last_step=(first_epoch + phase.epochs) * steps,
         )
-        callbacks = [_EpochEnd(self, name, first_epoch), screen.Bar(name, phase.epochs, done, steps)]
+        bar = screen.Bar(name, phase.epochs, done, steps)
+        callbacks = [_EpochEnd(self, name, first_epoch), bar]
         if self.config.tensorboard:
             folder = self.folder / "tensorboard" / name
             callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
         span = {"initial_epoch": done, "epochs": phase.epochs, "steps_per_epoch": steps}
-        self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
+        try:
+            self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
+        finally:
+            bar.stop()
 
     def offer(self, score: tuple[float, float]) -> bool:
         """Keeps the present weights as the phase's best if their validation loss is its lowest so far."""

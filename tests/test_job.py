@@ -84,6 +84,7 @@ def test_the_run_folder_is_complete(finished):
         "audit.json",
         "history.jsonl",
         "metrics.json",
+        "phases",
         "predictions.npz",
         "model.keras",
         "tensorboard",
@@ -227,6 +228,36 @@ def test_bad_images_can_stop_a_run(finished, command):
     assert done.returncode == 2
     assert "--bad_images: 1 files or folders cannot be used" in done.stderr
     assert (place / "strict" / "audit.json").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_before_training(photos, command, tmp_path):
+    (tmp_path / "file").write_text("x")
+    flags = (f"--data=folder:{photos}", *SMALL, "--phases=all(epochs=1)")
+    for flag in ("--export_dir=file", "--run_dir=file/run"):
+        done = command(*flags, flag, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "file" in done.stderr
+        assert "epoch" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--augment=flipp",
+        "--phases=top(unfreeze=nowhere)",
+        "--optimizer=adamv",
+        "--loss=mse2",
+        "--phases=all(augment=rotat)",
+    ],
+)
+def test_a_mistake_in_a_phase_is_told_before_a_picture_is_read(flag, photos, command, tmp_path):
+    done = command(f"--data=folder:{photos}", *SMALL, "--phases=all(epochs=1)", flag, cwd=tmp_path)
+    assert done.returncode == 2
+    assert flag.partition("=")[0].replace("phases", "") in done.stderr
+    assert "Received: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "audit" not in done.stdout
 
 
 @pytest.fixture(scope="module")
