@@ -36,16 +36,16 @@ def _bars() -> Progress:
 class Bar(keras.callbacks.Callback):
     """A progress bar over the steps of a `fit`, with the running loss."""
 
-    def __init__(self, title: str, epochs: int, first_epoch: int, steps: int):
+    def __init__(self, title: str, steps: int, done: int):
         super().__init__()
-        self.title, self.epochs, self.steps = title, epochs, steps
-        self.bars = _bars()
-        self.done = first_epoch * steps
+        self.title, self.steps, self.done = title, steps, done
+        self.bars, self.task = _bars(), None
         self.shown = time.monotonic()
 
     def on_train_begin(self, logs=None) -> None:
-        self.bars.start()
-        self.task = self.bars.add_task(self.title, total=self.epochs * self.steps, completed=self.done)
+        if self.task is None:
+            self.bars.start()
+            self.task = self.bars.add_task(self.title, total=self.steps, completed=self.done)
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         self.done += 1

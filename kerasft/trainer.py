@@ -1,6 +1,6 @@
 """The trainer: for each phase apply, compile, fit, and keep what is better on validation.
 
-After every epoch the whole state is saved, so that the same command goes on where a run was stopped.
+After every epoch, and at least every minute, the whole state is saved, so that the same command goes on where a run was stopped.
 """
 
 import time
@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft import augment, evaluate, losses, optimizers, phases, runs, screen, warmstart
+from kerasft import augment, evaluate, losses, optimizers, phases, runs, screen, selection, warmstart
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.data import pipeline
@@ -19,12 +19,10 @@ from kerasft.data.splits import Splits
 from kerasft.errors import UserError
 from kerasft.model import Network
 from kerasft.phases import Phase
+from kerasft.selection import Weights
 
 BATCH = 64  # pictures a step in evaluation
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes with those before it that are tried
-LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
-
-Weights = list[np.ndarray]
+SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Standing:
         data: digest of the splits.
         augment: the `--augment` Spec, settled.
         records: one dict a finished phase, as in `metrics.json`.
-        phase, epoch: index of the phase under way and the epochs of it that are done.
+        phase, epoch, step: index of the phase under way, its epochs that are done, and the steps of the next one.
         seconds: spent in it.
         before, best: log loss and accuracy on validation at its start, and after its best epoch.
         history: lines of `history.jsonl`.
@@ -46,6 +44,7 @@ class Standing:
     records: list[dict[str, Any]]
     phase: int = 0
     epoch: int = 0
+    step: int = 0
     seconds: float = 0.0
     before: tuple[float, float] | None = None
     best: tuple[float, float] | None = None
@@ -113,7 +112,10 @@ class Trainer:
             )
             raise UserError(f"--data: {rule}. Received: '{self.config.data}'")
         _assign(self.model.variables, arrays.pop("variables"))
-        screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing.epoch} of its epochs")
+        place = f"{self.standing.epoch} of its epochs" + (
+            f" and {self.standing.step} steps" if self.standing.step else ""
+        )
+        screen.say(f"going on with phase {self.standing.phase + 1} after {place}")
         return arrays
 
     def _settled(self, phase: Phase) -> Phase:
@@ -130,7 +132,7 @@ class Trainer:
         standing, name = self.standing, f"{index + 1:02d}-{phase.kind}"
         trainable, frozen = phases.apply(self.network, phase)
         self.started = time.monotonic() - standing.seconds
-        if not standing.epoch:
+        if not (standing.epoch or standing.step):
             standing.before = self.validate()
             self.first_weights = self.best_weights = self.model.get_weights()
             if "solution" in arrays:
@@ -140,7 +142,7 @@ class Trainer:
             self.first_weights, self.best_weights = arrays["first"], arrays["best"]
         if phase.epochs > standing.epoch:
             self._fit(name, phase, first_epoch, arrays.get("optimizer"))
-        share, temperature, after = self._keep(SHARES if phase.epochs else (1.0,))
+        share, temperature, after = self._keep(selection.SHARES if phase.epochs else (1.0,))
         seconds, before = time.monotonic() - self.started, standing.before
         record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": phase.epochs}
         record |= {"images_per_second": round(phase.epochs * self.steps * self.batch / seconds, 1)}
@@ -167,7 +169,7 @@ class Trainer:
         self.save({})
 
     def _fit(self, name: str, phase: Phase, first_epoch: int, optimizer_state: Weights | None) -> None:
-        done, steps = self.standing.epoch, self.steps
+        standing, steps = self.standing, self.steps
         optimizer = optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps * phase.epochs)
         optimizer.build(self.model.trainable_variables)
         if optimizer_state:
@@ -176,25 +178,33 @@ class Trainer:
         layer = augment.build(phase.augment)
         if not layer.stateless:
             screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
+        bar = screen.Bar(name, phase.epochs * steps, standing.epoch * steps + standing.step)
+        callbacks = [_EpochEnd(self, name, first_epoch), bar]
+        if self.config.tensorboard:
+            folder = self.folder / "tensorboard" / name
+            callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
+        try:
+            if standing.step:  # the rest of an epoch that was stopped
+                self._epochs(phase, layer, first_epoch, standing.epoch + 1, callbacks)
+            if standing.epoch < phase.epochs and not self.model.stop_training:
+                self._epochs(phase, layer, first_epoch, phase.epochs, callbacks)
+        finally:
+            bar.stop()
+
+    def _epochs(self, phase: Phase, layer: augment.Augment, first_epoch: int, last: int, callbacks: list) -> None:
+        """Goes on to the end of epoch `last` of the phase; all epochs but the first are whole ones."""
+        done, step = self.standing.epoch, self.standing.step
         stream = pipeline.training_stream(
             self.splits.train,
             size=self.network.size,
             batch_size=self.batch,
             augment=layer,
             seed=self.config.seed,
-            first_step=(first_epoch + done) * steps,
-            last_step=(first_epoch + phase.epochs) * steps,
+            first_step=(first_epoch + done) * self.steps + step,
+            last_step=(first_epoch + last) * self.steps,
         )
-        bar = screen.Bar(name, phase.epochs, done, steps)
-        callbacks = [_EpochEnd(self, name, first_epoch), bar]
-        if self.config.tensorboard:
-            folder = self.folder / "tensorboard" / name
-            callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
-        span = {"initial_epoch": done, "epochs": phase.epochs, "steps_per_epoch": steps}
-        try:
-            self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
-        finally:
-            bar.stop()
+        span = {"initial_epoch": done, "epochs": last, "steps_per_epoch": self.steps - step}
+        self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
 
     def offer(self, score: tuple[float, float]) -> bool:
         """Keeps the present weights as the phase's best if their validation loss is its lowest so far."""
@@ -204,56 +214,50 @@ class Trainer:
             self.standing.best, self.best_weights = score, self.model.get_weights()
         return better
 
-    def _keep(self, shares: tuple[float, ...]) -> tuple[float, float, tuple[float, float]]:
-        """Sets what is best on validation: weights of the phase, a mix with those before it, or those before it.
+    def _keep(self, shares: tuple[float, ...]) -> selection.Choice:
+        """Sets the weights that `selection` chooses, their temperature folded into the last layer."""
 
-        Weights on the line between a phase's start and its best epoch are often better than both ends
-        (WiSE-FT, Wortsman et al. 2022), and fine-tuned networks are too sure of themselves, so each mix is also
-        tried with its logits divided by the temperature that suits it (Guo et al. 2017), which is then folded
-        into the last layer. Few validation pictures tell such candidates apart badly: of those that beat the
-        weights before, the most cautious one that is not measurably worse than the best is taken.
+        def logits_at(share: float) -> np.ndarray:
+            self.model.set_weights(selection.mixed(self.first_weights, self.best_weights, share))
+            return self._validation_logits()
 
-        Returns:
-            The share of the phase's weights (0: undone), the temperature, and log loss and accuracy.
-        """
-        labels, bar, tried = self.splits.val.labels, self.standing.before[0], []
-        for share in (0.0, *shares) if self.standing.best else ():
-            self.model.set_weights(self._mixed(share))
-            logits = self._validation_logits()
-            heats = (1.0, evaluate.temperature(logits, labels))
-            if share:
-                tried += [(share, heat, logits / heat) for heat in heats]
-            else:  # a better temperature alone is no merit of the phase
-                bar = min(evaluate.log_loss(logits / heat, labels) for heat in heats)
-        tried = [row for row in tried if evaluate.log_loss(row[2], labels) < (1 - LEAST_GAIN) * bar]
-        chosen = (0.0, 1.0, self.standing.before)
-        if tried:
-            share, heat, logits = tried[evaluate.most_cautious([evaluate.losses(row[2], labels) for row in tried])]
-            chosen = (share, heat, (evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)))
-        self.model.set_weights(self._mixed(chosen[0]))
-        if chosen[1] != 1:
+        chosen = selection.UNDONE
+        if self.standing.best:  # else no epoch had a finite loss
+            chosen = selection.choose(logits_at, self.splits.val.labels, shares)
+        self.model.set_weights(self.first_weights)
+        if chosen.share:
+            self.model.set_weights(selection.mixed(self.first_weights, self.best_weights, chosen.share))
+        if chosen.temperature != 1:
             layer = self.model.get_layer("logits")
-            layer.set_weights([value / chosen[1] for value in layer.get_weights()])
-        return chosen
-
-    def _mixed(self, share: float) -> Weights:
-        """The weights this share of the way from the phase's start to its best; the ends to the bit."""
-        if share in (0, 1):
-            return self.best_weights if share else self.first_weights
-        return [(1 - share) * a + share * b for a, b in zip(self.first_weights, self.best_weights)]
+            layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
+        return chosen if chosen.score else chosen._replace(score=self.standing.before)
 
     def save(self, arrays: dict[str, Weights]) -> None:
         """Writes the checkpoint: variables (seeds of dropout included), these arrays, and the standing."""
         variables = [np.asarray(value) for value in self.model.variables]
         runs.save_state(self.checkpoint, {"variables": variables, **arrays}, asdict(self.standing))
+        self.saved = time.monotonic()
+
+    def save_within(self) -> None:
+        """Writes the checkpoint in the middle of a phase."""
+        self.standing.seconds = time.monotonic() - self.started
+        optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
+        self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights})
 
 
 class _EpochEnd(keras.callbacks.Callback):
-    """Validates after each epoch, keeps the best weights, records the epoch and saves the state."""
+    """Validates after each epoch, keeps the best weights, records the epoch; saves the state, at least every minute."""
 
     def __init__(self, trainer: Trainer, name: str, first_epoch: int):
         super().__init__()
         self.trainer, self.name, self.first_epoch = trainer, name, first_epoch
+        trainer.saved = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        standing = self.trainer.standing
+        standing.step += 1
+        if time.monotonic() - self.trainer.saved > SAVE_SECONDS and standing.step < self.trainer.steps:
+            self.trainer.save_within()
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         trainer = self.trainer
@@ -261,25 +265,17 @@ class _EpochEnd(keras.callbacks.Callback):
         score, tempered = trainer.validate_tempered()
         better = trainer.offer((tempered, score[1]))
         logs |= {"val_loss": score[0], "val_accuracy": score[1]}
-        standing.epoch, standing.seconds = epoch + 1, time.monotonic() - trainer.started
-        place = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}
-        rate = float(self.model.optimizer.learning_rate)
-        trainer.history.add(
-            {
-                **place,
-                "loss": float(logs["loss"]),
-                "val_loss": score[0],
-                "val_accuracy": score[1],
-                "lr": rate,
-                "seconds": round(standing.seconds, 3),
-            }
-        )
+        standing.epoch, standing.step = epoch + 1, 0
+        row = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}
+        row |= {"loss": float(logs["loss"]), "val_loss": score[0], "val_accuracy": score[1]}
+        row |= {"lr": float(self.model.optimizer.learning_rate)}
+        trainer.history.add({**row, "seconds": round(time.monotonic() - trainer.started, 3)})
         standing.history = trainer.history.lines
-        optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
-        trainer.save({"optimizer": optimizer, "first": trainer.first_weights, "best": trainer.best_weights})
+        trainer.save_within()
         mark = " *" if better else ""
         screen.say(
-            f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, validation loss {score[0]:.4f}, accuracy {score[1]:.4f}{mark}"
+            f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, "
+            f"validation loss {score[0]:.4f}, accuracy {score[1]:.4f}{mark}"
         )
         if not np.isfinite(logs["loss"]):
             screen.say(f"  {self.name}: the loss is no longer a number; the phase ends here. A lower lr= would help.")

@@ -29,6 +29,7 @@ ROOMS = [
     "optimizers",
     "phases",
     "evaluate",
+    "selection",
     "runs",
     "screen",
     "warmstart",

@@ -1,12 +1,15 @@
 """What a phase leaves behind: its weights, a mix, or nothing of it."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 
-from kerasft import model, phases, trainer
+from kerasft import model, phases, selection, trainer
 from kerasft.config import Config
-from kerasft.data import splits
+from kerasft.data import sources, splits
+from kerasft.data.audit import audit
 from kerasft.trainer import Standing, Trainer
 
 
@@ -37,7 +40,7 @@ def _judge(ready, first, last):
     ready.model.set_weights(last)
     ready.standing.best = None
     ready.offer(ready.validate())
-    return ready._keep(trainer.SHARES)
+    return ready._keep(selection.SHARES)
 
 
 def test_what_does_not_help_is_undone_to_the_bit(ready):
@@ -83,6 +86,59 @@ def test_nothing_finite_is_nothing_kept(ready):
     share, _, _ = _judge(ready, first, [weight * np.nan for weight in _weights(1.0)])
     assert share == 0
     np.testing.assert_array_equal(ready.model.get_weights()[0], first[0])
+
+
+@pytest.mark.parametrize("stop", [2, 8, 11])
+def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(photos, tmp_path, monkeypatch, stop):
+    """Saved at every step, broken off after some: the rest alone is run, and the weights are the same."""
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", -1.0)
+    config = Config(
+        backbone="MobileNet(alpha=0.25)",
+        weights="none",
+        image_size=32,
+        batch_size=8,
+        head="linear(dropout=0.3)",
+        augment="flip | color",
+        phases="head(epochs=1, lr=1e-2) | all(epochs=3, lr=1e-3, batch_norm='train')",
+        tensorboard=False,
+    )
+    listing, pictures = audit(sources.load(f"folder:{photos}"), 32, lambda count: None)
+    data = splits.carve(listing, pictures, 0.2, 0.2, 0)
+    steps = []
+
+    class Counts(keras.callbacks.Callback):
+        def __init__(self, limit):
+            super().__init__()
+            self.limit = limit
+
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(batch)
+            if len(steps) == self.limit:
+                raise KeyboardInterrupt
+
+    def go(folder, limit=None):
+        keras.utils.set_random_seed(0)
+        folder.mkdir(exist_ok=True)
+        made = Trainer(config, model.build(config, 2), data, folder)
+        fit = made.model.fit
+        counts = Counts(limit)
+        monkeypatch.setattr(made.model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, counts], **k))
+        made.train()
+        return made
+
+    whole = go(tmp_path / "whole")
+    total = len(steps)
+    assert total == 4 * whole.steps
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "part", limit=stop)
+    steps.clear()
+    rest = go(tmp_path / "part")
+    assert len(steps) == total - stop  # nothing is done twice
+    for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    history = [(tmp_path / name / "history.jsonl").read_text().splitlines() for name in ("whole", "part")]
+    assert [json.loads(row)["step"] for row in history[0]] == [json.loads(row)["step"] for row in history[1]]
 
 
 def test_phases_of_the_plan_hold_only_known_kinds():

@@ -1,0 +1,64 @@
+"""What a phase leaves behind: a mix of its weights with those before it, chosen on validation, or nothing of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasft import evaluate
+
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes that are tried
+LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
+
+Weights = list[np.ndarray]
+
+
+class Choice(NamedTuple):
+    """What is kept.
+
+    Attributes:
+        share: of the phase's weights; 0 where it is undone.
+        temperature: by which the logits are divided.
+        score: log loss and accuracy on validation; None where it is undone.
+    """
+
+    share: float
+    temperature: float
+    score: tuple[float, float] | None
+
+
+UNDONE = Choice(0.0, 1.0, None)
+
+
+def mixed(first: Weights, last: Weights, share: float) -> Weights:
+    """The weights this share of the way from first to last; the ends to the bit."""
+    if share in (0, 1):
+        return last if share else first
+    return [(1 - share) * a + share * b for a, b in zip(first, last)]
+
+
+def choose(logits_at: Callable[[float], np.ndarray], labels: np.ndarray, shares: tuple[float, ...]) -> Choice:
+    """Chooses the share of a phase's weights by the validation loss.
+
+    Weights on the line between a phase's start and its best epoch are often better than both ends (WiSE-FT,
+    Wortsman et al. 2022), and fine-tuned networks are too sure of themselves, so each mix is also tried with its
+    logits divided by the temperature that suits it (Guo et al. 2017). Few validation pictures tell such candidates
+    apart badly: of those that beat the weights before, the most cautious one that is not measurably worse than the
+    best is taken. The weights before are given their best temperature too: that alone is no merit of the phase.
+
+    Args:
+        logits_at: from a share to float [N, C], the validation logits of that mix.
+        labels: int32 [N].
+        shares: to try, rising, each in (0, 1].
+    """
+
+    def heated(share: float) -> list[tuple[float, float, np.ndarray]]:
+        logits = logits_at(share)
+        return [(share, heat, logits / heat) for heat in (1.0, evaluate.temperature(logits, labels))]
+
+    bar = (1 - LEAST_GAIN) * min(evaluate.log_loss(logits, labels) for _, _, logits in heated(0.0))
+    tried = [row for share in shares for row in heated(share) if evaluate.log_loss(row[2], labels) < bar]
+    if not tried:
+        return UNDONE
+    share, heat, logits = tried[evaluate.most_cautious([evaluate.losses(row[2], labels) for row in tried])]
+    return Choice(share, heat, (evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)))
