@@ -157,8 +157,10 @@ def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase],
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start for {epochs} epochs"
     epochs = min(12, max(3, math.ceil(300 / steps)))
+    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
+    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
-    return [head(0), all(epochs, 1e-3, "train")], why
+    return [head(0), all(epochs, lr, "train")], why
 
 
 def blocks(network: Network) -> list[str]:
