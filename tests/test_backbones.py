@@ -84,13 +84,15 @@ def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, pictures):
     np.testing.assert_array_equal(stem, plain.get_layer("stem_conv").get_weights()[0])
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("name", ["old.keras", "old.h5"])
 @pytest.mark.parametrize("kept", ["classifier", "features"])
-def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, pictures, kept):
+def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, pictures, kept, name):
     base = backbones.load("MobileNet(alpha=0.25)", "none", 64).model
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(base.output)
     top = keras.layers.Dense(7, activation="softmax")(keras.layers.Dropout(0.2)(pooled))
-    keras.Model(base.inputs[0], top if kept == "classifier" else base.output).save(tmp_path / "old.keras")
-    loaded = backbones.load(str(tmp_path / "old.keras"), "imagenet", None)
+    keras.Model(base.inputs[0], top if kept == "classifier" else base.output).save(tmp_path / name)
+    loaded = backbones.load(str(tmp_path / name), "imagenet", None)
     assert (loaded.size, loaded.pretrained) == (64, True)
     expected = keras.Model(base.inputs[0], pooled if kept == "classifier" else base.output)(pictures)
     np.testing.assert_allclose(loaded.model(pictures, training=False), expected, atol=1e-5)
