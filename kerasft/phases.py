@@ -122,7 +122,6 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
     settled = []
     for phase in chosen:
         epochs = phase.epochs if phase.epochs is not None else 0 if solved else 5
-        recipe = phase.augment if phase.augment is not None else specs.parse(config.augment, "--augment")
         settled.append(
             replace(
                 phase,
@@ -130,11 +129,19 @@ def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], 
                 optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
                 schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
                 loss=phase.loss or specs.parse_one(config.loss, "--loss"),
-                augment=recipe if isinstance(recipe, tuple) else (recipe,),
+                augment=_recipe(phase, config),
             )
         )
         first_layer(network, phase)
     return settled, reason
+
+
+def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
+    """A phase's own augmentation (`none` for none of it), or the flag's."""
+    if phase.augment is None:
+        return specs.parse(config.augment, "--augment")
+    recipe = phase.augment if isinstance(phase.augment, tuple) else (phase.augment,)
+    return () if [str(spec) for spec in recipe] == ["none"] else recipe
 
 
 def check(config: Config, network: Network) -> None:

@@ -172,6 +172,8 @@ def test_phases_override_the_flags():
     assert (str(first.optimizer), str(second.optimizer)) == ("sgd(momentum=0.9)", "adamw")
     assert [str(spec) for spec in first.augment] == ["flip", "rotate(3)"]
     assert (str(first.schedule), str(second.schedule)) == ("cosine", "constant")
+    assert [str(spec) for spec in second.augment] == ["auto"]
+    assert _plan(network, "all(augment=none)")[0].augment == ()
 
 
 def test_auto_needs_pretrained_weights_for_a_probe():
