@@ -26,8 +26,18 @@ _MODES = {
     "efficientnet": "inside",
     "efficientnet_v2": "inside",
     "convnext": "inside",
+    "vgg16": "caffe",
+    "vgg19": "caffe",
+    "xception": "tf",
+    "inception_v3": "tf",
+    "inception_resnet_v2": "tf",
+    "nasnet": "tf",
 }
-_SIZES = {
+_SIZES = {  # of the pictures that a family was trained on, where that is not 224
+    "Xception": 299,
+    "InceptionV3": 299,
+    "InceptionResNetV2": 299,
+    "NASNetLarge": 331,
     "EfficientNetB1": 240,
     "EfficientNetB2": 260,
     "EfficientNetB3": 300,
