@@ -60,7 +60,9 @@ def train(config: Config) -> Run:
     with _timed(clock, "train"):
         trainer = Trainer(config, network, data, folder)
         records = trainer.train()
-        runs.write_by_name(folder / "model.keras", network.model.save)
+        # Not compiled, so that Keras alone can load it: the loss is a function of ours.
+        plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
+        runs.write_by_name(folder / "model.keras", plain.save)
     with _timed(clock, "evaluate"):
         predict = evaluate.predictor(network.model)
         logits = {part: predict(_batches(data, part, network.size)) for part in ("val", "test")}

@@ -272,7 +272,7 @@ class _EpochEnd(keras.callbacks.Callback):
         trainer.history.add({**row, "seconds": round(time.monotonic() - trainer.started, 3)})
         standing.history = trainer.history.lines
         trainer.save_within()
-        mark = " *" if better else ""
+        mark = ", the best so far" if better else ""
         screen.say(
             f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, "
             f"validation loss {score[0]:.4f}, accuracy {score[1]:.4f}{mark}"
