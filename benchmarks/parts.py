@@ -20,7 +20,7 @@ from kerasft import augment, batchnorm, spec
 from kerasft.decode import decode, square
 
 SIZE = 224
-ROUNDS = 5
+ROUNDS = 9
 
 
 def compare(title: str, work: int, ours: Callable[[], None], rival: Callable[[], None]) -> None:
