@@ -95,14 +95,15 @@ def load(backbone: str, weights: str, size: int | None) -> Backbone:
         raise UserError(f"--weights: must be imagenet, none or an existing weights file. Received: {weights!r}")
     inputs = keras.Input((size, size, 3), name="images")
     given = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
+    given |= {"input_tensor": _preprocessed(inputs, constructor), "input_shape": (size, size, 3)}
     try:
-        model = specs.build(spec, "--backbone", catalogue(), input_tensor=_preprocessed(inputs, constructor), **given)
+        model = specs.build(spec, "--backbone", catalogue(), **given)
     except UserError:
         raise
     except Exception as error:
         if weights != "imagenet":
             raise
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:200]
         ways = "give a weights file, --weights=none, or put Keras's file into ~/.keras/models"
         raise UserError(
             f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
