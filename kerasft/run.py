@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         print(f"{error.strerror}. Received: {error.filename!r}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+        print("stopped; the same command goes on from the last saved state", file=sys.stderr)
         return STOPPED
     return DONE
 
