@@ -54,7 +54,7 @@ def predict(model: str, images: str, out: str) -> int:
             advance(min(BATCH, len(names) - start))
     if out:
         runs.write(Path(out), lambda file: file.write((_csv(rows) if suffix == ".csv" else _jsonl(rows)).encode()))
-        screen.say(f"{len(rows)} pictures, {sum('error' in row for row in rows)} of them unreadable: {out}")
+        screen.say(f"{out}: {len(rows)} files, {sum('error' in row for row in rows)} of them unreadable")
     else:
         for row in rows:
             labels = "  ".join(f"{name} {score:.4f}" for name, score in row.get("labels", []))
