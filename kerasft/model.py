@@ -12,8 +12,9 @@ class Network(NamedTuple):
     """A model and the names of its parts.
 
     Attributes:
-        model: float32 [N, S, S, 3], RGB in 0..255, to float32 [N, C] logits.
+        model: float32 [N, S, S, 3], RGB in 0..255, to float32 [N, C] logits or [N, D] values.
         name: the backbone's name.
+        task: `single_label`, `multi_label` or `regression`.
         size: S.
         pretrained: whether the backbone's weights come from somewhere.
         head_init: `--head_init`, settled.
@@ -23,6 +24,7 @@ class Network(NamedTuple):
 
     model: keras.Model
     name: str
+    task: str
     size: int
     pretrained: bool
     head_init: str
@@ -39,8 +41,12 @@ class Network(NamedTuple):
         return self.model.layers[names.index("standardise") : names.index("logits") + 1]
 
 
-def build(config: Config, classes: int) -> Network:
+def build(config: Config, outputs: int, task: str) -> Network:
     """Builds the network that a Config names, with fresh head.
+
+    Args:
+        outputs: number of classes or of targets.
+        task: `single_label`, `multi_label` or `regression`.
 
     Raises:
         UserError: from the backbone's or the head's flags.
@@ -52,11 +58,13 @@ def build(config: Config, classes: int) -> Network:
     else:
         features = keras.layers.Identity(dtype="float32", name="features")(features)
     head_init = heads.settled_init(config.head_init, backbone.pretrained)
-    logits = heads.build(config.head, head_init, features, classes)
+    logits = heads.build(config.head, head_init, features, outputs)
+    if task == "regression":  # so that what trains is of the size of 1, whatever the targets' units
+        logits = keras.layers.Normalization(axis=-1, invert=True, dtype="float32", name="values")(logits)
     names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], logits, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, backbone.size, backbone.pretrained, head_init, names, cuts)
+    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts)
 
 
 def keras_name(text: str) -> str:
