@@ -36,6 +36,12 @@ class Config:
         "data",
         "What to learn from: digits (embedded), or folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside.",
     )
+    task: str = _flag(
+        "auto",
+        "data",
+        "What a label is; auto sees it from the data.",
+        choices=("auto", "single_label", "multi_label", "regression"),
+    )
     val_fraction: float = _flag(
         0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9
     )

@@ -16,6 +16,8 @@ ROOMS = [
     "augment.operations",
     "augment.layer",
     "augment",
+    "data.listing",
+    "data.folder",
     "data.sources",
     "data.audit",
     "data.splits",
@@ -39,7 +41,18 @@ ROOMS = [
     "job",
     "run",
 ]
-WITHOUT_TENSORFLOW = ("errors", "spec", "config", "quiet", "run", "data.sources", "data.splits", "runs")
+WITHOUT_TENSORFLOW = (
+    "errors",
+    "spec",
+    "config",
+    "quiet",
+    "run",
+    "data.listing",
+    "data.folder",
+    "data.sources",
+    "data.splits",
+    "runs",
+)
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib"}
 LIBRARY = ROOT / "kerasft"
 

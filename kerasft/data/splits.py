@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasft.data.sources import SPLITS, Finding, Listing
+from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.errors import UserError
 
 
@@ -16,7 +16,7 @@ class Split:
 
     Attributes:
         ids: str [N].
-        labels: int32 [N].
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D], by task.
         read: index to encoded bytes.
         pictures: index array [B] to decoded uint8 [B, S, S, 3]; None where they did not fit into memory.
     """
@@ -36,13 +36,15 @@ class Splits:
 
     Attributes:
         name: short name of the data.
+        task: `single_label`, `multi_label` or `regression`.
         train, val, test: the examples.
-        classes: label names, in the order of the labels.
+        classes: label names, in the order of the labels; for regression the names of the targets.
         findings: what is wrong with files or folders.
         digest: 16 hex digits of all files' bytes, labels and splits.
     """
 
     name: str
+    task: str
     train: Split
     val: Split
     test: Split
@@ -51,11 +53,15 @@ class Splits:
     digest: str
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Examples by split and class name."""
+        """Examples by split and class name (multi-label: positives); for regression all as `examples`."""
         table = {}
         for part in SPLITS:
-            bins = np.bincount(getattr(self, part).labels, minlength=len(self.classes))
-            table[part] = {name: int(count) for name, count in zip(self.classes, bins)}
+            split = getattr(self, part)
+            if self.task == "regression":
+                table[part] = {"examples": len(split)}
+            else:
+                positives = _positives(split.labels, len(self.classes)).sum(0)
+                table[part] = {name: int(count) for name, count in zip(self.classes, positives)}
         return table
 
 
@@ -98,11 +104,17 @@ def carve(
     splits = {part: _split(listing, pictures, np.flatnonzero(parts == part)) for part in SPLITS}
     return Splits(
         name=listing.name,
+        task=listing.task,
         classes=listing.classes,
         findings=listing.findings,
         digest=digest.hexdigest()[:16],
         **splits,
     )
+
+
+def _positives(labels: np.ndarray, classes: int) -> np.ndarray:
+    """bool [N, C]: which classes an example has, from labels of either form."""
+    return labels > 0 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(classes)
 
 
 def _rank(seed: int, part: str, digest: str) -> str:
