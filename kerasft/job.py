@@ -114,9 +114,13 @@ def _audit(config: Config, listing: Listing, size: int, folder: Path) -> splits.
         raise UserError(
             f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
         )
-    data = splits.carve(checked, pictures, config.val_fraction, config.test_fraction, config.seed)
-    runs.write_json(folder / "audit.json", {**report, "counts": data.counts()})
-    kinds = Counter(finding.kind.replace("_", " ") for finding in checked.findings)
+    data = splits.carve(
+        checked, pictures, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
+    )
+    screen.show_findings(data.findings[len(checked.findings) :])
+    rows = [finding._asdict() for finding in data.findings]
+    runs.write_json(folder / "audit.json", {**report, "counts": data.counts(), "findings": rows})
+    kinds = Counter(finding.kind.replace("_", " ") for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
     sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in SPLITS)
     screen.say(f"audit: {sizes}; {found}")

@@ -5,6 +5,7 @@ import numpy as np
 from kerasft.config import Config
 from kerasft.data.folder import folder
 from kerasft.data.listing import Listing
+from kerasft.data.table import table
 from kerasft.errors import UserError, did_you_mean, one_of
 
 
@@ -15,15 +16,29 @@ def load(config: Config) -> Listing:
         UserError: an unknown kind of source, a source that cannot be read, or a setting that its task refuses.
     """
     kind, _, argument = config.data.partition(":")
-    sources = {"digits": _digits, "folder": folder}
+    sources = {
+        "digits": lambda: _digits(argument),
+        "folder": lambda: folder(argument),
+        "csv": lambda: table(argument, config.task),
+    }
     if kind not in sources:
-        names = ("digits", "folder:DIR")
+        names = ("digits", "folder:DIR", "csv:FILE")
         raise UserError(
             f"--data: must be one of {one_of(names)}{did_you_mean(kind, sources)}. Received: {config.data!r}"
         )
-    listing = sources[kind](argument)
+    if config.splits and kind != "tfds":
+        raise UserError(f"--splits: is for tfds; {kind} names its own. Received: {config.splits!r}")
+    listing = sources[kind]()
     if config.task not in ("auto", listing.task):
         raise UserError(f"--task: {kind} is {listing.task}. Received: {config.task!r}")
+    for flag, asked, tasks in (
+        ("sampling", config.sampling == "balanced", ("single_label",)),
+        ("class_weights", config.class_weights == "balanced", ("single_label", "multi_label")),
+        ("per_class_limit", config.per_class_limit is not None, ("single_label", "multi_label")),
+    ):
+        if asked and listing.task not in tasks:
+            value = getattr(config, flag)
+            raise UserError(f"--{flag}: is for {' and '.join(tasks)}, and this is {listing.task}. Received: {value!r}")
     return listing
 
 
