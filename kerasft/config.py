@@ -34,13 +34,39 @@ class Config:
     data: str = _flag(
         "digits",
         "data",
-        "What to learn from: digits (embedded), or folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside.",
+        "What to learn from: digits (embedded); folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR that TFDS has prepared.",
+    )
+    task: str = _flag(
+        "auto",
+        "data",
+        "What a label is. auto sees it from the data: a csv with | in a label is multi_label, one of numbers that are not all whole is regression.",
+        choices=("auto", "single_label", "multi_label", "regression"),
+    )
+    splits: str = _flag(
+        "",
+        "data",
+        "For tfds: what each split is made of, such as train=train[:80%]; val=train[80%:]; test=test.",
     )
     val_fraction: float = _flag(
         0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9
     )
     test_fraction: float = _flag(
         0.2, "data", "Share of the training pictures for a test split that is missing.", low=0.01, high=0.9
+    )
+    per_class_limit: int | None = _flag(
+        None, "data", "At most so many training pictures of a class; val and test stay whole.", low=1, high=2**31 - 1
+    )
+    sampling: str = _flag(
+        "uniform",
+        "data",
+        "uniform sees each training picture once an epoch; balanced draws every class equally often (single_label).",
+        choices=("uniform", "balanced"),
+    )
+    class_weights: str = _flag(
+        "none",
+        "data",
+        "balanced weighs the loss of a picture by how rare its class is.",
+        choices=("none", "balanced"),
     )
     bad_images: str = _flag(
         "skip",

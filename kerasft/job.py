@@ -17,6 +17,7 @@ from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
+from kerasft.data.listing import SPLITS, Listing
 from kerasft.errors import UserError
 from kerasft.trainer import Trainer
 
@@ -42,7 +43,7 @@ def train(config: Config) -> Run:
         ParityError: the exported model does not score like the trained one.
     """
     clock, started = {}, time.monotonic()
-    listing = sources.load(config.data)
+    listing = sources.load(config)
     folder, finished = runs.open_folder(config, listing.name)
     if finished:
         screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
@@ -99,7 +100,7 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _audit(config: Config, listing: sources.Listing, size: int, folder: Path) -> splits.Splits:
+def _audit(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
     """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left."""
     screen.say(f"{listing.name}: {len(listing.ids)} files, {len(listing.classes)} classes, {size}x{size} pixels")
     with screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
@@ -113,11 +114,15 @@ def _audit(config: Config, listing: sources.Listing, size: int, folder: Path) ->
         raise UserError(
             f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
         )
-    data = splits.carve(checked, pictures, config.val_fraction, config.test_fraction, config.seed)
-    runs.write_json(folder / "audit.json", {**report, "counts": data.counts()})
-    kinds = Counter(finding.kind.replace("_", " ") for finding in checked.findings)
+    data = splits.carve(
+        checked, pictures, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
+    )
+    screen.show_findings(data.findings[len(checked.findings) :])
+    rows = [finding._asdict() for finding in data.findings]
+    runs.write_json(folder / "audit.json", {**report, "counts": data.counts(), "findings": rows})
+    kinds = Counter(finding.kind.replace("_", " ") for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
-    sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in sources.SPLITS)
+    sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in SPLITS)
     screen.say(f"audit: {sizes}; {found}")
     return data
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from kerasft.data.sources import Finding
+from kerasft.data.listing import Finding
 from kerasft.phases import Phase
 
 NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}  # of scores

@@ -16,6 +16,9 @@ ROOMS = [
     "augment.operations",
     "augment.layer",
     "augment",
+    "data.listing",
+    "data.folder",
+    "data.table",
     "data.sources",
     "data.audit",
     "data.splits",
@@ -39,7 +42,19 @@ ROOMS = [
     "job",
     "run",
 ]
-WITHOUT_TENSORFLOW = ("errors", "spec", "config", "quiet", "run", "data.sources", "data.splits", "runs")
+WITHOUT_TENSORFLOW = (
+    "errors",
+    "spec",
+    "config",
+    "quiet",
+    "run",
+    "data.listing",
+    "data.folder",
+    "data.table",
+    "data.sources",
+    "data.splits",
+    "runs",
+)
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib"}
 LIBRARY = ROOT / "kerasft"
 

@@ -8,8 +8,10 @@ import pytest
 from conftest import picture, shared
 
 from kerasft import augment, spec
+from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
+from kerasft.data.listing import SPLITS
 from kerasft.errors import UserError
 
 
@@ -31,7 +33,7 @@ def split_folder(tmp_path):
 
 
 def _audited(data, size=32):
-    return audit(sources.load(data), size, lambda count: None)
+    return audit(sources.load(Config(data=data)), size, lambda count: None)
 
 
 def _carved(data, seed=0, val=0.25, test=0.25):
@@ -51,7 +53,7 @@ def test_classes_only_are_split_stratified_seeded_and_without_overlap(photos):
     }
     assert not _ids(first.train) & _ids(first.val)
     assert not (_ids(first.train) | _ids(first.val)) & _ids(first.test)
-    for part in sources.SPLITS:
+    for part in SPLITS:
         assert getattr(first, part).ids.tolist() == getattr(again, part).ids.tolist()
     assert _ids(first.test) != _ids(other.test)
     assert (first.digest == again.digest, first.digest == other.digest) == (True, False)
@@ -59,7 +61,7 @@ def test_classes_only_are_split_stratified_seeded_and_without_overlap(photos):
 
 def test_given_splits_are_kept(split_folder):
     data = _carved(f"folder:{split_folder}")
-    assert {part: sum(data.counts()[part].values()) for part in sources.SPLITS} == {"train": 12, "val": 4, "test": 6}
+    assert {part: sum(data.counts()[part].values()) for part in SPLITS} == {"train": 12, "val": 4, "test": 6}
     assert all(name.startswith("test/") for name in data.test.ids)
 
 
@@ -81,9 +83,7 @@ def test_a_new_file_moves_few_others_and_copies_stay_together(photos, tmp_path):
     assert len(_ids(before.test) & _ids(after.test)) >= len(before.test) - 3
     for index in range(12):
         places = [
-            part
-            for part in sources.SPLITS
-            if _ids(getattr(after, part)) & {f"disc/copy{index}.jpg", f"disc/{index:02d}.jpg"}
+            part for part in SPLITS if _ids(getattr(after, part)) & {f"disc/copy{index}.jpg", f"disc/{index:02d}.jpg"}
         ]
         assert len(places) == 1
 
@@ -91,7 +91,7 @@ def test_a_new_file_moves_few_others_and_copies_stay_together(photos, tmp_path):
 def test_digits_are_embedded():
     data = _carved("digits")
     assert data.classes == tuple("0123456789")
-    assert sum(len(getattr(data, part)) for part in sources.SPLITS) == 1797
+    assert sum(len(getattr(data, part)) for part in SPLITS) == 1797
     assert data.train.read(0).startswith(b"\x89PNG")
 
 
@@ -108,7 +108,7 @@ def test_digits_are_embedded():
 )
 def test_wrong_sources_are_refused(split_folder, data, message):
     with pytest.raises(UserError, match=message):
-        sources.load(data.format(root=split_folder))
+        sources.load(Config(data=data.format(root=split_folder)))
 
 
 def test_bad_files_are_named_with_their_kind(split_folder):

@@ -18,7 +18,7 @@ def trained(photos):
     """A network with a random head, its data, and its probabilities for the test pictures."""
     config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
     network = model.build(config, 2)
-    listing, pictures = audit(sources.load(f"folder:{photos}"), 32, lambda count: None)
+    listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
     data = splits.carve(listing, pictures, 0.2, 0.2, 0)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
     predict, layer = evaluate.predictor(network.model), network.model.get_layer("logits")

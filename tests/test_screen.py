@@ -3,7 +3,7 @@
 import pytest
 
 from kerasft import phases, screen
-from kerasft.data.sources import Finding
+from kerasft.data.listing import Finding
 from kerasft.spec import parse, parse_one
 
 

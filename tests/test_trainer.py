@@ -24,7 +24,7 @@ def ready(tmp_path):
     noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), labels)
     pictures = (np.eye(3, dtype=np.uint8)[noisy]).reshape(-1, 1, 1, 3)
     split = splits.Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
-    data = splits.Splits("bare", split, split, split, ("a", "b", "c"), (), "0")
+    data = splits.Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     made = Trainer(Config(), network, data, tmp_path)
     made.standing = Standing("0", "none", [])
     return made
@@ -101,7 +101,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(pho
         phases="head(epochs=1, lr=1e-2) | all(epochs=3, lr=1e-3, batch_norm='train')",
         tensorboard=False,
     )
-    listing, pictures = audit(sources.load(f"folder:{photos}"), 32, lambda count: None)
+    listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
     data = splits.carve(listing, pictures, 0.2, 0.2, 0)
     steps = []
 

@@ -19,7 +19,7 @@ def _data(root, draw):
             image = Image.new("RGB", (32, 32), (30, 30, 30))
             draw(ImageDraw.Draw(image), label, *(int(v) for v in rng.integers(2, 8, 2)))
             image.save(root / str(label) / f"{index}.png")
-    listing, pictures = audit(sources.load(f"folder:{root}"), 32, lambda count: None)
+    listing, pictures = audit(sources.load(Config(data=f"folder:{root}")), 32, lambda count: None)
     return splits.carve(listing, pictures, 0.2, 0.2, 0)
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from kerasft.data.sources import Finding, Listing
+from kerasft.data.listing import Finding, Listing
 from kerasft.decode import decode
 
 MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded: more is taken for a decompression bomb
@@ -125,7 +125,7 @@ def _duplicates(listing: Listing, digests: list[str], good: np.ndarray) -> list[
     for group in (group for group in groups.values() if len(group) > 1):
         for index in group[1:]:
             first = group[0]
-            if listing.labels[index] != listing.labels[first]:
+            if (listing.labels[index] != listing.labels[first]).any():
                 kind = "conflicting_label"
             elif listing.parts[index] != listing.parts[first]:
                 kind = "duplicate_across_splits"

@@ -1,7 +1,7 @@
 """tf.data pipelines over a Split: a stateless order of examples, then pictures, then augmentation.
 
 The order of epoch e is a permutation by (seed, e) that is computed index by index and cut before anything is
-read, so a stream can start at any step at no cost.
+read, so a stream can start at any step at no cost. So is the order that balances the classes.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,9 @@ import tensorflow as tf
 from kerasft.augment import Augment
 from kerasft.data.splits import Split
 from kerasft.decode import decode_batch
+
+# Numbers of draws, int64 [B], to how often the example was drawn before, and its row: both int64 [B].
+Order = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -28,6 +31,8 @@ def training_stream(
     seed: int,
     first_step: int,
     last_step: int,
+    sampling: str = "uniform",
+    weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Augmented batches for the steps [first_step, last_step), counted over all epochs.
 
@@ -37,24 +42,26 @@ def training_stream(
         batch_size: B; a smaller split is one batch.
         augment: applied to each batch, with draws by (seed, epoch, example).
         seed: of order and augmentation.
+        sampling: `uniform`, each example once an epoch; or `balanced`, each class equally often, for int32 labels.
+        weights: float32 [N], one an example.
 
     Returns:
-        A dataset of (float32 [B, S, S, 3] in 0..255, int32 [B]).
+        A dataset of (float32 [B, S, S, 3] in 0..255, labels [B, ...] of the split's form), and float32 [B] where
+        there are weights.
     """
     count = len(split)
     batch = min(batch_size, count)
     per_epoch = steps_per_epoch(count, batch)
-    labels = tf.constant(split.labels)
+    about = [tf.constant(split.labels)] + ([] if weights is None else [tf.constant(weights, tf.float32)])
     load = _loader(split, size)
+    order = _uniform(count, per_epoch * batch, seed) if sampling == "uniform" else _balanced(split.labels, seed)
 
     def indices(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        epoch, place = step // per_epoch, (step % per_epoch) * batch + tf.range(batch, dtype=tf.int64)
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        return epoch, tf.random.experimental.index_shuffle(place, key, count - 1)
+        return order(step * batch + tf.range(batch, dtype=tf.int64))
 
-    def pictures(epoch: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images = augment(load(rows), _draws(augment.draws, seed, epoch, rows))
-        return tf.ensure_shape(images, [batch, size, size, 3]), tf.gather(labels, rows)
+    def pictures(rounds: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        images = augment(load(rows), _draws(augment.draws, seed, rounds, rows))
+        return tf.ensure_shape(images, [batch, size, size, 3]), *(tf.gather(array, rows) for array in about)
 
     steps = tf.data.Dataset.range(first_step, last_step)
     return steps.map(indices).map(pictures, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -69,6 +76,41 @@ def evaluation_stream(split: Split, *, size: int, batch_size: int) -> tf.data.Da
 
     rows = tf.data.Dataset.range(len(split)).batch(batch_size)
     return rows.map(pictures, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _uniform(count: int, drawn: int, seed: int) -> Order:
+    """An epoch is the first `drawn` of a permutation by (seed, epoch)."""
+
+    def order(draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        epochs = draws // drawn
+        return epochs, _shuffled(draws % drawn, seed, epochs, count)
+
+    return order
+
+
+def _balanced(labels: np.ndarray, seed: int) -> Order:
+    """Every C draws hold each of C classes once; a class is gone through in rounds, each a permutation of its own."""
+    sizes = np.bincount(labels).astype(np.int64)
+    classes, starts = len(sizes), tf.constant(np.cumsum(sizes) - sizes)
+    sizes, by_class = tf.constant(sizes), tf.constant(np.argsort(labels, kind="stable"), tf.int64)
+
+    def order(draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        turns = draws // classes
+        labels = _shuffled(draws % classes, seed, turns * (classes + 1), classes)
+        count = tf.gather(sizes, labels)
+        rounds = turns // count
+        places = _shuffled(turns % count, seed, rounds * (classes + 1) + 1 + labels, count)
+        return rounds, tf.gather(by_class, tf.gather(starts, labels) + places)
+
+    return order
+
+
+def _shuffled(index: tf.Tensor, seed: int, key: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+    """int64 [B]: where each index stands in the permutation of `count` things that (seed, key) names."""
+    # As tf.random.experimental.index_shuffle, which pads a batch of seeds along the wrong axis (TensorFlow 2.21).
+    first, second = (tf.fill(tf.shape(key), tf.constant(value, tf.int64)) for value in (498247692, seed))
+    keys = tf.stack([first, second, key], 1)
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=keys, max_index=tf.cast(count, tf.int64) - 1)
 
 
 def _loader(split: Split, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -87,12 +129,16 @@ def _shaped(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(images, [None, size, size, 3])
 
 
-def _draws(count: int, seed: int, epoch: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """float32 [B, count] in [0, 1) that depends on (seed, epoch, row) only; Philox, Salmon et al. 2011."""
-    # The three keys fit the two words of a stateless seed: an epoch stays far below 2**32.
-    key = tf.constant(seed, tf.int64) * 2**32 + epoch
+def _draws(count: int, seed: int, rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """float32 [B, count] in [0, 1) that depends on (seed, round, row) only; Philox, Salmon et al. 2011.
 
-    def one(row: tf.Tensor) -> tf.Tensor:
-        return tf.random.stateless_uniform([count], tf.stack([key, row]), alg="philox")
+    Args:
+        rounds: int64 [B], how many times the example was drawn before; its epoch, where each is drawn once in one.
+    """
+    # The three keys fit the two words of a stateless seed: a round stays far below 2**32.
+    keys = tf.stack([tf.constant(seed, tf.int64) * 2**32 + rounds, rows], 1)
 
-    return tf.map_fn(one, rows, fn_output_signature=tf.TensorSpec([count], tf.float32))
+    def one(key: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform([count], key, alg="philox")
+
+    return tf.map_fn(one, keys, fn_output_signature=tf.TensorSpec([count], tf.float32))

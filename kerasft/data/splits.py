@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasft.data.sources import SPLITS, Finding, Listing
+from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.errors import UserError
 
 
@@ -16,7 +16,7 @@ class Split:
 
     Attributes:
         ids: str [N].
-        labels: int32 [N].
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D], by task.
         read: index to encoded bytes.
         pictures: index array [B] to decoded uint8 [B, S, S, 3]; None where they did not fit into memory.
     """
@@ -36,13 +36,15 @@ class Splits:
 
     Attributes:
         name: short name of the data.
+        task: `single_label`, `multi_label` or `regression`.
         train, val, test: the examples.
-        classes: label names, in the order of the labels.
+        classes: label names, in the order of the labels; for regression the names of the targets.
         findings: what is wrong with files or folders.
         digest: 16 hex digits of all files' bytes, labels and splits.
     """
 
     name: str
+    task: str
     train: Split
     val: Split
     test: Split
@@ -51,28 +53,43 @@ class Splits:
     digest: str
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Examples by split and class name."""
+        """Examples by split and class name (multi-label: positives); for regression all as `examples`."""
         table = {}
         for part in SPLITS:
-            bins = np.bincount(getattr(self, part).labels, minlength=len(self.classes))
-            table[part] = {name: int(count) for name, count in zip(self.classes, bins)}
+            split = getattr(self, part)
+            if self.task == "regression":
+                table[part] = {"examples": len(split)}
+            else:
+                positives = _positives(split.labels, len(self.classes)).sum(0)
+                table[part] = {name: int(count) for name, count in zip(self.classes, positives)}
         return table
 
 
 def carve(
-    listing: Listing, pictures: np.ndarray | None, val_fraction: float, test_fraction: float, seed: int
+    listing: Listing,
+    pictures: np.ndarray | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    per_class_limit: int | None = None,
 ) -> Splits:
     """Gives every example a split: the source's own where it has it, else a stratified, seeded share of train.
+
+    Strata are the classes; under multi-label all classes of an example count, the rarest first (iterative
+    stratification: Sechidis et al., ECML 2011); under regression they are quantiles of the first target.
 
     Args:
         listing: audited examples.
         pictures: uint8 [N, S, S, 3] in the listing's order, or None.
-        val_fraction, test_fraction: share of each class's training pictures for a split that is missing.
+        val_fraction, test_fraction: share of each stratum's training pictures for a split that is missing.
         seed: chooses the share; an example's rank depends on the seed and its bytes only, so that adding a
             file moves few others, and equal files stay together.
+        per_class_limit: at most so many training pictures of a class, those of the lowest rank; the others are in
+            no split. Not for regression.
 
     Raises:
-        UserError: a class without a readable training picture, or a split that comes out empty.
+        UserError: a class without a readable training picture, a target that is the same in all of them, or a split
+            that comes out empty.
     """
     parts = listing.parts.copy()
     parts[parts == ""] = "train"
@@ -80,33 +97,115 @@ def carve(
     # The test share is of all that is there; val is of what then remains.
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
         if part not in given:
-            for label in range(len(listing.classes)):
-                rows = np.flatnonzero((parts == "train") & (listing.labels == label))
-                take = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
-                ranks = np.array([_rank(seed, part, listing.digests[row]) for row in rows])
-                if take > 0:
-                    parts[rows[ranks <= np.sort(ranks)[take - 1]]] = part
-    for index, name in enumerate(listing.classes):
-        if not ((parts == "train") & (listing.labels == index)).any():
-            raise UserError(f"--data: class '{name}' has no training picture that can be read. See audit.json.")
+            rows = np.flatnonzero(parts == "train")
+            digests, copies = np.unique(listing.digests[rows], return_inverse=True)
+            strata = _strata(listing, rows)
+            members = np.zeros((len(digests), strata.shape[1]), bool)
+            np.logical_or.at(members, copies, strata)
+            counts = members.sum(0)
+            # At least one of each is left for train, and one taken where there are two.
+            wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
+            taken = _chosen(members, _ranks(seed, part, digests), wanted, counts - 1)
+            parts[rows[taken[copies]]] = part
+    if per_class_limit is not None:
+        rows = np.flatnonzero(parts == "train")
+        members = _strata(listing, rows)
+        most = np.full(members.shape[1], per_class_limit)
+        kept = _chosen(members, _ranks(seed, "limit", listing.digests[rows]), most, most)
+        parts[rows[~kept]] = ""
     for part in SPLITS:
         if not (parts == part).any():
             raise UserError(
                 f"--data: no picture is left for the {part} split; add pictures. Received: {len(parts)} in all"
             )
+    findings = _check_train(listing, listing.labels[parts == "train"])
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), parts)]).encode())
     splits = {part: _split(listing, pictures, np.flatnonzero(parts == part)) for part in SPLITS}
     return Splits(
         name=listing.name,
+        task=listing.task,
         classes=listing.classes,
-        findings=listing.findings,
+        findings=(*listing.findings, *findings),
         digest=digest.hexdigest()[:16],
         **splits,
     )
 
 
-def _rank(seed: int, part: str, digest: str) -> str:
-    return hashlib.sha256(f"{seed}/{part}/{digest}".encode()).hexdigest()
+def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.ndarray:
+    """Weights under which every class counts the same: of an example N / (C * n), n its class's examples.
+
+    Under multi-label, each class is a choice of two, with positives and negatives the same in all; an example has the
+    mean over the classes. (King and Zeng, Political Analysis 2001; scikit-learn's `class_weight="balanced"`.)
+
+    Returns:
+        float32 [N], with mean 1.
+
+    Raises:
+        UserError: under regression.
+    """
+    if task == "regression":
+        raise UserError("--class_weights: is for single_label and multi_label. Received: 'balanced'")
+    positive = _positives(split.labels, len(classes))
+    counts, total = positive.sum(0), len(split)
+    if task == "single_label":
+        return np.float32(total / (len(classes) * counts))[split.labels]
+    both = (counts > 0) & (counts < total)  # a class without one of the two has nothing to balance
+    counts = np.where(both, counts, 1)
+    weights = np.where(positive, total / (2 * counts), total / (2 * (total - counts)))
+    return np.where(both, weights, 1).mean(1).astype(np.float32)
+
+
+def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:
+    """Findings about classes that nothing can be learnt of; raises UserError where that stops the run."""
+    if listing.task == "regression":
+        for name, column in zip(listing.classes, labels.T):
+            if column.min() == column.max():
+                raise UserError(f"--data: target '{name}' is {column[0]:g} in all training pictures.")
+        return []
+    missing = [name for name, has in zip(listing.classes, _positives(labels, len(listing.classes)).any(0)) if not has]
+    if missing and listing.task == "single_label":
+        raise UserError(f"--data: class '{missing[0]}' has no training picture that can be read. See audit.json.")
+    return [Finding(f"class '{name}'", "no_positive", "warn", "no training picture has it") for name in missing]
+
+
+def _strata(listing: Listing, rows: np.ndarray) -> np.ndarray:
+    """bool [len(rows), strata]: an example is in at least one."""
+    labels = listing.labels[rows]
+    if listing.task == "regression":
+        bins = int(np.clip(len(rows) // 10, 1, 10))
+        edges = np.quantile(labels[:, 0], np.arange(1, bins) / bins)
+        return _positives(np.searchsorted(edges, labels[:, 0]), bins)
+    positive = _positives(labels, len(listing.classes))
+    return np.column_stack([positive, ~positive.any(1)])  # those of no class are a stratum of their own
+
+
+def _chosen(members: np.ndarray, ranks: np.ndarray, wanted: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """bool [N]: examples by falling rarity of their rarest stratum, then rank, while that one wants more.
+
+    Args:
+        members: bool [N, strata].
+        ranks: str [N].
+        wanted: [strata], how many to take for a stratum's own sake.
+        most: [strata], how many to take at most, other strata's among them.
+    """
+    counts = members.sum(0)
+    rarity = np.where(members, counts, len(members) + 1)
+    rarest = rarity.argmin(1)
+    taken, chosen = np.zeros(len(counts), int), np.zeros(len(members), bool)
+    for row in np.lexsort((ranks, rarest, rarity.min(1))):
+        if taken[rarest[row]] < wanted[rarest[row]] and (taken < most)[members[row]].all():
+            taken += members[row]
+            chosen[row] = True
+    return chosen
+
+
+def _ranks(seed: int, part: str, digests: np.ndarray) -> np.ndarray:
+    return np.array([hashlib.sha256(f"{seed}/{part}/{digest}".encode()).hexdigest() for digest in digests])
+
+
+def _positives(labels: np.ndarray, classes: int) -> np.ndarray:
+    """bool [N, C]: which classes an example has, from labels of either form."""
+    return labels > 0 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(classes)
 
 
 def _split(listing: Listing, pictures: np.ndarray | None, rows: np.ndarray) -> Split:

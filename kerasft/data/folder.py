@@ -1,0 +1,117 @@
+"""The folder source: one sub-folder a class, or train/, val/ and test/ that each hold those."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kerasft.data.listing import SPLIT_NAMES, Finding, Listing
+from kerasft.errors import UserError, did_you_mean
+
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
+
+
+def folder(argument: str) -> Listing:
+    """Lists a folder of pictures, single-label; hidden and system files are passed over.
+
+    Args:
+        argument: what follows `folder:`. Below it one sub-folder a class, nested as deep as one likes, or train/,
+            val/ and test/ that each hold those.
+
+    Raises:
+        UserError: no such folder, or fewer than two classes.
+    """
+    root = Path(argument).expanduser()
+    if not argument or not root.is_dir():
+        beside = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
+        raise UserError(f"--data: no such folder{did_you_mean(root.name, beside)}. Received: 'folder:{argument}'")
+    root = root.resolve()
+    tops = sorted(p for p in root.iterdir() if p.is_dir() and not _hidden(p.name))
+    by_part: dict[str, Path] = {}
+    for top in tops:
+        part = SPLIT_NAMES.get(top.name.lower())
+        if part in by_part:
+            raise UserError(
+                f"--data: {by_part[part].name}/ and {top.name}/ both name the {part} split. Received: {data_text(root)}"
+            )
+        if part:
+            by_part[part] = top
+    split = "train" in by_part
+    findings, rows = [], []
+    for part, folder in sorted(by_part.items()) if split else [("", root)]:
+        rows += _class_files(root, folder, part, findings)
+    if split:
+        outside = [top for top in tops if top not in by_part.values()]
+        findings += [
+            Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
+        ]
+        findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not _hidden(path.name)]
+    classes = tuple(sorted({name for part, name, _ in rows if part in ("train", "")}))
+    known = []
+    for part, name, path in rows:
+        if name in classes:
+            known.append((part, classes.index(name), path))
+        else:
+            detail = f"class '{name}' has no training picture"
+            findings.append(Finding(_relative(root, path), "class_not_in_train", "reject", detail))
+    if len(classes) < 2:
+        found = ", ".join(classes) or "none"
+        raise UserError(
+            f"--data: at least two class folders with files are needed; found: {found}. Received: {data_text(root)}"
+        )
+    paths = [path for _, _, path in known]
+    return Listing(
+        name=root.name,
+        task="single_label",
+        ids=np.array([_relative(root, path) for path in paths]),
+        labels=np.array([label for _, label, _ in known], np.int32),
+        parts=np.array([part for part, _, _ in known], dtype="<U5"),
+        classes=classes,
+        read=lambda index: paths[index].read_bytes(),
+        findings=tuple(findings),
+    )
+
+
+def data_text(root: Path) -> str:
+    """How a folder is written in `--data`, for messages."""
+    return f"'folder:{root}'"
+
+
+def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -> list[tuple[str, str, Path]]:
+    """(part, class, path) of every file below the class folders of `folder`; adds what is passed over."""
+    rows = []
+    for top in sorted(folder.iterdir()):
+        if top.is_dir() and not _hidden(top.name):
+            files = []
+            for parent, folders, names in os.walk(top):
+                folders[:] = sorted(name for name in folders if not _hidden(name))
+                for name in sorted(names):
+                    path = Path(parent, name)
+                    if _hidden(name):
+                        findings.append(
+                            Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
+                        )
+                    else:
+                        files.append(path)
+            if not files:
+                findings.append(
+                    Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
+                )
+            rows += [(part, top.name, path) for path in files]
+        elif not top.is_dir():
+            findings.append(_stray(root, top))
+    return rows
+
+
+def _stray(root: Path, path: Path) -> Finding:
+    if _hidden(path.name):
+        return Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
+    return Finding(_relative(root, path), "no_class", "reject", "outside of any class folder")
+
+
+def _relative(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
