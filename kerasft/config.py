@@ -115,9 +115,9 @@ class Config:
         spec="one",
     )
     loss: str = _flag(
-        "cross_entropy",
+        "auto",
         "training",
-        "cross_entropy(label_smoothing=0.1), or SparseCategoricalCrossentropy of keras.losses. A phase may name its own.",
+        "cross_entropy(label_smoothing=0.1), focal(gamma=2); for regression mse, mae, huber(delta=1); or one of keras.losses that suits the task. auto is cross_entropy or mse. A phase may name its own.",
         spec="one",
     )
     schedule: str = _flag(
@@ -125,6 +125,15 @@ class Config:
         "training",
         "Learning rate over a phase: constant, or cosine(warmup=0.1). A phase may name its own.",
         spec="one",
+    )
+    average: str = _flag(
+        "none",
+        "training",
+        "Weights that are judged and kept: none (the last ones), or ema(momentum=0.99), their moving average over steps.",
+        spec="many",
+    )
+    patience: int | None = _flag(
+        None, "training", "Epochs without a better validation loss after which a phase ends.", low=1, high=10**6
     )
     seed: int = _flag(
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1

@@ -22,6 +22,7 @@ class Watch(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether the loss stopped to be a number or blew up.
+        plateau, lr: what lowers the rate when validation stands still, and from where.
     """
 
     def __init__(self, trainer: "Trainer", name: str, first_epoch: int, stopping: Callable[[], bool]):
@@ -29,6 +30,7 @@ class Watch(keras.callbacks.Callback):
         self.trainer, self.name, self.first_epoch, self.stopping = trainer, name, first_epoch, stopping
         self.diverged = False
         self.plateau: optimizers.Plateau | None = None
+        self.lr = 0.0
         self.looked = trainer.saved = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
@@ -53,8 +55,6 @@ class Watch(keras.callbacks.Callback):
         if self.diverged:
             return
         score, better = trainer.judge_epoch()
-        standing.waited = 0 if better else standing.waited + 1
-        standing.level = 0 if better else standing.level + 1
         logs |= {"val_loss": score[0], f"val_{trainer.score}": score[1]}
         standing.epoch, standing.step = epoch + 1, 0
         row = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}
@@ -67,12 +67,13 @@ class Watch(keras.callbacks.Callback):
             f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, "
             f"validation loss {score[0]:.4f}, {screen.NAMES[trainer.score]} {score[1]:.4f}{mark}"
         )
-        if self.plateau and standing.level >= self.plateau.patience:
-            standing.level = 0
-            self.model.optimizer.learning_rate = row["lr"] * self.plateau.factor
+        if self.plateau:
+            self.model.optimizer.learning_rate = self.plateau.rate(self.lr, standing.losses)
         trainer.save_within()
         if trainer.waited_enough():
-            screen.say(f"  {self.name}: no better for {standing.waited} epochs: the phase ends here (--patience)")
+            screen.say(
+                f"  {self.name}: no better for {trainer.config.patience} epochs: the phase ends here (--patience)"
+            )
             self.model.stop_training = True
         if self.stopping():
             raise KeyboardInterrupt

@@ -4,7 +4,6 @@ A head is a function of (features, outputs, initializer); adding one is adding a
 """
 
 import keras
-import numpy as np
 
 from kerasft import spec as specs
 from kerasft.spec import Spec

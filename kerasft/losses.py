@@ -60,7 +60,11 @@ def cross_entropy(label_smoothing: float = 0.0) -> dict:
     Args:
         label_smoothing: s, in [0, 1).
     """
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
+    if (
+        isinstance(label_smoothing, bool)
+        or not isinstance(label_smoothing, int | float)
+        or not 0 <= label_smoothing < 1
+    ):
         raise ValueError("label_smoothing must be a number in [0, 1)")
     return {"label_smoothing": label_smoothing}
 

@@ -9,6 +9,7 @@ class Standing:
     """How far a run has come: all but the arrays of what a checkpoint holds.
 
     Attributes:
+        run: an identifier, which the export bears.
         data: digest of the splits.
         settled: what `auto` chose: the `--augment` Spec, and the `speed` that it measured.
         records: one dict a finished phase, as in `metrics.json`.
@@ -16,11 +17,12 @@ class Standing:
         seconds: spent in it.
         before, best: loss and score on validation at its start, and after its best epoch.
         first_loss: of its first batch.
-        waited, level: epochs since its best one, and since its rate was last lowered.
+        losses: on validation after each of its epochs.
         retries: times that it fell back to its best weights at a lower rate.
         history: lines of `history.jsonl`.
     """
 
+    run: str
     data: str
     settled: dict[str, Any]
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -31,7 +33,6 @@ class Standing:
     before: tuple[float, float] | None = None
     best: tuple[float, float] | None = None
     first_loss: float | None = None
-    waited: int = 0
-    level: int = 0
+    losses: list[float] = field(default_factory=list)
     retries: int = 0
     history: int = 0

@@ -4,6 +4,7 @@ After every epoch, and at least every minute, the whole state is saved, so that 
 """
 
 import time
+import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft import augment, checkpoint, evaluate, interrupt, losses, optimizers, phases, planning, runs, screen
-from kerasft import selection, warmstart
+from kerasft import (
+    augment,
+    checkpoint,
+    evaluate,
+    interrupt,
+    losses,
+    optimizers,
+    phases,
+    planning,
+    runs,
+    screen,
+    selection,
+    warmstart,
+)
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.data import pipeline
@@ -40,6 +53,7 @@ class Trainer:
         self.batch = min(config.batch_size, len(splits.train))
         self.steps = pipeline.steps_per_epoch(len(splits.train), self.batch)
         self.serial = 0
+        self.average = specs.parse(config.average, "--average")
         self.scale = splits.train.labels.std(0, dtype=np.float64) if network.task == "regression" else None
         error = losses.error(specs.parse_one(config.loss, "--loss"), network.task)
         weighted = config.class_weights == "balanced"
@@ -81,30 +95,30 @@ class Trainer:
 
         Epochs are compared by their loss at the best temperature.
         """
-        weights = self.model.get_weights()
-        averaged = optimizers.averaged(self.model.optimizer, self.model)
-        if averaged:
-            self.model.set_weights(averaged)
+        weights = self.model.get_weights() if self.average else None
+        if self.average:
+            self.model.set_weights(optimizers.averaged(self.model.optimizer, self.model))
         outputs = self._validation_outputs()
         score = self.judge.loss(outputs), self.judge.score(outputs)
-        better = self.offer((self.judge.loss(outputs / self.judge.temperature(outputs)), score[1]))
-        if averaged:
+        tempered = self.judge.loss(outputs / self.judge.temperature(outputs))
+        better = self.offer((tempered, score[1]))
+        self.standing.losses.append(tempered)
+        if self.average:
             self.model.set_weights(weights)
         return score, better
 
     def waited_enough(self) -> bool:
         """Whether the phase under way has not become better for `--patience` epochs."""
-        return self.config.patience is not None and self.standing.waited >= self.config.patience
+        losses, patience = self.standing.losses, self.config.patience
+        return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
 
     def _validation_outputs(self) -> np.ndarray:
         return self._predict(pipeline.evaluation_stream(self.splits.val, size=self.network.size, batch_size=BATCH))
 
     def _begin(self, *, augmented: bool) -> dict[str, Weights]:
-        start = warmstart.prepare(
-            self.config, self.network, self.splits, self.judge, self.weights, augmented=augmented
-        )
+        start = warmstart.prepare(self.config, self.network, self.splits, self.judge, self.weights, augmented=augmented)
         settled = {"augment": start.augment, "speed": start.speed}
-        self.standing = Standing(self.splits.digest, settled, seconds=start.seconds)
+        self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
 
     def _resume(self) -> dict[str, Weights] | None:
@@ -170,7 +184,7 @@ class Trainer:
         place = self.folder / "phases" / name
         runs.write_json(place / "record.json", record)
         runs.write_by_name(place / "model.weights.h5", self.model.save_weights)
-        self.standing = Standing(standing.data, standing.settled, [*standing.records, record], index + 1)
+        self.standing = Standing(standing.run, standing.data, standing.settled, [*standing.records, record], index + 1)
         self.standing.history = self.history.lines
         self.save({})
 
@@ -193,7 +207,7 @@ class Trainer:
             with interrupt.deferred() as stopping:
                 watch = Watch(self, name, first_epoch, stopping)
                 while True:
-                    watch.plateau = self._compile(phase, optimizer_state)
+                    watch.plateau, watch.lr = self._compile(phase, optimizer_state)
                     callbacks = [watch, bar, *boards]
                     if standing.step:  # the rest of an epoch that was stopped
                         self._epochs(layer, first_epoch, standing.epoch + 1, callbacks)
@@ -206,17 +220,18 @@ class Trainer:
         finally:
             bar.stop()
 
-    def _compile(self, phase: Phase, optimizer_state: Weights | None) -> optimizers.Plateau | None:
+    def _compile(self, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
+        """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
         lr, steps = phase.lr * LOWER**self.standing.retries, self.steps * phase.epochs
-        optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.config.average)
-        optimizer.build(self.model.trainable_variables)
-        if optimizer_state:
-            _assign(optimizer.variables, optimizer_state)
+        optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.model)
+        if state:
+            _assign(optimizer.variables, state)
         else:  # where a phase fell back, its schedule goes on
-            optimizer.variables[0].assign(self.standing.epoch * self.steps)
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            inner.variables[0].assign(self.standing.epoch * self.steps)
         self.model.compile(optimizer, losses.build(phase.loss, self.network.task, self.scale), jit_compile=False)
         self.model.stop_training = False
-        return plateau
+        return plateau, lr
 
     def _epochs(self, layer: augment.Augment, first_epoch: int, last: int, callbacks: list) -> None:
         """Goes on to the end of epoch `last` of the phase; all epochs but the first are whole ones."""
@@ -242,7 +257,9 @@ class Trainer:
             rule = f"{name} diverged at each of the rates {', '.join(rates)}; give it a lower lr="
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
         standing.retries, standing.step = standing.retries + 1, 0
-        screen.say(f"  {name}: the loss blew up at a rate of {rates[-1]}: back to the best weights so far, at {LOWER:g} of it")
+        screen.say(
+            f"  {name}: the loss blew up at a rate of {rates[-1]}: back to the best weights so far, at {LOWER:g} of it"
+        )
         self.model.set_weights(self.best_weights)
         self.save({"first": self.first_weights, "best": self.best_weights})
 
