@@ -43,7 +43,7 @@ def remove(folder: Path) -> None:
 def _read(path: Path) -> tuple[Arrays, dict, int] | None:
     """What a file holds, or None where it is missing, cut short or altered."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
         text, digest = str(flat.pop("notes")), str(flat.pop("sha256"))
         if _digest(flat, text) != digest:

@@ -2,15 +2,11 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from kerasft import optimizers, screen
-
-if TYPE_CHECKING:
-    from kerasft.trainer import Trainer
 
 SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
 LOOK_SECONDS = 0.2  # between two looks at the running loss: each waits for the device
@@ -20,12 +16,18 @@ BLOW_UP = 20.0  # times the loss of a phase's first batch, or 1 if that is more:
 class Watch(keras.callbacks.Callback):
     """Validates after each epoch, keeps the best weights, records the epoch; saves, at least every minute.
 
+    Args:
+        trainer: the `trainer.Trainer` whose fit this is.
+        name: of the phase.
+        first_epoch: epochs of the phases before.
+        stopping: says whether a signal has come.
+
     Attributes:
         diverged: whether the loss stopped to be a number or blew up.
         plateau, lr: what lowers the rate when validation stands still, and from where.
     """
 
-    def __init__(self, trainer: "Trainer", name: str, first_epoch: int, stopping: Callable[[], bool]):
+    def __init__(self, trainer, name: str, first_epoch: int, stopping: Callable[[], bool]):
         super().__init__()
         self.trainer, self.name, self.first_epoch, self.stopping = trainer, name, first_epoch, stopping
         self.diverged = False

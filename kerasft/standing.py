@@ -1,7 +1,15 @@
-"""How far a run has come."""
+"""How far a run has come, and its way to disk and back."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+import keras
+import numpy as np
+
+from kerasft import checkpoint
+from kerasft.errors import UserError
+from kerasft.selection import Weights
 
 
 @dataclass
@@ -20,6 +28,7 @@ class Standing:
         losses: on validation after each of its epochs.
         retries: times that it fell back to its best weights at a lower rate.
         history: lines of `history.jsonl`.
+        saves: checkpoints written.
     """
 
     run: str
@@ -36,3 +45,41 @@ class Standing:
     losses: list[float] = field(default_factory=list)
     retries: int = 0
     history: int = 0
+    saves: int = 0
+
+
+def save(folder: Path, model: keras.Model, standing: Standing, arrays: dict[str, Weights]) -> None:
+    """Writes the checkpoint: the model's variables (seeds of dropout included), these arrays, and the standing."""
+    variables = [np.asarray(value) for value in model.variables]
+    checkpoint.save(folder, {"variables": variables, **arrays}, asdict(standing), standing.saves)
+    standing.saves += 1
+
+
+def resume(folder: Path, model: keras.Model, data: str) -> tuple[Standing, dict[str, Weights]] | None:
+    """Gives the model its variables of the last checkpoint; the standing and the other arrays, None without one.
+
+    Args:
+        data: digest of the splits as they are now.
+
+    Raises:
+        UserError: the data have changed.
+    """
+    state = checkpoint.load(folder)
+    if state is None:
+        return None
+    arrays, notes, serial = state
+    standing = Standing(**{**notes, "saves": serial + 1})
+    if standing.data != data:
+        rule = f"the pictures have changed since the run in '{folder}' was stopped; start again with --noresume"
+        raise UserError(f"--data: {rule}. Received: digest {data}, not {standing.data}")
+    assign(model.variables, arrays.pop("variables"))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its variables
+    return standing, arrays
+
+
+def assign(variables: list, values: Weights) -> None:
+    """Gives variables their values, one by one."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -5,7 +5,7 @@ After every epoch, and at least every minute, the whole state is saved, so that 
 
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from kerasft import (
     augment,
-    checkpoint,
     evaluate,
     interrupt,
     losses,
@@ -27,6 +26,7 @@ from kerasft import (
     warmstart,
 )
 from kerasft import spec as specs
+from kerasft import standing as standings
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, example_weights
@@ -52,7 +52,6 @@ class Trainer:
         self.score = evaluate.SCORES[network.task]
         self.batch = min(config.batch_size, len(splits.train))
         self.steps = pipeline.steps_per_epoch(len(splits.train), self.batch)
-        self.serial = 0
         self.average = specs.parse(config.average, "--average")
         self.scale = splits.train.labels.std(0, dtype=np.float64) if network.task == "regression" else None
         error = losses.error(specs.parse_one(config.loss, "--loss"), network.task)
@@ -122,25 +121,12 @@ class Trainer:
         return {"solution": list(start.solution)} if start.solution else {}
 
     def _resume(self) -> dict[str, Weights] | None:
-        state = checkpoint.load(self.folder)
+        state = standings.resume(self.folder, self.model, self.splits.digest)
         if state is None:
             return None
-        arrays, notes, self.serial = state
-        self.serial += 1
-        self.standing = Standing(**notes)
-        if self.standing.data != self.splits.digest:
-            rule = (
-                f"the pictures have changed since the run in '{self.folder}' was stopped; start again with --noresume"
-            )
-            raise UserError(f"--data: {rule}. Received: '{self.config.data}'")
-        _assign(self.model.variables, arrays.pop("variables"))
-        for layer in self.model.layers:
-            if isinstance(layer, keras.layers.Normalization):
-                layer.finalize_state()  # it computes with copies of its variables
-        place = f"{self.standing.epoch} of its epochs" + (
-            f" and {self.standing.step} steps" if self.standing.step else ""
-        )
-        screen.say(f"going on with phase {self.standing.phase + 1} after {place}")
+        self.standing, arrays = state
+        steps = f" and {self.standing.step} steps" if self.standing.step else ""
+        screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing.epoch} of its epochs{steps}")
         return arrays
 
     def _settled(self, phase: Phase) -> Phase:
@@ -184,8 +170,9 @@ class Trainer:
         place = self.folder / "phases" / name
         runs.write_json(place / "record.json", record)
         runs.write_by_name(place / "model.weights.h5", self.model.save_weights)
-        self.standing = Standing(standing.run, standing.data, standing.settled, [*standing.records, record], index + 1)
-        self.standing.history = self.history.lines
+        done = {"records": [*standing.records, record], "phase": index + 1}
+        self.standing = Standing(standing.run, standing.data, standing.settled, **done)
+        self.standing.history, self.standing.saves = self.history.lines, standing.saves
         self.save({})
 
     def _fit(self, name: str, phase: Phase, first_epoch: int, optimizer_state: Weights | None) -> None:
@@ -225,7 +212,7 @@ class Trainer:
         lr, steps = phase.lr * LOWER**self.standing.retries, self.steps * phase.epochs
         optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.model)
         if state:
-            _assign(optimizer.variables, state)
+            standings.assign(optimizer.variables, state)
         else:  # where a phase fell back, its schedule goes on
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             inner.variables[0].assign(self.standing.epoch * self.steps)
@@ -290,18 +277,12 @@ class Trainer:
         return chosen if chosen.score else chosen._replace(score=self.standing.before)
 
     def save(self, arrays: dict[str, Weights]) -> None:
-        """Writes the checkpoint: variables (seeds of dropout included), these arrays, and the standing."""
-        variables = [np.asarray(value) for value in self.model.variables]
-        checkpoint.save(self.folder, {"variables": variables, **arrays}, asdict(self.standing), self.serial)
-        self.serial, self.saved = self.serial + 1, time.monotonic()
+        """Writes the checkpoint."""
+        standings.save(self.folder, self.model, self.standing, arrays)
+        self.saved = time.monotonic()
 
     def save_within(self) -> None:
         """Writes the checkpoint in the middle of a phase."""
         self.standing.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
         self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights})
-
-
-def _assign(variables: list, values: Weights) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -11,6 +11,7 @@ ROOMS = [
     "errors",
     "spec",
     "config",
+    "command_line",
     "quiet",
     "decode",
     "augment.operations",
