@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -221,8 +222,13 @@ def _parts(info: Any, text: str, received: str) -> tuple[dict[str, str], list[Fi
 
 def _spooled(builder: Any, parts: dict[str, str], image: str, label: str) -> tuple[Any, list, list, list]:
     """Reads all examples once, in order: a function from index to encoded bytes; ids, splits and labels as TFDS has them."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as `read` is there
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when nothing can read from it any more
     ids, places, labels, offsets = [], [], [], [0]
+
+    def read(index: int) -> bytes:
+        return os.pread(file.fileno(), offsets[index + 1] - offsets[index], offsets[index])
+
+    weakref.finalize(read, file.close)
     for part, wanted in parts.items():
         for number, example in enumerate(_examples(builder, wanted, image)):
             offsets.append(offsets[-1] + file.write(example[image]))
@@ -233,10 +239,6 @@ def _spooled(builder: Any, parts: dict[str, str], image: str, label: str) -> tup
     if len(set(ids)) < len(ids):
         asked = "; ".join(f"{part}={wanted}" for part, wanted in parts.items())
         raise UserError(f"--splits: some examples are in two splits. Received: {asked!r}")
-
-    def read(index: int) -> bytes:
-        return os.pread(file.fileno(), offsets[index + 1] - offsets[index], offsets[index])
-
     return read, ids, places, labels
 
 
