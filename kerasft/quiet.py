@@ -14,6 +14,7 @@ _NOTICES = (  # the last two: a damaged JPEG, which the audit names
     "cpu_feature_guard",
     "rebuild TensorFlow",
     "XNNPACK",
+    "tf_record_dataset_op.cc",
     "jpeg_mem.cc",
     "JPEG library",
 )

@@ -54,3 +54,38 @@ def command():
         return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
     return run
+
+
+def write(path: Path, kind: str = "disc", seed: int = 0) -> None:
+    """A picture in a file, with the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(kind, np.random.default_rng(seed)).save(path)
+
+
+@pytest.fixture
+def split_folder(tmp_path) -> Path:
+    """Discs and squares under train/, val/ and test/: 6, 2 and 3 of each."""
+    root = tmp_path / "set"
+    seed = 0
+    for part, count in (("train", 6), ("val", 2), ("test", 3)):
+        for kind in ("disc", "square"):
+            for index in range(count):
+                seed += 1
+                write(root / part / kind / f"{index}.png", kind, seed)
+    return root
+
+
+def audited(data: str, **settings):
+    """The audited Listing of a source, and its pictures of 32x32 pixels."""
+    from kerasft.config import Config
+    from kerasft.data import sources
+    from kerasft.data.audit import audit
+
+    return audit(sources.load(Config(data=data, **settings)), 32, lambda count: None)
+
+
+def carved(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):
+    """The Splits of a source, as the job makes them."""
+    from kerasft.data import splits
+
+    return splits.carve(*audited(data, **settings), val, test, seed, settings.get("per_class_limit"))

@@ -20,6 +20,7 @@ ROOMS = [
     "data.listing",
     "data.folder",
     "data.table",
+    "data.catalog",
     "data.sources",
     "data.audit",
     "data.splits",
@@ -59,11 +60,12 @@ WITHOUT_TENSORFLOW = (
     "data.listing",
     "data.folder",
     "data.table",
+    "data.catalog",
     "data.sources",
     "data.splits",
     "runs",
 )
-HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib"}
+HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "sklearn", "scipy", "matplotlib"}
 LIBRARY = ROOT / "kerasft"
 
 

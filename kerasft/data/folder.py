@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.data.listing import SPLIT_NAMES, Finding, Listing
+from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_classes
 from kerasft.errors import UserError, did_you_mean
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
@@ -46,26 +46,23 @@ def folder(argument: str) -> Listing:
             Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
         ]
         findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not _hidden(path.name)]
-    classes = tuple(sorted({name for part, name, _ in rows if part in ("train", "")}))
-    known = []
-    for part, name, path in rows:
-        if name in classes:
-            known.append((part, classes.index(name), path))
-        else:
-            detail = f"class '{name}' has no training picture"
-            findings.append(Finding(_relative(root, path), "class_not_in_train", "reject", detail))
+    known, unknown = train_classes([[name] for _, name, _ in rows], [part for part, _, _ in rows])
+    for index, name in unknown.items():
+        detail = f"class '{name}' has no training picture"
+        findings.append(Finding(_relative(root, rows[index][2]), "class_not_in_train", "reject", detail))
+    classes, rows = tuple(sorted(known)), [row for index, row in enumerate(rows) if index not in unknown]
     if len(classes) < 2:
         found = ", ".join(classes) or "none"
         raise UserError(
             f"--data: at least two class folders with files are needed; found: {found}. Received: {data_text(root)}"
         )
-    paths = [path for _, _, path in known]
+    paths = [path for _, _, path in rows]
     return Listing(
         name=root.name,
         task="single_label",
         ids=np.array([_relative(root, path) for path in paths]),
-        labels=np.array([label for _, label, _ in known], np.int32),
-        parts=np.array([part for part, _, _ in known], dtype="<U5"),
+        labels=encode([[name] for _, name, _ in rows], classes, "single_label"),
+        parts=np.array([part for part, _, _ in rows], dtype="<U5"),
         classes=classes,
         read=lambda index: paths[index].read_bytes(),
         findings=tuple(findings),

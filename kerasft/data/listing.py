@@ -1,6 +1,6 @@
 """What every source gives: examples in one fixed order, with labels of one form. Nothing is decoded here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -65,3 +65,22 @@ class Listing:
             findings=self.findings + findings,
             digests=digests[rows],
         )
+
+
+def train_classes(labels: Sequence[list[str]], parts: Sequence[str]) -> tuple[set[str], dict[int, str]]:
+    """The classes that examples of train have, and the index of each example that has another, with its name."""
+    known = {name for label, part in zip(labels, parts) if part in ("train", "") for name in label}
+    return known, {i: name for i, label in enumerate(labels) for name in label if name not in known}
+
+
+def encode(labels: Sequence[list], classes: Sequence[str], task: str) -> np.ndarray:
+    """Lists of class names, or of numbers under regression, in the form of `task`: see `Listing.labels`."""
+    if task == "regression":
+        return np.array(labels, np.float32)
+    index = {name: i for i, name in enumerate(classes)}
+    if task == "single_label":
+        return np.array([index[label[0]] for label in labels], np.int32)
+    encoded = np.zeros((len(labels), len(classes)), np.float32)
+    for row, label in enumerate(labels):
+        encoded[row, [index[name] for name in label]] = 1
+    return encoded

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kerasft.config import Config
+from kerasft.data.catalog import catalog
 from kerasft.data.folder import folder
 from kerasft.data.listing import Listing
 from kerasft.data.table import table
@@ -20,9 +21,10 @@ def load(config: Config) -> Listing:
         "digits": lambda: _digits(argument),
         "folder": lambda: folder(argument),
         "csv": lambda: table(argument, config.task),
+        "tfds": lambda: catalog(argument, config.task, config.splits, config.allow_imports),
     }
     if kind not in sources:
-        names = ("digits", "folder:DIR", "csv:FILE")
+        names = ("digits", "folder:DIR", "csv:FILE", "tfds:NAME")
         raise UserError(
             f"--data: must be one of {one_of(names)}{did_you_mean(kind, sources)}. Received: {config.data!r}"
         )

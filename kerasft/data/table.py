@@ -9,7 +9,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from kerasft.data.listing import SPLIT_NAMES, Finding, Listing
+from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_classes
 from kerasft.errors import UserError, did_you_mean
 
 _COLUMNS = ("path", "label", "split")
@@ -66,8 +66,10 @@ def table(argument: str, task: str) -> Listing:
     pairs = _labelled(rows, targets, task, findings)
     classes = targets
     if named and task != "regression":
-        classes = sorted({name for row, label in pairs if row.part == "train" for name in label})
-        pairs = list(_known(pairs, set(classes), findings))
+        known, unknown = train_classes([label for _, label in pairs], [row.part for row, _ in pairs])
+        for index, name in unknown.items():
+            findings.append(pairs[index][0].refused("class_not_in_train", f"class '{name}' has no training picture"))
+        classes, pairs = sorted(known), [pair for index, pair in enumerate(pairs) if index not in unknown]
     if not pairs or len(classes) < (2 if task == "single_label" else 1):
         found = f"{len(pairs)} rows that can be used, classes: {', '.join(classes) or 'none'}"
         first = f"; first of {len(findings)} refused: {findings[0].path}: {findings[0].detail}" if findings else ""
@@ -77,7 +79,7 @@ def table(argument: str, task: str) -> Listing:
         name=file.stem,
         task=task,
         ids=np.array([row.path for row, _ in pairs]),
-        labels=_encoded([label for _, label in pairs], classes, task),
+        labels=encode([label for _, label in pairs], classes, task),
         parts=np.array([row.part for row, _ in pairs], dtype="<U5"),
         classes=tuple(classes),
         read=lambda index: paths[index].read_bytes(),
@@ -209,26 +211,3 @@ def _labelled(rows: list[_Row], targets: list[str], task: str, findings: list[Fi
 def _first(row: _Row, targets: list[str], good: list[bool], rule: str) -> str | None:
     """What is wrong with the first cell that is not good."""
     return next((f"column {t}: '{c}' {rule}" for t, c, fine in zip(targets, row.cells, good) if not fine), None)
-
-
-def _known(pairs: list[tuple[_Row, list]], classes: set[str], findings: list[Finding]) -> Iterator[tuple[_Row, list]]:
-    """The rows whose classes all occur in train."""
-    for row, label in pairs:
-        unknown = sorted(set(label) - classes)
-        if unknown:
-            findings.append(row.refused("class_not_in_train", f"class '{unknown[0]}' has no training picture"))
-        else:
-            yield row, label
-
-
-def _encoded(labels: list[list], classes: list[str], task: str) -> np.ndarray:
-    """int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D], by task."""
-    if task == "regression":
-        return np.array(labels, np.float32)
-    index = {name: i for i, name in enumerate(classes)}
-    if task == "single_label":
-        return np.array([index[label[0]] for label in labels], np.int32)
-    encoded = np.zeros((len(labels), len(classes)), np.float32)
-    for row, label in enumerate(labels):
-        encoded[row, [index[name] for name in label]] = 1
-    return encoded
