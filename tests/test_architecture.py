@@ -35,11 +35,19 @@ ROOMS = [
     "warmstart",
     "trainer",
     "export",
+    "report.words",
+    "report.statistics",
+    "report.figures",
+    "report.headline",
+    "report.sections",
+    "report.page",
+    "report",
     "predict",
     "job",
     "run",
 ]
-WITHOUT_TENSORFLOW = ("errors", "spec", "config", "quiet", "run", "data.sources", "data.splits", "runs")
+WITHOUT_TENSORFLOW = ["errors", "spec", "config", "quiet", "run", "data.sources", "data.splits", "runs"]
+WITHOUT_TENSORFLOW += [room for room in ROOMS if room.startswith("report")]
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "matplotlib"}
 LIBRARY = ROOT / "kerasft"
 

@@ -52,7 +52,9 @@ def done(config: dict, metrics: dict, counts: dict) -> list[str]:
     how = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
     same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
     places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
-    alike = f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "see the proof in metrics.json"
+    alike = (
+        f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "see the proof in metrics.json"
+    )
     return [
         f"{config['backbone']} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
         f"pixels each, in {duration(metrics['seconds']['total'])}; {how}.",
@@ -196,23 +198,24 @@ def errors(arrays: dict, targets: list[str]) -> list[tuple[str, str]]:
     drawn = []
     for place, name in enumerate(targets[:TARGETS]):
         truth, values = arrays["labels"][:, place].astype(float), arrays["values"][:, place].astype(float)
-        drawn.append((f"{name}: predicted against true", figures.scatter(truth, values, f"{name}, predicted against true")))
+        drawn.append(
+            (f"{name}: predicted against true", figures.scatter(truth, values, f"{name}, predicted against true"))
+        )
         drawn.append((f"{name}: errors", figures.histogram(values - truth, f"{name}, histogram of the errors")))
     return drawn
 
 
 def data(counts: dict[str, dict[str, int]]) -> dict:
-    """Splits, rows (class, counts, their shares of the greatest class), and how uneven the classes are."""
+    """Splits, rows (class, counts, their shares of the greatest class), and the greatest class as a multiple of the least."""
     names = list(dict.fromkeys(name for table in counts.values() for name in table))
     rows = [(name, [table.get(name, 0) for table in counts.values()]) for name in names]
     sums = [sum(row) for _, row in rows]
     most, least = max(sums, default=0), min(sums, default=0)
-    uneven = f"The largest class has {most / least:.1f} times the pictures of the smallest." if least else ""
     return {
         "parts": list(counts),
         "totals": [sum(table.values()) for table in counts.values()],
         "rows": [(name, row, [100 * n / max(most, 1) for n in row]) for name, row in rows],
-        "uneven": uneven if most > 1.5 * least else "",
+        "uneven": most / least if least else 0.0,
     }
 
 

@@ -25,16 +25,17 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3.9 s, 46 s, 2 min 5 s, 1 h 3 min."""
+    """3.9 s, 46 s, 2 min 5 s, 1 h 3 min, on one line."""
+    minutes, rest = divmod(round(seconds), 60)
     if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+        text = f"{seconds:.1f} s"
+    elif not minutes:
+        text = f"{rest} s"
+    elif minutes < 60:
+        text = f"{minutes} min {rest} s"
+    else:
+        text = f"{minutes // 60} h {minutes % 60} min"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def count(n: int, one: str, many: str = "") -> str:
