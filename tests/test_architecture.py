@@ -47,6 +47,13 @@ ROOMS = [
     "epochs",
     "trainer",
     "export",
+    "report.words",
+    "report.statistics",
+    "report.figures",
+    "report.headline",
+    "report.sections",
+    "report.page",
+    "report",
     "predict",
     "job",
     "run",
@@ -55,6 +62,7 @@ WITHOUT_TENSORFLOW = (
     "errors",
     "spec",
     "config",
+    "command_line",
     "quiet",
     "run",
     "data.listing",
@@ -66,6 +74,7 @@ WITHOUT_TENSORFLOW = (
     "runs",
 )
 HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "sklearn", "scipy", "matplotlib"}
+WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith("report"))
 LIBRARY = ROOT / "kerasft"
 
 
