@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import evaluate, export, phases, quiet, runs, screen
+from kerasft import evaluate, export, phases, precision, quiet, runs, screen
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
@@ -54,12 +54,17 @@ def train(config: Config) -> Run:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network = models.build(config, len(listing.classes))
-    phases.check(config, network)
+    longest = phases.check(config, network)
+    settled = precision.choose(config, network, longest)
+    if longest:
+        screen.say(f"precision: {settled.policy} ({settled.reason})")
+    network = models.in_precision(network, settled.policy)
     with _timed(clock, "audit"):
         data = _audit(config, listing, network.size, folder)
     with _timed(clock, "train"):
         trainer = Trainer(config, network, data, folder)
         records = trainer.train()
+        network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
         # Not compiled, so that Keras alone can load it: the loss is a function of ours.
         plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
         runs.write_by_name(folder / "model.keras", plain.save)
@@ -78,6 +83,7 @@ def train(config: Config) -> Run:
         "backbone": network.name,
         "image_size": network.size,
         "augment": trainer.standing.augment,
+        "precision": settled._asdict(),
         **{part: scores[part] for part in ("test", "val")},
         "phases": records,
         "seconds": clock,

@@ -144,17 +144,24 @@ def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
     return () if [str(spec) for spec in recipe] == ["none"] else recipe
 
 
-def check(config: Config, network: Network) -> None:
+def check(config: Config, network: Network) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is told before a picture is read.
+
+    Returns:
+        The phase of most epochs, None where none has any.
 
     Raises:
         UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
     """
-    for phase in plan(config, network, examples=1)[0]:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1)
+    planned, _ = plan(config, network, examples=1)
+    for phase in planned:
+        average = specs.parse(config.average, "--average")
+        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=average)
         losses.build(phase.loss)
         if [str(spec) for spec in phase.augment] != ["auto"]:
             augment.build(phase.augment)
+    longest = max(planned, key=lambda phase: phase.epochs)
+    return longest if longest.epochs else None
 
 
 def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
@@ -223,9 +230,8 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
     network.model.trainable = True
     for layer in network.model.layers:
         inside = layer.name in backbone
-        layer.trainable = (not inside or layer.name in unfrozen) and not (
-            isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
-        )
+        held = inside and isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
+        layer.trainable = (not inside or layer.name in unfrozen) and not held
         _restore(layer)
         if inside and isinstance(layer, keras.layers.Dropout) and layer.name not in unfrozen:
             _override(layer, "rate", 0.0)

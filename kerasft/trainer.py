@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft import augment, evaluate, losses, optimizers, phases, runs, screen, selection, warmstart
+from kerasft import augment, evaluate, losses, optimizers, phases, precision, runs, screen, selection, warmstart
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.data import pipeline
@@ -170,11 +170,13 @@ class Trainer:
 
     def _fit(self, name: str, phase: Phase, first_epoch: int, optimizer_state: Weights | None) -> None:
         standing, steps = self.standing, self.steps
-        optimizer = optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps * phase.epochs)
-        optimizer.build(self.model.trainable_variables)
+        average = specs.parse(self.config.average, "--average")
+        optimizer, _ = optimizers.build(
+            phase.optimizer, phase.schedule, phase.lr, steps * phase.epochs, average, self.model
+        )
         if optimizer_state:
             _assign(optimizer.variables, optimizer_state)
-        self.model.compile(optimizer, losses.build(phase.loss), jit_compile=False)
+        self.model.compile(optimizer, losses.build(phase.loss), jit_compile=precision.jit(self.config.jit))
         layer = augment.build(phase.augment)
         if not layer.stateless:
             screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")

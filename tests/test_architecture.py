@@ -28,6 +28,7 @@ ROOMS = [
     "losses",
     "optimizers",
     "phases",
+    "precision",
     "evaluate",
     "selection",
     "runs",
