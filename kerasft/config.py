@@ -90,8 +90,16 @@ class Config:
     weights: str = _flag(
         "imagenet", "model", "The backbone's weights: imagenet (downloaded once by Keras), none, or a weights file."
     )
+    preprocessing: str = _flag(
+        "auto",
+        "model",
+        "What the backbone makes of pixels: auto (its family's), another family's such as densenet, or dataset (mean and deviation of the training pictures).",
+    )
     head: str = _flag(
-        "linear", "model", "linear(dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2).", spec="one"
+        "linear",
+        "model",
+        "linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'); pooling is avg, max or gem, normalisation none, batch or layer.",
+        spec="one",
     )
     head_init: str = _flag(
         "auto",
@@ -120,7 +128,7 @@ class Config:
     schedule: str = _flag(
         "cosine",
         "training",
-        "Learning rate over a phase: constant, or cosine(warmup=0.1). A phase may name its own.",
+        "Learning rate over a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may name its own.",
         spec="one",
     )
     average: str = _flag(
@@ -131,6 +139,18 @@ class Config:
     )
     patience: int | None = _flag(
         None, "training", "Epochs without a better validation loss after which a phase ends.", low=1, high=10**6
+    )
+    precision: str = _flag(
+        "auto",
+        "training",
+        "What the backbone computes in: float32, mixed_bfloat16, mixed_float16 (with loss scaling); auto measures.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    jit: str = _flag(
+        "auto",
+        "training",
+        "Compile training steps with XLA: on, off; auto is on for a GPU.",
+        choices=("auto", "on", "off"),
     )
     seed: int = _flag(
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1

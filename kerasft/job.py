@@ -12,12 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import checkpoint, evaluate, export, measures, planning, quiet, runs, screen
+from kerasft import checkpoint, evaluate, export, measures, quiet, report, runs, screen, settling
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
+from kerasft.decode import decode_batch
 from kerasft.errors import UserError
 from kerasft.evaluate import Judge
 from kerasft.model import Network
@@ -56,13 +57,14 @@ def train(config: Config) -> Run:
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network = models.build(config, len(listing.classes), listing.task)
-    planning.check(config, network)
+    network, settled = settling.settle(config, listing, folder)
     with _timed(clock, "audit"):
         data = _audit(config, listing, network.size, folder)
     with _timed(clock, "train"):
-        trainer = Trainer(config, network, data, folder)
+        trainer = Trainer(config, network, data, folder, settled)
         records = trainer.train()
+        network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
+        network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
         # Not compiled, so that Keras alone can load it: the loss is a function of ours.
         plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
         runs.write_by_name(folder / "model.keras", plain.save)
@@ -77,6 +79,7 @@ def train(config: Config) -> Run:
         "backbone": network.name,
         "image_size": network.size,
         "augment": trainer.standing.settled["augment"],
+        "settled": trainer.standing.settled,
         **scores,
         "phases": records,
         "seconds": clock,
@@ -85,6 +88,10 @@ def train(config: Config) -> Run:
         "export": proof,
     }
     runs.write_json(folder / "metrics.json", metrics)
+    shown = data.test.pictures or (
+        lambda rows: decode_batch([data.test.read(int(i)) for i in rows], network.size).numpy()
+    )
+    report.write(folder, shown)
     checkpoint.remove(folder)
     _summary(folder, metrics)
     return Run(folder, metrics)
@@ -170,4 +177,4 @@ def _summary(folder: Path, metrics: dict) -> None:
     screen.say(f"test: {screen.NAMES[score]} {test[score]:.4f}, {loss} {test['loss']:.4f} on {test['n']} pictures")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
-    screen.say(f"recorded: {folder} ({metrics['seconds']['total']:.0f} s in all)")
+    screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")

@@ -151,9 +151,8 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
     network.model.trainable = True
     for layer in network.model.layers:
         inside = layer.name in backbone
-        layer.trainable = (not inside or layer.name in unfrozen) and not (
-            isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
-        )
+        held = inside and isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
+        layer.trainable = (not inside or layer.name in unfrozen) and not held
         _restore(layer)
         if inside and isinstance(layer, keras.layers.Dropout) and layer.name not in unfrozen:
             _override(layer, "rate", 0.0)

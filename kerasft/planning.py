@@ -55,17 +55,24 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     return settled, reason
 
 
-def check(config: Config, network: Network) -> None:
+def check(config: Config, network: Network) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is told before a picture is read.
+
+    Returns:
+        The phase of most epochs, None where none has any.
 
     Raises:
         UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
     """
-    for phase in plan(config, network, examples=1)[0]:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1)
+    planned, _ = plan(config, network, examples=1)
+    average = specs.parse(config.average, "--average")
+    for phase in planned:
+        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=average)
         losses.build(phase.loss, network.task)
         if [str(spec) for spec in phase.augment] != ["auto"]:
             augment.build(phase.augment)
+    longest = max(planned, key=lambda phase: phase.epochs)
+    return longest if longest.epochs else None
 
 
 def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:

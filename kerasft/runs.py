@@ -40,6 +40,11 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
+def read_json(path: Path) -> dict:
+    """What a JSON file holds; empty where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     """The run folder of a Config, and its metrics where the run is finished.
 

@@ -20,6 +20,7 @@ from kerasft import (
     optimizers,
     phases,
     planning,
+    precision,
     runs,
     screen,
     selection,
@@ -46,12 +47,13 @@ LOWER = 0.3  # times the rate before
 class Trainer:
     """One training run: a network, its data, its folder, and how far it has come."""
 
-    def __init__(self, config: Config, network: Network, splits: Splits, folder: Path):
+    def __init__(self, config: Config, network: Network, splits: Splits, folder: Path, settled: dict | None = None):
         self.config, self.network, self.splits, self.folder = config, network, splits, folder
         self.model = network.model
         self.score = evaluate.SCORES[network.task]
         self.batch = min(config.batch_size, len(splits.train))
         self.steps = pipeline.steps_per_epoch(len(splits.train), self.batch)
+        self.settled = settled or {}
         self.average = specs.parse(config.average, "--average")
         self.scale = splits.train.labels.std(0, dtype=np.float64) if network.task == "regression" else None
         error = losses.error(specs.parse_one(config.loss, "--loss"), network.task)
@@ -62,7 +64,7 @@ class Trainer:
         self._predict = evaluate.predictor(network.model)
 
     def train(self) -> list[dict[str, Any]]:
-        """Runs the phases that are left; returns the records of all.
+        """Runs the phases that are left; returns the records of all. What `auto` settled is written down before.
 
         Raises:
             UserError: from `--phases`, where a phase diverges again and again, or where the data have changed
@@ -75,6 +77,8 @@ class Trainer:
         planned, reason = planning.plan(self.config, self.network, count, speed)
         screen.say(f"phases: {reason}")
         planned = [self._settled(phase) for phase in planned]
+        self.standing.settled["phases"] = [str(phase) for phase in planned]
+        runs.write_json(self.folder / "settled.json", self.standing.settled)
         screen.show_phases([(phase, *phases.apply(self.network, phase)) for phase in planned])
         self.history = runs.History(self.folder / "history.jsonl", self.standing.history)
         for index in range(self.standing.phase, len(planned)):
@@ -116,7 +120,7 @@ class Trainer:
 
     def _begin(self, *, augmented: bool) -> dict[str, Weights]:
         start = warmstart.prepare(self.config, self.network, self.splits, self.judge, self.weights, augmented=augmented)
-        settled = {"augment": start.augment, "speed": start.speed}
+        settled = {**self.settled, "augment": start.augment, "speed": start.speed}
         self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
 
@@ -216,7 +220,11 @@ class Trainer:
         else:  # where a phase fell back, its schedule goes on
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             inner.variables[0].assign(self.standing.epoch * self.steps)
-        self.model.compile(optimizer, losses.build(phase.loss, self.network.task, self.scale), jit_compile=False)
+        self.model.compile(
+            optimizer,
+            losses.build(phase.loss, self.network.task, self.scale),
+            jit_compile=precision.jit(self.config.jit),
+        )
         self.model.stop_training = False
         return plateau, lr
 

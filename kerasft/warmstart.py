@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kerasft import evaluate, probe, screen
+from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
@@ -44,7 +45,7 @@ def prepare(
     *,
     augmented: bool = True,
 ) -> Start:
-    """Sets a `prior`, the statistics of targets and of pretrained features; solves the probe.
+    """Sets a `prior` and the statistics of pixels, targets and pretrained features, where asked; solves the probe.
 
     The probe also tells whether mirroring is harmless: by its loss on the mirrored validation pictures.
 
@@ -57,6 +58,8 @@ def prepare(
     automatic = config.augment.strip() == "auto" and augmented
     solution, recipe, speed = None, AUGMENT if automatic else config.augment if augmented else "none", None
     labels = splits.train.labels
+    if config.preprocessing == "dataset":
+        models.set_pixel_statistics(network, *_pixels(splits.train, network.size))
     if network.task == "regression":
         probe.set_statistics(network.model.get_layer("values"), labels)
     if network.head_init == "prior":
@@ -77,6 +80,15 @@ def prepare(
             recipe += " | flip" if cost <= MIRROR_COST else ""
             screen.say(f"augmentation: {recipe} (on mirrored pictures the probe's loss is {cost:.2f} times as high)")
     return Start(solution, recipe, speed, time.monotonic() - started)
+
+
+def _pixels(split: Split, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance by channel over all pixels, float64 [3] each."""
+    total, squares, count = np.zeros(3), np.zeros(3), 0
+    for images in pipeline.evaluation_stream(split, size=size, batch_size=BATCH):
+        pixels = images.numpy().reshape(-1, 3).astype(np.float64)
+        total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
+    return total / count, squares / count - np.square(total / count)
 
 
 def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ ROOMS = [
     "optimizers",
     "phases",
     "planning",
+    "precision",
     "evaluate",
     "measures",
     "probe",
@@ -55,6 +56,7 @@ ROOMS = [
     "report.page",
     "report",
     "predict",
+    "settling",
     "job",
     "run",
 ]

@@ -43,7 +43,7 @@ def network():
         Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="probe"), 2, "single_label"
     )
     inputs = keras.Input((32, 32, 3))
-    small = keras.layers.Flatten(name="features")(keras.layers.AveragePooling2D(4)(inputs))
+    small = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(inputs))
     from kerasft import heads
 
     logits = heads.build("linear", "probe", small, 2)
