@@ -56,7 +56,11 @@ def picture(label: int, instance: int) -> np.ndarray:
     rng = np.random.default_rng((label, instance))
     drawn = _DRAWN[kind](_FORMULAS[kind](label), rng)
     image = drawn if drawn.ndim == 3 else _painted(drawn, rng)
-    image += rng.normal(0, 1, image.shape) * 255 * rng.choice((0, 0.01, 0.04))
+    if rng.random() < 0.4:  # as if enlarged from fewer pixels
+        small = (int(math.exp(rng.uniform(math.log(12), math.log(SIDE)))),) * 2
+        coarse = Image.fromarray(np.uint8(image)).resize(small, Image.Resampling.BOX)
+        image = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    image = image + rng.normal(0, 1, image.shape) * 255 * rng.choice((0, 0, 0.01, 0.04))
     return np.uint8(np.clip(image, 0, 255))
 
 
@@ -234,7 +238,7 @@ _DRAWN = {"contour": _contour, "fractal": _fractal, "glyph": _glyph, "strokes": 
 
 def _placement(rng: np.random.Generator, turn: float = math.pi, inverse: bool = False):
     """A random rotation, scale, stretch and shift with a smooth warp, as a function of points [N, 2] in -1..1."""
-    stretch = np.exp(rng.uniform(-0.2, 0.2, 2)) * rng.uniform(0.7, 1.15)
+    stretch = np.exp(rng.uniform(-0.2, 0.2, 2)) * rng.uniform(0.75, 1.3)
     matrix = _rotation(rng.uniform(-turn, turn)) @ np.diag(stretch) @ np.array([[1, rng.uniform(-0.3, 0.3)], [0, 1]])
     shift, (ax, ay) = rng.uniform(-0.2, 0.2, 2), rng.uniform(0, 0.08, 2)
     pitch, phase = rng.uniform(2, 5, 2), rng.uniform(0, 2 * math.pi, 2)
@@ -252,7 +256,7 @@ def _placement(rng: np.random.Generator, turn: float = math.pi, inverse: bool = 
 def _painted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mask in a colour, or a texture, on another, float [SIDE, SIDE, 3] in 0..255 before noise."""
     ground, ink = _fill(rng), _fill(rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         ground, ink = (np.repeat(layer.mean(2, keepdims=True), 3, 2) for layer in (ground, ink))
     if np.abs(ground.mean((0, 1)) - ink.mean((0, 1))).max() < 80:  # else the shape could hardly be seen
         ink = ink * 0.2 if ground.mean() > 127 else 255 - 0.2 * ink
