@@ -15,7 +15,7 @@ from kerasft import augment, evaluate, losses, optimizers, phases, runs, screen,
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.data import pipeline
-from kerasft.data.splits import Splits
+from kerasft.data.splits import Splits, example_weights
 from kerasft.errors import UserError
 from kerasft.model import Network
 from kerasft.phases import Phase
@@ -60,6 +60,8 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.npz"
         self.batch = min(config.batch_size, len(splits.train))
         self.steps = pipeline.steps_per_epoch(len(splits.train), self.batch)
+        balanced = config.class_weights == "balanced"
+        self.weights = example_weights(splits.train, splits.classes, splits.task) if balanced else None
         self._predict = evaluate.predictor(network.model)
 
     def train(self) -> list[dict[str, Any]]:
@@ -202,6 +204,8 @@ class Trainer:
             seed=self.config.seed,
             first_step=(first_epoch + done) * self.steps + step,
             last_step=(first_epoch + last) * self.steps,
+            sampling=self.config.sampling,
+            weights=self.weights,
         )
         span = {"initial_epoch": done, "epochs": last, "steps_per_epoch": self.steps - step}
         self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)

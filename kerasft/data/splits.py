@@ -94,6 +94,7 @@ def carve(
     parts = listing.parts.copy()
     parts[parts == ""] = "train"
     given = set(parts)
+    _refuse_empty(parts, "train")
     # The test share is of all that is there; val is of what then remains.
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
         if part not in given:
@@ -114,10 +115,7 @@ def carve(
         kept = _chosen(members, _ranks(seed, "limit", listing.digests[rows]), most, most)
         parts[rows[~kept]] = ""
     for part in SPLITS:
-        if not (parts == part).any():
-            raise UserError(
-                f"--data: no picture is left for the {part} split; add pictures. Received: {len(parts)} in all"
-            )
+        _refuse_empty(parts, part)
     findings = _check_train(listing, listing.labels[parts == "train"])
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), parts)]).encode())
     splits = {part: _split(listing, pictures, np.flatnonzero(parts == part)) for part in SPLITS}
@@ -153,6 +151,12 @@ def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.nda
     counts = np.where(both, counts, 1)
     weights = np.where(positive, total / (2 * counts), total / (2 * (total - counts)))
     return np.where(both, weights, 1).mean(1).astype(np.float32)
+
+
+def _refuse_empty(parts: np.ndarray, part: str) -> None:
+    if not (parts == part).any():
+        rule = f"no picture is left for the {part} split; add pictures"
+        raise UserError(f"--data: {rule}. Received: {len(parts)} in all")
 
 
 def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:
