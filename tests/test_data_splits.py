@@ -144,6 +144,8 @@ def test_the_limit_takes_from_train_only():
     assert _ids(three.train) < _ids(five.train) < _ids(whole.train)
     assert (_ids(five.val), _ids(five.test)) == (_ids(whole.val), _ids(whole.test))
     assert five.digest != whole.digest
+    unused = len(whole.train) - len(five.train)
+    assert [finding.detail for finding in five.findings] == [f"{unused} pictures over --per_class_limit are not used"]
     assert _ids(splits.carve(replace(listing, parts=listing.parts), None, 0.2, 0.2, 1, 5).train) != _ids(five.train)
 
 

@@ -108,15 +108,19 @@ def carve(
             wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
             taken = _chosen(members, _ranks(seed, part, digests), wanted, counts - 1)
             parts[rows[taken[copies]]] = part
+    over = 0
     if per_class_limit is not None:
         rows = np.flatnonzero(parts == "train")
         members = _strata(listing, rows)
         most = np.full(members.shape[1], per_class_limit)
         kept = _chosen(members, _ranks(seed, "limit", listing.digests[rows]), most, most)
         parts[rows[~kept]] = ""
+        over = int((~kept).sum())
     for part in SPLITS:
         _refuse_empty(parts, part)
     findings = _check_train(listing, listing.labels[parts == "train"])
+    if over:
+        findings.append(Finding("train/", "over_limit", "warn", f"{over} pictures over --per_class_limit are not used"))
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), parts)]).encode())
     splits = {part: _split(listing, pictures, np.flatnonzero(parts == part)) for part in SPLITS}
     return Splits(
