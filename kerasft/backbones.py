@@ -12,20 +12,20 @@ import numpy as np
 
 from kerasft import spec as specs
 from kerasft.config import is_file
-from kerasft.errors import UserError
+from kerasft.errors import UserError, did_you_mean, one_of
 
-# Module of keras.applications -> how its `preprocess_input` treats RGB in 0..255 (keras.io/api/applications);
-# `inside` means that the network begins with its own layers for it.
+# Module of keras.applications -> what its networks make of RGB in 0..255 (keras.io/api/applications): tf is -1..1,
+# torch standardised with ImageNet's statistics, caffe BGR less ImageNet's mean.
 _MODES = {
     "mobilenet": "tf",
     "mobilenet_v2": "tf",
-    "mobilenet_v3": "inside",
+    "mobilenet_v3": "tf",
     "resnet": "caffe",
     "resnet_v2": "tf",
     "densenet": "torch",
-    "efficientnet": "inside",
-    "efficientnet_v2": "inside",
-    "convnext": "inside",
+    "efficientnet": "torch",
+    "efficientnet_v2": "torch",
+    "convnext": "torch",
     "vgg16": "caffe",
     "vgg19": "caffe",
     "xception": "tf",
@@ -33,6 +33,7 @@ _MODES = {
     "inception_resnet_v2": "tf",
     "nasnet": "tf",
 }
+_INSIDE = ("mobilenet_v3", "efficientnet", "efficientnet_v2", "convnext")  # begin with layers of their own for it
 _SIZES = {  # of the pictures that a family was trained on, where that is not 224
     "Xception": 299,
     "InceptionV3": 299,
@@ -52,8 +53,12 @@ _SIZES = {  # of the pictures that a family was trained on, where that is not 22
     "EfficientNetV2M": 480,
     "EfficientNetV2L": 480,
 }
-_OURS = ("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation")
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+_OURS = {  # arguments of the constructors that are not the user's -> where to look
+    **dict.fromkeys(("weights", "input_tensor", "input_shape"), "--weights, --image_size"),
+    **dict.fromkeys(("include_top", "pooling", "classes", "classifier_activation"), "--head"),
+    "include_preprocessing": "--preprocessing",
+}
+_IMAGENET_MEAN, _IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 class Backbone(NamedTuple):
@@ -78,26 +83,52 @@ def catalogue() -> dict[str, Callable]:
     return {name: value for name, value in functions.items() if value.__module__.rpartition(".")[2] in _MODES}
 
 
-def load(backbone: str, weights: str, size: int | None) -> Backbone:
-    """Builds the backbone that `--backbone`, `--weights` and `--image_size` name.
+def own_size(backbone: str, weights: str) -> int | None:
+    """Side of the pictures that a constructor's weights were trained on; None for a saved model.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if is_file(backbone):
+        return None
+    name = specs.resolve(specs.parse_one(backbone, "--backbone"), "--backbone", catalogue()).__name__
+    return _SIZES.get(name, 224)
+
+
+def load(backbone: str, weights: str, size: int | None, preprocessing: str = "auto") -> Backbone:
+    """Builds the backbone that `--backbone`, `--weights`, `--image_size` and `--preprocessing` name.
+
+    Under `--preprocessing=dataset` a Normalization layer named `preprocess` waits for `model.set_pixel_statistics`.
 
     Raises:
         UserError: an unknown name or argument, a weights file that is missing or does not fit, no network.
     """
+    if preprocessing not in (choices := ("auto", "dataset", *_MODES)):
+        near = did_you_mean(preprocessing, choices)
+        raise UserError(f"--preprocessing: must be one of {one_of(choices)}{near}. Received: {preprocessing!r}")
     if is_file(backbone):
+        if preprocessing != "auto":
+            raise UserError(f"--preprocessing: a saved model brings its own; leave it. Received: {preprocessing!r}")
         return _saved(backbone, size)
     spec = specs.parse_one(backbone, "--backbone")
     constructor = specs.resolve(spec, "--backbone", catalogue())
     if taken := [name for name in _OURS if name in spec.kwargs]:
-        raise UserError(f"--backbone: {taken[0]} is set by kerasft (see --weights, --image_size). Received: '{spec}'")
+        raise UserError(f"--backbone: {taken[0]} is set by kerasft (see {_OURS[taken[0]]}). Received: '{spec}'")
     size = size or _SIZES.get(constructor.__name__, 224)
     if weights not in ("none", "imagenet") and not Path(weights).is_file():
         raise UserError(f"--weights: must be imagenet, none or an existing weights file. Received: {weights!r}")
+    family = constructor.__module__.rpartition(".")[2]
+    own = preprocessing in ("auto", family)
     inputs = keras.Input((size, size, 3), name="images")
+    pixels = inputs if own and family in _INSIDE else _preprocessed(inputs, family if own else preprocessing)
     given = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
-    given |= {"input_tensor": _preprocessed(inputs, constructor), "input_shape": (size, size, 3)}
+    given |= {"input_tensor": pixels, "input_shape": (size, size, 3)}
+    if not own and "include_preprocessing" in inspect.signature(constructor).parameters:
+        given["include_preprocessing"] = False
     try:
-        model = specs.build(spec, "--backbone", catalogue(), **given)
+        with warnings.catch_warnings():  # of MobileNets, for a size that has no file of its own
+            warnings.filterwarnings("ignore", message="(?s).*will be loaded as the default")
+            model = specs.build(spec, "--backbone", catalogue(), **given)
     except UserError:
         raise
     except Exception as error:
@@ -110,24 +141,23 @@ def load(backbone: str, weights: str, size: int | None) -> Backbone:
         ) from error
     if weights not in ("none", "imagenet"):
         _load_weights(model, weights, spec.name)
-    if constructor.__module__.endswith(".efficientnet") and weights != "imagenet":
-        _complete_efficientnet(model)
+    if family == "efficientnet":
+        _settle_efficientnet(model, weights, own)
     return Backbone(keras.Model(inputs, model.output), spec.name, size, weights != "none")
 
 
-def _preprocessed(inputs: keras.KerasTensor, constructor: Callable) -> keras.KerasTensor:
-    """RGB in 0..255 as the family's `preprocess_input` gives it, in layers that are saved with the model."""
-    mode = _MODES[constructor.__module__.rpartition(".")[2]]
+def _preprocessed(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
+    """RGB in 0..255 as a family's `preprocess_input` gives it, in layers that are saved with the model."""
+    if preprocessing == "dataset":
+        return keras.layers.Normalization(axis=-1, name="preprocess")(inputs)
+    mode = _MODES[preprocessing]
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(inputs)
     if mode == "torch":
-        std = np.array(_IMAGENET_STD)
-        scale, offset = 1 / (255 * std), -np.array([0.485, 0.456, 0.406]) / std
+        scale, offset = 1 / (255 * _IMAGENET_STD), -_IMAGENET_MEAN / _IMAGENET_STD
         return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="preprocess")(inputs)
-    if mode == "caffe":
-        means = [-103.939, -116.779, -123.68]  # of BGR
-        return keras.layers.Rescaling(1.0, means, name="preprocess")(keras.ops.flip(inputs, axis=-1))
-    return inputs
+    means = [-103.939, -116.779, -123.68]  # of BGR
+    return keras.layers.Rescaling(1.0, means, name="preprocess")(keras.ops.flip(inputs, axis=-1))
 
 
 def _load_weights(model: keras.Model, path: str, name: str) -> None:
@@ -149,20 +179,28 @@ def _nothing_left_out() -> Iterator[None]:
         yield
 
 
-def _complete_efficientnet(model: keras.Model) -> None:
-    """Gives EfficientNet the second rescaling, by 1 / sqrt(std), that Keras adds for `imagenet` only.
+def _settle_efficientnet(model: keras.Model, weights: str, own: bool) -> None:
+    """Makes EfficientNet's first layers do the same whatever the weights, or nothing if the pixels come prepared.
 
-    Folded into the variance of its own Normalization layer; left alone where the variance is none of ImageNet's.
+    They are x / 255, a Normalization layer whose variance in Keras's files is ImageNet's deviation, and for
+    `imagenet` only a second rescaling, by 1 / sqrt(deviation). Everything is folded into the Normalization layer;
+    one from a file that holds other numbers is left alone.
     """
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
-    variance = np.ravel(layer.adapt_variance)
-    if np.allclose(variance, _IMAGENET_STD, atol=1e-3):
-        layer.adapt_variance.assign((variance * np.array(_IMAGENET_STD)).reshape(layer.adapt_variance.shape))
-        layer.finalize_state()
+    mean, variance = np.ravel(layer.adapt_mean), np.ravel(layer.adapt_variance)
+    if not own:
+        mean, variance = np.zeros(3), 1 / (255**2 * (_IMAGENET_STD if weights == "imagenet" else np.ones(3)))
+    elif weights == "none":
+        mean, variance = _IMAGENET_MEAN, _IMAGENET_STD**2
+    elif weights != "imagenet" and np.allclose(variance, _IMAGENET_STD, atol=1e-3):
+        variance = variance * _IMAGENET_STD
+    layer.adapt_mean.assign(mean.reshape(layer.adapt_mean.shape))
+    layer.adapt_variance.assign(variance.reshape(layer.adapt_variance.shape))
+    layer.finalize_state()
 
 
 def _saved(path: str, size: int | None) -> Backbone:
-    """A `.keras` or `.h5` model; its old classifier (a last Dense and what follows it) is left out."""
+    """A `.keras` or `.h5` model without its old head: that of a run, or a last Dense and what follows it."""
     if not Path(path).is_file():
         raise UserError(f"--backbone: no such file. Received: {path!r}")
     try:
@@ -191,11 +229,15 @@ def _saved(path: str, size: int | None) -> Backbone:
     trunk = keras.Model(model.inputs[0], output)
     flat = keras.models.clone_model(trunk, input_tensors=inputs)
     flat.set_weights(trunk.get_weights())
+    refresh(flat)
     return Backbone(keras.Model(inputs, flat.output), Path(path).stem, side, True)
 
 
 def _without_classifier(model: keras.Model) -> keras.KerasTensor:
-    """The tensor that goes into the last Dense, if only activations and dropout follow it; else the output."""
+    """What goes into a run's head, or into a last Dense if only activations and dropout follow it; else the output."""
+    names = [operation.name for operation in model.operations]
+    if "features" in names and "standardise" in names:
+        return model.get_layer("features").input
     if len(model.output.shape) == 2:
         for operation in reversed(model.operations):
             if isinstance(operation, keras.layers.Dense):
@@ -203,6 +245,13 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
             if not isinstance(operation, (keras.layers.Activation, keras.layers.Softmax, keras.layers.Dropout)):
                 break
     return model.output
+
+
+def refresh(model: keras.Model) -> None:
+    """Lets Normalization layers see weights that were assigned: they work on copies of their own."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def cut_points(model: keras.Model) -> tuple[str, ...]:

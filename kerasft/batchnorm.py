@@ -5,12 +5,14 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
+
 
 def fused(layer: keras.layers.BatchNormalization) -> Callable:
     """A replacement of `layer.call` that gives the same outputs, gradients and moving statistics.
 
-    Uses TensorFlow's `FusedBatchNormV3` (forward and backward) for float32 [N, H, W, C] in training, and Keras's
-    own call for everything else.
+    Uses TensorFlow's `FusedBatchNormV3` (forward and backward) for [N, H, W, C] in training, in float32 or half
+    precision with statistics in float32, and Keras's own call for everything else.
     """
     own = type(layer).call
     fits = layer.axis in (-1, 3) and layer.scale and layer.center and not (layer.renorm or layer.synchronized)
@@ -18,7 +20,7 @@ def fused(layer: keras.layers.BatchNormalization) -> Callable:
     def call(inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         if not (training and fits and layer.trainable and mask is None):
             return own(layer, inputs, training=training, mask=mask)
-        if inputs.dtype != tf.float32 or inputs.shape.rank != 4:
+        if inputs.dtype not in _DTYPES or inputs.shape.rank != 4:
             return own(layer, inputs, training=training, mask=mask)
         none = tf.constant([], tf.float32)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

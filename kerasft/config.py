@@ -5,17 +5,14 @@ Imports no TensorFlow, so that `--help` and a mistyped flag are answered at once
 
 import hashlib
 import json
-import re
 import typing
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from absl import flags
-
 from kerasft import spec
 from kerasft.errors import UserError, did_you_mean
 
-_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def _flag(default: Any, group: str, text: str, **rules: Any) -> Any:
@@ -93,8 +90,16 @@ class Config:
     weights: str = _flag(
         "imagenet", "model", "The backbone's weights: imagenet (downloaded once by Keras), none, or a weights file."
     )
+    preprocessing: str = _flag(
+        "auto",
+        "model",
+        "What the backbone makes of pixels: auto (its family's), another family's such as densenet, or dataset (mean and deviation of the training pictures).",
+    )
     head: str = _flag(
-        "linear", "model", "linear(dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2).", spec="one"
+        "linear",
+        "model",
+        "linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'); pooling is avg, max or gem, normalisation none, batch or layer.",
+        spec="one",
     )
     head_init: str = _flag(
         "auto",
@@ -115,16 +120,37 @@ class Config:
         spec="one",
     )
     loss: str = _flag(
-        "cross_entropy",
+        "auto",
         "training",
-        "cross_entropy(label_smoothing=0.1), or SparseCategoricalCrossentropy of keras.losses. A phase may name its own.",
+        "cross_entropy(label_smoothing=0.1), focal(gamma=2); for regression mse, mae, huber(delta=1); or one of keras.losses that suits the task. auto is cross_entropy or mse. A phase may name its own.",
         spec="one",
     )
     schedule: str = _flag(
         "cosine",
         "training",
-        "Learning rate over a phase: constant, or cosine(warmup=0.1). A phase may name its own.",
+        "Learning rate over a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may name its own.",
         spec="one",
+    )
+    average: str = _flag(
+        "none",
+        "training",
+        "Weights that are judged and kept: none (the last ones), or ema(momentum=0.99), their moving average over steps.",
+        spec="many",
+    )
+    patience: int | None = _flag(
+        None, "training", "Epochs without a better validation loss after which a phase ends.", low=1, high=10**6
+    )
+    precision: str = _flag(
+        "auto",
+        "training",
+        "What the backbone computes in: float32, mixed_bfloat16, mixed_float16 (with loss scaling); auto measures.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    jit: str = _flag(
+        "auto",
+        "training",
+        "Compile training steps with XLA: on, off; auto is on for a GPU.",
+        choices=("auto", "on", "off"),
     )
     seed: int = _flag(
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
@@ -180,8 +206,8 @@ def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
 
 def check(name: str, value: Any) -> Any:
     """Returns the value of a field in its type, or raises UserError naming the flag and its rule."""
-    kind, optional = _kind(name)
-    rules = _FIELDS[name].metadata
+    kind, optional = kind_of(name)
+    rules = FIELDS[name].metadata
     if value is None and optional:
         return None
     if isinstance(value, list):
@@ -189,7 +215,7 @@ def check(name: str, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"--{name}: must be {_KINDS.get(kind, 'a list of names')}. Received: {value!r}")
+        raise UserError(f"--{name}: must be {KINDS.get(kind, 'a list of names')}. Received: {value!r}")
     if "choices" in rules and value not in rules["choices"]:
         listed = ", ".join(rules["choices"])
         raise UserError(
@@ -218,7 +244,7 @@ def _check_spec(config: Config, name: str, how_many: str) -> None:
                 raise UserError(f"--{name}: {rule}. Received: '{found}'")
 
 
-def _kind(name: str) -> tuple[type, bool]:
+def kind_of(name: str) -> tuple[type, bool]:
     """The Python type of a field, and whether it may be None."""
     hint = _HINTS[name]
     options = typing.get_args(hint) if not isinstance(hint, type) and typing.get_origin(hint) is not tuple else ()
@@ -228,66 +254,4 @@ def _kind(name: str) -> tuple[type, bool]:
 
 
 _HINTS = typing.get_type_hints(Config)
-_FIELDS = {item.name: item for item in fields(Config)}
-
-
-class _Parser(flags.ArgumentParser):
-    """Text of a flag to the type of its field, with a message in our words."""
-
-    def __init__(self, kind: type):
-        self.kind = kind
-
-    def parse(self, argument: Any) -> Any:
-        if not isinstance(argument, str):
-            return argument
-        try:
-            return self.kind(argument)
-        except ValueError:
-            raise ValueError(f"must be {_KINDS[self.kind]}") from None
-
-    def flag_type(self) -> str:
-        return self.kind.__name__
-
-
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines a flag for every field of Config, with its default, group and help text."""
-    for name, item in _FIELDS.items():
-        kind, _ = _kind(name)
-        if kind is bool:
-            flags.DEFINE_boolean(name, item.default, item.metadata["help"], flag_values=flag_values)
-        elif kind is tuple:
-            flags.DEFINE_list(name, list(item.default), item.metadata["help"], flag_values=flag_values)
-        else:
-            flags.DEFINE(_Parser(kind), name, item.default, item.metadata["help"], flag_values=flag_values)
-
-
-def from_flags(flag_values: flags.FlagValues) -> Config:
-    """The Config that parsed flags give."""
-    return Config(**{name: flag_values[name].value for name in _FIELDS})
-
-
-def help_text() -> str:
-    """The flags of Config by group, with defaults."""
-    lines, group = [], None
-    for name, item in _FIELDS.items():
-        if item.metadata["group"] != group:
-            group = item.metadata["group"]
-            lines.append(f"\n{group}:")
-        shown = f"--[no]{name}" if _kind(name)[0] is bool else f"--{name}"
-        default = "" if item.default in (None, "", ()) or item.default is False else f" [{item.default}]"
-        lines.append(f"  {shown}{default}\n      {item.metadata['help']}")
-    return "\n".join(lines)
-
-
-def flag_mistake(error: flags.Error, names: list[str]) -> str:
-    """absl's message for a flag it could not take, in our words."""
-    text = str(error)
-    if isinstance(error, flags.UnrecognizedFlagError):
-        return f"--{error.flagname}: no such flag{did_you_mean(error.flagname, names)}; see --help. Received: '--{error.flagname}'"
-    if isinstance(error, flags.CantOpenFlagFileError):
-        return f"--flagfile: cannot be opened: {text.rpartition('Errno')[2].partition('] ')[2]}"
-    match = re.fullmatch(r"flag --(\w+)=(.*): (.*)", text, re.DOTALL)
-    if not match:
-        return text
-    rule = f"must be true or false (--{match[1]} or --no{match[1]})" if "Non-boolean" in match[3] else match[3]
-    return f"--{match[1]}: {rule}. Received: {match[2]!r}"
+FIELDS = {item.name: item for item in fields(Config)}

@@ -1,12 +1,15 @@
-"""Predictions over a split, and the figures computed from them."""
+"""Predictions over a split, and how good they are: the losses and the one score that phases are judged by."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 Predictor = Callable[[Iterable], np.ndarray]
+
+SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}  # a task's headline, in metrics.json
 
 
 def predictor(model: keras.Model) -> Predictor:
@@ -19,23 +22,98 @@ def predictor(model: keras.Model) -> Predictor:
     return lambda batches: np.concatenate([graph(images).numpy() for images in batches]).astype(np.float32)
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, float64 [N, C]."""
-    from scipy.special import softmax
+def served(task: str, outputs: np.ndarray) -> np.ndarray:
+    """What a network's outputs are served as: softmax [N, C], sigmoids [N, C], or values [N, D]; float64."""
+    from scipy.special import expit, softmax
 
-    return softmax(logits.astype(np.float64), axis=-1)
-
-
-def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Negative log likelihood of each example in nats, float64 [N]: logits float [N, C], labels int [N]."""
-    from scipy.special import log_softmax
-
-    return -log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels]
+    outputs = outputs.astype(np.float64)
+    return {"single_label": lambda z: softmax(z, axis=-1), "multi_label": expit, "regression": lambda z: z}[task](
+        outputs
+    )
 
 
-def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of `losses`."""
-    return float(losses(logits, labels).mean())
+@dataclass(frozen=True)
+class Judge:
+    """Says how good outputs are for the examples of one split.
+
+    Attributes:
+        task: `single_label`, `multi_label` or `regression`.
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
+        scale: float [D], deviation of the training targets, for regression.
+        weights: float [N] of mean 1, or None for equal ones.
+        error: of regression: `squared`, `absolute` or `huber`.
+    """
+
+    task: str
+    labels: np.ndarray
+    scale: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    error: str = "squared"
+
+    def losses(self, outputs: np.ndarray) -> np.ndarray:
+        """Loss of each example, float64 [N].
+
+        Single label: negative log likelihood in nats; multi-label: the mean binary one over the classes;
+        regression: the mean error over the targets, in units of `scale`.
+
+        Args:
+            outputs: float [N, C] logits, or [N, D] values.
+        """
+        from scipy.special import log_softmax
+
+        outputs = outputs.astype(np.float64)
+        if self.task == "single_label":
+            found = -log_softmax(outputs, axis=-1)[np.arange(len(self.labels)), self.labels]
+        elif self.task == "multi_label":
+            found = (np.logaddexp(0, outputs) - self.labels * outputs).mean(-1)
+        else:
+            found = _ERRORS[self.error](np.abs(outputs - self.labels) / self.scale).mean(-1)
+        return found if self.weights is None else found * self.weights
+
+    def loss(self, outputs: np.ndarray) -> float:
+        """Mean of `losses`."""
+        return float(self.losses(outputs).mean())
+
+    def score(self, outputs: np.ndarray) -> float:
+        """The task's headline: accuracy, mean average precision, or mean absolute error in the targets' units."""
+        if self.task == "single_label":
+            return float((outputs.argmax(-1) == self.labels).mean())
+        if self.task == "multi_label":
+            return mean_average_precision(outputs, self.labels)
+        return float(np.abs(outputs.astype(np.float64) - self.labels).mean())
+
+    def temperature(self, outputs: np.ndarray) -> float:
+        """The number T in [1/8, 8] by which logits are divided for the lowest loss (Guo et al. 2017).
+
+        It is 1 for regression: values have none.
+        """
+        from scipy.optimize import minimize_scalar
+
+        if self.task == "regression":
+            return 1.0
+        limit = np.log(8)
+        found = minimize_scalar(lambda t: self.loss(outputs / np.exp(t)), bounds=(-limit, limit), method="bounded")
+        return float(np.exp(found.x))
+
+
+_ERRORS = {
+    "squared": np.square,
+    "absolute": np.abs,
+    "huber": lambda r: np.where(r <= 1, 0.5 * r**2, r - 0.5),
+}
+
+
+def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes that occur of the average precision; 0 where none does.
+
+    Args:
+        scores: float [N, C].
+        labels: 0 or 1, [N, C].
+    """
+    from sklearn.metrics import average_precision_score
+
+    found = [average_precision_score(labels[:, i], scores[:, i]) for i in np.flatnonzero(labels.any(0))]
+    return float(np.mean(found)) if found else 0.0
 
 
 def most_cautious(candidates: list[np.ndarray]) -> int:
@@ -54,47 +132,3 @@ def most_cautious(candidates: list[np.ndarray]) -> int:
         if gap.mean() <= gap.std(ddof=1) / np.sqrt(len(gap)):
             return place
     return len(candidates) - 1
-
-
-def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number T in [1/8, 8] by which logits [N, C] are divided for the lowest log loss (Guo et al. 2017)."""
-    from scipy.optimize import minimize_scalar
-
-    limit = np.log(8)
-    found = minimize_scalar(lambda t: log_loss(logits / np.exp(t), labels), bounds=(-limit, limit), method="bounded")
-    return float(np.exp(found.x))
-
-
-def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Share of rows of [N, C] whose greatest score is the label's."""
-    return float((scores.argmax(-1) == labels).mean())
-
-
-def report(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """Accuracy, log loss, precision, recall and F1 by class, and the confusion matrix.
-
-    Args:
-        logits: float32 [N, C].
-        labels: int32 [N].
-        classes: C names.
-
-    Returns:
-        A dict for `metrics.json`; `confusion_matrix[i][j]` counts pictures of class i taken for class j.
-    """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    # From the probabilities as they are stored and served: logits may differ where those, in float32, do not.
-    scores = probabilities(logits).astype(np.float32)
-    every, guess = np.arange(len(classes)), scores.argmax(-1)
-    table = precision_recall_fscore_support(labels, guess, labels=every, zero_division=0.0)
-    per_class = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
-        for name, p, r, f, n in zip(classes, *table)
-    }
-    return {
-        "accuracy": accuracy(scores, labels),
-        "loss": log_loss(logits, labels),
-        "n": len(labels),
-        "per_class": per_class,
-        "confusion_matrix": confusion_matrix(labels, guess, labels=every).tolist(),
-    }

@@ -4,9 +4,12 @@ The folder appears only after the whole test set was scored through it, from the
 trained model.
 """
 
+import json
 import os
+import platform
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,55 +21,91 @@ from kerasft.errors import UserError
 from kerasft.model import Network
 
 TOP = 5
-TOLERANCE = 1e-4  # greatest difference of a probability, in float32
+TOLERANCE = 1e-4  # greatest difference of a probability, in float32; of a value, in deviations of its target
 BATCH = 32
+ABOUT = Path("assets.extra", "kerasft.json")  # beside the model, where TensorFlow Serving wants extra files
 
 
 class ParityError(Exception):
     """The exported file does not score like the trained model."""
 
 
-def export(network: Network, classes: tuple[str, ...], split: Split, expected: np.ndarray, folder: Path) -> dict:
+class Answer(NamedTuple):
+    """What a SavedModel is to say, beside its weights.
+
+    Attributes:
+        run: an identifier of the run; a version that it has published already is proven again, not written twice.
+        classes: names of the C classes or the D targets.
+        thresholds: float32 [C] for multi-label, from which probability on a class counts as present.
+        scale: float [D] for regression, deviation of the training targets.
+    """
+
+    run: str
+    classes: tuple[str, ...]
+    thresholds: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+
+def export(network: Network, answer: Answer, split: Split, expected: np.ndarray, folder: Path) -> dict:
     """Writes `folder/VERSION`, the next free version, after proving it.
 
     Signatures: `serving_default` takes `image_bytes` (string [N]) and gives `classes` (string [N, k]) and `scores`
-    (float32 [N, k]), by falling score with k = min(5, C), and `probabilities` (float32 [N, C]); `images` takes
-    `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same; `features` takes `image_bytes` and gives
-    `features` (float32 [N, D]).
+    (float32 [N, k]), by falling score with k = min(5, C), and `probabilities` (float32 [N, C]); for multi-label also
+    `predicted` (bool [N, C], from the thresholds on); for regression `values` (float32 [N, D]) instead of all these.
+    `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same; `features` takes `image_bytes`
+    and gives `features` (float32 [N, D]).
 
     Args:
         network: the trained network.
-        classes: C label names.
+        answer: names and thresholds.
         split: examples to prove it on.
-        expected: float [N, C], the trained model's probabilities for them.
+        expected: float [N, C], the trained model's probabilities for them, or float [N, D], its values.
         folder: `saved_models/NAME`.
 
     Returns:
-        `path`, `max_abs_diff`, `top1_agreement` and `n`, as in `metrics.json`.
+        `path`, `max_abs_diff`, `top1_agreement` (not for regression) and `n`, as in `metrics.json`.
 
     Raises:
-        ParityError: a label or a probability differs by more than `TOLERANCE`.
+        ParityError: a label, a probability or a value differs by more than `TOLERANCE`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".draft-{os.getpid()}"  # a server that watches the folder looks at whole numbers only
+    for path in versions(folder):
+        if about(path).get("run") == answer.run:
+            return {"path": path.as_posix(), **_prove(path, network.task, answer, split, expected)}
+    _sweep(folder)
+    draft = (
+        folder / f".draft-{platform.node()}-{os.getpid()}"
+    )  # a server that watches the folder looks at whole numbers only
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _write(network, classes, draft)
-        result = _prove(draft, split, expected)
+        _write(network, answer, draft)
+        result = _prove(draft, network.task, answer, split, expected)
         path = _publish(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return {"path": path.as_posix(), **result}
 
 
-def _write(network: Network, classes: tuple[str, ...], folder: Path) -> None:
-    names, size = tf.constant(classes), network.size
+def about(path: Path) -> dict:
+    """What a version says of itself: `run`, `task`, `classes`, `image_size`; empty where it says nothing."""
+    try:
+        return json.loads((path / ABOUT).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(network: Network, answer: Answer, folder: Path) -> None:
+    names, size = tf.constant(answer.classes), network.size
     features = keras.Model(network.model.inputs[0], network.model.get_layer("features").output)
 
     def scored(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = tf.nn.softmax(tf.cast(network.model(images, training=False), tf.float32))
-        scores, order = tf.math.top_k(probabilities, min(TOP, len(classes)))
-        return {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
+        outputs = tf.cast(network.model(images, training=False), tf.float32)
+        if network.task == "regression":
+            return {"values": outputs}
+        probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
+        scores, order = tf.math.top_k(probabilities, min(TOP, len(answer.classes)))
+        given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
+        return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return scored(tf.cast(decode_batch(image_bytes, size), tf.float32))
@@ -82,35 +121,43 @@ def _write(network: Network, classes: tuple[str, ...], folder: Path) -> None:
     archive.add_endpoint("images", scored, [tf.TensorSpec([None, size, size, 3], tf.float32, "images")])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
+    told = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}
+    (folder / ABOUT).parent.mkdir(exist_ok=True)
+    (folder / ABOUT).write_text(json.dumps(told, indent=2) + "\n")
 
 
-def _prove(folder: Path, split: Split, expected: np.ndarray) -> dict:
+def _prove(folder: Path, task: str, answer: Answer, split: Split, expected: np.ndarray) -> dict:
     loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures["serving_default"]
+    key = "values" if task == "regression" else "probabilities"
     found = []
     for start in range(0, len(split), BATCH):
         contents = [split.read(index) for index in range(start, min(start + BATCH, len(split)))]
-        found.append(serve(image_bytes=tf.constant(contents))["probabilities"].numpy())
-    probabilities = np.concatenate(found)
-    difference = float(np.abs(probabilities - expected).max())
-    # Two scores nearer than twice the tolerance may change places without anything being wrong.
-    margin = np.take_along_axis(expected, expected.argmax(-1)[:, None], 1) - np.take_along_axis(
-        expected, probabilities.argmax(-1)[:, None], 1
-    )
-    agreement = float((probabilities.argmax(-1) == expected.argmax(-1)).mean())
-    if not difference <= TOLERANCE or margin.max() > 2 * TOLERANCE:
-        raise ParityError(
-            f"export: the SavedModel differs from the trained model by up to {difference:.3g} in a probability "
-            f"(at most {TOLERANCE:g}) and agrees on {agreement:.2%} of {len(split)} labels; nothing was exported."
+        found.append(serve(image_bytes=tf.constant(contents))[key].numpy())
+    given = np.concatenate(found)
+    gap = np.abs(given - expected)
+    result = {"max_abs_diff": float(gap.max())}
+    worst = float((gap if answer.scale is None else gap / answer.scale).max())
+    wrong = not worst <= TOLERANCE
+    if task != "regression":
+        # Two scores nearer than twice the tolerance may change places without anything being wrong.
+        margin = np.take_along_axis(expected, expected.argmax(-1)[:, None], 1) - np.take_along_axis(
+            expected, given.argmax(-1)[:, None], 1
         )
-    return {"max_abs_diff": difference, "top1_agreement": agreement, "n": len(split)}
+        result["top1_agreement"] = float((given.argmax(-1) == expected.argmax(-1)).mean())
+        wrong = wrong or margin.max() > 2 * TOLERANCE
+    if wrong:
+        raise ParityError(
+            f"export: the SavedModel differs from the trained model by up to {worst:.3g} (at most {TOLERANCE:g}) "
+            f"on {len(split)} test pictures; nothing was exported."
+        )
+    return {**result, "n": len(split)}
 
 
 def _publish(draft: Path, folder: Path) -> Path:
     """Renames the draft to the next free version; another run may take a number in between."""
     while True:
-        taken = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
-        path = folder / str(max(taken, default=0) + 1)
+        path = folder / str(max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0) + 1)
         try:
             draft.rename(path)
         except OSError:
@@ -118,6 +165,26 @@ def _publish(draft: Path, folder: Path) -> Path:
                 raise
         else:
             return path
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the drafts of this machine's processes that were killed."""
+    for path in folder.glob(f".draft-{platform.node()}-*"):
+        number = path.name.rpartition("-")[2]
+        try:
+            os.kill(int(number), 0)
+        except (ValueError, ProcessLookupError):
+            shutil.rmtree(path, ignore_errors=True)
+        except PermissionError:
+            pass  # somebody else's, and alive
+
+
+def versions(folder: Path) -> list[Path]:
+    """The SavedModels among the numbered folders, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if path.name.isdecimal() and (path / "saved_model.pb").is_file()]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def newest(model: str) -> Path:
@@ -129,9 +196,7 @@ def newest(model: str) -> Path:
     path = Path(model)
     if (path / "saved_model.pb").is_file():
         return path
-    versions = (
-        [p for p in path.iterdir() if p.name.isdecimal() and (p / "saved_model.pb").is_file()] if path.is_dir() else []
-    )
-    if not versions:
+    found = versions(path)
+    if not found:
         raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {model!r}")
-    return max(versions, key=lambda p: int(p.name))
+    return found[-1]

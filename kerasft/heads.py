@@ -1,12 +1,13 @@
 """Heads: from the backbone's features to one logit a class, and how the last layer begins.
 
-A head is a function of (features, outputs, initializer); adding one is adding a function to `__all__`.
+A head is a function of (features, outputs, initializer); adding one is adding a function to `__all__`. It begins with
+`standardised`, so that its layers are a chain from `features` over `standardise` to `logits`.
 """
 
 import keras
-import numpy as np
 
 from kerasft import spec as specs
+from kerasft.errors import did_you_mean, one_of
 from kerasft.spec import Spec
 
 __all__ = ["linear", "mlp"]
@@ -14,23 +15,108 @@ __all__ = ["linear", "mlp"]
 SOLVED = ("probe", "zeros", "prior")  # initialisations that are set after building, from the data
 
 
-def linear(
-    features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer, *, dropout: float = 0.0
-) -> keras.KerasTensor:
-    """Dropout, then one dense layer.
+@keras.saving.register_keras_serializable("kerasft")
+class GeM(keras.layers.Layer):
+    """Generalized-mean pooling with a learned exponent (Radenovic et al. 2018, equation 3).
+
+    mean(max(x, eps)^p)^(1/p) over height and width: p = 1 is the average, a large p nears the maximum; negative
+    features count as 0. Computed in float32 on features divided by their maximum, so that no power over- or
+    underflows, and p is held in [1, 100].
+    To load a model with this layer in plain Keras, `import kerasft.heads` first.
 
     Args:
-        features: float32 [N, D].
+        p: the exponent that training starts from.
+    """
+
+    def __init__(self, p: float = 3.0, **kwargs):
+        super().__init__(dtype="float32", **{name: value for name, value in kwargs.items() if name != "dtype"})
+        self.start = p
+
+    def build(self, shape: tuple) -> None:
+        """Creates p, a scalar."""
+        start = keras.initializers.Constant(self.start)
+        self.p = self.add_weight(shape=(), initializer=start, constraint=_between_1_and_100, name="p")
+
+    def call(self, features: keras.KerasTensor) -> keras.KerasTensor:
+        """Pools [N, H, W, C] to float32 [N, C]."""
+        ops = keras.ops
+        features = ops.maximum(features, keras.backend.epsilon())
+        highest = ops.stop_gradient(ops.max(features, axis=(1, 2), keepdims=True))
+        pooled = ops.mean(ops.power(features / highest, self.p), axis=(1, 2))
+        return highest[:, 0, 0] * ops.power(pooled, 1 / self.p)
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """[N, H, W, C] to [N, C]."""
+        return shape[0], shape[-1]
+
+    def get_config(self) -> dict:
+        """What `from_config` needs."""
+        return {**super().get_config(), "p": self.start}
+
+
+def _between_1_and_100(value: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.clip(value, 1.0, 100.0)
+
+
+_POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D, "gem": GeM}
+_NORMS = {"none": None, "batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
+_ACTIVATIONS = {  # functions; and layers, which may have arguments
+    name: value
+    for name, value in vars(keras.activations).items()
+    if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
+}
+_ACTIVATION_LAYERS = {name: getattr(keras.layers, name) for name in ("ELU", "LeakyReLU", "PReLU", "ReLU")}
+
+
+def standardised(features: keras.KerasTensor, pooling: str = "avg") -> keras.KerasTensor:
+    """Pools features and standardises them with the training set's statistics (see `warmstart`).
+
+    So one learning rate suits every feature, whatever its scale.
+
+    Args:
+        features: [N, H, W, C], or [N, C] which is not pooled again.
+        pooling: `avg`, `max`, or `gem`.
+
+    Returns:
+        float32 [N, C]; its layers are named `features` and `standardise`.
+    """
+    pool = _choice(_POOLINGS, "pooling", pooling) if len(features.shape) == 4 else keras.layers.Identity
+    pooled = pool(dtype="float32", name="features")(features)
+    return keras.layers.Normalization(axis=-1, dtype="float32", name="standardise")(pooled)
+
+
+def _choice(table: dict, argument: str, value: str | Spec):
+    """The entry of a table that an argument names, bare or in quotes."""
+    name = value.name if isinstance(value, Spec) else value
+    if name not in table:
+        raise ValueError(f"{argument} must be one of {one_of(table)}{did_you_mean(str(name), table)}")
+    return table[name]
+
+
+def linear(
+    features: keras.KerasTensor,
+    outputs: int,
+    initializer: str | keras.Initializer,
+    *,
+    pooling: str = "avg",
+    dropout: float = 0.0,
+) -> keras.KerasTensor:
+    """Pooling, dropout, then one dense layer.
+
+    Args:
+        features: [N, H, W, C] or [N, C].
         outputs: C.
         initializer: of the dense kernel.
+        pooling: as in `standardised`.
         dropout: share of features dropped in training, in [0, 1).
 
     Returns:
         float32 [N, C], logits.
     """
+    hidden = standardised(features, pooling)
     if dropout:
-        features = keras.layers.Dropout(dropout, name="head_dropout")(features)
-    return _logits(features, outputs, initializer)
+        hidden = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(hidden)
+    return _logits(hidden, outputs, initializer)
 
 
 def mlp(
@@ -39,27 +125,52 @@ def mlp(
     initializer: str | keras.Initializer,
     *,
     units: tuple[int, ...] = (256,),
-    activation: str = "gelu",
+    activation: str | Spec = "gelu",
     dropout: float = 0.2,
+    normalisation: str = "none",
+    pooling: str = "avg",
 ) -> keras.KerasTensor:
-    """Hidden dense layers, each with an activation and dropout, then the logits.
+    """Pooling, then hidden dense layers, each with normalisation, activation and dropout, then the logits.
+
+    Under `--head_init=probe` the last layer is solved on the hidden units as they begin, at random (an extreme
+    learning machine, Huang et al. 2006): a start that training has to improve on, where `linear`'s is an optimum.
 
     Args:
-        features: float32 [N, D].
+        features: [N, H, W, C] or [N, C].
         outputs: C.
         initializer: of the last dense kernel; the hidden ones use Glorot's.
         units: widths of the hidden layers.
-        activation: a name in keras.activations.
+        activation: a name in keras.activations, or a layer such as `PReLU` or `LeakyReLU(negative_slope=0.1)`.
         dropout: share of hidden units dropped in training, in [0, 1).
+        normalisation: `none`, `batch` or `layer`, before the activation.
+        pooling: as in `standardised`.
 
     Returns:
         float32 [N, C], logits.
     """
+    layers = keras.layers
+    norm = _choice(_NORMS, "normalisation", normalisation)
+    hidden = standardised(features, pooling)
     for index, width in enumerate(units):
-        features = keras.layers.Dense(width, activation=activation, name=f"head_hidden_{index}")(features)
+        hidden = layers.Dense(width, use_bias=norm is None, dtype="float32", name=f"head_hidden_{index}")(hidden)
+        if norm:
+            hidden = norm(dtype="float32", name=f"head_norm_{index}")(hidden)
+        hidden = _activation(activation, f"head_activation_{index}")(hidden)
         if dropout:
-            features = keras.layers.Dropout(dropout, name=f"head_dropout_{index}")(features)
-    return _logits(features, outputs, initializer)
+            hidden = layers.Dropout(dropout, dtype="float32", name=f"head_dropout_{index}")(hidden)
+    return _logits(hidden, outputs, initializer)
+
+
+def _activation(activation: str | Spec, name: str) -> keras.Layer:
+    spec = activation if isinstance(activation, Spec) else Spec(str(activation))
+    if isinstance(activation, Spec) and (spec.args or spec.kwargs):
+        return specs.build(spec, "--head", _ACTIVATION_LAYERS, dtype="float32", name=name)
+    if "." in spec.name:
+        raise ValueError("activation must be a name of keras.activations or an activation layer")
+    found = specs.resolve(spec, "--head", _ACTIVATIONS, _ACTIVATION_LAYERS)
+    if found in _ACTIVATION_LAYERS.values():
+        return found(dtype="float32", name=name)
+    return keras.layers.Activation(found, dtype="float32", name=name)
 
 
 def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer) -> keras.KerasTensor:
@@ -74,8 +185,9 @@ def settled_init(head_init: str, pretrained: bool) -> str:
 def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
     """Builds the head that `--head` and `--head_init` name.
 
-    Pretrained features are first standardised with the training set's statistics (see `set_statistics`), so that
-    one learning rate suits every feature, whatever its scale.
+    Args:
+        features: of the backbone, [N, H, W, C] or [N, C].
+        outputs: C.
 
     Raises:
         UserError: an unknown head, argument or initializer.
@@ -83,8 +195,7 @@ def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) 
     ours = {name: globals()[name] for name in __all__}
     spec = specs.parse_one(head, "--head")
     initializer = _initializer(specs.parse_one(head_init, "--head_init"))
-    scaled = keras.layers.Normalization(axis=-1, dtype="float32", name="standardise")(features)
-    return specs.build(spec, "--head", ours, features=scaled, outputs=outputs, initializer=initializer)
+    return specs.build(spec, "--head", ours, features=features, outputs=outputs, initializer=initializer)
 
 
 def _initializer(spec: Spec) -> keras.Initializer:
@@ -92,63 +203,3 @@ def _initializer(spec: Spec) -> keras.Initializer:
     solved = dict.fromkeys(SOLVED, keras.initializers.Zeros)
     known = specs.choices(keras.initializers, keras.initializers.Initializer)
     return specs.build(spec, "--head_init", solved, known, kind=keras.initializers.Initializer)
-
-
-def set_statistics(layer: keras.layers.Normalization, features: np.ndarray) -> None:
-    """Gives the `standardise` layer the mean and variance of float32 [N, D] features.
-
-    A feature that hardly varies (a dead one, say) gets a hundredth of the mean variance: divided by its own, it
-    would drown the others as soon as fine-tuning wakes it up.
-    """
-    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
-    variance = np.maximum(variance, max(0.01 * variance.mean(), 1e-12))
-    layer.adapt_mean.assign(mean.reshape(layer.adapt_mean.shape))
-    layer.adapt_variance.assign(variance.reshape(layer.adapt_variance.shape))
-    layer.finalize_state()
-
-
-def set_prior(layer: keras.layers.Dense, labels: np.ndarray) -> None:
-    """Sets the bias of the C logits to the log frequencies of int32 [N] labels (Lin et al. 2017, section 4.1)."""
-    layer.bias.assign(np.log(np.bincount(labels, minlength=layer.units) / len(labels)))
-
-
-def probe(features: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Solves multinomial logistic regression, the L2 penalty chosen by stratified cross-validated log loss.
-
-    scikit-learn's `LogisticRegression` (L-BFGS). The penalty is lowered step by step until two steps in a row no
-    longer help. With a class of one example there are no folds: C is then 0.01.
-
-    Args:
-        features: float32 [N, D], standardised.
-        labels: int32 [N], every class present.
-        classes: C.
-        seed: of the folds.
-
-    Returns:
-        kernel float32 [D, C], bias float32 [C], and the inverse penalty C that was chosen.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = min(5, int(np.bincount(labels, minlength=classes).min()))
-    best, best_loss, behind = 0.01, np.inf, 0
-    if folds >= 2:
-        splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, labels))
-        models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
-        for strength in 10.0 ** np.arange(-4, 2.5, 0.5):
-            losses = []
-            for model, (fitted, held) in zip(models, splits):
-                model.set_params(C=strength).fit(features[fitted], labels[fitted])
-                chances = model.predict_proba(features[held])[np.arange(len(held)), labels[held]]
-                losses.append(-np.log(np.maximum(chances, 1e-12)).mean())
-            better = np.mean(losses) < best_loss
-            behind = 0 if better else behind + 1
-            if better:
-                best, best_loss = float(strength), np.mean(losses)
-            if behind == 2:
-                break
-    model = LogisticRegression(C=best, max_iter=1000).fit(features, labels)
-    kernel, bias = model.coef_, model.intercept_
-    if classes == 2:  # scikit-learn gives one column of log odds; two logits share it evenly
-        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
-    return kernel.T.astype(np.float32), bias.astype(np.float32), best

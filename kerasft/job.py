@@ -12,13 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import evaluate, export, phases, quiet, runs, screen
+from kerasft import checkpoint, evaluate, export, measures, quiet, report, runs, screen, settling
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
+from kerasft.decode import decode_batch
 from kerasft.errors import UserError
+from kerasft.evaluate import Judge
+from kerasft.model import Network
 from kerasft.trainer import Trainer
 
 
@@ -54,32 +57,30 @@ def train(config: Config) -> Run:
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network = models.build(config, len(listing.classes))
-    phases.check(config, network)
+    network, settled = settling.settle(config, listing, folder)
     with _timed(clock, "audit"):
         data = _audit(config, listing, network.size, folder)
     with _timed(clock, "train"):
-        trainer = Trainer(config, network, data, folder)
+        trainer = Trainer(config, network, data, folder, settled)
         records = trainer.train()
+        network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
+        network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
         # Not compiled, so that Keras alone can load it: the loss is a function of ours.
         plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
         runs.write_by_name(folder / "model.keras", plain.save)
     with _timed(clock, "evaluate"):
-        predict = evaluate.predictor(network.model)
-        logits = {part: predict(_batches(data, part, network.size)) for part in ("val", "test")}
-        scores = {part: evaluate.report(logits[part], getattr(data, part).labels, data.classes) for part in logits}
-        expected = evaluate.probabilities(logits["test"])
-        _save_predictions(folder, data, expected)
+        answer, expected, scores = _evaluate(network, data, trainer, folder)
     with _timed(clock, "export"):
-        proof = export.export(network, data.classes, data.test, expected, exports)
+        proof = export.export(network, answer, data.test, expected, exports)
     clock["total"] = round(time.monotonic() - started, 3)
     metrics = {
-        "task": "single_label",
+        "task": network.task,
         "classes": list(data.classes),
         "backbone": network.name,
         "image_size": network.size,
-        "augment": trainer.standing.augment,
-        **{part: scores[part] for part in ("test", "val")},
+        "augment": trainer.standing.settled["augment"],
+        "settled": trainer.standing.settled,
+        **scores,
         "phases": records,
         "seconds": clock,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
@@ -87,9 +88,30 @@ def train(config: Config) -> Run:
         "export": proof,
     }
     runs.write_json(folder / "metrics.json", metrics)
-    (folder / "checkpoint.npz").unlink(missing_ok=True)
+    shown = data.test.pictures or (
+        lambda rows: decode_batch([data.test.read(int(i)) for i in rows], network.size).numpy()
+    )
+    report.write(folder, shown)
+    checkpoint.remove(folder)
     _summary(folder, metrics)
     return Run(folder, metrics)
+
+
+def _evaluate(
+    network: Network, data: splits.Splits, trainer: Trainer, folder: Path
+) -> tuple[export.Answer, np.ndarray, dict]:
+    """Scores val and test and writes `predictions.npz`; what the export is to say, what of the test set, figures."""
+    predict = evaluate.predictor(network.model)
+    outputs = {part: predict(_batches(data, part, network.size)) for part in ("val", "test")}
+    several = network.task == "multi_label"
+    limits = measures.thresholds(evaluate.served(network.task, outputs["val"]), data.val.labels) if several else None
+    scores = {}
+    for part in ("test", "val"):
+        judge = Judge(network.task, getattr(data, part).labels, trainer.scale, error=trainer.judge.error)
+        scores[part] = measures.report(judge, outputs[part], data.classes, limits)
+    expected = evaluate.served(network.task, outputs["test"])
+    _save_predictions(folder, network.task, data, expected, limits)
+    return export.Answer(trainer.standing.run, data.classes, limits, trainer.scale), expected, scores
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -132,13 +154,14 @@ def _batches(data: splits.Splits, part: str, size: int) -> tf.data.Dataset:
     return pipeline.evaluation_stream(getattr(data, part), size=size, batch_size=64)
 
 
-def _save_predictions(folder: Path, data: splits.Splits, probabilities: np.ndarray) -> None:
-    arrays = {
-        "ids": np.array([name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in data.test.ids]),
-        "labels": data.test.labels,
-        "probabilities": probabilities.astype(np.float32),
-        "classes": np.array(data.classes),
-    }
+def _save_predictions(
+    folder: Path, task: str, data: splits.Splits, expected: np.ndarray, thresholds: np.ndarray | None
+) -> None:
+    ids = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in data.test.ids]
+    arrays = {"ids": np.array(ids), "labels": data.test.labels, "classes": np.array(data.classes)}
+    arrays["values" if task == "regression" else "probabilities"] = expected.astype(np.float32)
+    if thresholds is not None:
+        arrays["thresholds"] = thresholds
     runs.write(folder / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
 
 
@@ -150,9 +173,9 @@ def _timed(clock: dict, name: str):
 
 
 def _summary(folder: Path, metrics: dict) -> None:
-    test, proof = metrics["test"], metrics["export"]
-    screen.say(f"test: accuracy {test['accuracy']:.4f}, log loss {test['loss']:.4f} on {test['n']} pictures")
-    screen.say(
-        f"exported: {proof['path']} (from bytes: {proof['top1_agreement']:.2%} same labels, probabilities within {proof['max_abs_diff']:.1e})"
-    )
-    screen.say(f"recorded: {folder} ({metrics['seconds']['total']:.0f} s in all)")
+    test, proof, score = metrics["test"], metrics["export"], evaluate.SCORES[metrics["task"]]
+    loss = "log loss" if metrics["task"] != "regression" else "loss"
+    screen.say(f"test: {screen.NAMES[score]} {test[score]:.4f}, {loss} {test['loss']:.4f} on {test['n']} pictures")
+    alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
+    screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
+    screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")

@@ -1,4 +1,4 @@
-"""Losses that Keras lacks for our label forms; all others are Keras's own by name."""
+"""Losses: Keras's own by name, each given labels and outputs in the form that it needs."""
 
 from collections.abc import Callable
 
@@ -7,44 +7,144 @@ import keras
 from kerasft import spec as specs
 from kerasft.spec import Spec
 
-__all__ = ["cross_entropy"]
+__all__ = ["cross_entropy", "focal", "huber", "mae", "mse"]
 
 Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
 
+# What of keras.losses suits a task: name -> (form of the labels, form of the outputs).
+_FORMS = {
+    "single_label": {
+        "SparseCategoricalCrossentropy": ("labels", "from_logits"),
+        "CategoricalCrossentropy": ("one_hot", "from_logits"),
+        "CategoricalFocalCrossentropy": ("one_hot", "from_logits"),
+        "CategoricalGeneralizedCrossEntropy": ("labels", "softmax"),
+        "BinaryCrossentropy": ("one_hot", "from_logits"),
+        "BinaryFocalCrossentropy": ("one_hot", "from_logits"),
+        "CategoricalHinge": ("one_hot", "logits"),
+        "KLDivergence": ("one_hot", "softmax"),
+        "MeanSquaredError": ("one_hot", "softmax"),
+    },
+    "multi_label": {
+        "BinaryCrossentropy": ("labels", "from_logits"),
+        "BinaryFocalCrossentropy": ("labels", "from_logits"),
+        "Hinge": ("labels", "logits"),
+        "SquaredHinge": ("labels", "logits"),
+    },
+    "regression": {
+        "MeanSquaredError": ("scaled", "scaled"),
+        "MeanAbsoluteError": ("scaled", "scaled"),
+        "Huber": ("scaled", "scaled"),
+        "LogCosh": ("scaled", "scaled"),
+        "MeanAbsolutePercentageError": ("labels", "values"),
+        "MeanSquaredLogarithmicError": ("labels", "values"),
+    },
+}
+_DEFAULT = {"single_label": "cross_entropy", "multi_label": "cross_entropy", "regression": "mse"}
+_SHORT = {  # ours -> Keras's, by task
+    "cross_entropy": {"single_label": "CategoricalCrossentropy", "multi_label": "BinaryCrossentropy"},
+    "focal": {"single_label": "CategoricalFocalCrossentropy", "multi_label": "BinaryFocalCrossentropy"},
+    "huber": {"regression": "Huber"},
+    "mae": {"regression": "MeanAbsoluteError"},
+    "mse": {"regression": "MeanSquaredError"},
+}
+# How validation judges regression under a loss; all else by the squared error.
+_ERRORS = {"MeanAbsoluteError": "absolute", "LogCosh": "absolute", "Huber": "huber"}
 
-def cross_entropy(label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of integer labels and logits, with smoothed labels (Szegedy et al. 2016, section 7).
 
-    -sum_c q_c log softmax(z)_c, with q = 1 - s + s / C for the label's class and s / C for the others.
+def cross_entropy(label_smoothing: float = 0.0) -> dict:
+    """Cross-entropy of softmax or sigmoids, with smoothed labels (Szegedy et al. 2016, section 7).
+
+    -sum_c q_c log softmax(z)_c, with q = 1 - s + s / C for the label's class and s / C for the others; for several
+    labels the binary one, with targets s / 2 and 1 - s / 2.
 
     Args:
         label_smoothing: s, in [0, 1).
-
-    Returns:
-        A function of labels int32 [N] and logits float32 [N, C] to float32 [N].
     """
     if (
         isinstance(label_smoothing, bool)
-        or not isinstance(label_smoothing, (int, float))
+        or not isinstance(label_smoothing, int | float)
         or not 0 <= label_smoothing < 1
     ):
         raise ValueError("label_smoothing must be a number in [0, 1)")
+    return {"label_smoothing": label_smoothing}
 
-    def loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-        one_hot = keras.ops.one_hot(keras.ops.reshape(labels, [-1]), logits.shape[-1])
-        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing)
+
+def focal(gamma: float = 2.0) -> dict:
+    """Focal loss: cross-entropy times (1 - p)^gamma, less for what is easy (Lin et al. 2017), without class weights."""
+    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma <= 10:
+        raise ValueError("gamma must be a number in [0, 10]")
+    return {"gamma": gamma, "alpha": 1.0}
+
+
+def huber(delta: float = 1.0) -> dict:
+    """Squared error up to delta, linear beyond (Huber 1964); delta in deviations of the training targets."""
+    if isinstance(delta, bool) or not isinstance(delta, int | float) or not delta > 0:
+        raise ValueError("delta must be a number above 0")
+    return {"delta": delta}
+
+
+def mae() -> dict:
+    """Mean absolute error, in deviations of the training targets."""
+    return {}
+
+
+def mse() -> dict:
+    """Mean squared error, in deviations of the training targets."""
+    return {}
+
+
+def build(spec: Spec, task: str, scale: list[float] | None = None) -> Loss:
+    """The loss that a `--loss` Spec names: `auto`, one of ours, or a keras.losses class that suits the task.
+
+    Args:
+        spec: the loss; `auto` is `cross_entropy`, for regression `mse`.
+        task: `single_label`, `multi_label` or `regression`.
+        scale: of D targets, their deviation in training, by which errors are divided; None for ones.
+
+    Returns:
+        A function of labels (int32 [N], float32 [N, C] or float32 [N, D]) and outputs (float32 [N, C] logits or
+        [N, D] values) to float32 [N].
+
+    Raises:
+        UserError: a name or argument that is unknown or does not suit the task.
+    """
+    name, arguments = _named(spec, task)
+    labels_form, outputs_form = _FORMS[task][name]
+    given = {"from_logits": True} if outputs_form == "from_logits" else {}
+    made = getattr(keras.losses, name)(**arguments, **given)
+    divisor = keras.ops.convert_to_tensor(scale if scale is not None else 1.0, "float32")
+
+    def loss(labels: keras.KerasTensor, outputs: keras.KerasTensor) -> keras.KerasTensor:
+        if labels_form == "one_hot":
+            labels = keras.ops.one_hot(keras.ops.reshape(labels, [-1]), outputs.shape[-1])
+        elif labels_form == "scaled":
+            labels, outputs = labels / divisor, outputs / divisor
+        if outputs_form == "softmax":
+            outputs = keras.ops.softmax(outputs)
+        return made.call(labels, outputs)
 
     return loss
 
 
-def build(spec: Spec) -> Loss:
-    """The loss that a `--loss` Spec names: ours, or a keras.losses class for integer labels, given logits.
+def error(spec: Spec, task: str) -> str:
+    """How `evaluate.Judge` measures regression under this loss: `squared`, `absolute` or `huber`."""
+    return _ERRORS.get(_named(spec, task)[0], "squared")
 
-    Raises:
-        UserError: an unknown name or argument.
-    """
-    known = specs.choices(keras.losses, keras.losses.Loss)
-    sparse = {name: value for name, value in known.items() if name == "SparseCategoricalCrossentropy"}
-    own = {name: globals()[name] for name in __all__}
-    given = {} if specs.resolve(spec, "--loss", own, sparse) in own.values() else {"from_logits": True}
-    return specs.build(spec, "--loss", own, sparse, **given)
+
+def _named(spec: Spec, task: str) -> tuple[str, dict]:
+    """The name of a keras.losses class and its arguments."""
+    spec = Spec(_DEFAULT[task]) if spec == Spec("auto") else spec
+    ours = {name: globals()[name] for name in __all__ if task in _SHORT[name]}
+    known = {name: getattr(keras.losses, name) for name in _FORMS[task]}
+    function = specs.resolve(spec, "--loss", ours, known)
+    if function in ours.values():
+        return _SHORT[function.__name__][task], specs.build(spec, "--loss", ours)
+    from_logits = {"from_logits": True} if _FORMS[task][function.__name__][1] == "from_logits" else {}
+    specs.build(spec, "--loss", known, **from_logits)  # refuses wrong arguments
+    return function.__name__, dict(spec.kwargs) | dict(zip(_arguments(function), spec.args))
+
+
+def _arguments(function: Callable) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(function).parameters)

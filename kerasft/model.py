@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from kerasft import backbones, heads
 from kerasft.config import Config
@@ -12,8 +13,9 @@ class Network(NamedTuple):
     """A model and the names of its parts.
 
     Attributes:
-        model: float32 [N, S, S, 3], RGB in 0..255, to float32 [N, C] logits.
+        model: float32 [N, S, S, 3], RGB in 0..255, to float32 [N, C] logits or [N, D] values.
         name: the backbone's name.
+        task: `single_label`, `multi_label` or `regression`.
         size: S.
         pretrained: whether the backbone's weights come from somewhere.
         head_init: `--head_init`, settled.
@@ -23,6 +25,7 @@ class Network(NamedTuple):
 
     model: keras.Model
     name: str
+    task: str
     size: int
     pretrained: bool
     head_init: str
@@ -39,24 +42,66 @@ class Network(NamedTuple):
         return self.model.layers[names.index("standardise") : names.index("logits") + 1]
 
 
-def build(config: Config, classes: int) -> Network:
+def build(config: Config, outputs: int, task: str) -> Network:
     """Builds the network that a Config names, with fresh head.
+
+    Args:
+        outputs: number of classes or of targets.
+        task: `single_label`, `multi_label` or `regression`.
 
     Raises:
         UserError: from the backbone's or the head's flags.
     """
-    backbone = backbones.load(config.backbone, config.weights, config.image_size)
-    features = backbone.model.output
-    if len(features.shape) == 4:
-        features = keras.layers.GlobalAveragePooling2D(dtype="float32", name="features")(features)
-    else:
-        features = keras.layers.Identity(dtype="float32", name="features")(features)
+    backbone = backbones.load(config.backbone, config.weights, config.image_size, config.preprocessing)
     head_init = heads.settled_init(config.head_init, backbone.pretrained)
-    logits = heads.build(config.head, head_init, features, classes)
+    logits = heads.build(config.head, head_init, backbone.model.output, outputs)
+    if task == "regression":  # so that what trains is of the size of 1, whatever the targets' units
+        logits = keras.layers.Normalization(axis=-1, invert=True, dtype="float32", name="values")(logits)
     names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], logits, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, backbone.size, backbone.pretrained, head_init, names, cuts)
+    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts)
+
+
+def in_precision(network: Network, policy: str) -> Network:
+    """The same network, weights and all, with a backbone that computes in another precision.
+
+    Weights stay float32 (Micikevicius et al. 2018), and so do the layers that prepare the pixels (8 bits do not
+    bear to be divided in bfloat16), and the head with all outputs. The network itself where nothing is to change.
+
+    Args:
+        policy: `float32`, `mixed_bfloat16` or `mixed_float16` (keras.io/api/mixed_precision).
+    """
+    if {layer.dtype_policy.name for layer in network.model.layers} | {"float32"} == {policy, "float32"}:
+        return network
+    backbone = set(network.backbone)
+    head = {layer.name for layer in network.model.layers} - backbone
+    exact = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+
+    def copied(operation: keras.Operation) -> keras.Operation:
+        config = operation.get_config()
+        if isinstance(operation, keras.Layer) and not isinstance(operation, exact):
+            config["dtype"] = "float32" if operation.name in head else policy
+        return type(operation).from_config(config)
+
+    inputs = keras.Input(network.model.inputs[0].shape[1:], name=network.model.inputs[0].name)
+    model = keras.models.clone_model(network.model, inputs, clone_function=copied, recursive=True)
+    model.set_weights(network.model.get_weights())
+    backbones.refresh(model)
+    return network._replace(model=keras.Model(inputs, model.output, name=network.model.name))
+
+
+def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:
+    """Sets what `--preprocessing=dataset` standardises pictures with; to be called before they go through.
+
+    Args:
+        network: as `build` gave it.
+        mean, variance: float [3], by channel (RGB) over the training pictures, in 0..255.
+    """
+    layer = network.model.get_layer("preprocess")
+    layer.adapt_mean.assign(mean)
+    layer.adapt_variance.assign(np.maximum(variance, 1.0))  # of one colour, say
+    layer.finalize_state()
 
 
 def keras_name(text: str) -> str:

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 
-from kerasft import augment, batchnorm, losses, optimizers
-from kerasft import spec as specs
-from kerasft.config import Config
+from kerasft import batchnorm
 from kerasft.errors import UserError, did_you_mean
 from kerasft.model import Network
 from kerasft.spec import Spec
@@ -100,76 +98,6 @@ def all(
     return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment)
 
 
-def plan(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
-    """The phases of a run, complete, and why they are these in one line.
-
-    Under `--head_init=probe` a head phase that solves the head stands first, named or not.
-
-    Raises:
-        UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
-    """
-    if config.phases.strip() == "auto":
-        chosen, reason = _auto(config, network, examples)
-    else:
-        own = {name: globals()[name] for name in __all__}
-        chosen = [specs.build(spec, "--phases", own, kind=Phase) for spec in specs.parse(config.phases, "--phases")]
-        reason = "as --phases says"
-    if not chosen:
-        raise UserError(f"--phases: at least one of all, head, top is needed. Received: {config.phases!r}")
-    solved = network.head_init == "probe"
-    if solved and chosen[0].kind != "head":
-        chosen = [head(epochs=0), *chosen]
-    settled = []
-    for phase in chosen:
-        epochs = phase.epochs if phase.epochs is not None else 0 if solved else 5
-        settled.append(
-            replace(
-                phase,
-                epochs=epochs,
-                optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
-                schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
-                loss=phase.loss or specs.parse_one(config.loss, "--loss"),
-                augment=_recipe(phase, config),
-            )
-        )
-        first_layer(network, phase)
-    return settled, reason
-
-
-def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
-    """A phase's own augmentation (`none` for none of it), or the flag's."""
-    if phase.augment is None:
-        return specs.parse(config.augment, "--augment")
-    recipe = phase.augment if isinstance(phase.augment, tuple) else (phase.augment,)
-    return () if [str(spec) for spec in recipe] == ["none"] else recipe
-
-
-def check(config: Config, network: Network) -> None:
-    """Builds once whatever the phases name, so that a mistake is told before a picture is read.
-
-    Raises:
-        UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
-    """
-    for phase in plan(config, network, examples=1)[0]:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1)
-        losses.build(phase.loss)
-        if [str(spec) for spec in phase.augment] != ["auto"]:
-            augment.build(phase.augment)
-
-
-def _auto(config: Config, network: Network, examples: int) -> tuple[list[Phase], str]:
-    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon."""
-    steps = max(1, examples // min(config.batch_size, examples))
-    if not network.pretrained:
-        epochs = min(60, max(5, math.ceil(3000 / steps)))
-        return [all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start for {epochs} epochs"
-    epochs = min(12, max(3, math.ceil(300 / steps)))
-    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
-    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
-    why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
-    return [head(0), all(epochs, lr, "train")], why
-
-
 def blocks(network: Network) -> list[str]:
     """The first layer of each of the backbone's blocks, input to output.
 
@@ -223,9 +151,8 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
     network.model.trainable = True
     for layer in network.model.layers:
         inside = layer.name in backbone
-        layer.trainable = (not inside or layer.name in unfrozen) and not (
-            isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
-        )
+        held = inside and isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
+        layer.trainable = (not inside or layer.name in unfrozen) and not held
         _restore(layer)
         if inside and isinstance(layer, keras.layers.Dropout) and layer.name not in unfrozen:
             _override(layer, "rate", 0.0)

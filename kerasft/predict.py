@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kerasft import runs, screen
 from kerasft.errors import UserError, one_of
-from kerasft.export import newest
+from kerasft.export import about, newest
 
 BATCH = 32
 _FORMATS = (".csv", ".jsonl")
@@ -47,23 +47,27 @@ def predict(model: str, images: str, out: str) -> int:
         raise UserError(f"--images: no file matches. Received: {images!r}")
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
+    told = about(path)
+    targets = told.get("classes", [])
     rows = []
     with screen.progress("predict", len(names)) as advance:
         for start in range(0, len(names), BATCH):
-            rows += _scored(serve, names[start : start + BATCH])
+            rows += _scored(serve, targets, names[start : start + BATCH])
             advance(min(BATCH, len(names) - start))
     if out:
-        runs.write(Path(out), lambda file: file.write((_csv(rows) if suffix == ".csv" else _jsonl(rows)).encode()))
+        text = _csv(rows, several=told.get("task") == "multi_label") if suffix == ".csv" else _jsonl(rows)
+        runs.write(Path(out), lambda file: file.write(text.encode("utf-8", "backslashreplace")))
         screen.say(f"{out}: {len(rows)} files, {sum('error' in row for row in rows)} of them unreadable")
     else:
         for row in rows:
-            labels = "  ".join(f"{name} {score:.4f}" for name, score in row.get("labels", []))
-            screen.say(f"{row['path']}: {labels or 'ERROR ' + row['error']}")
+            said = [*row.get("labels", []), *row.get("values", {}).items()]
+            text = "  ".join(f"{name} {number:.4f}" for name, number in said) or "none of the labels"
+            screen.say(f"{row['path']}: " + (f"ERROR {row['error']}" if "error" in row else text))
     return sum("error" in row for row in rows)
 
 
-def _scored(serve, names: list[str]) -> list[dict]:
-    """One row a file: `path` with `labels` (by falling score), or with `error`."""
+def _scored(serve, targets: list[str], names: list[str]) -> list[dict]:
+    """One row a file: `path` with `labels` (by falling score) or `values` (by target), or with `error`."""
     rows, contents = [{"path": name} for name in names], []
     for row in rows:
         try:
@@ -72,21 +76,32 @@ def _scored(serve, names: list[str]) -> list[dict]:
             row["error"], _ = error.strerror or str(error), contents.append(b"")
     good = [i for i, row in enumerate(rows) if "error" not in row]
     try:
-        _label(serve, [rows[i] for i in good], [contents[i] for i in good])
+        _answer(serve, targets, [rows[i] for i in good], [contents[i] for i in good])
     except tf.errors.InvalidArgumentError:  # one bad picture fails its batch: find out which
         for i in good:
             try:
-                _label(serve, [rows[i]], [contents[i]])
+                _answer(serve, targets, [rows[i]], [contents[i]])
             except tf.errors.InvalidArgumentError as error:
                 rows[i]["error"] = "not a picture that can be decoded: " + _first_line(error)
     return rows
 
 
-def _label(serve, rows: list[dict], contents: list[bytes]) -> None:
-    if rows:
-        answer = serve(image_bytes=tf.constant(contents))
-        for row, names, scores in zip(rows, answer["classes"].numpy(), answer["scores"].numpy()):
-            row["labels"] = [(name.decode(), float(score)) for name, score in zip(names, scores)]
+def _answer(serve, targets: list[str], rows: list[dict], contents: list[bytes]) -> None:
+    """Adds what the model says: the best labels, of several labels those that it takes for present, or values."""
+    if not rows:
+        return
+    answer = {name: value.numpy() for name, value in serve(image_bytes=tf.constant(contents)).items()}
+    for i, row in enumerate(rows):
+        if "values" in answer:
+            values = answer["values"][i].tolist()
+            row["values"] = dict(zip(targets or [f"value_{j}" for j in range(len(values))], values))
+        elif "predicted" in answer:
+            scores = answer["probabilities"][i]
+            present = [j for j in (-scores).argsort() if answer["predicted"][i, j]]
+            row["labels"] = [(targets[j] if targets else str(j), float(scores[j])) for j in present]
+        else:
+            pairs = zip(answer["classes"][i], answer["scores"][i])
+            row["labels"] = [(name.decode(), float(score)) for name, score in pairs]
 
 
 def _first_line(error: tf.errors.OpError) -> str:
@@ -94,19 +109,29 @@ def _first_line(error: tf.errors.OpError) -> str:
     return lines[-1].strip()[:160] if lines else type(error).__name__
 
 
-def _csv(rows: list[dict]) -> str:
+def _csv(rows: list[dict], *, several: bool) -> str:
+    """`path,class,score,error`; of several labels `path,labels,error`, parted by `|`; or a column a target."""
+    targets = next((list(row["values"]) for row in rows if "values" in row), None)
     buffer = io.StringIO()
     table = csv.writer(buffer)
-    table.writerow(["path", "class", "score", "error"])
+    middle = targets if targets else ["labels"] if several else ["class", "score"]
+    table.writerow(["path", *middle, "error"])
     for row in rows:
-        name, score = row["labels"][0] if "labels" in row else ("", "")
-        table.writerow([row["path"], name, score, row.get("error", "")])
-    return buffer.getvalue().encode("utf-8", "backslashreplace").decode()
+        if "error" in row:
+            cells = [""] * len(middle)
+        elif targets:
+            cells = [row["values"][name] for name in targets]
+        else:
+            cells = ["|".join(name for name, _ in row["labels"])] if several else row["labels"][0]
+        table.writerow([row["path"], *cells, row.get("error", "")])
+    return buffer.getvalue()
 
 
 def _jsonl(rows: list[dict]) -> str:
     lines = []
     for row in rows:
-        labels = [{"class": name, "score": score} for name, score in row.get("labels", [])]
-        lines.append(json.dumps({"path": row["path"], **({"labels": labels} if labels else {"error": row["error"]})}))
+        told = {"path": row["path"]} | ({"error": row["error"]} if "error" in row else {})
+        told |= {"values": row["values"]} if "values" in row else {}
+        told |= {"labels": [{"class": n, "score": s} for n, s in row["labels"]]} if "labels" in row else {}
+        lines.append(json.dumps(told))
     return "\n".join(lines) + "\n"

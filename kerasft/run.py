@@ -6,7 +6,7 @@ import sys
 
 from absl import app, flags, logging
 
-from kerasft import __version__, config, quiet
+from kerasft import __version__, command_line, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
 _MODES = ("train", "predict")
@@ -14,7 +14,7 @@ _MODE = flags.DEFINE_string("mode", "train", "train: audit, train, evaluate, exp
 _MODEL = flags.DEFINE_string("model", "", "predict: a SavedModel, or a folder of numbered ones.")
 _IMAGES = flags.DEFINE_string("images", "", "predict: a file, or a quoted pattern such as 'photos/**/*.jpg'.")
 _OUT = flags.DEFINE_string("out", "", "predict: a .csv or .jsonl file instead of the screen.")
-config.define_flags(flags.FLAGS)
+command_line.define_flags(flags.FLAGS)
 
 DONE, BROKEN, MISTAKE, STOPPED = 0, 1, 2, 3
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
             )
         if flags.FLAGS.allow_imports and not any(arg.lstrip("-").startswith("allow_imports") for arg in sys.argv[1:]):
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
-        settings = config.from_flags(flags.FLAGS)
+        settings = command_line.from_flags(flags.FLAGS)
         logging.set_verbosity(logging.WARNING)
         with quiet.notices():
             from kerasft import export, job, predict
@@ -59,12 +59,12 @@ def parse(argv: list[str]) -> list[str]:
     if any(arg in ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?") for arg in argv[1:]):
         command = map(flags.FLAGS.__getitem__, ("mode", "model", "images", "out"))
         own = "\n".join(f"  --{flag.name}\n      {flag.help}" for flag in command)
-        print(f"kerasft {__version__}\n\n{__doc__}\n\ncommand:\n{own}\n{config.help_text()}")
+        print(f"kerasft {__version__}\n\n{__doc__}\n\ncommand:\n{own}\n{command_line.help_text()}")
         sys.exit(DONE)
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        print(config.flag_mistake(error, list(flags.FLAGS)), file=sys.stderr)
+        print(command_line.flag_mistake(error, list(flags.FLAGS)), file=sys.stderr)
         sys.exit(MISTAKE)
 
 

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from kerasft.config import Config, differences
 from kerasft.errors import UserError
+
+_RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl", "report.html")
 
 
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
@@ -40,6 +40,11 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
+def read_json(path: Path) -> dict:
+    """What a JSON file holds; empty where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     """The run folder of a Config, and its metrics where the run is finished.
 
@@ -58,7 +63,7 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
             listed = "; ".join(other)
             raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
         if not config.resume:
-            for part in ("checkpoint.npz", "metrics.json", "history.jsonl"):
+            for part in _RESULTS:
                 (folder / part).unlink(missing_ok=True)
             for part in ("tensorboard", "phases"):
                 shutil.rmtree(folder / part, ignore_errors=True)
@@ -71,24 +76,6 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     write_json(stored, asdict(config))
     write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
     return folder, None
-
-
-def save_state(path: Path, arrays: dict[str, list[np.ndarray]], notes: dict) -> None:
-    """Writes lists of arrays and JSON notes into one `.npz`, atomically."""
-    flat = {f"{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
-    sizes = {name: len(group) for name, group in arrays.items()}
-    flat["notes"] = np.array(json.dumps({"sizes": sizes, **notes}))
-    write(path, lambda file: np.savez(file, **flat))
-
-
-def load_state(path: Path) -> tuple[dict[str, list[np.ndarray]], dict] | None:
-    """What `save_state` wrote, or None where there is nothing."""
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as stored:
-        notes = json.loads(str(stored["notes"]))
-        arrays = {name: [stored[f"{name}/{i}"] for i in range(size)] for name, size in notes.pop("sizes").items()}
-    return arrays, notes
 
 
 class History:

@@ -12,6 +12,8 @@ from rich.table import Table
 from kerasft.data.listing import Finding
 from kerasft.phases import Phase
 
+NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}  # of scores
+
 _console = Console(highlight=False, soft_wrap=True)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft import evaluate
+from kerasft.evaluate import Judge, most_cautious
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes that are tried
 LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
@@ -19,7 +19,7 @@ class Choice(NamedTuple):
     Attributes:
         share: of the phase's weights; 0 where it is undone.
         temperature: by which the logits are divided.
-        score: log loss and accuracy on validation; None where it is undone.
+        score: loss and headline score on validation; None where it is undone.
     """
 
     share: float
@@ -37,7 +37,7 @@ def mixed(first: Weights, last: Weights, share: float) -> Weights:
     return [(1 - share) * a + share * b for a, b in zip(first, last)]
 
 
-def choose(logits_at: Callable[[float], np.ndarray], labels: np.ndarray, shares: tuple[float, ...]) -> Choice:
+def choose(outputs_at: Callable[[float], np.ndarray], judge: Judge, shares: tuple[float, ...]) -> Choice:
     """Chooses the share of a phase's weights by the validation loss.
 
     Weights on the line between a phase's start and its best epoch are often better than both ends (WiSE-FT,
@@ -47,18 +47,19 @@ def choose(logits_at: Callable[[float], np.ndarray], labels: np.ndarray, shares:
     best is taken. The weights before are given their best temperature too: that alone is no merit of the phase.
 
     Args:
-        logits_at: from a share to float [N, C], the validation logits of that mix.
-        labels: int32 [N].
+        outputs_at: from a share to float [N, ...], the validation outputs of that mix.
+        judge: of the validation split.
         shares: to try, rising, each in (0, 1].
     """
 
     def heated(share: float) -> list[tuple[float, float, np.ndarray]]:
-        logits = logits_at(share)
-        return [(share, heat, logits / heat) for heat in (1.0, evaluate.temperature(logits, labels))]
+        outputs = outputs_at(share)
+        heats = (1.0,) if judge.task == "regression" else (1.0, judge.temperature(outputs))
+        return [(share, heat, outputs / heat) for heat in heats]
 
-    bar = (1 - LEAST_GAIN) * min(evaluate.log_loss(logits, labels) for _, _, logits in heated(0.0))
-    tried = [row for share in shares for row in heated(share) if evaluate.log_loss(row[2], labels) < bar]
+    bar = (1 - LEAST_GAIN) * min(judge.loss(outputs) for _, _, outputs in heated(0.0))
+    tried = [row for share in shares for row in heated(share) if judge.loss(row[2]) < bar]
     if not tried:
         return UNDONE
-    share, heat, logits = tried[evaluate.most_cautious([evaluate.losses(row[2], labels) for row in tried])]
-    return Choice(share, heat, (evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)))
+    share, heat, outputs = tried[most_cautious([judge.losses(row[2]) for row in tried])]
+    return Choice(share, heat, (judge.loss(outputs), judge.score(outputs)))

@@ -4,76 +4,81 @@ After every epoch, and at least every minute, the whole state is saved, so that 
 """
 
 import time
-from dataclasses import asdict, dataclass, replace
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerasft import augment, evaluate, losses, optimizers, phases, runs, screen, selection, warmstart
+from kerasft import (
+    augment,
+    evaluate,
+    interrupt,
+    losses,
+    optimizers,
+    phases,
+    planning,
+    precision,
+    runs,
+    screen,
+    selection,
+    warmstart,
+)
 from kerasft import spec as specs
+from kerasft import standing as standings
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, example_weights
+from kerasft.epochs import Watch
 from kerasft.errors import UserError
+from kerasft.evaluate import Judge
 from kerasft.model import Network
 from kerasft.phases import Phase
 from kerasft.selection import Weights
+from kerasft.standing import Standing
 
 BATCH = 64  # pictures a step in evaluation
-SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
-
-
-@dataclass
-class Standing:
-    """How far a run has come: all but the arrays of what a checkpoint holds.
-
-    Attributes:
-        data: digest of the splits.
-        augment: the `--augment` Spec, settled.
-        records: one dict a finished phase, as in `metrics.json`.
-        phase, epoch, step: index of the phase under way, its epochs that are done, and the steps of the next one.
-        seconds: spent in it.
-        before, best: log loss and accuracy on validation at its start, and after its best epoch.
-        history: lines of `history.jsonl`.
-    """
-
-    data: str
-    augment: str
-    records: list[dict[str, Any]]
-    phase: int = 0
-    epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    before: tuple[float, float] | None = None
-    best: tuple[float, float] | None = None
-    history: int = 0
+RETRIES = 3  # at a lower rate, after a phase has diverged
+LOWER = 0.3  # times the rate before
 
 
 class Trainer:
     """One training run: a network, its data, its folder, and how far it has come."""
 
-    def __init__(self, config: Config, network: Network, splits: Splits, folder: Path):
+    def __init__(self, config: Config, network: Network, splits: Splits, folder: Path, settled: dict | None = None):
         self.config, self.network, self.splits, self.folder = config, network, splits, folder
         self.model = network.model
-        self.checkpoint = folder / "checkpoint.npz"
+        self.score = evaluate.SCORES[network.task]
         self.batch = min(config.batch_size, len(splits.train))
         self.steps = pipeline.steps_per_epoch(len(splits.train), self.batch)
-        balanced = config.class_weights == "balanced"
-        self.weights = example_weights(splits.train, splits.classes, splits.task) if balanced else None
+        self.settled = settled or {}
+        self.average = specs.parse(config.average, "--average")
+        self.scale = splits.train.labels.std(0, dtype=np.float64) if network.task == "regression" else None
+        error = losses.error(specs.parse_one(config.loss, "--loss"), network.task)
+        weighted = config.class_weights == "balanced"
+        self.weights = example_weights(splits.train, splits.classes, network.task) if weighted else None
+        val_weights = example_weights(splits.val, splits.classes, network.task) if weighted else None
+        self.judge = Judge(network.task, splits.val.labels, self.scale, val_weights, error)
         self._predict = evaluate.predictor(network.model)
 
     def train(self) -> list[dict[str, Any]]:
-        """Runs the phases that are left; returns the records of all.
+        """Runs the phases that are left; returns the records of all. What `auto` settled is written down before.
 
         Raises:
-            UserError: from `--phases`, or where the data have changed under a stopped run.
+            UserError: from `--phases`, where a phase diverges again and again, or where the data have changed
+                under a stopped run.
         """
-        planned, reason = phases.plan(self.config, self.network, len(self.splits.train))
+        count = len(self.splits.train)
+        first, _ = planning.plan(self.config, self.network, count)
+        arrays = self._resume() or self._begin(augmented=any(phase.epochs for phase in first))
+        speed = None if self.config.deterministic else self.standing.settled["speed"]
+        planned, reason = planning.plan(self.config, self.network, count, speed)
         screen.say(f"phases: {reason}")
-        arrays = self._resume() or self._begin(augmented=any(phase.epochs for phase in planned))
         planned = [self._settled(phase) for phase in planned]
+        self.standing.settled["phases"] = [str(phase) for phase in planned]
+        runs.write_json(self.folder / "settled.json", self.standing.settled)
         screen.show_phases([(phase, *phases.apply(self.network, phase)) for phase in planned])
         self.history = runs.History(self.folder / "history.jsonl", self.standing.history)
         for index in range(self.standing.phase, len(planned)):
@@ -84,45 +89,54 @@ class Trainer:
         return self.standing.records
 
     def validate(self) -> tuple[float, float]:
-        """Log loss and accuracy on the validation split, with the weights as they are."""
-        logits, labels = self._validation_logits(), self.splits.val.labels
-        return evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
+        """Loss and score on the validation split, with the weights as they are."""
+        outputs = self._validation_outputs()
+        return self.judge.loss(outputs), self.judge.score(outputs)
 
-    def validate_tempered(self) -> tuple[tuple[float, float], float]:
-        """What `validate` gives, and the log loss at the best temperature: epochs are compared by that."""
-        logits, labels = self._validation_logits(), self.splits.val.labels
-        score = evaluate.log_loss(logits, labels), evaluate.accuracy(logits, labels)
-        return score, evaluate.log_loss(logits / evaluate.temperature(logits, labels), labels)
+    def judge_epoch(self) -> tuple[tuple[float, float], bool]:
+        """What `validate` gives for the weights, averaged under `--average`; and whether they are the best so far.
 
-    def _validation_logits(self) -> np.ndarray:
+        Epochs are compared by their loss at the best temperature.
+        """
+        weights = self.model.get_weights() if self.average else None
+        if self.average:
+            self.model.set_weights(optimizers.averaged(self.model.optimizer, self.model))
+        outputs = self._validation_outputs()
+        score = self.judge.loss(outputs), self.judge.score(outputs)
+        tempered = self.judge.loss(outputs / self.judge.temperature(outputs))
+        better = self.offer((tempered, score[1]))
+        self.standing.losses.append(tempered)
+        if self.average:
+            self.model.set_weights(weights)
+        return score, better
+
+    def waited_enough(self) -> bool:
+        """Whether the phase under way has not become better for `--patience` epochs."""
+        losses, patience = self.standing.losses, self.config.patience
+        return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
+
+    def _validation_outputs(self) -> np.ndarray:
         return self._predict(pipeline.evaluation_stream(self.splits.val, size=self.network.size, batch_size=BATCH))
 
     def _begin(self, *, augmented: bool) -> dict[str, Weights]:
-        start = warmstart.prepare(self.config, self.network, self.splits, augmented=augmented)
-        self.standing = Standing(self.splits.digest, start.augment, [], seconds=start.seconds)
+        start = warmstart.prepare(self.config, self.network, self.splits, self.judge, self.weights, augmented=augmented)
+        settled = {**self.settled, "augment": start.augment, "speed": start.speed}
+        self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
 
     def _resume(self) -> dict[str, Weights] | None:
-        state = runs.load_state(self.checkpoint)
+        state = standings.resume(self.folder, self.model, self.splits.digest)
         if state is None:
             return None
-        arrays, notes = state
-        self.standing = Standing(**notes)
-        if self.standing.data != self.splits.digest:
-            rule = (
-                f"the pictures have changed since the run in '{self.folder}' was stopped; start again with --noresume"
-            )
-            raise UserError(f"--data: {rule}. Received: '{self.config.data}'")
-        _assign(self.model.variables, arrays.pop("variables"))
-        place = f"{self.standing.epoch} of its epochs" + (
-            f" and {self.standing.step} steps" if self.standing.step else ""
-        )
-        screen.say(f"going on with phase {self.standing.phase + 1} after {place}")
+        self.standing, arrays = state
+        steps = f" and {self.standing.step} steps" if self.standing.step else ""
+        screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing.epoch} of its epochs{steps}")
         return arrays
 
     def _settled(self, phase: Phase) -> Phase:
         automatic = [str(spec) for spec in phase.augment] == ["auto"]
-        return replace(phase, augment=specs.parse(self.standing.augment, "--augment")) if automatic else phase
+        recipe = self.standing.settled["augment"]
+        return replace(phase, augment=specs.parse(recipe, "--augment")) if automatic else phase
 
     def _run(self, index: int, phase: Phase, first_epoch: int, arrays: dict[str, Weights]) -> None:
         """Runs one phase to its end and adds its record.
@@ -134,66 +148,87 @@ class Trainer:
         standing, name = self.standing, f"{index + 1:02d}-{phase.kind}"
         trainable, frozen = phases.apply(self.network, phase)
         self.started = time.monotonic() - standing.seconds
-        if not (standing.epoch or standing.step):
+        if "first" in arrays:
+            self.first_weights, self.best_weights = arrays["first"], arrays["best"]
+        else:
             standing.before = self.validate()
             self.first_weights = self.best_weights = self.model.get_weights()
             if "solution" in arrays:
                 self.model.get_layer("logits").set_weights(arrays["solution"])
                 self.offer(self.validate())
-        else:
-            self.first_weights, self.best_weights = arrays["first"], arrays["best"]
-        if phase.epochs > standing.epoch:
+        if phase.epochs > standing.epoch and not self.waited_enough():
             self._fit(name, phase, first_epoch, arrays.get("optimizer"))
         share, temperature, after = self._keep(selection.SHARES if phase.epochs else (1.0,))
-        seconds, before = time.monotonic() - self.started, standing.before
-        record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": phase.epochs}
-        record |= {"images_per_second": round(phase.epochs * self.steps * self.batch / seconds, 1)}
+        seconds, before, score = time.monotonic() - self.started, standing.before, self.score
+        record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": standing.epoch}
+        record |= {"images_per_second": round(standing.epoch * self.steps * self.batch / seconds, 1)}
         record |= {"val_before": before[0], "val_after": after[0]}
-        record |= {"val_accuracy_before": before[1], "val_accuracy_after": after[1]}
-        record |= {
-            "accepted": share > 0,
-            "share": share,
-            "temperature": temperature,
-            "cached": False,
-            "trainable": trainable,
-            "frozen": frozen,
-        }
+        record |= {f"val_{score}_before": before[1], f"val_{score}_after": after[1]}
+        record |= {"accepted": share > 0, "share": share, "temperature": temperature, "cached": False}
+        record |= {"trainable": trainable, "frozen": frozen, "retries": standing.retries}
         verdict = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%} beside the weights before it")
         screen.say(
             f"{name}: {verdict}; validation loss {before[0]:.4f} -> {after[0]:.4f}, "
-            f"accuracy {before[1]:.4f} -> {after[1]:.4f}; {seconds:.1f} s"
+            f"{screen.NAMES[score]} {before[1]:.4f} -> {after[1]:.4f}; {seconds:.1f} s"
         )
         place = self.folder / "phases" / name
         runs.write_json(place / "record.json", record)
         runs.write_by_name(place / "model.weights.h5", self.model.save_weights)
-        self.standing = Standing(standing.data, standing.augment, [*standing.records, record], index + 1)
-        self.standing.history = self.history.lines
+        done = {"records": [*standing.records, record], "phase": index + 1}
+        self.standing = Standing(standing.run, standing.data, standing.settled, **done)
+        self.standing.history, self.standing.saves = self.history.lines, standing.saves
         self.save({})
 
     def _fit(self, name: str, phase: Phase, first_epoch: int, optimizer_state: Weights | None) -> None:
-        standing, steps = self.standing, self.steps
-        optimizer = optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps * phase.epochs)
-        optimizer.build(self.model.trainable_variables)
-        if optimizer_state:
-            _assign(optimizer.variables, optimizer_state)
-        self.model.compile(optimizer, losses.build(phase.loss), jit_compile=False)
+        """Trains to the end of a phase; falls back to its best weights, at a lower rate, where it diverges.
+
+        Raises:
+            UserError: it has diverged at each of `RETRIES` lower rates.
+        """
+        standing = self.standing
         layer = augment.build(phase.augment)
         if not layer.stateless:
             screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
-        bar = screen.Bar(name, phase.epochs * steps, standing.epoch * steps + standing.step)
-        callbacks = [_EpochEnd(self, name, first_epoch), bar]
+        bar = screen.Bar(name, phase.epochs * self.steps, standing.epoch * self.steps + standing.step)
+        boards = []
         if self.config.tensorboard:
             folder = self.folder / "tensorboard" / name
-            callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
+            boards.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
         try:
-            if standing.step:  # the rest of an epoch that was stopped
-                self._epochs(phase, layer, first_epoch, standing.epoch + 1, callbacks)
-            if standing.epoch < phase.epochs and not self.model.stop_training:
-                self._epochs(phase, layer, first_epoch, phase.epochs, callbacks)
+            with interrupt.deferred() as stopping:
+                watch = Watch(self, name, first_epoch, stopping)
+                while True:
+                    watch.plateau, watch.lr = self._compile(phase, optimizer_state)
+                    callbacks = [watch, bar, *boards]
+                    if standing.step:  # the rest of an epoch that was stopped
+                        self._epochs(layer, first_epoch, standing.epoch + 1, callbacks)
+                    if standing.epoch < phase.epochs and not self.model.stop_training:
+                        self._epochs(layer, first_epoch, phase.epochs, callbacks)
+                    if not watch.diverged:
+                        break
+                    self._fall_back(name, phase)
+                    watch.diverged, optimizer_state = False, None
         finally:
             bar.stop()
 
-    def _epochs(self, phase: Phase, layer: augment.Augment, first_epoch: int, last: int, callbacks: list) -> None:
+    def _compile(self, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
+        """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
+        lr, steps = phase.lr * LOWER**self.standing.retries, self.steps * phase.epochs
+        optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.model)
+        if state:
+            standings.assign(optimizer.variables, state)
+        else:  # where a phase fell back, its schedule goes on
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            inner.variables[0].assign(self.standing.epoch * self.steps)
+        self.model.compile(
+            optimizer,
+            losses.build(phase.loss, self.network.task, self.scale),
+            jit_compile=precision.jit(self.config.jit),
+        )
+        self.model.stop_training = False
+        return plateau, lr
+
+    def _epochs(self, layer: augment.Augment, first_epoch: int, last: int, callbacks: list) -> None:
         """Goes on to the end of epoch `last` of the phase; all epochs but the first are whole ones."""
         done, step = self.standing.epoch, self.standing.step
         stream = pipeline.training_stream(
@@ -202,13 +237,26 @@ class Trainer:
             batch_size=self.batch,
             augment=layer,
             seed=self.config.seed,
-            first_step=(first_epoch + done) * self.steps + step,
-            last_step=(first_epoch + last) * self.steps,
             sampling=self.config.sampling,
             weights=self.weights,
+            first_step=(first_epoch + done) * self.steps + step,
+            last_step=(first_epoch + last) * self.steps,
         )
         span = {"initial_epoch": done, "epochs": last, "steps_per_epoch": self.steps - step}
         self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
+
+    def _fall_back(self, name: str, phase: Phase) -> None:
+        standing = self.standing
+        rates = [f"{phase.lr * LOWER**i:.2g}" for i in range(standing.retries + 1)]
+        if standing.retries == RETRIES:
+            rule = f"{name} diverged at each of the rates {', '.join(rates)}; give it a lower lr="
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        standing.retries, standing.step = standing.retries + 1, 0
+        screen.say(
+            f"  {name}: the loss blew up at a rate of {rates[-1]}: back to the best weights so far, at {LOWER:g} of it"
+        )
+        self.model.set_weights(self.best_weights)
+        self.save({"first": self.first_weights, "best": self.best_weights})
 
     def offer(self, score: tuple[float, float]) -> bool:
         """Keeps the present weights as the phase's best if their validation loss is its lowest so far."""
@@ -221,13 +269,13 @@ class Trainer:
     def _keep(self, shares: tuple[float, ...]) -> selection.Choice:
         """Sets the weights that `selection` chooses, their temperature folded into the last layer."""
 
-        def logits_at(share: float) -> np.ndarray:
+        def outputs_at(share: float) -> np.ndarray:
             self.model.set_weights(selection.mixed(self.first_weights, self.best_weights, share))
-            return self._validation_logits()
+            return self._validation_outputs()
 
         chosen = selection.UNDONE
         if self.standing.best:  # else no epoch had a finite loss
-            chosen = selection.choose(logits_at, self.splits.val.labels, shares)
+            chosen = selection.choose(outputs_at, self.judge, shares)
         self.model.set_weights(self.first_weights)
         if chosen.share:
             self.model.set_weights(selection.mixed(self.first_weights, self.best_weights, chosen.share))
@@ -237,9 +285,8 @@ class Trainer:
         return chosen if chosen.score else chosen._replace(score=self.standing.before)
 
     def save(self, arrays: dict[str, Weights]) -> None:
-        """Writes the checkpoint: variables (seeds of dropout included), these arrays, and the standing."""
-        variables = [np.asarray(value) for value in self.model.variables]
-        runs.save_state(self.checkpoint, {"variables": variables, **arrays}, asdict(self.standing))
+        """Writes the checkpoint."""
+        standings.save(self.folder, self.model, self.standing, arrays)
         self.saved = time.monotonic()
 
     def save_within(self) -> None:
@@ -247,45 +294,3 @@ class Trainer:
         self.standing.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
         self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights})
-
-
-class _EpochEnd(keras.callbacks.Callback):
-    """Validates after each epoch, keeps the best weights, records the epoch; saves the state, at least every minute."""
-
-    def __init__(self, trainer: Trainer, name: str, first_epoch: int):
-        super().__init__()
-        self.trainer, self.name, self.first_epoch = trainer, name, first_epoch
-        trainer.saved = time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        standing = self.trainer.standing
-        standing.step += 1
-        if time.monotonic() - self.trainer.saved > SAVE_SECONDS and standing.step < self.trainer.steps:
-            self.trainer.save_within()
-
-    def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        trainer = self.trainer
-        standing = trainer.standing
-        score, tempered = trainer.validate_tempered()
-        better = trainer.offer((tempered, score[1]))
-        logs |= {"val_loss": score[0], "val_accuracy": score[1]}
-        standing.epoch, standing.step = epoch + 1, 0
-        row = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}
-        row |= {"loss": float(logs["loss"]), "val_loss": score[0], "val_accuracy": score[1]}
-        row |= {"lr": float(self.model.optimizer.learning_rate)}
-        trainer.history.add({**row, "seconds": round(time.monotonic() - trainer.started, 3)})
-        standing.history = trainer.history.lines
-        trainer.save_within()
-        mark = ", the best so far" if better else ""
-        screen.say(
-            f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, "
-            f"validation loss {score[0]:.4f}, accuracy {score[1]:.4f}{mark}"
-        )
-        if not np.isfinite(logs["loss"]):
-            screen.say(f"  {self.name}: the loss is no longer a number; the phase ends here. A lower lr= would help.")
-            self.model.stop_training = True
-
-
-def _assign(variables: list, values: Weights) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -1,15 +1,18 @@
 """Where training starts: the features' statistics, the head's first weights, and `--augment=auto` settled."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from kerasft import evaluate, heads, screen
+from kerasft import evaluate, probe, screen
+from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
+from kerasft.evaluate import Judge
 from kerasft.model import Network
 
 BATCH = 64
@@ -23,44 +26,79 @@ class Start(NamedTuple):
     Attributes:
         solution: kernel [D, C] and bias [C] of the probe, where `--head_init` asks for it.
         augment: the `--augment` Spec, settled.
+        speed: pictures a second of a forward pass, where there was one.
         seconds: that it took.
     """
 
     solution: tuple[np.ndarray, np.ndarray] | None
     augment: str
+    speed: float | None
     seconds: float
 
 
-def prepare(config: Config, network: Network, splits: Splits, *, augmented: bool = True) -> Start:
-    """Sets a `prior` and, for pretrained features, their statistics; solves the probe.
+def prepare(
+    config: Config,
+    network: Network,
+    splits: Splits,
+    judge: Judge,
+    weights: np.ndarray | None = None,
+    *,
+    augmented: bool = True,
+) -> Start:
+    """Sets a `prior` and the statistics of pixels, targets and pretrained features, where asked; solves the probe.
 
     The probe also tells whether mirroring is harmless: by its loss on the mirrored validation pictures.
 
     Args:
+        judge: of the validation split.
+        weights: float [N] of the training examples, or None.
         augmented: whether any phase trains on augmented pictures.
     """
     started = time.monotonic()
     automatic = config.augment.strip() == "auto" and augmented
-    solution, recipe = None, AUGMENT if automatic else config.augment if augmented else "none"
+    solution, recipe, speed = None, AUGMENT if automatic else config.augment if augmented else "none", None
+    labels = splits.train.labels
+    if config.preprocessing == "dataset":
+        models.set_pixel_statistics(network, *_pixels(splits.train, network.size))
+    if network.task == "regression":
+        probe.set_statistics(network.model.get_layer("values"), labels)
     if network.head_init == "prior":
-        heads.set_prior(network.model.get_layer("logits"), splits.train.labels)
+        probe.set_prior(network.model.get_layer("logits"), labels, network.task)
     if network.pretrained or network.head_init == "probe":
         embed = _embedder(network)
         inputs = embed(splits.train, 1)
+        speed = len(inputs) / (time.monotonic() - started)
         if network.head_init == "probe" or automatic:
-            kernel, bias, strength = heads.probe(inputs, splits.train.labels, len(splits.classes), config.seed)
-            screen.say(f"probe: logistic regression on {inputs.shape[1]} features, C = {strength:.3g}")
-            solution = (kernel, bias) if network.head_init == "probe" else None
+            solved = probe.solve(inputs, labels, len(splits.classes), network.task, config.seed, weights)
+            kind = "ridge" if network.task == "regression" else "logistic"
+            screen.say(f"probe: {kind} regression on {inputs.shape[1]} features, {solved.penalty}")
+            solution = (solved.kernel, solved.bias) if network.head_init == "probe" else None
         if automatic:
-            labels = splits.val.labels
-            plain, mirrored = (evaluate.log_loss(embed(splits.val, step) @ kernel + bias, labels) for step in (1, -1))
+            ends = [embed(splits.val, step) @ solved.kernel + solved.bias for step in (1, -1)]
+            plain, mirrored = (judge.loss(_outputs(network, end)) for end in ends)
             cost = mirrored / max(plain, 1e-3)
             recipe += " | flip" if cost <= MIRROR_COST else ""
             screen.say(f"augmentation: {recipe} (on mirrored pictures the probe's loss is {cost:.2f} times as high)")
-    return Start(solution, recipe, time.monotonic() - started)
+    return Start(solution, recipe, speed, time.monotonic() - started)
 
 
-def _embedder(network: Network):
+def _pixels(split: Split, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance by channel over all pixels, float64 [3] each."""
+    total, squares, count = np.zeros(3), np.zeros(3), 0
+    for images in pipeline.evaluation_stream(split, size=size, batch_size=BATCH):
+        pixels = images.numpy().reshape(-1, 3).astype(np.float64)
+        total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
+    return total / count, squares / count - np.square(total / count)
+
+
+def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
+    """What the network makes of its last dense layer's outputs."""
+    if network.task != "regression":
+        return logits
+    return keras.ops.convert_to_numpy(network.model.get_layer("values")(logits))
+
+
+def _embedder(network: Network) -> Callable[[Split, int], np.ndarray]:
     """A function (split, step) to what reaches the last layer, float32 [N, D]; step -1 mirrors the pictures.
 
     Its first call sets the statistics of the `standardise` layer.
@@ -75,7 +113,7 @@ def _embedder(network: Network):
         batches = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH)
         values = features(batches.map(lambda images: images[:, :, ::step]))
         if not fitted:
-            heads.set_statistics(standardise, values)
+            probe.set_statistics(standardise, values)
             fitted = True
         for layer in head[:-1]:
             values = layer(values, training=False)

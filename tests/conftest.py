@@ -11,6 +11,43 @@ from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 
+SMALL = {  # constructor of keras.applications -> its module: one of each kind that is quick to build
+    "MobileNet(alpha=0.25)": "mobilenet",
+    "MobileNetV2(alpha=0.35)": "mobilenet_v2",
+    "MobileNetV3Small": "mobilenet_v3",
+    "ResNet50": "resnet",
+    "ResNet50V2": "resnet_v2",
+    "DenseNet121": "densenet",
+    "EfficientNetB0": "efficientnet",
+    "EfficientNetV2B0": "efficientnet_v2",
+    "ConvNeXtTiny": "convnext",
+}
+LARGE = {
+    "MobileNetV3Large": "mobilenet_v3",
+    **dict.fromkeys(("ResNet101", "ResNet152"), "resnet"),
+    **dict.fromkeys(("ResNet101V2", "ResNet152V2"), "resnet_v2"),
+    **dict.fromkeys(("DenseNet169", "DenseNet201"), "densenet"),
+    **{f"EfficientNetB{i}": "efficientnet" for i in range(1, 8)},
+    **{f"EfficientNetV2{i}": "efficientnet_v2" for i in ("B1", "B2", "B3", "S", "M", "L")},
+    **{f"ConvNeXt{i}": "convnext" for i in ("Small", "Base", "Large", "XLarge")},
+    "VGG16": "vgg16",
+    "VGG19": "vgg19",
+    "Xception": "xception",
+    "InceptionV3": "inception_v3",
+    "InceptionResNetV2": "inception_resnet_v2",
+    "NASNetMobile": "nasnet",
+    "NASNetLarge": "nasnet",
+}
+EVERY_BACKBONE = [*SMALL, *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)]
+
+
+@pytest.fixture(autouse=True)
+def _forget_models():
+    """Keras keeps names and graphs of every model of the process; with the large ones that is gigabytes."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+
 
 def shared(*parts: str) -> Path:
     """A path in the folder of real photographs and weights, or a skip where it is missing."""

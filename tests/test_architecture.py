@@ -11,6 +11,7 @@ ROOMS = [
     "errors",
     "spec",
     "config",
+    "command_line",
     "quiet",
     "decode",
     "augment.operations",
@@ -32,14 +33,30 @@ ROOMS = [
     "losses",
     "optimizers",
     "phases",
+    "planning",
+    "precision",
     "evaluate",
+    "measures",
+    "probe",
     "selection",
     "runs",
+    "checkpoint",
+    "interrupt",
     "screen",
     "warmstart",
+    "standing",
+    "epochs",
     "trainer",
     "export",
+    "report.words",
+    "report.statistics",
+    "report.figures",
+    "report.headline",
+    "report.sections",
+    "report.page",
+    "report",
     "predict",
+    "settling",
     "job",
     "run",
 ]
@@ -47,6 +64,7 @@ WITHOUT_TENSORFLOW = (
     "errors",
     "spec",
     "config",
+    "command_line",
     "quiet",
     "run",
     "data.listing",
@@ -58,6 +76,7 @@ WITHOUT_TENSORFLOW = (
     "runs",
 )
 HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "sklearn", "scipy", "matplotlib"}
+WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith("report"))
 LIBRARY = ROOT / "kerasft"
 
 

@@ -1,35 +1,18 @@
 """The catalogue: preprocessing, cut points and weights of every family named."""
 
 import inspect
+import warnings
 
 import keras
 import numpy as np
 import pytest
-from conftest import shared
+from conftest import EVERY_BACKBONE, LARGE, SMALL, shared
 
 from kerasft import backbones
 from kerasft.errors import UserError
 
-FAMILIES = {
-    "MobileNet(alpha=0.25)": keras.applications.mobilenet,
-    "MobileNetV2(alpha=0.35)": keras.applications.mobilenet_v2,
-    "MobileNetV3Small": keras.applications.mobilenet_v3,
-    "ResNet50": keras.applications.resnet,
-    "ResNet50V2": keras.applications.resnet_v2,
-    "DenseNet121": keras.applications.densenet,
-    "EfficientNetB0": keras.applications.efficientnet,
-    "EfficientNetV2B0": keras.applications.efficientnet_v2,
-    "ConvNeXtTiny": keras.applications.convnext,
-    "VGG16": keras.applications.vgg16,
-    "VGG19": keras.applications.vgg19,
-    "Xception": keras.applications.xception,
-    "InceptionV3": keras.applications.inception_v3,
-    "InceptionResNetV2": keras.applications.inception_resnet_v2,
-    "NASNetMobile": keras.applications.nasnet,
-}
+FAMILIES = {**SMALL, **LARGE}
 SIZE = 80  # InceptionV3 takes no less than 75
-LARGE = ("VGG16", "VGG19", "Xception", "InceptionV3", "InceptionResNetV2", "NASNetMobile")
-EVERY = [pytest.param(name, marks=pytest.mark.large) if name in LARGE else name for name in FAMILIES]
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +20,43 @@ def pictures():
     return np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_preprocessing_is_the_familys(name, pictures):
-    loaded = backbones.load(name, "none", SIZE)
-    weights = loaded.model.get_weights()
+def _plain(name, **given):
+    """Keras's own model, and its module."""
     word, _, rest = name.partition("(")
-    arguments = {"alpha": float(rest[6:-1])} if rest else {}
-    plain = getattr(keras.applications, word)(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), **arguments)
-    plain.set_weights(weights)
-    expected = plain(FAMILIES[name].preprocess_input(pictures.copy()), training=False)
-    np.testing.assert_allclose(loaded.model(pictures, training=False), expected, rtol=1e-3, atol=1e-4)
+    given |= {"alpha": float(rest[6:-1])} if rest else {}
+    shape = {"include_top": False, "weights": None, "input_shape": (SIZE, SIZE, 3)}
+    return getattr(keras.applications, word)(**shape | given), getattr(keras.applications, FAMILIES[name])
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
+def test_preprocessing_is_the_familys_for_all_weights_alike(name, pictures, tmp_path, monkeypatch):
+    """Keras's own model behind `preprocess_input`, against `none`, a file, and `imagenet` with that file."""
+    plain, module = _plain(name)
+    if FAMILIES[name] == "efficientnet":  # as in Keras's files
+        norm = next(layer for layer in plain.layers if isinstance(layer, keras.layers.Normalization))
+        norm.adapt_mean.assign([0.485, 0.456, 0.406])
+        norm.adapt_variance.assign([0.229, 0.224, 0.225])
+    path = tmp_path / "plain.weights.h5"
+    plain.save_weights(path)
+    weights = [weight for weight in plain.get_weights() if weight.shape not in ((3,), ())]
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *args, **kwargs: str(path))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*will be loaded as the default")
+        plain, _ = _plain(name, weights="imagenet")
+    expected = np.asarray(plain(module.preprocess_input(pictures.copy()), training=False))
+    scale = np.abs(expected).max()
+    del plain
+    for kind in ("none", str(path), "imagenet"):
+        model = backbones.load(name, kind, SIZE).model
+        if kind == "none":
+            ours = [weight for weight in model.weights if weight.shape not in ((3,), ())]
+            for weight, value in zip(ours, weights, strict=True):
+                weight.assign(value)
+        found = np.asarray(model(pictures, training=False))
+        np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4, err_msg=kind)
+
+
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_cut_points_compose_back_to_the_same_output(name, pictures):
     model = backbones.load(name, "none", SIZE).model
     cuts = backbones.cut_points(model)
@@ -63,8 +70,39 @@ def test_cut_points_compose_back_to_the_same_output(name, pictures):
         np.testing.assert_allclose(suffix(prefix(pictures)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_constructor_of_keras_is_in_the_catalogue():
-    assert len(backbones.catalogue()) == 40
+def test_every_constructor_of_keras_is_in_the_catalogue_and_tested():
+    assert {name.partition("(")[0] for name in FAMILIES} == set(backbones.catalogue())
+    assert len(FAMILIES) == 40
+
+
+@pytest.mark.parametrize("preprocessing", ["densenet", "resnet", "dataset"])
+@pytest.mark.parametrize("kind", ["none", "file", "imagenet"])
+@pytest.mark.parametrize("name", ["MobileNet(alpha=0.25)", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0"])
+def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preprocessing, pictures, tmp_path, monkeypatch):
+    path = tmp_path / "plain.weights.h5"
+    bare = {"include_preprocessing": False} if FAMILIES[name] in ("mobilenet_v3", "efficientnet_v2") else {}
+    plain, _ = _plain(name, **bare)
+    plain.save_weights(path)
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *args, **kwargs: str(path))
+    loaded = backbones.load(name, str(path) if kind == "file" else kind, SIZE, preprocessing).model
+    stem = next(layer for layer in loaded.layers if isinstance(layer, keras.layers.Conv2D))
+    pad = next((layer for layer in loaded.layers if isinstance(layer, keras.layers.ZeroPadding2D)), stem)
+    first = pad if loaded.layers.index(pad) < loaded.layers.index(stem) else stem
+    if preprocessing == "dataset":
+        layer = loaded.get_layer("preprocess")
+        layer.adapt_mean.assign([100.0, 110.0, 120.0])
+        layer.adapt_variance.assign([400.0, 900.0, 1600.0])
+        layer.finalize_state()
+        expected = (pictures - [100, 110, 120]) / [20, 30, 40]
+    else:
+        expected = getattr(keras.applications, preprocessing).preprocess_input(pictures.copy())
+    found = keras.Model(loaded.inputs[0], first.input)(pictures)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_familys_own_name_is_auto(pictures):
+    loaded = backbones.load("EfficientNetB0", "none", SIZE, "efficientnet").model
+    assert "preprocess" not in [layer.name for layer in loaded.layers]
 
 
 def test_no_cut_lies_inside_a_residual_block():
@@ -123,7 +161,8 @@ def test_a_saved_model_that_takes_unknown_pixels_is_refused(tmp_path):
     [
         ("MobilNet", "none", r"--backbone: must be one of .*did you mean 'MobileNet'"),
         ("MobileNet(alpa=1)", "none", r"MobileNet\(\) takes .*did you mean 'alpha'"),
-        ("MobileNet(weights='imagenet')", "none", "weights is set by kerasft"),
+        ("MobileNet(weights='imagenet')", "none", r"weights is set by kerasft \(see --weights"),
+        ("EfficientNetV2B0(include_preprocessing=False)", "none", "is set by kerasft .see --preprocessing"),
         ("MobileNet", "nowhere.h5", "--weights: must be imagenet, none or an existing weights file"),
         ("nowhere.keras", "none", "--backbone: no such file"),
     ],
@@ -131,6 +170,18 @@ def test_a_saved_model_that_takes_unknown_pixels_is_refused(tmp_path):
 def test_mistakes_are_refused(backbone, weights, message):
     with pytest.raises(UserError, match=message):
         backbones.load(backbone, weights, 64)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "preprocessing", "message"),
+    [
+        ("MobileNet", "mobilnet", r"--preprocessing: must be one of auto, .*did you mean 'mobilenet'"),
+        ("old.keras", "dataset", "--preprocessing: a saved model brings its own"),
+    ],
+)
+def test_mistakes_of_preprocessing_are_refused(backbone, preprocessing, message):
+    with pytest.raises(UserError, match=message):
+        backbones.load(backbone, "none", 64, preprocessing)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -34,6 +34,30 @@ def test_outputs_gradients_and_statistics_are_keras_own(momentum):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-3)
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_keeps_its_statistics_in_float32(dtype):
+    """As exact as Keras's own, which computes in float32 and rounds the outputs: one rounding of half precision."""
+    rng = np.random.default_rng(0)
+    images = np.asarray(tf.cast(rng.normal(2, 3, (16, 8, 8, 3)), dtype.removeprefix("mixed_")))
+    plain, quick = _layer(images, dtype=dtype), _layer(images, dtype=dtype)
+    vars(quick)["call"] = batchnorm.fused(quick)
+    upstream = tf.constant(rng.normal(size=images.shape).astype(np.float32))
+    found = []
+    for layer in (quick, plain):
+        inputs = tf.constant(images)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * upstream)
+        gradients = tape.gradient(loss, [inputs, layer.gamma.value, layer.beta.value])
+        assert outputs.dtype.name == dtype.removeprefix("mixed_")
+        assert layer.moving_mean.dtype == "float32"
+        found.append([outputs, *gradients, layer.moving_mean, layer.moving_variance])
+    step = {"mixed_bfloat16": 2**-8, "mixed_float16": 2**-11}[dtype]
+    for ours, theirs in zip(*([np.asarray(tf.cast(v, tf.float32)) for v in row] for row in found), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2 * step, atol=2 * step * np.abs(theirs).max())
+
+
 @pytest.mark.parametrize("options", [{}, {"scale": False}, {"axis": 1}])
 def test_everything_else_is_left_to_keras(options):
     images = np.random.default_rng(0).normal(size=(4, 5, 6, 3)).astype(np.float32)

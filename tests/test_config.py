@@ -6,22 +6,22 @@ from dataclasses import asdict, fields, replace
 import pytest
 from absl import flags
 
-from kerasft import config
+from kerasft import command_line, config
 from kerasft.config import Config
 from kerasft.errors import UserError
 
 
 def _parse(*arguments: str) -> Config:
     values = flags.FlagValues()
-    config.define_flags(values)
+    command_line.define_flags(values)
     flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
     values(["kerasft", *arguments])
-    return config.from_flags(values)
+    return command_line.from_flags(values)
 
 
 def test_every_field_is_a_flag_with_help_and_the_same_default():
     assert _parse() == Config()
-    text = config.help_text()
+    text = command_line.help_text()
     for item in fields(Config):
         assert f"{item.name}" in text
         assert item.metadata["help"]

@@ -195,6 +195,8 @@ def test_balanced_weights_give_every_class_the_same():
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, compute_sample_weight("balanced", split.labels), rtol=1e-6)
     np.testing.assert_allclose(np.bincount(split.labels, weights), 10 / 3, rtol=1e-6)
+    # A small validation split may lack a class.
+    np.testing.assert_array_equal(splits.example_weights(split, ("a", "b", "c", "d"), "single_label"), weights)
 
 
 def test_balanced_weights_of_several_labels():

@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics
 
 from kerasft import evaluate
+from kerasft.evaluate import Judge
 
 
 @pytest.fixture
@@ -16,35 +17,54 @@ def scored():
     return logits, labels
 
 
-def test_report_is_scikit_learns(scored):
+def test_losses_are_those_of_the_formulas(scored):
     logits, labels = scored
-    found = evaluate.report(logits, labels, ("a", "b", "c", "d"))
-    guess = logits.argmax(1)
-    assert found["n"] == 80
-    assert found["accuracy"] == sklearn.metrics.accuracy_score(labels, guess)
-    assert found["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, evaluate.probabilities(logits)))
-    assert found["confusion_matrix"] == sklearn.metrics.confusion_matrix(labels, guess).tolist()
-    assert found["per_class"]["b"]["recall"] == sklearn.metrics.recall_score(labels, guess, average=None)[1]
-    assert sum(row["n"] for row in found["per_class"].values()) == 80
+    p = evaluate.served("single_label", logits)
+    assert Judge("single_label", labels).loss(logits) == pytest.approx(sklearn.metrics.log_loss(labels, p))
+    several = np.eye(4, dtype=np.float32)[labels]
+    p = evaluate.served("multi_label", logits)
+    expected = -np.where(several > 0, np.log(p), np.log1p(-p)).mean()
+    assert Judge("multi_label", several).loss(logits) == pytest.approx(expected)
+    values = logits[:, :2].astype(np.float32)
+    judge = Judge("regression", values + np.array([2, -6]), scale=np.array([2.0, 3.0]))
+    assert judge.loss(values) == pytest.approx((1 + 4) / 2)
+    assert Judge("regression", values + np.array([2, -6]), np.array([2.0, 3.0]), error="absolute").loss(
+        values
+    ) == pytest.approx(1.5)
+    huber = Judge("regression", values + np.array([1, -6]), np.array([2.0, 3.0]), error="huber")
+    assert huber.loss(values) == pytest.approx((0.125 + 1.5) / 2)
 
 
-def test_log_loss_is_finite_for_a_sure_mistake():
-    assert evaluate.log_loss(np.array([[1000.0, 0.0]]), np.array([1])) == pytest.approx(1000)
-
-
-def test_a_class_without_examples_is_in_the_report(scored):
+def test_scores_are_scikit_learns(scored):
     logits, labels = scored
-    found = evaluate.report(logits[labels != 3], labels[labels != 3], ("a", "b", "c", "d"))
-    assert found["per_class"]["d"]["n"] == 0
-    assert len(found["confusion_matrix"]) == 4
+    accuracy = sklearn.metrics.accuracy_score(labels, logits.argmax(1))
+    assert Judge("single_label", labels).score(logits) == accuracy
+    several = np.eye(4)[labels]
+    expected = sklearn.metrics.average_precision_score(several, logits, average="macro")
+    assert Judge("multi_label", several).score(logits) == pytest.approx(expected)
+    assert Judge("regression", logits + 3, np.ones(4)).score(logits) == pytest.approx(3)
+
+
+def test_weights_count(scored):
+    logits, labels = scored
+    weights = np.where(labels == 0, 4.0, 0.0)
+    expected = 4 * evaluate.Judge("single_label", labels).losses(logits)[labels == 0].sum() / len(labels)
+    assert Judge("single_label", labels, weights=weights).loss(logits) == pytest.approx(expected)
+
+
+def test_a_loss_is_finite_for_a_sure_mistake():
+    assert Judge("single_label", np.array([1])).loss(np.array([[1000.0, 0.0]])) == pytest.approx(1000)
+    assert Judge("multi_label", np.array([[1.0, 0.0]])).loss(np.array([[-1000.0, 1000.0]])) == pytest.approx(1000)
 
 
 def test_temperature_minimises_the_log_loss(scored):
     logits, labels = scored
-    best = evaluate.temperature(logits, labels)
-    losses = {t: evaluate.log_loss(logits / t, labels) for t in np.geomspace(1 / 8, 8, 200)}
-    assert best == pytest.approx(min(losses, key=losses.get), rel=0.03)
-    assert evaluate.temperature(logits / best, labels) == pytest.approx(1, abs=0.01)
+    for judge in (Judge("single_label", labels), Judge("multi_label", np.eye(4)[labels])):
+        best = judge.temperature(logits)
+        losses = {t: judge.loss(logits / t) for t in np.geomspace(1 / 8, 8, 200)}
+        assert best == pytest.approx(min(losses, key=losses.get), rel=0.03)
+        assert judge.temperature(logits / best) == pytest.approx(1, abs=0.01)
+    assert Judge("regression", logits, np.ones(4)).temperature(logits) == 1
 
 
 def test_a_predictor_sees_the_weights_of_now():

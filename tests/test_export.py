@@ -17,7 +17,7 @@ from kerasft.errors import UserError
 def trained(photos):
     """A network with a random head, its data, and its probabilities for the test pictures."""
     config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
-    network = model.build(config, 2)
+    network = model.build(config, 2, "single_label")
     listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
     data = splits.carve(listing, pictures, 0.2, 0.2, 0)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
@@ -28,14 +28,14 @@ def trained(photos):
     network.model(pictures.astype("float32"), training=True)
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
-    return network, data, evaluate.probabilities(predict(batches))
+    return network, data, evaluate.served("single_label", predict(batches))
 
 
 def test_versions_are_the_next_free_numbers(trained, tmp_path):
     network, data, expected = trained
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    found = export.export(network, data.classes, data.test, expected, tmp_path)
+    found = export.export(network, export.Answer("r", data.classes), data.test, expected, tmp_path)
     assert found["path"].endswith("/8")
     assert found["max_abs_diff"] < export.TOLERANCE
     assert (found["top1_agreement"], found["n"]) == (1.0, len(data.test))
@@ -51,14 +51,14 @@ def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
     with pytest.raises(
         export.ParityError, match=r"differs from the trained model by up to 0\.002 .*nothing was exported"
     ):
-        export.export(network, data.classes, data.test, wrong, tmp_path)
+        export.export(network, export.Answer("r", data.classes), data.test, wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nan_is_a_difference(trained, tmp_path):
     network, data, expected = trained
     with pytest.raises(export.ParityError):
-        export.export(network, data.classes, data.test, expected * np.nan, tmp_path)
+        export.export(network, export.Answer("r", data.classes), data.test, expected * np.nan, tmp_path)
 
 
 def test_another_decoder_in_training_would_be_found(trained, tmp_path):
@@ -67,7 +67,64 @@ def test_another_decoder_in_training_would_be_found(trained, tmp_path):
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
     skewed = evaluate.predictor(network.model)(batches.map(lambda images: images[:, ::-1] * 0.5))
     with pytest.raises(export.ParityError):
-        export.export(network, data.classes, data.test, evaluate.probabilities(skewed), tmp_path)
+        export.export(
+            network, export.Answer("r", data.classes), data.test, evaluate.served("single_label", skewed), tmp_path
+        )
+
+
+def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_path):
+    import platform
+
+    network, data, expected = trained
+    dead = tmp_path / f".draft-{platform.node()}-{2**22 + 1}"
+    dead.mkdir()
+    answer = export.Answer("run-1", data.classes)
+    first = export.export(network, answer, data.test, expected, tmp_path)
+    assert not dead.exists()
+    again = export.export(network, answer, data.test, expected, tmp_path)
+    assert again == first
+    assert export.about(tmp_path / "1") == {
+        "run": "run-1",
+        "task": "single_label",
+        "classes": ["disc", "square"],
+        "image_size": 32,
+    }
+    other = export.export(network, answer._replace(run="run-2"), data.test, expected, tmp_path)
+    assert other["path"].endswith("/2")
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
+    import tensorflow as tf
+
+    from kerasft import probe
+
+    network, data, _ = trained
+    outputs = network.model.output
+    if task == "regression":
+        outputs = keras.layers.Normalization(axis=-1, invert=True, name="values")(outputs)
+    network = network._replace(task=task, model=keras.Model(network.model.inputs[0], outputs))
+    scale = np.array([5.0, 0.1])
+    if task == "regression":
+        targets = np.random.default_rng(0).normal([100, 3], scale, (50, 2))
+        probe.set_statistics(network.model.get_layer("values"), targets)
+    batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
+    expected = evaluate.served(task, evaluate.predictor(network.model)(batches))
+    limits = None if task == "regression" else np.array([0.2, 0.7], np.float32)
+    answer = export.Answer("r", data.classes, limits, scale if task == "regression" else None)
+    found = export.export(network, answer, data.test, expected, tmp_path)
+    serve = tf.saved_model.load(found["path"]).signatures["serving_default"]
+    given = serve(image_bytes=tf.constant([data.test.read(0), data.test.read(1)]))
+    if task == "regression":
+        assert given.keys() == {"values"}
+        np.testing.assert_allclose(given["values"], expected[:2], rtol=1e-4)
+        assert expected.mean(0)[0] > 50
+        assert "top1_agreement" not in found
+    else:
+        np.testing.assert_allclose(given["probabilities"], expected[:2], atol=1e-5)
+        np.testing.assert_array_equal(given["predicted"], expected[:2] >= limits)
+    with pytest.raises(export.ParityError):
+        export.export(network, answer._replace(run="s"), data.test, expected + 1e-3 * scale, tmp_path)
 
 
 @pytest.mark.parametrize("place", ["", "empty", "missing"])

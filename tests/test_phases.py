@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft import model, phases
+from kerasft import model, phases, planning
 from kerasft.config import Config
 from kerasft.errors import UserError
 
@@ -13,12 +13,12 @@ FROZEN = ["MobileNet(alpha=0.25)", "ResNet50", "DenseNet121", "EfficientNetB0"]
 
 
 def _network(backbone="MobileNet(alpha=0.25)", **settings):
-    return model.build(Config(backbone=backbone, weights="none", image_size=32, **settings), 3)
+    return model.build(Config(backbone=backbone, weights="none", image_size=32, **settings), 3, "single_label")
 
 
 def _plan(network, text, examples=100, **settings):
     config = Config(backbone="MobileNet(alpha=0.25)", weights="none", phases=text, **settings)
-    return phases.plan(config, network, examples)[0]
+    return planning.plan(config, network, examples)[0]
 
 
 def _bytes(layer):

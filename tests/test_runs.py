@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from kerasft import runs
@@ -22,16 +21,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError):
         runs.write(path, fails)
     assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_state_comes_back(tmp_path):
-    arrays = {"a": [np.arange(3), np.ones((2, 2), np.float32)], "empty": []}
-    runs.save_state(tmp_path / "s.npz", arrays, {"epoch": 2})
-    found, notes = runs.load_state(tmp_path / "s.npz")
-    assert notes == {"epoch": 2}
-    assert found.keys() == arrays.keys()
-    np.testing.assert_array_equal(found["a"][1], arrays["a"][1])
-    assert runs.load_state(tmp_path / "none.npz") is None
 
 
 def test_the_folder_is_named_by_data_and_digest(tmp_path, monkeypatch):

@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft import model, phases, selection, trainer
+from kerasft import epochs, model, phases, selection
 from kerasft.config import Config
 from kerasft.data import sources, splits
 from kerasft.data.audit import audit
-from kerasft.trainer import Standing, Trainer
+from kerasft.standing import Standing
+from kerasft.trainer import Trainer
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def ready(tmp_path):
     """A Trainer on vectors dressed as pictures, whose logits are what the pixels say times the kernel."""
     inputs = keras.Input((1, 1, 3))
     logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs))
-    network = model.Network(keras.Model(inputs, logits), "bare", 1, True, "zeros", (), ())
+    network = model.Network(keras.Model(inputs, logits), "bare", "single_label", 1, True, "zeros", (), ())
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400).astype(np.int32)
     noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), labels)
@@ -26,7 +27,7 @@ def ready(tmp_path):
     split = splits.Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
     data = splits.Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     made = Trainer(Config(), network, data, tmp_path)
-    made.standing = Standing("0", "none", [])
+    made.standing = Standing("r", "0", {"augment": "none", "speed": None})
     return made
 
 
@@ -90,7 +91,7 @@ def test_nothing_finite_is_nothing_kept(ready):
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(photos, tmp_path, monkeypatch):
     """Saved at every step, broken off after some: the rest alone is run, and the weights are the same."""
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
     config = Config(
         backbone="MobileNet(alpha=0.25)",
         weights="none",
@@ -118,7 +119,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(pho
     def go(folder, limit=None):
         keras.utils.set_random_seed(0)
         folder.mkdir(exist_ok=True)
-        made = Trainer(config, model.build(config, 2), data, folder)
+        made = Trainer(config, model.build(config, 2, "single_label"), data, folder)
         fit = made.model.fit
         counts = Counts(limit)
         monkeypatch.setattr(made.model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, counts], **k))

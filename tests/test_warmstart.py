@@ -8,6 +8,7 @@ from kerasft import evaluate, model, warmstart
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
+from kerasft.evaluate import Judge
 
 
 def _data(root, draw):
@@ -38,9 +39,11 @@ def network():
     """A backbone that keeps the places of things: its features are the pixels of a small picture."""
     import keras
 
-    built = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="probe"), 2)
+    built = model.build(
+        Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="probe"), 2, "single_label"
+    )
     inputs = keras.Input((32, 32, 3))
-    small = keras.layers.Flatten(name="features")(keras.layers.AveragePooling2D(4)(inputs))
+    small = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(inputs))
     from kerasft import heads
 
     logits = heads.build("linear", "probe", small, 2)
@@ -50,21 +53,22 @@ def network():
 @pytest.mark.parametrize(("draw", "harmless"), [(_left_or_right, False), (_high_or_low, True)])
 def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harmless):
     data = _data(tmp_path / "set", draw)
-    start = warmstart.prepare(Config(), network, data)
+    start = warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels))
     assert start.augment == warmstart.AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
     logits = evaluate.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
-    assert evaluate.accuracy(logits, data.val.labels) > 0.9
+    assert Judge("single_label", data.val.labels).score(logits) > 0.9
 
 
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
-    start = warmstart.prepare(Config(augment="rotate(3)"), network, _data(tmp_path / "set", _high_or_low))
+    data = _data(tmp_path / "set", _high_or_low)
+    start = warmstart.prepare(Config(augment="rotate(3)"), network, data, Judge("single_label", data.val.labels))
     assert start.augment == "rotate(3)"
 
 
 def test_features_are_standardised(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
-    warmstart.prepare(Config(), network, data)
+    warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels))
     import keras
 
     scaled = keras.Model(network.model.inputs[0], network.model.get_layer("standardise").output)

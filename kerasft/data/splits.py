@@ -134,7 +134,7 @@ def carve(
 
 
 def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.ndarray:
-    """Weights under which every class counts the same: of an example N / (C * n), n its class's examples.
+    """Weights under which every class that occurs counts the same: N / (C * n), n the examples of the class.
 
     Under multi-label, each class is a choice of two, with positives and negatives the same in all; an example has the
     mean over the classes. (King and Zeng, Political Analysis 2001; scikit-learn's `class_weight="balanced"`.)
@@ -150,7 +150,7 @@ def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.nda
     positive = _positives(split.labels, len(classes))
     counts, total = positive.sum(0), len(split)
     if task == "single_label":
-        return np.float32(total / (len(classes) * counts))[split.labels]
+        return np.float32(total / ((counts > 0).sum() * np.maximum(counts, 1)))[split.labels]
     both = (counts > 0) & (counts < total)  # a class without one of the two has nothing to balance
     counts = np.where(both, counts, 1)
     weights = np.where(positive, total / (2 * counts), total / (2 * (total - counts)))

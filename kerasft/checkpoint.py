@@ -1,0 +1,63 @@
+"""The state from which a run goes on: two files written in turn, each with a digest of what it holds."""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from kerasft import runs
+
+NAMES = ("checkpoint-0.npz", "checkpoint-1.npz")
+
+Arrays = dict[str, list[np.ndarray]]
+
+
+def save(folder: Path, arrays: Arrays, notes: dict, serial: int) -> None:
+    """Writes arrays and JSON notes over the older of the two files.
+
+    Args:
+        serial: how many were written before; the other file keeps the state before this one.
+    """
+    sizes = {name: len(group) for name, group in arrays.items()}
+    text = json.dumps({"serial": serial, "sizes": sizes, "notes": notes})
+    flat = {f"{name}/{i}": np.asarray(array) for name, group in arrays.items() for i, array in enumerate(group)}
+    flat |= {"notes": np.array(text), "sha256": np.array(_digest(flat, text))}
+    runs.write(folder / NAMES[serial % 2], lambda file: np.savez(file, **flat))
+
+
+def load(folder: Path) -> tuple[Arrays, dict, int] | None:
+    """The newest state that is whole: arrays, notes and serial; None where there is none."""
+    found = [state for name in NAMES if (state := _read(folder / name))]
+    return max(found, key=lambda state: state[2], default=None)
+
+
+def remove(folder: Path) -> None:
+    """Removes both files."""
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[Arrays, dict, int] | None:
+    """What a file holds, or None where it is missing, cut short or altered."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            flat = {name: stored[name] for name in stored.files}
+        text, digest = str(flat.pop("notes")), str(flat.pop("sha256"))
+        if _digest(flat, text) != digest:
+            return None
+        told = json.loads(text)
+        arrays = {name: [flat[f"{name}/{i}"] for i in range(size)] for name, size in told["sizes"].items()}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return arrays, told["notes"], told["serial"]
+
+
+def _digest(flat: dict[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(flat):
+        digest.update(f"{name} {flat[name].dtype} {flat[name].shape}".encode())
+        digest.update(np.ascontiguousarray(flat[name]).data)
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""What happens between the steps of a fit: states are saved, epochs judged and recorded, divergence is noticed."""
+
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from kerasft import optimizers, screen
+
+SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
+LOOK_SECONDS = 0.2  # between two looks at the running loss: each waits for the device
+BLOW_UP = 20.0  # times the loss of a phase's first batch, or 1 if that is more: training has diverged
+
+
+class Watch(keras.callbacks.Callback):
+    """Validates after each epoch, keeps the best weights, records the epoch; saves, at least every minute.
+
+    Args:
+        trainer: the `trainer.Trainer` whose fit this is.
+        name: of the phase.
+        first_epoch: epochs of the phases before.
+        stopping: says whether a signal has come.
+
+    Attributes:
+        diverged: whether the loss stopped to be a number or blew up.
+        plateau, lr: what lowers the rate when validation stands still, and from where.
+    """
+
+    def __init__(self, trainer, name: str, first_epoch: int, stopping: Callable[[], bool]):
+        super().__init__()
+        self.trainer, self.name, self.first_epoch, self.stopping = trainer, name, first_epoch, stopping
+        self.diverged = False
+        self.plateau: optimizers.Plateau | None = None
+        self.lr = 0.0
+        self.looked = trainer.saved = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict) -> None:
+        trainer, now = self.trainer, time.monotonic()
+        standing = trainer.standing
+        standing.step += 1
+        if standing.first_loss is None:
+            standing.first_loss = float(logs["loss"])
+        saving = (now - trainer.saved > SAVE_SECONDS or self.stopping()) and standing.step < trainer.steps
+        if saving or now - self.looked > LOOK_SECONDS:
+            self.looked = now
+            self._look(logs)
+        if saving and not self.diverged:
+            trainer.save_within()
+        if self.stopping() and standing.step < trainer.steps:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        trainer = self.trainer
+        standing = trainer.standing
+        self._look(logs)
+        if self.diverged:
+            return
+        score, better = trainer.judge_epoch()
+        logs |= {"val_loss": score[0], f"val_{trainer.score}": score[1]}
+        standing.epoch, standing.step = epoch + 1, 0
+        row = {"phase": self.name, "epoch": epoch + 1, "step": (self.first_epoch + epoch + 1) * trainer.steps}
+        row |= {"loss": float(logs["loss"]), "val_loss": score[0], f"val_{trainer.score}": score[1]}
+        row |= {"lr": float(self.model.optimizer.learning_rate)}
+        trainer.history.add({**row, "seconds": round(time.monotonic() - trainer.started, 3)})
+        standing.history = trainer.history.lines
+        mark = ", the best so far" if better else ""
+        screen.say(
+            f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, "
+            f"validation loss {score[0]:.4f}, {screen.NAMES[trainer.score]} {score[1]:.4f}{mark}"
+        )
+        if self.plateau:
+            self.model.optimizer.learning_rate = self.plateau.rate(self.lr, standing.losses)
+        trainer.save_within()
+        if trainer.waited_enough():
+            screen.say(
+                f"  {self.name}: no better for {trainer.config.patience} epochs: the phase ends here (--patience)"
+            )
+            self.model.stop_training = True
+        if self.stopping():
+            raise KeyboardInterrupt
+
+    def _look(self, logs: dict) -> None:
+        """Notices a loss that is no number, or far above where the phase began."""
+        loss, first = float(logs["loss"]), self.trainer.standing.first_loss
+        if not np.isfinite(loss) or loss > BLOW_UP * max(1.0, first or 0.0):
+            self.diverged = self.model.stop_training = True

@@ -1,0 +1,102 @@
+"""The phases of a run, complete: those that `--phases` names, or those that the rule of `auto` chooses."""
+
+import math
+from dataclasses import replace
+
+from kerasft import augment, losses, optimizers, phases
+from kerasft import spec as specs
+from kerasft.config import Config
+from kerasft.errors import UserError
+from kerasft.model import Network
+from kerasft.phases import Phase
+from kerasft.spec import Spec
+
+BACKWARD = 4.0  # a training step of all layers takes about as long as four forward passes
+BUDGET = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
+
+
+def plan(config: Config, network: Network, examples: int, speed: float | None = None) -> tuple[list[Phase], str]:
+    """The phases of a run, and why they are these in one line.
+
+    Under `--head_init=probe` a head phase that solves the head stands first, named or not.
+
+    Args:
+        examples: of the training split.
+        speed: pictures a second of a forward pass, where it was measured.
+
+    Raises:
+        UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
+    """
+    if config.phases.strip() == "auto":
+        chosen, reason = _auto(config, network, examples, speed)
+    else:
+        own = {name: getattr(phases, name) for name in phases.__all__}
+        chosen = [specs.build(spec, "--phases", own, kind=Phase) for spec in specs.parse(config.phases, "--phases")]
+        reason = "as --phases says"
+    if not chosen:
+        raise UserError(f"--phases: at least one of all, head, top is needed. Received: {config.phases!r}")
+    solved = network.head_init == "probe"
+    if solved and chosen[0].kind != "head":
+        chosen = [phases.head(epochs=0), *chosen]
+    settled = []
+    for phase in chosen:
+        epochs = phase.epochs if phase.epochs is not None else 0 if solved else 5
+        settled.append(
+            replace(
+                phase,
+                epochs=epochs,
+                optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
+                schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
+                loss=phase.loss or specs.parse_one(config.loss, "--loss"),
+                augment=_recipe(phase, config),
+            )
+        )
+        phases.first_layer(network, phase)
+    return settled, reason
+
+
+def check(config: Config, network: Network) -> Phase | None:
+    """Builds once whatever the phases name, so that a mistake is told before a picture is read.
+
+    Returns:
+        The phase of most epochs, None where none has any.
+
+    Raises:
+        UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
+    """
+    planned, _ = plan(config, network, examples=1)
+    average = specs.parse(config.average, "--average")
+    for phase in planned:
+        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=average)
+        losses.build(phase.loss, network.task)
+        if [str(spec) for spec in phase.augment] != ["auto"]:
+            augment.build(phase.augment)
+    longest = max(planned, key=lambda phase: phase.epochs)
+    return longest if longest.epochs else None
+
+
+def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
+    """A phase's own augmentation (`none` for none of it), or the flag's."""
+    if phase.augment is None:
+        return specs.parse(config.augment, "--augment")
+    recipe = phase.augment if isinstance(phase.augment, tuple) else (phase.augment,)
+    return () if [str(spec) for spec in recipe] == ["none"] else recipe
+
+
+def _auto(config: Config, network: Network, examples: int, speed: float | None) -> tuple[list[Phase], str]:
+    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon."""
+    steps = max(1, examples // min(config.batch_size, examples))
+    if not network.pretrained:
+        epochs = min(60, max(5, math.ceil(3000 / steps)))
+        return [phases.all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
+    epochs = min(12, max(3, math.ceil(300 / steps)))
+    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
+    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
+    why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
+    if speed:
+        epoch = examples * BACKWARD / speed
+        if epochs * epoch > BUDGET:
+            epochs = max(1, int(BUDGET / epoch))
+            why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: solve the head, then all layers for {epochs}"
+        why += f" (about {epochs * epoch:.0f} s)"
+    return [phases.head(0), phases.all(epochs, lr, "train")], why

@@ -1,0 +1,158 @@
+"""What is solved or counted instead of trained: the features' statistics, the prior, the linear probe."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
+FOLDS = 5
+
+
+class Solution(NamedTuple):
+    """A solved last layer: kernel float32 [D, C], bias float32 [C], and the penalty in words."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    penalty: str
+
+
+def set_statistics(layer: keras.layers.Normalization, values: np.ndarray) -> None:
+    """Gives a Normalization layer the mean and variance of float [N, D] values.
+
+    A feature that hardly varies (a dead one, say) gets a hundredth of the mean variance: divided by its own, it
+    would drown the others as soon as fine-tuning wakes it up.
+    """
+    mean, variance = values.mean(0, dtype=np.float64), values.var(0, dtype=np.float64)
+    if not layer.invert:
+        variance = np.maximum(variance, max(0.01 * variance.mean(), 1e-12))
+    layer.adapt_mean.assign(mean.reshape(layer.adapt_mean.shape))
+    layer.adapt_variance.assign(variance.reshape(layer.adapt_variance.shape))
+    layer.finalize_state()
+
+
+def set_prior(layer: keras.layers.Dense, labels: np.ndarray, task: str) -> None:
+    """Sets the bias of the last layer to what is known without looking (Lin et al. 2017, section 4.1).
+
+    The log frequencies of int32 [N] labels, or the log odds of float32 [N, C] ones; regression begins at the mean
+    anyhow.
+    """
+    if task == "single_label":
+        layer.bias.assign(np.log(np.maximum(np.bincount(labels, minlength=layer.units), 0.5) / len(labels)))
+    elif task == "multi_label":
+        layer.bias.assign(_log_odds(labels))
+
+
+def _log_odds(labels: np.ndarray) -> np.ndarray:
+    """Of [N, C] zeros and ones, half an example added to both sides."""
+    present = labels.sum(0, dtype=np.float64)
+    return np.log((present + 0.5) / (len(labels) - present + 0.5))
+
+
+def solve(
+    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None = None
+) -> Solution:
+    """Solves the last layer on frozen features, its L2 penalty chosen by cross-validation.
+
+    Logistic regression for single labels, one against the rest for several, ridge regression (of standardised
+    targets) for values; scikit-learn's `LogisticRegression` (L-BFGS) and `RidgeCV`.
+
+    Args:
+        features: float32 [N, D], standardised.
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, T].
+        outputs: C, or T.
+        task: `single_label`, `multi_label` or `regression`.
+        seed: of the folds.
+        weights: float [N] of the examples, or None.
+    """
+    if task == "regression":
+        return _ridge(features, labels, weights)
+    if task == "multi_label":
+        return _one_against_rest(features, labels, seed, weights)
+    return _multinomial(features, labels, outputs, seed, weights)
+
+
+def _multinomial(
+    features: np.ndarray, labels: np.ndarray, classes: int, seed: int, weights: np.ndarray | None
+) -> Solution:
+    """Every class has an example; with a class of only one there are no folds, and C is 0.01."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = min(FOLDS, int(np.bincount(labels, minlength=classes).min()))
+    best = 0.01
+    if folds >= 2:
+        splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, labels))
+        models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
+
+        def held_out(strength: float) -> float:
+            losses = []
+            for model, (fitted, held) in zip(models, splits):
+                model.set_params(C=strength).fit(features[fitted], labels[fitted], _rows(weights, fitted))
+                chances = model.predict_proba(features[held])[np.arange(len(held)), labels[held]]
+                losses.append(np.average(-np.log(np.maximum(chances, 1e-12)), weights=_rows(weights, held)))
+            return float(np.mean(losses))
+
+        best = _lowest(held_out)
+    model = LogisticRegression(C=best, max_iter=1000).fit(features, labels, weights)
+    kernel, bias = model.coef_, model.intercept_
+    if classes == 2:  # scikit-learn gives one column of log odds; two logits share it evenly
+        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    return Solution(kernel.T.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
+
+
+def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None) -> Solution:
+    """One C for all classes; a class without positives or negatives keeps its log odds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import KFold
+
+    bias = _log_odds(labels)
+    kernel = np.zeros((features.shape[1], labels.shape[1]))
+    varied = np.flatnonzero((labels.min(0) == 0) & (labels.max(0) == 1))
+    splits = list(KFold(min(FOLDS, len(labels)), shuffle=True, random_state=seed).split(features))
+    pairs = [(c, fitted, held) for c in varied for fitted, held in splits if len(np.unique(labels[fitted, c])) == 2]
+    models = [LogisticRegression(max_iter=300, warm_start=True) for _ in pairs]
+
+    def held_out(strength: float) -> float:
+        losses = []
+        for model, (c, fitted, held) in zip(models, pairs):
+            model.set_params(C=strength).fit(features[fitted], labels[fitted, c], _rows(weights, fitted))
+            logits = model.decision_function(features[held])
+            rows = np.logaddexp(0, logits) - labels[held, c] * logits
+            losses.append(np.average(rows, weights=_rows(weights, held)))
+        return float(np.mean(losses))
+
+    best = _lowest(held_out) if pairs else 0.01
+    for c in varied:
+        model = LogisticRegression(C=best, max_iter=1000).fit(features, labels[:, c], weights)
+        kernel[:, c], bias[c] = model.coef_[0], model.intercept_[0]
+    return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
+
+
+def _ridge(features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> Solution:
+    """Ridge regression to the targets standardised; the penalty by generalised leave-one-out."""
+    from sklearn.linear_model import RidgeCV
+
+    targets = labels.astype(np.float64)
+    targets = (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-12)
+    model = RidgeCV(alphas=10.0 ** np.arange(-1, 6.5, 0.5)).fit(features.astype(np.float64), targets, weights)
+    kernel = np.atleast_2d(model.coef_).reshape(targets.shape[1], -1).T
+    bias = np.broadcast_to(model.intercept_, targets.shape[1])
+    return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"alpha = {model.alpha_:.3g}")
+
+
+def _lowest(held_out) -> float:
+    """The C of the lowest held-out loss; weaker penalties are tried until two in a row no longer help."""
+    best, best_loss, behind = 0.01, np.inf, 0
+    for strength in STRENGTHS:
+        loss = held_out(strength)
+        behind = 0 if loss < best_loss else behind + 1
+        if not behind:
+            best, best_loss = float(strength), loss
+        if behind == 2:
+            break
+    return best
+
+
+def _rows(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if weights is None else weights[rows]

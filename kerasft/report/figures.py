@@ -1,0 +1,212 @@
+"""Numbers to pictures: inline SVG that follows the page's colours and width.
+
+Every figure is as wide as a phone in its own units, so that its text stays readable there; colours are classes of the
+page's style sheet. All text is escaped.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from kerasft.report.statistics import Bin
+
+WIDTH, HEIGHT = 400, 250
+LEFT, RIGHT, TOP, BOTTOM = 48, 16, 12, 38  # margins of the plotted area
+POINTS = 1500  # of a scatter plot at the most
+BARS = 21  # of a histogram
+
+Scale = Callable[[float], float]
+
+
+class Span(NamedTuple):
+    """A phase in the curves: its name, its first and last epoch, and the value that was kept after it."""
+
+    name: str
+    first: int
+    last: int
+    kept: float
+
+
+def tag(name: str, *inside: str, **attributes: object) -> Markup:
+    """An element; `class_` stands for class, other underscores for dashes, and numbers are cut to a tenth."""
+    given = Markup("").join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(name, given, Markup("").join(inside))
+
+
+def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling: float = math.inf) -> Markup:
+    """Lines over epochs, phases shaded in turn, and dashed what was kept after each.
+
+    Args:
+        lines: values by class of line (`train`, `val`), one an epoch; what is not finite leaves a gap.
+        spans: the phases that have epochs.
+        title: what is drawn, in words.
+        ceiling: the greatest value that there can be.
+    """
+    epochs = max(map(len, lines.values()))
+    every = [*(value for line in lines.values() for value in line), *(span.kept for span in spans)]
+    low, high = _range(every)
+    x, y = _scale(0.5, epochs + 0.5, LEFT, WIDTH - RIGHT), _scale(low, min(high, ceiling), HEIGHT - BOTTOM, TOP + 16)
+    parts = []
+    for index, span in enumerate(spans):
+        start, end = x(span.first - 0.5), x(span.last + 0.5)
+        if index % 2 == 0:
+            box = {"width": end - start, "height": HEIGHT - BOTTOM - TOP}
+            parts.append(tag("rect", class_="band", x=start, y=TOP, **box))
+        label = span.name if 7 * len(span.name) < end - start else span.name.partition("-")[0]
+        parts.append(tag("text", label, class_="label", x=(start + end) / 2, y=TOP + 12, text_anchor="middle"))
+        if math.isfinite(span.kept):
+            parts.append(tag("line", class_="kept", x1=start, x2=end, y1=y(span.kept), y2=y(span.kept)))
+    for kind, values in lines.items():
+        points = [(x(place + 1), y(value)) if math.isfinite(value) else None for place, value in enumerate(values)]
+        parts += [tag("polyline", class_=f"line {kind}", points=_points(run)) for run in _runs(points)]
+        if epochs <= 40:
+            parts += [tag("circle", class_=f"dot {kind}", cx=point[0], cy=point[1], r=2.6) for point in points if point]
+    # Whole epochs only, and at most eight numbers.
+    step = max(1, math.ceil(epochs / 8))
+    marks = [(place, str(place)) for place in range(step, epochs + 1, step)]
+    return _svg(title, _axes(x, y, marks, _marks(low, min(high, ceiling)), "epoch"), *parts)
+
+
+def calibration(bins: list[Bin], title: str) -> Markup:
+    """Promised probability against what came true, and below how many decisions there were."""
+    x, y = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
+    fifths = [(value / 5, f"{value / 5:.0%}") for value in range(6)]
+    most = max(row.n for row in bins)
+    parts = [tag("line", class_="ideal", x1=x(0), y1=y(0), x2=x(1), y2=y(1))]
+    for row in (row for row in bins if row.n):
+        wide = x(row.high) - x(row.low)
+        said = f"promised {row.predicted:.0%}, true {row.observed:.0%}, {row.n} decisions"
+        top, foot = y(row.observed), y(0)
+        tall = 40 * row.n / most
+        parts.append(tag("rect", class_="count", x=x(row.low) + 1, y=foot - tall, width=wide - 2, height=tall))
+        radius = 3 + 3 * math.sqrt(row.n / most)
+        mark = {"cx": x(row.predicted), "cy": top, "r": radius}
+        gap = {"x1": x(row.predicted), "x2": x(row.predicted), "y1": y(row.predicted), "y2": top}
+        parts += [tag("line", class_="gap", **gap), tag("circle", tag("title", said), class_="spot", **mark)]
+    return _svg(title, _axes(x, y, fifths, fifths, "promised probability"), *parts)
+
+
+def scatter(truth: np.ndarray, values: np.ndarray, title: str) -> Markup:
+    """True against predicted, float [N] each, at most `POINTS` of them."""
+    if len(truth) > POINTS:
+        chosen = np.random.default_rng(0).choice(len(truth), POINTS, replace=False)
+        truth, values = truth[chosen], values[chosen]
+    low, high = _range([*truth, *values])
+    x, y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
+    ideal = tag("line", class_="ideal", x1=x(low), y1=y(low), x2=x(high), y2=y(high))
+    dots = [tag("circle", class_="point", cx=x(a), cy=y(b), r=2.4) for a, b in zip(truth, values)]
+    return _svg(title, _axes(x, y, _marks(low, high), _marks(low, high), "true value"), ideal, *dots)
+
+
+def histogram(errors: np.ndarray, title: str) -> Markup:
+    """How often which error, predicted minus true, float [N]; the outermost percent at each end is left out."""
+    reach = max(abs(float(value)) for value in np.percentile(errors, [1, 99])) or 1.0
+    counts, edges = np.histogram(errors, BARS, (-reach, reach))
+    top = max(int(counts.max()), 1)
+    x, y = _scale(-reach, reach, LEFT, WIDTH - RIGHT), _scale(0, top * 1.05, HEIGHT - BOTTOM, TOP)
+    bars = [
+        tag("rect", class_="bar", x=x(edge) + 0.5, y=y(n), width=x(edges[1]) - x(edges[0]) - 1, height=y(0) - y(n))
+        for edge, n in zip(edges, counts)
+        if n
+    ]
+    zero = tag("line", class_="ideal", x1=x(0), x2=x(0), y1=TOP, y2=y(0))
+    return _svg(title, _axes(x, y, _marks(-reach, reach), _marks(0, top * 1.05), "predicted − true"), *bars, zero)
+
+
+def matrix(counts: np.ndarray, classes: list[str], title: str) -> Markup:
+    """A confusion matrix, int [C, C], without numbers: the darker a cell, the more of its row's class."""
+    side, margin = WIDTH, 20
+    cell = (side - margin) / len(counts)
+    totals = np.maximum(counts.sum(1), 1)
+    parts = [tag("rect", class_="field", x=margin, y=margin, width=side - margin, height=side - margin)]
+    for i, j in np.argwhere(counts):
+        said = f"{classes[i]} → {classes[j]}: {counts[i, j]} of {totals[i]}"
+        box = {"x": margin + j * cell, "y": margin + i * cell, "width": cell, "height": cell}
+        kind, strength = ("hit", 0.15) if i == j else ("miss", 0.35)
+        shade = f"{strength + (1 - strength) * counts[i, j] / totals[i]:.2f}"
+        parts.append(tag("rect", tag("title", said), class_=kind, fill_opacity=shade, **box))
+    middle = margin + (side - margin) / 2
+    parts.append(tag("text", "predicted →", class_="label", x=middle, y=13, text_anchor="middle"))
+    turned = {"x": 13, "y": middle, "text_anchor": "middle", "transform": f"rotate(-90 13 {middle:.1f})"}
+    parts.append(tag("text", "← true", class_="label", **turned))
+    return _svg(title, *parts, height=side)
+
+
+def interval(low: float, point: float, high: float, end: float, baseline: float, title: str) -> Markup:
+    """A figure with its interval on a line from 0 to `end`, and a mark for what no skill gives."""
+    x = _scale(0, end, 8, WIDTH - 8)
+    place, tall = 26, 52
+    track = {"x": 8, "y": place - 3, "width": WIDTH - 16, "height": 6, "rx": 3}
+    reach = {"x": x(low), "y": place - 7, "width": max(x(high) - x(low), 2), "height": 14, "rx": 7}
+    side = "start" if x(baseline) < 60 else "end" if x(baseline) > WIDTH - 60 else "middle"
+    parts = [tag("rect", class_="track", **track), tag("rect", class_="reach", **reach)]
+    parts.append(tag("line", class_="base", x1=x(baseline), x2=x(baseline), y1=place - 10, y2=place + 10))
+    parts.append(tag("circle", class_="spot", cx=x(point), cy=place, r=6))
+    parts.append(tag("text", "no skill", class_="label", x=x(baseline), y=tall - 2, text_anchor=side))
+    return _svg(title, *parts, height=tall)
+
+
+def _svg(title: str, *inside: Markup, height: int = HEIGHT) -> Markup:
+    return tag("svg", *inside, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
+
+
+def _axes(x: Scale, y: Scale, below: list[tuple], beside: list[tuple], name: str) -> Markup:
+    """Grid lines with their numbers, and the name of the lower axis."""
+    parts, foot = [], HEIGHT - BOTTOM
+    for value, text in beside:
+        parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
+        parts.append(tag("text", text, class_="tick", x=LEFT - 6, y=y(value) + 4, text_anchor="end"))
+    for value, text in below:
+        parts.append(tag("text", text, class_="tick", x=x(value), y=foot + 16, text_anchor="middle"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(tag("text", name, class_="label", x=middle, y=HEIGHT - 4, text_anchor="middle"))
+    return Markup("").join(parts)
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    return lambda value: start + (float(value) - low) / (high - low) * (end - start)
+
+
+def _range(values: Iterable[float]) -> tuple[float, float]:
+    """Lowest and highest finite value with a little room; never of no width."""
+    finite = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return (0.0 if 0 <= low < room else low - room), high + room
+
+
+def _marks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], and their text."""
+    power = 10 ** math.floor(math.log10((high - low) / most))
+    step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= most)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    places = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    return [(place * step, _number(place * step, digits)) for place in places]
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.2g}" if abs(value) >= 1e5 or digits > 4 else f"{value:.{digits}f}".replace("-", "−")
+
+
+def _points(run: list[tuple[float, float]]) -> str:
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in run)
+
+
+def _runs(points: list[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
+    """Stretches of a line between its gaps."""
+    runs = [[]]
+    for point in points:
+        if point:
+            runs[-1].append(point)
+        else:
+            runs.append([])
+    return [run for run in runs if len(run) > 1]
+
+
+def _short(value: object) -> str:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)

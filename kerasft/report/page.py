@@ -1,0 +1,89 @@
+"""The page: `report.html`, one file without scripts and without anything from elsewhere."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from kerasft import __version__, runs
+from kerasft.report import headline, sections, words
+
+_HEADLINES = {
+    "single_label": headline.single_label,
+    "multi_label": headline.multi_label,
+    "regression": headline.regression,
+}
+
+
+def write(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Writes `report.html` from what a finished run folder holds.
+
+    Args:
+        folder: with `metrics.json`, `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, unless no phase
+            had an epoch, `history.jsonl`.
+        thumbnails: from places in the test split, int [B], to its pictures, uint8 [B, S, S, 3].
+    """
+    page = _environment().get_template("report.html.j2").render(_content(folder, thumbnails))
+    # A name that is no valid Unicode (an odd file name) is shown with question marks.
+    runs.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kerasft.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": words.percent, "duration": words.duration, "counted": words.count}
+    return environment
+
+
+def _content(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict:
+    metrics, config, audit = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "config", "audit")
+    )
+    log = folder / "history.jsonl"
+    history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+        arrays = dict(stored)
+    task, classes, test = metrics["task"], metrics["classes"], metrics["test"]
+    score, path = sections.SCORES[task], metrics["export"]["path"]
+    heads, by_class = sections.per_class(task, test)
+    figure, fairness = sections.calibrated(task, arrays)
+    changed, defaults = sections.settings(config)
+    return {
+        "name_of_data": Path(path).parent.name,
+        "date": time.strftime("%d %B %Y", time.localtime((folder / "metrics.json").stat().st_mtime)).lstrip("0"),
+        "version": __version__,
+        "task": task,
+        "score": score,
+        "metrics": metrics,
+        "headline": _HEADLINES[task](test, arrays, classes),
+        "done": sections.done(config, metrics, audit["counts"]),
+        "measures": sections.measures(test, metrics["val"]),
+        "phases": sections.phases(metrics["phases"], score),
+        "curves": sections.curves(history, metrics["phases"], score),
+        "history": history,
+        "classes": classes,
+        "confusion": sections.confusion(test, classes) if task == "single_label" else None,
+        "heads": heads,
+        "by_class": by_class,
+        "mistakes": sections.mistakes(task, arrays, classes, thumbnails),
+        "calibration": figure,
+        "fairness": fairness,
+        "errors": sections.errors(arrays, classes) if task == "regression" else [],
+        "audit": audit,
+        "data": sections.data(audit["counts"]),
+        "findings": sections.findings(audit["findings"]),
+        "changed": changed,
+        "defaults": defaults,
+        "settled": metrics.get("settled", {}),
+        "serving": sections.serving(path, task),
+        "flags": (folder / "run.flags").read_text(),
+        "folder": folder.as_posix(),
+    }

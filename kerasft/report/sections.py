@@ -1,0 +1,271 @@
+"""The parts of a report, from what the run folder holds to what the page shows."""
+
+import base64
+import io
+import shlex
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from kerasft.config import Config
+from kerasft.report import figures, statistics
+from kerasft.report.words import count, duration, number, percent
+
+SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
+PICTURES = 12  # of mistakes
+SIDE = 160  # of such a picture in pixels
+FINDINGS = 20  # listed of each kind
+NUMBERED = 15  # classes up to which a confusion matrix is a table with numbers
+DRAWN = 250  # classes up to which it is drawn
+TARGETS = 4  # that a regression's figures show
+
+_MEASURES = {
+    "accuracy": ("Accuracy", "right answers", percent),
+    "top5_accuracy": ("Top-5 accuracy", "the right answer is among the five highest", percent),
+    "map": ("Mean average precision", "over the labels; 1 is perfect", number),
+    "mae": ("Mean absolute error", "how far off an answer is on average", number),
+    "rmse": ("Root mean squared error", "the same, great errors counting more", number),
+    "r2": ("R²", "share of the variation explained; 1 is perfect", number),
+    "macro_f1": ("Macro F1", "precision and recall, every class counting the same", number),
+    "micro_f1": ("Micro F1", "precision and recall, every decision counting the same", number),
+    "exact_match": ("Exact match", "all labels of a picture are right", percent),
+    "ece": ("Calibration error", "how far probabilities are from what comes true (ECE)", percent),
+    "loss": ("Loss", "what training lowers; for comparing runs on the same data", number),
+    "n": ("Pictures", "", "{:,}".format),
+}
+_WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled": "the bundled weights"}
+
+
+def done(config: dict, metrics: dict, counts: dict) -> list[str]:
+    """What was done, in two sentences."""
+    weights = _WEIGHTS.get(config["weights"], f"weights from {Path(config['weights']).name}")
+    learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'picture')}"
+    things = {"single_label": ("class", "classes"), "multi_label": ("label",), "regression": ("value",)}
+    kinds = count(len(metrics["classes"]), *things[metrics["task"]])
+    phases, proof = metrics["phases"], metrics["export"]
+    kept = sum(phase["accepted"] for phase in phases)
+    how = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
+    same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
+    places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
+    alike = (
+        f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "see the proof in metrics.json"
+    )
+    return [
+        f"{config['backbone']} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
+        f"pixels each, in {duration(metrics['seconds']['total'])}; {how}.",
+        f"The test pictures were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
+        f"files themselves{same}; {alike}.",
+    ]
+
+
+def measures(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
+    """Name, meaning, and the values on test and validation of every measure that there is."""
+    return [
+        (name, meaning, *(show(part[key]) if key in part else "–" for part in (test, val)))
+        for key, (name, meaning, show) in _MEASURES.items()
+        if key in test
+    ]
+
+
+def phases(records: list[dict], score: str) -> list[dict]:
+    """The phases with a verdict in words; the greater score is better, for mae the smaller."""
+    show, rows = percent if score == "accuracy" else number, []
+    for record in records:
+        share = record["share"] if record["accepted"] else 0.0
+        row = {key: record[key] for key in ("name", "spec", "epochs", "cached")}
+        row["verdict"] = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
+        row["accepted"], row["time"] = share > 0, duration(record["seconds"])
+        row["speed"] = f"{record['images_per_second']:,.0f} pictures/s" if record["epochs"] else ""
+        row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]
+        row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")]
+        row["trained"] = percent(record["trainable"] / (record["trainable"] + record["frozen"]))
+        row["temperature"] = number(record["temperature"]) if record["temperature"] != 1 else ""
+        rows.append(row)
+    return rows
+
+
+def curves(history: list[dict], records: list[dict], score: str) -> list[tuple[str, str]]:
+    """Title and picture of the loss and of the score over all epochs; none without epochs."""
+    if not history:
+        return []
+    spans = defaultdict(list)
+    for place, row in enumerate(history, start=1):
+        spans[row["phase"]].append(place)
+    kept = {record["name"]: record for record in records}
+
+    def drawn(key: str, after: str, lines: dict[str, str], title: str, ceiling: float) -> tuple[str, str]:
+        stretches = [
+            figures.Span(name, places[0], places[-1], kept[name][after] if name in kept else np.nan)
+            for name, places in spans.items()
+        ]
+        values = {kind: [float(row[column]) for row in history] for kind, column in lines.items()}
+        ends = ", ".join(f"{kind} {number(line[0])} to {number(line[-1])}" for kind, line in values.items())
+        return title, figures.curves(values, stretches, f"{title} over {len(history)} epochs: {ends}", ceiling)
+
+    name = _MEASURES[score][0]
+    ceiling = np.inf if score == "mae" else 1.0
+    return [
+        drawn("loss", "val_after", {"train": "loss", "val": "val_loss"}, "Loss", np.inf),
+        drawn(score, f"val_{score}_after", {"val": f"val_{score}"}, f"{name} on validation", ceiling),
+    ]
+
+
+def confusion(test: dict, classes: list[str]) -> dict:
+    """Top confusions, and the matrix as rows of (count, share of the class) or as a picture."""
+    matrix = np.array(test["confusion_matrix"], int).reshape(len(classes), len(classes))
+    totals = np.maximum(matrix.sum(1, keepdims=True), 1)
+    rows = [list(zip(line, line / total)) for line, total in zip(matrix.tolist(), totals)]
+    title = f"Confusion matrix of {len(classes)} classes; the most frequent confusions are listed beside it"
+    drawn = figures.matrix(matrix, classes, title) if NUMBERED < len(classes) <= DRAWN else ""
+    top = statistics.confusions(matrix, 10)
+    return {"rows": rows if len(classes) <= NUMBERED else [], "picture": drawn, "top": top}
+
+
+def per_class(task: str, test: dict) -> tuple[list[str], list[tuple]]:
+    """Heads and rows (name, values, bar in 0..1) of the table by class, the worst first."""
+    if task == "regression":
+        table = sorted(test["per_target"].items(), key=lambda item: item[1]["r2"])
+        rows = [(name, [number(row[key]) for key in ("mae", "rmse", "r2")], max(row["r2"], 0)) for name, row in table]
+        return ["MAE", "RMSE", "R²"], rows
+    keys = {"single_label": ["precision", "recall", "f1"]}.get(
+        task, ["average_precision", "precision", "recall", "f1", "threshold"]
+    )
+    heads = {"average_precision": "Average precision", "f1": "F1"}
+    table = sorted(test["per_class"].items(), key=lambda item: item[1]["f1"])
+    rows = [(name, [*(f"{row[k]:.2f}" for k in keys), f"{row['n']:,}"], row["f1"]) for name, row in table]
+    return [*(heads.get(key, key.capitalize()) for key in keys), "Pictures"], rows
+
+
+def mistakes(task: str, arrays: dict, classes: list[str], thumbnails: Callable[[np.ndarray], np.ndarray]) -> list[dict]:
+    """Cards with the picture (a data URI), the file, and lines of (what, name, value)."""
+    labels, ids = arrays["labels"], arrays["ids"]
+    if task == "single_label":
+        found = statistics.single_label_mistakes(arrays["probabilities"], labels, PICTURES)
+    elif task == "multi_label":
+        found = statistics.multi_label_mistakes(arrays["probabilities"], labels, arrays["thresholds"], PICTURES)
+    else:
+        found = statistics.regression_mistakes(arrays["values"], labels, PICTURES)
+    if not found:
+        return []
+    pictures = thumbnails(np.array([mistake.index for mistake in found]))
+    cards = []
+    for mistake, picture in zip(found, pictures):
+        lines, file = _said(task, arrays, classes, mistake), str(ids[mistake.index])
+        alt = ", ".join(" ".join(filter(None, line)) for line in lines)
+        cards.append({"image": _uri(picture), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
+    return cards
+
+
+def _said(task: str, arrays: dict, classes: list[str], mistake: statistics.Mistake) -> list[tuple[str, str, str]]:
+    """What is wrong with an answer, in a few lines of (what, name, value)."""
+    i, labels = mistake.index, arrays["labels"]
+    if task == "regression":
+        values = arrays["values"]
+        return [(classes[j], number(values[i, j]), f"true {number(labels[i, j])}") for j in mistake.labels[:3]]
+    scores = arrays["probabilities"][i]
+    if task == "single_label":
+        (guess,) = mistake.labels
+        return [("labelled", classes[labels[i]], ""), ("taken for", classes[guess], percent(scores[guess]))]
+    words = {True: "missed", False: "wrongly given"}
+    return [(words[bool(labels[i, j])], classes[j], percent(scores[j])) for j in mistake.labels[:4]]
+
+
+def calibrated(task: str, arrays: dict) -> tuple[str, str]:
+    """The reliability diagram and what it shows; empty for regression."""
+    if task == "regression":
+        return "", ""
+    probabilities, labels = arrays["probabilities"], arrays["labels"]
+    if task == "single_label":
+        bins = statistics.calibration(probabilities.max(-1), probabilities.argmax(-1) == labels)
+    else:
+        bins = statistics.calibration(probabilities.ravel(), labels.ravel() > 0)
+    filled = [row for row in bins if row.n]
+    promised, true = (np.average([row[k] for row in filled], weights=[row.n for row in filled]) for k in (3, 4))
+    gap = promised - true
+    lean = "it keeps its word" if abs(gap) < 0.01 else "it is too sure of itself" if gap > 0 else "it is too cautious"
+    fair = f"On average it promises {percent(promised)} and {percent(true)} comes true: {lean}"
+    error = percent(statistics.calibration_error(bins))
+    return figures.calibration(bins, f"Reliability diagram; calibration error {error}"), fair
+
+
+def errors(arrays: dict, targets: list[str]) -> list[tuple[str, str]]:
+    """Title and picture of true against predicted, and of the errors, of each target of a regression."""
+    drawn = []
+    for place, name in enumerate(targets[:TARGETS]):
+        truth, values = arrays["labels"][:, place].astype(float), arrays["values"][:, place].astype(float)
+        drawn.append(
+            (f"{name}: predicted against true", figures.scatter(truth, values, f"{name}, predicted against true"))
+        )
+        drawn.append((f"{name}: errors", figures.histogram(values - truth, f"{name}, histogram of the errors")))
+    return drawn
+
+
+def data(counts: dict[str, dict[str, int]]) -> dict:
+    """Splits, rows (class, counts, their shares of the greatest class), and the greatest class as a multiple of the least."""
+    names = list(dict.fromkeys(name for table in counts.values() for name in table))
+    rows = [(name, [table.get(name, 0) for table in counts.values()]) for name in names]
+    sums = [sum(row) for _, row in rows]
+    most, least = max(sums, default=0), min(sums, default=0)
+    return {
+        "parts": list(counts),
+        "totals": [sum(table.values()) for table in counts.values()],
+        "rows": [(name, row, [100 * n / max(most, 1) for n in row]) for name, row in rows],
+        "uneven": most / least if least else 0.0,
+    }
+
+
+def findings(rows: list[dict]) -> list[dict]:
+    """Findings by kind, what was left out first."""
+    kinds = defaultdict(list)
+    for row in rows:
+        kinds[row["verdict"] != "reject", row["kind"]].append(row)
+    groups = sorted(kinds.items(), key=lambda item: (item[0][0], -len(item[1])))
+    return [
+        {"kind": kind.replace("_", " "), "kept": kept, "n": len(group), "rows": group[:FINDINGS]}
+        for (kept, kind), group in groups
+    ]
+
+
+def settings(config: dict) -> tuple[list[tuple], list[tuple]]:
+    """Flag, value and help text of the settings that differ from the defaults, and of those that do not."""
+    parts = ([], [])
+    for item in fields(Config):
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        if item.name in config and default is not MISSING:
+            value = config[item.name]
+            parts[value == default].append((f"--{item.name}", value, item.metadata["help"]))
+    return parts
+
+
+def serving(path: str, task: str) -> dict[str, str]:
+    """Commands that use the exported model, to be copied."""
+    model = Path(path).parent
+    name = model.name
+    answer = 'print(answer["values"].numpy()[0])'
+    if task != "regression":
+        answer = 'print(answer["classes"].numpy()[0], answer["scores"].numpy()[0])'
+    python = f"""import tensorflow as tf
+
+model = tf.saved_model.load({path!r})
+picture = open("picture.jpg", "rb").read()
+answer = model.signatures["serving_default"](image_bytes=tf.constant([picture]))
+{answer}"""
+    mount = f'"$(realpath {shlex.quote(model.as_posix())})":{shlex.quote(f"/models/{name}")}'
+    docker = f"docker run -p 8501:8501 -v {mount} -e {shlex.quote(f'MODEL_NAME={name}')} tensorflow/serving"
+    body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < picture.jpg | tr -d '\\n')" |"""
+    curl = f"{body}\n    curl -d @- {shlex.quote(f'http://localhost:8501/v1/models/{quote(name)}:predict')}"
+    predict = f"python -m kerasft.run --mode=predict --model={shlex.quote(model.as_posix())} --images='new/**/*.jpg'"
+    return {"Python": python, "Command line": predict, "TensorFlow Serving": docker, "and a request to it": curl}
+
+
+def _uri(picture: np.ndarray) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,106 @@
+"""The figures of metrics.json against scikit-learn and against numbers worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from kerasft import evaluate, measures
+from kerasft.evaluate import Judge
+
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+@pytest.fixture
+def scored():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 80).astype(np.int32)
+    return rng.normal(0, 3, (80, 6)) + 2 * np.eye(6)[labels], labels
+
+
+def test_single_label(scored):
+    logits, labels = scored
+    found = measures.report(Judge("single_label", labels), logits, NAMES)
+    guess = logits.argmax(1)
+    assert found["n"] == 80
+    assert found["accuracy"] == sklearn.metrics.accuracy_score(labels, guess)
+    assert found["top5_accuracy"] == sklearn.metrics.top_k_accuracy_score(labels, logits, k=5)
+    assert found["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, guess, average="macro"))
+    probabilities = evaluate.served("single_label", logits)
+    assert found["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities))
+    assert found["confusion_matrix"] == sklearn.metrics.confusion_matrix(labels, guess).tolist()
+    assert found["per_class"]["b"]["recall"] == sklearn.metrics.recall_score(labels, guess, average=None)[1]
+    assert sum(row["n"] for row in found["per_class"].values()) == 80
+    json.dumps(found)
+
+
+def test_top5_needs_more_than_five_classes(scored):
+    logits, labels = scored
+    few = labels < 5
+    assert "top5_accuracy" not in measures.report(Judge("single_label", labels[few]), logits[few, :5], NAMES[:5])
+
+
+def test_a_class_without_examples_is_in_the_report(scored):
+    logits, labels = scored
+    rest = labels != 3
+    found = measures.report(Judge("single_label", labels[rest]), logits[rest], NAMES)
+    assert found["per_class"]["d"]["n"] == 0
+    assert len(found["confusion_matrix"]) == 6
+    expected = sklearn.metrics.f1_score(labels[rest], logits[rest].argmax(1), average=None, labels=[0, 1, 2, 4, 5])
+    assert found["macro_f1"] == pytest.approx(expected.mean())
+
+
+def test_multi_label(scored):
+    logits, labels = scored
+    truth = np.maximum(np.eye(6)[labels], np.eye(6)[(labels + 1) % 6]).astype(np.float32)
+    truth[:, 5] = 0  # a class that does not occur
+    limits = np.full(6, 0.6, np.float32)
+    found = measures.report(Judge("multi_label", truth), logits, NAMES, limits)
+    p = evaluate.served("multi_label", logits)
+    guess = p >= 0.6
+    assert found["map"] == pytest.approx(sklearn.metrics.average_precision_score(truth[:, :5], p[:, :5]), rel=1e-5)
+    assert found["micro_f1"] == pytest.approx(sklearn.metrics.f1_score(truth, guess, average="micro"))
+    assert found["exact_match"] == sklearn.metrics.accuracy_score(truth, guess)
+    assert found["loss"] == pytest.approx(Judge("multi_label", truth).loss(logits))
+    assert found["per_class"]["a"]["threshold"] == pytest.approx(0.6)
+    assert found["per_class"]["f"]["average_precision"] is None
+    assert found["per_class"]["f"]["n"] == 0
+    json.dumps(found, allow_nan=False)
+
+
+def test_regression():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(5, 3, (60, 2)).astype(np.float32)
+    values = labels + rng.normal(0, 1, (60, 2)).astype(np.float32)
+    found = measures.report(Judge("regression", labels, labels.std(0)), values, ("x", "y"))
+    assert found["mae"] == pytest.approx(sklearn.metrics.mean_absolute_error(labels, values), rel=1e-5)
+    assert found["rmse"] == pytest.approx(np.sqrt(sklearn.metrics.mean_squared_error(labels, values)), rel=1e-5)
+    assert found["r2"] == pytest.approx(sklearn.metrics.r2_score(labels, values), rel=1e-5)
+    assert found["per_target"]["y"]["r2"] == pytest.approx(
+        sklearn.metrics.r2_score(labels[:, 1], values[:, 1]), rel=1e-5
+    )
+    still = measures.report(Judge("regression", labels * 0, np.ones(2)), values, ("x", "y"))
+    assert still["r2"] is None
+    json.dumps(still, allow_nan=False)
+
+
+def test_calibration_error_by_hand():
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55, 1.0])
+    right = np.array([True, True, True, False, True, False, True])
+    expected = (abs(5 * 0.95 + 0.05 - 4) + abs(2 * 0.55 - 1)) / 7  # 0.95 and 1.0 share the last bin
+    assert measures.calibration_error(confidence, right) == pytest.approx(expected)
+
+
+def test_thresholds_give_the_best_f1(scored):
+    logits, labels = scored
+    p = evaluate.served("multi_label", logits)
+    truth = np.eye(6)[labels]
+    truth[:, 4], truth[:, 5] = 0, 1
+    found = measures.thresholds(p, truth)
+    for i in range(4):
+        reached = sklearn.metrics.f1_score(truth[:, i], p[:, i] >= found[i])
+        best = max(sklearn.metrics.f1_score(truth[:, i], p[:, i] >= t) for t in np.append(p[:, i], 2.0))
+        assert reached == best
+    assert found[4] == found[5] == 0.5
+    assert found.dtype == np.float32

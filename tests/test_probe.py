@@ -1,0 +1,108 @@
+"""Statistics, priors and solved last layers against plain references."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_diabetes, load_digits, make_classification
+from sklearn.linear_model import LogisticRegression
+
+from kerasft import evaluate, heads, probe
+
+
+def _model(head="linear", head_init="zeros", width=6, outputs=4):
+    inputs = keras.Input((width,))
+    return keras.Model(inputs, heads.build(head, head_init, inputs, outputs))
+
+
+def test_a_dead_feature_does_not_drown_the_others():
+    model = _model(head_init="ones")
+    features = np.random.default_rng(0).normal(0, 1, (50, 6)).astype(np.float32)
+    features[:, 2] = 0
+    probe.set_statistics(model.get_layer("standardise"), features)
+    woken = features.copy()
+    woken[:, 2] = 1
+    assert np.abs(model(woken) - model(features)).max() < 20
+
+
+def test_prior_gives_the_class_frequencies():
+    model = _model(head_init="prior")
+    probe.set_prior(model.get_layer("logits"), np.array([0, 0, 0, 1, 1, 2, 3, 3]), "single_label")
+    found = evaluate.served("single_label", np.asarray(model(np.ones((1, 6), np.float32))))
+    np.testing.assert_allclose(found, [[3 / 8, 2 / 8, 1 / 8, 2 / 8]], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_probe_is_scikit_learns_optimum(classes):
+    data = load_digits(n_class=classes)
+    features, labels = (data.data / 16).astype(np.float32), data.target
+    kernel, bias, penalty = probe.solve(features, labels, classes, "single_label", seed=0)
+    reference = LogisticRegression(C=float(penalty.removeprefix("C = ")), max_iter=1000).fit(features, labels)
+    assert (kernel.shape, bias.shape) == ((64, classes), (classes,))
+    np.testing.assert_allclose(
+        evaluate.served("single_label", features @ kernel + bias), reference.predict_proba(features), atol=2e-3
+    )
+
+
+def test_the_penalty_follows_the_noise():
+    clean = make_classification(300, 20, n_informative=10, class_sep=3, random_state=0)
+    noise = (clean[0], np.random.default_rng(0).integers(0, 2, 300))
+    solved = [probe.solve(x.astype(np.float32), y, 2, "single_label", seed=0) for x, y in (clean, noise)]
+    strengths = [float(solution.penalty.removeprefix("C = ")) for solution in solved]
+    assert strengths[0] > strengths[1]
+
+
+def test_a_class_of_one_example_is_no_crash():
+    features = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    kernel, _, penalty = probe.solve(features, np.array([0, 0, 0, 0, 1, 1, 1, 1, 2]), 3, "single_label", seed=0)
+    assert kernel.shape == (3, 3)
+    assert penalty == "C = 0.01"
+
+
+def test_prior_of_several_labels_gives_their_frequencies():
+    model = _model(head_init="prior")
+    labels = (np.random.default_rng(0).random((400, 4)) < [0.1, 0.5, 0.8, 0.0]).astype(np.float32)
+    probe.set_prior(model.get_layer("logits"), labels, "multi_label")
+    found = evaluate.served("multi_label", np.asarray(model(np.ones((1, 6), np.float32))))
+    np.testing.assert_allclose(found[0], labels.mean(0), atol=2e-3)
+
+
+def test_several_labels_are_solved_one_against_the_rest():
+    data = load_digits()
+    features = (data.data[:600] / 16).astype(np.float32)
+    labels = np.stack([data.target[:600] < 5, data.target[:600] % 2 == 0, data.target[:600] > 90], 1).astype(np.float32)
+    kernel, bias, penalty = probe.solve(features, labels, 3, "multi_label", seed=0)
+    strength = float(penalty.removeprefix("C = "))
+    for i in range(2):
+        reference = LogisticRegression(C=strength, max_iter=1000).fit(features, labels[:, i])
+        found = evaluate.served("multi_label", features @ kernel[:, i] + bias[i])
+        np.testing.assert_allclose(found, reference.predict_proba(features)[:, 1], atol=2e-2)
+    assert not kernel[:, 2].any()  # never seen: its log odds and nothing else
+    assert bias[2] == pytest.approx(np.log(0.5 / 600.5))
+
+
+def test_values_are_solved_by_ridge_in_standard_units():
+    data = load_diabetes()
+    features = (data.data / data.data.std(0)).astype(np.float32)
+    labels = np.stack([data.target, data.target * 1000 + 7], 1).astype(np.float32)
+    kernel, bias, _ = probe.solve(features, labels, 2, "regression", seed=0)
+    outputs = features @ kernel + bias
+    np.testing.assert_allclose(outputs[:, 0], outputs[:, 1], atol=1e-4)
+    assert outputs.std() < 1
+    assert np.corrcoef(outputs[:, 0], data.target)[0, 1] > 0.7
+
+
+def test_examples_of_no_weight_do_not_count():
+    data = load_digits(n_class=3)
+    features, labels = (data.data / 16).astype(np.float32), data.target
+    weights = np.ones(len(labels))
+    weights[::2] = 0
+    spoiled = labels.copy()
+    spoiled[::2] = (labels[::2] + 1) % 3
+    for task, form in (
+        ("single_label", lambda y: y),
+        ("multi_label", lambda y: np.eye(3)[y]),
+        ("regression", lambda y: np.eye(3)[y]),
+    ):
+        kernel, bias, _ = probe.solve(features, form(spoiled), 3, task, seed=0, weights=weights)
+        right = (features[1::2] @ kernel + bias).argmax(1) == labels[1::2]
+        assert right.mean() > 0.97, task
