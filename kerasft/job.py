@@ -124,7 +124,8 @@ def weights_digest(model: keras.Model) -> str:
 
 def _audit(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
     """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left."""
-    screen.say(f"{listing.name}: {len(listing.ids)} files, {len(listing.classes)} classes, {size}x{size} pixels")
+    names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
+    screen.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     with screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
         checked, pictures = audit(listing, size, advance)
     screen.show_findings(checked.findings)
