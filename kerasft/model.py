@@ -93,13 +93,16 @@ def in_precision(network: Network, policy: str) -> Network:
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:
-    """Sets what `--preprocessing=dataset` standardises pictures with; to be called before they go through.
+    """Sets what `--preprocessing=dataset` standardises pictures with.
+
+    To be called whenever a run starts or goes on, before the first picture: the layer holds numbers, not weights.
 
     Args:
         network: as `build` gave it.
         mean, variance: float [3], by channel (RGB) over the training pictures, in 0..255.
     """
-    layer, deviation = network.model.get_layer("preprocess"), np.sqrt(np.maximum(variance, 1.0))  # of one colour, say
+    layer = network.model.get_layer("preprocess")
+    deviation = np.sqrt(np.maximum(variance, 1.0))  # of a channel that is all one value, say
     layer.scale, layer.offset = (1 / deviation).tolist(), (-np.asarray(mean) / deviation).tolist()
 
 
