@@ -85,7 +85,7 @@ def in_precision(network: Network, policy: str) -> Network:
         return type(operation).from_config(config)
 
     inputs = keras.Input(network.model.inputs[0].shape[1:], name=network.model.inputs[0].name)
-    plain = keras.Model(network.model.inputs, network.model.outputs)  # without optimizer and loss
+    plain = keras.Model(network.model.inputs[0], network.model.output)  # without optimizer and loss
     model = keras.models.clone_model(plain, inputs, clone_function=copied, recursive=True)
     model.set_weights(network.model.get_weights())
     backbones.refresh(model)

@@ -151,9 +151,9 @@ def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, pictur
 def test_the_model_of_a_run_is_a_backbone_without_its_head(tmp_path, pictures):
     """Its statistics included: EfficientNet's Normalization has weights of its own."""
     settings = {"weights": "none", "image_size": SIZE, "head": "mlp(pooling=max)", "head_init": "he_normal"}
-    first = model.build(Config(backbone="EfficientNetB0", **settings), 3)
+    first = model.build(Config(backbone="EfficientNetB0", **settings), 3, "single_label")
     first.model.save(tmp_path / "first.keras")
-    second = model.build(Config(backbone=str(tmp_path / "first.keras"), head="linear(pooling=avg)"), 5)
+    second = model.build(Config(backbone=str(tmp_path / "first.keras"), head="linear(pooling=avg)"), 5, "single_label")
     assert second.model.output.shape == (None, 5)
     maps = [keras.Model(n.model.inputs[0], n.model.get_layer("features").input)(pictures) for n in (first, second)]
     np.testing.assert_allclose(*maps, rtol=1e-4)

@@ -11,7 +11,7 @@ SMALL = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 3
 
 @pytest.fixture
 def network():
-    return model.build(Config(**SMALL), 3)
+    return model.build(Config(**SMALL), 3, "single_label")
 
 
 def _times(monkeypatch, **seconds):
