@@ -48,7 +48,7 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) ->
     """Mean absolute error, a bootstrap interval over the pictures, and always answering the median."""
     n, labels = test["n"], arrays["labels"]
     errors = np.abs(arrays["values"].astype(np.float64) - labels).mean(-1)
-    low, high = statistics.bootstrap(lambda weights: float(weights @ errors) / n, n)
+    low, high = statistics.bootstrap(lambda weights: float((weights * errors).mean()), n)
     base = float(np.abs(labels - np.median(labels, axis=0)).mean())
     what = f"“{classes[0]}”" if len(classes) == 1 else f"the {len(classes)} values"
     words = [
