@@ -35,8 +35,8 @@ def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) -
     present = labels.mean(0)
     base = float(present[present > 0].mean())
     words = [
-        "So well are the pictures of each label ranked before all others (mean average precision; 1 is perfect), "
-        f"on {count(n, 'test picture')}, none of which the model had seen.",
+        "How well the pictures of each label are ranked before all others: 1 is perfect. "
+        f"Measured on {count(n, 'test picture')}, none of which the model had seen.",
         f"On other pictures of this kind expect between {number(low)} and {number(high)} (95% interval).",
         f"A random ranking would reach {number(base)}: {_against(low > base, high < base)}.",
         f"All labels of a picture were right on {percent(test['exact_match'])} of them.",

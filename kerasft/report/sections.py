@@ -20,7 +20,7 @@ SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
 PICTURES = 12  # of mistakes
 SIDE = 160  # of such a picture in pixels
 FINDINGS = 20  # listed of each kind
-NUMBERED = 15  # classes up to which a confusion matrix is a table with numbers
+NUMBERED = 12  # classes up to which a confusion matrix is a table with numbers
 DRAWN = 250  # classes up to which it is drawn
 TARGETS = 4  # that a regression's figures show
 
