@@ -61,6 +61,7 @@ def done(config: dict, metrics: dict, counts: dict) -> list[str]:
     phases, proof = metrics["phases"], metrics["export"]
     kept = sum(phase["accepted"] for phase in phases)
     how = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
+    how = how if kept else "nothing that was trained helped on validation, and all of it was undone"
     same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
     places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
     alike = (
