@@ -18,7 +18,7 @@ from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
-from kerasft.decode import decode_batch
+from kerasft.decode import decode
 from kerasft.errors import UserError
 from kerasft.evaluate import Judge
 from kerasft.model import Network
@@ -88,10 +88,7 @@ def train(config: Config) -> Run:
         "export": proof,
     }
     runs.write_json(folder / "metrics.json", metrics)
-    shown = data.test.pictures or (
-        lambda rows: decode_batch([data.test.read(int(i)) for i in rows], network.size).numpy()
-    )
-    report.write(folder, shown)
+    report.write(folder, lambda rows: np.stack([decode(data.test.read(int(i)), network.size) for i in rows]))
     checkpoint.remove(folder)
     _summary(folder, metrics)
     return Run(folder, metrics)

@@ -90,5 +90,7 @@ def test_every_preset_names_a_network_and_phases_that_exist(preset):
     flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
     values(["kerasft", f"--flagfile={ROOT / 'pipelines' / preset}", "--weights=none", "--image_size=32"])
     settings = config.from_flags(values)
-    network = model.in_precision(model.build(settings, 3, "single_label"), settings.precision.replace("auto", "float32"))
+    network = model.in_precision(
+        model.build(settings, 3, "single_label"), settings.precision.replace("auto", "float32")
+    )
     assert phases.check(settings, network).epochs > 0
