@@ -101,7 +101,7 @@ def own_size(backbone: str, weights: str) -> int | None:
 def load(backbone: str, weights: str, size: int | None, preprocessing: str = "auto") -> Backbone:
     """Builds the backbone that `--backbone`, `--weights`, `--image_size` and `--preprocessing` name.
 
-    Under `--preprocessing=dataset` a Normalization layer named `preprocess` waits for `model.set_pixel_statistics`.
+    Under `--preprocessing=dataset` everything is NaN until `model.set_pixel_statistics` is called.
 
     Raises:
         UserError: an unknown name or argument, a weights file that is missing or does not fit, no network.
@@ -156,8 +156,8 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
 
 def _preprocessed(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
     """RGB in 0..255 as a family's `preprocess_input` gives it, in layers that are saved with the model."""
-    if preprocessing == "dataset":
-        return keras.layers.Normalization(axis=-1, name="preprocess")(inputs)
+    if preprocessing == "dataset":  # no weights: files of weights would not fit
+        return keras.layers.Rescaling(np.nan, name="preprocess")(inputs)
     mode = _MODES[preprocessing]
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(inputs)

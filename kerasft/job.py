@@ -18,7 +18,7 @@ from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
-from kerasft.decode import decode_batch
+from kerasft.decode import decode
 from kerasft.errors import UserError
 from kerasft.evaluate import Judge
 from kerasft.model import Network
@@ -88,10 +88,7 @@ def train(config: Config) -> Run:
         "export": proof,
     }
     runs.write_json(folder / "metrics.json", metrics)
-    shown = data.test.pictures or (
-        lambda rows: decode_batch([data.test.read(int(i)) for i in rows], network.size).numpy()
-    )
-    report.write(folder, shown)
+    report.write(folder, lambda rows: np.stack([decode(data.test.read(int(i)), network.size) for i in rows]))
     checkpoint.remove(folder)
     _summary(folder, metrics)
     return Run(folder, metrics)
@@ -124,7 +121,8 @@ def weights_digest(model: keras.Model) -> str:
 
 def _audit(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
     """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left."""
-    screen.say(f"{listing.name}: {len(listing.ids)} files, {len(listing.classes)} classes, {size}x{size} pixels")
+    names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
+    screen.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     with screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
         checked, pictures = audit(listing, size, advance)
     screen.show_findings(checked.findings)

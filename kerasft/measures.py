@@ -103,7 +103,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
         confidence: float [N] in [0, 1].
         right: bool [N].
     """
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    place = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(int) - 1, 0, BINS - 1)  # (low, high]
     gaps = np.bincount(place, confidence.astype(np.float64) - right, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 

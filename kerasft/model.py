@@ -85,23 +85,25 @@ def in_precision(network: Network, policy: str) -> Network:
         return type(operation).from_config(config)
 
     inputs = keras.Input(network.model.inputs[0].shape[1:], name=network.model.inputs[0].name)
-    model = keras.models.clone_model(network.model, inputs, clone_function=copied, recursive=True)
+    plain = keras.Model(network.model.inputs[0], network.model.output)  # without optimizer and loss
+    model = keras.models.clone_model(plain, inputs, clone_function=copied, recursive=True)
     model.set_weights(network.model.get_weights())
     backbones.refresh(model)
     return network._replace(model=keras.Model(inputs, model.output, name=network.model.name))
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:
-    """Sets what `--preprocessing=dataset` standardises pictures with; to be called before they go through.
+    """Sets what `--preprocessing=dataset` standardises pictures with.
+
+    To be called whenever a run starts or goes on, before the first picture: the layer holds numbers, not weights.
 
     Args:
         network: as `build` gave it.
         mean, variance: float [3], by channel (RGB) over the training pictures, in 0..255.
     """
     layer = network.model.get_layer("preprocess")
-    layer.adapt_mean.assign(mean)
-    layer.adapt_variance.assign(np.maximum(variance, 1.0))  # of one colour, say
-    layer.finalize_state()
+    deviation = np.sqrt(np.maximum(variance, 1.0))  # of a channel that is all one value, say
+    layer.scale, layer.offset = (1 / deviation).tolist(), (-np.asarray(mean) / deviation).tolist()
 
 
 def keras_name(text: str) -> str:

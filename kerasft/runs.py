@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 from kerasft.config import Config, differences
 from kerasft.errors import UserError
 
-_RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl", "report.html")
+_RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
+_RESULTS += ("predictions.npz", "report.html", "model.keras")
 
 
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:

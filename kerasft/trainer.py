@@ -26,6 +26,7 @@ from kerasft import (
     selection,
     warmstart,
 )
+from kerasft import model as models
 from kerasft import spec as specs
 from kerasft import standing as standings
 from kerasft.config import Config
@@ -120,7 +121,7 @@ class Trainer:
 
     def _begin(self, *, augmented: bool) -> dict[str, Weights]:
         start = warmstart.prepare(self.config, self.network, self.splits, self.judge, self.weights, augmented=augmented)
-        settled = {**self.settled, "augment": start.augment, "speed": start.speed}
+        settled = {**self.settled, "augment": start.augment, "speed": start.speed, "pixels": start.pixels}
         self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
 
@@ -129,6 +130,8 @@ class Trainer:
         if state is None:
             return None
         self.standing, arrays = state
+        if pixels := self.standing.settled.get("pixels"):
+            models.set_pixel_statistics(self.network, *pixels)
         steps = f" and {self.standing.step} steps" if self.standing.step else ""
         screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing.epoch} of its epochs{steps}")
         return arrays

@@ -27,12 +27,14 @@ class Start(NamedTuple):
         solution: kernel [D, C] and bias [C] of the probe, where `--head_init` asks for it.
         augment: the `--augment` Spec, settled.
         speed: pictures a second of a forward pass, where there was one.
+        pixels: mean and variance by channel of the training pictures, for `--preprocessing=dataset`.
         seconds: that it took.
     """
 
     solution: tuple[np.ndarray, np.ndarray] | None
     augment: str
     speed: float | None
+    pixels: tuple[list[float], list[float]] | None
     seconds: float
 
 
@@ -56,10 +58,12 @@ def prepare(
     """
     started = time.monotonic()
     automatic = config.augment.strip() == "auto" and augmented
-    solution, recipe, speed = None, AUGMENT if automatic else config.augment if augmented else "none", None
+    solution, pixels, speed = None, None, None
+    recipe = AUGMENT if automatic else config.augment if augmented else "none"
     labels = splits.train.labels
     if config.preprocessing == "dataset":
-        models.set_pixel_statistics(network, *_pixels(splits.train, network.size))
+        pixels = _pixels(splits.train, network.size)
+        models.set_pixel_statistics(network, *pixels)
     if network.task == "regression":
         probe.set_statistics(network.model.get_layer("values"), labels)
     if network.head_init == "prior":
@@ -79,16 +83,17 @@ def prepare(
             cost = mirrored / max(plain, 1e-3)
             recipe += " | flip" if cost <= MIRROR_COST else ""
             screen.say(f"augmentation: {recipe} (on mirrored pictures the probe's loss is {cost:.2f} times as high)")
-    return Start(solution, recipe, speed, time.monotonic() - started)
+    return Start(solution, recipe, speed, pixels, time.monotonic() - started)
 
 
-def _pixels(split: Split, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance by channel over all pixels, float64 [3] each."""
+def _pixels(split: Split, size: int) -> tuple[list[float], list[float]]:
+    """Mean and variance by channel over all pixels."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for images in pipeline.evaluation_stream(split, size=size, batch_size=BATCH):
         pixels = images.numpy().reshape(-1, 3).astype(np.float64)
         total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
-    return total / count, squares / count - np.square(total / count)
+    mean = total / count
+    return mean.tolist(), (squares / count - np.square(mean)).tolist()
 
 
 def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:

@@ -81,6 +81,50 @@ def photos(tmp_path_factory) -> Path:
     return root
 
 
+def digit(index: int, side: int) -> tuple[Image.Image, int]:
+    """A handwritten digit (UCI Optical Recognition of Handwritten Digits), enlarged, and what it is."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.uint8(np.round(bunch.images[index] * 255 / 16))
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR), int(bunch.target[index])
+
+
+@pytest.fixture(scope="session")
+def two_digits(tmp_path_factory) -> Path:
+    """A table of 400 pictures that each hold two handwritten digits from 0 to 4, with both as labels."""
+    root = tmp_path_factory.mktemp("two_digits")
+    rng = np.random.default_rng(3)
+    rows = ["path,label"]
+    known = [index for index in range(900) if digit(index, 8)[1] < 5]
+    for index in range(400):
+        canvas, names = Image.new("L", (32, 32)), set()
+        for left in (0, 16):
+            image, name = digit(int(rng.choice(known)), 16)
+            canvas.paste(image, (left, int(rng.integers(0, 17))))
+            names.add(f"digit {name}")
+        canvas.save(root / f"{index:03d}.png")
+        rows.append(f"{index:03d}.png,{'|'.join(sorted(names))}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    return root / "labels.csv"
+
+
+@pytest.fixture(scope="session")
+def angles(tmp_path_factory) -> Path:
+    """A table of 300 pictures of a bar, with the angle that it is turned by in degrees, and a far larger target."""
+    root = tmp_path_factory.mktemp("angles")
+    rng = np.random.default_rng(4)
+    rows = ["path,angle,height"]
+    for index in range(300):
+        angle, height = float(rng.uniform(-60, 60)), int(rng.integers(4, 12))
+        canvas = Image.new("L", (32, 32), int(rng.integers(0, 60)))
+        ImageDraw.Draw(canvas).rectangle((14 - height // 2, 4, 14 + height // 2, 28), fill=220)
+        canvas.rotate(angle, Image.Resampling.BILINEAR, fillcolor=30).save(root / f"{index:03d}.png")
+        rows.append(f"{index:03d}.png,{angle:.2f},{height * 1000}")
+    (root / "targets.csv").write_text("\n".join(rows) + "\n")
+    return root / "targets.csv"
+
+
 @pytest.fixture
 def command():
     """Runs `python -m kerasft.run` in a process of its own and returns it finished."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import EVERY_BACKBONE, LARGE, SMALL, shared
 
-from kerasft import backbones
+from kerasft import backbones, model
+from kerasft.config import Config
 from kerasft.errors import UserError
 
 FAMILIES = {**SMALL, **LARGE}
@@ -47,26 +48,26 @@ def test_preprocessing_is_the_familys_for_all_weights_alike(name, pictures, tmp_
     scale = np.abs(expected).max()
     del plain
     for kind in ("none", str(path), "imagenet"):
-        model = backbones.load(name, kind, SIZE).model
+        ours = backbones.load(name, kind, SIZE).model
         if kind == "none":
-            ours = [weight for weight in model.weights if weight.shape not in ((3,), ())]
-            for weight, value in zip(ours, weights, strict=True):
+            own = [weight for weight in ours.weights if weight.shape not in ((3,), ())]
+            for weight, value in zip(own, weights, strict=True):
                 weight.assign(value)
-        found = np.asarray(model(pictures, training=False))
+        found = np.asarray(ours(pictures, training=False))
         np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4, err_msg=kind)
 
 
 @pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_cut_points_compose_back_to_the_same_output(name, pictures):
-    model = backbones.load(name, "none", SIZE).model
-    cuts = backbones.cut_points(model)
-    operations = {operation.name: operation for operation in model.operations}
-    assert cuts[-1] == model.operations[-1].name
+    whole = backbones.load(name, "none", SIZE).model
+    cuts = backbones.cut_points(whole)
+    operations = {operation.name: operation for operation in whole.operations}
+    assert cuts[-1] == whole.operations[-1].name
     assert len(cuts) > 5
-    expected = np.asarray(model(pictures, training=False))
+    expected = np.asarray(whole(pictures, training=False))
     for place in (len(cuts) // 4, len(cuts) // 2, 3 * len(cuts) // 4):
         tensor = operations[cuts[place]].output
-        prefix, suffix = keras.Model(model.inputs[0], tensor), keras.Model(tensor, model.output)
+        prefix, suffix = keras.Model(whole.inputs[0], tensor), keras.Model(tensor, whole.output)
         np.testing.assert_allclose(suffix(prefix(pictures)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -89,11 +90,10 @@ def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preproce
     pad = next((layer for layer in loaded.layers if isinstance(layer, keras.layers.ZeroPadding2D)), stem)
     first = pad if loaded.layers.index(pad) < loaded.layers.index(stem) else stem
     if preprocessing == "dataset":
-        layer = loaded.get_layer("preprocess")
-        layer.adapt_mean.assign([100.0, 110.0, 120.0])
-        layer.adapt_variance.assign([400.0, 900.0, 1600.0])
-        layer.finalize_state()
-        expected = (pictures - [100, 110, 120]) / [20, 30, 40]
+        assert np.all(np.isnan(loaded(pictures)))  # what is forgotten is noticed
+        network = model.Network(loaded, name, SIZE, True, "zeros", (), ())
+        model.set_pixel_statistics(network, np.array([100.0, 110.0, 120.0]), np.array([400.0, 900.0, 0.0]))
+        expected = (pictures - [100, 110, 120]) / [20, 30, 1]
     else:
         expected = getattr(keras.applications, preprocessing).preprocess_input(pictures.copy())
     found = keras.Model(loaded.inputs[0], first.input)(pictures)
@@ -111,8 +111,7 @@ def test_no_cut_lies_inside_a_residual_block():
     inner = keras.layers.Conv2D(4, 1, name="inner")(first)
     joined = keras.layers.Add(name="joined")([first, inner])
     last = keras.layers.ReLU(name="last")(joined)
-    model = keras.Model(inputs, last)
-    assert backbones.cut_points(model)[-3:] == ("first", "joined", "last")
+    assert backbones.cut_points(keras.Model(inputs, last))[-3:] == ("first", "joined", "last")
 
 
 def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, pictures):
@@ -147,6 +146,17 @@ def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, pictur
     assert (loaded.size, loaded.pretrained) == (SIZE, True)
     expected = keras.Model(base.inputs[0], pooled if kept == "classifier" else base.output)(pictures)
     np.testing.assert_allclose(loaded.model(pictures, training=False), expected, atol=1e-5)
+
+
+def test_the_model_of_a_run_is_a_backbone_without_its_head(tmp_path, pictures):
+    """Its statistics included: EfficientNet's Normalization has weights of its own."""
+    settings = {"weights": "none", "image_size": SIZE, "head": "mlp(pooling=max)", "head_init": "he_normal"}
+    first = model.build(Config(backbone="EfficientNetB0", **settings), 3, "single_label")
+    first.model.save(tmp_path / "first.keras")
+    second = model.build(Config(backbone=str(tmp_path / "first.keras"), head="linear(pooling=avg)"), 5, "single_label")
+    assert second.model.output.shape == (None, 5)
+    maps = [keras.Model(n.model.inputs[0], n.model.get_layer("features").input)(pictures) for n in (first, second)]
+    np.testing.assert_allclose(*maps, rtol=1e-4)
 
 
 def test_a_saved_model_that_takes_unknown_pixels_is_refused(tmp_path):
@@ -213,8 +223,8 @@ def test_shared_weights_are_keras_own(backbone, file):
 
 
 def test_saved_weights_load_without_top_of_keras_own_file(tmp_path):
-    model = keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(96, 96, 3))
-    model.save_weights(tmp_path / "own.weights.h5")
+    plain = keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(96, 96, 3))
+    plain.save_weights(tmp_path / "own.weights.h5")
     loaded = backbones.load("MobileNetV2(alpha=0.35)", str(tmp_path / "own.weights.h5"), 96)
-    for ours, theirs in zip(loaded.model.get_weights(), model.get_weights(), strict=True):
+    for ours, theirs in zip(loaded.model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -36,6 +36,8 @@ def test_flags_to_config_and_back():
         deterministic=True,
         tensorboard=False,
         phases="head(epochs=2) | all(lr=1e-5)",
+        splits="train=train[:80%]; val=train[80%:]",
+        per_class_limit=5,
     )
     assert _parse(*given.to_flags().splitlines()) == given
 
@@ -64,6 +66,10 @@ def test_digest_follows_the_settings_but_not_the_places():
         ("val_fraction", 1.0, r"--val_fraction: must be in \[0.01, 0.9\]"),
         ("bad_images", "skp", r"must be one of skip, fail \(did you mean 'skip'\?\)\. Received: 'skp'"),
         ("image_size", 4, "--image_size: must be in"),
+        ("task", "multilabel", r"--task: must be one of .* \(did you mean 'multi_label'\?\)"),
+        ("per_class_limit", 0, r"--per_class_limit: must be in \[1, "),
+        ("sampling", "weighted", "--sampling: must be one of uniform, balanced"),
+        ("class_weights", "balance", r"--class_weights: must be one of none, balanced \(did you mean 'balanced'\?\)"),
         ("deterministic", 1, "--deterministic: must be true or false. Received: 1"),
         ("augment", "flip|", "--augment: "),
         ("head", "linear|mlp", "--head: must be one name or call, not 2"),

@@ -4,6 +4,7 @@ import csv
 import shutil
 
 import numpy as np
+import pytest
 from conftest import audited, picture, shared, write
 
 
@@ -50,6 +51,16 @@ def test_copies_are_reported(split_folder):
     checked, _ = audited(f"folder:{split_folder}")
     found = {(finding.kind, finding.verdict) for finding in checked.findings}
     assert found == {("duplicate_across_splits", "warn"), ("conflicting_label", "warn")}
+
+
+@pytest.mark.parametrize(("labels", "kind"), [("a|b a|b b", "duplicate"), ("a|b b a", "conflicting_label")])
+def test_copies_under_labels_of_any_form(tmp_path, labels, kind):
+    for name, seed in (("0.png", 0), ("1.png", 0), ("2.png", 2)):
+        write(tmp_path / name, seed=seed)
+    rows = [f"{index}.png,{label}" for index, label in enumerate(labels.split())]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    checked, _ = audited(f"csv:{tmp_path / 't.csv'}")
+    assert [(finding.path, finding.kind) for finding in checked.findings] == [("1.png", kind)]
 
 
 def test_the_shared_dirty_folder(tmp_path):

@@ -1,6 +1,7 @@
 """The pipeline: orders that start at any step, balanced or not, and the same pictures from wherever they come."""
 
 import numpy as np
+import pytest
 from conftest import carved
 
 from kerasft import augment, spec
@@ -59,3 +60,60 @@ def test_pictures_from_files_are_those_from_memory(photos):
     read = splits.Split(data.val.ids, data.val.labels, data.val.read, None)
     streamed = np.concatenate(list(pipeline.evaluation_stream(read, size=32, batch_size=3).as_numpy_iterator()))
     np.testing.assert_array_equal(held, streamed)
+
+
+def _numbered(labels, **given):
+    """Per step the rows, and whatever else the stream gives, of examples that show their own number."""
+    pictures = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    split = splits.Split(np.arange(len(labels)).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
+    given = {"batch_size": 4, "seed": 0, "first_step": 0, "last_step": 10, "augment": augment.build(()), **given}
+    stream = pipeline.training_stream(split, size=8, **given).as_numpy_iterator()
+    return [(images[:, 0, 0, 0].astype(int), *others) for images, *others in stream]
+
+
+@pytest.mark.parametrize("labels", [np.arange(20, dtype=np.int32) % 3, np.eye(20, 5, dtype=np.float32)])
+def test_labels_of_every_form_and_weights_come_with_their_pictures(labels):
+    weights = np.linspace(0, 2, 20, dtype=np.float32)
+    for rows, given, weight in _numbered(labels, weights=weights):
+        np.testing.assert_array_equal(given, labels[rows])
+        np.testing.assert_array_equal(weight, weights[rows])
+        assert (given.dtype, weight.dtype) == (labels.dtype, np.float32)
+
+
+UNEQUAL = np.int32([0] * 40 + [1] * 7 + [2] * 2 + [3])
+
+
+def test_balanced_sampling_draws_every_class_equally_often():
+    steps = _numbered(UNEQUAL, sampling="balanced", last_step=60)
+    rows = np.concatenate([rows for rows, _ in steps])
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in steps]), UNEQUAL[rows])
+    assert np.bincount(UNEQUAL[rows]).tolist() == [60] * 4
+    for label, size in enumerate(np.bincount(UNEQUAL)):
+        drawn = rows[UNEQUAL[rows] == label]
+        passes = [drawn[i : i + size].tolist() for i in range(0, 60 - size + 1, size)]
+        assert all(sorted(one) == np.flatnonzero(label == UNEQUAL).tolist() for one in passes)  # none is left out
+        assert size < 7 or len(set(map(tuple, passes))) == len(passes)
+    slots = rows.reshape(-1, 4)
+    assert len({tuple(UNEQUAL[turn]) for turn in slots}) > 5  # nor do the classes keep their order
+
+
+def test_balanced_sampling_can_start_at_any_step():
+    given = {"sampling": "balanced", "weights": np.ones(50, np.float32), "batch_size": 6, "last_step": 25}
+    whole = _numbered(UNEQUAL, **given)
+    for first in (1, 9, 20):
+        for ours, theirs in zip(whole[first:], _numbered(UNEQUAL, **given, first_step=first), strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+    other = _numbered(UNEQUAL, **given, seed=1)
+    assert any((ours[0] != theirs[0]).any() for ours, theirs in zip(whole, other))
+
+
+def test_an_example_that_is_drawn_again_looks_different():
+    layer = augment.build(spec.parse("color(0.5)", "--augment"))
+    pictures = np.full((3, 8, 8, 3), 100, np.uint8)
+    split = splits.Split(np.array(["a", "b", "c"]), np.int32([0, 0, 1]), lambda i: b"", lambda rows: pictures[rows])
+    given = {"size": 8, "batch_size": 2, "augment": layer, "seed": 0, "first_step": 0, "last_step": 8}
+    stream = pipeline.training_stream(split, **given, sampling="balanced").as_numpy_iterator()
+    lonely = [image for images, labels in stream for image in images[labels == 1]]
+    assert len(lonely) == 8
+    assert len({image.tobytes() for image in lonely}) == 8

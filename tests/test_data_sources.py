@@ -1,7 +1,7 @@
 """What `--data` may name, the embedded digits, and settings that a task refuses."""
 
 import pytest
-from conftest import carved
+from conftest import carved, write
 
 from kerasft.config import Config
 from kerasft.data import sources
@@ -19,7 +19,10 @@ def test_digits_are_embedded():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("digit", r"--data: must be one of digits, folder:DIR \(did you mean 'digits'\?\)\. Received: 'digit'"),
+        (
+            "digit",
+            r"--data: must be one of csv:FILE, digits, folder:DIR, tfds:NAME \(did you mean 'digits'\?\)\. Received: 'digit'",
+        ),
         ("digits:x", "digits takes no argument"),
         ("folder:", "no such folder"),
         ("folder:{root}/nope", "no such folder"),
@@ -30,3 +33,53 @@ def test_digits_are_embedded():
 def test_wrong_sources_are_refused(split_folder, data, message):
     with pytest.raises(UserError, match=message):
         sources.load(Config(data=data.format(root=split_folder)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "multi_label"}, r"--task: digits is single_label\. Received: 'multi_label'"),
+        ({"splits": "train=train"}, r"--splits: is for tfds; digits names its own\. Received: 'train=train'"),
+        ({"task": "regression"}, "--task: digits is single_label"),
+    ],
+)
+def test_settings_that_the_source_contradicts_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        sources.load(Config(data="digits", **settings))
+
+
+@pytest.mark.parametrize(
+    ("labels", "setting", "message"),
+    [
+        ("0.5 1 2", {"per_class_limit": 3}, r"--per_class_limit: is for single_label and multi_label.* Received: 3"),
+        (
+            "0.5 1 2",
+            {"class_weights": "balanced"},
+            "--class_weights: is for single_label and multi_label, and this is reg",
+        ),
+        ("0.5 1 2", {"sampling": "balanced"}, "--sampling: is for single_label, and this is regression"),
+        ("a|b b a", {"sampling": "balanced"}, "--sampling: is for single_label, and this is multi_label"),
+        ("a|b b a", {"class_weights": "balanced", "per_class_limit": 1}, None),
+        ("a b a", {"class_weights": "balanced", "per_class_limit": 1, "sampling": "balanced"}, None),
+    ],
+)
+def test_settings_that_the_task_refuses(tmp_path, labels, setting, message):
+    rows = []
+    for index, label in enumerate(labels.split()):
+        write(tmp_path / f"{index}.png", seed=index)
+        rows.append(f"{index}.png,{label}")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    config = Config(data=f"csv:{tmp_path / 't.csv'}", **setting)
+    if message is None:
+        assert len(sources.load(config).ids) == 3
+    else:
+        with pytest.raises(UserError, match=message):
+            sources.load(config)
+
+
+def test_a_mistake_in_the_data_is_one_line_on_the_command_line(command, tmp_path):
+    (tmp_path / "t.csv").write_text("file,kind\na.png,cat\n")
+    run = command("--data=csv:t.csv", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.strip().splitlines()[-1].endswith("targets; found: file, kind. Received: 'csv:t.csv'")
+    assert "Traceback" not in run.stderr

@@ -1,11 +1,15 @@
 """Splits: stratified, seeded, without overlap, for labels of every form."""
 
+import hashlib
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import carved
 
-from kerasft.data.listing import SPLITS
+from kerasft.data import splits
+from kerasft.data.listing import SPLITS, Listing
 from kerasft.errors import UserError
 
 
@@ -55,3 +59,152 @@ def test_a_class_without_a_readable_training_picture_is_refused(split_folder):
         path.write_bytes(b"spoiled")
     with pytest.raises(UserError, match="class 'disc' has no training picture that can be read"):
         carved(f"folder:{split_folder}")
+
+
+def _listing(task, labels, parts=None, digests=None):
+    """Examples without pictures, each with bytes of its own."""
+    count, wide = len(labels), np.ndim(labels) == 2
+    return Listing(
+        name="made",
+        task=task,
+        ids=np.array([f"{i}.png" for i in range(count)]),
+        labels=np.asarray(labels, np.float32 if wide else np.int32),
+        parts=np.array([""] * count if parts is None else parts, "<U5"),
+        classes=tuple("abcdefghij"[: np.shape(labels)[1] if wide else max(labels) + 1]),
+        read=lambda index: b"",
+        digests=np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in (digests or range(count))]),
+    )
+
+
+def _made(task, count=600, seed=0):
+    """Labels as they come: rare and frequent classes, some that go together, some examples without any."""
+    rng = np.random.default_rng(seed)
+    if task == "single_label":
+        return rng.choice(5, count, p=[0.5, 0.3, 0.1, 0.08, 0.02])
+    if task == "regression":
+        return np.column_stack([rng.exponential(10, count), rng.normal(size=count)])
+    labels = rng.random((count, 6)) < [0.5, 0.3, 0.1, 0.05, 0.02, 0.01]
+    labels[:, 1] |= labels[:, 4]
+    return labels
+
+
+TASKS = ("single_label", "multi_label", "regression")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_of_every_form_are_split_stratified(task):
+    labels = _made(task)
+    data = splits.carve(_listing(task, labels), None, 0.2, 0.2, 0)
+    sizes = {part: len(getattr(data, part)) for part in SPLITS}
+    assert sum(sizes.values()) == 600
+    assert abs(sizes["test"] - 120) <= 6
+    assert abs(sizes["val"] - 96) <= 6
+    assert data.test.labels.dtype == (np.int32 if task == "single_label" else np.float32)
+    if task == "regression":
+        assert data.counts() == {part: {"examples": size} for part, size in sizes.items()}
+        for part in SPLITS:
+            np.testing.assert_allclose(getattr(data, part).labels[:, 0].mean(), labels[:, 0].mean(), rtol=0.15)
+        return
+    counts = {part: np.array(list(data.counts()[part].values())) for part in SPLITS}
+    every = sum(counts.values())
+    assert every.tolist() == (np.bincount(labels) if task == "single_label" else labels.sum(0)).tolist()
+    assert (np.abs(counts["test"] - 0.2 * every) <= np.maximum(2, 0.03 * every)).all()
+    assert (np.abs(counts["val"] - 0.16 * every) <= np.maximum(2, 0.03 * every)).all()
+    assert all((counts[part] > 0).all() for part in SPLITS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_new_example_moves_few_others_whatever_the_labels(task):
+    labels = _made(task)
+    before = splits.carve(_listing(task, labels), None, 0.2, 0.2, 0)
+    again = splits.carve(_listing(task, labels), None, 0.2, 0.2, 0)
+    after = splits.carve(_listing(task, np.concatenate([labels, labels[:1]])), None, 0.2, 0.2, 0)
+    other = splits.carve(_listing(task, labels), None, 0.2, 0.2, 1)
+    assert before.digest == again.digest
+    assert len(_ids(before.test) & _ids(after.test)) >= len(before.test) * 0.9
+    assert len(_ids(before.test) & _ids(other.test)) < len(before.test) * 0.5
+    changed = labels.copy()
+    changed[0] = 1 - changed[0]
+    assert splits.carve(_listing(task, changed), None, 0.2, 0.2, 0).digest != before.digest
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_copies_stay_together_whatever_the_labels(task):
+    half = _made(task, 300)
+    data = splits.carve(_listing(task, np.concatenate([half, half]), digests=[*range(300)] * 2), None, 0.2, 0.2, 0)
+    for part in SPLITS:
+        numbers = {int(name.removesuffix(".png")) for name in _ids(getattr(data, part))}
+        assert {(number + 300) % 600 for number in numbers} == numbers
+
+
+def test_the_limit_takes_from_train_only():
+    listing = _listing("single_label", _made("single_label"))
+    whole, five, three = (splits.carve(listing, None, 0.2, 0.2, 0, limit) for limit in (None, 5, 3))
+    assert five.counts()["train"] == {name: min(5, n) for name, n in whole.counts()["train"].items()}
+    assert _ids(three.train) < _ids(five.train) < _ids(whole.train)
+    assert (_ids(five.val), _ids(five.test)) == (_ids(whole.val), _ids(whole.test))
+    assert five.digest != whole.digest
+    unused = len(whole.train) - len(five.train)
+    assert [finding.detail for finding in five.findings] == [f"{unused} pictures over --per_class_limit are not used"]
+    assert _ids(splits.carve(replace(listing, parts=listing.parts), None, 0.2, 0.2, 1, 5).train) != _ids(five.train)
+
+
+def test_the_limit_holds_for_every_label_of_a_picture():
+    listing = _listing("multi_label", _made("multi_label"))
+    whole, limited = (splits.carve(listing, None, 0.2, 0.2, 0, limit) for limit in (None, 10))
+    for name, count in limited.counts()["train"].items():
+        assert 0 < count <= 10, name
+    rare = [name for name, count in whole.counts()["train"].items() if count <= 5]
+    assert rare
+    assert all(limited.counts()["train"][name] == whole.counts()["train"][name] for name in rare)
+    assert (limited.train.labels.sum(1) == 0).sum() == 10  # those without a label are limited too
+    assert _ids(limited.test) == _ids(whole.test)
+
+
+def test_a_class_that_no_training_picture_has_is_named_under_multi_label():
+    labels = np.array([[1, 0], [1, 0], [0, 0], [1, 1], [0, 1]])
+    data = splits.carve(_listing("multi_label", labels, ["train", "train", "train", "val", "test"]), None, 0.2, 0.2, 0)
+    assert data.classes == ("a", "b")
+    assert [(finding.path, finding.kind, finding.verdict) for finding in data.findings] == [
+        ("class 'b'", "no_positive", "warn")
+    ]
+
+
+def test_a_target_that_never_changes_is_refused():
+    labels = np.column_stack([np.arange(20), np.full(20, 3.5)])
+    with pytest.raises(UserError, match=r"--data: target 'b' is 3\.5 in all training pictures"):
+        splits.carve(_listing("regression", labels), None, 0.2, 0.2, 0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("part", ["test", "train"])
+def test_a_split_that_comes_out_empty_is_refused(task, part):
+    with pytest.raises(UserError, match=r"--data: no picture is left for the (train|val) split"):
+        splits.carve(_listing(task, _made(task)[:1], [part]), None, 0.2, 0.2, 0)
+
+
+def _split(labels):
+    return splits.Split(np.arange(len(labels)).astype(str), np.array(labels), lambda index: b"", None)
+
+
+def test_balanced_weights_give_every_class_the_same():
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    split = _split(np.int32([0] * 6 + [1] * 3 + [2]))
+    weights = splits.example_weights(split, ("a", "b", "c"), "single_label")
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, compute_sample_weight("balanced", split.labels), rtol=1e-6)
+    np.testing.assert_allclose(np.bincount(split.labels, weights), 10 / 3, rtol=1e-6)
+    # A small validation split may lack a class.
+    np.testing.assert_array_equal(splits.example_weights(split, ("a", "b", "c", "d"), "single_label"), weights)
+
+
+def test_balanced_weights_of_several_labels():
+    labels = np.float32([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]])
+    one = splits.example_weights(_split(labels[:, :1]), ("a",), "multi_label")
+    np.testing.assert_allclose(one, [2 / 3, 2 / 3, 2, 2 / 3], rtol=1e-6)
+    weights = splits.example_weights(_split(labels), ("a", "b", "c"), "multi_label")
+    np.testing.assert_allclose(weights[1], (2 / 3 + 2 + 1) / 3, rtol=1e-6)
+    np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
+    with pytest.raises(UserError, match="--class_weights: is for single_label and multi_label"):
+        splits.example_weights(_split(labels), ("a", "b", "c"), "regression")

@@ -3,17 +3,21 @@
 import keras
 import numpy as np
 import pytest
+from conftest import EVERY_BACKBONE
 
 from kerasft import model, phases, planning
 from kerasft.config import Config
 from kerasft.errors import UserError
 
 SMALL = ["MobileNet(alpha=0.25)", "EfficientNetB0"]
+SIZE = 76  # InceptionV3 takes no less than 75
 FROZEN = ["MobileNet(alpha=0.25)", "ResNet50", "DenseNet121", "EfficientNetB0"]
 
 
 def _network(backbone="MobileNet(alpha=0.25)", **settings):
-    return model.build(Config(backbone=backbone, weights="none", image_size=32, **settings), 3, "single_label")
+    return model.build(
+        Config(**{"backbone": backbone, "weights": "none", "image_size": 32, **settings}), 3, "single_label"
+    )
 
 
 def _plan(network, text, examples=100, **settings):
@@ -89,9 +93,35 @@ def test_batch_norm_trains_when_asked_and_follows_faster():
     assert {layer.momentum for layer in norms} == {0.99}
 
 
-@pytest.mark.parametrize("backbone", [*FROZEN, "ConvNeXtTiny", "MobileNetV3Small"])
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
+def test_batch_norm_is_held_and_the_rest_moves(backbone):
+    """Every constructor with the new head, one step over all layers: no BatchNormalization moves by a bit."""
+    network = _network(backbone, image_size=SIZE, head_init="he_normal")
+    (phase,) = _plan(network, "all(epochs=1)")
+    phases.apply(network, phase)
+    norms = [layer for layer in network.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before, kernel = [_bytes(layer) for layer in norms], _bytes(network.model.get_layer("logits"))
+    images = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    network.model.compile(keras.optimizers.SGD(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.model.fit(images, np.array([0, 2]), batch_size=2, verbose=0)
+    assert [_bytes(layer) for layer in norms] == before
+    assert not any(layer.trainable_weights for layer in norms)
+    assert _bytes(network.model.get_layer("logits")) != kernel
+
+
+def test_batch_norm_of_the_head_trains_while_the_backbones_is_held():
+    network = _network(head="mlp(normalisation=batch)", head_init="he_normal")
+    (phase,) = _plan(network, "head(epochs=1)")
+    phases.apply(network, phase)
+    before = _bytes(network.model.get_layer("head_norm_0"))
+    network.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.model.fit(np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 3, verbose=0)
+    assert all(ours != old for ours, old in zip(_bytes(network.model.get_layer("head_norm_0")), before))
+
+
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_fractions_and_names_unfreeze_the_end(backbone):
-    network = _network(backbone)
+    network = _network(backbone, image_size=SIZE)
     starts = phases.blocks(network)
     assert len(starts) == len(set(starts)) > 5
     everything = None

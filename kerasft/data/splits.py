@@ -94,6 +94,7 @@ def carve(
     parts = listing.parts.copy()
     parts[parts == ""] = "train"
     given = set(parts)
+    _refuse_empty(parts, "train")
     # The test share is of all that is there; val is of what then remains.
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
         if part not in given:
@@ -107,18 +108,19 @@ def carve(
             wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
             taken = _chosen(members, _ranks(seed, part, digests), wanted, counts - 1)
             parts[rows[taken[copies]]] = part
+    over = 0
     if per_class_limit is not None:
         rows = np.flatnonzero(parts == "train")
         members = _strata(listing, rows)
         most = np.full(members.shape[1], per_class_limit)
         kept = _chosen(members, _ranks(seed, "limit", listing.digests[rows]), most, most)
         parts[rows[~kept]] = ""
+        over = int((~kept).sum())
     for part in SPLITS:
-        if not (parts == part).any():
-            raise UserError(
-                f"--data: no picture is left for the {part} split; add pictures. Received: {len(parts)} in all"
-            )
+        _refuse_empty(parts, part)
     findings = _check_train(listing, listing.labels[parts == "train"])
+    if over:
+        findings.append(Finding("train/", "over_limit", "warn", f"{over} pictures over --per_class_limit are not used"))
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), parts)]).encode())
     splits = {part: _split(listing, pictures, np.flatnonzero(parts == part)) for part in SPLITS}
     return Splits(
@@ -132,7 +134,7 @@ def carve(
 
 
 def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.ndarray:
-    """Weights under which every class counts the same: of an example N / (C * n), n its class's examples.
+    """Weights under which every class that occurs counts the same: N / (C * n), n the examples of the class.
 
     Under multi-label, each class is a choice of two, with positives and negatives the same in all; an example has the
     mean over the classes. (King and Zeng, Political Analysis 2001; scikit-learn's `class_weight="balanced"`.)
@@ -148,11 +150,17 @@ def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.nda
     positive = _positives(split.labels, len(classes))
     counts, total = positive.sum(0), len(split)
     if task == "single_label":
-        return np.float32(total / (len(classes) * counts))[split.labels]
+        return np.float32(total / ((counts > 0).sum() * np.maximum(counts, 1)))[split.labels]
     both = (counts > 0) & (counts < total)  # a class without one of the two has nothing to balance
     counts = np.where(both, counts, 1)
     weights = np.where(positive, total / (2 * counts), total / (2 * (total - counts)))
     return np.where(both, weights, 1).mean(1).astype(np.float32)
+
+
+def _refuse_empty(parts: np.ndarray, part: str) -> None:
+    if not (parts == part).any():
+        rule = f"no picture is left for the {part} split; add pictures"
+        raise UserError(f"--data: {rule}. Received: {len(parts)} in all")
 
 
 def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:

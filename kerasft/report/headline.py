@@ -35,8 +35,8 @@ def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) -
     present = labels.mean(0)
     base = float(present[present > 0].mean())
     words = [
-        "So well are the pictures of each label ranked before all others (mean average precision; 1 is perfect), "
-        f"on {count(n, 'test picture')}, none of which the model had seen.",
+        "How well the pictures of each label are ranked before all others: 1 is perfect. "
+        f"Measured on {count(n, 'test picture')}, none of which the model had seen.",
         f"On other pictures of this kind expect between {number(low)} and {number(high)} (95% interval).",
         f"A random ranking would reach {number(base)}: {_against(low > base, high < base)}.",
         f"All labels of a picture were right on {percent(test['exact_match'])} of them.",
@@ -48,7 +48,7 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) ->
     """Mean absolute error, a bootstrap interval over the pictures, and always answering the median."""
     n, labels = test["n"], arrays["labels"]
     errors = np.abs(arrays["values"].astype(np.float64) - labels).mean(-1)
-    low, high = statistics.bootstrap(lambda weights: float(weights @ errors) / n, n)
+    low, high = statistics.bootstrap(lambda weights: float((weights * errors).mean()), n)
     base = float(np.abs(labels - np.median(labels, axis=0)).mean())
     what = f"“{classes[0]}”" if len(classes) == 1 else f"the {len(classes)} values"
     words = [

@@ -20,7 +20,7 @@ SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
 PICTURES = 12  # of mistakes
 SIDE = 160  # of such a picture in pixels
 FINDINGS = 20  # listed of each kind
-NUMBERED = 15  # classes up to which a confusion matrix is a table with numbers
+NUMBERED = 12  # classes up to which a confusion matrix is a table with numbers
 DRAWN = 250  # classes up to which it is drawn
 TARGETS = 4  # that a regression's figures show
 
@@ -38,6 +38,17 @@ _MEASURES = {
     "loss": ("Loss", "what training lowers; for comparing runs on the same data", number),
     "n": ("Pictures", "", "{:,}".format),
 }
+_CLASS_COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
+_COLUMNS = {
+    "single_label": {**_CLASS_COLUMNS, "n": "Pictures"},
+    "multi_label": {
+        "average_precision": "Average precision",
+        **_CLASS_COLUMNS,
+        "threshold": "Threshold",
+        "n": "Pictures",
+    },
+    "regression": {"mae": "MAE", "rmse": "RMSE", "r2": "R²"},
+}
 _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled": "the bundled weights"}
 
 
@@ -51,10 +62,11 @@ def done(config: dict, metrics: dict, counts: dict) -> list[str]:
     phases, proof = metrics["phases"], metrics["export"]
     kept = sum(phase["accepted"] for phase in phases)
     how = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
+    how = how if kept else "nothing that was trained helped on validation, and all of it was undone"
     same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
     places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
     alike = (
-        f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "see the proof in metrics.json"
+        f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "metrics.json says how alike"
     )
     return [
         f"{config['backbone']} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
@@ -74,11 +86,11 @@ def measures(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
 
 
 def phases(records: list[dict], score: str) -> list[dict]:
-    """The phases with a verdict in words; the greater score is better, for mae the smaller."""
+    """The phases with a verdict, and their figures as text; `score` is the task's key in `SCORES`."""
     show, rows = percent if score == "accuracy" else number, []
     for record in records:
         share = record["share"] if record["accepted"] else 0.0
-        row = {key: record[key] for key in ("name", "spec", "epochs", "cached")}
+        row = {key: record[key] for key in ("name", "spec", "cached")}
         row["verdict"] = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
         row["speed"] = f"{record['images_per_second']:,.0f} pictures/s" if record["epochs"] else ""
@@ -99,7 +111,7 @@ def curves(history: list[dict], records: list[dict], score: str) -> list[tuple[s
         spans[row["phase"]].append(place)
     kept = {record["name"]: record for record in records}
 
-    def drawn(key: str, after: str, lines: dict[str, str], title: str, ceiling: float) -> tuple[str, str]:
+    def drawn(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:
         stretches = [
             figures.Span(name, places[0], places[-1], kept[name][after] if name in kept else np.nan)
             for name, places in spans.items()
@@ -108,11 +120,10 @@ def curves(history: list[dict], records: list[dict], score: str) -> list[tuple[s
         ends = ", ".join(f"{kind} {number(line[0])} to {number(line[-1])}" for kind, line in values.items())
         return title, figures.curves(values, stretches, f"{title} over {len(history)} epochs: {ends}", ceiling)
 
-    name = _MEASURES[score][0]
-    ceiling = np.inf if score == "mae" else 1.0
+    title, ceiling = f"{_MEASURES[score][0]} on validation", np.inf if score == "mae" else 1.0
     return [
-        drawn("loss", "val_after", {"train": "loss", "val": "val_loss"}, "Loss", np.inf),
-        drawn(score, f"val_{score}_after", {"val": f"val_{score}"}, f"{name} on validation", ceiling),
+        drawn("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
+        drawn(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
     ]
 
 
@@ -127,19 +138,17 @@ def confusion(test: dict, classes: list[str]) -> dict:
     return {"rows": rows if len(classes) <= NUMBERED else [], "picture": drawn, "top": top}
 
 
-def per_class(task: str, test: dict) -> tuple[list[str], list[tuple]]:
-    """Heads and rows (name, values, bar in 0..1) of the table by class, the worst first."""
+def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:
+    """Heads and rows (name, values, bar in 0..1) of the table by class or target, the worst first."""
+    columns = _COLUMNS[task]
+    table, worst, show = test.get("per_class"), "f1", "{:.2f}".format
     if task == "regression":
-        table = sorted(test["per_target"].items(), key=lambda item: item[1]["r2"])
-        rows = [(name, [number(row[key]) for key in ("mae", "rmse", "r2")], max(row["r2"], 0)) for name, row in table]
-        return ["MAE", "RMSE", "R²"], rows
-    keys = {"single_label": ["precision", "recall", "f1"]}.get(
-        task, ["average_precision", "precision", "recall", "f1", "threshold"]
-    )
-    heads = {"average_precision": "Average precision", "f1": "F1"}
-    table = sorted(test["per_class"].items(), key=lambda item: item[1]["f1"])
-    rows = [(name, [*(f"{row[k]:.2f}" for k in keys), f"{row['n']:,}"], row["f1"]) for name, row in table]
-    return [*(heads.get(key, key.capitalize()) for key in keys), "Pictures"], rows
+        table, worst, show = test["per_target"], "r2", number
+    rows = [
+        (name, [f"{row[key]:,}" if key == "n" else show(row[key]) for key in columns], max(row[worst], 0.0))
+        for name, row in sorted(table.items(), key=lambda item: item[1][worst])
+    ]
+    return list(columns.values()), rows
 
 
 def mistakes(task: str, arrays: dict, classes: list[str], thumbnails: Callable[[np.ndarray], np.ndarray]) -> list[dict]:

@@ -7,7 +7,7 @@ import numpy as np
 
 BINS = 15  # of equal width, as Guo et al. 2017 use
 RESAMPLES = 1000
-_BUDGET = 2e8  # numbers that a bootstrap goes through at the most, a second or two
+_BUDGET = 1e8  # numbers that a bootstrap goes through at the most, a second or two
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
@@ -53,14 +53,14 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1, s
     """95 % percentile interval over resampled examples (Efron and Tibshirani 1993, chapter 13).
 
     Args:
-        statistic: from weights, int64 [N] (how often each example was drawn), to a number.
+        statistic: from weights, float64 [N] (how often each example was drawn), to a number.
         n: examples.
         cost: numbers that it looks at for each example; where that is much, fewer resamples are drawn.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
     resamples = int(np.clip(_BUDGET / (n * cost), 100, RESAMPLES))
-    found = [statistic(np.bincount(rng.integers(n, size=n), minlength=n)) for _ in range(resamples)]
+    found = [statistic(np.bincount(rng.integers(n, size=n), minlength=n).astype(float)) for _ in range(resamples)]
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)
 
@@ -77,23 +77,19 @@ def average_precisions(scores: np.ndarray, labels: np.ndarray) -> Callable[[np.n
     Returns:
         From weights [N] to float64 [C]; NaN for a class without a weighted positive example.
     """
-    order = np.argsort(-scores, axis=0, kind="stable")
-    ranked, truth = np.take_along_axis(scores, order, 0), np.take_along_axis(labels, order, 0) > 0
-    # Equal scores are one threshold: all but the last of them are passed over.
-    last = np.vstack([ranked[1:] != ranked[:-1], np.ones((1, scores.shape[1]), bool)])
+    ranked = []
+    for column, truth in zip(scores.T, labels.T > 0):
+        order = np.argsort(-column, kind="stable")
+        # Equal scores are one threshold: the last of them stands for all.
+        ends = np.flatnonzero(np.append(np.diff(column[order]) != 0, True))
+        ranked.append((order, truth[order], ends))
 
-    def at(weights: np.ndarray) -> np.ndarray:
-        drawn = weights[order]
-        hits, seen = np.cumsum(drawn * truth, axis=0), np.cumsum(drawn, axis=0)
-        precision, found = hits / np.maximum(seen, 1), np.zeros(scores.shape[1])
-        for column in range(scores.shape[1]):
-            ends = last[:, column]
-            gained = np.diff(hits[ends, column], prepend=0)
-            total = hits[-1, column]
-            found[column] = gained @ precision[ends, column] / total if total else np.nan
-        return found
+    def one(drawn: np.ndarray, truth: np.ndarray, ends: np.ndarray) -> float:
+        seen, hits = np.cumsum(drawn)[ends], np.cumsum(drawn * truth)[ends]
+        gained = np.diff(hits, prepend=0)
+        return float((gained * hits / np.maximum(seen, 1)).sum() / hits[-1]) if hits[-1] else np.nan
 
-    return at
+    return lambda weights: np.array([one(weights[order], truth, ends) for order, truth, ends in ranked])
 
 
 def calibration(probabilities: np.ndarray, outcomes: np.ndarray) -> list[Bin]:

@@ -1,0 +1,96 @@
+"""The network of a run: in every precision the same weights, names and float32 ends."""
+
+import keras
+import numpy as np
+import pytest
+from absl import flags
+from conftest import ROOT, SMALL
+
+from kerasft import config, model, optimizers, phases, spec
+from kerasft.config import Config
+
+HALF = ["mixed_bfloat16", "mixed_float16"]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+
+
+def _network(backbone="MobileNet(alpha=0.25)", **settings):
+    settings = {"weights": "none", "image_size": 32, "head": "mlp", "head_init": "he_normal", **settings}
+    return model.build(Config(backbone=backbone, **settings), 3, "single_label")
+
+
+@pytest.mark.parametrize("policy", HALF)
+@pytest.mark.parametrize("backbone", SMALL)
+def test_every_precision_has_the_same_weights_and_float32_ends(backbone, policy, pictures):
+    network = _network(backbone)
+    half = model.in_precision(network, policy)
+    assert [o.name for o in half.model.operations] == [o.name for o in network.model.operations]
+    assert half._replace(model=None) == network._replace(model=None)
+    policies = {layer.name: layer.dtype_policy.name for layer in half.model.layers}
+    prepares = (keras.layers.Rescaling, keras.layers.Normalization, keras.layers.InputLayer)
+    for layer in half.model.layers:
+        exact = layer.name not in network.backbone or isinstance(layer, prepares)
+        assert policies[layer.name] == ("float32" if exact or hasattr(layer, "layers") else policy)
+        for weight in layer.weights:
+            assert weight.dtype in ("float32", "int32", "int64")
+    expected, found = network.model(pictures), half.model(pictures)
+    assert found.dtype == half.model.get_layer("features").output.dtype == "float32"
+    assert half.model.output.dtype == "float32"
+    scale = np.abs(expected).max()
+    if policy == "mixed_bfloat16":  # what goes through a random network is too faint for float16
+        assert 0 < np.abs(np.asarray(found) - expected).max() < 0.1 * scale
+    assert np.all(np.isfinite(found))
+    back = model.in_precision(half, "float32")
+    np.testing.assert_allclose(back.model(pictures), expected, rtol=1e-5, atol=1e-5 * scale)
+    assert model.in_precision(half, policy) is half
+    assert model.in_precision(back, "float32") is back
+
+
+@pytest.mark.parametrize("policy", HALF)
+def test_every_precision_trains(policy, pictures):
+    network = model.in_precision(_network(), policy)
+    labels = np.array([0, 2])
+    phases.apply(network, phases.all(batch_norm="train"))
+    specs = spec.parse_one("adamw", "--optimizer"), spec.parse_one("constant", "--schedule")
+    optimizer, _ = optimizers.build(*specs, 1e-3, 10, model=network.model)
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.model.compile(optimizer, loss, jit_compile=False)
+    losses = network.model.fit(pictures, labels, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert network.model.optimizer is optimizer
+    phases.release(network)
+    served = model.in_precision(network, "float32")
+    norms = [layer for layer in served.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in norms} == {0.99}
+    for ours, theirs in zip(served.model.get_weights(), network.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_statistics_of_the_pictures_stay_with_the_model(pictures, tmp_path):
+    network = _network(preprocessing="dataset")
+    mean, variance = pictures.mean((0, 1, 2)), pictures.var((0, 1, 2))
+    model.set_pixel_statistics(network, mean, variance)
+    half = model.in_precision(network, "mixed_bfloat16")
+    network.model.save(tmp_path / "model.keras")
+    for kept in (network.model, half.model, keras.models.load_model(tmp_path / "model.keras")):
+        found = np.asarray(keras.Model(kept.inputs[0], kept.get_layer("preprocess").output)(pictures))
+        np.testing.assert_allclose(found.mean((0, 1, 2)), 0, atol=1e-4)
+        np.testing.assert_allclose(found.std((0, 1, 2)), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "pipelines").glob("*.flags")))
+def test_every_preset_names_a_network_and_phases_that_exist(preset):
+    """Its own backbone, head, optimizer and schedule; tests/test_job.py runs it with a small one."""
+    values = flags.FlagValues()
+    config.define_flags(values)
+    flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
+    values(["kerasft", f"--flagfile={ROOT / 'pipelines' / preset}", "--weights=none", "--image_size=32"])
+    settings = config.from_flags(values)
+    network = model.in_precision(
+        model.build(settings, 3, "single_label"), settings.precision.replace("auto", "float32")
+    )
+    assert phases.check(settings, network).epochs > 0
