@@ -1,5 +1,7 @@
 """The bundled weights: in the package, small, for one backbone, and better than random ones."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,12 @@ def test_their_features_tell_digits_apart_better_than_random_ones():
         probe.fit(features[:100], labels[train])
         accuracy[weights] = probe.score(features[100:], labels[chosen[100:]])
     assert accuracy["bundled"] > accuracy["none"] + 0.05
+
+
+def test_a_bare_run_needs_no_network(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "no weights here"))
+    done = command("--per_class_limit=3", "--phases=head", "--precision=float32", "--run_dir=r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("weights: bundled, for embedded data") == 1
+    settled = json.loads((tmp_path / "r" / "settled.json").read_text())
+    assert (settled["weights"], settled["image_size"]) == ("bundled", bundled.SIZE)
