@@ -34,14 +34,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, help="folder with data/hymenoptera and data/flowers5")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--limits", default="5,10,50", help="digits a class")
+    parser.add_argument("--limits", default="5,10,50", help="digits a class; empty for none")
     parser.add_argument("--sets", default="hymenoptera,flowers5")
     parser.add_argument("--size", type=int, default=96, help="of the photographs, in pixels")
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    tasks = {f"digits, {k} a class": ["--data=digits", f"--per_class_limit={k}"] for k in options.limits.split(",")}
-    for name in options.sets.split(",") if options.shared else ():
+    tasks = {
+        f"digits, {k} a class": ["--data=digits", f"--per_class_limit={k}"] for k in options.limits.split(",") if k
+    }
+    for name in options.sets.split(",") if options.shared else []:
         data = options.shared.resolve() / "data" / name
         tasks[f"{name}, {options.size} px"] = [f"--data=folder:{data}", f"--image_size={options.size}"]
     print(

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from kerasft.config import Config
-from kerasft.data import generated, sources
+from kerasft.data import formulas, generated, sources
 from kerasft.errors import UserError
 
-KINDS = range(len(generated.KINDS))
+KINDS = range(len(formulas.KINDS))
 
 
 def test_the_listing():
@@ -27,7 +27,7 @@ def test_the_listing():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_is_a_png_of_the_stated_size(kind):
     image = Image.open(io.BytesIO(generated.png(kind, 5)))
-    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (generated.SIDE, generated.SIDE))
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (formulas.SIDE, formulas.SIDE))
     assert np.asarray(image).std() > 5
 
 
@@ -36,7 +36,7 @@ def test_pictures_depend_on_class_and_instance_alone(kind):
     """In whatever order, in whatever thread, and with formulas that are forgotten in between."""
     asked = [(kind + len(KINDS) * (i % 3), i // 3) for i in range(12)]
     once = [generated.picture(*which) for which in asked]
-    for cached in vars(generated).values():
+    for cached in vars(formulas).values():
         getattr(cached, "cache_clear", lambda: None)()
     with ThreadPoolExecutor(4) as pool:
         again = list(pool.map(lambda which: generated.picture(*which), reversed(asked)))
@@ -48,14 +48,13 @@ def test_pictures_depend_on_class_and_instance_alone(kind):
 def test_classes_are_distinct(kind):
     """Two classes of a kind have other formulas: drawn with the same random numbers they give other pictures."""
     first, second = (generated.picture(label, 0) for label in (kind, kind + len(KINDS)))
-    formulas = [_formula(kind + len(KINDS) * i) for i in range(50)]
-    assert len(set(map(str, formulas))) == 50
+    found = [_formula(kind + len(KINDS) * i) for i in range(50)]
+    assert len(set(map(str, found))) == 50
     assert np.abs(first.astype(int) - second).mean() > 5
 
 
 def _formula(label: int):
-    name = generated.KINDS[label % len(KINDS)]
-    return generated._FORMULAS[name](label)
+    return formulas.KINDS[generated.NAMES[label % len(KINDS)]].formula(label)
 
 
 @pytest.mark.parametrize("argument", ["", "10", "1x5", "5x0", "axb", "5x", "-5x5", "5x5x5"])
