@@ -77,7 +77,8 @@ def in_precision(network: Network, policy: str) -> Network:
         return type(operation).from_config(config)
 
     inputs = keras.Input(network.model.inputs[0].shape[1:], name=network.model.inputs[0].name)
-    model = keras.models.clone_model(network.model, inputs, clone_function=copied, recursive=True)
+    plain = keras.Model(network.model.inputs[0], network.model.output)  # a compiled one would be compiled again
+    model = keras.models.clone_model(plain, inputs, clone_function=copied, recursive=True)
     model.set_weights(network.model.get_weights())
     backbones.refresh(model)
     return network._replace(model=keras.Model(inputs, model.output, name=network.model.name))

@@ -12,7 +12,7 @@ from kerasft.config import Config
 from kerasft.model import Network
 from kerasft.phases import Phase
 
-STEPS = 3  # timed, after one that traces; the fastest counts
+STEPS = 2  # timed, after one that traces; the fastest counts
 WORTH = 1.1  # times as fast that another precision has to be
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
 
