@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kerasft import bundled
 from kerasft import spec as specs
 from kerasft.config import is_file
 from kerasft.errors import UserError, did_you_mean, one_of
@@ -91,6 +92,8 @@ def own_size(backbone: str, weights: str) -> int | None:
     """
     if is_file(backbone):
         return None
+    if weights == "bundled":
+        return bundled.SIZE
     name = specs.resolve(specs.parse_one(backbone, "--backbone"), "--backbone", catalogue()).__name__
     return _SIZES.get(name, 224)
 
@@ -114,9 +117,11 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     constructor = specs.resolve(spec, "--backbone", catalogue())
     if taken := [name for name in _OURS if name in spec.kwargs]:
         raise UserError(f"--backbone: {taken[0]} is set by kerasft (see {_OURS[taken[0]]}). Received: '{spec}'")
-    size = size or _SIZES.get(constructor.__name__, 224)
-    if weights not in ("none", "imagenet") and not Path(weights).is_file():
-        raise UserError(f"--weights: must be imagenet, none or an existing weights file. Received: {weights!r}")
+    size = size or own_size(backbone, weights)
+    ready = bundled.read(backbone) if weights == "bundled" else None
+    if weights not in ("none", "imagenet", "bundled") and not Path(weights).is_file():
+        rule = "must be imagenet, bundled, none or an existing weights file"
+        raise UserError(f"--weights: {rule}. Received: {weights!r}")
     family = constructor.__module__.rpartition(".")[2]
     own = preprocessing in ("auto", family)
     inputs = keras.Input((size, size, 3), name="images")
@@ -136,10 +141,13 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
             raise
         reason = " ".join(str(error).split())[:200]
         ways = "give a weights file, --weights=none, or put Keras's file into ~/.keras/models"
+        ways = f"--weights=bundled, {ways}" if bundled.fits(backbone) else ways
         raise UserError(
             f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
         ) from error
-    if weights not in ("none", "imagenet"):
+    if ready:
+        model.set_weights(ready)
+    elif weights not in ("none", "imagenet"):
         _load_weights(model, weights, spec.name)
     if family == "efficientnet":
         _settle_efficientnet(model, weights, own)

@@ -31,7 +31,7 @@ class Config:
     data: str = _flag(
         "digits",
         "data",
-        "What to learn from: digits (embedded); folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR that TFDS has prepared.",
+        "What to learn from: digits (embedded); generated:CLASSESxPICTURES, made by formulas; folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR that TFDS has prepared.",
     )
     task: str = _flag(
         "auto",
@@ -88,7 +88,9 @@ class Config:
         spec="one",
     )
     weights: str = _flag(
-        "imagenet", "model", "The backbone's weights: imagenet (downloaded once by Keras), none, or a weights file."
+        "auto",
+        "model",
+        "The backbone's weights: imagenet (downloaded once by Keras), bundled (for MobileNet(alpha=0.25), in the package, made without photographs), none, or a weights file. auto is bundled for embedded data (digits, generated) where it fits, else imagenet.",
     )
     preprocessing: str = _flag(
         "auto",

@@ -1,11 +1,11 @@
-"""What is settled before a picture is read: image size and precision; a run that goes on takes them from its folder."""
+"""What is settled before a picture is read: weights, image size and precision; a run that goes on takes them from its folder."""
 
 import io
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from kerasft import backbones, planning, precision, runs, screen
+from kerasft import backbones, bundled, planning, precision, runs, screen
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data.listing import Listing
@@ -26,12 +26,21 @@ def settle(config: Config, listing: Listing, folder: Path) -> tuple[Network, dic
         UserError: a mistake in the backbone's, the head's or the phases' flags.
     """
     before = runs.read_json(folder / "settled.json")
+    weights = before.get("weights") or bundled.settled_weights(config)
+    if weights == "bundled" != config.weights:
+        screen.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
+    config = replace(config, weights=weights)
     size = before.get("image_size") or config.image_size or _image_size(config, listing)
     network = models.build(replace(config, image_size=size), len(listing.classes), listing.task)
     longest = planning.check(config, network)
     if "precision" not in before:
         chosen = precision.choose(config, network, longest)
-        before = {"image_size": network.size, "precision": chosen.policy, "precision_reason": chosen.reason}
+        before = {
+            "weights": weights,
+            "image_size": network.size,
+            "precision": chosen.policy,
+            "precision_reason": chosen.reason,
+        }
         if longest and chosen.seconds:
             screen.say(f"precision: {chosen.policy} ({chosen.reason})")
         runs.write_json(folder / "settled.json", before)

@@ -173,7 +173,7 @@ def test_a_saved_model_that_takes_unknown_pixels_is_refused(tmp_path):
         ("MobileNet(alpa=1)", "none", r"MobileNet\(\) takes .*did you mean 'alpha'"),
         ("MobileNet(weights='imagenet')", "none", r"weights is set by kerasft \(see --weights"),
         ("EfficientNetV2B0(include_preprocessing=False)", "none", "is set by kerasft .see --preprocessing"),
-        ("MobileNet", "nowhere.h5", "--weights: must be imagenet, none or an existing weights file"),
+        ("MobileNet", "nowhere.h5", "--weights: must be imagenet, bundled, none or an existing weights file"),
         ("nowhere.keras", "none", "--backbone: no such file"),
     ],
 )

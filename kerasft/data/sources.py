@@ -5,6 +5,7 @@ import numpy as np
 from kerasft.config import Config
 from kerasft.data.catalog import catalog
 from kerasft.data.folder import folder
+from kerasft.data.generated import generated
 from kerasft.data.listing import Listing
 from kerasft.data.table import table
 from kerasft.errors import UserError, did_you_mean, one_of
@@ -19,12 +20,13 @@ def load(config: Config) -> Listing:
     kind, _, argument = config.data.partition(":")
     sources = {
         "digits": lambda: _digits(argument),
+        "generated": lambda: generated(argument),
         "folder": lambda: folder(argument),
         "csv": lambda: table(argument, config.task),
         "tfds": lambda: catalog(argument, config.task, config.splits, config.allow_imports),
     }
     if kind not in sources:
-        names = ("digits", "folder:DIR", "csv:FILE", "tfds:NAME")
+        names = ("digits", "generated:CLASSESxPICTURES", "folder:DIR", "csv:FILE", "tfds:NAME")
         raise UserError(
             f"--data: must be one of {one_of(names)}{did_you_mean(kind, sources)}. Received: {config.data!r}"
         )

@@ -54,7 +54,8 @@ _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled":
 
 def done(config: dict, metrics: dict, counts: dict) -> list[str]:
     """What was done, in two sentences."""
-    weights = _WEIGHTS.get(config["weights"], f"weights from {Path(config['weights']).name}")
+    chosen = metrics.get("settled", {}).get("weights", config["weights"])
+    weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
     learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'picture')}"
     things = {"single_label": ("class", "classes"), "multi_label": ("label",), "regression": ("value",)}
     kinds = count(len(metrics["classes"]), *things[metrics["task"]])

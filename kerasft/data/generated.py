@@ -1,0 +1,293 @@
+"""Pictures made by formulas, for pretraining without anybody's photographs (Kataoka et al. 2020).
+
+Picture i of class c is a function of (c, i) alone: numpy and Pillow, about 2 ms, no files.
+"""
+
+import io
+import math
+import re
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from kerasft.data.listing import Listing
+from kerasft.errors import UserError
+
+SIDE = 64  # of every picture, in pixels
+FINE = 2 * SIDE  # shapes are drawn at twice the side, then halved: that smooths their edges
+KINDS = ("contour", "fractal", "glyph", "strokes", "texture")
+CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghijmnqrtuy&@#%?$+=<"
+
+
+def generated(argument: str) -> Listing:
+    """Lists the pictures of `generated:CLASSESxPICTURES`; the kinds take turns, so that any number of classes is a mix.
+
+    Raises:
+        UserError: an argument of another form, or fewer than two classes.
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", argument)
+    if not match or int(match[1]) < 2:
+        rule = "generated needs CLASSESxPICTURES, such as generated:200x100 (at least 2 classes of 100 pictures each)"
+        raise UserError(f"--data: {rule}. Received: 'generated:{argument}'")
+    classes, each = int(match[1]), int(match[2])
+    names = tuple(f"{label:04d}-{KINDS[label % len(KINDS)]}" for label in range(classes))
+    return Listing(
+        name="generated",
+        task="single_label",
+        ids=np.array([f"{name}/{instance:05d}.png" for name in names for instance in range(each)]),
+        labels=np.repeat(np.arange(classes, dtype=np.int32), each),
+        parts=np.full(classes * each, "", dtype="<U5"),
+        classes=names,
+        read=lambda index: png(*divmod(index, each)),
+    )
+
+
+def png(label: int, instance: int) -> bytes:
+    """Picture `instance` of class `label` as an encoded PNG of SIDE x SIDE pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture(label, instance)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def picture(label: int, instance: int) -> np.ndarray:
+    """Picture `instance` of class `label`, uint8 [SIDE, SIDE, 3]."""
+    kind = KINDS[label % len(KINDS)]
+    rng = np.random.default_rng((label, instance))
+    drawn = _DRAWN[kind](_FORMULAS[kind](label), rng)
+    image = drawn if drawn.ndim == 3 else _painted(drawn, rng)
+    if rng.random() < 0.4:  # as if enlarged from fewer pixels
+        small = (int(math.exp(rng.uniform(math.log(12), math.log(SIDE)))),) * 2
+        coarse = Image.fromarray(np.uint8(image)).resize(small, Image.Resampling.BOX)
+        image = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+    image = image + rng.normal(0, 1, image.shape) * 255 * rng.choice((0, 0, 0.01, 0.04))
+    return np.uint8(np.clip(image, 0, 255))
+
+
+def _class_rng(label: int) -> np.random.Generator:
+    return np.random.default_rng((2**32, label))
+
+
+# Shapes: each has a function of the class (its formula) and one that draws an instance as a mask, float [SIDE, SIDE] in 0..1.
+
+
+@lru_cache(maxsize=4096)
+def _contour_class(label: int) -> tuple:
+    """A closed curve: a circle, or a polygon, whose radius is a sum of waves (RCDB, Kataoka 2022; VisualAtom, Takashima 2023)."""
+    rng = _class_rng(label)
+    corners = int(rng.choice((3, 4, 5, 6, 8, 256)))
+    waves = [(int(rng.integers(2, 12)), rng.uniform(0, 0.35), rng.uniform(0, 2 * math.pi)) for _ in range(2)]
+    rings, filled = int(rng.integers(1, 7)), bool(rng.random() < 0.4)
+    return corners, waves, rings, filled, rng.uniform(0.4, 1), rng.uniform(-0.5, 0.5)
+
+
+def _contour(formula: tuple, rng: np.random.Generator) -> np.ndarray:
+    corners, waves, rings, filled, aspect, twist = formula
+    angle = np.linspace(0, 2 * math.pi, 128, endpoint=False)
+    step = 2 * math.pi / corners
+    radius = math.cos(step / 2) / np.cos(angle % step - step / 2)
+    for count, height, phase in waves:
+        radius = radius + height * rng.uniform(0.8, 1.2) * np.sin(count * angle + phase)
+    curve = radius[:, None] * np.stack([np.cos(angle), aspect * np.sin(angle)], 1)
+    curve *= rng.uniform(0.5, 0.8) / np.abs(curve).max()
+    place = _placement(rng)
+    mask = Image.new("L", (FINE, FINE))
+    pen = ImageDraw.Draw(mask)
+    width = int(rng.integers(1, 6))
+    for ring in range(rings):
+        scale, turn = 1 - ring / rings, twist * ring
+        points = place(scale * curve @ _rotation(turn))
+        line = [tuple(point) for point in _pixels(points)]
+        if filled:
+            pen.polygon(line, fill=255 if ring % 2 == 0 else 0)
+        else:
+            pen.line([*line, line[0]], fill=255, width=width)
+    return _halved(mask)
+
+
+@lru_cache(maxsize=4096)
+def _fractal_class(label: int) -> tuple[np.ndarray, np.ndarray]:
+    """An iterated function system of 2 to 5 contractions (FractalDB, Kataoka 2020), with the singular values of Anderson & Farrell 2022."""
+    rng = _class_rng(label)
+    count = int(rng.integers(2, 6))
+    # Their sum over all maps, with the smaller one doubled, lies in (5 + n, 6 + n) / 2: neither dust nor a blob.
+    budget = rng.uniform(0.5 * (5 + count), 0.5 * (6 + count))
+    values = np.sort(rng.dirichlet(np.full(2 * count, 4.0)).reshape(count, 2), 1)[:, ::-1]
+    values *= budget / (values[:, 0] + 2 * values[:, 1]).sum()
+    values = np.minimum(values, 0.95)
+    maps = []
+    for big, small in values:
+        signs = rng.choice((-1, 1), 2)
+        matrix = _rotation(rng.uniform(-math.pi, math.pi)) * [big * signs[0], small * signs[1]]
+        maps.append(matrix @ _rotation(rng.uniform(-math.pi, math.pi)))
+    return np.array(maps), rng.uniform(-1, 1, (count, 2))
+
+
+def _fractal(formula: tuple, rng: np.random.Generator) -> np.ndarray:
+    maps, shifts = formula
+    maps = maps * rng.uniform(0.92, 1.06, (len(maps), 1, 1))
+    columns = np.concatenate([maps.reshape(-1, 4), shifts], 1).T.astype(np.float32)
+    x, y, visited = np.float32(0), np.float32(0), []
+    # Many walkers at once for a few steps; the first ones are on their way to the attractor.
+    for chosen in rng.integers(0, len(maps), (22, 1000)):
+        a, b, c, d, e, f = columns[:, chosen]
+        x, y = a * x + b * y + e, c * x + d * y + f
+        visited.append((x, y))
+    points = np.concatenate(visited[10:], 1).T
+    points = (points - points.mean(0)) / max(points.std(0).max(), 1e-6) * 0.45
+    pixels = _pixels(_placement(rng)(points), SIDE)
+    inside = pixels[((pixels >= 0) & (pixels < SIDE)).all(1)].astype(int)
+    counts = np.bincount(inside[:, 1] * SIDE + inside[:, 0], minlength=SIDE * SIDE).reshape(SIDE, SIDE)
+    return np.minimum(np.log1p(counts) / math.log(rng.uniform(4, 16)), 1.0)
+
+
+@lru_cache(maxsize=4096)
+def _strokes_class(label: int) -> list[np.ndarray]:
+    """A character of no alphabet: 2 to 4 Bezier curves through common points, as a pen would draw them."""
+    rng = _class_rng(label)
+    anchors = rng.uniform(-0.75, 0.75, (5, 2))
+    strokes = []
+    for _ in range(int(rng.integers(2, 5))):
+        ends = anchors[rng.choice(5, 2, replace=False)]
+        bends = ends.mean(0) + rng.normal(0, 0.6, (2, 2)) * (rng.random() < 0.75)
+        strokes.append(np.clip(np.array([ends[0], *bends, ends[1]]), -0.95, 0.95))
+    return strokes
+
+
+def _strokes(strokes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    place = _placement(rng, turn=0.35)
+    mask = Image.new("L", (FINE, FINE))
+    pen = ImageDraw.Draw(mask)
+    width = int(rng.integers(4, 15))
+    t = np.linspace(0, 1, 16)[:, None]
+    for points in strokes:
+        a, b, c, d = points + rng.normal(0, 0.06, points.shape)
+        curve = (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t**2 * (1 - t) * c + t**3 * d
+        line = _pixels(place(curve))
+        pen.line([tuple(point) for point in line], fill=255, width=width, joint="curve")
+        for x, y in (line[0], line[-1]):
+            pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
+    return _halved(mask)
+
+
+def _glyph_class(label: int) -> str:
+    """One printed character, two where those are used up."""
+    number, text = label // len(KINDS), ""
+    while True:
+        text = CHARACTERS[number % len(CHARACTERS)] + text
+        number = number // len(CHARACTERS) - 1
+        if number < 0:
+            return text
+
+
+def _glyph(text: str, rng: np.random.Generator) -> np.ndarray:
+    font = _font(FINE * 3 // 4 // len(text) ** 0.5)
+    mask = Image.new("L", (FINE, FINE))
+    ImageDraw.Draw(mask).text(
+        (SIDE, SIDE), text, font=font, fill=255, anchor="mm", stroke_width=int(rng.integers(0, 7))
+    )
+    # Looked up from the picture: where each pixel of it comes from.
+    grid = (np.stack(np.meshgrid(*[np.arange(FINE)] * 2), -1).reshape(-1, 2) + 0.5) / SIDE - 1
+    x, y = np.clip(_pixels(_placement(rng, turn=0.35, inverse=True)(grid)).astype(int), 0, FINE - 1).T
+    return _halved(np.asarray(mask)[y, x].reshape(FINE, FINE))
+
+
+@lru_cache(maxsize=8)
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    """The font that Pillow brings along (Aileron, CC0)."""
+    return ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=4096)
+def _texture_class(label: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Noise of one to three bands of frequency and direction (Gabor spectra), and a palette."""
+    rng = _class_rng(label)
+    fy, fx = np.meshgrid(np.fft.fftfreq(SIDE) * SIDE, np.fft.rfftfreq(SIDE) * SIDE, indexing="ij")
+    spectrum = np.zeros_like(fx)
+    for _ in range(int(rng.integers(1, 4))):
+        pitch, angle = math.exp(rng.uniform(math.log(1.5), math.log(20))), rng.uniform(0, math.pi)
+        x, y = pitch * math.cos(angle), pitch * math.sin(angle)
+        width = pitch * rng.uniform(0.1, 0.6)
+        band = np.exp(-((fx - x) ** 2 + (fy - y) ** 2) / (2 * width**2))
+        band += np.exp(-((fx + x) ** 2 + (fy + y) ** 2) / (2 * width**2))
+        spectrum += rng.uniform(0.3, 1) * band / np.sqrt((band**2).sum())
+    return spectrum, rng.uniform(0, 255, (3, 3)), rng.choice((0.5, 2.0, 8.0))
+
+
+def _texture(formula: tuple, rng: np.random.Generator) -> np.ndarray:
+    spectrum, palette, hardness = formula
+    noise = np.fft.irfft2(spectrum * np.fft.rfft2(rng.normal(size=(SIDE, SIDE))), (SIDE, SIDE))
+    level = np.tanh(hardness * noise / noise.std()) * 0.5 + 0.5
+    first, second, third = np.clip(palette + rng.normal(0, 25, (3, 3)), 0, 255)
+    blend = level[..., None]
+    return first * (1 - blend) ** 2 + second * 2 * blend * (1 - blend) + third * blend**2
+
+
+_FORMULAS = {
+    "contour": _contour_class,
+    "fractal": _fractal_class,
+    "glyph": _glyph_class,
+    "strokes": _strokes_class,
+    "texture": _texture_class,
+}
+_DRAWN = {"contour": _contour, "fractal": _fractal, "glyph": _glyph, "strokes": _strokes, "texture": _texture}
+
+
+# What happens to every shape.
+
+
+def _placement(rng: np.random.Generator, turn: float = math.pi, inverse: bool = False):
+    """A random rotation, scale, stretch and shift with a smooth warp, as a function of points [N, 2] in -1..1."""
+    stretch = np.exp(rng.uniform(-0.2, 0.2, 2)) * rng.uniform(0.75, 1.3)
+    matrix = _rotation(rng.uniform(-turn, turn)) @ np.diag(stretch) @ np.array([[1, rng.uniform(-0.3, 0.3)], [0, 1]])
+    shift, (ax, ay) = rng.uniform(-0.2, 0.2, 2), rng.uniform(0, 0.08, 2)
+    pitch, phase = rng.uniform(2, 5, 2), rng.uniform(0, 2 * math.pi, 2)
+
+    def warp(points: np.ndarray) -> np.ndarray:
+        x, y = points.T
+        return points + np.stack([ax * np.sin(pitch[0] * y + phase[0]), ay * np.sin(pitch[1] * x + phase[1])], 1)
+
+    if inverse:
+        back = np.linalg.inv(matrix).T
+        return lambda points: warp((points - shift) @ back)
+    return lambda points: warp(points) @ matrix.T + shift
+
+
+def _painted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask in a colour, or a texture, on another, float [SIDE, SIDE, 3] in 0..255 before noise."""
+    ground, ink = _fill(rng), _fill(rng)
+    if rng.random() < 0.4:
+        ground, ink = (np.repeat(layer.mean(2, keepdims=True), 3, 2) for layer in (ground, ink))
+    if np.abs(ground.mean((0, 1)) - ink.mean((0, 1))).max() < 80:  # else the shape could hardly be seen
+        ink = ink * 0.2 if ground.mean() > 127 else 255 - 0.2 * ink
+    return ground + mask[..., None] * (ink - ground)
+
+
+def _fill(rng: np.random.Generator) -> np.ndarray:
+    """A plain colour, a gradient, or smooth noise between two colours."""
+    first, second = rng.uniform(0, 255, (2, 3))
+    how = rng.integers(0, 5)
+    if how < 2:
+        return np.tile(first if how else first.mean() * (rng.random() < 0.5), (SIDE, SIDE, 1)) * np.ones(3)
+    if how == 2:
+        y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+        angle = rng.uniform(0, 2 * math.pi)
+        level = 0.5 + 0.5 * (math.cos(angle) * (2 * x - 1) + math.sin(angle) * (2 * y - 1))
+    else:
+        cells = int(rng.integers(2, 9))
+        noise = Image.fromarray(np.uint8(rng.uniform(0, 255, (cells, cells))))
+        level = np.asarray(noise.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) / 255.0
+    return first + np.clip(level, 0, 1)[..., None] * (second - first)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+
+def _pixels(points: np.ndarray, side: int = FINE) -> np.ndarray:
+    return (points + 1) * side / 2
+
+
+def _halved(mask: Image.Image | np.ndarray) -> np.ndarray:
+    fine = np.asarray(mask, np.float32)
+    return fine.reshape(SIDE, 2, SIDE, 2).mean((1, 3)) / 255
