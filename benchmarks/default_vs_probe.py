@@ -3,13 +3,15 @@
 Runs both through the command for every data set, weights file and seed given, and compares the test pictures pair by
 pair: accuracy, log loss, and a bootstrap interval of the difference in log loss over all runs together.
 
-    python benchmarks/default_vs_probe.py --shared=../shared --out=/tmp/recipes [--sets=hymenoptera] [--seeds=0,1,2]
+    python benchmarks/default_vs_probe.py --shared=../shared --out=/tmp/recipes [--sets=hymenoptera] [--seeds=0] [--jobs=2]
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ def run(shared: Path, out: Path, data: str, backbone: str, seed: int, recipe: st
     line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{shared / 'data' / data}", f"--backbone={backbone}"]
     line += [f"--weights={shared / 'weights' / WEIGHTS[backbone]}", f"--seed={seed}", f"--run_dir={folder}"]
     line += [f"--export_dir={out / 'saved_models'}", *RECIPES[recipe]]
-    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with np.load(folder / "predictions.npz") as stored:
         chances = stored["probabilities"][np.arange(len(stored["labels"])), stored["labels"]]
     return json.loads((folder / "metrics.json").read_text()), -np.log(np.maximum(chances, 1e-12))
@@ -48,33 +50,37 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", default="hymenoptera,flowers5")
     parser.add_argument("--backbones", default=";".join(WEIGHTS), help="parted by ;")
-    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; their seconds then mean little")
     options = parser.parse_args()
+    seeds = map(int, options.seeds.split(","))
+    cases = list(itertools.product(seeds, options.sets.split(","), options.backbones.split(";")))
     print(
-        "| data | backbone | seed | accuracy: probe | default | log loss: probe | default | later phase | seconds: probe | default |"
+        "| data | backbone | seed | accuracy: probe | default | log loss: probe | default | kept | seconds: probe | default |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    differences, accuracies = [], []
-    for data in options.sets.split(","):
-        for backbone in options.backbones.split(";"):
-            for seed in map(int, options.seeds.split(",")):
-                pair = [run(options.shared.resolve(), options.out, data, backbone, seed, recipe) for recipe in RECIPES]
-                (probe, probe_losses), (default, default_losses) = pair
-                differences.append(default_losses - probe_losses)
-                accuracies.append((probe["test"]["accuracy"], default["test"]["accuracy"]))
-                share = default["phases"][-1]["share"]
-                cells = [data, backbone, seed, *(f"{value:.4f}" for value in accuracies[-1])]
-                cells += [f"{metrics['test']['loss']:.4f}" for metrics in (probe, default)]
-                cells += [f"{share:.0%}" if share else "undone"]
-                cells += [f"{metrics['seconds']['total']:.0f}" for metrics in (probe, default)]
-                print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-    low, high = interval(differences)
-    print(
-        f"\nlog loss, default - probe, over all: {np.concatenate(differences).mean():.4f} (95 % {low:.4f} to {high:.4f})"
-    )
-    print(
-        f"accuracy, mean over the runs: probe {np.mean([a for a, _ in accuracies]):.4f}, default {np.mean([b for _, b in accuracies]):.4f}"
-    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+
+    def pair(case: tuple[int, str, str]) -> list[tuple[dict, np.ndarray]]:
+        seed, data, backbone = case
+        return [run(options.shared.resolve(), options.out, data, backbone, seed, recipe) for recipe in RECIPES]
+
+    found = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for (seed, data, backbone), ((probe, probe_losses), (default, losses)) in zip(cases, pool.map(pair, cases)):
+            both = (probe, default)
+            share = default["phases"][-1]["share"]
+            found.append((losses - probe_losses, probe["test"]["accuracy"], default["test"]["accuracy"], share))
+            cells = [data, backbone, seed, *(f"{metrics['test']['accuracy']:.4f}" for metrics in both)]
+            cells += [f"{metrics['test']['loss']:.4f}" for metrics in both]
+            cells += [f"{share:.0%}" if share else "undone"]
+            cells += [f"{metrics['seconds']['total']:.0f}" for metrics in both]
+            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+    differences, probes, defaults, shares = zip(*found)
+    low, high = interval(list(differences))
+    mean = np.concatenate(differences).mean()
+    print(f"\nlog loss, default - probe, over all {len(found)} runs: {mean:.4f} (95 % {low:.4f} to {high:.4f})")
+    print(f"accuracy, mean over the runs: probe {np.mean(probes):.4f}, default {np.mean(defaults):.4f}")
+    print(f"a later phase was kept in {np.count_nonzero(shares)} of {len(found)} runs")
 
 
 if __name__ == "__main__":

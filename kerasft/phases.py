@@ -14,6 +14,7 @@ from kerasft.spec import Spec
 __all__ = ["all", "head", "top"]
 
 BATCH_NORM = ("hold", "train")
+LEAST_BLOCKS = 6  # between cut points, for fractions of them to mean anything
 BN_MOMENTUM = 0.9  # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds
 
 
@@ -102,7 +103,8 @@ def blocks(network: Network) -> list[str]:
     """The first layer of each of the backbone's blocks, input to output.
 
     A block is a stretch between two cut points that holds weights to train (other than normalisation), with the
-    stretches behind it that hold none.
+    stretches behind it that hold none. In a network that has hardly any cut points (NASNet's cells look back over
+    two others) every layer with such weights is one.
     """
     starts, opening, weighted = [], None, False
     operations = {operation.name: operation for operation in network.model.operations}
@@ -114,7 +116,7 @@ def blocks(network: Network) -> list[str]:
             if weighted:
                 starts.append(opening)
             opening, weighted = None, False
-    return starts
+    return starts if len(starts) >= LEAST_BLOCKS else [name for name in network.backbone if _learns(operations[name])]
 
 
 def first_layer(network: Network, phase: Phase) -> str | None:

@@ -12,6 +12,8 @@ from kerasft.phases import Phase
 from kerasft.spec import Spec
 
 BACKWARD = 4.0  # a training step of all layers takes about as long as four forward passes
+STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
+MOST_EPOCHS = 30  # over few examples
 BUDGET = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
 
 
@@ -89,7 +91,7 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None) 
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [phases.all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    epochs = min(12, max(3, math.ceil(300 / steps)))
+    epochs = min(MOST_EPOCHS, max(3, math.ceil(STEPS / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"

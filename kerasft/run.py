@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         if flags.FLAGS.allow_imports and not any(arg.lstrip("-").startswith("allow_imports") for arg in sys.argv[1:]):
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
         settings = command_line.from_flags(flags.FLAGS)
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.ERROR)  # a phase that starts again is traced again, and says so
         with quiet.notices():
             from kerasft import export, job, predict
         try:

@@ -47,6 +47,9 @@ class Standing:
     history: int = 0
     saves: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.epoch} of its epochs" + (f" and {self.step} steps" if self.step else "")
+
 
 def save(folder: Path, model: keras.Model, standing: Standing, arrays: dict[str, Weights]) -> None:
     """Writes the checkpoint: the model's variables (seeds of dropout included), these arrays, and the standing."""

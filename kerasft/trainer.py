@@ -73,7 +73,9 @@ class Trainer:
         """
         count = len(self.splits.train)
         first, _ = planning.plan(self.config, self.network, count)
-        arrays = self._resume() or self._begin(augmented=any(phase.epochs for phase in first))
+        arrays = self._resume()
+        if arrays is None:
+            arrays = self._begin(augmented=any(phase.epochs for phase in first))
         speed = None if self.config.deterministic else self.standing.settled["speed"]
         planned, reason = planning.plan(self.config, self.network, count, speed)
         screen.say(f"phases: {reason}")
@@ -132,8 +134,7 @@ class Trainer:
         self.standing, arrays = state
         if pixels := self.standing.settled.get("pixels"):
             models.set_pixel_statistics(self.network, *pixels)
-        steps = f" and {self.standing.step} steps" if self.standing.step else ""
-        screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing.epoch} of its epochs{steps}")
+        screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing}")
         return arrays
 
     def _settled(self, phase: Phase) -> Phase:

@@ -261,12 +261,21 @@ def test_a_mistake_in_a_phase_is_told_before_a_picture_is_read(flag, photos, com
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Weights of a small backbone in a file, so that a run takes it for pretrained."""
+def weights(photos, tmp_path_factory):
+    """Weights of a small backbone in a file, so that a run takes it for pretrained; its statistics fit the pictures."""
+    import keras
+    from PIL import Image
+
     from kerasft import backbones
 
     path = tmp_path_factory.mktemp("weights") / "small.weights.h5"
-    backbones.load("MobileNet(alpha=0.25)", "none", 32).model.save_weights(path)
+    model = backbones.load("MobileNet(alpha=0.25)", "none", 32).model
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.0
+    pictures = [np.asarray(Image.open(file).resize((32, 32)), np.float32) for file in sorted(photos.rglob("*.jpg"))]
+    model(np.stack(pictures), training=True)
+    model.save_weights(path)
     return path
 
 
@@ -308,6 +317,17 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, weight
     rows = [json.loads(line) for line in history.read_text().splitlines()]
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
     assert len(rows) == 6
+
+
+def test_killed_at_random_moments_a_run_ends_the_same(photos, weights, tmp_path):
+    """kill -9, again and again: same weights, same history, one export, nothing from scratch."""
+    line = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), f"--data=folder:{photos}", f"--weights={weights}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*line, f"--out={tmp_path}", "--kills=3"], env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 faults" in done.stdout
 
 
 def test_a_phase_that_does_not_help_is_undone(photos, weights, command, tmp_path):
