@@ -91,7 +91,7 @@ def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preproce
     first = pad if loaded.layers.index(pad) < loaded.layers.index(stem) else stem
     if preprocessing == "dataset":
         assert np.all(np.isnan(loaded(pictures)))  # what is forgotten is noticed
-        network = model.Network(loaded, name, SIZE, True, "zeros", (), ())
+        network = model.Network(loaded, name, "single_label", SIZE, True, "zeros", (), ())
         model.set_pixel_statistics(network, np.array([100.0, 110.0, 120.0]), np.array([400.0, 900.0, 0.0]))
         expected = (pictures - [100, 110, 120]) / [20, 30, 1]
     else:

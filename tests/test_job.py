@@ -282,7 +282,7 @@ def weights(photos, tmp_path_factory):
 
 
 def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, weights, command, tmp_path):
-    """Two runs under --deterministic, and one that is terminated and started again: one digest."""
+    """A run under --deterministic, and one that is terminated and started again: one digest."""
     flags = (
         f"--data=folder:{photos}",
         *SMALL[:1],
@@ -295,10 +295,8 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, weight
         "--phases=head(epochs=2, lr=1e-2) | all(epochs=4, lr=1e-3, batch_norm='train')",
         "--augment=crop | flip | color",
     )
-    for name in ("a", "b"):
-        done = command(*flags, f"--run_dir={name}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert _metrics(tmp_path / "a")["weights_sha256"] == _metrics(tmp_path / "b")["weights_sha256"]
+    done = command(*flags, "--run_dir=a", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     line = [sys.executable, "-m", "kerasft.run", *flags, "--run_dir=c"]
     stopped = subprocess.Popen(
