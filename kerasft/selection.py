@@ -9,6 +9,7 @@ from kerasft.evaluate import Judge, most_cautious
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes that are tried
 LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
+LEAST_ERRORS = 0.5  # standard errors of that gain: the best of many epochs and mixes looks better by chance
 
 Weights = list[np.ndarray]
 
@@ -44,7 +45,8 @@ def choose(outputs_at: Callable[[float], np.ndarray], judge: Judge, shares: tupl
     Wortsman et al. 2022), and fine-tuned networks are too sure of themselves, so each mix is also tried with its
     logits divided by the temperature that suits it (Guo et al. 2017). Few validation pictures tell such candidates
     apart badly: of those that beat the weights before, the most cautious one that is not measurably worse than the
-    best is taken. The weights before are given their best temperature too: that alone is no merit of the phase.
+    best is taken, and undone after all if its gain drowns in its standard error. The weights before are given their
+    best temperature too: that alone is no merit of the phase.
 
     Args:
         outputs_at: from a share to float [N, ...], the validation outputs of that mix.
@@ -57,9 +59,13 @@ def choose(outputs_at: Callable[[float], np.ndarray], judge: Judge, shares: tupl
         heats = (1.0,) if judge.task == "regression" else (1.0, judge.temperature(outputs))
         return [(share, heat, outputs / heat) for heat in heats]
 
-    bar = (1 - LEAST_GAIN) * min(judge.loss(outputs) for _, _, outputs in heated(0.0))
+    before = min((judge.losses(outputs) for _, _, outputs in heated(0.0)), key=np.mean)
+    bar = (1 - LEAST_GAIN) * before.mean()
     tried = [row for share in shares for row in heated(share) if judge.loss(row[2]) < bar]
     if not tried:
         return UNDONE
     share, heat, outputs = tried[most_cautious([judge.losses(row[2]) for row in tried])]
+    gain = before - judge.losses(outputs)
+    if gain.mean() < LEAST_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)):
+        return UNDONE
     return Choice(share, heat, (judge.loss(outputs), judge.score(outputs)))

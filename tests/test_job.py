@@ -55,7 +55,7 @@ def test_metrics_hold_the_contract(finished):
     metrics = _metrics(place / "run")
     assert metrics["task"] == "single_label"
     assert metrics["classes"] == ["disc", "square"]
-    assert {"accuracy", "loss", "n", "per_class", "confusion_matrix"} <= metrics["test"].keys()
+    assert {"accuracy", "macro_f1", "ece", "loss", "n", "per_class", "confusion_matrix"} <= metrics["test"].keys()
     assert {"accuracy", "loss", "n"} <= metrics["val"].keys()
     assert {"audit", "train", "evaluate", "export", "total"} == metrics["seconds"].keys()
     assert metrics["peak_rss_mb"] > 100
@@ -87,6 +87,8 @@ def test_the_run_folder_is_complete(finished):
         "phases",
         "predictions.npz",
         "model.keras",
+        "report.html",
+        "settled.json",
         "tensorboard",
     }
     assert {path.name for path in run.iterdir()} == names
@@ -319,6 +321,7 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, weight
     assert len(rows) == 6
 
 
+@pytest.mark.large
 def test_killed_at_random_moments_a_run_ends_the_same(photos, weights, tmp_path):
     """kill -9, again and again: same weights, same history, one export, nothing from scratch."""
     line = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), f"--data=folder:{photos}", f"--weights={weights}"]

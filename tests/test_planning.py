@@ -1,0 +1,49 @@
+"""The rule of `auto`: what it makes of the number of examples, the network's size, and the measured speed."""
+
+import pytest
+
+from kerasft import model, planning
+from kerasft.config import Config
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    built = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 3, "single_label")
+    return built._replace(pretrained=True, head_init="probe")
+
+
+@pytest.mark.parametrize(("examples", "epochs"), [(100, 30), (400, 25), (1200, 9), (20_000, 3)])
+def test_about_three_hundred_steps(pretrained, examples, epochs):
+    planned, why = planning.plan(Config(), pretrained, examples)
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs)]
+    assert f"{examples} examples" in why
+
+
+def test_a_measured_speed_bounds_the_time_and_is_said(pretrained):
+    quick, why = planning.plan(Config(), pretrained, 20_000, speed=1000.0)
+    assert quick[1].epochs == 3
+    assert "about 240 s" in why
+    slow, why = planning.plan(Config(), pretrained, 20_000, speed=40.0)
+    assert slow[1].epochs == 1
+    assert "an epoch of 20000 examples takes about 2000 s" in why
+
+
+def test_larger_networks_take_smaller_steps(pretrained):
+    large = model.build(Config(backbone="MobileNet(alpha=1.0)", weights="none", image_size=32), 3, "single_label")
+    rates = [
+        planning.plan(Config(), network._replace(pretrained=True, head_init="probe"), 100)[0][1].lr
+        for network in (pretrained, large)
+    ]
+    assert rates[0] > 2 * rates[1]
+
+
+def test_without_pretrained_weights_all_layers_learn_from_the_start(pretrained):
+    (phase,), why = planning.plan(Config(), pretrained._replace(pretrained=False, head_init="glorot_uniform"), 400)
+    assert (phase.kind, phase.batch_norm) == ("all", "train")
+    assert "no pretrained weights" in why
+
+
+def test_what_the_phases_name_is_built_once(pretrained):
+    phase = planning.check(Config(phases="head(epochs=2) | all(epochs=7)"), pretrained)
+    assert phase.epochs == 7
+    assert planning.check(Config(phases="head"), pretrained) is None
