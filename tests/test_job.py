@@ -348,10 +348,16 @@ def test_a_phase_that_does_not_help_is_undone(photos, weights, command, tmp_path
 
 
 @pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "pipelines").glob("*.flags")))
-def test_every_preset_runs(preset, photos, weights, command, tmp_path):
+def test_every_preset_runs(preset, photos, two_digits, angles, weights, command, tmp_path):
     text = (ROOT / "pipelines" / preset).read_text()
     assert text.startswith("# Purpose: ")
-    stand_in = (f"--data=folder:{photos}", *SMALL, f"--weights={weights}", "--phases=all(epochs=1)")
+    tables = {"multilabel.flags": f"csv:{two_digits}", "regression.flags": f"csv:{angles}"}
+    stand_in = (
+        f"--data={tables.get(preset, f'folder:{photos}')}",
+        *SMALL,
+        f"--weights={weights}",
+        "--phases=all(epochs=1)",
+    )
     done = command(f"--flagfile={ROOT / 'pipelines' / preset}", *stand_in, "--run_dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r" / "metrics.json").exists()
