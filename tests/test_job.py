@@ -345,7 +345,14 @@ def test_a_phase_that_does_not_help_is_undone(photos, weights, command, tmp_path
     assert _metrics(tmp_path / "a")["weights_sha256"] == _metrics(tmp_path / "b")["weights_sha256"]
 
 
-@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "pipelines").glob("*.flags")))
+QUICK = ("multilabel.flags", "own_folder.flags", "quickstart.flags", "regression.flags")
+PRESETS = [
+    pytest.param(path.name, marks=() if path.name in QUICK else pytest.mark.large)
+    for path in sorted((ROOT / "pipelines").glob("*.flags"))
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_runs(preset, photos, two_digits, angles, weights, command, tmp_path):
     text = (ROOT / "pipelines" / preset).read_text()
     assert text.startswith("# Purpose: ")

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 from conftest import ROOT, SMALL
 
-from kerasft import config, model, optimizers, phases, spec
+from kerasft import command_line, model, optimizers, phases, planning, spec
 from kerasft.config import Config
 
 HALF = ["mixed_bfloat16", "mixed_float16"]
@@ -86,11 +86,10 @@ def test_statistics_of_the_pictures_stay_with_the_model(pictures, tmp_path):
 def test_every_preset_names_a_network_and_phases_that_exist(preset):
     """Its own backbone, head, optimizer and schedule; tests/test_job.py runs it with a small one."""
     values = flags.FlagValues()
-    config.define_flags(values)
+    command_line.define_flags(values)
     flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
     values(["kerasft", f"--flagfile={ROOT / 'pipelines' / preset}", "--weights=none", "--image_size=32"])
-    settings = config.from_flags(values)
-    network = model.in_precision(
-        model.build(settings, 3, "single_label"), settings.precision.replace("auto", "float32")
-    )
-    assert phases.check(settings, network).epochs > 0
+    settings = command_line.from_flags(values)
+    task = settings.task.replace("auto", "single_label")
+    network = model.in_precision(model.build(settings, 3, task), settings.precision.replace("auto", "float32"))
+    assert planning.check(settings, network).epochs > 0

@@ -14,20 +14,27 @@ def network():
     return model.build(Config(**SMALL), 3, "single_label")
 
 
-def _times(monkeypatch, **seconds):
-    """Measured steps as given; fails where nothing should be measured."""
-    asked = iter(seconds.values())
-    monkeypatch.setattr(precision, "_step_seconds", lambda network, phase, batch: next(asked))
+def _times(monkeypatch, *seconds):
+    """Steps that take as long as given, float32's first; fails where nothing should be measured."""
+    asked, clock = iter(seconds), [0.0]
+
+    def step(network, phase, batch):
+        took = next(asked)
+        return lambda: clock.append(clock[-1] + took)
+
+    monkeypatch.setattr(precision, "_step", step)
+    monkeypatch.setattr(precision, "_rival", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(precision.time, "monotonic", lambda: clock[-1])
 
 
 @pytest.mark.parametrize(
     ("float32", "half", "policy"), [(1.0, 0.5, "mixed_bfloat16"), (1.0, 0.95, "float32"), (1.0, 2.0, "float32")]
 )
 def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, half, policy):
-    _times(monkeypatch, float32=float32, mixed_bfloat16=half)
+    _times(monkeypatch, float32, half)
     choice = precision.choose(Config(**SMALL), network, phases.all())
     assert choice.policy == policy
-    assert choice.seconds == {"float32": float32, "mixed_bfloat16": half}
+    assert choice.seconds == pytest.approx({"float32": float32, "mixed_bfloat16": half})
     assert f"{float32 / half:.2f} times as fast" in choice.reason
 
 
@@ -46,7 +53,8 @@ def test_nothing_is_measured_without_need(network, monkeypatch, settings, phase,
 
 
 @pytest.mark.parametrize("phase", [phases.head(epochs=1), phases.all(batch_norm="train")])
-def test_measuring_leaves_the_network_as_it_was(network, phase):
+def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
+    monkeypatch.setattr(precision, "_rival", lambda: "mixed_bfloat16")
     before = network.model.get_weights()
     choice = precision.choose(Config(**SMALL), network, phase)
     assert set(choice.seconds) == {"float32", "mixed_bfloat16"}
