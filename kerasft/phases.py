@@ -30,6 +30,7 @@ class Phase:
         batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
         optimizer, schedule, loss: Specs; None stands for the flag's.
         augment: Specs, or None for the flag's.
+        further: runs only while the phase before gained much (`planning.worthwhile`); for `auto`.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Phase:
     schedule: Spec | None = None
     loss: Spec | None = None
     augment: Spec | tuple[Spec, ...] | None = None
+    further: bool = False
 
     def __post_init__(self) -> None:
         whole = isinstance(self.epochs, int) and not isinstance(self.epochs, bool)

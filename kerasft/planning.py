@@ -13,7 +13,10 @@ from kerasft.spec import Spec
 
 BACKWARD = 4.0  # a training step of all layers takes about as long as four forward passes
 STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
+SEEN = 100  # times that an example of a class is to be seen in fine-tuning, on average
 MOST_EPOCHS = 30  # over few examples
+FURTHER = 3  # lengths of the first phase that a further one takes
+MUCH = 0.4  # of its validation loss, which a phase has to lose for a further one to follow
 BUDGET = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
 
 
@@ -57,6 +60,15 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     return settled, reason
 
 
+def worthwhile(record: dict) -> bool:
+    """Whether a further phase is to follow: the one of this record was kept whole, and still gained much.
+
+    Data far from what the weights were learned on want many more steps than near ones, and no figure of the frozen
+    features tells which these are; how far the first steps led does.
+    """
+    return record["share"] == 1 and record["val_after"] <= (1 - MUCH) * record["val_before"]
+
+
 def check(config: Config, network: Network) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is told before a picture is read.
 
@@ -91,14 +103,21 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None) 
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [phases.all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    epochs = min(MOST_EPOCHS, max(3, math.ceil(STEPS / steps)))
+    wanted = max(STEPS, SEEN * network.model.output_shape[-1] // config.batch_size)
+    epochs = min(MOST_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
+    further = True
     if speed:
         epoch = examples * BACKWARD / speed
         if epochs * epoch > BUDGET:
             epochs = max(1, int(BUDGET / epoch))
             why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: solve the head, then all layers for {epochs}"
         why += f" (about {epochs * epoch:.0f} s)"
-    return [phases.head(0), phases.all(epochs, lr, "train")], why
+        further = (1 + FURTHER) * epochs * epoch <= BUDGET
+    chosen = [phases.head(0), phases.all(epochs, lr, "train")]
+    if further:
+        chosen.append(replace(phases.all(FURTHER * epochs, lr, "train"), further=True))
+        why += f", and {FURTHER * epochs} more if that gains much"
+    return chosen, why

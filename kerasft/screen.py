@@ -67,7 +67,8 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
         table.add_column(name, justify=side)
     for phase, trainable, frozen in rows:
         recipe = " | ".join(map(str, phase.augment)) or "none"
-        table.add_row(str(phase), f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
+        name = f"{phase}, if it pays" if phase.further else str(phase)
+        table.add_row(name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
     _console.print(table)
 
 

@@ -85,8 +85,10 @@ class Trainer:
         screen.show_phases([(phase, *phases.apply(self.network, phase)) for phase in planned])
         self.history = runs.History(self.folder / "history.jsonl", self.standing.history)
         for index in range(self.standing.phase, len(planned)):
-            first_epoch = sum(phase.epochs for phase in planned[:index])
-            self._run(index, planned[index], first_epoch, arrays)
+            if planned[index].further and not planning.worthwhile(self.standing.records[-1]):
+                screen.say("no further phase: the last one was not kept whole, or gained little")
+                break
+            self._run(index, planned[index], sum(phase.epochs for phase in planned[:index]), arrays)
             arrays = {}
         phases.release(self.network)
         return self.standing.records
@@ -224,11 +226,8 @@ class Trainer:
         else:  # where a phase fell back, its schedule goes on
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             inner.variables[0].assign(self.standing.epoch * self.steps)
-        self.model.compile(
-            optimizer,
-            losses.build(phase.loss, self.network.task, self.scale),
-            jit_compile=precision.jit(self.config.jit),
-        )
+        loss = losses.build(phase.loss, self.network.task, self.scale)
+        self.model.compile(optimizer, loss, jit_compile=precision.jit(self.config.jit))
         self.model.stop_training = False
         return plateau, lr
 

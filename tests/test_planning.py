@@ -15,7 +15,8 @@ def pretrained():
 @pytest.mark.parametrize(("examples", "epochs"), [(100, 30), (400, 25), (1200, 9), (20_000, 3)])
 def test_about_three_hundred_steps(pretrained, examples, epochs):
     planned, why = planning.plan(Config(), pretrained, examples)
-    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs)]
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs), ("all", 3 * epochs)]
+    assert [phase.further for phase in planned] == [False, False, True]
     assert f"{examples} examples" in why
 
 
@@ -26,6 +27,20 @@ def test_a_measured_speed_bounds_the_time_and_is_said(pretrained):
     slow, why = planning.plan(Config(), pretrained, 20_000, speed=40.0)
     assert slow[1].epochs == 1
     assert "an epoch of 20000 examples takes about 2000 s" in why
+    assert not any(phase.further for phase in slow)
+
+
+def test_many_classes_take_more_steps(pretrained):
+    many = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 400, "single_label")
+    planned, _ = planning.plan(Config(), many._replace(pretrained=True, head_init="probe"), 8000)
+    assert planned[1].epochs == 5  # 250 steps each: an example of a class is seen 100 times
+
+
+@pytest.mark.parametrize(
+    ("share", "after", "expected"), [(1.0, 0.5, True), (1.0, 0.6, True), (1.0, 0.61, False), (0.75, 0.1, False)]
+)
+def test_a_further_phase_follows_one_that_was_kept_whole_and_gained_much(share, after, expected):
+    assert planning.worthwhile({"share": share, "val_before": 1.0, "val_after": after}) is expected
 
 
 def test_larger_networks_take_smaller_steps(pretrained):
