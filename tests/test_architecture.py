@@ -46,6 +46,8 @@ ROOMS = [
     "checkpoint",
     "interrupt",
     "screen",
+    "cache",
+    "feed",
     "warmstart",
     "standing",
     "epochs",
