@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerasft import optimizers, screen
 
+WARM, MEASURED = 3, 20  # calls that are not timed (the first compiles), and that are
 SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
 SAVE_SHARE = 20.0  # times as long as a checkpoint takes has to pass before the next, where epochs are that short
 LOOK_SECONDS = 0.2  # between two looks at the running loss: each waits for the device
@@ -25,6 +27,7 @@ class Watch(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether the loss stopped to be a number or blew up.
+        fed: pictures a second that the stream alone gives, where that was measured.
         plateau, lr: what lowers the rate when validation stands still, and from where.
     """
 
@@ -34,11 +37,24 @@ class Watch(keras.callbacks.Callback):
         self.diverged = False
         self.plateau: optimizers.Plateau | None = None
         self.lr = 0.0
+        self.fed: float | None = None
+        self.calls, self.began, self.taken = 0, 0.0, []
         self.looked = trainer.saved = time.monotonic()
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.calls = 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self.began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
         trainer, now = self.trainer, time.monotonic()
         standing = trainer.standing
+        self.calls += 1
+        if self.fed and self.calls > WARM:
+            self._measure(logs)
+        if self.calls % standing.parts:  # only a part of a step
+            return
         standing.step += 1
         if standing.first_loss is None:
             standing.first_loss = float(logs["loss"])
@@ -83,8 +99,41 @@ class Watch(keras.callbacks.Callback):
         if self.stopping():
             raise KeyboardInterrupt
 
+    def _measure(self, logs: dict) -> None:
+        """Times a call; after `MEASURED` of them says what the training waits for, once a phase."""
+        float(logs["loss"])  # waits for the device
+        self.taken.append(time.monotonic() - self.began)
+        if len(self.taken) == MEASURED:
+            trained = self.trainer.batch / self.trainer.standing.parts / float(np.median(self.taken))
+            screen.say(f"  {self.name}: {verdict(trained, self.fed, beside=on_accelerator())}")
+            self.fed = None
+
     def _look(self, logs: dict) -> None:
         """Notices a loss that is no number, or far above where the phase began."""
         loss, first = float(logs["loss"]), self.trainer.standing.first_loss
         if not np.isfinite(loss) or loss > BLOW_UP * max(1.0, first or 0.0):
             self.diverged = self.model.stop_training = True
+
+
+def verdict(trained: float, fed: float, *, beside: bool) -> str:
+    """What training waits for, in words.
+
+    Args:
+        trained: pictures a second, all in all.
+        fed: pictures a second that the stream gives alone.
+        beside: whether the network computes elsewhere (a GPU), or on the cores that also feed it.
+    """
+    share = min(trained / fed, 1.0)
+    if beside:
+        bound, possible = share > 0.8, f"no more than {fed:,.0f} can be fed"
+    else:  # the cores' time is that of feeding and that of computing
+        bound, possible = share > 0.5, f"{trained / max(1 - share, 0.01):,.0f} possible if feeding cost nothing"
+    if bound:
+        tips = "fewer or cheaper --augment operations, pictures stored smaller, or a cached phase (views=)"
+        return f"input-bound: {trained:,.0f} pictures/s trained, {possible}; try {tips}"
+    return f"compute-bound: {trained:,.0f} pictures/s trained, {fed:,.0f} could be fed"
+
+
+def on_accelerator() -> bool:
+    """Whether the network computes on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))

@@ -26,6 +26,7 @@ class Standing:
         before, best: loss and score on validation at its start, and after its best epoch.
         first_loss: of its first batch.
         losses: on validation after each of its epochs.
+        parts: that a step is done in, where it does not fit into memory as a whole.
         retries: times that it fell back to its best weights at a lower rate.
         history: lines of `history.jsonl`.
         saves: checkpoints written.
@@ -43,6 +44,7 @@ class Standing:
     best: tuple[float, float] | None = None
     first_loss: float | None = None
     losses: list[float] = field(default_factory=list)
+    parts: int = 1
     retries: int = 0
     history: int = 0
     saves: int = 0

@@ -9,19 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from kerasft import (
-    augment,
     cache,
     evaluate,
-    interrupt,
+    fitting,
     losses,
     optimizers,
     phases,
     planning,
-    precision,
     runs,
     screen,
     selection,
@@ -34,18 +31,12 @@ from kerasft import standing as standings
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, example_weights
-from kerasft.epochs import Watch
-from kerasft.errors import UserError
 from kerasft.evaluate import Judge
 from kerasft.feed import Feed
 from kerasft.model import Network
 from kerasft.phases import Phase
 from kerasft.selection import Weights
 from kerasft.standing import Standing
-
-BATCH = 64  # pictures a step in evaluation
-RETRIES = 3  # at a lower rate, after a phase has diverged
-LOWER = 0.3  # times the rate before
 
 
 class Trainer:
@@ -181,7 +172,7 @@ class Trainer:
                 model.get_layer("logits").set_weights(arrays["solution"])
                 self.offer(self.validate())
         if phase.epochs > standing.epoch and not self.waited_enough():
-            self._fit(name, phase, first_epoch, arrays.get("optimizer"))
+            fitting.fit(self, name, phase, first_epoch, arrays.get("optimizer"))
         best = self.best_weights if standing.best else None  # else no epoch had a finite loss
         shares = selection.SHARES if phase.epochs else (1.0,)
         chosen = selection.settle(self.feed.model, self.feed.outputs, self.judge, self.first_weights, best, shares)
@@ -206,80 +197,6 @@ class Trainer:
         self.standing = Standing(standing.run, standing.data, standing.settled, **done)
         self.standing.history, self.standing.saves = self.history.lines, standing.saves
         self.save({})
-
-    def _fit(self, name: str, phase: Phase, first_epoch: int, optimizer_state: Weights | None) -> None:
-        """Trains to the end of a phase; falls back to its best weights, at a lower rate, where it diverges.
-
-        Raises:
-            UserError: it has diverged at each of `RETRIES` lower rates.
-        """
-        standing = self.standing
-        if not self.feed.views and not augment.build(phase.augment).stateless:
-            screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
-        bar = screen.Bar(name, phase.epochs * self.steps, standing.epoch * self.steps + standing.step)
-        boards = []
-        if self.config.tensorboard:
-            folder = self.folder / "tensorboard" / name
-            boards.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
-        try:
-            with interrupt.deferred() as stopping:
-                watch = Watch(self, name, first_epoch, stopping)
-                while True:
-                    watch.plateau, watch.lr = self._compile(phase, optimizer_state)
-                    callbacks = [watch, bar, *boards]
-                    if standing.step:  # the rest of an epoch that was stopped
-                        self._epochs(first_epoch, standing.epoch + 1, callbacks)
-                    if standing.epoch < phase.epochs and not self.feed.model.stop_training:
-                        self._epochs(first_epoch, phase.epochs, callbacks)
-                    if not watch.diverged:
-                        break
-                    self._fall_back(name, phase)
-                    watch.diverged, optimizer_state = False, None
-        finally:
-            bar.stop()
-
-    def _compile(self, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
-        """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
-        lr, steps = phase.lr * LOWER**self.standing.retries, self.steps * phase.epochs
-        optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.feed.model)
-        if state:
-            standings.assign(optimizer.variables, state)
-        else:  # where a phase fell back, its schedule goes on
-            inner = getattr(optimizer, "inner_optimizer", optimizer)
-            inner.variables[0].assign(self.standing.epoch * self.steps)
-        loss = losses.build(phase.loss, self.network.task, self.scale)
-        self.feed.model.compile(optimizer, loss, jit_compile=precision.jit(self.config.jit))
-        self.feed.model.stop_training = False
-        return plateau, lr
-
-    def _epochs(self, first_epoch: int, last: int, callbacks: list) -> None:
-        """Goes on to the end of epoch `last` of the phase; all epochs but the first are whole ones."""
-        done, step = self.standing.epoch, self.standing.step
-        stream = pipeline.training_stream(
-            self.splits.train.labels,
-            self.feed.load,
-            batch_size=self.batch,
-            seed=self.config.seed,
-            sampling=self.config.sampling,
-            weights=self.weights,
-            first_step=(first_epoch + done) * self.steps + step,
-            last_step=(first_epoch + last) * self.steps,
-        )
-        span = {"initial_epoch": done, "epochs": last, "steps_per_epoch": self.steps - step}
-        self.feed.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
-
-    def _fall_back(self, name: str, phase: Phase) -> None:
-        standing = self.standing
-        rates = [f"{phase.lr * LOWER**i:.2g}" for i in range(standing.retries + 1)]
-        if standing.retries == RETRIES:
-            rule = f"{name} diverged at each of the rates {', '.join(rates)}; give it a lower lr="
-            raise UserError(f"--phases: {rule}. Received: '{phase}'")
-        standing.retries, standing.step = standing.retries + 1, 0
-        screen.say(
-            f"  {name}: the loss blew up at a rate of {rates[-1]}: back to the best weights so far, at {LOWER:g} of it"
-        )
-        self.feed.model.set_weights(self.best_weights)
-        self.save({"first": self.first_weights, "best": self.best_weights})
 
     def offer(self, score: tuple[float, float]) -> bool:
         """Keeps the present weights as the phase's best if their validation loss is its lowest so far."""

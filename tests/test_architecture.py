@@ -51,6 +51,7 @@ ROOMS = [
     "warmstart",
     "standing",
     "epochs",
+    "fitting",
     "trainer",
     "export",
     "report.words",

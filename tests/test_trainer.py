@@ -159,7 +159,7 @@ def data(photos):
 def _trained(tiny, data, folder, **settings):
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
-    config = Config(backbone=tiny, **{**SMALL, **settings})
+    config = Config(**{"backbone": tiny, **SMALL, **settings})
     made = Trainer(config, model.build(config, 2, "single_label"), data, folder)
     made.records = made.train()
     made.rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
@@ -170,6 +170,7 @@ def test_between_two_phases_a_run_goes_on_without_starting_again(tiny, data, tmp
     """The checkpoint after a phase holds no arrays but the variables."""
     phases_ = "head(epochs=1, lr=1e-2) | all(epochs=1, lr=1e-3)"
     settings = {"phases": phases_, "augment": "flip", "preprocessing": "dataset", "head_init": "probe"}
+    settings |= {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32}
     whole = _trained(tiny, data, tmp_path / "whole", **settings)
     run = Trainer._run
     monkeypatch.setattr(Trainer, "_run", lambda self, index, *a: run(self, index, *a) if index == 0 else 1 / 0)
@@ -263,3 +264,32 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(tiny, data, tmp_path,
 
 def test_phases_of_the_plan_hold_only_known_kinds():
     assert set(phases.__all__) == {"head", "top", "all"}
+
+
+def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(tiny, data, tmp_path, monkeypatch, capsys):
+    """Calls of more than two pictures fail: eight become four parts, whose gradients are averaged."""
+    import tensorflow as tf
+
+    settings = {"phases": "all(epochs=2, lr=1e-2)", "augment": "flip", "optimizer": "sgd(momentum=0.9)"}
+    whole = _trained(tiny, data, tmp_path / "whole", **settings)
+    fit = keras.Model.fit
+
+    def small(self, stream, **given):
+        if stream.element_spec[0].shape[0] > 2:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return fit(self, stream, **given)
+
+    monkeypatch.setattr(keras.Model, "fit", small)
+    parts = _trained(tiny, data, tmp_path / "parts", **settings)
+    assert "out of memory; steps of 8 in parts of 2" in capsys.readouterr().out
+    assert [row["step"] for row in parts.rows] == [row["step"] for row in whole.rows]
+    assert [row["val_loss"] for row in parts.rows] == pytest.approx([row["val_loss"] for row in whole.rows], rel=1e-3)
+    for ours, theirs in zip(parts.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr(
+        keras.Model,
+        "fit",
+        lambda self, stream, **given: (_ for _ in ()).throw(tf.errors.ResourceExhaustedError(None, None, "OOM")),
+    )
+    with pytest.raises(UserError, match=r"--batch_size: 01-all does not fit into memory, one picture at a time"):
+        _trained(tiny, data, tmp_path / "none", **settings)

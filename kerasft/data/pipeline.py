@@ -35,6 +35,7 @@ def training_stream(
     last_step: int,
     sampling: str = "uniform",
     weights: np.ndarray | None = None,
+    parts: int = 1,
 ) -> tf.data.Dataset:
     """Batches for the steps [first_step, last_step), counted over all epochs.
 
@@ -45,6 +46,7 @@ def training_stream(
         seed: of the order.
         sampling: `uniform`, each example once an epoch; or `balanced`, each class equally often, for int32 labels.
         weights: float32 [N], one an example.
+        parts: that each batch is given in, one after the other.
 
     Returns:
         A dataset of (inputs [B, ...], labels [B, ...]), and float32 [B] where there are weights.
@@ -63,7 +65,10 @@ def training_stream(
         return tf.ensure_shape(inputs, [batch, *inputs.shape[1:]]), *(tf.gather(array, rows) for array in about)
 
     steps = tf.data.Dataset.range(first_step, last_step)
-    return steps.map(indices).map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    batches = steps.map(indices).map(examples, num_parallel_calls=tf.data.AUTOTUNE)
+    if parts > 1:
+        batches = batches.unbatch().batch(batch // parts, drop_remainder=True)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def pictures(split: Split, size: int, augment: Augment, seed: int) -> Load:

@@ -1,0 +1,31 @@
+"""What is said of feeding, and that it is measured in a real phase."""
+
+import pytest
+from conftest import carved
+
+from kerasft import epochs, fitting, model
+from kerasft.config import Config
+from kerasft.trainer import Trainer
+
+
+@pytest.mark.parametrize(
+    ("trained", "fed", "beside", "expected"),
+    [
+        (620, 900, False, "input-bound: 620 pictures/s trained, 1,993 possible if feeding cost nothing; try"),
+        (100, 1000, False, "compute-bound: 100 pictures/s trained, 1,000 could be fed"),
+        (900, 1000, True, "input-bound: 900 pictures/s trained, no more than 1,000 can be fed; try"),
+        (600, 1000, True, "compute-bound: 600 pictures/s trained, 1,000 could be fed"),
+        (1000, 900, False, "input-bound: 1,000 pictures/s trained, 100,000 possible"),
+    ],
+)
+def test_the_verdict_names_what_training_waits_for(trained, fed, beside, expected):
+    assert epochs.verdict(trained, fed, beside=beside).startswith(expected)
+
+
+def test_a_phase_measures_its_feeding_once(photos, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fitting, "LOOK", 20)
+    monkeypatch.setattr(epochs, "MEASURED", 5)
+    data = carved(f"folder:{photos}")
+    config = Config(backbone=tiny, batch_size=4, tensorboard=False, augment="flip", phases="all(epochs=3)")
+    Trainer(config, model.build(config, 2, "single_label"), data, tmp_path).train()
+    assert capsys.readouterr().out.count("-bound: ") == 1
