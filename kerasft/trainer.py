@@ -192,7 +192,7 @@ class Trainer:
             UserError: it has diverged at each of `RETRIES` lower rates.
         """
         standing = self.standing
-        layer = augment.build(phase.augment)
+        layer = augment.build(phase.augment, self.network.task, len(self.splits.classes))
         if not layer.stateless:
             screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
         bar = screen.Bar(name, phase.epochs * self.steps, standing.epoch * self.steps + standing.step)
@@ -204,7 +204,7 @@ class Trainer:
             with interrupt.deferred() as stopping:
                 watch = Watch(self, name, first_epoch, stopping)
                 while True:
-                    watch.plateau, watch.lr = self._compile(phase, optimizer_state)
+                    watch.plateau, watch.lr = self._compile(phase, optimizer_state, mixed=bool(layer.mixes))
                     callbacks = [watch, bar, *boards]
                     if standing.step:  # the rest of an epoch that was stopped
                         self._epochs(layer, first_epoch, standing.epoch + 1, callbacks)
@@ -217,7 +217,7 @@ class Trainer:
         finally:
             bar.stop()
 
-    def _compile(self, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
+    def _compile(self, phase: Phase, state: Weights | None, *, mixed: bool) -> tuple[optimizers.Plateau | None, float]:
         """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
         lr, steps = phase.lr * LOWER**self.standing.retries, self.steps * phase.epochs
         optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.model)
@@ -226,7 +226,7 @@ class Trainer:
         else:  # where a phase fell back, its schedule goes on
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             inner.variables[0].assign(self.standing.epoch * self.steps)
-        loss = losses.build(phase.loss, self.network.task, self.scale)
+        loss = losses.build(phase.loss, self.network.task, self.scale, mixed=mixed)
         self.model.compile(optimizer, loss, jit_compile=precision.jit(self.config.jit))
         self.model.stop_training = False
         return plateau, lr

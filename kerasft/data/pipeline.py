@@ -40,14 +40,14 @@ def training_stream(
         split: the training examples.
         size: side of the pictures, S.
         batch_size: B; a smaller split is one batch.
-        augment: applied to each batch, with draws by (seed, epoch, example).
+        augment: applied to each batch, with draws by (seed, epoch, example); it may mix pictures and labels.
         seed: of order and augmentation.
         sampling: `uniform`, each example once an epoch; or `balanced`, each class equally often, for int32 labels.
         weights: float32 [N], one an example.
 
     Returns:
-        A dataset of (float32 [B, S, S, 3] in 0..255, labels [B, ...] of the split's form), and float32 [B] where
-        there are weights.
+        A dataset of (float32 [B, S, S, 3] in 0..255, labels [B, ...] of the split's form, float32 [B, C] where they
+        are mixed), and float32 [B] where there are weights.
     """
     count = len(split)
     batch = min(batch_size, count)
@@ -60,8 +60,9 @@ def training_stream(
         return order(step * batch + tf.range(batch, dtype=tf.int64))
 
     def pictures(rounds: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        images = augment(load(rows), _draws(augment.draws, seed, rounds, rows))
-        return tf.ensure_shape(images, [batch, size, size, 3]), *(tf.gather(array, rows) for array in about)
+        draws = uniforms(augment.draws, seed, rounds, rows)
+        images = tf.ensure_shape(augment(load(rows), draws), [batch, size, size, 3])
+        return augment.mix(draws, images, *(tf.gather(array, rows) for array in about))
 
     steps = tf.data.Dataset.range(first_step, last_step)
     return steps.map(indices).map(pictures, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -129,7 +130,7 @@ def _shaped(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(images, [None, size, size, 3])
 
 
-def _draws(count: int, seed: int, rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+def uniforms(count: int, seed: int, rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """float32 [B, count] in [0, 1) that depends on (seed, round, row) only; Philox, Salmon et al. 2011.
 
     Args:
