@@ -48,7 +48,7 @@ if __name__ == "__main__":
         "randaugment(2, 9) / RandAugment(num_ops=2, factor=0.9)",
         "randaugment(2, 9)",
         [layers.RandAugment(num_ops=2, factor=0.9)],
-        batches=16,
+        batches=32,
         keras_batches=1,
     )
     rivals(
@@ -60,7 +60,7 @@ if __name__ == "__main__":
             layers.RandomZoom(0.2),
             layers.RandomContrast(0.2),
         ],
-        batches=16,
-        keras_batches=4,
+        batches=32,
+        keras_batches=8,
     )
     rivals("augmix / AugMix", "augmix", [layers.AugMix()], batches=8, keras_batches=1)
