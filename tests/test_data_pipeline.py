@@ -109,7 +109,7 @@ def test_balanced_sampling_draws_every_class_equally_often():
 
 
 @pytest.mark.parametrize("labels", [np.arange(20, dtype=np.int32) % 5, np.eye(20, 5, dtype=np.float32)])
-def test_mixed_labels_have_a_shape_that_is_known_and_come_with_weights(labels):
+def test_mixed_labels_are_shares_and_come_with_weights(labels):
     layer = augment.build(spec.parse("mixup(1.0)", "--augment"), classes=5)
     for rows, given, weight in _numbered(labels, augment=layer, weights=np.full(20, 2, np.float32)):
         assert (given.dtype, given.shape) == (np.float32, (4, 5))
