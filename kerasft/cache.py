@@ -6,7 +6,6 @@ build it once, and a byte that flipped on disk costs one stretch.
 """
 
 import hashlib
-import inspect
 import os
 import shutil
 import time
@@ -20,7 +19,7 @@ import tensorflow as tf
 from filelock import FileLock, Timeout
 
 from kerasft import augment, decode, evaluate, runs, screen
-from kerasft.augment import Augment, operations
+from kerasft.augment import Augment
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split
@@ -86,8 +85,8 @@ def remove(cache: Cache) -> None:
 def prefix(model: keras.Model) -> Prefix:
     """A model as a Prefix; its digest is of operations, connections and weights, and of the code before it."""
     digest = hashlib.sha256(tf.__version__.encode() + keras.__version__.encode())
-    for module in (decode, augment.layer, operations):
-        digest.update(inspect.getsource(module).encode())
+    for source in (Path(decode.__file__), *sorted(Path(augment.__file__).parent.glob("*.py"))):
+        digest.update(source.read_bytes())
     places = {operation.name: place for place, operation in enumerate(model.operations)}
     for operation in model.operations:
         settings = operation.get_config() if isinstance(operation, keras.Layer) else {}

@@ -78,7 +78,7 @@ class Config:
     augment: str = _flag(
         "auto",
         "data",
-        "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2); none; auto chooses.",
+        "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometry: crop, flip, rotate, shear, translate, zoom; colours: brightness, color, contrast, hue, saturation; pointwise: autocontrast, equalize, gamma, invert, posterize, solarize; policies: autoaugment, augmix, randaugment, trivialaugment; erase; with their labels: cutmix, mixup.",
         spec="many",
     )
     backbone: str = _flag(

@@ -30,12 +30,16 @@ class Feed(NamedTuple):
         load: gives its inputs by round and row.
         outputs: gives its outputs on the validation pictures, float32 [N, ...], with the weights as they are.
         views: that are cached; 0 for pictures.
+        mixed: whether pictures are mixed with each other, and their labels become shares of classes.
+        stateless: whether what is loaded depends on round and row only.
     """
 
     model: keras.Model
     load: pipeline.Load
     outputs: Callable[[], np.ndarray]
     views: int
+    mixed: bool = False
+    stateless: bool = True
 
 
 class Plan(NamedTuple):
@@ -50,8 +54,9 @@ def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> Feed:
     """Feeds the whole network."""
     predict = evaluate.predictor(network.model)
     stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=BATCH)
-    load = pipeline.pictures(splits.train, network.size, augment.build(phase.augment), seed)
-    return Feed(network.model, load, lambda: predict(stream), 0)
+    layer = augment.build(phase.augment, network.task, len(splits.classes))
+    load = pipeline.pictures(splits.train, network.size, layer, seed)
+    return Feed(network.model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
 
 
 def activations(network: Network, splits: Splits, phase: Phase, seed: int, store: Cache, plan: Plan) -> Feed:
@@ -105,14 +110,16 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
     Raises:
         UserError: the phase names a number of views that cannot be.
     """
-    layer, wanted = augment.build(phase.augment), phase.views
+    layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
     parts = None if wanted == 0 else halves(network, phase)
     if parts is None:
         return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")
-    if not layer.stateless and wanted != 1 and phase.epochs:
+    if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
+        why = "mixes pictures with each other" if layer.mixes else "is Keras's and draws numbers of its own"
         if wanted:
-            raise UserError(f"--phases: {phase.kind}(views=) needs augmentations of kerasft's own. Received: '{phase}'")
-        return Plan(0, "", "its augmentation draws numbers of its own")
+            rule = f"{phase.kind}(views={wanted}) cannot be had, for its augmentation {why}"
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        return Plan(0, "", f"its augmentation {why}")
     views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
     free, count, others = cache.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
     for dtype in _dtypes(parts[0], splits, network.size):

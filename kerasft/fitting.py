@@ -6,7 +6,7 @@ from dataclasses import replace
 import keras
 import tensorflow as tf
 
-from kerasft import augment, interrupt, losses, optimizers, precision, screen
+from kerasft import interrupt, losses, optimizers, precision, screen
 from kerasft import standing as standings
 from kerasft.data import pipeline
 from kerasft.epochs import Watch
@@ -34,7 +34,7 @@ def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Wei
         UserError: it has diverged at each of `RETRIES` lower rates, or not even one picture fits into memory.
     """
     standing, model = trainer.standing, trainer.feed.model
-    if not trainer.feed.views and not augment.build(phase.augment).stateless:
+    if not trainer.feed.stateless:
         screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
     bar = screen.Bar(name, phase.epochs * trainer.steps, standing.epoch * trainer.steps + standing.step)
     boards = []
@@ -81,7 +81,7 @@ def _compile(trainer, phase: Phase, state: Weights | None) -> tuple[optimizers.P
     else:  # where a phase fell back, its schedule goes on
         inner = getattr(built, "inner_optimizer", built)
         inner.variables[0].assign(standing.epoch * calls)
-    loss = losses.build(phase.loss, trainer.network.task, trainer.scale)
+    loss = losses.build(phase.loss, trainer.network.task, trainer.scale, mixed=trainer.feed.mixed)
     model.compile(built, loss, jit_compile=precision.jit(trainer.config.jit))
     model.stop_training = False
     return plateau, lr

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 
 from kerasft import spec as specs
+from kerasft.errors import UserError
 from kerasft.spec import Spec
 
 __all__ = ["cross_entropy", "focal", "huber", "mae", "mse"]
@@ -39,6 +40,14 @@ _FORMS = {
         "MeanSquaredLogarithmicError": ("labels", "values"),
     },
 }
+# Those that need to know which labels an example has, and do not take shares of them.
+_WHOLE = (
+    "SparseCategoricalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "CategoricalHinge",
+    "Hinge",
+    "SquaredHinge",
+)
 _DEFAULT = {"single_label": "cross_entropy", "multi_label": "cross_entropy", "regression": "mse"}
 _SHORT = {  # ours -> Keras's, by task
     "cross_entropy": {"single_label": "CategoricalCrossentropy", "multi_label": "BinaryCrossentropy"},
@@ -93,29 +102,33 @@ def mse() -> dict:
     return {}
 
 
-def build(spec: Spec, task: str, scale: list[float] | None = None) -> Loss:
+def build(spec: Spec, task: str, scale: list[float] | None = None, *, mixed: bool = False) -> Loss:
     """The loss that a `--loss` Spec names: `auto`, one of ours, or a keras.losses class that suits the task.
 
     Args:
         spec: the loss; `auto` is `cross_entropy`, for regression `mse`.
         task: `single_label`, `multi_label` or `regression`.
         scale: of D targets, their deviation in training, by which errors are divided; None for ones.
+        mixed: whether the labels are shares of classes, float32 [N, C], as `mixup` and `cutmix` make them.
 
     Returns:
         A function of labels (int32 [N], float32 [N, C] or float32 [N, D]) and outputs (float32 [N, C] logits or
         [N, D] values) to float32 [N].
 
     Raises:
-        UserError: a name or argument that is unknown or does not suit the task.
+        UserError: a name or argument that is unknown or does not suit the task or mixed labels.
     """
     name, arguments = _named(spec, task)
     labels_form, outputs_form = _FORMS[task][name]
+    if mixed and name in _WHOLE:
+        rule = f"{name} needs whole labels, and mixup and cutmix of --augment give shares of them"
+        raise UserError(f"--loss: {rule}. Received: '{spec}'")
     given = {"from_logits": True} if outputs_form == "from_logits" else {}
     made = getattr(keras.losses, name)(**arguments, **given)
     divisor = keras.ops.convert_to_tensor(scale if scale is not None else 1.0, "float32")
 
     def loss(labels: keras.KerasTensor, outputs: keras.KerasTensor) -> keras.KerasTensor:
-        if labels_form == "one_hot":
+        if labels_form == "one_hot" and not mixed:
             labels = keras.ops.one_hot(keras.ops.reshape(labels, [-1]), outputs.shape[-1])
         elif labels_form == "scaled":
             labels, outputs = labels / divisor, outputs / divisor

@@ -82,9 +82,9 @@ def check(config: Config, network: Network) -> Phase | None:
     average = specs.parse(config.average, "--average")
     for phase in planned:
         optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=average)
-        losses.build(phase.loss, network.task)
-        if [str(spec) for spec in phase.augment] != ["auto"]:
-            augment.build(phase.augment)
+        recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
+        layer = augment.build(recipe, network.task, network.model.output_shape[-1])
+        losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
     longest = max(planned, key=lambda phase: phase.epochs)
     return longest if longest.epochs else None
 

@@ -13,8 +13,8 @@ def _training(split, size, layer, seed=0, **given):
     return pipeline.training_stream(split.labels, load, seed=seed, **given).as_numpy_iterator()
 
 
-def _stream(data, first, last, seed=0, batch=4):
-    layer = augment.build(spec.parse("crop | flip", "--augment"))
+def _stream(data, first, last, seed=0, batch=4, recipe="crop | flip"):
+    layer = augment.build(spec.parse(recipe, "--augment"), classes=2)
     return list(_training(data.train, 32, layer, seed, batch_size=batch, first_step=first, last_step=last))
 
 
@@ -26,6 +26,17 @@ def test_a_stream_can_start_at_any_step(photos):
         for (a, b), (c, d) in zip(whole[first:], _stream(data, first, 21), strict=True):
             np.testing.assert_array_equal(a, c)
             np.testing.assert_array_equal(b, d)
+
+
+@pytest.mark.parametrize("recipe", ["randaugment(2, 9) | erase(0.25) | mixup(0.2) | cutmix", "augmix | equalize"])
+def test_a_stream_of_mixed_pictures_can_start_at_any_step(photos, recipe):
+    data = carved(f"folder:{photos}")
+    whole = _stream(data, 0, 10, recipe=recipe)
+    for ours, theirs in zip(whole[3:], _stream(data, 3, 10, recipe=recipe), strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+    labels = np.concatenate([labels for _, labels in whole])
+    assert (labels.dtype, labels.shape) == ((np.float32, (40, 2)) if "mixup" in recipe else (np.int32, (40,)))
 
 
 def test_an_epoch_is_a_permutation_and_epochs_differ(photos):
@@ -92,6 +103,16 @@ def test_balanced_sampling_draws_every_class_equally_often():
         assert size < 7 or len(set(map(tuple, passes))) == len(passes)
     slots = rows.reshape(-1, 4)
     assert len({tuple(UNEQUAL[turn]) for turn in slots}) > 5  # nor do the classes keep their order
+
+
+@pytest.mark.parametrize("labels", [np.arange(20, dtype=np.int32) % 5, np.eye(20, 5, dtype=np.float32)])
+def test_mixed_labels_are_shares_and_come_with_weights(labels):
+    layer = augment.build(spec.parse("mixup(1.0)", "--augment"), classes=5)
+    for rows, given, weight in _numbered(labels, augment=layer, weights=np.full(20, 2, np.float32)):
+        assert (given.dtype, given.shape) == (np.float32, (4, 5))
+        assert (given.sum(1) <= 1 + 1e-5).all()
+        np.testing.assert_allclose(weight, 2, rtol=1e-6)
+        assert rows.shape == (4,)
 
 
 def test_balanced_sampling_can_start_at_any_step():

@@ -15,7 +15,8 @@ import pytest
 from conftest import ROOT, shared
 
 SMALL = ("--backbone=MobileNet(alpha=0.25)", "--weights=none", "--image_size=32", "--batch_size=8")
-TRAIN = ("--phases=all(epochs=3, lr=1e-3, batch_norm='train')", "--augment=flip", "--run_dir=run")
+TRAIN = ("--phases=all(epochs=3, lr=1e-3, batch_norm='train')", "--run_dir=run")
+TRAIN += ("--augment=flip | randaugment(2, 9) | erase(0.25) | mixup(0.2)", "--class_weights=balanced")
 
 
 def _metrics(folder) -> dict:
@@ -251,6 +252,7 @@ def test_a_place_that_cannot_be_written_is_said_before_training(photos, command,
         "--optimizer=adamv",
         "--loss=mse2",
         "--phases=all(augment=rotat)",
+        "--phases=all(augment=cutmix, loss=SparseCategoricalCrossentropy)",
     ],
 )
 def test_a_mistake_in_a_phase_is_told_before_a_picture_is_read(flag, photos, command, tmp_path):
@@ -292,8 +294,8 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, 
         "--head=linear(dropout=0.2)",
     )
     flags += (
-        "--phases=head(epochs=2, lr=1e-2, views=2) | all(epochs=4, lr=1e-3, batch_norm='train')",
-        "--augment=crop | flip | color",
+        "--phases=head(epochs=2, lr=1e-2, views=1) | all(epochs=4, lr=1e-3, batch_norm='train')",
+        "--augment=crop | flip | color | randaugment(2, 9) | erase(0.25) | mixup(0.2) | cutmix",
     )
     done = command(*flags, "--run_dir=a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -86,6 +86,35 @@ def test_keras_own_takes_logits_and_arguments():
     np.testing.assert_allclose(found, smooth, rtol=1e-5)
 
 
+WHOLE = {"SparseCategoricalCrossentropy", "CategoricalGeneralizedCrossEntropy", "CategoricalHinge"}
+
+
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task, name in EVERY if task != "regression"])
+def test_every_loss_takes_mixed_labels_or_says_that_it_does_not(task, name):
+    labels, outputs = _batch(task)
+    if name in WHOLE or (task == "multi_label" and "Hinge" in name):
+        with pytest.raises(UserError, match=f"--loss: {name} needs whole labels.*Received: '{name}'"):
+            losses.build(spec.parse_one(name, "--loss"), task, mixed=True)
+        return
+    loss = losses.build(spec.parse_one(name, "--loss"), task, mixed=True)
+    whole = np.eye(4, dtype=np.float32)[labels] if task == "single_label" else labels
+    np.testing.assert_allclose(loss(whole, outputs), _build(name, task)(labels, outputs), rtol=1e-5)
+    mixed = 0.7 * whole + 0.3 * np.roll(whole, 1, 0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+    model.compile(keras.optimizers.Adam(0.05), loss)
+    seen = model.fit(outputs, mixed, epochs=25, verbose=0).history["loss"]
+    assert seen[-1] < seen[0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_is_linear_in_mixed_labels(smoothing):
+    labels, logits = _batch("single_label")
+    loss = losses.build(spec.parse_one(f"cross_entropy({smoothing})", "--loss"), "single_label", mixed=True)
+    one, other = np.eye(4, dtype=np.float32)[labels], np.eye(4, dtype=np.float32)[np.roll(labels, 1)]
+    expected = 0.3 * np.asarray(loss(one, logits)) + 0.7 * np.asarray(loss(other, logits))
+    np.testing.assert_allclose(np.asarray(loss(0.3 * one + 0.7 * other, logits)), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "error"), [("auto", "squared"), ("mae", "absolute"), ("huber(delta=2)", "huber"), ("LogCosh", "absolute")]
 )

@@ -4,6 +4,7 @@ import pytest
 
 from kerasft import model, planning
 from kerasft.config import Config
+from kerasft.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,12 @@ def test_what_the_phases_name_is_built_once(pretrained):
     phase = planning.check(Config(phases="head(epochs=2) | all(epochs=7)"), pretrained)
     assert phase.epochs == 7
     assert planning.check(Config(phases="head"), pretrained) is None
+
+
+def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
+    flags = {"phases": "all(epochs=1)", "augment": "flip | cutmix"}
+    assert planning.check(Config(**flags), pretrained).epochs == 1
+    with pytest.raises(UserError, match="--loss: SparseCategoricalCrossentropy needs whole labels"):
+        planning.check(Config(**flags, loss="SparseCategoricalCrossentropy"), pretrained)
+    with pytest.raises(UserError, match="--augment: cutmix mixes labels, which regression does not have"):
+        planning.check(Config(**flags), pretrained._replace(task="regression"))

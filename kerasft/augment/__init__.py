@@ -1,4 +1,4 @@
-"""Augmentation: the operations, and the layer that fuses them."""
+"""Augmentation: the operations, their fusion, and the layer that a recipe becomes."""
 
 from kerasft.augment.layer import Augment, build
 

@@ -16,8 +16,9 @@ from kerasft.decode import decode_batch
 # Numbers of draws, int64 [B], to how often the example was drawn before, and its row: both int64 [B].
 Order = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
-# How often each example was drawn before, and its row, both int64 [B], to what a network is fed: [B, ...].
-Load = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# How often each example was drawn before, its row (both int64 [B]), and what is known of it (labels, weights), to a tuple
+# of what a network is fed [B, ...] and what is then known.
+Load = Callable[..., tuple[tf.Tensor, ...]]
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -41,7 +42,7 @@ def training_stream(
 
     Args:
         labels: [N, ...] of the training examples.
-        load: gives the inputs, such as `pictures`.
+        load: gives the inputs, such as `pictures`; it may mix them, and their labels.
         batch_size: B; fewer examples are one batch.
         seed: of the order.
         sampling: `uniform`, each example once an epoch; or `balanced`, each class equally often, for int32 labels.
@@ -49,7 +50,8 @@ def training_stream(
         parts: that each batch is given in, one after the other.
 
     Returns:
-        A dataset of (inputs [B, ...], labels [B, ...]), and float32 [B] where there are weights.
+        A dataset of (inputs [B, ...], labels [B, ...], which are float32 [B, C] where they are mixed), and float32
+        [B] where there are weights.
     """
     count = len(labels)
     batch = min(batch_size, count)
@@ -61,8 +63,8 @@ def training_stream(
         return order(step * batch + tf.range(batch, dtype=tf.int64))
 
     def examples(rounds: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        inputs = load(rounds, rows)
-        return tf.ensure_shape(inputs, [batch, *inputs.shape[1:]]), *(tf.gather(array, rows) for array in about)
+        rows = tf.ensure_shape(rows, [batch])
+        return load(rounds, rows, *(tf.gather(array, rows) for array in about))
 
     steps = tf.data.Dataset.range(first_step, last_step)
     batches = steps.map(indices).map(examples, num_parallel_calls=tf.data.AUTOTUNE)
@@ -73,8 +75,14 @@ def training_stream(
 
 def pictures(split: Split, size: int, augment: Augment, seed: int) -> Load:
     """Augmented pictures, float32 [B, size, size, 3] in 0..255, with draws by (seed, round, row)."""
-    load = _loader(split, size)
-    return lambda rounds, rows: _shaped(augment(load(rows), _draws(augment.draws, seed, rounds, rows)), size)
+    plain = _loader(split, size)
+
+    def load(rounds: tf.Tensor, rows: tf.Tensor, *about: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        draws = uniforms(augment.draws, seed, rounds, rows)
+        images = tf.ensure_shape(augment(plain(rows), draws), [rows.shape[0], size, size, 3])
+        return augment.mix(draws, images, *about) if about else (images,)
+
+    return load
 
 
 def activations(views: Sequence[np.ndarray], dtype: str) -> Load:
@@ -86,9 +94,9 @@ def activations(views: Sequence[np.ndarray], dtype: str) -> Load:
             return views[0][rows]
         return np.stack([views[turn % len(views)][row] for turn, row in zip(rounds, rows)])
 
-    def load(rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    def load(rounds: tf.Tensor, rows: tf.Tensor, *about: tf.Tensor) -> tuple[tf.Tensor, ...]:
         taken = tf.numpy_function(take, [rounds, rows], kind)
-        return tf.cast(tf.ensure_shape(taken, [None, *shape]), dtype)
+        return tf.cast(tf.ensure_shape(taken, [rows.shape[0], *shape]), dtype), *about
 
     return load
 
@@ -118,7 +126,7 @@ def evaluation_stream(
 
     def load(rows: tf.Tensor) -> tf.Tensor:
         if augmented:
-            return augmented(tf.fill(tf.shape(rows), tf.constant(round, tf.int64)), rows)
+            return augmented(tf.fill(tf.shape(rows), tf.constant(round, tf.int64)), rows)[0]
         return tf.cast(plain(rows), tf.float32)
 
     rows = tf.data.Dataset.range(span.start, span.stop).batch(batch_size)
@@ -176,7 +184,7 @@ def _shaped(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(images, [None, size, size, 3])
 
 
-def _draws(count: int, seed: int, rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+def uniforms(count: int, seed: int, rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """float32 [B, count] in [0, 1) that depends on (seed, round, row) only; Philox, Salmon et al. 2011.
 
     Args:
