@@ -11,6 +11,7 @@ ROOMS = [
     "errors",
     "spec",
     "config",
+    "search",
     "command_line",
     "quiet",
     "decode",
@@ -57,16 +58,26 @@ ROOMS = [
     "report.headline",
     "report.sections",
     "report.page",
+    "report.importance",
+    "report.trials",
     "report",
     "predict",
     "settling",
     "job",
+    "tune.rates",
+    "tune.oracles",
+    "tune.hypermodel",
+    "tune.hparams",
+    "tune.study",
+    "tune.job",
+    "tune",
     "run",
 ]
 WITHOUT_TENSORFLOW = (
     "errors",
     "spec",
     "config",
+    "search",
     "command_line",
     "quiet",
     "run",
@@ -80,7 +91,7 @@ WITHOUT_TENSORFLOW = (
     "data.splits",
     "runs",
 )
-HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "sklearn", "scipy", "matplotlib"}
+HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib"}
 WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith("report"))
 LIBRARY = ROOT / "kerasft"
 
