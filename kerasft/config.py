@@ -158,6 +158,17 @@ class Config:
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
     )
     deterministic: bool = _flag(False, "training", "Same seed, same weights, bit for bit (slower on a GPU).")
+    cache_gb: float = _flag(
+        8.0,
+        "training",
+        "Gigabytes (10^9 bytes) on disk for what the frozen part of the network makes of the pictures; 0 for none.",
+        low=0.0,
+        high=1e6,
+    )
+    keep_cache: bool = _flag(
+        False, "output", "Keep that in --cache_dir for other runs on the same pictures, which then begin at once."
+    )
+    cache_dir: str = _flag("runs/cache", "output", "Where --keep_cache keeps it.")
     run_dir: str = _flag(
         "", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings."
     )
@@ -194,7 +205,14 @@ class Config:
         return "\n".join(lines) + "\n"
 
 
-LOCATIONS = ("run_dir", "export_dir", "resume", "tensorboard")  # where, not what: no part of the digest
+LOCATIONS = (
+    "run_dir",
+    "export_dir",
+    "resume",
+    "tensorboard",
+    "keep_cache",
+    "cache_dir",
+)  # where, not what: no part of the digest
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:

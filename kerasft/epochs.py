@@ -9,6 +9,7 @@ import numpy as np
 from kerasft import optimizers, screen
 
 SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
+SAVE_SHARE = 20.0  # times as long as a checkpoint takes has to pass before the next, where epochs are that short
 LOOK_SECONDS = 0.2  # between two looks at the running loss: each waits for the device
 BLOW_UP = 20.0  # times the loss of a phase's first batch, or 1 if that is more: training has diverged
 
@@ -71,7 +72,9 @@ class Watch(keras.callbacks.Callback):
         )
         if self.plateau:
             self.model.optimizer.learning_rate = self.plateau.rate(self.lr, standing.losses)
-        trainer.save_within()
+        waited = time.monotonic() - trainer.saved
+        if self.stopping() or waited > min(SAVE_SECONDS, SAVE_SHARE * trainer.saving):
+            trainer.save_within()
         if trainer.waited_enough():
             screen.say(
                 f"  {self.name}: no better for {trainer.config.patience} epochs: the phase ends here (--patience)"

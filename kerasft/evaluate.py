@@ -13,13 +13,13 @@ SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
 
 
 def predictor(model: keras.Model) -> Predictor:
-    """A function from batches of pictures (float32 [B, S, S, 3]) to all outputs in order, float32 [N, ...].
+    """A function from batches of a model's inputs [B, ...] to all outputs in order, float32 [N, ...].
 
     It is traced once and sees the weights as they are at each call.
     """
-    shape = [None, *model.inputs[0].shape[1:]]
-    graph = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec(shape)])
-    return lambda batches: np.concatenate([graph(images).numpy() for images in batches]).astype(np.float32)
+    expected = tf.TensorSpec([None, *model.inputs[0].shape[1:]], model.inputs[0].dtype)
+    graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=[expected])
+    return lambda batches: np.concatenate([graph(inputs).numpy() for inputs in batches]).astype(np.float32)
 
 
 def served(task: str, outputs: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import checkpoint, evaluate, export, measures, quiet, report, runs, screen, settling
+from kerasft import cache, checkpoint, evaluate, export, measures, quiet, report, runs, screen, settling
 from kerasft import model as models
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
@@ -64,7 +64,6 @@ def train(config: Config) -> Run:
         trainer = Trainer(config, network, data, folder, settled)
         records = trainer.train()
         network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
-        network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
         # Not compiled, so that Keras alone can load it: the loss is a function of ours.
         plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
         runs.write_by_name(folder / "model.keras", plain.save)
@@ -90,6 +89,7 @@ def train(config: Config) -> Run:
     runs.write_json(folder / "metrics.json", metrics)
     report.write(folder, lambda rows: np.stack([decode(data.test.read(int(i)), network.size) for i in rows]))
     checkpoint.remove(folder)
+    cache.remove(trainer.store)
     _summary(folder, metrics)
     return Run(folder, metrics)
 

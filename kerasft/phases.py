@@ -30,6 +30,8 @@ class Phase:
         batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
         optimizer, schedule, loss: Specs; None stands for the flag's.
         augment: Specs, or None for the flag's.
+        views: of each picture whose way through the frozen part is computed once and kept (see `feed`): 1 is the
+            picture as it is, more are augmented ones, 0 computes everything anew each epoch; None chooses.
         further: runs only while the phase before gained much (`planning.worthwhile`); for `auto`.
     """
 
@@ -42,6 +44,7 @@ class Phase:
     schedule: Spec | None = None
     loss: Spec | None = None
     augment: Spec | tuple[Spec, ...] | None = None
+    views: int | None = None
     further: bool = False
 
     def __post_init__(self) -> None:
@@ -50,6 +53,8 @@ class Phase:
             raise ValueError(f"epochs must be a whole number of at least {0 if self.kind == 'head' else 1}")
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 10:
             raise ValueError("lr must be a number in (0, 10]")
+        if self.views is not None and (type(self.views) is not int or self.views < 0):
+            raise ValueError("views must be a whole number of at least 0")
         word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
         if word not in BATCH_NORM:
             raise ValueError(f"batch_norm must be 'hold' or 'train'{did_you_mean(str(word), BATCH_NORM)}")
@@ -59,6 +64,7 @@ class Phase:
         parts = [] if self.kind != "top" else [f"unfreeze={self.unfreeze!r}"]
         parts += [f"epochs={self.epochs}"] + ([f"lr={self.lr:g}"] if self.epochs else [])
         parts += [] if self.batch_norm == "hold" else [f"batch_norm='{self.batch_norm}'"]
+        parts += [] if self.views is None else [f"views={self.views}"]
         return f"{self.kind}({', '.join(parts)})"
 
 
@@ -69,9 +75,10 @@ def head(
     schedule: Spec | None = None,
     loss: Spec | None = None,
     augment: Spec | tuple | None = None,
+    views: int | None = None,
 ) -> Phase:
     """The head alone. Default epochs: 0 under `--head_init=probe`, which has solved the head; else 5."""
-    return Phase("head", 0.0, epochs, lr, "hold", optimizer, schedule, loss, augment)
+    return Phase("head", 0.0, epochs, lr, "hold", optimizer, schedule, loss, augment, views)
 
 
 def top(
@@ -83,9 +90,10 @@ def top(
     schedule: Spec | None = None,
     loss: Spec | None = None,
     augment: Spec | tuple | None = None,
+    views: int | None = None,
 ) -> Phase:
     """The head and the end of the backbone: this fraction of its blocks, or a layer and all after it."""
-    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, loss, augment)
+    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, loss, augment, views)
 
 
 def all(

@@ -66,7 +66,7 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
         if not config.resume:
             for part in _RESULTS:
                 (folder / part).unlink(missing_ok=True)
-            for part in ("tensorboard", "phases"):
+            for part in ("tensorboard", "phases", "cache"):
                 shutil.rmtree(folder / part, ignore_errors=True)
         elif (folder / "metrics.json").is_file():
             return folder, json.loads((folder / "metrics.json").read_text())

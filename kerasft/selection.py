@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from kerasft.evaluate import Judge, most_cautious
@@ -29,6 +30,33 @@ class Choice(NamedTuple):
 
 
 UNDONE = Choice(0.0, 1.0, None)
+
+
+def settle(
+    model: keras.Model,
+    outputs: Callable[[], np.ndarray],
+    judge: Judge,
+    first: Weights,
+    last: Weights | None,
+    shares: tuple[float, ...],
+) -> Choice:
+    """Gives a model the mix of first and last weights that `choose` takes, its temperature folded into `logits`.
+
+    Args:
+        outputs: of the validation split, with the model's weights as they are.
+        last: None where nothing is to be kept.
+    """
+
+    def outputs_at(share: float) -> np.ndarray:
+        model.set_weights(mixed(first, last, share))
+        return outputs()
+
+    chosen = choose(outputs_at, judge, shares) if last else UNDONE
+    model.set_weights(mixed(first, last or first, chosen.share))
+    if chosen.temperature != 1:
+        layer = model.get_layer("logits")
+        layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
+    return chosen
 
 
 def mixed(first: Weights, last: Weights, share: float) -> Weights:

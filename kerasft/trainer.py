@@ -14,6 +14,7 @@ import numpy as np
 
 from kerasft import (
     augment,
+    cache,
     evaluate,
     interrupt,
     losses,
@@ -26,6 +27,7 @@ from kerasft import (
     selection,
     warmstart,
 )
+from kerasft import feed as feeds
 from kerasft import model as models
 from kerasft import spec as specs
 from kerasft import standing as standings
@@ -35,6 +37,7 @@ from kerasft.data.splits import Splits, example_weights
 from kerasft.epochs import Watch
 from kerasft.errors import UserError
 from kerasft.evaluate import Judge
+from kerasft.feed import Feed
 from kerasft.model import Network
 from kerasft.phases import Phase
 from kerasft.selection import Weights
@@ -62,7 +65,8 @@ class Trainer:
         self.weights = example_weights(splits.train, splits.classes, network.task) if weighted else None
         val_weights = example_weights(splits.val, splits.classes, network.task) if weighted else None
         self.judge = Judge(network.task, splits.val.labels, self.scale, val_weights, error)
-        self._predict = evaluate.predictor(network.model)
+        self.store = cache.of(config, folder)
+        self.saving = 0.0  # seconds that the last checkpoint took
 
     def train(self) -> list[dict[str, Any]]:
         """Runs the phases that are left; returns the records of all. What `auto` settled is written down before.
@@ -95,7 +99,7 @@ class Trainer:
 
     def validate(self) -> tuple[float, float]:
         """Loss and score on the validation split, with the weights as they are."""
-        outputs = self._validation_outputs()
+        outputs = self.feed.outputs()
         return self.judge.loss(outputs), self.judge.score(outputs)
 
     def judge_epoch(self) -> tuple[tuple[float, float], bool]:
@@ -103,16 +107,17 @@ class Trainer:
 
         Epochs are compared by their loss at the best temperature.
         """
-        weights = self.model.get_weights() if self.average else None
+        model = self.feed.model
+        weights = model.get_weights() if self.average else None
         if self.average:
-            self.model.set_weights(optimizers.averaged(self.model.optimizer, self.model))
-        outputs = self._validation_outputs()
+            model.set_weights(optimizers.averaged(model.optimizer, model))
+        outputs = self.feed.outputs()
         score = self.judge.loss(outputs), self.judge.score(outputs)
         tempered = self.judge.loss(outputs / self.judge.temperature(outputs))
         better = self.offer((tempered, score[1]))
         self.standing.losses.append(tempered)
         if self.average:
-            self.model.set_weights(weights)
+            model.set_weights(weights)
         return score, better
 
     def waited_enough(self) -> bool:
@@ -120,11 +125,10 @@ class Trainer:
         losses, patience = self.standing.losses, self.config.patience
         return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
 
-    def _validation_outputs(self) -> np.ndarray:
-        return self._predict(pipeline.evaluation_stream(self.splits.val, size=self.network.size, batch_size=BATCH))
-
     def _begin(self, *, augmented: bool) -> dict[str, Weights]:
-        start = warmstart.prepare(self.config, self.network, self.splits, self.judge, self.weights, augmented=augmented)
+        start = warmstart.prepare(
+            self.config, self.network, self.splits, self.judge, self.store, self.weights, augmented=augmented
+        )
         settled = {**self.settled, "augment": start.augment, "speed": start.speed, "pixels": start.pixels}
         self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
@@ -144,6 +148,18 @@ class Trainer:
         recipe = self.standing.settled["augment"]
         return replace(phase, augment=specs.parse(recipe, "--augment")) if automatic else phase
 
+    def _fed(self, name: str, phase: Phase) -> Feed:
+        """The phase's feed, as it was planned when the phase first began."""
+        plans = self.standing.settled.setdefault("cached", {})
+        if name not in plans:
+            plans[name] = list(feeds.plan(self.network, self.splits, phase, self.store))
+            runs.write_json(self.folder / "settled.json", self.standing.settled)
+            if phase.epochs:
+                screen.say(f"{name}: {plans[name][2]}" if plans[name][0] else f"{name}: not cached, {plans[name][2]}")
+        plan = feeds.Plan(*plans[name])
+        given = self.network, self.splits, phase, self.config.seed
+        return feeds.activations(*given, self.store, plan) if plan.views else feeds.pictures(*given)
+
     def _run(self, index: int, phase: Phase, first_epoch: int, arrays: dict[str, Weights]) -> None:
         """Runs one phase to its end and adds its record.
 
@@ -154,23 +170,29 @@ class Trainer:
         standing, name = self.standing, f"{index + 1:02d}-{phase.kind}"
         trainable, frozen = phases.apply(self.network, phase)
         self.started = time.monotonic() - standing.seconds
+        self.feed = self._fed(name, phase)
+        model = self.feed.model
         if "first" in arrays:
             self.first_weights, self.best_weights = arrays["first"], arrays["best"]
         else:
             standing.before = self.validate()
-            self.first_weights = self.best_weights = self.model.get_weights()
+            self.first_weights = self.best_weights = model.get_weights()
             if "solution" in arrays:
-                self.model.get_layer("logits").set_weights(arrays["solution"])
+                model.get_layer("logits").set_weights(arrays["solution"])
                 self.offer(self.validate())
         if phase.epochs > standing.epoch and not self.waited_enough():
             self._fit(name, phase, first_epoch, arrays.get("optimizer"))
-        share, temperature, after = self._keep(selection.SHARES if phase.epochs else (1.0,))
+        best = self.best_weights if standing.best else None  # else no epoch had a finite loss
+        shares = selection.SHARES if phase.epochs else (1.0,)
+        chosen = selection.settle(self.feed.model, self.feed.outputs, self.judge, self.first_weights, best, shares)
+        share, temperature, after = chosen._replace(score=chosen.score or standing.before)
         seconds, before, score = time.monotonic() - self.started, standing.before, self.score
         record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": standing.epoch}
         record |= {"images_per_second": round(standing.epoch * self.steps * self.batch / seconds, 1)}
         record |= {"val_before": before[0], "val_after": after[0]}
         record |= {f"val_{score}_before": before[1], f"val_{score}_after": after[1]}
-        record |= {"accepted": share > 0, "share": share, "temperature": temperature, "cached": False}
+        record |= {"accepted": share > 0, "share": share, "temperature": temperature}
+        record |= {"cached": self.feed.views > 0, "views": self.feed.views}
         record |= {"trainable": trainable, "frozen": frozen, "retries": standing.retries}
         verdict = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%} beside the weights before it")
         screen.say(
@@ -192,8 +214,7 @@ class Trainer:
             UserError: it has diverged at each of `RETRIES` lower rates.
         """
         standing = self.standing
-        layer = augment.build(phase.augment)
-        if not layer.stateless:
+        if not self.feed.views and not augment.build(phase.augment).stateless:
             screen.say("note: Keras augmentation layers draw numbers of their own: no exact resume, no equal runs")
         bar = screen.Bar(name, phase.epochs * self.steps, standing.epoch * self.steps + standing.step)
         boards = []
@@ -207,9 +228,9 @@ class Trainer:
                     watch.plateau, watch.lr = self._compile(phase, optimizer_state)
                     callbacks = [watch, bar, *boards]
                     if standing.step:  # the rest of an epoch that was stopped
-                        self._epochs(layer, first_epoch, standing.epoch + 1, callbacks)
-                    if standing.epoch < phase.epochs and not self.model.stop_training:
-                        self._epochs(layer, first_epoch, phase.epochs, callbacks)
+                        self._epochs(first_epoch, standing.epoch + 1, callbacks)
+                    if standing.epoch < phase.epochs and not self.feed.model.stop_training:
+                        self._epochs(first_epoch, phase.epochs, callbacks)
                     if not watch.diverged:
                         break
                     self._fall_back(name, phase)
@@ -220,25 +241,24 @@ class Trainer:
     def _compile(self, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
         """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
         lr, steps = phase.lr * LOWER**self.standing.retries, self.steps * phase.epochs
-        optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.model)
+        optimizer, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, self.average, self.feed.model)
         if state:
             standings.assign(optimizer.variables, state)
         else:  # where a phase fell back, its schedule goes on
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             inner.variables[0].assign(self.standing.epoch * self.steps)
         loss = losses.build(phase.loss, self.network.task, self.scale)
-        self.model.compile(optimizer, loss, jit_compile=precision.jit(self.config.jit))
-        self.model.stop_training = False
+        self.feed.model.compile(optimizer, loss, jit_compile=precision.jit(self.config.jit))
+        self.feed.model.stop_training = False
         return plateau, lr
 
-    def _epochs(self, layer: augment.Augment, first_epoch: int, last: int, callbacks: list) -> None:
+    def _epochs(self, first_epoch: int, last: int, callbacks: list) -> None:
         """Goes on to the end of epoch `last` of the phase; all epochs but the first are whole ones."""
         done, step = self.standing.epoch, self.standing.step
         stream = pipeline.training_stream(
-            self.splits.train,
-            size=self.network.size,
+            self.splits.train.labels,
+            self.feed.load,
             batch_size=self.batch,
-            augment=layer,
             seed=self.config.seed,
             sampling=self.config.sampling,
             weights=self.weights,
@@ -246,7 +266,7 @@ class Trainer:
             last_step=(first_epoch + last) * self.steps,
         )
         span = {"initial_epoch": done, "epochs": last, "steps_per_epoch": self.steps - step}
-        self.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
+        self.feed.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
 
     def _fall_back(self, name: str, phase: Phase) -> None:
         standing = self.standing
@@ -258,7 +278,7 @@ class Trainer:
         screen.say(
             f"  {name}: the loss blew up at a rate of {rates[-1]}: back to the best weights so far, at {LOWER:g} of it"
         )
-        self.model.set_weights(self.best_weights)
+        self.feed.model.set_weights(self.best_weights)
         self.save({"first": self.first_weights, "best": self.best_weights})
 
     def offer(self, score: tuple[float, float]) -> bool:
@@ -266,34 +286,18 @@ class Trainer:
         best = self.standing.best
         better = bool(np.isfinite(score[0])) and (best is None or score[0] < best[0])
         if better:
-            self.standing.best, self.best_weights = score, self.model.get_weights()
+            self.standing.best, self.best_weights = score, self.feed.model.get_weights()
         return better
-
-    def _keep(self, shares: tuple[float, ...]) -> selection.Choice:
-        """Sets the weights that `selection` chooses, their temperature folded into the last layer."""
-
-        def outputs_at(share: float) -> np.ndarray:
-            self.model.set_weights(selection.mixed(self.first_weights, self.best_weights, share))
-            return self._validation_outputs()
-
-        chosen = selection.UNDONE
-        if self.standing.best:  # else no epoch had a finite loss
-            chosen = selection.choose(outputs_at, self.judge, shares)
-        self.model.set_weights(self.first_weights)
-        if chosen.share:
-            self.model.set_weights(selection.mixed(self.first_weights, self.best_weights, chosen.share))
-        if chosen.temperature != 1:
-            layer = self.model.get_layer("logits")
-            layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
-        return chosen if chosen.score else chosen._replace(score=self.standing.before)
 
     def save(self, arrays: dict[str, Weights]) -> None:
         """Writes the checkpoint."""
+        began = time.monotonic()
         standings.save(self.folder, self.model, self.standing, arrays)
         self.saved = time.monotonic()
+        self.saving = self.saved - began
 
     def save_within(self) -> None:
         """Writes the checkpoint in the middle of a phase."""
         self.standing.seconds = time.monotonic() - self.started
-        optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
+        optimizer = [np.asarray(value) for value in self.feed.model.optimizer.variables]
         self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights})

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft import evaluate, probe, screen
+from kerasft import cache, evaluate, probe, screen
 from kerasft import model as models
+from kerasft.cache import Cache
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
@@ -43,6 +44,7 @@ def prepare(
     network: Network,
     splits: Splits,
     judge: Judge,
+    store: Cache,
     weights: np.ndarray | None = None,
     *,
     augmented: bool = True,
@@ -53,6 +55,7 @@ def prepare(
 
     Args:
         judge: of the validation split.
+        store: keeps the features.
         weights: float [N] of the training examples, or None.
         augmented: whether any phase trains on augmented pictures.
     """
@@ -69,16 +72,16 @@ def prepare(
     if network.head_init == "prior":
         probe.set_prior(network.model.get_layer("logits"), labels, network.task)
     if network.pretrained or network.head_init == "probe":
-        embed = _embedder(network)
-        inputs = embed(splits.train, 1)
-        speed = len(inputs) / (time.monotonic() - started)
+        embed = _embedder(network, store)
+        inputs, seconds = embed(splits.train, 1)
+        speed = len(inputs) / seconds
         if network.head_init == "probe" or automatic:
             solved = probe.solve(inputs, labels, len(splits.classes), network.task, config.seed, weights)
             kind = "ridge" if network.task == "regression" else "logistic"
             screen.say(f"probe: {kind} regression on {inputs.shape[1]} features, {solved.penalty}")
             solution = (solved.kernel, solved.bias) if network.head_init == "probe" else None
         if automatic:
-            ends = [embed(splits.val, step) @ solved.kernel + solved.bias for step in (1, -1)]
+            ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
             plain, mirrored = (judge.loss(_outputs(network, end)) for end in ends)
             cost = mirrored / max(plain, 1e-3)
             recipe += " | flip" if cost <= MIRROR_COST else ""
@@ -103,25 +106,31 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(network.model.get_layer("values")(logits))
 
 
-def _embedder(network: Network) -> Callable[[Split, int], np.ndarray]:
-    """A function (split, step) to what reaches the last layer, float32 [N, D]; step -1 mirrors the pictures.
+def _embedder(network: Network, store: Cache) -> Callable[[Split, int], tuple[np.ndarray, float]]:
+    """A function (split, step) to what reaches the last layer, float32 [N, D], and the seconds that took.
 
-    Its first call sets the statistics of the `standardise` layer.
+    Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
     """
-    features = evaluate.predictor(network.part("standardise"))
+    part = network.part("standardise")
+    prefix, features = cache.prefix(part), evaluate.predictor(part)
     head = network.head_layers()
     standardise = head[0]
     fitted = False
 
-    def embed(split: Split, step: int) -> np.ndarray:
+    def embed(split: Split, step: int) -> tuple[np.ndarray, float]:
         nonlocal fitted
-        batches = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH)
-        values = features(batches.map(lambda images: images[:, :, ::step]))
+        if step == 1 and cache.size_of(part, split, "float32") <= cache.room(store):
+            values, seconds = cache.activations(store, prefix, split, network.size)
+        else:
+            started = time.monotonic()
+            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH)
+            values = features(batches.map(lambda images: images[:, :, ::step]))
+            seconds = time.monotonic() - started
         if not fitted:
             probe.set_statistics(standardise, values)
             fitted = True
         for layer in head[:-1]:
             values = layer(values, training=False)
-        return keras.ops.convert_to_numpy(values)
+        return keras.ops.convert_to_numpy(values), seconds
 
     return embed

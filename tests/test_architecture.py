@@ -47,6 +47,8 @@ ROOMS = [
     "checkpoint",
     "interrupt",
     "screen",
+    "cache",
+    "feed",
     "warmstart",
     "standing",
     "epochs",

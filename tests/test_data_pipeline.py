@@ -8,10 +8,14 @@ from kerasft import augment, spec
 from kerasft.data import pipeline, splits
 
 
+def _training(split, size, layer, seed=0, **given):
+    load = pipeline.pictures(split, size, layer, seed)
+    return pipeline.training_stream(split.labels, load, seed=seed, **given).as_numpy_iterator()
+
+
 def _stream(data, first, last, seed=0, batch=4):
     layer = augment.build(spec.parse("crop | flip", "--augment"))
-    given = {"size": 32, "batch_size": batch, "augment": layer, "seed": seed, "first_step": first, "last_step": last}
-    return list(pipeline.training_stream(data.train, **given).as_numpy_iterator())
+    return list(_training(data.train, 32, layer, seed, batch_size=batch, first_step=first, last_step=last))
 
 
 def test_a_stream_can_start_at_any_step(photos):
@@ -30,15 +34,8 @@ def test_an_epoch_is_a_permutation_and_epochs_differ(photos):
     held = data.train.pictures
     layer = augment.build(())
     for epoch in range(3):
-        given = {
-            "size": 32,
-            "batch_size": 4,
-            "augment": layer,
-            "seed": 0,
-            "first_step": epoch * 7,
-            "last_step": epoch * 7 + 7,
-        }
-        images = np.concatenate([a for a, _ in pipeline.training_stream(data.train, **given).as_numpy_iterator()])
+        given = {"batch_size": 4, "first_step": epoch * 7, "last_step": epoch * 7 + 7}
+        images = np.concatenate([a for a, _ in _training(data.train, 32, layer, **given)])
         everything = held(np.arange(28)).reshape(28, -1)
         rows[epoch] = [int(np.abs(everything - image.reshape(-1)).sum(1).argmin()) for image in images]
         assert sorted(rows[epoch]) == list(range(28))
@@ -66,8 +63,8 @@ def _numbered(labels, **given):
     """Per step the rows, and whatever else the stream gives, of examples that show their own number."""
     pictures = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     split = splits.Split(np.arange(len(labels)).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
-    given = {"batch_size": 4, "seed": 0, "first_step": 0, "last_step": 10, "augment": augment.build(()), **given}
-    stream = pipeline.training_stream(split, size=8, **given).as_numpy_iterator()
+    given = {"batch_size": 4, "first_step": 0, "last_step": 10, **given}
+    stream = _training(split, 8, augment.build(()), **given)
     return [(images[:, 0, 0, 0].astype(int), *others) for images, *others in stream]
 
 
@@ -112,8 +109,7 @@ def test_an_example_that_is_drawn_again_looks_different():
     layer = augment.build(spec.parse("color(0.5)", "--augment"))
     pictures = np.full((3, 8, 8, 3), 100, np.uint8)
     split = splits.Split(np.array(["a", "b", "c"]), np.int32([0, 0, 1]), lambda i: b"", lambda rows: pictures[rows])
-    given = {"size": 8, "batch_size": 2, "augment": layer, "seed": 0, "first_step": 0, "last_step": 8}
-    stream = pipeline.training_stream(split, **given, sampling="balanced").as_numpy_iterator()
+    stream = _training(split, 8, layer, batch_size=2, first_step=0, last_step=8, sampling="balanced")
     lonely = [image for images, labels in stream for image in images[labels == 1]]
     assert len(lonely) == 8
     assert len({image.tobytes() for image in lonely}) == 8

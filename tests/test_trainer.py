@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft import epochs, model, phases, selection, warmstart
+from kerasft import epochs, feed, model, phases, selection, warmstart
 from kerasft.config import Config
 from kerasft.data import sources, splits
 from kerasft.data.audit import audit
@@ -30,6 +30,7 @@ def ready(tmp_path):
     data = splits.Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     made = Trainer(Config(), network, data, tmp_path)
     made.standing = Standing("r", "0", {"augment": "none", "speed": None})
+    made.feed = feed.pictures(network, data, phases.Phase("all", 1.0, 1, 1e-3, augment=()), 0)
     return made
 
 
@@ -39,11 +40,13 @@ def _weights(scale):
 
 def _judge(ready, first, last):
     ready.model.set_weights(first)
-    ready.standing.before, ready.first_weights = ready.validate(), first
+    ready.standing.before = ready.validate()
     ready.model.set_weights(last)
     ready.standing.best = None
     ready.offer(ready.validate())
-    return ready._keep(selection.SHARES)
+    best = last if ready.standing.best else None
+    chosen = selection.settle(ready.model, ready.feed.outputs, ready.judge, first, best, selection.SHARES)
+    return chosen._replace(score=chosen.score or ready.standing.before)
 
 
 def test_what_does_not_help_is_undone_to_the_bit(ready):
@@ -101,12 +104,12 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(pho
         batch_size=8,
         head="linear(dropout=0.3)",
         augment="flip | color",
-        phases="head(epochs=1, lr=1e-2) | all(epochs=3, lr=1e-3, batch_norm='train')",
+        phases="head(epochs=2, lr=1e-2, views=2) | all(epochs=3, lr=1e-3, batch_norm='train')",
         tensorboard=False,
     )
     listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
     data = splits.carve(listing, pictures, 0.2, 0.2, 0)
-    steps = []
+    steps, fit = [], keras.Model.fit
 
     class Counts(keras.callbacks.Callback):
         def __init__(self, limit):
@@ -122,17 +125,16 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(pho
         keras.utils.set_random_seed(0)
         folder.mkdir(exist_ok=True)
         made = Trainer(config, model.build(config, 2, "single_label"), data, folder)
-        fit = made.model.fit
         counts = Counts(limit)
-        monkeypatch.setattr(made.model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, counts], **k))
+        monkeypatch.setattr(keras.Model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, counts], **k))
         made.train()
         return made
 
     whole = go(tmp_path / "whole")
     total = len(steps)
-    assert total == 4 * whole.steps
+    assert total == 5 * whole.steps
     whole_history = (tmp_path / "whole" / "history.jsonl").read_text().splitlines()
-    for stop in (2, 8):  # in the head phase, and in the second epoch of the other
+    for stop in (5, 11):  # in the second epoch of the head phase, which is cached, and of the other
         folder = tmp_path / str(stop)
         steps.clear()
         with pytest.raises(KeyboardInterrupt):
@@ -186,7 +188,7 @@ def test_between_two_phases_a_run_goes_on_without_starting_again(data, tmp_path,
     assert [row["step"] for row in rest.rows] == [row["step"] for row in whole.rows]
     for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(rest._validation_outputs(), whole._validation_outputs())
+    np.testing.assert_array_equal(rest.feed.outputs(), whole.feed.outputs())
 
 
 def test_a_phase_that_diverges_falls_back_at_lower_rates_and_goes_on(data, tmp_path, monkeypatch, capsys):
@@ -221,7 +223,7 @@ def test_patience_ends_a_phase_and_a_plateau_lowers_its_rate(data, tmp_path, mon
     monkeypatch.setattr(Trainer, "offer", lambda self, score: False)
     losses = iter([0.5, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6])
     monkeypatch.setattr(Judge, "temperature", lambda self, outputs: 1.0)
-    monkeypatch.setattr(Trainer, "_keep", lambda self, shares: (0.0, 1.0, self.standing.before))
+    monkeypatch.setattr(selection, "settle", lambda *given: selection.UNDONE)
     judged = Trainer.judge_epoch
 
     def judge_epoch(self):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from kerasft import evaluate, model, warmstart
+from kerasft.cache import Cache
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
@@ -53,7 +54,9 @@ def network():
 @pytest.mark.parametrize(("draw", "harmless"), [(_left_or_right, False), (_high_or_low, True)])
 def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harmless):
     data = _data(tmp_path / "set", draw)
-    start = warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels))
+    start = warmstart.prepare(
+        Config(), network, data, Judge("single_label", data.val.labels), Cache(tmp_path, 10**9, False)
+    )
     assert start.augment == warmstart.AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
     logits = evaluate.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
@@ -62,13 +65,19 @@ def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harml
 
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
-    start = warmstart.prepare(Config(augment="rotate(3)"), network, data, Judge("single_label", data.val.labels))
+    start = warmstart.prepare(
+        Config(augment="rotate(3)"),
+        network,
+        data,
+        Judge("single_label", data.val.labels),
+        Cache(tmp_path, 10**9, False),
+    )
     assert start.augment == "rotate(3)"
 
 
 def test_features_are_standardised(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
-    warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels))
+    warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels), Cache(tmp_path, 10**9, False))
     import keras
 
     scaled = keras.Model(network.model.inputs[0], network.model.get_layer("standardise").output)

@@ -4,7 +4,7 @@ The order of epoch e is a permutation by (seed, e) that is computed index by ind
 read, so a stream can start at any step at no cost. So is the order that balances the classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,9 @@ from kerasft.decode import decode_batch
 # Numbers of draws, int64 [B], to how often the example was drawn before, and its row: both int64 [B].
 Order = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
+# How often each example was drawn before, and its row, both int64 [B], to what a network is fed: [B, ...].
+Load = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Whole batches in an epoch; the remainder differs from epoch to epoch."""
@@ -23,59 +26,98 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 
 def training_stream(
-    split: Split,
+    labels: np.ndarray,
+    load: Load,
     *,
-    size: int,
     batch_size: int,
-    augment: Augment,
     seed: int,
     first_step: int,
     last_step: int,
     sampling: str = "uniform",
     weights: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """Augmented batches for the steps [first_step, last_step), counted over all epochs.
+    """Batches for the steps [first_step, last_step), counted over all epochs.
 
     Args:
-        split: the training examples.
-        size: side of the pictures, S.
-        batch_size: B; a smaller split is one batch.
-        augment: applied to each batch, with draws by (seed, epoch, example).
-        seed: of order and augmentation.
+        labels: [N, ...] of the training examples.
+        load: gives the inputs, such as `pictures`.
+        batch_size: B; fewer examples are one batch.
+        seed: of the order.
         sampling: `uniform`, each example once an epoch; or `balanced`, each class equally often, for int32 labels.
         weights: float32 [N], one an example.
 
     Returns:
-        A dataset of (float32 [B, S, S, 3] in 0..255, labels [B, ...] of the split's form), and float32 [B] where
-        there are weights.
+        A dataset of (inputs [B, ...], labels [B, ...]), and float32 [B] where there are weights.
     """
-    count = len(split)
+    count = len(labels)
     batch = min(batch_size, count)
     per_epoch = steps_per_epoch(count, batch)
-    about = [tf.constant(split.labels)] + ([] if weights is None else [tf.constant(weights, tf.float32)])
-    load = _loader(split, size)
-    order = _uniform(count, per_epoch * batch, seed) if sampling == "uniform" else _balanced(split.labels, seed)
+    about = [tf.constant(labels)] + ([] if weights is None else [tf.constant(weights, tf.float32)])
+    order = _uniform(count, per_epoch * batch, seed) if sampling == "uniform" else _balanced(labels, seed)
 
     def indices(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return order(step * batch + tf.range(batch, dtype=tf.int64))
 
-    def pictures(rounds: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        images = augment(load(rows), _draws(augment.draws, seed, rounds, rows))
-        return tf.ensure_shape(images, [batch, size, size, 3]), *(tf.gather(array, rows) for array in about)
+    def examples(rounds: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        inputs = load(rounds, rows)
+        return tf.ensure_shape(inputs, [batch, *inputs.shape[1:]]), *(tf.gather(array, rows) for array in about)
 
     steps = tf.data.Dataset.range(first_step, last_step)
-    return steps.map(indices).map(pictures, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return steps.map(indices).map(examples, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_stream(split: Split, *, size: int, batch_size: int) -> tf.data.Dataset:
-    """Every example once, in order, unaugmented: a dataset of float32 [<=B, S, S, 3] in 0..255."""
+def pictures(split: Split, size: int, augment: Augment, seed: int) -> Load:
+    """Augmented pictures, float32 [B, size, size, 3] in 0..255, with draws by (seed, round, row)."""
     load = _loader(split, size)
+    return lambda rounds, rows: _shaped(augment(load(rows), _draws(augment.draws, seed, rounds, rows)), size)
 
-    def pictures(rows: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(tf.cast(load(rows), tf.float32), [None, size, size, 3])
 
-    rows = tf.data.Dataset.range(len(split)).batch(batch_size)
-    return rows.map(pictures, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+def activations(views: Sequence[np.ndarray], dtype: str) -> Load:
+    """Rows of one of K arrays [N, ...] in `dtype`: of view e mod K in round e."""
+    kind, shape = tf.as_dtype(views[0].dtype), views[0].shape[1:]
+
+    def take(rounds: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        if len(views) == 1:
+            return views[0][rows]
+        return np.stack([views[turn % len(views)][row] for turn, row in zip(rounds, rows)])
+
+    def load(rounds: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        taken = tf.numpy_function(take, [rounds, rows], kind)
+        return tf.cast(tf.ensure_shape(taken, [None, *shape]), dtype)
+
+    return load
+
+
+def evaluation_stream(
+    split: Split,
+    *,
+    size: int,
+    batch_size: int,
+    augment: Augment | None = None,
+    seed: int = 0,
+    round: int = 0,
+    span: range | None = None,
+) -> tf.data.Dataset:
+    """Every example once, in order: a dataset of float32 [<=B, S, S, 3] in 0..255.
+
+    Args:
+        split: the examples.
+        size: side of the pictures, S.
+        batch_size: B.
+        augment: as in this round of this seed; None for the pictures as they are.
+        span: of rows; all by default.
+    """
+    plain = _loader(split, size)
+    augmented = pictures(split, size, augment, seed) if augment else None
+    span = range(len(split)) if span is None else span
+
+    def load(rows: tf.Tensor) -> tf.Tensor:
+        if augmented:
+            return augmented(tf.fill(tf.shape(rows), tf.constant(round, tf.int64)), rows)
+        return tf.cast(plain(rows), tf.float32)
+
+    rows = tf.data.Dataset.range(span.start, span.stop).batch(batch_size)
+    return rows.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _uniform(count: int, drawn: int, seed: int) -> Order:

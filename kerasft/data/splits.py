@@ -19,12 +19,14 @@ class Split:
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D], by task.
         read: index to encoded bytes.
         pictures: index array [B] to decoded uint8 [B, S, S, 3]; None where they did not fit into memory.
+        digest: of all files' bytes, in order.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     read: Callable[[int], bytes]
     pictures: Callable[[np.ndarray], np.ndarray] | None
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -222,4 +224,5 @@ def _split(listing: Listing, pictures: np.ndarray | None, rows: np.ndarray) -> S
         labels=listing.labels[rows],
         read=lambda index: listing.read(int(rows[index])),
         pictures=None if pictures is None else lambda indices: pictures[rows[indices]],
+        digest=hashlib.sha256("".join(listing.digests[rows]).encode()).hexdigest(),
     )

@@ -1,0 +1,201 @@
+"""What the frozen part of a network makes of each picture, computed once and kept on disk under a digest of its causes.
+
+An entry is one view of one split: a memory-mapped array of activations, in stretches of `STRETCH` rows that are
+checksummed one by one. So a build that was killed goes on where it stopped, two runs that want the same entry
+build it once, and a byte that flipped on disk costs one stretch.
+"""
+
+import hashlib
+import inspect
+import os
+import shutil
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from filelock import FileLock, Timeout
+
+from kerasft import augment, decode, evaluate, runs, screen
+from kerasft.augment import Augment, operations
+from kerasft.config import Config
+from kerasft.data import pipeline
+from kerasft.data.splits import Split
+from kerasft.errors import UserError
+
+STRETCH = 1024  # rows with a checksum of their own
+BATCH = 64
+_TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")  # settings that say nothing of inference
+
+
+class Cache(NamedTuple):
+    """Where activations are kept.
+
+    Attributes:
+        folder: one sub-folder an entry.
+        limit: bytes that its entries may take together.
+        kept: whether it outlives the run, and other runs use it too.
+    """
+
+    folder: Path
+    limit: int
+    kept: bool
+
+
+class Prefix(NamedTuple):
+    """The frozen beginning of a network: a model from pictures to activations, and a digest of all that it does."""
+
+    model: keras.Model
+    digest: str
+
+
+class View(NamedTuple):
+    """One view of a split's pictures: as they are (`augment` None), or augmented as in this round of this seed."""
+
+    augment: Augment | None = None
+    recipe: str = ""
+    seed: int = 0
+    round: int = 0
+
+
+class Entry(NamedTuple):
+    """Activations [N, ...], memory-mapped; and the seconds that it took to compute them, now or before."""
+
+    rows: np.ndarray
+    seconds: float
+
+
+PLAIN = View()
+
+
+def of(config: Config, run_folder: Path) -> Cache:
+    """The cache of a run: its own, or under `--keep_cache` the one in `--cache_dir` that runs share."""
+    folder = Path(config.cache_dir) if config.keep_cache else run_folder / "cache"
+    return Cache(folder, int(config.cache_gb * 1e9), config.keep_cache)
+
+
+def remove(cache: Cache) -> None:
+    """Removes a run's own cache."""
+    if not cache.kept:
+        shutil.rmtree(cache.folder, ignore_errors=True)
+
+
+def prefix(model: keras.Model) -> Prefix:
+    """A model as a Prefix; its digest is of operations, connections and weights, and of the code before it."""
+    digest = hashlib.sha256(tf.__version__.encode() + keras.__version__.encode())
+    for module in (decode, augment.layer, operations):
+        digest.update(inspect.getsource(module).encode())
+    places = {operation.name: place for place, operation in enumerate(model.operations)}
+    for operation in model.operations:
+        settings = operation.get_config() if isinstance(operation, keras.Layer) else {}
+        settings = {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}
+        arguments = keras.tree.flatten(
+            [(node.arguments.args, node.arguments.kwargs) for node in operation._inbound_nodes]
+        )
+        sources = [
+            places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else repr(value)
+            for value in arguments
+        ]
+        digest.update(repr((type(operation).__name__, settings, sources)).encode())
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value).data)
+    return Prefix(model, digest.hexdigest())
+
+
+def size_of(model: keras.Model, split: Split, dtype: str) -> int:
+    """Bytes of an entry."""
+    return len(split) * int(np.prod(model.output.shape[1:])) * tf.as_dtype(dtype).size
+
+
+def room(cache: Cache) -> int:
+    """Bytes that may be written: what the limit leaves, and no more than nine tenths of what the disk does."""
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    return min(cache.limit, int(0.9 * shutil.disk_usage(cache.folder).free))
+
+
+def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: View = PLAIN, dtype: str = "") -> Entry:
+    """What a prefix makes of a view of all pictures of a split, in order; from the cache as far as it is there.
+
+    Args:
+        size: side of the pictures.
+        dtype: to store; by default that of the prefix's output.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    dtype = dtype or prefix.model.output.dtype
+    causes = (prefix.digest, split.digest, size, view.recipe, (view.seed, view.round) if view.augment else None, dtype)
+    folder = cache.folder / hashlib.sha256(repr(causes).encode()).hexdigest()[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache.folder / f"{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        screen.say(f"waiting for another run that writes {folder}")
+        lock.acquire()
+    try:
+        if cache.kept:
+            _make_room(cache, folder, size_of(prefix.model, split, dtype))
+        return _filled(folder, prefix.model, split, size, view, dtype)
+    except OSError as error:
+        raise UserError(
+            f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
+            f"or give the phase views=0. Received: {cache.limit / 1e9:g}"
+        ) from error
+    finally:
+        lock.release()
+
+
+def _filled(folder: Path, model: keras.Model, split: Split, size: int, view: View, dtype: str) -> Entry:
+    """Computes the stretches that are missing or damaged, and notes each as soon as it is on disk."""
+    about = runs.read_json(folder / "about.json")
+    shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
+    sums, seconds, place = about.get("crc32", {}), about.get("seconds", 0.0), folder / "activations.bin"
+    if not place.is_file() or place.stat().st_size != size_of(model, split, dtype):
+        sums = {}
+        with place.open("wb") as file:
+            file.truncate(size_of(model, split, dtype))
+    rows = np.memmap(place, kind, "r", shape=shape)
+    starts = [start for start in range(0, len(split), STRETCH) if sums.get(str(start)) != _sum(rows, start)]
+    if damaged := sum(str(start) in sums for start in starts):
+        screen.say(f"cache: {damaged} damaged stretches of {place} are computed again")
+    if not starts:
+        place.touch()  # used last now
+        return Entry(rows, seconds)
+    compute = evaluate.predictor(model)
+    with screen.progress("cache", len(split)) as advance, place.open("r+b") as file:
+        for start in starts:
+            began, span = time.monotonic(), range(start, min(start + STRETCH, len(split)))
+            given = {"augment": view.augment, "seed": view.seed, "round": view.round, "span": span}
+            found = compute(pipeline.evaluation_stream(split, size=size, batch_size=BATCH, **given))
+            file.seek(start * (place.stat().st_size // len(split)))
+            file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
+            file.flush()
+            os.fsync(file.fileno())
+            sums[str(start)], seconds = _sum(rows, start), seconds + time.monotonic() - began
+            runs.write_json(folder / "about.json", {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
+            advance(len(span))
+    return Entry(rows, seconds)
+
+
+def _sum(rows: np.ndarray, start: int) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows[start : start + STRETCH]).view(np.uint8).data)
+
+
+def _make_room(cache: Cache, wanted: Path, needed: int) -> None:
+    """Removes the entries that were used longest ago, until one more fits; not those that a run writes."""
+    files = sorted(cache.folder.glob("*/activations.bin"), key=lambda file: file.stat().st_mtime)
+    files = [file for file in files if file.parent != wanted]
+    total = needed + sum(file.stat().st_size for file in files)
+    for file in files:
+        if total <= cache.limit:
+            break
+        try:
+            with FileLock(cache.folder / f"{file.parent.name}.lock", timeout=0):
+                total -= file.stat().st_size
+                shutil.rmtree(file.parent)
+        except Timeout:
+            continue

@@ -1,0 +1,162 @@
+"""What a phase trains and on what: the whole network on pictures, or its end on what the frozen part made of them."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasft import augment, cache, evaluate, phases
+from kerasft.cache import Cache, View
+from kerasft.data import pipeline
+from kerasft.data.splits import Splits
+from kerasft.errors import UserError
+from kerasft.model import Network
+from kerasft.phases import Phase
+
+BATCH = 64  # of evaluation
+WORTH = 0.8  # of the work without a cache: what it has to come down to
+LEAST_VIEWS = 4  # augmented ones: fewer are soon learned by heart
+NIL = 1e-3  # deviations of the outputs, by which float16 activations may change them
+
+
+class Feed(NamedTuple):
+    """What a phase trains.
+
+    Attributes:
+        model: the network, or its end.
+        load: gives its inputs by round and row.
+        outputs: gives its outputs on the validation pictures, float32 [N, ...], with the weights as they are.
+        views: that are cached; 0 for pictures.
+    """
+
+    model: keras.Model
+    load: pipeline.Load
+    outputs: Callable[[], np.ndarray]
+    views: int
+
+
+class Plan(NamedTuple):
+    """How a phase is fed: the number of cached views (0 for none) and their dtype, and why in words."""
+
+    views: int
+    dtype: str
+    reason: str
+
+
+def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> Feed:
+    """Feeds the whole network."""
+    predict = evaluate.predictor(network.model)
+    stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=BATCH)
+    load = pipeline.pictures(splits.train, network.size, augment.build(phase.augment), seed)
+    return Feed(network.model, load, lambda: predict(stream), 0)
+
+
+def activations(network: Network, splits: Splits, phase: Phase, seed: int, store: Cache, plan: Plan) -> Feed:
+    """Feeds the end of the network with views that are computed now, or were before.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    front, end = halves(network, phase)
+    frozen = cache.prefix(front)
+
+    def entry(split, view: View) -> np.ndarray:
+        return cache.activations(store, frozen, split, network.size, view, plan.dtype).rows
+
+    views = [cache.PLAIN]
+    if plan.views > 1:
+        layer, recipe = augment.build(phase.augment), " | ".join(map(str, phase.augment))
+        views = [View(layer, recipe, seed, turn) for turn in range(plan.views)]
+    train = [entry(splits.train, view) for view in views] if phase.epochs else []
+    val, predict = entry(splits.val, cache.PLAIN), evaluate.predictor(end)
+    dtype = end.inputs[0].dtype
+
+    def outputs() -> np.ndarray:
+        return predict(tf.cast(val[start : start + BATCH], dtype) for start in range(0, len(val), BATCH))
+
+    return Feed(end, pipeline.activations(train, dtype) if train else None, outputs, plan.views)
+
+
+def halves(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | None:
+    """The frozen beginning of the network as far as a phase leaves it, and the rest; None where all is trained.
+
+    They share the network's layers. Where the head's pooling has nothing to train, it is in the first half.
+    """
+    first = phases.first_layer(network, phase)
+    if first is None:
+        pooling = network.model.get_layer("features")
+        end = pooling.input if pooling.weights else pooling.output
+    else:
+        before = network.backbone[: network.backbone.index(first)]
+        cut = next((name for name in reversed(before) if name in network.cuts), None)
+        operations = {operation.name: operation for operation in network.model.operations}
+        if cut is None or not any(operations[name].weights for name in before if hasattr(operations[name], "weights")):
+            return None
+        end = operations[cut].output
+    return keras.Model(network.model.inputs[0], end), keras.Model(end, network.model.output)
+
+
+def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
+    """Decides whether a phase is fed from the cache: where that is less work, and its views fit on the disk.
+
+    Raises:
+        UserError: the phase names a number of views that cannot be.
+    """
+    layer, wanted = augment.build(phase.augment), phase.views
+    parts = None if wanted == 0 else halves(network, phase)
+    if parts is None:
+        return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")
+    if not layer.stateless and wanted != 1 and phase.epochs:
+        if wanted:
+            raise UserError(f"--phases: {phase.kind}(views=) needs augmentations of kerasft's own. Received: '{phase}'")
+        return Plan(0, "", "its augmentation draws numbers of its own")
+    views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
+    free, count, others = cache.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
+    for dtype in _dtypes(*parts, splits, network.size):
+        each = tf.as_dtype(dtype).size * math.prod(parts[0].output.shape[1:])
+        chosen = views or min(max(LEAST_VIEWS, math.ceil(phase.epochs / LEAST_VIEWS)), (free // each - others) // count)
+        needed = (chosen * count + others) * each
+        if needed <= free and (views or chosen >= LEAST_VIEWS):
+            break
+    else:
+        if wanted:
+            rule = f"{phase.kind}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
+            raise UserError(f"--cache_gb: {rule}. Received: {store.limit / 1e9:g}")
+        return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
+    reason = f"{chosen * count + others:,} activations, {needed / 1e6:,.0f} MB of {dtype}"
+    if wanted is None and phase.epochs:
+        share = _work(parts[0]) / _work(network.model)
+        ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
+        work = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
+        if work > WORTH:
+            saving = f"{max(0.0, 1 - work):.0%} of the work"
+            return Plan(0, "", f"{chosen} cached views for {phase.epochs} epochs would save {saving}")
+    return Plan(chosen, dtype, reason)
+
+
+def _dtypes(front: keras.Model, end: keras.Model, splits: Splits, size: int):
+    """The dtypes to store in, the exact one first; float16 where a batch shows that it changes nothing."""
+    exact = front.output.dtype
+    yield exact
+    if exact == "float32":
+        stream = pipeline.evaluation_stream(splits.val, size=size, batch_size=BATCH).take(1)
+        found = evaluate.predictor(front)(stream)
+        predict = evaluate.predictor(end)
+        full, half = predict([tf.constant(found)]), predict([tf.cast(tf.cast(found, tf.float16), tf.float32)])
+        if np.isfinite(half).all() and np.abs(full - half).max() <= NIL * max(full.std(), 1e-6):
+            yield "float16"
+
+
+def _work(model: keras.Model) -> float:
+    """Multiplications of a forward pass over one picture, and one for each value that is written."""
+    total = 0.0
+    for operation in model.operations:
+        written = math.prod(operation.output.shape[1:])
+        weights = getattr(operation, "weights", [])
+        kernels = [math.prod(weight.shape) for weight in weights if len(weight.shape) > 1]
+        positions = math.prod(operation.output.shape[1:-1])
+        total += written + positions * sum(kernels)
+    return total

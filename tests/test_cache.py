@@ -1,0 +1,200 @@
+"""The cache: what it gives is what would be computed, whatever happened to it before."""
+
+import threading
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import carved
+from filelock import FileLock
+
+from kerasft import augment, cache, evaluate, spec
+from kerasft.cache import Cache, View
+from kerasft.data import pipeline, splits
+from kerasft.errors import UserError
+
+SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(cache, "STRETCH", 10)  # of 28 training pictures: three stretches
+
+
+@pytest.fixture
+def split(photos):
+    return carved(f"folder:{photos}").train
+
+
+@pytest.fixture
+def model():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    return keras.Model(inputs, keras.layers.Conv2D(4, 5, strides=4, activation="relu")(inputs / 255.0))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Cache(tmp_path / "cache", 10**9, False)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The spans of rows that were computed."""
+    spans, stream = [], pipeline.evaluation_stream
+
+    def noted(split, *, span=None, **given):
+        spans.append((span.start, span.stop) if span else None)
+        return stream(split, span=span, **given)
+
+    monkeypatch.setattr(pipeline, "evaluation_stream", noted)
+    return spans
+
+
+def _direct(model, split, **given):
+    return evaluate.predictor(model)(pipeline.evaluation_stream(split, size=SIDE, batch_size=64, **given))
+
+
+def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, store, computed):
+    rows, seconds = cache.activations(store, cache.prefix(model), split, SIDE)
+    assert computed == [(0, 10), (10, 20), (20, 28)]
+    again, before = cache.activations(store, cache.prefix(model), split, SIDE)
+    assert len(computed) == 3
+    assert seconds == before > 0
+    np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
+    np.testing.assert_array_equal(rows, again)
+    assert not rows.flags.writeable
+
+
+def test_an_augmented_view_is_that_of_its_round(model, split, store):
+    layer = augment.build(spec.parse("crop | flip", "--augment"))
+    frozen = cache.prefix(model)
+    views = [cache.activations(store, frozen, split, SIDE, View(layer, "crop | flip", 5, turn)).rows for turn in (0, 1)]
+    assert np.abs(views[0] - views[1]).max() > 0.01
+    np.testing.assert_allclose(views[1], _direct(model, split, augment=layer, seed=5, round=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["pictures", "weight", "setting", "size", "seed", "recipe"])
+def test_whatever_changes_the_result_changes_the_entry(model, photos, split, store, computed, what):
+    layer = augment.build(spec.parse("flip", "--augment"))
+    cache.activations(store, cache.prefix(model), split, SIDE, View(layer, "flip", 0, 0))
+    computed.clear()
+    view, other = View(layer, "flip", 0, 0), split
+    if what == "pictures":
+        other = carved(f"folder:{photos}", seed=1).train
+    elif what == "weight":
+        kernel, bias = model.layers[-1].get_weights()
+        kernel.flat[7] = np.nextafter(kernel.flat[7], 9, dtype=np.float32)
+        model.layers[-1].set_weights([kernel, bias])
+    elif what == "setting":
+        model.layers[-1].activation = keras.activations.tanh
+    elif what == "size":
+        model = keras.models.clone_model(model, keras.Input((24, 24, 3)))
+        other = splits.Split(split.ids, split.labels, split.read, None, split.digest)
+    elif what == "seed":
+        view = View(layer, "flip", 1, 0)
+    else:
+        view = View(augment.build(spec.parse("flip | color", "--augment")), "flip | color", 0, 0)
+    cache.activations(store, cache.prefix(model), other, 24 if what == "size" else SIDE, view)
+    assert len(computed) == 3
+
+
+def test_what_training_alone_uses_does_not_change_the_entry(model):
+    digest = cache.prefix(model).digest
+    model.layers[-1].trainable = False
+    assert cache.prefix(model).digest == digest
+
+
+def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, store, computed, capsys):
+    rows = np.array(cache.activations(store, cache.prefix(model), split, SIDE).rows)
+    (file,) = store.folder.glob("*/activations.bin")
+    with file.open("r+b") as opened:
+        opened.seek(12 * rows[0].nbytes + 5)
+        byte = opened.read(1)
+        opened.seek(-1, 1)
+        opened.write(bytes([byte[0] ^ 64]))
+    computed.clear()
+    np.testing.assert_array_equal(cache.activations(store, cache.prefix(model), split, SIDE).rows, rows)
+    assert computed == [(10, 20)]
+    assert "1 damaged stretch" in capsys.readouterr().out
+
+
+def test_a_build_that_was_killed_goes_on_where_it_stopped(model, split, store, computed, monkeypatch):
+    write = cache.runs.write_json
+
+    def killed(path, value):
+        write(path, value)
+        if len(value["crc32"]) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache.runs, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cache.activations(store, cache.prefix(model), split, SIDE)
+    monkeypatch.setattr(cache.runs, "write_json", write)
+    computed.clear()
+    rows = cache.activations(store, cache.prefix(model), split, SIDE).rows
+    assert computed == [(20, 28)]
+    np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
+
+
+def test_a_file_cut_short_is_computed_again(model, split, store, computed):
+    rows = np.array(cache.activations(store, cache.prefix(model), split, SIDE).rows)
+    (file,) = store.folder.glob("*/activations.bin")
+    with file.open("r+b") as opened:
+        opened.truncate(100)
+    computed.clear()
+    np.testing.assert_array_equal(cache.activations(store, cache.prefix(model), split, SIDE).rows, rows)
+    assert len(computed) == 3
+
+
+def test_two_runs_that_want_the_same_compute_it_once(model, split, store, computed, capsys):
+    cache.activations(store, cache.prefix(model), split, SIDE)
+    (entry,) = (path.parent for path in store.folder.glob("*/activations.bin"))
+    computed.clear()
+    with FileLock(store.folder / f"{entry.name}.lock", thread_local=False):
+        other = threading.Thread(target=cache.activations, args=(store, cache.prefix(model), split, SIDE))
+        other.start()
+        time.sleep(0.5)
+        assert other.is_alive()
+        assert "waiting for another run" in capsys.readouterr().out
+    other.join(20)
+    assert not other.is_alive()
+    assert computed == []
+
+
+def test_a_kept_cache_lets_go_of_what_was_used_longest_ago(model, split, tmp_path, computed):
+    frozen = cache.prefix(model)
+    one = cache.size_of(model, split, "float32")
+    store = Cache(tmp_path / "kept", int(2.5 * one), True)
+    layer = augment.build(spec.parse("flip", "--augment"))
+
+    def use(turn):
+        computed.clear()
+        cache.activations(store, frozen, split, SIDE, View(layer, "flip", 0, turn))
+        time.sleep(0.05)
+        return len(computed) > 0
+
+    assert [use(0), use(1), use(0), use(2)] == [True, True, False, True]  # the third pushes out the second
+    assert len(list(store.folder.glob("*/activations.bin"))) == 2
+    assert [use(0), use(1)] == [False, True]
+    cache.remove(store)
+    assert store.folder.is_dir()
+    cache.remove(store._replace(kept=False))
+    assert not store.folder.exists()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_takes_half_the_room(model, split, store, dtype):
+    rows = cache.activations(store, cache.prefix(model), split, SIDE, dtype=dtype).rows
+    assert rows.dtype.itemsize == 2
+    np.testing.assert_allclose(rows.astype(np.float32), _direct(model, split), rtol=1e-2, atol=1e-3)
+
+
+def test_a_full_disk_is_told_in_a_line(model, split, store, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", full)
+    with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
+        cache.activations(store, cache.prefix(model), split, SIDE)
