@@ -18,7 +18,7 @@ from kerasft import evaluate, job, losses, measures, planning, settling
 from kerasft import model as models
 from kerasft import search as searches
 from kerasft import spec as specs
-from kerasft.config import FIELDS, Config
+from kerasft.config import Config
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.errors import UserError, did_you_mean
@@ -51,7 +51,7 @@ class HyperModel(keras_tuner.HyperModel):
     Args:
         config: what is trained where nothing is searched.
         search: as `--search`.
-        folder: where the audit is written and, with a cache, activations; a temporary one by default.
+        folder: where the audit is written and the cache is kept, unless `--keep_cache` does; a temporary one by default.
         sets_epochs: whether the tuner sets the epochs of trials, as hyperband does.
 
     Attributes:
@@ -72,7 +72,7 @@ class HyperModel(keras_tuner.HyperModel):
         self.folder, self.space = Path(folder), searches.parse(search, config)
         self.listing = sources.load(config)
         self.task = self.listing.task
-        self.config = _quiet(config, self.folder)
+        self.config = _sharing(config, self.folder)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         network, settled = settling.settle(self.config, self.listing, self.folder)
@@ -188,8 +188,11 @@ class HyperModel(keras_tuner.HyperModel):
 
     def _measured(self, network: Network, data: Splits, trainer: Trainer) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""
-        stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=BATCH)
-        outputs = evaluate.predictor(network.model)(stream)
+        if hasattr(trainer, "feed"):  # of the last phase, cached where it was
+            outputs = trainer.feed.outputs()
+        else:  # killed after the last phase
+            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=BATCH)
+            outputs = evaluate.predictor(network.model)(stream)
         several = self.task == "multi_label"
         limits = measures.thresholds(evaluate.served(self.task, outputs), data.val.labels) if several else None
         error = losses.error(specs.parse_one(self.config.loss, "--loss"), self.task)
@@ -204,10 +207,10 @@ def forget() -> None:
     gc.collect()
 
 
-def _quiet(config: Config, folder: Path) -> Config:
-    """The Config without what only a run of its own needs; trials keep and share their cached activations."""
-    shared = {"keep_cache": True, "cache_dir": str(folder / "cache")}
-    return replace(config, tensorboard=False, **{name: value for name, value in shared.items() if name in FIELDS})
+def _sharing(config: Config, folder: Path) -> Config:
+    """The Config without what only a run of its own needs; trials share what the frozen layers make of the pictures."""
+    shared = {} if config.keep_cache else {"keep_cache": True, "cache_dir": str(folder / "cache")}
+    return replace(config, tensorboard=False, **shared)
 
 
 def _shape(config: Config) -> tuple:

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from kerasft.tune.oracles import Kept
 from kerasft.tune.study import Study
 
 _PARTS = ("search.json", "tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
-_FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers")
+_FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
 
 
 def tune(config: Config, search: str, tuner: str, objective: str, budget_minutes: float | None = None) -> Run | None:
@@ -58,7 +58,8 @@ def tune(config: Config, search: str, tuner: str, objective: str, budget_minutes
         _say_best(done)
         return job.train(_winner(config, folder, done["best"]["trial"]))
     home = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
-    hypermodel = HyperModel(config, search, home, sets_epochs=isinstance(oracle, HyperbandOracle))
+    shared = config if config.keep_cache else replace(config, keep_cache=True, cache_dir=str(folder / "cache"))
+    hypermodel = HyperModel(shared, search, home, sets_epochs=isinstance(oracle, HyperbandOracle))
     oracle.objective = hypermodel.objective(objective)
     hypermodel.declare_hyperparameters(oracle.hyperparameters)
     oracle.start(60 * budget_minutes if budget_minutes else math.inf)
@@ -119,8 +120,8 @@ def _winner(config: Config, folder: Path, trial: str) -> Config:
     """The Config of the best trial, as a run of its own."""
     found = runs.read_json(folder / "trials" / trial / "config.json")
     own = {"run_dir": str(folder / "best"), "resume": True}
-    places = ("export_dir", "tensorboard", "keep_cache", "cache_dir")  # of the search's, where there are such
-    return Config(**{**found, **{name: getattr(config, name) for name in places if name in found}, **own})
+    places = {name: getattr(config, name) for name in ("export_dir", "tensorboard", "keep_cache", "cache_dir")}
+    return Config(**{**found, **places, **own})
 
 
 def _open(folder: Path, config: Config, asked: dict[str, str]) -> dict[str, Any] | None:
