@@ -87,20 +87,21 @@ def test_a_grid_of_a_range_takes_ten_rising_values(tmp_path):
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize("tuner", ["random(trials=6)", "bayesian(trials=6, initial=3)", "grid(trials=6)"])
+@pytest.mark.parametrize("tuner", ["random(trials=4)", "bayesian(trials=4, initial=3)", "grid(trials=4)"])
 def test_a_search_that_is_stopped_goes_on_to_the_same_trials(tuner, tmp_path):
     text = SPACE + "; batch_size=int(8, 32, 8)"
     searched(tmp_path / "whole", tuner, text)
-    for stop in (1, 3, 5):
+    for stop in (1, 3, 4):
         with pytest.raises(KeyboardInterrupt):
             searched(tmp_path / "parts", tuner, text, stop=stop)
-        orphan = tmp_path / "parts" / "tuner" / "trial_9" / "trial.json"  # written before the oracle's own state
+        last = next((tmp_path / "parts" / "tuner").glob("trial_*/trial.json")).read_text()
+        orphan = tmp_path / "parts" / "tuner" / f"trial_{stop}" / "trial.json"  # written before the oracle's state
         orphan.parent.mkdir(exist_ok=True)
-        orphan.write_text(next((tmp_path / "parts" / "tuner").glob("trial_*/trial.json")).read_text())
+        orphan.write_text(json.dumps({**json.loads(last), "trial_id": str(stop), "status": "RUNNING"}))
     stub = searched(tmp_path / "parts", tuner, text)
     whole, parts = ([row["values"] for row in study.rows(tmp_path / name)] for name in ("whole", "parts"))
-    assert len(parts) == len(whole) == 6
-    assert len(stub.epochs) == 1  # those that were finished are not trained again
+    assert len(parts) == len(whole) == 4
+    assert not stub.epochs  # those that were finished are not trained again
     if not tuner.startswith("bayesian"):  # whose restarts of the optimiser are not in KerasTuner's state
         assert parts == whole
 

@@ -183,7 +183,7 @@ def _say_row(row: dict[str, Any], objective: str, best: dict[str, Any] | None) -
         screen.say(f"trial {row['trial']}: {shown}: failed: {row['error']}")
     else:
         mark = ", the best so far" if best and best["trial"] == row["trial"] else ""
-        screen.say(f"trial {row['trial']}: {shown}: {objective} {row['score']:.4f}, {row['seconds']:.1f} s{mark}")
+        screen.say(f"trial {row['trial']}: {shown}: {objective} {row['score']:.4g}, {row['seconds']:.1f} s{mark}")
 
 
 def _say_best(found: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ def _say_best(found: dict[str, Any]) -> None:
     failed = sum(row["status"] == "FAILED" for row in rows)
     screen.say(
         f"search: {len(rows)} trials, {failed} failed; the best is {best['trial']}: {shown} "
-        f"({found['objective']} {best['score']:.4f})"
+        f"({found['objective']} {best['score']:.4g})"
     )
 
 
