@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-PHASES = "head(epochs=3, lr=1e-2) | top(unfreeze=0.5, epochs=3, lr=1e-3) | all(epochs=3, lr=1e-3, batch_norm='train')"
+PHASES = "head(epochs=3, lr=1e-2, views=2) | top(unfreeze=0.5, epochs=3, lr=1e-3, views=1) | all(epochs=3, lr=1e-3, batch_norm='train')"
 
 
 def command(options: argparse.Namespace, name: str) -> list[str]:

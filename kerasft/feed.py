@@ -1,7 +1,7 @@
 """What a phase trains and on what: the whole network on pictures, or its end on what the frozen part made of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import keras
@@ -19,7 +19,7 @@ from kerasft.phases import Phase
 BATCH = 64  # of evaluation
 WORTH = 0.8  # of the work without a cache: what it has to come down to
 LEAST_VIEWS = 4  # augmented ones: fewer are soon learned by heart
-NIL = 1e-3  # deviations of the outputs, by which float16 activations may change them
+NIL = 1e-3  # of the largest activation: by which float16 may change one
 
 
 class Feed(NamedTuple):
@@ -115,7 +115,7 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
         return Plan(0, "", "its augmentation draws numbers of its own")
     views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
     free, count, others = cache.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
-    for dtype in _dtypes(*parts, splits, network.size):
+    for dtype in _dtypes(parts[0], splits, network.size):
         each = tf.as_dtype(dtype).size * math.prod(parts[0].output.shape[1:])
         chosen = views or min(max(LEAST_VIEWS, math.ceil(phase.epochs / LEAST_VIEWS)), (free // each - others) // count)
         needed = (chosen * count + others) * each
@@ -126,7 +126,8 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
             rule = f"{phase.kind}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
             raise UserError(f"--cache_gb: {rule}. Received: {store.limit / 1e9:g}")
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
-    reason = f"{chosen * count + others:,} activations, {needed / 1e6:,.0f} MB of {dtype}"
+    seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
+    reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs:
         share = _work(parts[0]) / _work(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
@@ -137,16 +138,15 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
     return Plan(chosen, dtype, reason)
 
 
-def _dtypes(front: keras.Model, end: keras.Model, splits: Splits, size: int):
+def _dtypes(front: keras.Model, splits: Splits, size: int) -> Iterator[str]:
     """The dtypes to store in, the exact one first; float16 where a batch shows that it changes nothing."""
-    exact = front.output.dtype
-    yield exact
-    if exact == "float32":
-        stream = pipeline.evaluation_stream(splits.val, size=size, batch_size=BATCH).take(1)
-        found = evaluate.predictor(front)(stream)
-        predict = evaluate.predictor(end)
-        full, half = predict([tf.constant(found)]), predict([tf.cast(tf.cast(found, tf.float16), tf.float32)])
-        if np.isfinite(half).all() and np.abs(full - half).max() <= NIL * max(full.std(), 1e-6):
+    yield front.output.dtype
+    if front.output.dtype == "float32":
+        batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=BATCH).take(1)
+        exact = evaluate.predictor(front)(batch)
+        with np.errstate(over="ignore"):
+            error = np.abs(exact.astype(np.float16) - exact).max()  # infinite where it overflows
+        if error <= NIL * np.abs(exact).max():
             yield "float16"
 
 

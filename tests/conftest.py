@@ -167,3 +167,21 @@ def carved(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **se
     from kerasft.data import splits
 
     return splits.carve(*audited(data, **settings), val, test, seed, settings.get("per_class_limit"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> str:
+    """A saved backbone of four small blocks for pictures of 32x32: quick to build, compile and train."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 3))
+    hidden = layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    for index, filters in enumerate((8, 12, 16, 24), 1):
+        hidden = layers.Conv2D(filters, 3, strides=2, use_bias=False, padding="same", name=f"conv_{index}")(hidden)
+        hidden = layers.BatchNormalization(name=f"bn_{index}")(hidden)
+        hidden = layers.ReLU(name=f"relu_{index}")(hidden)
+    path = tmp_path_factory.mktemp("backbone") / "tiny.keras"
+    keras.Model(inputs, hidden).save(path)
+    return str(path)

@@ -282,18 +282,17 @@ def weights(photos, tmp_path_factory):
     return path
 
 
-def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, weights, command, tmp_path):
+def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, command, tmp_path):
     """A run under --deterministic, and one that is terminated and started again: one digest."""
     flags = (
         f"--data=folder:{photos}",
-        *SMALL[:1],
-        f"--weights={weights}",
-        *SMALL[2:],
+        f"--backbone={tiny}",
+        "--batch_size=8",
         "--deterministic",
         "--head=linear(dropout=0.2)",
     )
     flags += (
-        "--phases=head(epochs=2, lr=1e-2) | all(epochs=4, lr=1e-3, batch_norm='train')",
+        "--phases=head(epochs=2, lr=1e-2, views=2) | all(epochs=4, lr=1e-3, batch_norm='train')",
         "--augment=crop | flip | color",
     )
     done = command(*flags, "--run_dir=a", cwd=tmp_path)
@@ -332,8 +331,8 @@ def test_killed_at_random_moments_a_run_ends_the_same(photos, weights, tmp_path)
     assert " 0 faults" in done.stdout
 
 
-def test_a_phase_that_does_not_help_is_undone(photos, weights, command, tmp_path):
-    flags = (f"--data=folder:{photos}", *SMALL[:1], f"--weights={weights}", *SMALL[2:], "--augment=none")
+def test_a_phase_that_does_not_help_is_undone(photos, tiny, command, tmp_path):
+    flags = (f"--data=folder:{photos}", f"--backbone={tiny}", "--batch_size=8", "--augment=none")
     # Too small a rate to gain anything, large enough to move the bits.
     done = command(*flags, "--phases=head | all(epochs=1, lr=1e-7)", "--run_dir=a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-SMALL = ("--backbone=MobileNet(alpha=0.25)", "--weights=none", "--image_size=32", "--batch_size=16", "--notensorboard")
+SMALL = ("--head_init=glorot_uniform", "--batch_size=16", "--notensorboard")
 SERVE = """
 import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
@@ -25,8 +25,14 @@ def _serve(place, path, root, check):
     assert done.stdout.strip() == "alike", done.stderr
 
 
-def test_several_labels(two_digits, command, tmp_path):
-    flags = (f"--data=csv:{two_digits}", *SMALL, "--phases=all(epochs=30, lr=3e-3, batch_norm=train)", "--augment=none")
+def test_several_labels(two_digits, tiny, command, tmp_path):
+    flags = (
+        f"--data=csv:{two_digits}",
+        f"--backbone={tiny}",
+        *SMALL,
+        "--phases=all(epochs=30, lr=3e-3, batch_norm=train)",
+        "--augment=none",
+    )
     done = command(*flags, "--run_dir=run", "--class_weights=balanced", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -66,8 +72,14 @@ assert stored["labels"].shape == answer["probabilities"].shape
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
-def test_values(angles, command, tmp_path):
-    flags = (f"--data=csv:{angles}", *SMALL, "--phases=all(epochs=30, lr=3e-3, batch_norm=train)", "--augment=none")
+def test_values(angles, tiny, command, tmp_path):
+    flags = (
+        f"--data=csv:{angles}",
+        f"--backbone={tiny}",
+        *SMALL,
+        "--phases=all(epochs=30, lr=3e-3, batch_norm=train)",
+        "--augment=none",
+    )
     done = command(*flags, "--run_dir=run", "--loss=huber", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
