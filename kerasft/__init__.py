@@ -8,9 +8,10 @@ print(run.metrics["test"]["accuracy"], run.metrics["export"]["path"])
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Run", "UserError", "train"]
+__all__ = ["Config", "HyperModel", "Run", "UserError", "train"]
 
 _HOMES = {"Config": "kerasft.config", "UserError": "kerasft.errors", "Run": "kerasft.job", "train": "kerasft.job"}
+_HOMES["HyperModel"] = "kerasft.tune.hypermodel"
 
 
 def __getattr__(name: str):

@@ -8,6 +8,25 @@ from absl import flags
 from kerasft import config
 from kerasft.errors import did_you_mean
 
+COMMAND = {  # the flags that are no settings of a run: type, default, help
+    "mode": (str, "train", "train: audit, train, evaluate, export; predict: label pictures; tune: search settings."),
+    "model": (str, "", "predict: a SavedModel, or a folder of numbered ones."),
+    "images": (str, "", "predict: a file, or a quoted pattern such as 'photos/**/*.jpg'."),
+    "out": (str, "", "predict: a .csv or .jsonl file instead of the screen."),
+    "search": (
+        str,
+        "",
+        "tune: what to search, such as lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9)); head.dropout=uniform(0, 0.5); batch_size=int(16, 64, 16). Names are settings below, field.argument or field.NAME.argument of the Specs in them, and lr and epochs of the last phase that has epochs.",
+    ),
+    "tuner": (
+        str,
+        "random",
+        "tune: random(trials=20), bayesian(trials=20), hyperband(max_epochs=9, factor=3), or grid.",
+    ),
+    "objective": (str, "val_loss", "tune: a figure of the validation split, such as val_accuracy or val_mae."),
+    "budget_minutes": (float, None, "tune: no new trial begins after so many minutes; the winner's training is extra."),
+}
+
 
 class _Parser(flags.ArgumentParser):
     """Text of a flag to the type of its field, with a message in our words."""
@@ -28,7 +47,9 @@ class _Parser(flags.ArgumentParser):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines a flag for every field of Config, with its default, group and help text."""
+    """Defines the flags of the command, and one for every field of Config with its default, group and help text."""
+    for name, (kind, default, text) in COMMAND.items():
+        flags.DEFINE(_Parser(kind), name, default, text, flag_values=flag_values)
     for name, item in config.FIELDS.items():
         kind, _ = config.kind_of(name)
         if kind is bool:
@@ -45,8 +66,10 @@ def from_flags(flag_values: flags.FlagValues) -> config.Config:
 
 
 def help_text() -> str:
-    """The flags of Config by group, with defaults."""
-    lines, group = [], None
+    """The flags of the command, then those of Config by group, with defaults."""
+    lines, group = ["\ncommand:"], None
+    for name, (_, default, text) in COMMAND.items():
+        lines.append(f"  --{name}{f' [{default}]' if default else ''}\n      {text}")
     for name, item in config.FIELDS.items():
         if item.metadata["group"] != group:
             group = item.metadata["group"]

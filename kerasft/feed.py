@@ -124,9 +124,11 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
     free, count, others = cache.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
     for dtype in _dtypes(parts[0], splits, network.size):
         each = tf.as_dtype(dtype).size * math.prod(parts[0].output.shape[1:])
-        chosen = views or min(max(LEAST_VIEWS, math.ceil(phase.epochs / LEAST_VIEWS)), (free // each - others) // count)
+        fewest = min(LEAST_VIEWS, phase.epochs)
+        most = (free // each - others) // count if count else 1
+        chosen = views or min(max(fewest, math.ceil(phase.epochs / LEAST_VIEWS)), most)
         needed = (chosen * count + others) * each
-        if needed <= free and (views or chosen >= LEAST_VIEWS):
+        if needed <= free and (views or chosen >= fewest):
             break
     else:
         if wanted:
@@ -135,7 +137,7 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
     seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
-    if wanted is None and phase.epochs:
+    if wanted is None and phase.epochs and not store.kept:  # a kept cache pays in the runs to come
         share = _work(parts[0]) / _work(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
         work = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)

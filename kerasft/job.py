@@ -59,7 +59,7 @@ def train(config: Config) -> Run:
         tf.config.experimental.enable_op_determinism()
     network, settled = settling.settle(config, listing, folder)
     with _timed(clock, "audit"):
-        data = _audit(config, listing, network.size, folder)
+        data = prepare(config, listing, network.size, folder)
     with _timed(clock, "train"):
         trainer = Trainer(config, network, data, folder, settled)
         records = trainer.train()
@@ -119,8 +119,15 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _audit(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
-    """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left."""
+def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
+    """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left.
+
+    Args:
+        size: side in pixels.
+
+    Raises:
+        UserError: files that cannot be used under `--bad_images=fail`, or too few that can.
+    """
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     screen.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     with screen.progress("audit", len(listing.ids)) as advance, quiet.notices():

@@ -9,11 +9,7 @@ from absl import app, flags, logging
 from kerasft import __version__, command_line, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
-_MODES = ("train", "predict")
-_MODE = flags.DEFINE_string("mode", "train", "train: audit, train, evaluate, export; predict: label pictures.")
-_MODEL = flags.DEFINE_string("model", "", "predict: a SavedModel, or a folder of numbered ones.")
-_IMAGES = flags.DEFINE_string("images", "", "predict: a file, or a quoted pattern such as 'photos/**/*.jpg'.")
-_OUT = flags.DEFINE_string("out", "", "predict: a .csv or .jsonl file instead of the screen.")
+_MODES = ("train", "predict", "tune")
 command_line.define_flags(flags.FLAGS)
 
 DONE, BROKEN, MISTAKE, STOPPED = 0, 1, 2, 3
@@ -24,10 +20,10 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise UserError(f"unexpected argument; flags are written --name=value. Received: {argv[1]!r}")
-        if _MODE.value not in _MODES:
-            raise UserError(
-                f"--mode: must be one of {one_of(_MODES)}{did_you_mean(_MODE.value, _MODES)}. Received: {_MODE.value!r}"
-            )
+        asked = {name: flags.FLAGS[name].value for name in command_line.COMMAND}
+        mode = asked["mode"]
+        if mode not in _MODES:
+            raise UserError(f"--mode: must be one of {one_of(_MODES)}{did_you_mean(mode, _MODES)}. Received: {mode!r}")
         if flags.FLAGS.allow_imports and not any(arg.lstrip("-").startswith("allow_imports") for arg in sys.argv[1:]):
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
         settings = command_line.from_flags(flags.FLAGS)
@@ -35,8 +31,12 @@ def main(argv: list[str]) -> int:
         with quiet.notices():
             from kerasft import export, job, predict
         try:
-            if _MODE.value == "predict":
-                predict.predict(_MODEL.value, _IMAGES.value, _OUT.value)
+            if mode == "predict":
+                predict.predict(asked["model"], asked["images"], asked["out"])
+            elif mode == "tune":
+                from kerasft import tune
+
+                tune.tune(settings, *map(asked.get, ("search", "tuner", "objective", "budget_minutes")))
             else:
                 job.train(settings)
         except export.ParityError as error:
@@ -57,9 +57,7 @@ def main(argv: list[str]) -> int:
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; help exits with 0 and a mistake with 2, each at once."""
     if any(arg in ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?") for arg in argv[1:]):
-        command = map(flags.FLAGS.__getitem__, ("mode", "model", "images", "out"))
-        own = "\n".join(f"  --{flag.name}\n      {flag.help}" for flag in command)
-        print(f"kerasft {__version__}\n\n{__doc__}\n\ncommand:\n{own}\n{command_line.help_text()}")
+        print(f"kerasft {__version__}\n\n{__doc__}\n{command_line.help_text()}")
         sys.exit(DONE)
     try:
         return flags.FLAGS(argv)

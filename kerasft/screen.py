@@ -23,6 +23,16 @@ def say(text: str) -> None:
 
 
 @contextmanager
+def silence() -> Iterator[None]:
+    """Keeps everything off the screen while the block runs."""
+    before, _console.quiet = _console.quiet, True
+    try:
+        yield
+    finally:
+        _console.quiet = before
+
+
+@contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal, nothing elsewhere; gives the function that advances it."""
     with _bars() as bars:

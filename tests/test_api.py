@@ -14,8 +14,8 @@ def test_import_is_instant_and_names_are_found():
     code = "import sys, kerasft; kerasft.Config(data='digits'); print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
-    assert set(kerasft.__all__) == {"Config", "Run", "UserError", "train"}
-    with pytest.raises(AttributeError, match="it has Config, Run, UserError, train"):
+    assert set(kerasft.__all__) == {"Config", "HyperModel", "Run", "UserError", "train"}
+    with pytest.raises(AttributeError, match="it has Config, HyperModel, Run, UserError, train"):
         _ = kerasft.Confg
 
 

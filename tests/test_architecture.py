@@ -11,6 +11,7 @@ ROOMS = [
     "errors",
     "spec",
     "config",
+    "search",
     "command_line",
     "quiet",
     "decode",
@@ -69,16 +70,26 @@ ROOMS = [
     "report.headline",
     "report.sections",
     "report.page",
+    "report.importance",
+    "report.trials",
     "report",
     "predict",
     "settling",
     "job",
+    "tune.rates",
+    "tune.oracles",
+    "tune.hypermodel",
+    "tune.hparams",
+    "tune.study",
+    "tune.job",
+    "tune",
     "run",
 ]
 WITHOUT_TENSORFLOW = (
     "errors",
     "spec",
     "config",
+    "search",
     "command_line",
     "quiet",
     "run",
@@ -92,7 +103,7 @@ WITHOUT_TENSORFLOW = (
     "data.splits",
     "runs",
 )
-HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "sklearn", "scipy", "matplotlib"}
+HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib"}
 WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith("report"))
 LIBRARY = ROOT / "kerasft"
 

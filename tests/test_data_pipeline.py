@@ -70,12 +70,12 @@ def test_pictures_from_files_are_those_from_memory(photos):
     np.testing.assert_array_equal(held, streamed)
 
 
-def _numbered(labels, **given):
+def _numbered(labels, layer=None, **given):
     """Per step the rows, and whatever else the stream gives, of examples that show their own number."""
     pictures = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     split = splits.Split(np.arange(len(labels)).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
     given = {"batch_size": 4, "first_step": 0, "last_step": 10, **given}
-    stream = _training(split, 8, augment.build(()), **given)
+    stream = _training(split, 8, layer or augment.build(()), **given)
     return [(images[:, 0, 0, 0].astype(int), *others) for images, *others in stream]
 
 
@@ -108,7 +108,7 @@ def test_balanced_sampling_draws_every_class_equally_often():
 @pytest.mark.parametrize("labels", [np.arange(20, dtype=np.int32) % 5, np.eye(20, 5, dtype=np.float32)])
 def test_mixed_labels_are_shares_and_come_with_weights(labels):
     layer = augment.build(spec.parse("mixup(1.0)", "--augment"), classes=5)
-    for rows, given, weight in _numbered(labels, augment=layer, weights=np.full(20, 2, np.float32)):
+    for rows, given, weight in _numbered(labels, layer, weights=np.full(20, 2, np.float32)):
         assert (given.dtype, given.shape) == (np.float32, (4, 5))
         assert (given.sum(1) <= 1 + 1e-5).all()
         np.testing.assert_allclose(weight, 2, rtol=1e-6)

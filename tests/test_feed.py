@@ -84,7 +84,7 @@ def test_the_halves_put_together_are_the_network(name):
         assert end.weights and not set(map(id, end.weights)) & set(map(id, front.weights))
 
 
-def _plan(network, data, folder, phase, gigabytes=1.0, recipe="crop"):
+def _plan(network, data, folder, phase, gigabytes=1.0, recipe="crop", kept=False):
     chosen = spec.build(spec.parse_one(phase, "--phases"), "--phases", vars(phases))
     recipe = () if recipe == "none" else spec.parse(recipe, "--augment")
     return feed.plan(
@@ -106,6 +106,7 @@ def test_a_cache_is_used_where_it_pays(network, data, tmp_path):
     assert views("head(epochs=20, views=0)") == 0
     assert views("head(epochs=20, views=1)") == 1
     assert views("head(epochs=20)", recipe="RandomFlip") == views("head(epochs=20)", recipe="mixup") == 0
+    assert views("head(epochs=2)", kept=True) == 2  # for runs to come
     assert "would save" in _plan(network, data, tmp_path, "head(epochs=4)").reason
 
 

@@ -366,7 +366,8 @@ def test_every_preset_runs(preset, photos, two_digits, angles, weights, command,
     )
     done = command(f"--flagfile={ROOT / 'pipelines' / preset}", *stand_in, "--run_dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "r" / "metrics.json").exists()
+    folder = tmp_path / "r" / "best" if "--mode=tune" in text else tmp_path / "r"
+    assert (folder / "metrics.json").exists()
 
 
 @pytest.mark.large

@@ -26,12 +26,13 @@ def write(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> None:
             had an epoch, `history.jsonl`.
         thumbnails: from places in the test split, int [B], to its pictures, uint8 [B, S, S, 3].
     """
-    page = _environment().get_template("report.html.j2").render(_content(folder, thumbnails))
+    page = environment().get_template("report.html.j2").render(_content(folder, thumbnails))
     # A name that is no valid Unicode (an odd file name) is shown with question marks.
     runs.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates that escape all text, with the words of this package as filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kerasft.report"),
         autoescape=True,

@@ -1,0 +1,53 @@
+"""The searched `lr` and `epochs` in the text of `--phases`."""
+
+import inspect
+
+from kerasft import phases, planning
+from kerasft import spec as specs
+from kerasft.config import Config
+from kerasft.errors import UserError
+from kerasft.model import Network
+from kerasft.spec import Spec
+
+
+def written(config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None) -> str:
+    """`--phases` with the rate and the epochs of the last phase that has epochs; those before keep their ratio to it.
+
+    `auto` is settled first, without its further phase and whatever the machine's speed, so that all trials do alike.
+
+    Args:
+        examples: of the training split.
+        lr, epochs: None to leave them.
+
+    Raises:
+        UserError: no phase has epochs, or one comes to a rate above 10.
+    """
+    planned, _ = planning.plan(config, network, examples)
+    if config.phases.strip() == "auto":
+        planned = [phase for phase in planned if not phase.further]
+        found = [Spec(phase.kind, (), _arguments(phase)) for phase in planned]
+    else:
+        found = list(specs.parse(config.phases, "--phases"))
+        planned = planned[-len(found) :]  # without the head phase that `plan` may have put first
+    timed = [phase for phase in planned if phase.epochs]
+    if not timed:
+        raise UserError(f"--search: lr and epochs need a phase with epochs. Received: '--phases={config.phases}'")
+    last, own = timed[-1], {name: getattr(phases, name) for name in phases.__all__}
+    for place, (spec, phase) in enumerate(zip(found, planned)):
+        if not phase.epochs:
+            continue
+        signature = inspect.signature(specs.resolve(spec, "--phases", own))
+        arguments = dict(signature.bind(*spec.args, **spec.kwargs).arguments)
+        if lr is not None:
+            arguments["lr"] = float(f"{phase.lr * lr / last.lr:.6g}")
+        if epochs is not None:
+            arguments["epochs"] = max(1, round(phase.epochs * epochs / last.epochs))
+        found[place] = Spec(spec.name, (), arguments)
+    return " | ".join(map(str, found))
+
+
+def _arguments(phase: phases.Phase) -> dict:
+    """Those that `auto` sets."""
+    if not phase.epochs:
+        return {"epochs": 0}
+    return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm}
