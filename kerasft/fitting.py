@@ -1,7 +1,6 @@
 """The fit of one phase, to its end: what is compiled, what is fed, and what is done when it diverges or does not fit into memory."""
 
 import time
-from dataclasses import replace
 
 import keras
 import tensorflow as tf
@@ -70,17 +69,13 @@ def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Wei
 def _compile(trainer, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
     """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
     standing, model = trainer.standing, trainer.feed.model
-    lr, calls = phase.lr * LOWER**standing.retries, trainer.steps * standing.parts
-    optimizer = phase.optimizer
-    if standing.parts > 1:
-        collected = standing.parts * (optimizer.kwargs.get("gradient_accumulation_steps") or 1)
-        optimizer = replace(optimizer, kwargs={**optimizer.kwargs, "gradient_accumulation_steps": collected})
-    built, plateau = optimizers.build(optimizer, phase.schedule, lr, calls * phase.epochs, trainer.average, model)
+    lr, steps, parts = phase.lr * LOWER**standing.retries, trainer.steps * phase.epochs, standing.parts
+    built, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, trainer.average, model, parts)
     if state:
         standings.assign(built.variables, state)
     else:  # where a phase fell back, its schedule goes on
         inner = getattr(built, "inner_optimizer", built)
-        inner.variables[0].assign(standing.epoch * calls)
+        inner.variables[0].assign(standing.epoch * trainer.steps * parts)
     loss = losses.build(phase.loss, trainer.network.task, trainer.scale, mixed=trainer.feed.mixed)
     model.compile(built, loss, jit_compile=precision.jit(trainer.config.jit))
     model.stop_training = False

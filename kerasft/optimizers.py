@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules: Keras's own by name, with the schedule over a whole phase."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import keras
@@ -155,6 +156,21 @@ class Piecewise(schedules.LearningRateSchedule):
         return {"points": self.points, "cosine": self.cosine}
 
 
+class InParts(schedules.LearningRateSchedule):
+    """A schedule whose steps are each done in several calls."""
+
+    def __init__(self, inner: schedules.LearningRateSchedule, parts: int):
+        self.inner, self.parts = inner, parts
+
+    def __call__(self, call: keras.KerasTensor) -> keras.KerasTensor:
+        """The rate of the step that a call belongs to."""
+        return self.inner(call // self.parts)
+
+    def get_config(self) -> dict:
+        """What `from_config` needs."""
+        return {"inner": self.inner, "parts": self.parts}
+
+
 def ema(*, momentum: float = 0.99) -> dict:
     """An exponential moving average of the weights over steps (Polyak & Juditsky 1992), as arguments of an optimizer.
 
@@ -173,6 +189,7 @@ def build(
     steps: int,
     average: tuple[Spec, ...] = (),
     model: keras.Model | None = None,
+    parts: int = 1,
 ) -> tuple[keras.optimizers.Optimizer, Plateau | None]:
     """The optimizer of one phase, built on a model's trainable variables, and what lowers its rate on a plateau.
 
@@ -185,6 +202,7 @@ def build(
         lr: highest learning rate.
         steps: of the whole phase.
         model: None only checks the Specs.
+        parts: calls that a step is done in, whose gradients are averaged; the schedule counts steps.
 
     Raises:
         UserError: an unknown name or argument.
@@ -192,6 +210,10 @@ def build(
     own = {name: globals()[name] for name in __all__}
     rate = specs.build(schedule, "--schedule", own, lr=lr, steps=steps)
     falling = rate if isinstance(rate, Plateau) else None
+    if parts > 1:
+        collected = parts * (optimizer.kwargs.get("gradient_accumulation_steps") or 1)
+        optimizer = replace(optimizer, kwargs={**optimizer.kwargs, "gradient_accumulation_steps": collected})
+        rate = rate if isinstance(rate, (float, Plateau)) else InParts(rate, parts)
     known = specs.choices(keras.optimizers, keras.optimizers.Optimizer)
     known = {name: value for name, value in known.items() if name not in _NOT_ALONE}
     given = {"learning_rate": lr if falling else rate}

@@ -87,9 +87,7 @@ def test_the_halves_put_together_are_the_network(name):
 def _plan(network, data, folder, phase, gigabytes=1.0, recipe="crop", kept=False):
     chosen = spec.build(spec.parse_one(phase, "--phases"), "--phases", vars(phases))
     recipe = () if recipe == "none" else spec.parse(recipe, "--augment")
-    return feed.plan(
-        network, data, planning.replace(chosen, augment=recipe), Cache(folder, int(gigabytes * 1e9), False)
-    )
+    return feed.plan(network, data, planning.replace(chosen, augment=recipe), Cache(folder, int(gigabytes * 1e9), kept))
 
 
 def test_a_cache_is_used_where_it_pays(network, data, tmp_path):

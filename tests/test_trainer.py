@@ -186,17 +186,17 @@ def test_between_two_phases_a_run_goes_on_without_starting_again(tiny, data, tmp
 
 
 def test_a_phase_that_diverges_falls_back_at_lower_rates_and_goes_on(tiny, data, tmp_path, monkeypatch, capsys):
-    """The loss is made to blow up at any rate above 0.5."""
+    """The loss is made to blow up at any rate above 0.005."""
     look = epochs.Watch._look
 
     def spoiled(self, logs):
-        look(self, {"loss": float("nan")} if self.lr > 0.5 else logs)
+        look(self, {"loss": float("nan")} if self.lr > 0.005 else logs)
 
     monkeypatch.setattr(epochs.Watch, "_look", spoiled)
-    made = _trained(tiny, data, tmp_path / "a", phases="all(epochs=2, lr=4, schedule=constant)", augment="none")
+    made = _trained(tiny, data, tmp_path / "a", phases="all(epochs=2, lr=0.04, schedule=constant)", augment="none")
     assert made.records[0]["retries"] == 2
-    assert [row["lr"] for row in made.rows] == pytest.approx([4 * 0.09] * 2)
-    assert "blew up at a rate of 1.2: back to the best weights" in capsys.readouterr().out
+    assert [row["lr"] for row in made.rows] == pytest.approx([0.04 * 0.09] * 2)
+    assert "blew up at a rate of 0.012: back to the best weights" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"--phases: 01-all diverged at each of the rates 10, 3, 0.9, 0.27"):
         monkeypatch.setattr(epochs.Watch, "_look", lambda self, logs: look(self, {"loss": float("nan")}))
         _trained(tiny, data, tmp_path / "b", phases="all(epochs=2, lr=10)", augment="none")
