@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all lint bench clean
 
 quickstart: $(READY)
 	$(PY) -m kerasft.run --flagfile=pipelines/quickstart.flags
@@ -14,6 +14,9 @@ test: $(READY)
 
 test-all: $(READY) lint
 	$(PY) -m pytest -q
+
+bench: $(READY)
+	$(PY) benchmarks/bench.py
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -10,6 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, each with one thread: more of them only wait for each other
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = {  # constructor of keras.applications -> its module: one of each kind that is quick to build
     "MobileNet(alpha=0.25)": "mobilenet",

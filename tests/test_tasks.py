@@ -75,7 +75,8 @@ assert stored["labels"].shape == answer["probabilities"].shape
 def test_values(angles, command, tmp_path):
     flags = (
         f"--data=csv:{angles}",
-        f"--backbone={tiny}",
+        "--weights=none",
+        "--image_size=32",
         *SMALL,
         "--phases=all(epochs=30, lr=3e-3, batch_norm=train)",
         "--augment=none",
