@@ -55,7 +55,7 @@ class Watch(keras.callbacks.Callback):
             self._measure(logs)
         if self.calls % standing.parts:  # only a part of a step
             return
-        standing.step += 1
+        standing.step += self.model.steps_per_execution
         if standing.first_loss is None:
             standing.first_loss = float(logs["loss"])
         saving = (now - trainer.saved > SAVE_SECONDS or self.stopping()) and standing.step < trainer.steps

@@ -138,7 +138,7 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
     seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs and not store.kept:  # a kept cache pays in the runs to come
-        share = _work(parts[0]) / _work(network.model)
+        share = work(parts[0]) / work(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
         work = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
         if work > WORTH:
@@ -159,7 +159,7 @@ def _dtypes(front: keras.Model, splits: Splits, size: int) -> Iterator[str]:
             yield "float16"
 
 
-def _work(model: keras.Model) -> float:
+def work(model: keras.Model) -> float:
     """Multiplications of a forward pass over one picture, and one for each value that is written."""
     total = 0.0
     for operation in model.operations:

@@ -60,7 +60,7 @@ class Bar(keras.callbacks.Callback):
             self.task = self.bars.add_task(self.title, total=self.steps, completed=self.done)
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        self.done += 1
+        self.done += self.model.steps_per_execution
         if time.monotonic() - self.shown > 0.2:  # the loss is read from the device no more often than that
             self.shown = time.monotonic()
             self.bars.update(self.task, completed=self.done, description=f"{self.title}  loss {logs['loss']:.4f}")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft import epochs, feed, model, phases, selection, warmstart
+from kerasft import epochs, feed, fitting, model, phases, selection, warmstart
 from kerasft.config import Config
 from kerasft.data import sources, splits
 from kerasft.data.audit import audit
@@ -97,6 +97,7 @@ def test_nothing_finite_is_nothing_kept(ready):
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tiny, photos, tmp_path, monkeypatch):
     """Saved at every step, broken off after some: the rest alone is run, and the weights are the same."""
     monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(fitting, "TOGETHER", 1)
     config = Config(
         backbone=tiny,
         batch_size=8,
