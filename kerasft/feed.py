@@ -140,9 +140,9 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
     if wanted is None and phase.epochs and not store.kept:  # a kept cache pays in the runs to come
         share = work(parts[0]) / work(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
-        work = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
-        if work > WORTH:
-            saving = f"{max(0.0, 1 - work):.0%} of the work"
+        left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
+        if left > WORTH:
+            saving = f"{max(0.0, 1 - left):.0%} of the work"
             return Plan(0, "", f"{chosen} cached views for {phase.epochs} epochs would save {saving}")
     return Plan(chosen, dtype, reason)
 
