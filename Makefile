@@ -10,7 +10,7 @@ quickstart: $(READY)
 	$(PY) -m kerasft.run --flagfile=pipelines/quickstart.flags
 
 test: $(READY)
-	$(PY) -m pytest -q -n 2 --dist loadscope -m "not large"
+	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not large"
 
 test-all: $(READY) lint
 	$(PY) -m pytest -q

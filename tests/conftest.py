@@ -20,7 +20,6 @@ SMALL = {  # constructor of keras.applications -> its module: one of each kind t
     "MobileNetV3Small": "mobilenet_v3",
     "ResNet50": "resnet",
     "EfficientNetB0": "efficientnet",
-    "EfficientNetV2B0": "efficientnet_v2",
 }
 LARGE = {
     "MobileNetV3Large": "mobilenet_v3",
@@ -28,7 +27,7 @@ LARGE = {
     **dict.fromkeys(("ResNet50V2", "ResNet101V2", "ResNet152V2"), "resnet_v2"),
     **dict.fromkeys(("DenseNet121", "DenseNet169", "DenseNet201"), "densenet"),
     **{f"EfficientNetB{i}": "efficientnet" for i in range(1, 8)},
-    **{f"EfficientNetV2{i}": "efficientnet_v2" for i in ("B1", "B2", "B3", "S", "M", "L")},
+    **{f"EfficientNetV2{i}": "efficientnet_v2" for i in ("B0", "B1", "B2", "B3", "S", "M", "L")},
     **{f"ConvNeXt{i}": "convnext" for i in ("Tiny", "Small", "Base", "Large", "XLarge")},
     "VGG16": "vgg16",
     "VGG19": "vgg19",
@@ -39,6 +38,14 @@ LARGE = {
     "NASNetLarge": "nasnet",
 }
 EVERY_BACKBONE = [*SMALL, *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)]
+
+
+SLOW = ("test_job", "test_tune", "test_feed", "test_tasks", "test_trainer", "test_phases", "test_export", "test_model")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The modules that take longest first, so that of several workers none is left alone with one of them."""
+    items.sort(key=lambda item: SLOW.index(item.module.__name__) if item.module.__name__ in SLOW else len(SLOW))
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def test_the_readme_example_runs(photos, tmp_path):
     text = (ROOT / "README.md").read_text()
     (example,) = re.findall(r"```python\n(import kerasft.*?)```", text, re.DOTALL)
     example = example.replace('"folder:photos"', repr(f"folder:{photos}"))
-    small = 'weights="none", image_size=32, phases="all(epochs=1)", batch_size=8, '
+    small = 'weights="none", image_size=32, phases="head(epochs=1)", batch_size=8, '
     example = example.replace("kerasft.Config(", "kerasft.Config(" + small)
     done = subprocess.run(
         [sys.executable, "-c", example],

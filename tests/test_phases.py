@@ -215,6 +215,6 @@ def test_auto_needs_pretrained_weights_for_a_probe():
     pretrained = _network()._replace(pretrained=True, head_init="probe")
     for examples in (20, 1000, 100000):
         planned = _plan(pretrained, "auto", examples=examples)
-        assert [phase.kind for phase in planned] == ["head", "all"]
+        assert [phase.kind for phase in planned] == ["head", "all", "all"]
         assert planned[0].epochs == 0
         assert planned[1].epochs >= 1

@@ -72,6 +72,7 @@ assert stored["labels"].shape == answer["probabilities"].shape
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.large
 def test_values(angles, command, tmp_path):
     flags = (
         f"--data=csv:{angles}",

@@ -234,6 +234,7 @@ def test_a_finished_search_is_a_no_op_and_another_is_refused(finished):
     )
 
 
+@pytest.mark.large
 def test_killed_and_started_again_it_repeats_no_finished_trial(photos, tmp_path):
     line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", "--tuner=random(trials=3)"]
     line += ["--search=lr=log(1e-4, 1)"]
