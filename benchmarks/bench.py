@@ -26,7 +26,7 @@ SHORT = {
         "--phases=head(epochs=20); top(unfreeze=0.25, epochs=10)",
     ],
     "recipe.py": ["--shared={shared}", "--out={out}/recipe", "--sets=hymenoptera"],
-    "growth.py": ["--out={out}/growth", "--count=200", "--times=1,4,16"],
+    "growth.py": ["--out={out}/growth", "--count=200", "--times=1,4,16", "--rows=6250,25000"],
 }
 
 

@@ -1,9 +1,9 @@
-"""Time and peak memory as the set grows 1, 4 and 16 times, pictures streamed from files; and how long start-up takes.
+"""Time and peak memory as the set grows 1, 4 and 16 times, pictures streamed from files; the probe alone; and start-up.
 
 A head phase of two epochs with a cache, through the command, on generated pictures written as JPEGs; decoded pictures are
 not held in memory (`kerasft.data.audit.MEMORY_SHARE` is set to 0 for it).
 
-    python benchmarks/growth.py --out=OUT [--count=500] [--times=1,4,16]
+    python benchmarks/growth.py --out=OUT [--count=500] [--times=1,4,16] [--rows=6250,25000,100000]
 """
 
 import argparse
@@ -17,6 +17,20 @@ import numpy as np
 from PIL import Image
 
 STREAMED = "import kerasft.data.audit as audit; audit.MEMORY_SHARE = 0; import runpy; runpy.run_module('kerasft.run', run_name='__main__')"
+
+PROBE = """
+import resource, sys, time
+import numpy as np
+from kerasft import probe
+rows, rng = int(sys.argv[1]), np.random.default_rng(0)
+labels = rng.integers(0, 10, rows).astype(np.int32)
+features = rng.normal(size=(rows, 1280)).astype(np.float32)
+features += 1.5 * rng.normal(size=(10, 1280)).astype(np.float32)[labels] * (rng.random(1280) < 0.05)
+started = time.perf_counter()
+probe.solve(features, labels, 10, "single_label", 0)
+seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(f"| {rows:,} x 1,280 | {seconds:.1f} | {peak:,.0f} | {features.nbytes / 1e6:,.0f} |")
+"""
 
 
 def make(folder: Path, count: int) -> None:
@@ -35,6 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--times", default="1,4,16")
+    parser.add_argument("--rows", default="6250,25000,100000", help="of the probe's features")
     options = parser.parse_args()
     print("| pictures | seconds | a thousand pictures | peak memory, MB |")
     print("| --- | --- | --- | --- |", flush=True)
@@ -50,6 +65,12 @@ def main() -> None:
         print(
             f"| {count:,} | {seconds:.1f} | {1000 * seconds / count:.2f} | {metrics['peak_rss_mb']:,.0f} |", flush=True
         )
+    print(
+        "\n| probe: examples x features, 10 classes | seconds | peak memory, MB | features, MB |\n| --- | --- | --- | --- |"
+    )
+    for rows in map(int, options.rows.split(",")):
+        done = subprocess.run([sys.executable, "-c", PROBE, str(rows)], check=True, capture_output=True, text=True)
+        print(done.stdout.splitlines()[-1], flush=True)
     print("\n| start-up | seconds |\n| --- | --- |")
     for name, line in {
         "--help": ["-m", "kerasft.run", "--help"],

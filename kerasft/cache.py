@@ -45,10 +45,17 @@ class Cache(NamedTuple):
 
 
 class Prefix(NamedTuple):
-    """The frozen beginning of a network: a model from pictures to activations, and a digest of all that it does."""
+    """The frozen beginning of a network.
+
+    Attributes:
+        model: pictures to activations.
+        digest: of all that it does.
+        predict: traced once for all entries.
+    """
 
     model: keras.Model
     digest: str
+    predict: evaluate.Predictor
 
 
 class View(NamedTuple):
@@ -101,7 +108,7 @@ def prefix(model: keras.Model) -> Prefix:
         digest.update(repr((type(operation).__name__, settings, sources)).encode())
     for value in model.get_weights():
         digest.update(np.ascontiguousarray(value).data)
-    return Prefix(model, digest.hexdigest())
+    return Prefix(model, digest.hexdigest(), evaluate.predictor(model))
 
 
 def size_of(model: keras.Model, split: Split, dtype: str) -> int:
@@ -138,7 +145,7 @@ def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: Vie
     try:
         if cache.kept:
             _make_room(cache, folder, size_of(prefix.model, split, dtype))
-        return _filled(folder, prefix.model, split, size, view, dtype)
+        return _filled(folder, prefix, split, size, view, dtype)
     except OSError as error:
         raise UserError(
             f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
@@ -148,9 +155,9 @@ def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: Vie
         lock.release()
 
 
-def _filled(folder: Path, model: keras.Model, split: Split, size: int, view: View, dtype: str) -> Entry:
+def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, dtype: str) -> Entry:
     """Computes the stretches that are missing or damaged, and notes each as soon as it is on disk."""
-    about = runs.read_json(folder / "about.json")
+    model, about = prefix.model, runs.read_json(folder / "about.json")
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
     sums, seconds, place = about.get("crc32", {}), about.get("seconds", 0.0), folder / "activations.bin"
     if not place.is_file() or place.stat().st_size != size_of(model, split, dtype):
@@ -164,12 +171,11 @@ def _filled(folder: Path, model: keras.Model, split: Split, size: int, view: Vie
     if not starts:
         place.touch()  # used last now
         return Entry(rows, seconds)
-    compute = evaluate.predictor(model)
     with screen.progress("cache", len(split)) as advance, place.open("r+b") as file:
         for start in starts:
             began, span = time.monotonic(), range(start, min(start + STRETCH, len(split)))
             given = {"augment": view.augment, "seed": view.seed, "round": view.round, "span": span}
-            found = compute(pipeline.evaluation_stream(split, size=size, batch_size=BATCH, **given))
+            found = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=BATCH, **given))
             file.seek(start * (place.stat().st_size // len(split)))
             file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
             file.flush()

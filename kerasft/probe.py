@@ -7,6 +7,7 @@ import numpy as np
 
 STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
 FOLDS = 5
+MANY = 10_000  # examples: of more, this many and one held-out fifth of them are enough to choose the penalty
 
 
 class Solution(NamedTuple):
@@ -75,14 +76,19 @@ def solve(
 def _multinomial(
     features: np.ndarray, labels: np.ndarray, classes: int, seed: int, weights: np.ndarray | None
 ) -> Solution:
-    """Every class has an example; with a class of only one there are no folds, and C is 0.01."""
+    """Every class has an example; with a class of only one there are no folds, and C is 0.01.
+
+    The penalty is that of a prior on the weights, the same for few examples and many, so few can choose it.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
-    folds = min(FOLDS, int(np.bincount(labels, minlength=classes).min()))
-    best = 0.01
+    rows = _sample(labels, seed)
+    folds = min(FOLDS, int(np.bincount(labels[rows], minlength=classes).min()))
+    best, model = 0.01, LogisticRegression(max_iter=1000, warm_start=True)
     if folds >= 2:
-        splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, labels))
+        splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows])
+        splits = [(rows[fitted], rows[held]) for fitted, held in splits][: 1 if len(labels) > MANY else None]
         models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
 
         def held_out(strength: float) -> float:
@@ -94,11 +100,23 @@ def _multinomial(
             return float(np.mean(losses))
 
         best = _lowest(held_out)
-    model = LogisticRegression(C=best, max_iter=1000).fit(features, labels, weights)
+    if len(rows) < len(labels):  # from there it is not far
+        model.set_params(C=best).fit(features[rows], labels[rows], _rows(weights, rows))
+    model.set_params(C=best).fit(features, labels, weights)
     kernel, bias = model.coef_, model.intercept_
     if classes == 2:  # scikit-learn gives one column of log odds; two logits share it evenly
         kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     return Solution(kernel.T.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
+
+
+def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Rows to choose the penalty on: all, or `MANY` with the classes in proportion and two of each at least."""
+    if len(labels) <= MANY:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    sizes = np.bincount(labels)
+    wanted = np.minimum(sizes, np.maximum(2, np.round(sizes * MANY / len(labels)))).astype(int)
+    return np.sort(np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(wanted)]))
 
 
 def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None) -> Solution:

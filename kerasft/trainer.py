@@ -70,7 +70,7 @@ class Trainer:
         first, _ = planning.plan(self.config, self.network, count)
         arrays = self._resume()
         if arrays is None:
-            arrays = self._begin(augmented=any(phase.epochs for phase in first))
+            arrays = self._begin(first)
         speed = None if self.config.deterministic else self.standing.settled["speed"]
         planned, reason = planning.plan(self.config, self.network, count, speed)
         screen.say(f"phases: {reason}")
@@ -116,10 +116,10 @@ class Trainer:
         losses, patience = self.standing.losses, self.config.patience
         return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
 
-    def _begin(self, *, augmented: bool) -> dict[str, Weights]:
-        start = warmstart.prepare(
-            self.config, self.network, self.splits, self.judge, self.store, self.weights, augmented=augmented
-        )
+    def _begin(self, planned: list[Phase]) -> dict[str, Weights]:
+        given = self.config, self.network, self.splits, self.judge, self.store, self.weights
+        trained = any(phase.epochs for phase in planned)
+        start = warmstart.prepare(*given, augmented=trained, head_first=planned[0].kind == "head")
         settled = {**self.settled, "augment": start.augment, "speed": start.speed, "pixels": start.pixels}
         self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}

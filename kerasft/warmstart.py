@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft import cache, evaluate, probe, screen
+from kerasft import cache, probe, screen
 from kerasft import model as models
 from kerasft.cache import Cache
 from kerasft.config import Config
@@ -48,6 +48,7 @@ def prepare(
     weights: np.ndarray | None = None,
     *,
     augmented: bool = True,
+    head_first: bool = False,
 ) -> Start:
     """Sets a `prior` and the statistics of pixels, targets and pretrained features, where asked; solves the probe.
 
@@ -58,6 +59,7 @@ def prepare(
         store: keeps the features.
         weights: float [N] of the training examples, or None.
         augmented: whether any phase trains on augmented pictures.
+        head_first: whether the first phase trains the head alone, and is judged by features.
     """
     started = time.monotonic()
     automatic = config.augment.strip() == "auto" and augmented
@@ -75,6 +77,8 @@ def prepare(
         embed = _embedder(network, store)
         inputs, seconds = embed(splits.train, 1)
         speed = len(inputs) / seconds
+        if head_first:
+            embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
             solved = probe.solve(inputs, labels, len(splits.classes), network.task, config.seed, weights)
             kind = "ridge" if network.task == "regression" else "logistic"
@@ -112,7 +116,7 @@ def _embedder(network: Network, store: Cache) -> Callable[[Split, int], tuple[np
     Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
     """
     part = network.part("standardise")
-    prefix, features = cache.prefix(part), evaluate.predictor(part)
+    prefix = cache.prefix(part)
     head = network.head_layers()
     standardise = head[0]
     fitted = False
@@ -124,7 +128,7 @@ def _embedder(network: Network, store: Cache) -> Callable[[Split, int], tuple[np
         else:
             started = time.monotonic()
             batches = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH)
-            values = features(batches.map(lambda images: images[:, :, ::step]))
+            values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
             seconds = time.monotonic() - started
         if not fitted:
             probe.set_statistics(standardise, values)

@@ -106,3 +106,16 @@ def test_examples_of_no_weight_do_not_count():
         kernel, bias, _ = probe.solve(features, form(spoiled), 3, task, seed=0, weights=weights)
         right = (features[1::2] @ kernel + bias).argmax(1) == labels[1::2]
         assert right.mean() > 0.97, task
+
+
+def test_of_many_examples_some_choose_the_penalty(monkeypatch):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(900, 12)).astype(np.float32)
+    labels = (features[:, 0] + rng.normal(size=900) > 1.2).astype(np.int32)
+    labels[:3] = 2  # a rare class
+    whole = probe.solve(features, labels, 3, "single_label", 0)
+    monkeypatch.setattr(probe, "MANY", 300)
+    assert np.bincount(labels[probe._sample(labels, 0)]).min() == 2
+    some = probe.solve(features, labels, 3, "single_label", 0)
+    ours, theirs = (features @ solved.kernel + solved.bias for solved in (some, whole))
+    assert np.mean(ours.argmax(1) == theirs.argmax(1)) > 0.97
