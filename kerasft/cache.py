@@ -6,7 +6,7 @@ build it once, and a byte that flipped on disk costs one stretch.
 """
 
 import hashlib
-import os
+import json
 import shutil
 import time
 import zlib
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from filelock import FileLock, Timeout
 
-from kerasft import augment, decode, evaluate, runs, screen
+from kerasft import augment, decode, evaluate, screen
 from kerasft.augment import Augment
 from kerasft.config import Config
 from kerasft.data import pipeline
@@ -157,7 +157,7 @@ def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: Vie
 
 def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, dtype: str) -> Entry:
     """Computes the stretches that are missing or damaged, and notes each as soon as it is on disk."""
-    model, about = prefix.model, runs.read_json(folder / "about.json")
+    model, about = prefix.model, _about(folder)
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
     sums, seconds, place = about.get("crc32", {}), about.get("seconds", 0.0), folder / "activations.bin"
     if not place.is_file() or place.stat().st_size != size_of(model, split, dtype):
@@ -178,12 +178,26 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
             found = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=BATCH, **given))
             file.seek(start * (place.stat().st_size // len(split)))
             file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
-            file.flush()
-            os.fsync(file.fileno())
+            file.flush()  # not to the disk at once, which takes longer than computing it: the sums will tell
             sums[str(start)], seconds = _sum(rows, start), seconds + time.monotonic() - began
-            runs.write_json(folder / "about.json", {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
+            _note(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
             advance(len(span))
     return Entry(rows, seconds)
+
+
+def _about(folder: Path) -> dict:
+    """What `about.json` says; nothing where it is missing or broken."""
+    try:
+        return json.loads((folder / "about.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _note(folder: Path, about: dict) -> None:
+    """Writes `about.json`, whole or not at all."""
+    temporary = folder / ".about.json.part"
+    temporary.write_text(json.dumps(about))
+    temporary.replace(folder / "about.json")
 
 
 def _sum(rows: np.ndarray, start: int) -> int:

@@ -121,17 +121,17 @@ def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, store, co
 
 
 def test_a_build_that_was_killed_goes_on_where_it_stopped(model, split, store, computed, monkeypatch):
-    write = cache.runs.write_json
+    note = cache._note
 
-    def killed(path, value):
-        write(path, value)
-        if len(value["crc32"]) == 2:
+    def killed(folder, about):
+        note(folder, about)
+        if len(about["crc32"]) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache.runs, "write_json", killed)
+    monkeypatch.setattr(cache, "_note", killed)
     with pytest.raises(KeyboardInterrupt):
         cache.activations(store, cache.prefix(model), split, SIDE)
-    monkeypatch.setattr(cache.runs, "write_json", write)
+    monkeypatch.setattr(cache, "_note", note)
     computed.clear()
     rows = cache.activations(store, cache.prefix(model), split, SIDE).rows
     assert computed == [(20, 28)]
@@ -141,6 +141,8 @@ def test_a_build_that_was_killed_goes_on_where_it_stopped(model, split, store, c
 def test_a_file_cut_short_is_computed_again(model, split, store, computed):
     rows = np.array(cache.activations(store, cache.prefix(model), split, SIDE).rows)
     (file,) = store.folder.glob("*/activations.bin")
+    (file.parent / "about.json").write_text("{")
+    cache.activations(store, cache.prefix(model), split, SIDE)
     with file.open("r+b") as opened:
         opened.truncate(100)
     computed.clear()
@@ -192,9 +194,9 @@ def test_half_precision_takes_half_the_room(model, split, store, dtype):
 
 
 def test_a_full_disk_is_told_in_a_line(model, split, store, monkeypatch):
-    def full(descriptor):
+    def full(folder, about):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", full)
+    monkeypatch.setattr(cache, "_note", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
         cache.activations(store, cache.prefix(model), split, SIDE)
