@@ -145,7 +145,7 @@ class Trainer:
         if name not in plans:
             plans[name] = list(feeds.plan(self.network, self.splits, phase, self.store))
             runs.write_json(self.folder / "settled.json", self.standing.settled)
-            if phase.epochs:
+            if phase.epochs and phase.kind != "all":
                 screen.say(f"{name}: {plans[name][2]}" if plans[name][0] else f"{name}: not cached, {plans[name][2]}")
         plan = feeds.Plan(*plans[name])
         given = self.network, self.splits, phase, self.config.seed
