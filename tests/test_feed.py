@@ -34,9 +34,15 @@ def _trained(data, folder, backbone, task="single_label", **settings):
     return made
 
 
-@pytest.mark.parametrize("head", ["linear", "linear(pooling='gem')", "mlp(units=(8,), dropout=0.0)"])
 @pytest.mark.parametrize(
-    "phase", ["head(epochs=3, lr=1e-2", "top(unfreeze='conv_3', epochs=3, lr=1e-2", "top(0.5, 3, 1e-2, 'train'"]
+    ("phase", "head"),
+    [
+        ("head(epochs=3, lr=1e-2", "linear"),
+        ("head(epochs=3, lr=1e-2", "linear(pooling='gem')"),
+        ("head(epochs=3, lr=1e-2", "mlp(units=(8,), dropout=0.0)"),
+        ("top(unfreeze='conv_3', epochs=3, lr=1e-2", "linear"),
+        ("top(0.5, 3, 1e-2, 'train'", "linear(pooling='max')"),
+    ],
 )
 def test_cached_training_gives_the_weights_of_recomputed_training(data, tiny, tmp_path, phase, head):
     settings = {"head": head, "augment": "none", "class_weights": "balanced", "average": "ema(momentum=0.5)"}

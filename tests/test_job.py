@@ -346,7 +346,7 @@ def test_a_phase_that_does_not_help_is_undone(photos, tiny, command, tmp_path):
     assert _metrics(tmp_path / "a")["weights_sha256"] == _metrics(tmp_path / "b")["weights_sha256"]
 
 
-QUICK = ("own_folder.flags", "regression.flags")
+QUICK = ("own_folder.flags",)
 PRESETS = [
     pytest.param(path.name, marks=() if path.name in QUICK else pytest.mark.large)
     for path in sorted((ROOT / "pipelines").glob("*.flags"))
