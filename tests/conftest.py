@@ -18,14 +18,13 @@ SMALL = {  # constructor of keras.applications -> its module: one of each kind t
     "MobileNet(alpha=0.25)": "mobilenet",
     "MobileNetV2(alpha=0.35)": "mobilenet_v2",
     "MobileNetV3Small": "mobilenet_v3",
-    "EfficientNetB0": "efficientnet",
 }
 LARGE = {
     "MobileNetV3Large": "mobilenet_v3",
     **dict.fromkeys(("ResNet50", "ResNet101", "ResNet152"), "resnet"),
     **dict.fromkeys(("ResNet50V2", "ResNet101V2", "ResNet152V2"), "resnet_v2"),
     **dict.fromkeys(("DenseNet121", "DenseNet169", "DenseNet201"), "densenet"),
-    **{f"EfficientNetB{i}": "efficientnet" for i in range(1, 8)},
+    **{f"EfficientNetB{i}": "efficientnet" for i in range(8)},
     **{f"EfficientNetV2{i}": "efficientnet_v2" for i in ("B0", "B1", "B2", "B3", "S", "M", "L")},
     **{f"ConvNeXt{i}": "convnext" for i in ("Tiny", "Small", "Base", "Large", "XLarge")},
     "VGG16": "vgg16",

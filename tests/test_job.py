@@ -333,6 +333,7 @@ def test_killed_at_random_moments_a_run_ends_the_same(photos, weights, tmp_path)
     assert " 0 faults" in done.stdout
 
 
+@pytest.mark.large
 def test_a_phase_that_does_not_help_is_undone(photos, tiny, command, tmp_path):
     flags = (f"--data=folder:{photos}", f"--backbone={tiny}", "--batch_size=8", "--augment=none")
     # Too small a rate to gain anything, large enough to move the bits.

@@ -258,6 +258,7 @@ def test_killed_and_started_again_it_repeats_no_finished_trial(photos, tmp_path)
     assert found["finished"]
 
 
+@pytest.mark.large
 def test_a_tuner_of_ones_own(photos, tmp_path, capsys):
     settings = {"data": f"folder:{photos}", "weights": "none", "image_size": 32, "batch_size": 16}
     settings |= {"precision": "float32", "augment": "none", "phases": "head(epochs=1, lr=1e-2)"}
