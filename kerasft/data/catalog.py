@@ -249,6 +249,8 @@ def _examples(builder: Any, wanted: str, image: str) -> Iterator[dict[str, Any]]
     given = {"split": wanted, "decoders": {image: tfds.decode.SkipDecoding()}}
     order = tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1, try_autocache=False)
     try:
-        yield from builder.as_dataset(**given, shuffle_files=False, read_config=order).as_numpy_iterator()
-    except NotImplementedError:  # array_record
+        stream = builder.as_dataset(**given, shuffle_files=False, read_config=order)
+    except NotImplementedError:  # TFDS reads array_record files as a data source only
         yield from builder.as_data_source(**given)
+    else:
+        yield from stream.as_numpy_iterator()
