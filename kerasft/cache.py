@@ -98,9 +98,9 @@ def prefix(model: keras.Model) -> Prefix:
     for operation in model.operations:
         settings = operation.get_config() if isinstance(operation, keras.Layer) else {}
         settings = {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}
-        arguments = keras.tree.flatten(
-            [(node.arguments.args, node.arguments.kwargs) for node in operation._inbound_nodes]
-        )
+        # A layer that other models use too, such as the end of this network, has calls that are not of this one.
+        calls = [node for node in operation._inbound_nodes if node in model._nodes]
+        arguments = keras.tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in calls])
         sources = [
             places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else repr(value)
             for value in arguments
@@ -143,8 +143,7 @@ def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: Vie
         screen.say(f"waiting for another run that writes {folder}")
         lock.acquire()
     try:
-        if cache.kept:
-            _make_room(cache, folder, size_of(prefix.model, split, dtype))
+        _make_room(cache, folder, size_of(prefix.model, split, dtype))
         return _filled(folder, prefix, split, size, view, dtype)
     except OSError as error:
         raise UserError(

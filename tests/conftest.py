@@ -46,10 +46,22 @@ def pytest_collection_modifyitems(items: list) -> None:
     items.sort(key=lambda item: SLOW.index(item.module.__name__) if item.module.__name__ in SLOW else len(SLOW))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _forget_models():
-    """Keras keeps names and graphs of every model of the process; with the large ones that is gigabytes."""
+    """Keras keeps names and graphs of every model of the process: a quarter of a second to forget them, so once a module."""
     yield
+    _forget()
+
+
+@pytest.fixture(autouse=True)
+def _forget_large_models(request):
+    """With the large ones that is gigabytes."""
+    yield
+    if request.node.get_closest_marker("large"):
+        _forget()
+
+
+def _forget() -> None:
     if "keras" in sys.modules:
         sys.modules["keras"].backend.clear_session()
 

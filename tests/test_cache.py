@@ -106,6 +106,22 @@ def test_what_training_alone_uses_does_not_change_the_entry(model):
     assert cache.prefix(model).digest == digest
 
 
+def test_a_layer_that_other_models_call_too_is_the_same(model):
+    digest = cache.prefix(model).digest
+    again = keras.Input((SIDE, SIDE, 3))
+    keras.Model(again, model.layers[-1](again))
+    assert cache.prefix(model).digest == digest
+
+
+def test_a_run_of_its_own_stays_within_its_limit_too(model, split, tmp_path):
+    """Phases before leave activations that the next ones do not need."""
+    store = Cache(tmp_path / "own", int(2.5 * cache.size_of(model, split, "float32")), False)
+    layer = augment.build(spec.parse("flip", "--augment"))
+    for turn in range(4):
+        cache.activations(store, cache.prefix(model), split, SIDE, View(layer, "flip", 0, turn))
+    assert len(list(store.folder.glob("*/activations.bin"))) == 2
+
+
 def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, store, computed, capsys):
     rows = np.array(cache.activations(store, cache.prefix(model), split, SIDE).rows)
     (file,) = store.folder.glob("*/activations.bin")
