@@ -11,8 +11,17 @@ from kerasft.errors import did_you_mean
 COMMAND = {  # the flags that are no settings of a run: type, default, help
     "mode": (str, "train", "train: audit, train, evaluate, export; predict: label pictures; tune: search settings."),
     "model": (str, "", "predict: a SavedModel, or a folder of numbered ones."),
-    "images": (str, "", "predict: a file, or a quoted pattern such as 'photos/**/*.jpg'."),
-    "out": (str, "", "predict: a .csv or .jsonl file instead of the screen."),
+    "images": (
+        str,
+        "",
+        "predict: a folder, a .csv with a column path, a file, or a quoted pattern such as 'photos/**/*.jpg'.",
+    ),
+    "out": (str, "", "predict: a .csv, .jsonl or .parquet file instead of the screen; once stopped, it goes on."),
+    "url": (
+        str,
+        "",
+        "predict: ask a server instead, such as http://localhost:8501/v1/models/NAME; a key from KERASFT_API_KEY.",
+    ),
     "search": (
         str,
         "",

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
             from kerasft import export, job, predict
         try:
             if mode == "predict":
-                predict.predict(asked["model"], asked["images"], asked["out"])
+                predict.predict(*map(asked.get, ("model", "images", "out", "url")))
             elif mode == "tune":
                 from kerasft import tune
 

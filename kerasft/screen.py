@@ -13,6 +13,7 @@ from kerasft.data.listing import Finding
 from kerasft.phases import Phase
 
 NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}  # of scores
+MINUTE = 60.0  # seconds between two lines where there is no terminal
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -34,10 +35,21 @@ def silence() -> Iterator[None]:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; gives the function that advances it."""
+    """A progress bar with the rate on a terminal, a line every minute elsewhere; gives what advances it by a count."""
     with _bars() as bars:
-        task = bars.add_task(title, total=total)
-        yield lambda count: bars.advance(task, count)
+        task, began = bars.add_task(title, total=total), time.monotonic()
+        done, said = 0, began
+
+        def advance(count: int) -> None:
+            nonlocal done, said
+            done, now = done + count, time.monotonic()
+            rate = done / max(now - began, 1e-3)
+            bars.update(task, advance=count, description=f"{title}  {rate:,.0f}/s")
+            if not _console.is_terminal and now - said > MINUTE:
+                said = now
+                say(f"{title}: {done:,} of {total:,}, {rate:,.0f} a second")
+
+        yield advance
 
 
 def _bars() -> Progress:

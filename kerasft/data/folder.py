@@ -26,7 +26,7 @@ def folder(argument: str) -> Listing:
         beside = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
         raise UserError(f"--data: no such folder{did_you_mean(root.name, beside)}. Received: 'folder:{argument}'")
     root = root.resolve()
-    tops = sorted(p for p in root.iterdir() if p.is_dir() and not _hidden(p.name))
+    tops = sorted(p for p in root.iterdir() if p.is_dir() and not hidden(p.name))
     by_part: dict[str, Path] = {}
     for top in tops:
         part = SPLIT_NAMES.get(top.name.lower())
@@ -45,7 +45,7 @@ def folder(argument: str) -> Listing:
         findings += [
             Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
         ]
-        findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not _hidden(path.name)]
+        findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not hidden(path.name)]
     known, unknown = train_classes([[name] for _, name, _ in rows], [part for part, _, _ in rows])
     for index, name in unknown.items():
         detail = f"class '{name}' has no training picture"
@@ -78,13 +78,13 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
     """(part, class, path) of every file below the class folders of `folder`; adds what is passed over."""
     rows = []
     for top in sorted(folder.iterdir()):
-        if top.is_dir() and not _hidden(top.name):
+        if top.is_dir() and not hidden(top.name):
             files = []
             for parent, folders, names in os.walk(top):
-                folders[:] = sorted(name for name in folders if not _hidden(name))
+                folders[:] = sorted(name for name in folders if not hidden(name))
                 for name in sorted(names):
                     path = Path(parent, name)
-                    if _hidden(name):
+                    if hidden(name):
                         findings.append(
                             Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
                         )
@@ -101,7 +101,7 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
 
 
 def _stray(root: Path, path: Path) -> Finding:
-    if _hidden(path.name):
+    if hidden(path.name):
         return Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
     return Finding(_relative(root, path), "no_class", "reject", "outside of any class folder")
 
@@ -110,5 +110,6 @@ def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file or folder is passed over: its name begins with a dot, or is one of a system's own."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES

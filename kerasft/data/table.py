@@ -87,12 +87,8 @@ def table(argument: str, task: str) -> Listing:
     )
 
 
-def _rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[str], list[_Row]]:
-    """The columns that hold the label, and the rows of the right width with a path and a known split.
-
-    Raises:
-        ValueError: with what the header lacks.
-    """
+def parted(lines: TextIO) -> tuple[list[str], "csv._reader"]:
+    """The names of a table's columns (`path`, `label` and `split` in lower case), and a reader of the rows below."""
     try:
         delimiter = csv.Sniffer().sniff(lines.readline(), ",;\t").delimiter
     except csv.Error:  # a single column
@@ -101,8 +97,17 @@ def _rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[str],
     # Rows are counted as a spreadsheet does: an empty line is one, a cell of two lines is none.
     reader = csv.reader(lines, delimiter=delimiter)
     header = [column.strip() for column in next(reader, [])]
-    columns = [column.lower() if column.lower() in _COLUMNS else column for column in header]
-    found = ", ".join(filter(None, header)) or "none"
+    return [column.lower() if column.lower() in _COLUMNS else column for column in header], reader
+
+
+def _rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[str], list[_Row]]:
+    """The columns that hold the label, and the rows of the right width with a path and a known split.
+
+    Raises:
+        ValueError: with what the header lacks.
+    """
+    columns, reader = parted(lines)
+    found = ", ".join(filter(None, columns)) or "none"
     targets = ["label"] if "label" in columns else [column for column in columns if column not in ("", *_COLUMNS)]
     if "path" not in columns or not targets:
         raise ValueError(f"the first row must name the columns path and label, or path and targets; found: {found}")
@@ -116,6 +121,7 @@ def _rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[str],
         row = _Row(number, cell.get("path") or name, "train", [cell.get(target, "").strip() for target in targets])
         part = cell.get("split", "").strip().lower()
         if len(cells) != len(columns):
+            delimiter = reader.dialect.delimiter
             rule = f"{len(cells)} cells under {len(columns)} columns (a {delimiter!r} inside a cell needs quotes around it)"
             findings.append(row.refused("broken_row", rule))
         elif not cell["path"]:

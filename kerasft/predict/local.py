@@ -1,0 +1,48 @@
+"""A SavedModel on disk, loaded into this process."""
+
+import hashlib
+from pathlib import Path
+
+import tensorflow as tf
+
+from kerasft.errors import UserError
+from kerasft.export import about, newest
+from kerasft.predict.answers import Model, Refused, Said, last_line, said
+
+
+def load(model: str) -> Model:
+    """The model that `--model` names.
+
+    Two batches are under way at once: while one is waited for on disk, or written down, the other one has the cores.
+
+    Raises:
+        UserError: there is none, or it takes no encoded pictures.
+    """
+    path = newest(model)
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures.get("serving_default")
+    if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
+        raise UserError(f"--model: has no signature serving_default that takes image_bytes. Received: '{path}'")
+    told = about(path)
+    names = told.get("classes", [])
+
+    def answer(contents: list[bytes], _alive=loaded) -> list[Said]:
+        try:
+            given = serve(image_bytes=tf.constant(contents))
+        except tf.errors.InvalidArgumentError as error:
+            raise Refused("not a picture that can be decoded: " + last_line(error.message)) from None
+        return said({name: value.numpy() for name, value in given.items()}, names)
+
+    digest = _digest(path)
+    return Model(answer, lambda: digest, told.get("task", ""), names, under_way=2)
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of a SavedModel's files: wherever it is moved to, it is the same model."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""What `--images` names: files in one fixed order."""
+
+import csv
+import glob
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from kerasft.data.folder import hidden
+from kerasft.data.table import parted
+from kerasft.errors import UserError
+
+LARGEST = 1 << 28  # bytes of a file that is still taken for a picture; a film in the folder is not read
+
+
+class Pictures(NamedTuple):
+    """Files, in the order of the table.
+
+    Attributes:
+        names: as they are to be written into the table.
+        folder: that the names are relative to.
+    """
+
+    names: list[str]
+    folder: Path
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            OSError, ValueError: it cannot be read, or is none that could hold a picture.
+        """
+        path = self.folder / name
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise ValueError("is a folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("is no regular file")
+        if found.st_size > LARGEST:
+            raise ValueError(f"has more than {LARGEST >> 20} MiB")
+        return path.read_bytes()
+
+
+def pictures(images: str, leave: tuple[Path, ...] = ()) -> Pictures:
+    """The files that `--images` names.
+
+    Args:
+        images: a folder (every file below it by name, but hidden and system ones), a table (`*.csv`) with a column
+            `path`, relative to the table's folder, in its own order; another file; or a glob pattern (`**` for nested
+            folders).
+        leave: files and folders to pass over: the table that is being written.
+
+    Raises:
+        UserError: nothing that matches, or a table without the column `path`.
+    """
+    if Path(images).is_dir():
+        names = sorted(_below(images))
+    elif Path(images).is_file():
+        if Path(images).suffix.lower() == ".csv":
+            return _listed(Path(images))
+        names = [images]
+    else:
+        names = sorted(name for name in glob.glob(images, recursive=True) if Path(name).is_file())
+    inside = tuple(os.path.abspath(path) for path in leave)
+    names = [name for name in names if not _within(os.path.abspath(name), inside)]
+    if not names:
+        raise UserError(f"--images: no file matches. Received: {images!r}")
+    return Pictures(names, Path())
+
+
+def _within(path: str, places: tuple[str, ...]) -> bool:
+    return any(path == place or path.startswith(place + os.sep) for place in places)
+
+
+def _below(top: str) -> list[str]:
+    """Every file of a folder and of those in it, but hidden and system ones, as a folder is listed for training."""
+
+    def stop(error: OSError) -> None:
+        raise error  # pictures of a folder that cannot be opened would be missing without a word
+
+    found = []
+    for parent, folders, names in os.walk(top, onerror=stop):
+        folders[:] = [name for name in folders if not hidden(name)]
+        found += [os.path.join(parent, name) for name in names if not hidden(name)]
+    return found
+
+
+def _listed(file: Path) -> Pictures:
+    """The column `path` of a table; what a row says beside it is not looked at."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            columns, rows = parted(lines)
+            if columns.count("path") != 1:
+                found = ", ".join(filter(None, columns)) or "none"
+                raise UserError(f"--images: the first row must name a column path; found: {found}. Received: '{file}'")
+            place = columns.index("path")
+            names = [cells[place] if len(cells) > place else "" for cells in rows if any(cells)]
+    except (ValueError, csv.Error) as error:
+        reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise UserError(f"--images: {reason}. Received: '{file}'") from None
+    if not names:
+        raise UserError(f"--images: the table names no file. Received: '{file}'")
+    return Pictures(names, file.parent)

@@ -1,0 +1,39 @@
+"""Exported models of the three tasks, small and untrained, made once in a process."""
+
+from pathlib import Path
+
+import numpy as np
+
+NAMES = {
+    "single_label": ("disc", "square", "käfer"),
+    "multi_label": tuple("abcdefg"),
+    "regression": ("angle", "height"),
+}
+_made: dict[str, Path] = {}
+
+
+def saved_model(task: str, backbone: str, factory) -> Path:
+    """The folder `NAME` above version 1 of a model with random weights under which pictures differ.
+
+    Args:
+        task: of the model.
+        backbone: as the fixture `tiny`.
+        factory: pytest's `tmp_path_factory`.
+    """
+    if task not in _made:
+        from kerasft import export, model
+        from kerasft.config import Config
+
+        names = NAMES[task]
+        config = Config(backbone=backbone, image_size=32, task=task, head_init="he_normal", weights="none")
+        network = model.build(config, len(names), task)
+        rng = np.random.default_rng(0)
+        layer = network.model.get_layer("logits")
+        kernel, bias = layer.get_weights()
+        layer.set_weights([rng.normal(0, 20, kernel.shape), bias])
+        limits = np.full(len(names), 0.4, np.float32) if task == "multi_label" else None
+        folder = factory.mktemp("models") / f"the {task}"
+        folder.mkdir()
+        export._write(network, export.Answer("r", names, limits), folder / "1")
+        _made[task] = folder
+    return _made[task]
