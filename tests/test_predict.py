@@ -115,7 +115,7 @@ def test_without_out_each_picture_is_a_line(tiny, tmp_path_factory, folder, caps
     assert job.predict(model, f"{folder}/disc/e*", "") == 1
     assert job.predict(model, f"{folder}/disc/001.png", "") == 0
     bad, good = capsys.readouterr().out.splitlines()
-    assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR not a picture that can be decoded")
+    assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR not a picture that the model takes")
     assert good.startswith(f"{folder}/disc/001.png: ")
     assert len(good.split("  ")) == 3
 

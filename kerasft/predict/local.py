@@ -30,7 +30,7 @@ def load(model: str) -> Model:
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
-            raise Refused("not a picture that can be decoded: " + last_line(error.message)) from None
+            raise Refused("not a picture that the model takes: " + last_line(error.message)) from None
         return said({name: value.numpy() for name, value in given.items()}, names)
 
     digest = _digest(path)

@@ -75,7 +75,7 @@ def ask(url: str, model: str = "") -> Model:
             found = _patiently(url, lambda: _sent(f"{url}:predict", headers, b'{"instances":[' + encoded + b"]}"))
         except urllib.error.HTTPError as error:
             if error.code in (400, 413):
-                raise Refused(f"not a picture that the server takes: {_reason(error)}") from None
+                raise Refused(f"not a picture that the model takes: {_reason(error)}") from None
             raise _mistake(url, error) from None
         return said(_arrays(url, found, len(contents), names), names)
 
