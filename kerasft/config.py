@@ -173,6 +173,11 @@ class Config:
         "", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings."
     )
     export_dir: str = _flag("saved_models", "output", "Where the SavedModel goes, as NAME/VERSION below this folder.")
+    warmup: bool = _flag(
+        True,
+        "output",
+        "Put eight validation pictures, small and encoded anew, into the export; TensorFlow Serving warms up with them.",
+    )
     resume: bool = _flag(True, "output", "Go on with an interrupted run; --noresume starts it again.")
     tensorboard: bool = _flag(True, "output", "Write TensorBoard logs into the run folder.")
     allow_imports: tuple[str, ...] = _flag(
@@ -208,11 +213,12 @@ class Config:
 LOCATIONS = (
     "run_dir",
     "export_dir",
+    "warmup",
     "resume",
     "tensorboard",
     "keep_cache",
     "cache_dir",
-)  # where, not what: no part of the digest
+)  # where, not what is learned: no part of the digest
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:

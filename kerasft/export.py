@@ -15,8 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasft import warmup
 from kerasft.data.splits import Split
-from kerasft.decode import decode_batch
+from kerasft.decode import decode, decode_batch
 from kerasft.errors import UserError
 from kerasft.model import Network
 
@@ -46,7 +47,9 @@ class Answer(NamedTuple):
     scale: np.ndarray | None = None
 
 
-def export(network: Network, answer: Answer, split: Split, expected: np.ndarray, folder: Path) -> dict:
+def export(
+    network: Network, answer: Answer, split: Split, expected: np.ndarray, folder: Path, warm: Split | None = None
+) -> dict:
     """Writes `folder/VERSION`, the next free version, after proving it.
 
     Signatures: `serving_default` takes `image_bytes` (string [N]) and gives `classes` (string [N, k]) and `scores`
@@ -61,6 +64,8 @@ def export(network: Network, answer: Answer, split: Split, expected: np.ndarray,
         split: examples to prove it on.
         expected: float [N, C], the trained model's probabilities for them, or float [N, D], its values.
         folder: `saved_models/NAME`.
+        warm: examples of which a few go into the folder, small and encoded anew, for TensorFlow Serving to warm up
+            with (see `warmup`); None for none.
 
     Returns:
         `path`, `max_abs_diff`, `top1_agreement` (not for regression) and `n`, as in `metrics.json`.
@@ -79,6 +84,9 @@ def export(network: Network, answer: Answer, split: Split, expected: np.ndarray,
     shutil.rmtree(draft, ignore_errors=True)
     try:
         _write(network, answer, draft)
+        if warm is not None:
+            chosen = np.unique(np.linspace(0, len(warm) - 1, warmup.PICTURES).astype(int))
+            warmup.write(draft, folder.name, [decode(warm.read(int(i)), network.size) for i in chosen])
         result = _prove(draft, network.task, answer, split, expected)
         path = _publish(draft, folder)
     finally:
@@ -129,6 +137,8 @@ def _write(network: Network, answer: Answer, folder: Path) -> None:
 def _prove(folder: Path, task: str, answer: Answer, split: Split, expected: np.ndarray) -> dict:
     loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures["serving_default"]
+    for contents in warmup.requests(folder):  # one that failed would keep TensorFlow Serving from loading the model
+        serve(image_bytes=contents)
     key = "values" if task == "regression" else "probabilities"
     found = []
     for start in range(0, len(split), BATCH):

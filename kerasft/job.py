@@ -70,7 +70,8 @@ def train(config: Config) -> Run:
     with _timed(clock, "evaluate"):
         answer, expected, scores = _evaluate(network, data, trainer, folder)
     with _timed(clock, "export"):
-        proof = export.export(network, answer, data.test, expected, exports)
+        warm = data.val if config.warmup else None
+        proof = export.export(network, answer, data.test, expected, exports, warm)
     clock["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,

@@ -63,6 +63,7 @@ ROOMS = [
     "epochs",
     "fitting",
     "trainer",
+    "warmup",
     "export",
     "report.words",
     "report.statistics",

@@ -40,6 +40,7 @@ def test_versions_are_the_next_free_numbers(trained, tmp_path):
     assert found["max_abs_diff"] < export.TOLERANCE
     assert (found["top1_agreement"], found["n"]) == (1.0, len(data.test))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
+    assert [path.name for path in (tmp_path / "8" / "assets.extra").iterdir()] == ["kerasft.json"]
     assert export.newest(str(tmp_path)) == tmp_path / "8"
     json.dumps(found)
 
@@ -125,6 +126,32 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
         np.testing.assert_array_equal(given["predicted"], expected[:2] >= limits)
     with pytest.raises(export.ParityError):
         export.export(network, answer._replace(run="s"), data.test, expected + 1e-3 * scale, tmp_path)
+
+
+def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatch):
+    """A few validation pictures, small and encoded anew."""
+    import tensorflow as tf
+
+    from kerasft import warmup
+    from kerasft.decode import decode
+
+    network, data, expected = trained
+    export.export(network, export.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
+    version = tmp_path / "1"
+    batches = warmup.requests(version)
+    assert [len(batch) for batch in batches] == [1, 8, 32]
+    assert (version / warmup.FILE).stat().st_size < 200_000
+    chosen = np.unique(np.linspace(0, len(data.val) - 1, 8).astype(int))
+    for index, content in zip(chosen, batches[1].numpy()):
+        original = data.val.read(int(index))
+        assert content != original
+        pixels, truth = decode(content, 32).numpy().astype(int), decode(original, 32).numpy().astype(int)
+        assert np.abs(pixels - truth).mean() < 15  # noise, of which JPEG keeps little
+        assert np.corrcoef(pixels.ravel(), truth.ravel())[0, 1] > 0.9
+    # A request that failed would keep TensorFlow Serving from loading the model.
+    monkeypatch.setattr(warmup, "requests", lambda folder: [tf.constant(["no picture"])])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        export.export(network, export.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
 
 
 @pytest.mark.parametrize("place", ["", "empty", "missing"])

@@ -194,7 +194,9 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
         return sent(place, headers, body)
 
     monkeypatch.setattr(remote, "_sent", dies)
-    with pytest.raises(UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command goes on"):
+    with pytest.raises(
+        UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command goes on"
+    ):
         job.predict("", f"{photos70}/0*.png", out, url)
     monkeypatch.setattr(remote, "_sent", sent)
     server.asked.clear()
@@ -212,7 +214,7 @@ def test_no_server_is_said_in_words(monkeypatch, tmp_path):
 @pytest.mark.parametrize("body", [b"<html>", {"predictions": []}, {"outputs": 1}, {"predictions": [{"x": 1}] * 10}, []])
 def test_an_answer_of_another_kind_is_said(server, photos70, body):
     server.body = body
-    with pytest.raises(UserError, match="--url: (does not answer as a model|what answers is no model server)"):
+    with pytest.raises(UserError, match=r"--url: (does not answer as a model|what answers is no model server)"):
         job.predict("", f"{photos70}/00*.png", "", server.url("single_label"))
 
 
@@ -231,7 +233,7 @@ def test_the_key_goes_with_each_request_and_nowhere_else(server, photos70, monke
     with pytest.raises(UserError, match="the server says 307"):
         job.predict("", f"{photos70}/000.png", "", server.url("single_label"))
     monkeypatch.setenv(remote.KEY, "a\nb")
-    with pytest.raises(UserError, match="KERASFT_API_KEY: must be printable ASCII. Received: 3 letters"):
+    with pytest.raises(UserError, match=r"KERASFT_API_KEY: must be printable ASCII\. Received: 3 letters"):
         remote.ask(server.url("single_label"))
 
 

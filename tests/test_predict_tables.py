@@ -1,0 +1,99 @@
+"""Tables: odd names and texts come through in each form, and no more than a few stretches are in memory."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from kerasft.predict import tables
+from kerasft.predict.answers import Said
+
+ODD = ["a,b.jpg", 'c"d.jpg', "e\nf.jpg", "käfer.jpg", "bad\udcff.jpg"]
+ERROR = Said(error="line\nbreak \udcff")
+
+
+def written(form: str, tmp_path, parts: list[tuple[list[str], list[Said]]], task: str, names: list[str]) -> bytes:
+    stretches = []
+    for index, (paths, rows) in enumerate(parts):
+        place = tmp_path / f"{index}.stretch"
+        with place.open("wb") as file:
+            tables.save(rows, file)
+        assert tables.whole(place, len(rows))
+        assert not tables.whole(place, len(rows) + 1)
+        stretches.append((paths, place))
+    assert tables.failures(stretches) == sum(row.error is not None for _, rows in parts for row in rows)
+    file = io.BytesIO()
+    tables.writer(form, stretches, task, names)(file)
+    return file.getvalue()
+
+
+def test_odd_names_come_through(tmp_path):
+    row = Said("single_label", ["x|y", "z"], np.float32([0.1, 0.05]), np.float32([0.1, 0.05, 0.02]))
+    parts = [(ODD, [row, ERROR, row, row, row])]
+    shown = [name.encode("utf-8", "backslashreplace").decode() for name in ODD]
+    text = written(".csv", tmp_path, parts, "single_label", []).decode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows[0] == ["path", "class", "score", "error"]
+    assert [cells[0] for cells in rows[1:]] == shown
+    assert rows[1][1:] == ["x|y", str(float(np.float32(0.1))), ""]
+    assert rows[2][1:] == ["", "", "line\nbreak \\udcff"]
+    lines = [json.loads(line) for line in written(".jsonl", tmp_path, parts, "single_label", []).splitlines()]
+    assert [line["path"] for line in lines] == ODD
+    table = pq.read_table(io.BytesIO(written(".parquet", tmp_path, parts, "single_label", ["x|y", "z", "w"])))
+    assert table["path"].to_pylist() == shown
+    assert table["probabilities"].to_pylist()[0] == np.float32([0.1, 0.05, 0.02]).tolist()
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("task", ["", "single_label", "multi_label", "regression"])
+def test_nothing_but_errors_is_a_table_too(form, task, tmp_path):
+    content = written(form, tmp_path, [(["a"], [ERROR])], task, ["t"])
+    if form == ".parquet":
+        assert pq.read_table(io.BytesIO(content))["error"].to_pylist() == ["line\nbreak \\udcff"]
+    else:
+        assert b"break" in content
+
+
+def test_no_label_present_is_no_error(tmp_path):
+    none = Said("multi_label", [], np.float32([]), np.float32([0.1, 0.2]))
+    two = Said("multi_label", ["b", "a"], np.float32([0.9, 0.8]), np.float32([0.8, 0.9]))
+    parts = [(["p", "q", "r"], [none, two, ERROR])]
+    assert written(".csv", tmp_path, parts, "multi_label", []).splitlines()[:3] == [
+        b"path,labels,error",
+        b"p,,",
+        b"q,b|a,",
+    ]
+    table = pq.read_table(io.BytesIO(written(".parquet", tmp_path, parts, "multi_label", [])))
+    assert table["labels"].to_pylist() == [[], ["b", "a"], None]
+    first = json.loads(written(".jsonl", tmp_path, parts, "multi_label", []).splitlines()[0])
+    assert first == {"path": "p", "labels": []}
+
+
+def test_a_target_is_not_taken_for_another_column(tmp_path):
+    row = Said("regression", ["path", "error"], np.float32([1, 2]))
+    content = written(".csv", tmp_path, [(["p"], [row])], "regression", ["path", "error"])
+    assert content.splitlines() == [b"path,path (target),error (target),error", b"p,1.0,2.0,"]
+
+
+def test_parquet_is_written_in_groups(tmp_path, monkeypatch):
+    """Each as soon as it is large enough, so that memory does not grow with the table."""
+    monkeypatch.setattr(tables, "_GROUP", 1 << 14)
+    row = Said("single_label", ["x"], np.float32([1]), np.zeros(100, np.float32))
+    parts = [([f"{i}/{j}" for j in range(64)], [row] * 64) for i in range(6)]
+    found = pq.ParquetFile(io.BytesIO(written(".parquet", tmp_path, parts, "single_label", [])))
+    assert found.num_row_groups == 6
+    assert found.read()["path"].to_pylist() == [name for names, _ in parts for name in names]
+
+
+def test_the_first_answer_tells_the_kind(tmp_path):
+    parts = [[ERROR], [ERROR, Said("regression", ["t"], np.float32([1]))]]
+    stretches = []
+    for index, rows in enumerate(parts):
+        with (tmp_path / str(index)).open("wb") as file:
+            tables.save(rows, file)
+        stretches.append(([], tmp_path / str(index)))
+    assert tables.kind(stretches) == ("regression", ["t"])
+    assert tables.kind(stretches[:1]) == ("", [])
