@@ -4,7 +4,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from kerasft import runs, screen
+from kerasft import quiet, runs, screen
 from kerasft.errors import UserError, one_of
 from kerasft.predict import batches, sources
 from kerasft.predict.answers import Model, Said
@@ -41,12 +41,14 @@ def predict(model: str, images: str, out: str, url: str = "") -> int:
             "Received: ''"
         )
     service = _service(model, url)
-    if not out:
-        return _on_screen(service, sources.pictures(images))
-    try:
-        return _as_table(service, images, Path(out))
-    except OSError as error:
-        raise UserError(f"--out: cannot be written ({error.strerror}: {error.filename}). Received: {out!r}") from error
+    with quiet.notices():
+        if not out:
+            return _on_screen(service, sources.pictures(images))
+        try:
+            return _as_table(service, images, Path(out))
+        except OSError as error:
+            reason = f"{error.strerror}: {error.filename}"
+            raise UserError(f"--out: cannot be written ({reason}). Received: {out!r}") from error
 
 
 def _service(model: str, url: str) -> Model:

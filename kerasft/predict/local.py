@@ -24,7 +24,7 @@ def load(model: str) -> Model:
     if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
         raise UserError(f"--model: has no signature serving_default that takes image_bytes. Received: '{path}'")
     told = about(path)
-    names = told.get("classes", [])
+    names = told.get("classes") or []
 
     def answer(contents: list[bytes], _alive=loaded) -> list[Said]:
         try:

@@ -27,9 +27,10 @@ from kerasft.predict.answers import Model, Refused, Said, last_line, said
 KEY = "KERASFT_API_KEY"
 UNDER_WAY = 4  # requests
 LARGEST = 8_000_000  # bytes of pictures in a request of more than one
-TIMEOUT = 120  # seconds for one request
+TIMEOUT = 120  # seconds for the answer to pictures
+_SOON = 10  # seconds for any other
 PATIENCE = 60  # seconds in which a request is tried again
-_AGAIN = {429, 502, 503, 504}  # busy, or starting: said by a server or by what stands before it
+_AGAIN = {408, 429, 502, 503, 504}  # busy, or starting: said by a server or by what stands before it
 _TYPES = {"classes": str, "scores": np.float32, "probabilities": np.float32, "predicted": bool, "values": np.float32}
 
 
@@ -63,7 +64,7 @@ def ask(url: str, model: str = "") -> Model:
         raise UserError(f"--url: must be http://HOST:PORT/v1/models/NAME, or https. Received: {url!r}")
     headers = {"Content-Type": "application/json", **_key()}
     told = _about(url, model, headers)
-    names = told.get("classes", [])
+    names = told.get("classes") or []
 
     def answer(contents: list[bytes]) -> list[Said]:
         size = sum(map(len, contents))
@@ -75,14 +76,15 @@ def ask(url: str, model: str = "") -> Model:
             found = _patiently(url, lambda: _sent(f"{url}:predict", headers, b'{"instances":[' + encoded + b"]}"))
         except urllib.error.HTTPError as error:
             if error.code in (400, 413):
-                raise Refused(f"not a picture that the model takes: {_reason(error)}") from None
+                reason = _reason(error).removeprefix("instances[0]: ")  # kerasft's server counts within a request
+                raise Refused(f"not a picture that the model takes: {reason}") from None
             raise _mistake(url, error) from None
         return said(_arrays(url, found, len(contents), names), names)
 
     def digest() -> str:
         return f"{url} {_version(url, headers)} {names}"
 
-    return Model(answer, digest, told.get("task", ""), names, UNDER_WAY)
+    return Model(answer, digest, told.get("task") or "", names, UNDER_WAY)
 
 
 def _key() -> dict[str, str]:
@@ -122,7 +124,7 @@ def _version(url: str, headers: dict[str, str]) -> str:
 
 def _sent(url: str, headers: dict[str, str], body: bytes | None = None) -> dict:
     request = urllib.request.Request(url, body, headers)
-    with _opener.open(request, timeout=TIMEOUT) as response:
+    with _opener.open(request, timeout=TIMEOUT if body else _SOON) as response:
         return json.load(response)
 
 
@@ -133,7 +135,7 @@ def _patiently(url: str, call: Callable[[], dict]) -> dict:
         UserError: `PATIENCE` seconds are over, or waiting is of no use.
         HTTPError: the server answers with any other status that is no success.
     """
-    until, pause = time.monotonic() + PATIENCE, 0.5
+    until, pause, told = time.monotonic() + PATIENCE, 0.5, False
     while True:
         try:
             return call()
@@ -156,8 +158,9 @@ def _patiently(url: str, call: Callable[[], dict]) -> dict:
                 f"--url: no answer within {PATIENCE:g} seconds ({reason}); the same command goes on when there is. "
                 f"Received: {url!r}"
             )
-        if pause >= 4:
+        if pause >= 4 and not told:
             screen.say(f"waiting for {url}: {reason}")
+            told = True
         time.sleep(wait)
         pause = min(2 * pause, 8)
 

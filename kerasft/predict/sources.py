@@ -77,7 +77,8 @@ def _below(top: str) -> list[str]:
     """Every file of a folder and of those in it, but hidden and system ones, as a folder is listed for training."""
 
     def stop(error: OSError) -> None:
-        raise error  # pictures of a folder that cannot be opened would be missing without a word
+        # Its pictures would be missing without a word.
+        raise UserError(f"--images: {error.filename} cannot be opened ({error.strerror}). Received: {top!r}") from None
 
     found = []
     for parent, folders, names in os.walk(top, onerror=stop):
@@ -96,8 +97,8 @@ def _listed(file: Path) -> Pictures:
                 raise UserError(f"--images: the first row must name a column path; found: {found}. Received: '{file}'")
             place = columns.index("path")
             names = [cells[place] if len(cells) > place else "" for cells in rows if any(cells)]
-    except (ValueError, csv.Error) as error:
-        reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+    except (OSError, ValueError, csv.Error) as error:
+        reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise UserError(f"--images: {reason}. Received: '{file}'") from None
     if not names:
         raise UserError(f"--images: the table names no file. Received: '{file}'")
