@@ -209,10 +209,13 @@ def test_predict_labels_files_and_names_what_it_cannot_read(finished, command):
     [
         (("--model=nowhere", "--images=x"), "--images: no file matches"),
         (("--model=.", "--images=shapes/disc/00.jpg"), "--model: must be a SavedModel"),
-        (("--model=saved_models/shapes", "--images="), "--images: a file or a pattern"),
+        (
+            ("--model=saved_models/shapes", "--images="),
+            "--images: a file, a folder, a .csv with a column path, or a pattern",
+        ),
         (
             ("--model=saved_models/shapes", "--images=shapes/disc/00.jpg", "--out=x.xls"),
-            "--out: must end in one of .csv, .jsonl",
+            "--out: must end in one of .csv, .jsonl, .parquet",
         ),
     ],
 )
@@ -342,9 +345,12 @@ def test_a_phase_that_does_not_help_is_undone(photos, tiny, command, tmp_path):
     first, second = _metrics(tmp_path / "a")["phases"]
     assert (second["accepted"], second["share"]) == (False, 0.0)
     assert second["val_after"] == second["val_before"] == first["val_after"]
-    alone = command(*flags, "--phases=head", "--run_dir=b", cwd=tmp_path)
+    alone = command(*flags, "--phases=head", "--run_dir=b", "--nowarmup", cwd=tmp_path)
     assert alone.returncode == 0
     assert _metrics(tmp_path / "a")["weights_sha256"] == _metrics(tmp_path / "b")["weights_sha256"]
+    found = [Path(_metrics(tmp_path / run)["export"]["path"], "assets.extra") for run in "ab"]
+    warm = [(tmp_path / folder / "tf_serving_warmup_requests").exists() for folder in found]
+    assert warm == [True, False]  # pictures go along unless it is said that they should not
 
 
 QUICK = ("own_folder.flags",)
