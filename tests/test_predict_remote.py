@@ -8,6 +8,7 @@ import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import exported
 import numpy as np
@@ -61,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.refused():
             return
-        name = self.path.rpartition("/")[2]
+        name = unquote(self.path.rpartition("/")[2])
         if self.path == "/about" and self.server.about:
             self.answer(200, self.server.about)
         elif name in self.server.models:
@@ -83,7 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(200, self.server.body)
         contents = [base64.b64decode(row["b64"]) for row in sent["instances"]]
         self.server.asked.append(len(contents))
-        serve = self.server.models[self.path.rpartition("/")[2].removesuffix(":predict")].signatures["serving_default"]
+        name = unquote(self.path.rpartition("/")[2].removesuffix(":predict"))
+        serve = self.server.models[name].signatures["serving_default"]
         try:
             given = {name: value.numpy() for name, value in serve(image_bytes=tf.constant(contents)).items()}
         except tf.errors.InvalidArgumentError as error:
@@ -216,6 +218,27 @@ def test_an_answer_of_another_kind_is_said(server, photos70, body):
     server.body = body
     with pytest.raises(UserError, match=r"--url: (does not answer as a model|what answers is no model server)"):
         job.predict("", f"{photos70}/00*.png", "", server.url("single_label"))
+
+
+NO_URLS = [
+    "",
+    "localhost:8501/v1/models/x",
+    "http:///v1/models/x",
+    "http://h:port/v1/models/x",
+    "http://[h/v1/models/x",
+]
+NO_URLS += ["http://u:p@h/v1/models/x", "http://h/v2/models/x", "http://h/v1/models/x?y", "file:///v1/models/x"]
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+def test_what_is_no_url_of_a_model(url):
+    with pytest.raises(UserError, match="--url: must be http://HOST:PORT/v1/models/NAME, or https"):
+        remote.ask(url)
+
+
+def test_a_model_may_be_called_anything(server, served, photos70):
+    server.models["kä fer"] = server.models["single_label"]
+    assert job.predict("", f"{photos70}/000.png", "", server.url("kä fer")) == 0
 
 
 def test_a_model_that_the_server_lacks(server):

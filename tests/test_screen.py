@@ -38,3 +38,11 @@ def test_progress_works_without_a_terminal(total):
     with screen.progress("audit", total) as advance:
         for _ in range(total):
             advance(1)
+
+
+def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatch):
+    with screen.progress("predict", 5000) as advance:
+        advance(1)
+        monkeypatch.setattr(screen, "MINUTE", 0)
+        advance(1023)
+    assert capsys.readouterr().out.startswith("predict: 1,024 of 5,000, ")

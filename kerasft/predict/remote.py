@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
@@ -59,9 +59,9 @@ def ask(url: str, model: str = "") -> Model:
         UserError: no such URL, no server that answers in `PATIENCE` seconds, no such model, or the key is not accepted.
     """
     url = url.removesuffix("/").removesuffix(":predict")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "/v1/models/" not in parts.path:
+    if not _usable(url):
         raise UserError(f"--url: must be http://HOST:PORT/v1/models/NAME, or https. Received: {url!r}")
+    url = quote(url, safe="%/:[]")  # a model may be called anything
     headers = {"Content-Type": "application/json", **_key()}
     told = _about(url, model, headers)
     names = told.get("classes") or []
@@ -87,6 +87,15 @@ def ask(url: str, model: str = "") -> Model:
     return Model(answer, digest, told.get("task") or "", names, UNDER_WAY)
 
 
+def _usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port or an address that is none
+        return False
+    return bool(known) and "/v1/models/" in parts.path and not (parts.username or parts.query or parts.fragment)
+
+
 def _key() -> dict[str, str]:
     key = os.environ.get(KEY, "").strip()
     if not key.isascii() or not key.isprintable():
@@ -106,7 +115,7 @@ def _about(url: str, model: str, headers: dict[str, str]) -> dict:
         told = _sent(f"{top}/about", headers)
     except (OSError, ValueError, http.client.HTTPException):
         return {}
-    same = isinstance(told, dict) and told.get("name") == rest.partition("/")[0]
+    same = isinstance(told, dict) and told.get("name") == unquote(rest.partition("/")[0])
     return told if same else {}
 
 
