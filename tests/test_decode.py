@@ -31,11 +31,21 @@ def _exif(value: int, endian: str = "<") -> bytes:
     return exif.tobytes()
 
 
+def _orientation(contents: bytes) -> int:
+    return int(decode.orientations(tf.constant([contents]))[0])
+
+
+def _with_orientation(image: Image.Image, value: int) -> Image.Image:
+    turned = image.copy()
+    turned.getexif()[ORIENTATION] = value
+    return turned
+
+
 @pytest.mark.parametrize("endian", ["<", ">"])
 @pytest.mark.parametrize("value", range(1, 9))
 def test_every_orientation_in_both_byte_orders(value, endian):
     contents = _encoded(_photo(), quality=95, exif=_exif(value, endian))
-    assert int(decode.orientation(tf.constant(contents))) == value
+    assert _orientation(contents) == value
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))
     expected = decode.decode(tf.constant(_encoded(upright, "PNG")), 48).numpy().astype(int)
     found = decode.decode(tf.constant(contents), 48).numpy().astype(int)
@@ -44,8 +54,21 @@ def test_every_orientation_in_both_byte_orders(value, endian):
 
 
 def test_orientation_works_inside_a_graph():
-    graph = tf.function(decode.orientation, input_signature=[tf.TensorSpec([], tf.string)])
-    assert int(graph(tf.constant(_encoded(_photo(), exif=_exif(6))))) == 6
+    graph = tf.function(decode.orientations, input_signature=[tf.TensorSpec([None], tf.string)])
+    contents = [_encoded(_photo(), exif=_exif(6)), b"", _encoded(_photo()), _encoded(_photo(), exif=_exif(3, ">"))]
+    assert graph(tf.constant(contents)).numpy().tolist() == [6, 1, 1, 3]
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("shape", [(61, 48), (48, 61)])
+def test_the_square_of_a_turned_picture_is_that_of_the_upright_one(shape, value):
+    image = _photo(*shape)
+    contents = _encoded(image, "PNG")
+    turned = ImageOps.exif_transpose(_with_orientation(image, value))
+    expected = decode.decode(tf.constant(_encoded(turned, "PNG")), 48).numpy()
+    stored = tf.io.decode_image(contents, channels=3)
+    found = decode.upright(decode.square(stored, 48, tf.constant(value)), tf.constant(value)).numpy()
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +86,14 @@ def test_orientation_works_inside_a_graph():
     ],
 )
 def test_broken_or_missing_exif_is_upright(contents):
-    assert int(decode.orientation(tf.constant(contents))) == 1
+    assert _orientation(contents) == 1
 
 
 def test_exif_behind_other_segments_is_found():
     plain = _encoded(_photo(), exif=_exif(3))
     comment = b"\xff\xfe\x00\x0ahello jp"
     icc = b"\xff\xe2" + (3002).to_bytes(2, "big") + b"x" * 3000
-    assert int(decode.orientation(tf.constant(plain[:2] + comment + icc + plain[2:]))) == 3
+    assert _orientation(plain[:2] + comment + icc + plain[2:]) == 3
 
 
 @pytest.mark.parametrize(
