@@ -139,6 +139,17 @@ def test_the_largest_centred_square_is_resized_by_area_or_bilinearly(shape):
     assert np.abs(found - expected).max() <= 2
 
 
+@pytest.mark.parametrize("value", [1, 6])
+@pytest.mark.parametrize("shape", [(500, 340), (340, 500), (167, 161), (160, 160), (320, 320), (641, 640)])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(shape, value):
+    image = _photo().resize((10, 10)).resize(shape, Image.Resampling.BICUBIC)  # coarser than what is left of it
+    contents = _encoded(image, quality=95, exif=_exif(value))
+    whole = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))
+    expected = decode.decode(tf.constant(_encoded(whole, "PNG")), 40).numpy().astype(int)
+    found = decode.decode(tf.constant(contents), 40).numpy().astype(int)
+    assert np.abs(found - expected).mean() < 3  # blocks that reach over the edge shift it by up to half a pixel
+
+
 def test_damaged_pictures_are_refused():
     whole = _encoded(_photo())
     for contents in (b"", b"not a picture", whole[: len(whole) // 2], whole[:20]):
