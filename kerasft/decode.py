@@ -13,7 +13,7 @@ _REVERSED = ((0, 0), (0, 0), (0, 1), (1, 1), (1, 0), (0, 0), (1, 0), (1, 1), (0,
 
 def decode(contents: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes one picture, string scalar, into uint8 [size, size, 3]; as `decode_batch`."""
-    return decode_batch(contents[tf.newaxis], size)[0]
+    return _decode(contents, orientations(contents[tf.newaxis])[0], size)
 
 
 def decode_batch(contents: tf.Tensor, size: int) -> tf.Tensor:
@@ -29,15 +29,15 @@ def decode_batch(contents: tf.Tensor, size: int) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: some bytes are not a whole picture of a known format.
     """
-
-    def one(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        encoded, orientation = given
-        image = _pixels(encoded, size)
-        # The largest centred square is the same whichever way up, and by now the smaller one to turn.
-        return tf.cast(upright(square(image, size, orientation), orientation) + 0.5, tf.uint8)
-
     contents, spec = tf.ensure_shape(contents, [None]), tf.TensorSpec([size, size, 3], tf.uint8)
-    return tf.map_fn(one, (contents, orientations(contents)), fn_output_signature=spec, parallel_iterations=8)
+    given = (contents, orientations(contents))
+    return tf.map_fn(lambda one: _decode(*one, size), given, fn_output_signature=spec, parallel_iterations=8)
+
+
+def _decode(contents: tf.Tensor, orientation: tf.Tensor, size: int) -> tf.Tensor:
+    # The largest centred square is the same whichever way up, and by then the smaller one to turn.
+    image = square(_pixels(contents, size), size, orientation)
+    return tf.cast(upright(image, orientation) + 0.5, tf.uint8)
 
 
 def _pixels(encoded: tf.Tensor, size: int) -> tf.Tensor:
