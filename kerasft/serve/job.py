@@ -38,6 +38,7 @@ def serve(asked: dict) -> int:
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
     listening = bind(asked["host"], asked["port"])
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # a broken picture is told to its sender, not to the screen
     argv, sys.argv = sys.argv, sys.argv[:1]  # KServe reads flags of its own as it is imported
     try:
         with quiet.notices():
