@@ -90,7 +90,7 @@ def read_keys(name: str) -> tuple[str, ...]:
         UserError: it cannot be read, or holds none.
     """
     try:
-        keys = tuple(line.strip() for line in Path(name).read_text().splitlines() if line.strip())
+        keys = tuple(line.strip() for line in Path(name).read_text(encoding="ascii").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--api_key_file: cannot be read ({error}). Received: {name!r}") from error
     if not keys:
@@ -104,6 +104,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         UserError: it is taken, or not allowed.
     """
+    listening = None
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family)
@@ -111,6 +112,8 @@ def bind(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
+        if listening:
+            listening.close()
         flag = "--host" if isinstance(error, socket.gaierror) else "--port"
         raise UserError(f"{flag}: cannot be listened on ({error.strerror}). Received: '{host}:{port}'") from error
     return listening
