@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("kserve")
-import orjson  # noqa: E402
-from served import b64, exported, photo  # noqa: E402
+import orjson
+from served import b64, exported, photo
 
-from kerasft.errors import UserError  # noqa: E402
-from kerasft.serve import rows, tensors, versions  # noqa: E402
-from kerasft.serve.limits import Limits, Refusal  # noqa: E402
+from kerasft.errors import UserError
+from kerasft.serve import rows, tensors, versions
+from kerasft.serve.limits import Limits, Refusal
 
 LIMITS = Limits(body_bytes=10**6, pixels=10**6, pictures=8, batch=4, delay=0, seconds=5)
 PHOTOS = [photo(seed) for seed in range(3)]
@@ -83,7 +83,10 @@ def test_pixels_may_come_decoded(loaded):
         ({"instances": "x"}, "instances: must be a list"),
         ({"instances": ["x"]}, r"instances\[0\]: an encoded picture is written"),
         ({"instances": [{"b64": 1}]}, r"instances\[0\]: base64 must be a string"),
-        ({"instances": [{"other": b64(b"x")}]}, r"instances\[0\]: the only input is 'image_bytes'. Received: \['other'\]"),
+        (
+            {"instances": [{"other": b64(b"x")}]},
+            r"instances\[0\]: the only input is 'image_bytes'. Received: \['other'\]",
+        ),
         ({"inputs": [b64(PHOTOS[0]), b64(b"x")]}, r"inputs\[1\]: is not a picture"),
         ({"instances": [b64(PHOTOS[0])] * 9}, "at most 8 pictures"),
         ({"instances": [1], "signature_name": "x"}, "must be one of features, images, serving_default. Received: 'x'"),
@@ -177,5 +180,8 @@ def test_metadata_are_those_of_tensorflow_serving(loaded):
     defined = loaded["single_label"].definitions["serving_default"]
     assert defined["method_name"] == "tensorflow/serving/predict"
     assert defined["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
-    assert defined["inputs"]["image_bytes"]["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
+    assert defined["inputs"]["image_bytes"]["tensor_shape"] == {
+        "dim": [{"size": "-1", "name": ""}],
+        "unknown_rank": False,
+    }
     assert set(defined["outputs"]) == {"classes", "scores", "probabilities"}

@@ -112,7 +112,7 @@ async def watch(shelf: Shelf, source: Source) -> None:
             continue
         before = shelf.current.number
         shelf.put(loading.result())
-        screen.say(f"version {version.number} answers now, after version {before}")
+        screen.say(f"version {shelf.current.number} answers now, after version {before}")
 
 
 def _passed_over(path, error: Exception) -> str:
