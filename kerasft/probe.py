@@ -7,7 +7,9 @@ import numpy as np
 
 STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
 FOLDS = 5
-SMALL = 1e8  # multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end
+SMALL = (
+    1e8  # multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end
+)
 MANY = 10_000  # examples: of more, this many and one held-out fifth of them are enough to choose the penalty
 
 
@@ -147,7 +149,9 @@ def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weigh
 
     best = _lowest(held_out) if pairs else 0.01
     for c in varied:
-        model = LogisticRegression(C=best, max_iter=1000, tol=_tolerance(features, 1)).fit(features, labels[:, c], weights)
+        model = LogisticRegression(C=best, max_iter=1000, tol=_tolerance(features, 1)).fit(
+            features, labels[:, c], weights
+        )
         kernel[:, c], bias[c] = model.coef_[0], model.intercept_[0]
     return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
 
