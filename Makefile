@@ -3,22 +3,23 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 
 .PHONY: quickstart test test-all lint bench clean
 
 quickstart: $(READY)
 	$(PY) -m kerasft.run --flagfile=pipelines/quickstart.flags
 
-test: $(READY)
+test: $(EXTRAS)
 	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not large"
 
-test-all: $(READY) lint
+test-all: $(EXTRAS) lint
 	$(PY) -m pytest -q
 
 bench: $(READY)
 	$(PY) benchmarks/bench.py
 
-lint: $(READY)
+lint: $(EXTRAS)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
@@ -27,5 +28,10 @@ clean:
 
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --editable '.[test]'
+	$(PY) -m pip install --quiet --editable .
+	touch $@
+
+# What the tests need beside it, the server's packages among them.
+$(EXTRAS): $(READY)
+	$(PY) -m pip install --quiet --editable '.[serve,test]'
 	touch $@

@@ -9,8 +9,12 @@ from kerasft import config
 from kerasft.errors import did_you_mean
 
 COMMAND = {  # the flags that are no settings of a run: type, default, help
-    "mode": (str, "train", "train: audit, train, evaluate, export; predict: label pictures; tune: search settings."),
-    "model": (str, "", "predict: a SavedModel, or a folder of numbered ones."),
+    "mode": (
+        str,
+        "train",
+        "train: audit, train, evaluate, export; predict: label pictures; serve: answer over HTTP; tune: search settings.",
+    ),
+    "model": (str, "", "predict, serve: a SavedModel, or a folder of numbered ones."),
     "images": (
         str,
         "",
@@ -22,6 +26,15 @@ COMMAND = {  # the flags that are no settings of a run: type, default, help
         "",
         "predict: ask a server instead, such as http://localhost:8501/v1/models/NAME; a key from KERASFT_API_KEY.",
     ),
+    "host": (str, "127.0.0.1", "serve: the address to listen on; 0.0.0.0 for all."),
+    "port": (int, 8501, "serve: the port to listen on; 0 for a free one."),
+    "max_batch": (int, 32, "serve: pictures that the model is given at once."),
+    "max_delay_ms": (float, 5.0, "serve: how long a picture may wait for others while the model is free."),
+    "max_queue": (int, 256, "serve: pictures that may wait for the model, and so in one request; above it 429."),
+    "max_body_mb": (float, 32.0, "serve: megabytes of a request; above it 413."),
+    "max_megapixels": (float, 50.0, "serve: width times height of a picture, in millions; above it 400."),
+    "timeout_seconds": (float, 30.0, "serve: for a request to arrive (else 408) and to be answered (else 503)."),
+    "api_key_file": (str, "", "serve: keys, one a line; requests must then show one."),
     "search": (
         str,
         "",

@@ -104,10 +104,15 @@ def about(path: Path) -> dict:
 
 def _write(network: Network, answer: Answer, folder: Path) -> None:
     names, size = tf.constant(answer.classes), network.size
-    features = keras.Model(network.model.inputs[0], network.model.get_layer("features").output)
+    both = keras.Model(network.model.inputs[0], [network.model.get_layer("features").output, network.model.output])
+    pictures = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
+
+    @tf.function(input_signature=[pictures])  # traced once for all signatures
+    def forward(images: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.cast(one, tf.float32) for one in both(images, training=False)]
 
     def scored(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = tf.cast(network.model(images, training=False), tf.float32)
+        _, outputs = forward(images)
         if network.task == "regression":
             return {"values": outputs}
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
@@ -119,14 +124,13 @@ def _write(network: Network, answer: Answer, folder: Path) -> None:
         return scored(tf.cast(decode_batch(image_bytes, size), tf.float32))
 
     def embedded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        pictures = tf.cast(decode_batch(image_bytes, size), tf.float32)
-        return {"features": tf.cast(features(pictures, training=False), tf.float32)}
+        return {"features": forward(tf.cast(decode_batch(image_bytes, size), tf.float32))[0]}
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")
     archive = keras.export.ExportArchive()
     archive.track(network.model)
     archive.add_endpoint("serving_default", from_bytes, [encoded])
-    archive.add_endpoint("images", scored, [tf.TensorSpec([None, size, size, 3], tf.float32, "images")])
+    archive.add_endpoint("images", scored, [pictures])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
     told = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}

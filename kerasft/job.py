@@ -18,7 +18,7 @@ from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
-from kerasft.decode import decode
+from kerasft.decode import decode_batch
 from kerasft.errors import UserError
 from kerasft.evaluate import Judge
 from kerasft.model import Network
@@ -88,7 +88,11 @@ def train(config: Config) -> Run:
         "export": proof,
     }
     runs.write_json(folder / "metrics.json", metrics)
-    report.write(folder, lambda rows: np.stack([decode(data.test.read(int(i)), network.size) for i in rows]))
+
+    def thumbnails(rows: np.ndarray) -> np.ndarray:
+        return decode_batch(tf.constant([data.test.read(int(row)) for row in rows]), network.size).numpy()
+
+    report.write(folder, thumbnails)
     checkpoint.remove(folder)
     cache.remove(trainer.store)
     _summary(folder, metrics)

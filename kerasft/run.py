@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from kerasft import __version__, command_line, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
-_MODES = ("train", "predict", "tune")
+_MODES = ("train", "predict", "serve", "tune")
 command_line.define_flags(flags.FLAGS)
 
 DONE, BROKEN, MISTAKE, STOPPED = 0, 1, 2, 3
@@ -28,6 +28,10 @@ def main(argv: list[str]) -> int:
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
         settings = command_line.from_flags(flags.FLAGS)
         logging.set_verbosity(logging.ERROR)  # a phase that starts again is traced again, and says so
+        if mode == "serve":
+            from kerasft.serve import serve
+
+            return serve(asked)
         with quiet.notices():
             from kerasft import export, job, predict
         try:

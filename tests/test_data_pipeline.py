@@ -134,3 +134,28 @@ def test_an_example_that_is_drawn_again_looks_different():
     lonely = [image for images, labels in stream for image in images[labels == 1]]
     assert len(lonely) == 8
     assert len({image.tobytes() for image in lonely}) == 8
+
+
+def test_classes_are_mixed_in_batches_as_by_chance():
+    """Of 5 classes that lie one behind the other, as folders give them."""
+    labels, batch = np.sort(np.arange(1200) % 5).astype(np.int32), 32
+    given = {"batch_size": batch, "seed": 0, "first_step": 0, "last_step": 37 * 40}
+    stream = pipeline.training_stream(labels, lambda rounds, rows, label: (rows, label), **given)
+    counts = np.array([np.bincount(label, minlength=5) for _, label in stream.as_numpy_iterator()])
+    by_chance = batch * 0.2 * 0.8 * (1200 - batch) / 1199
+    epochs = counts.reshape(40, 37, 5).var(1).mean(1) / by_chance
+    assert abs(epochs.mean() - 1) < 0.1
+    assert epochs.max() < 1.6
+
+
+def test_uniforms_are_uniform_and_independent():
+    rows = np.arange(1500)
+    drawn = np.stack([pipeline.uniforms(6, 3, np.full(1500, turn), rows).numpy() for turn in range(12)])
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    shares = np.histogram(drawn, 20, (0, 1))[0] / drawn.size
+    assert np.abs(shares - 0.05).max() < 0.003
+    apart = [(drawn[1:], drawn[:-1]), (drawn[:, 1:], drawn[:, :-1]), (drawn[..., 1:], drawn[..., :-1])]
+    for one, other in apart:
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) * np.sqrt(one.size) < 4
+    assert pipeline.uniforms(0, 3, np.zeros(2, np.int64), np.arange(2)).shape == (2, 0)

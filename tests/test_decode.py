@@ -31,11 +31,21 @@ def _exif(value: int, endian: str = "<") -> bytes:
     return exif.tobytes()
 
 
+def _orientation(contents: bytes) -> int:
+    return int(decode.orientations(tf.constant([contents]))[0])
+
+
+def _with_orientation(image: Image.Image, value: int) -> Image.Image:
+    turned = image.copy()
+    turned.getexif()[ORIENTATION] = value
+    return turned
+
+
 @pytest.mark.parametrize("endian", ["<", ">"])
 @pytest.mark.parametrize("value", range(1, 9))
 def test_every_orientation_in_both_byte_orders(value, endian):
     contents = _encoded(_photo(), quality=95, exif=_exif(value, endian))
-    assert int(decode.orientation(tf.constant(contents))) == value
+    assert _orientation(contents) == value
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))
     expected = decode.decode(tf.constant(_encoded(upright, "PNG")), 48).numpy().astype(int)
     found = decode.decode(tf.constant(contents), 48).numpy().astype(int)
@@ -44,8 +54,21 @@ def test_every_orientation_in_both_byte_orders(value, endian):
 
 
 def test_orientation_works_inside_a_graph():
-    graph = tf.function(decode.orientation, input_signature=[tf.TensorSpec([], tf.string)])
-    assert int(graph(tf.constant(_encoded(_photo(), exif=_exif(6))))) == 6
+    graph = tf.function(decode.orientations, input_signature=[tf.TensorSpec([None], tf.string)])
+    contents = [_encoded(_photo(), exif=_exif(6)), b"", _encoded(_photo()), _encoded(_photo(), exif=_exif(3, ">"))]
+    assert graph(tf.constant(contents)).numpy().tolist() == [6, 1, 1, 3]
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("shape", [(61, 48), (48, 61)])
+def test_the_square_of_a_turned_picture_is_that_of_the_upright_one(shape, value):
+    image = _photo(*shape)
+    contents = _encoded(image, "PNG")
+    turned = ImageOps.exif_transpose(_with_orientation(image, value))
+    expected = decode.decode(tf.constant(_encoded(turned, "PNG")), 48).numpy()
+    stored = tf.io.decode_image(contents, channels=3)
+    found = decode.upright(decode.square(stored, 48, tf.constant(value)), tf.constant(value)).numpy()
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +86,14 @@ def test_orientation_works_inside_a_graph():
     ],
 )
 def test_broken_or_missing_exif_is_upright(contents):
-    assert int(decode.orientation(tf.constant(contents))) == 1
+    assert _orientation(contents) == 1
 
 
 def test_exif_behind_other_segments_is_found():
     plain = _encoded(_photo(), exif=_exif(3))
     comment = b"\xff\xfe\x00\x0ahello jp"
     icc = b"\xff\xe2" + (3002).to_bytes(2, "big") + b"x" * 3000
-    assert int(decode.orientation(tf.constant(plain[:2] + comment + icc + plain[2:]))) == 3
+    assert _orientation(plain[:2] + comment + icc + plain[2:]) == 3
 
 
 @pytest.mark.parametrize(
@@ -114,6 +137,17 @@ def test_the_largest_centred_square_is_resized_by_area_or_bilinearly(shape):
     else:
         expected = np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR), int)
     assert np.abs(found - expected).max() <= 2
+
+
+@pytest.mark.parametrize("value", [1, 6])
+@pytest.mark.parametrize("shape", [(500, 340), (340, 500), (167, 161), (160, 160), (320, 320), (641, 640)])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(shape, value):
+    image = _photo().resize((10, 10)).resize(shape, Image.Resampling.BICUBIC)  # coarser than what is left of it
+    contents = _encoded(image, quality=95, exif=_exif(value))
+    whole = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))
+    expected = decode.decode(tf.constant(_encoded(whole, "PNG")), 40).numpy().astype(int)
+    found = decode.decode(tf.constant(contents), 40).numpy().astype(int)
+    assert np.abs(found - expected).mean() < 3  # blocks that reach over the edge shift it by up to half a pixel
 
 
 def test_damaged_pictures_are_refused():

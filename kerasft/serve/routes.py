@@ -1,0 +1,143 @@
+"""What KServe's application answers beyond its own: the page, TensorFlow Serving's status, metadata and versions, v2 requests."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from kserve.errors import ModelNotFound
+from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.rest.v1_endpoints import V1Endpoints
+from starlette.exceptions import HTTPException
+
+from kerasft.serve import tensors
+from kerasft.serve.limits import Limits, Refusal
+from kerasft.serve.shelf import Served, Shelf
+
+PAGE = Path(__file__).with_name("page.html")
+JSON = "application/json"
+
+
+def register(app: FastAPI, shelf: Shelf, limits: Limits, lifespan) -> None:
+    """Adds the routes, ahead of KServe's, and the handlers that put errors into words."""
+    app.include_router(_pages(shelf, limits, lifespan))
+    app.include_router(_tensorflow_serving(shelf))
+    app.include_router(_open_inference(shelf))
+    app.add_exception_handler(Refusal, lambda _, error: _error(error.status, error.text, error.headers))
+    app.add_exception_handler(HTTPException, lambda _, error: _error(error.status_code, error.detail, error.headers))
+
+
+def _pages(shelf: Shelf, limits: Limits, lifespan) -> APIRouter:
+    router, text = APIRouter(lifespan=lifespan, include_in_schema=False), PAGE.read_bytes()
+    headers = {
+        "Content-Security-Policy": policy(text.decode()),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+    @router.get("/")
+    async def page() -> Response:
+        return Response(text, media_type="text/html; charset=utf-8", headers=headers)
+
+    @router.get("/about")
+    async def about() -> Response:
+        told = shelf.current.told
+        bounds = {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "pictures": limits.pictures}
+        return _json(
+            {"name": shelf.name, "version": shelf.current.number}
+            | {key: told.get(key) for key in ("task", "classes", "image_size")}
+            | {"limits": bounds}
+        )
+
+    return router
+
+
+def policy(page: str) -> str:
+    """A Content-Security-Policy that allows the scripts and styles of a page, by their digests, and nothing else."""
+
+    def digests(tag: str) -> str:
+        found = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", page, re.DOTALL)
+        sums = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in found]
+        return " ".join(f"'sha256-{digest}'" for digest in sums) or "'none'"
+
+    return (
+        f"default-src 'none'; script-src {digests('script')}; style-src {digests('style')}; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _tensorflow_serving(shelf: Shelf) -> APIRouter:
+    router, kserve = APIRouter(prefix="/v1/models/{name}", include_in_schema=False), V1Endpoints(DataPlane(shelf))
+
+    @router.post("/versions/{number}:predict")
+    async def predict(name: str, number: str, request: Request):
+        return await kserve.predict(f"{name}/versions/{number}", request)
+
+    @router.get("")
+    @router.get("/versions/{number}")
+    async def status(name: str, number: str = "") -> Response:
+        served = _found(shelf, name, number)
+        state = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        return _json({"model_version_status": [{"version": str(served.version.number), **state}]})
+
+    @router.get("/metadata")
+    @router.get("/versions/{number}/metadata")
+    async def metadata(name: str, number: str = "") -> Response:
+        version = _found(shelf, name, number).version
+        spec = {"name": name, "signature_name": "", "version": str(version.number)}
+        return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": version.definitions}}})
+
+    return router
+
+
+def _open_inference(shelf: Shelf) -> APIRouter:
+    router, dataplane = APIRouter(prefix="/v2", include_in_schema=False), DataPlane(shelf)
+
+    @router.post("/models/{name}/infer")
+    @router.post("/models/{name}/versions/{number}/infer")
+    async def infer(name: str, request: Request, number: str = "") -> Response:
+        served = _found(shelf, name, number)
+        headers = dict(request.headers)
+        asked = tensors.parse(await request.body(), headers.get("inference-header-content-length"), name)
+        answer, _ = await served(asked, headers=headers)
+        body, length = answer.to_rest()
+        if length is None:
+            return _json(body)
+        return Response(
+            body, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(length)}
+        )
+
+    @router.get("/models/{name}")
+    @router.get("/models/{name}/versions/{number}")
+    async def metadata(name: str, number: str = "") -> Response:
+        version = _found(shelf, name, number).version
+        told = await dataplane.model_metadata(name)
+        return _json({**told, "versions": [str(version.number)], "platform": "tensorflow_savedmodel"})
+
+    @router.get("/models/{name}/versions/{number}/ready")
+    async def ready(name: str, number: str) -> Response:
+        return _json({"name": _found(shelf, name, number).name, "ready": True})
+
+    @router.api_route("/repository/{rest:path}", methods=["GET", "POST"])
+    async def repository(rest: str) -> Response:
+        raise HTTPException(404, "Versions come and go with their folders; there is nothing to load or unload here.")
+
+    return router
+
+
+def _found(shelf: Shelf, name: str, number: str) -> Served:
+    served = shelf.get_model(f"{name}/versions/{number}" if number else name)
+    if served is None:
+        raise ModelNotFound(f"{name}, version {number}" if number else name)
+    return served
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+
+
+def _error(status: int, text: str, headers: dict | None) -> Response:
+    return Response(orjson.dumps({"error": text}), status, headers, JSON)
