@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kerasft import warmup
 from kerasft.data.splits import Split
-from kerasft.decode import decode, decode_batch
+from kerasft.decode import decode_batch
 from kerasft.errors import UserError
 from kerasft.model import Network
 
@@ -86,7 +86,8 @@ def export(
         _write(network, answer, draft)
         if warm is not None:
             chosen = np.unique(np.linspace(0, len(warm) - 1, warmup.PICTURES).astype(int))
-            warmup.write(draft, folder.name, [decode(warm.read(int(i)), network.size) for i in chosen])
+            contents = tf.constant([warm.read(int(i)) for i in chosen])
+            warmup.write(draft, folder.name, list(decode_batch(contents, network.size)))
         result = _prove(draft, network.task, answer, split, expected)
         path = _publish(draft, folder)
     finally:

@@ -133,7 +133,7 @@ def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatc
     import tensorflow as tf
 
     from kerasft import warmup
-    from kerasft.decode import decode
+    from kerasft.decode import decode_batch
 
     network, data, expected = trained
     export.export(network, export.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
@@ -145,7 +145,7 @@ def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatc
     for index, content in zip(chosen, batches[1].numpy()):
         original = data.val.read(int(index))
         assert content != original
-        pixels, truth = decode(content, 32).numpy().astype(int), decode(original, 32).numpy().astype(int)
+        pixels, truth = decode_batch(tf.constant([content, original]), 32).numpy().astype(int)
         assert np.abs(pixels - truth).mean() < 15  # noise, of which JPEG keeps little
         assert np.corrcoef(pixels.ravel(), truth.ravel())[0, 1] > 0.9
     # A request that failed would keep TensorFlow Serving from loading the model.
