@@ -323,6 +323,14 @@ def test_another_version_brings_its_classes(tab, stub, files):
     assert tab.text("#cards .meta").endswith("version 4")
 
 
+def test_later_pictures_name_the_version_of_their_time(tab, stub, files):
+    opened(tab, stub)
+    stub.about = {**stub.about, "version": 5}
+    tab.choose(files / "disc 0.jpg")
+    answered(tab)
+    assert tab.text("#cards .meta").endswith("version 5")
+
+
 def test_several_labels_show_those_present_and_all_scores(tab, stub, files):
     classes = [f"label {k}" for k in range(12)]
     stub.about = {**stub.about, "task": "multi_label", "classes": classes}
