@@ -151,10 +151,11 @@ def _blame(job: Job, error: Exception, broken: type[Exception]) -> Exception:
         try:
             job.model([row])
         except broken as found:
-            return BadRow(index, _last_line(found))
+            return BadRow(index, _why(found))
     return error
 
 
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+def _why(error: Exception) -> str:
+    """The last line of TensorFlow's message that is not about the graph."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("[[")]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:200]

@@ -12,10 +12,9 @@ from kerasft.serve import gauges
 from kerasft.serve.limits import Limits, Refusal, too_large
 
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # need no key
+BODIES = 8  # of the greatest size may be in memory at a time
 UNKNOWN = Refusal(
-    401,
-    "A key is needed: header 'Authorization: Bearer KEY' or 'x-api-key: KEY'.",
-    {"WWW-Authenticate": "Bearer"},
+    401, "A key is needed: header 'Authorization: Bearer KEY' or 'x-api-key: KEY'.", {"WWW-Authenticate": "Bearer"}
 )
 
 
@@ -41,59 +40,73 @@ def guarded(app, *, limits: Limits, keys: tuple[str, ...]):
             await send(message)
 
         try:
-            await _passed(app, scope, receive, noted, limits, keys)
+            await _passed(app, scope, receive, noted, limits, keys, held)
         except Refusal as refusal:
-            await _refuse(refusal, noted)
-        except TimeoutError:
             if not sent:
-                await _refuse(Refusal(503, f"No answer within {limits.seconds:g} s (--timeout_seconds)."), noted)
+                await _refuse(refusal, noted)
         finally:
             gauges.REQUESTS.labels(sent[0] if sent else 499).inc()  # 499: it went away before its answer
             gauges.LATENCY.observe(time.monotonic() - began)
 
+    held = Held(BODIES * limits.body_bytes)
     return call
 
 
-async def _passed(app, scope, receive, send, limits: Limits, keys: tuple[str, ...]) -> None:
+class Held:
+    """Bytes of bodies in memory, of all requests together, and how many there may be."""
+
+    def __init__(self, most: int):
+        self.bytes, self.most = 0, most
+
+
+async def _passed(app, scope, receive, send, limits: Limits, keys: tuple[str, ...], held: Held) -> None:
     headers = dict(scope["headers"])
     if keys and scope["path"] not in OPEN and not _known(headers, keys):
         raise UNKNOWN
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length) > limits.body_bytes:
         raise too_large(limits)
-    async with asyncio.timeout(limits.seconds):
+    until = asyncio.get_running_loop().time() + limits.seconds
+    pieces = []
+    try:
         try:
-            body = await _body(receive, limits)
+            async with asyncio.timeout_at(until):
+                whole = await _arrived(receive, limits, pieces, held)
         except TimeoutError:
-            raise Refusal(
-                408,
-                f"The body did not arrive within {limits.seconds:g} s (--timeout_seconds).",
-                {"Connection": "close"},
-            ) from None
-        if body is None:
+            text = f"The body did not arrive within {limits.seconds:g} s (--timeout_seconds)."
+            raise Refusal(408, text, {"Connection": "close"}) from None
+        if not whole:
             return
-        pieces = [{"type": "http.request", "body": body, "more_body": False}]
+        messages = [{"type": "http.request", "body": b"".join(pieces), "more_body": False}]
 
         async def handed():
-            return pieces.pop() if pieces else await receive()
+            return messages.pop() if messages else await receive()
 
-        await app(scope, handed, send)
+        try:
+            async with asyncio.timeout_at(until):
+                await app(scope, handed, send)
+        except TimeoutError:
+            raise Refusal(503, f"No answer within {limits.seconds:g} s (--timeout_seconds).") from None
+    finally:
+        held.bytes -= sum(map(len, pieces))
 
 
-async def _body(receive, limits: Limits) -> bytes | None:
-    """The whole body; None where its sender has gone."""
-    pieces, size = [], 0
-    while True:
+async def _arrived(receive, limits: Limits, pieces: list[bytes], held: Held) -> bool:
+    """Collects the body; False where its sender has gone."""
+    size, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return None
+            return False
         pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
+        size, held.bytes = size + len(pieces[-1]), held.bytes + len(pieces[-1])
         if size > limits.body_bytes:
-            refusal = too_large(limits)
-            raise Refusal(refusal.status, refusal.text, {"Connection": "close"})
-        if not message.get("more_body"):
-            return b"".join(pieces)
+            raise too_large(limits)
+        if held.bytes > held.most:
+            text = f"Requests of {held.most:,} bytes together are being answered; try again."
+            raise Refusal(503, text, {"Retry-After": "1"})
+        more = message.get("more_body", False)
+    return True
 
 
 def _known(headers: dict[bytes, bytes], keys: tuple[str, ...]) -> bool:

@@ -38,6 +38,7 @@ def serve(asked: dict) -> int:
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
     listening = bind(asked["host"], asked["port"])
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # a broken picture is told to its sender, not to the screen
     argv, sys.argv = sys.argv, sys.argv[:1]  # KServe reads flags of its own as it is imported
     try:
         with quiet.notices():
@@ -89,7 +90,7 @@ def read_keys(name: str) -> tuple[str, ...]:
         UserError: it cannot be read, or holds none.
     """
     try:
-        keys = tuple(line.strip() for line in Path(name).read_text().splitlines() if line.strip())
+        keys = tuple(line.strip() for line in Path(name).read_text(encoding="ascii").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--api_key_file: cannot be read ({error}). Received: {name!r}") from error
     if not keys:
@@ -103,6 +104,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         UserError: it is taken, or not allowed.
     """
+    listening = None
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family)
@@ -110,6 +112,8 @@ def bind(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
+        if listening:
+            listening.close()
         flag = "--host" if isinstance(error, socket.gaierror) else "--port"
         raise UserError(f"{flag}: cannot be listened on ({error.strerror}). Received: '{host}:{port}'") from error
     return listening

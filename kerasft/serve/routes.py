@@ -30,7 +30,7 @@ def register(app: FastAPI, shelf: Shelf, limits: Limits, lifespan) -> None:
 
 
 def _pages(shelf: Shelf, limits: Limits, lifespan) -> APIRouter:
-    router, text = APIRouter(lifespan=lifespan), PAGE.read_bytes()
+    router, text = APIRouter(lifespan=lifespan, include_in_schema=False), PAGE.read_bytes()
     headers = {
         "Content-Security-Policy": policy(text.decode()),
         "X-Content-Type-Options": "nosniff",
@@ -70,7 +70,7 @@ def policy(page: str) -> str:
 
 
 def _tensorflow_serving(shelf: Shelf) -> APIRouter:
-    router, kserve = APIRouter(prefix="/v1/models/{name}"), V1Endpoints(DataPlane(shelf))
+    router, kserve = APIRouter(prefix="/v1/models/{name}", include_in_schema=False), V1Endpoints(DataPlane(shelf))
 
     @router.post("/versions/{number}:predict")
     async def predict(name: str, number: str, request: Request):
@@ -94,7 +94,7 @@ def _tensorflow_serving(shelf: Shelf) -> APIRouter:
 
 
 def _open_inference(shelf: Shelf) -> APIRouter:
-    router, dataplane = APIRouter(prefix="/v2"), DataPlane(shelf)
+    router, dataplane = APIRouter(prefix="/v2", include_in_schema=False), DataPlane(shelf)
 
     @router.post("/models/{name}/infer")
     @router.post("/models/{name}/versions/{number}/infer")

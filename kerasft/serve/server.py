@@ -27,6 +27,8 @@ from kerasft.serve.limits import Limits
 from kerasft.serve.shelf import Shelf, watch
 from kerasft.serve.versions import Source, Version
 
+CONNECTIONS = 500  # at a time; uvicorn answers 503 to more
+
 
 def run(listening: socket.socket, source: Source, version: Version, limits: Limits, keys: tuple[str, ...]) -> None:
     """Answers until SIGINT or SIGTERM, then what has come by then.
@@ -60,6 +62,7 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
         http_port=listening.getsockname()[1],
         grace_period=int(limits.seconds) + 1,
     )
+    server.config.limit_concurrency = CONNECTIONS
     server.run(sockets=[listening])
 
 

@@ -108,20 +108,17 @@ def load(path: Path, batch: int) -> Version:
     signatures = {}
     for name, function in loaded.signatures.items():
         taken = function.structured_input_signature[1]
-        if len(taken) == 1:
-            (key, spec), *_ = taken.items()
+        (key, spec), *more = taken.items()
+        if not more and spec.shape.rank and spec.shape[0] is None and spec.shape[1:].is_fully_defined():
             signatures[name] = Signature(key, spec, function.structured_outputs, partial(_call, loaded, name, key))
     if "serving_default" not in signatures:
         raise UserError(
             f"--model: a signature 'serving_default' of one input is needed, as kerasft exports it. Received: '{path}'"
         )
+    for signature in signatures.values():
+        _warm(signature, batch)
     number = int(path.name) if path.name.isdecimal() else 1
-    told = about(path)
-    version = Version(number, path, before, told, signatures, _definitions(graph))
-    for name in ("serving_default", "images"):
-        if name in signatures:
-            _warm(signatures[name], batch)
-    return version
+    return Version(number, path, before, about(path), signatures, _definitions(graph))
 
 
 def _call(loaded, name: str, key: str, rows: list) -> dict[str, np.ndarray]:
