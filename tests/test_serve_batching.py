@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("prometheus_client")
-from kerasft.serve.batching import BadRow, Batcher  # noqa: E402
-from kerasft.serve.limits import Limits, Refusal  # noqa: E402
+from kerasft.serve.batching import BadRow, Batcher
+from kerasft.serve.limits import Limits, Refusal
 
 LIMITS = Limits(body_bytes=1000, pixels=1000, pictures=20, batch=4, delay=0.3, seconds=5)
 

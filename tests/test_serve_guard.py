@@ -6,8 +6,8 @@ import json
 import pytest
 
 pytest.importorskip("prometheus_client")
-from kerasft.serve import guard  # noqa: E402
-from kerasft.serve.limits import Limits  # noqa: E402
+from kerasft.serve import guard
+from kerasft.serve.limits import Limits
 
 LIMITS = Limits(body_bytes=100, pixels=1, pictures=1, batch=1, delay=0, seconds=0.2)
 

@@ -48,7 +48,7 @@ def test_a_port_that_is_taken_is_said(tmp_path):
 
 
 def test_an_unknown_host_is_said():
-    with pytest.raises(UserError, match="^--host: cannot be listened on"):
+    with pytest.raises(UserError, match=r"^--host: cannot be listened on"):
         job.bind("nowhere.invalid", 0)
 
 

@@ -9,6 +9,7 @@ because none of those limits would hold there.
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import warnings
 from collections.abc import AsyncIterator
@@ -38,16 +39,28 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
         source: where further versions appear.
         version: the one to begin with.
         keys: one of which requests must show; empty for none.
+
+    Raises:
+        Exception: what the queue or the watch died of, if they did.
     """
     batcher = Batcher(limits, tf.errors.InvalidArgumentError)
     shelf = Shelf(source.name, batcher)
     shelf.put(version)
+    failures = []
+
+    def ended(task: asyncio.Task) -> None:
+        """Without its queue or its watch a server would only look alive."""
+        if not task.cancelled() and (error := task.exception()):
+            failures.append(error)
+            signal.raise_signal(signal.SIGTERM)
 
     @contextlib.asynccontextmanager
     async def lifespan(_) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(batcher.work())]
         if not source.pinned:
             tasks.append(asyncio.create_task(watch(shelf, source)))
+        for task in tasks:
+            task.add_done_callback(ended)
         yield
         for task in tasks:
             task.cancel()
@@ -63,7 +76,11 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
         grace_period=int(limits.seconds) + 1,
     )
     server.config.limit_concurrency = CONNECTIONS
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    finally:
+        if failures:
+            raise failures[0]
 
 
 def _quiet() -> None:

@@ -104,15 +104,15 @@ async def watch(shelf: Shelf, source: Source) -> None:
         seen = await asyncio.to_thread(mark, path)
         if (path, seen) == (shelf.current.path, shelf.current.mark):
             continue
-        try:
-            version = await asyncio.to_thread(load, path, batch)
-        except (*BROKEN, UserError) as error:
+        loading = asyncio.create_task(asyncio.to_thread(load, path, batch))
+        await asyncio.wait([loading])
+        if error := loading.exception():  # of whatever kind: the version before goes on
             refused[path] = seen
             screen.say(_passed_over(path, error))
             continue
         before = shelf.current.number
-        shelf.put(version)
-        screen.say(f"version {version.number} answers now, after version {before}")
+        shelf.put(loading.result())
+        screen.say(f"version {shelf.current.number} answers now, after version {before}")
 
 
 def _passed_over(path, error: Exception) -> str:

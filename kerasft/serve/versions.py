@@ -9,13 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerasft.errors import UserError
 from kerasft.export import about, newest, versions
 
-BROKEN = (OSError, ValueError, KeyError, tf.errors.OpError)  # what loading a damaged folder raises
+# What loading a damaged folder raises.
+BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)
 Mark = tuple[tuple[str, int, int], ...]
 
 

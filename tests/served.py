@@ -1,0 +1,41 @@
+"""Small exported models of the three tasks, for the tests of serving."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from conftest import picture
+
+CLASSES = ("disc", "square")
+
+
+def exported(path: Path, *, task: str = "single_label", seed: int = 0) -> Path:
+    """A version of a random network, written as any export is but without its proof; `seed` makes another."""
+    import keras
+
+    from kerasft import export
+    from kerasft.model import Network
+
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 3))
+    hidden = layers.Conv2D(8, 3, strides=2, activation="relu")(layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    features = layers.GlobalAveragePooling2D(name="features")(hidden)
+    outputs = layers.Dense(2, name="logits", kernel_initializer=keras.initializers.RandomNormal(stddev=3.0))(features)
+    network = Network(keras.Model(inputs, outputs), "random", task, 32, False, "random", (), ())
+    limits = np.array([0.2, 0.7], np.float32) if task == "multi_label" else None
+    export._write(network, export.Answer(f"run-{seed}", CLASSES, limits), path)
+    return path
+
+
+def photo(seed: int = 0, kind: str = "JPEG", size: tuple[int, int] = (60, 48)) -> bytes:
+    """An encoded picture."""
+    file = io.BytesIO()
+    picture("disc" if seed % 2 else "square", np.random.default_rng(seed)).resize(size).save(file, kind)
+    return file.getvalue()
+
+
+def b64(contents: bytes) -> dict:
+    """A binary value as TensorFlow Serving's JSON has it."""
+    return {"b64": base64.b64encode(contents).decode()}
