@@ -27,7 +27,10 @@ def test_help_and_mistakes_need_no_tensorflow(flag, tmp_path):
         ("--bakbone=x", "--bakbone: no such flag (did you mean 'backbone'?); see --help. Received: '--bakbone'"),
         ("--batch_size=ten", "--batch_size: must be a whole number. Received: 'ten'"),
         ("--resume=perhaps", "--resume: must be true or false (--resume or --noresume). Received: 'perhaps'"),
-        ("--mode=trian", "--mode: must be one of predict, serve, train, tune (did you mean 'train'?). Received: 'trian'"),
+        (
+            "--mode=trian",
+            "--mode: must be one of predict, serve, train, tune (did you mean 'train'?). Received: 'trian'",
+        ),
         ("words", "unexpected argument; flags are written --name=value. Received: 'words'"),
         ("--flagfile=nowhere.flags", "--flagfile: cannot be opened: No such file or directory: 'nowhere.flags'"),
     ],
