@@ -1,4 +1,4 @@
-"""The page in a real browser, against a stub of the server that answers what each test needs."""
+"""The page in a real browser, against a stub of the server that answers what each test needs, and once against the server."""
 
 import base64
 import json
@@ -16,6 +16,9 @@ from PIL import Image
 pytest.importorskip("kserve")
 if browser.BINARY is None:
     pytest.skip("needs Chromium", allow_module_level=True)
+
+from served import b64, exported, photo
+from test_serve import KEY, Server
 
 PAGE = ROOT / "kerasft" / "serve" / "page.html"
 LIMITS = {"body_bytes": 40_000, "pixels": 250_000, "pictures": 64}
@@ -348,9 +351,10 @@ def test_several_labels_show_those_present_and_all_scores(tab, stub, files):
     assert tab.text("#cards .answer") == "None of the labels"
 
 
-def test_regression_shows_values_by_name(tab, stub, files):
+@pytest.mark.parametrize("answer", [[-12.345678, 4123456.5], {"values": [-12.345678, 4123456.5]}])
+def test_regression_shows_values_by_name(tab, stub, files, answer):
     stub.about = {**stub.about, "task": "regression", "classes": ["angle", "height"]}
-    stub.answer = {"values": [-12.345678, 4123456.5]}
+    stub.answer = answer
     opened(tab, stub)
     tab.choose(files / "disc 0.jpg")
     answered(tab)
@@ -419,3 +423,35 @@ def test_phone_sized_in_both_schemes(tab, stub, files, scheme):
             "dark": "rgb(20, 24, 29)",
         }[scheme]
     )
+
+
+def test_with_the_server_itself(tab, tmp_path):
+    """A key, a picture, what `predict` says of the same bytes; then the server goes away."""
+    server = Server(exported(tmp_path / "shapes" / "1"), tmp_path)
+    try:
+        server.open()
+        tab.open(server.url + "/")
+        tab.wait("document.querySelector('dialog').open")
+        tab.type(KEY)
+        tab.press("Enter")
+        tab.wait("document.getElementById('name').innerText === 'shapes'")
+        for seed in range(3):
+            (tmp_path / f"{seed}.jpg").write_bytes(photo(seed))
+        (tmp_path / "cut.jpg").write_bytes(photo()[:300])
+        tab.choose(*(tmp_path / f"{name}.jpg" for name in (0, 1, 2, "cut")))
+        answered(tab, 3)
+        failed(tab)
+        assert tab.text("#cards .error").startswith(("Is not a whole picture", "Cannot be decoded"))
+        told = server.predict({"instances": [b64(photo(seed)) for seed in range(3)]}).json()["predictions"]
+        shown = tab.run("[...document.querySelectorAll('.answer bdi')].map(e => e.innerText)")
+        assert shown == [one["classes"][0] for one in told]
+        meters = tab.run("[...document.querySelectorAll('meter')].map(m => m.value)")
+        assert np.allclose(meters, [score for one in told for score in one["scores"]], atol=1e-5)
+        assert not [one for one in tab.complaints() if "Security" in one]
+        server.client.close()
+    finally:
+        server.process.kill()
+        server.process.wait()
+    tab.choose(tmp_path / "0.jpg")
+    failed(tab, 2)
+    assert tab.text("#cards .error") == "The server does not answer. Is it still running?"
