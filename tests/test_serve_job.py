@@ -58,7 +58,13 @@ def test_a_model_is_needed(command, tmp_path):
     assert done.stderr.startswith("--model: the folder of an exported model is needed")
 
 
-def test_the_package_that_is_missing_is_named(monkeypatch):
+def test_a_model_that_is_nowhere_is_said_at_once(command, tmp_path):
+    done = command("--mode=serve", "--model=nowhere", cwd=tmp_path)
+    message = "--model: must be a SavedModel, or a folder of numbered ones. Received: 'nowhere'"
+    assert (done.returncode, done.stderr.strip()) == (2, message)
+
+
+def test_the_package_that_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(job.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'kerasft\[serve\]'"):
-        job.serve({**DEFAULTS, "model": "saved_models/x"})
+        job.serve({**DEFAULTS, "model": str(tmp_path)})

@@ -1,5 +1,7 @@
 """Versions on disk and what they answer, in both protocols' words, without a server."""
 
+import base64
+import hashlib
 import json
 import shutil
 
@@ -91,8 +93,8 @@ def test_pixels_may_come_decoded(loaded):
         ({"instances": [b64(PHOTOS[0])] * 9}, "at most 8 pictures"),
         ({"instances": [1], "signature_name": "x"}, "must be one of features, images, serving_default. Received: 'x'"),
         ({"instances": [1], "signature_name": ["x"]}, "signature_name"),
-        ({"instances": [[1, 2]], "signature_name": "images"}, r"must be numbers of shape \[32, 32, 3\]"),
-        ({"instances": [["a"]], "signature_name": "images"}, r"must be numbers of shape"),
+        ({"instances": [[1, 2]], "signature_name": "images"}, r"must be finite numbers of shape \[32, 32, 3\]"),
+        ({"instances": [["a"]], "signature_name": "images"}, r"must be finite numbers of shape"),
     ],
 )
 def test_a_body_that_is_not_taken_is_explained(loaded, body, text):
@@ -133,6 +135,10 @@ def test_an_inference_request_gives_the_same_as_rows(loaded):
         (inference(data=None), "lacks 'binary_data_size'"),
         (inference(data=["$"]), r"image_bytes\[0\]: is not base64"),
         (inference(data=[], shape=[0]), "at least one"),
+        (inference(name=["x"]), "only input"),
+        (inference(parameters=["x"]), "no request of"),
+        (inference(shape=[2**63]), "one value a row"),
+        (json.dumps({"inputs": [], "outputs": [{"name": ["x"]}]}).encode(), "outputs: must be of"),
     ],
 )
 def test_an_inference_request_that_is_not_taken_is_explained(loaded, body, text):
@@ -185,3 +191,14 @@ def test_metadata_are_those_of_tensorflow_serving(loaded):
         "unknown_rank": False,
     }
     assert set(defined["outputs"]) == {"classes", "scores", "probabilities"}
+
+
+def test_a_page_may_run_what_stands_in_it_and_nothing_else():
+    from kerasft.serve import routes
+
+    policy = routes.policy("<style>p{}</style><script>\nlet a = 1;\n</script>")
+    found = dict(part.split(" ", 1) for part in policy.split("; "))
+    digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in (b"p{}", b"\nlet a = 1;\n")]
+    assert (found["style-src"], found["script-src"]) == tuple(f"'sha256-{digest}'" for digest in digests)
+    assert found["default-src"] == "'none'"
+    assert "script-src 'none'" in routes.policy("<p>nothing</p>")

@@ -35,6 +35,8 @@ def serve(asked: dict) -> int:
     keys = read_keys(asked["api_key_file"]) if asked["api_key_file"] else ()
     if not asked["model"]:
         raise UserError("--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''")
+    if not Path(asked["model"]).is_dir():
+        raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {asked['model']!r}")
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
     listening = bind(asked["host"], asked["port"])

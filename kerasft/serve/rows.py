@@ -115,11 +115,12 @@ def _binary(value: object, where: str) -> bytes:
 def _array(value: object, signature: Signature, where: str) -> np.ndarray:
     shape = tuple(signature.spec.shape[1:])
     try:
-        found = np.asarray(value, signature.spec.dtype.as_numpy_dtype)
-    except (ValueError, TypeError):
+        with np.errstate(over="ignore"):
+            found = np.asarray(value, signature.spec.dtype.as_numpy_dtype)
+    except (ValueError, TypeError, OverflowError):
         found = None
-    if found is None or found.shape != shape:
-        raise Refusal(400, f"{where}: must be numbers of shape {list(shape)}.")
+    if found is None or found.shape != shape or not np.isfinite(found).all():
+        raise Refusal(400, f"{where}: must be finite numbers of shape {list(shape)}.")
     return found
 
 

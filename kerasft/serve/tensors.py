@@ -5,6 +5,8 @@ takes binary strings for UTF-8, which pictures are not, and checks JSON element 
 into KServe's types, which write the answer.
 """
 
+import struct
+
 import numpy as np
 import orjson
 from kserve import InferInput, InferOutput, InferRequest, InferResponse
@@ -30,17 +32,18 @@ def parse(body: bytes, json_length: str | None, name: str) -> InferRequest:
         told = orjson.loads(body[:place])
         inputs = []
         for one in told["inputs"]:
-            parameters = one.get("parameters") or {}
+            parameters = dict(one.get("parameters") or {})
             data = one.get("data")
             if data is None:
                 size = int(parameters["binary_data_size"])
                 data, place = _binary(body[place : place + size], one["datatype"]), place + size
-            inputs.append(InferInput(one["name"], one["shape"], one["datatype"], data, parameters))
-        wanted = [RequestedOutput(one["name"], one.get("parameters") or {}) for one in told.get("outputs") or []]
-        return InferRequest(name, inputs, told.get("id"), None, False, told.get("parameters") or {}, wanted)
+            inputs.append(InferInput(str(one["name"]), one["shape"], one["datatype"], data, parameters))
+        outputs = told.get("outputs") or []
+        wanted = [RequestedOutput(str(one["name"]), dict(one.get("parameters") or {})) for one in outputs]
+        return InferRequest(name, inputs, told.get("id"), None, False, dict(told.get("parameters") or {}), wanted)
     except KeyError as error:
         raise Refusal(400, f"The request lacks {error.args[0]!r}; see the Open Inference Protocol.") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise Refusal(400, f"The body is no request of the Open Inference Protocol: {error}") from None
 
 
@@ -65,8 +68,9 @@ def asked(request: InferRequest, version: Version, limits: Limits) -> rows.Asked
         if signature.encoded:
             values = [one for part in tensor.data for one in (part if isinstance(part, list) else [part])]
         else:
-            values = np.asarray(tensor.data, signature.spec.dtype.as_numpy_dtype).reshape(shape)
-    except (ValueError, TypeError, IndexError):
+            with np.errstate(over="ignore"):
+                values = np.asarray(tensor.data, signature.spec.dtype.as_numpy_dtype).reshape(shape)
+    except (ValueError, TypeError, IndexError, OverflowError):
         raise Refusal(400, f"{signature.name}: its data do not have its shape.") from None
     if len(values) != count or count < 1 or (signature.encoded and int(np.prod(shape)) != count):
         raise Refusal(400, f"{signature.name}: must be one value a row, at least one; its shape says otherwise.")

@@ -112,7 +112,9 @@ def load(path: Path, batch: int) -> Version:
         taken = function.structured_input_signature[1]
         (key, spec), *more = taken.items()
         if not more and spec.shape.rank and spec.shape[0] is None and spec.shape[1:].is_fully_defined():
-            signatures[name] = Signature(key, spec, function.structured_outputs, partial(_call, loaded, name, key))
+            signatures[name] = Signature(
+                key, spec, dict(sorted(function.structured_outputs.items())), partial(_call, loaded, name, key)
+            )
     if "serving_default" not in signatures:
         raise UserError(
             f"--model: a signature 'serving_default' of one input is needed, as kerasft exports it. Received: '{path}'"
@@ -126,7 +128,7 @@ def load(path: Path, batch: int) -> Version:
 def _call(loaded, name: str, key: str, rows: list) -> dict[str, np.ndarray]:
     """One call of a signature; holding `loaded`, without which its variables would go away."""
     outputs = loaded.signatures[name](**{key: tf.constant(rows)})
-    return {name: value.numpy() for name, value in outputs.items()}
+    return {name: outputs[name].numpy() for name in sorted(outputs)}  # TensorFlow has them in any order
 
 
 def _warm(signature: Signature, batch: int) -> None:
