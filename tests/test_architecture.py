@@ -78,6 +78,7 @@ ROOMS = [
     "serve.pictures",
     "serve.gauges",
     "serve.guard",
+    "serve.connections",
     "serve.batching",
     "serve.versions",
     "serve.rows",
