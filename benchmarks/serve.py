@@ -146,18 +146,19 @@ def overload(options: argparse.Namespace) -> list[str]:
     wrong = []
     with Server(options.model, max_queue=32) as server:
         asked = [asking(options.name, content) for content in options.contents]
-        for count in (CLIENTS, 128, 480, 700, CLIENTS):
-            replies = asyncio.run(serving.crowd(server.port, lambda k: asked[k % len(asked)], count, options.seconds))
+        for count, patience in ((CLIENTS, 0), (128, 0), (128, 1), (480, 0), (480, 1), (700, 0), (CLIENTS, 0)):
+            replies = asyncio.run(
+                serving.crowd(server.port, lambda k: asked[k % len(asked)], count, options.seconds, patience)
+            )
             found, seconds = counts(replies), options.seconds
             refused = 429 if 429 in found else 503
-            times = (quick(replies), quick(replies, refused))
             busy = found.get(429, 0) + found.get(503, 0)
             say(
-                count,
+                f"{count}, {f'patient for {patience} s' if patience else 'at once again'}",
                 f"{found.get(200, 0) / seconds:.0f}",
-                times[0],
+                quick(replies),
                 f"{busy / seconds:.0f}",
-                times[1],
+                quick(replies, refused),
                 f"{server.state()[0]:.0f}",
             )
             if set(found) - {200, 429, 503} and count < 500:  # above it connections are refused

@@ -146,11 +146,14 @@ async def once(port: int, asked: bytes, seconds: float = 30.0) -> Reply:
     return Reply(status, body, began, time.monotonic() - began)
 
 
-async def crowd(port: int, pick: Callable[[int], bytes], count: int, seconds: float) -> list[Reply]:
+async def crowd(
+    port: int, pick: Callable[[int], bytes], count: int, seconds: float, patience: float = 0.0
+) -> list[Reply]:
     """`count` clients, each with one connection, who ask again as soon as they are answered.
 
     Args:
         pick: the k-th request of all.
+        patience: seconds to wait after a refusal.
     """
     replies, number, until = [], 0, time.monotonic() + seconds
 
@@ -166,6 +169,8 @@ async def crowd(port: int, pick: Callable[[int], bytes], count: int, seconds: fl
             except (OSError, EOFError, TimeoutError):
                 status, body = GONE, b""
             replies.append(Reply(status, body, began, time.monotonic() - began))
+            if status in (429, 503):
+                await asyncio.sleep(patience)
             if status not in (200, 429, 400) and streams:  # most of these end the connection
                 streams[1].close()
                 streams = None
