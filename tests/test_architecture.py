@@ -87,6 +87,7 @@ ROOMS = [
     "serve.pictures",
     "serve.gauges",
     "serve.guard",
+    "serve.connections",
     "serve.batching",
     "serve.versions",
     "serve.rows",

@@ -23,6 +23,7 @@ from kserve.protocol.rest.server import RESTServer
 
 from kerasft.serve import routes
 from kerasft.serve.batching import Batcher
+from kerasft.serve.connections import punctual
 from kerasft.serve.guard import guarded
 from kerasft.serve.limits import Limits
 from kerasft.serve.shelf import Shelf, watch
@@ -76,6 +77,7 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
         grace_period=int(limits.seconds) + 1,
     )
     server.config.limit_concurrency = CONNECTIONS
+    server.config.http = punctual(limits.seconds + 1)  # whose body is late is told so before, by the guard
     try:
         server.run(sockets=[listening])
     finally:
