@@ -59,8 +59,8 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
     stored = folder / "config.json"
     if stored.is_file():
-        other = differences(config, json.loads(stored.read_text()))
-        if other:
+        begun = any((folder / part).is_file() for part in _RESULTS)  # else it ended with a mistake in the settings
+        if other := differences(config, json.loads(stored.read_text())) if begun else []:
             listed = "; ".join(other)
             raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
         if not config.resume:

@@ -34,12 +34,19 @@ def test_the_folder_is_named_by_data_and_digest(tmp_path, monkeypatch):
 
 def test_another_run_is_refused_by_the_settings_that_differ(tmp_path):
     config = Config(run_dir=str(tmp_path / "r"))
-    runs.open_folder(config, "digits")
+    folder, _ = runs.open_folder(config, "digits")
+    runs.write_json(folder / "settled.json", {})
     with pytest.raises(
         UserError, match=r"--run_dir: holds another run \(batch_size: 32 then, 8 now; seed: 0 then, 1 now\)"
     ):
         runs.open_folder(replace(config, seed=1, batch_size=8), "digits")
     assert runs.open_folder(replace(config, export_dir="elsewhere"), "digits")[1] is None
+
+
+def test_a_run_that_ended_with_a_mistake_can_be_corrected(tmp_path):
+    runs.open_folder(Config(run_dir=str(tmp_path / "r"), weights="wrong"), "digits")
+    folder, _ = runs.open_folder(Config(run_dir=str(tmp_path / "r")), "digits")
+    assert json.loads((folder / "config.json").read_text())["weights"] == Config().weights
 
 
 def test_a_finished_run_gives_its_metrics_unless_it_is_to_run_again(tmp_path):
