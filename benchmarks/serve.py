@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import serve_faults
+import serve_fuzz
 import serving
 from serving import Server, asking, counts, heads, quick, say
 
@@ -183,7 +184,7 @@ def soak(options: argparse.Namespace) -> list[str]:
         "descriptors",
         "threads",
     )
-    bad = [one for _, one in serve_faults.attacks(options, 400)]
+    bad = [one for _, one in serve_fuzz.attacks(options, 400)]
     good = [asking(options.name, content) for content in options.contents]
     good += [asking(options.name, *options.contents[:8])]
     samples = []
@@ -211,7 +212,7 @@ def soak(options: argparse.Namespace) -> list[str]:
     return [f"soak: answers by status {found}"] if any(500 <= s < 600 and s not in (503, 504) for s in found) else []
 
 
-PARTS = {"load": load, "overload": overload} | serve_faults.PARTS | {"soak": soak}
+PARTS = {"load": load, "overload": overload} | serve_faults.PARTS | {"fuzz": serve_fuzz.fuzz, "soak": soak}
 
 
 def main() -> int:

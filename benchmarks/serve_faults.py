@@ -14,8 +14,6 @@ import numpy as np
 import serving
 from serving import GONE, Server, asking, counts, heads, quick, request, say
 
-OURS = range(500, 600)  # statuses that are the server's own fault, but for 503 and 504
-
 
 async def _slowly(source: Path, target: Path) -> None:
     """Copies a folder file by file, in the worst way there is: under its final name."""
@@ -202,3 +200,6 @@ def slow(options: argparse.Namespace) -> list[str]:
             if not set(counts(replies)) <= others or (abuse and not statuses <= abuse[3]):
                 wrong.append(f"slow: {name}: {told}; others {counts(replies)}")
     return wrong
+
+
+PARTS = {"swap": swap, "kill": kill, "slow": slow}

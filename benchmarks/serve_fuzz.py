@@ -249,4 +249,3 @@ def fuzz(options: argparse.Namespace) -> list[str]:
 
 
 WAITING = ("headers", "no HTTP")  # some of these promise more bytes than they bring
-PARTS = {"swap": swap, "kill": kill, "slow": slow, "fuzz": fuzz}
