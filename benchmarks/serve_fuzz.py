@@ -13,6 +13,7 @@ import serving
 from serving import Server, asking, counts, heads, request, say
 
 OURS = range(500, 600)  # statuses that are the server's own fault, but for 503 and 504
+WAITING = ("headers", "no HTTP")  # some of these promise more bytes than they bring
 
 
 def bomb(side: int) -> bytes:
@@ -246,6 +247,3 @@ def fuzz(options: argparse.Namespace) -> list[str]:
     if ended[1] > begun[1] + 4:
         wrong.append(f"fuzz: {ended[1] - begun[1]} descriptors were left open")
     return wrong
-
-
-WAITING = ("headers", "no HTTP")  # some of these promise more bytes than they bring
