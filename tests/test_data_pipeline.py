@@ -159,3 +159,13 @@ def test_uniforms_are_uniform_and_independent():
     for one, other in apart:
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) * np.sqrt(one.size) < 4
     assert pipeline.uniforms(0, 3, np.zeros(2, np.int64), np.arange(2)).shape == (2, 0)
+
+
+def test_no_stream_is_tuned_while_it_runs():
+    """The tuner's thread would hold up the end of a fit for up to a minute."""
+    rows = np.zeros(8, np.int32)
+    split = splits.Split(rows.astype(str), rows, lambda row: b"", None)
+    load = pipeline.activations([np.zeros((8, 2), np.float32)], "float32")
+    given = {"batch_size": 4, "seed": 0, "first_step": 0, "last_step": 2}
+    streams = [pipeline.training_stream(rows, load, **given), pipeline.evaluation_stream(split, size=8, batch_size=4)]
+    assert [stream.options().autotune.enabled for stream in streams] == [False, False]

@@ -4,6 +4,7 @@ The order of epoch e is a permutation by (seed, e) that is computed index by ind
 read, so a stream can start at any step at no cost. So is the order that balances the classes.
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,9 @@ import tensorflow as tf
 from kerasft.augment import Augment
 from kerasft.data.splits import Split
 from kerasft.decode import decode_batch
+
+SIDE_BY_SIDE = min(os.cpu_count() or 1, 16)  # batches that are made at a time
+AHEAD = 2  # batches that wait for their step
 
 # Numbers of draws, int64 [B], to how often the example was drawn before, and its row: both int64 [B].
 Order = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -67,10 +71,10 @@ def training_stream(
         return load(rounds, rows, *(tf.gather(array, rows) for array in about))
 
     steps = tf.data.Dataset.range(first_step, last_step)
-    batches = steps.map(indices).map(examples, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = steps.map(indices).map(examples, num_parallel_calls=SIDE_BY_SIDE)
     if parts > 1:
         batches = batches.unbatch().batch(batch // parts, drop_remainder=True)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return _ahead(batches)
 
 
 def pictures(split: Split, size: int, augment: Augment, seed: int) -> Load:
@@ -130,7 +134,14 @@ def evaluation_stream(
         return tf.cast(plain(rows), tf.float32)
 
     rows = tf.data.Dataset.range(span.start, span.stop).batch(batch_size)
-    return rows.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return _ahead(rows.map(load, num_parallel_calls=SIDE_BY_SIDE))
+
+
+def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Made ahead of use, without tf.data's tuner: its thread sleeps up to a minute when a fit ends, and is waited for."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(AHEAD).with_options(options)
 
 
 def _uniform(count: int, drawn: int, seed: int) -> Order:
