@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", default="flowers5")
     parser.add_argument("--parts", default="trials,hyperband")
-    parser.add_argument("--phases", default="head(epochs=27)", help="of the Hyperband search")
+    parser.add_argument("--phases", default="head(epochs=9)", help="of the Hyperband search")
     parser.add_argument("--plain", action="store_true", help="run the plain loop alone and print its trials a minute")
     options = parser.parse_args()
     weights = (options.shared / "weights" / WEIGHTS).resolve()
@@ -97,7 +97,13 @@ def main() -> None:
         print(
             "\n| settings | seconds, start-up included | validation loss | test accuracy |\n| --- | --- | --- | --- |"
         )
-        tuning = ["--mode=tune", f"--search={WIDE}", "--tuner=hyperband(max_epochs=27)", "--head_init=glorot_uniform"]
+        tuning = [
+            "--mode=tune",
+            f"--search={WIDE}",
+            "--tuner=hyperband(max_epochs=9)",
+            "--budget_minutes=4",
+            "--head_init=glorot_uniform",
+        ]
         runs = {"hyperband": (*tuning, f"--phases={options.phases}"), "default": (), "probe": ("--phases=head",)}
         for name, flags in runs.items():
             out = options.out / name
