@@ -1,8 +1,8 @@
 """Searching the head's settings: kerasft's trials, on features computed once, against a plain KerasTuner loop that recomputes them.
 
 Both draw rate, optimizer and dropout at random and train a head of the same size on a frozen MobileNet(alpha=0.25) for the same number
-of epochs; the plain loop has its decoded pictures in memory. Then a Hyperband search over head, rate and optimizer, against the
-default settings.
+of epochs; the plain loop has its decoded pictures in memory. Then a Hyperband search over head, rate and optimizer of the last quarter
+of the network, on what the rest makes of the pictures, against the default settings.
 
     python benchmarks/search.py --shared=../shared --out=OUT [--set=flowers5] [--parts=trials,hyperband]
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 WEIGHTS = "mobilenet_0.25_224_no_top.h5"
 EPOCHS, OURS, THEIRS = 5, 20, 2
 SPACE = "lr=log(1e-4, 1e-1); optimizer=choice(adamw, sgd(momentum=0.9)); head.dropout=uniform(0, 0.5)"
-WIDE = "lr=log(1e-4, 1e-1); optimizer=choice(adamw, nadam, sgd(momentum=0.9)); head=choice(linear(dropout=0.2), linear(dropout=0.5), mlp(units=(128,), dropout=0.3), mlp(units=(512,), dropout=0.5))"
+WIDE = "lr=log(3e-4, 3e-2); optimizer=choice(adamw, nadam, sgd(momentum=0.9)); head=choice(linear, linear(dropout=0.3), mlp(units=(256,), dropout=0.3))"
 
 
 def plain(folder: Path, weights: Path, out: Path) -> float:
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", default="flowers5")
     parser.add_argument("--parts", default="trials,hyperband")
-    parser.add_argument("--phases", default="head(epochs=9)", help="of the Hyperband search")
+    parser.add_argument("--phases", default="top(unfreeze=0.25, epochs=9, views=4)", help="of the Hyperband search")
     parser.add_argument("--plain", action="store_true", help="run the plain loop alone and print its trials a minute")
     options = parser.parse_args()
     weights = (options.shared / "weights" / WEIGHTS).resolve()
