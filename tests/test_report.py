@@ -168,7 +168,7 @@ def test_the_python_lines_can_be_read_by_python():
     commands = sections.serving(path, "single_label")
     calls = [node for node in ast.walk(ast.parse(commands["Python"])) if isinstance(node, ast.Constant)]
     assert path in [node.value for node in calls]
-    assert "it%27s%20%22odd%22:predict" in commands["and a request to it"]
+    assert "it%27s%20%22odd%22:predict" in commands["and a request to either"]
 
 
 @pytest.fixture

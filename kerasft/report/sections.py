@@ -268,9 +268,11 @@ answer = model.signatures["serving_default"](image_bytes=tf.constant([picture]))
     mount = f'"$(realpath {shlex.quote(model.as_posix())})":{shlex.quote(f"/models/{name}")}'
     docker = f"docker run -p 8501:8501 -v {mount} -e {shlex.quote(f'MODEL_NAME={name}')} tensorflow/serving"
     body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < picture.jpg | tr -d '\\n')" |"""
-    curl = f"{body}\n    curl -d @- {shlex.quote(f'http://localhost:8501/v1/models/{quote(name)}:predict')}"
-    predict = f"python -m kerasft.run --mode=predict --model={shlex.quote(model.as_posix())} --images='new/**/*.jpg'"
-    return {"Python": python, "Command line": predict, "TensorFlow Serving": docker, "and a request to it": curl}
+    curl = f"{body}\n    curl -d @- {shlex.quote(f'http://127.0.0.1:8501/v1/models/{quote(name)}:predict')}"
+    command = f"python -m kerasft.run --model={shlex.quote(model.as_posix())}"
+    predict, serve = f"{command} --mode=predict --images='new/**/*.jpg'", f"{command} --mode=serve --port=8501"
+    ways = {"Python": python, "Command line": predict, "Server, with a page at http://127.0.0.1:8501/": serve}
+    return {**ways, "or TensorFlow Serving": docker, "and a request to either": curl}
 
 
 def _uri(picture: np.ndarray) -> str:
