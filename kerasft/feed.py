@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft import augment, cache, evaluate, phases
+from kerasft import model as models
 from kerasft.cache import Cache, View
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
@@ -51,12 +52,13 @@ class Plan(NamedTuple):
 
 
 def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> Feed:
-    """Feeds the whole network."""
+    """Feeds the whole network, in training with pictures of the phase's size."""
     predict = evaluate.predictor(network.model)
     stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=BATCH)
     layer = augment.build(phase.augment, network.task, len(splits.classes))
-    load = pipeline.pictures(splits.train, network.size, layer, seed)
-    return Feed(network.model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
+    model = models.resized(network, phase.image_size or network.size)
+    load = pipeline.pictures(splits.train, network.size, layer, seed, phase.image_size)
+    return Feed(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
 
 
 def activations(network: Network, splits: Splits, phase: Phase, seed: int, store: Cache, plan: Plan) -> Feed:
@@ -111,6 +113,11 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
         UserError: the phase names a number of views that cannot be.
     """
     layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
+    if phase.image_size not in (None, network.size):
+        if wanted:
+            rule = f"{phase.kind}(views={wanted}) is for pictures of {network.size} pixels; leave it or image_size="
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        return Plan(0, "", f"it trains on pictures of {phase.image_size} pixels")
     parts = None if wanted == 0 else halves(network, phase)
     if parts is None:
         return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")

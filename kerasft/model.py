@@ -7,6 +7,7 @@ import numpy as np
 
 from kerasft import backbones, heads
 from kerasft.config import Config
+from kerasft.errors import UserError
 
 
 class Network(NamedTuple):
@@ -90,6 +91,29 @@ def in_precision(network: Network, policy: str) -> Network:
     model.set_weights(network.model.get_weights())
     backbones.refresh(model)
     return network._replace(model=keras.Model(inputs, model.output, name=network.model.name))
+
+
+def resized(network: Network, size: int) -> keras.Model:
+    """The network's own layers on pictures of another size, float32 [N, size, size, 3]: one set of weights.
+
+    Raises:
+        UserError: layers of the network are made for its own size.
+    """
+
+    def same(operation: keras.Operation) -> keras.Operation:
+        if isinstance(operation, keras.Sequential):  # ConvNeXt's stem: it remembers the size, its layers do not
+            return keras.Sequential(operation.layers, name=operation.name)
+        return operation
+
+    if size == network.size:
+        return network.model
+    inputs = keras.Input((size, size, 3), name=network.model.inputs[0].name)
+    plain = keras.Model(network.model.inputs[0], network.model.output, name=network.model.name)
+    try:
+        return keras.models.clone_model(plain, inputs, clone_function=same)
+    except ValueError as error:
+        rule = f"layers of {network.name} are made for pictures of {network.size} pixels; leave image_size="
+        raise UserError(f"--phases: {rule}. Received: image_size={size}") from error
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:

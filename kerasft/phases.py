@@ -14,6 +14,7 @@ from kerasft.spec import Spec
 __all__ = ["all", "head", "top"]
 
 BATCH_NORM = ("hold", "train")
+LEAST_SIDE = 32  # pixels
 LEAST_BLOCKS = 6  # between cut points, for fractions of them to mean anything
 BN_MOMENTUM = 0.9  # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds
 
@@ -30,6 +31,8 @@ class Phase:
         batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
         optimizer, schedule, loss: Specs; None stands for the flag's.
         augment: Specs, or None for the flag's.
+        image_size: side of the pictures that are trained on, in pixels; None for the network's own, which validation
+            and serving have in any case.
         views: of each picture whose way through the frozen part is computed once and kept (see `feed`): 1 is the
             picture as it is, more are augmented ones, 0 computes everything anew each epoch; None chooses.
         further: runs only while the phase before gained much (`planning.worthwhile`); for `auto`.
@@ -45,6 +48,7 @@ class Phase:
     loss: Spec | None = None
     augment: Spec | tuple[Spec, ...] | None = None
     views: int | None = None
+    image_size: int | None = None
     further: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +59,8 @@ class Phase:
             raise ValueError("lr must be a number in (0, 10]")
         if self.views is not None and (type(self.views) is not int or self.views < 0):
             raise ValueError("views must be a whole number of at least 0")
+        if self.image_size is not None and (type(self.image_size) is not int or self.image_size < LEAST_SIDE):
+            raise ValueError(f"image_size must be a whole number of at least {LEAST_SIDE}")
         word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
         if word not in BATCH_NORM:
             raise ValueError(f"batch_norm must be 'hold' or 'train'{did_you_mean(str(word), BATCH_NORM)}")
@@ -65,6 +71,7 @@ class Phase:
         parts += [f"epochs={self.epochs}"] + ([f"lr={self.lr:g}"] if self.epochs else [])
         parts += [] if self.batch_norm == "hold" else [f"batch_norm='{self.batch_norm}'"]
         parts += [] if self.views is None else [f"views={self.views}"]
+        parts += [] if self.image_size is None else [f"image_size={self.image_size}"]
         return f"{self.kind}({', '.join(parts)})"
 
 
@@ -91,9 +98,10 @@ def top(
     loss: Spec | None = None,
     augment: Spec | tuple | None = None,
     views: int | None = None,
+    image_size: int | None = None,
 ) -> Phase:
     """The head and the end of the backbone: this fraction of its blocks, or a layer and all after it."""
-    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, loss, augment, views)
+    return Phase("top", unfreeze, epochs, lr, batch_norm, optimizer, schedule, loss, augment, views, image_size)
 
 
 def all(
@@ -104,9 +112,10 @@ def all(
     schedule: Spec | None = None,
     loss: Spec | None = None,
     augment: Spec | tuple | None = None,
+    image_size: int | None = None,
 ) -> Phase:
     """The head and the whole backbone."""
-    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment)
+    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment, None, image_size)
 
 
 def blocks(network: Network) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from kerasft import augment, losses, optimizers, phases
+from kerasft import model as models
 from kerasft import spec as specs
 from kerasft.config import Config
 from kerasft.errors import UserError
@@ -15,6 +16,10 @@ BACKWARD = 4.0  # a training step of all layers takes about as long as four forw
 STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
 SEEN = 100  # times that an example of a class is to be seen in fine-tuning, on average
 MOST_EPOCHS = 30  # over few examples
+SIZE_SHARE, SIZE_STEP = (
+    6 / 7,
+    32,
+)  # of the pictures' side that fine-tuning sees: the next multiple of what networks halve to 1
 FURTHER = 3  # lengths of the first phase that a further one takes
 MUCH = 0.4  # of its validation loss, which a phase has to lose for a further one to follow
 BUDGET = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
@@ -85,6 +90,11 @@ def check(config: Config, network: Network) -> Phase | None:
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
         layer = augment.build(recipe, network.task, network.model.output_shape[-1])
         losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
+        if phase.image_size is not None:
+            if phase.image_size > network.size:
+                rule = f"image_size must be at most the network's {network.size} (--image_size)"
+                raise UserError(f"--phases: {rule}. Received: '{phase}'")
+            models.resized(network, phase.image_size)
     longest = max(planned, key=lambda phase: phase.epochs)
     return longest if longest.epochs else None
 
@@ -108,16 +118,35 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None) 
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
-    further = True
+    size, further = _training_size(config, network), True
+    if size:
+        why += f" on pictures of {size} pixels"
     if speed:
-        epoch = examples * BACKWARD / speed
+        epoch = examples * BACKWARD / speed * (1.0 if size is None else (size / network.size) ** 2)
         if epochs * epoch > BUDGET:
             epochs = max(1, int(BUDGET / epoch))
             why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: solve the head, then all layers for {epochs}"
         why += f" (about {epochs * epoch:.0f} s)"
         further = (1 + FURTHER) * epochs * epoch <= BUDGET
-    chosen = [phases.head(0), phases.all(epochs, lr, "train")]
+    chosen = [phases.head(0), phases.all(epochs, lr, "train", image_size=size)]
     if further:
-        chosen.append(replace(phases.all(FURTHER * epochs, lr, "train"), further=True))
+        chosen.append(replace(chosen[-1], epochs=FURTHER * epochs, further=True))
         why += f", and {FURTHER * epochs} more if that gains much"
     return chosen, why
+
+
+def _training_size(config: Config, network: Network) -> int | None:
+    """Side of the pictures that `auto` fine-tunes on; None for the network's own.
+
+    Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
+    things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
+    multiples of `SIZE_STEP`, so that every stage of a network pads as it does at its own size.
+    """
+    size = SIZE_STEP * math.ceil(SIZE_SHARE * network.size / SIZE_STEP)
+    if config.augment.strip() != "auto" or network.size % SIZE_STEP or size >= network.size:
+        return None
+    try:
+        models.resized(network, size)
+    except UserError:
+        return None
+    return size

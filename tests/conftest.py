@@ -173,13 +173,13 @@ def split_folder(tmp_path) -> Path:
     return root
 
 
-def audited(data: str, **settings):
-    """The audited Listing of a source, and its pictures of 32x32 pixels."""
+def audited(data: str, size: int = 32, **settings):
+    """The audited Listing of a source, and its pictures of this many pixels a side."""
     from kerasft.config import Config
     from kerasft.data import sources
     from kerasft.data.audit import audit
 
-    return audit(sources.load(Config(data=data, **settings)), 32, lambda count: None)
+    return audit(sources.load(Config(data=data, **settings)), size, lambda count: None)
 
 
 def carved(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):
@@ -204,4 +204,17 @@ def tiny(tmp_path_factory) -> str:
         hidden = layers.ReLU(name=f"relu_{index}")(hidden)
     path = tmp_path_factory.mktemp("backbone") / "tiny.keras"
     keras.Model(inputs, hidden).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def flat(tmp_path_factory) -> str:
+    """A saved backbone that takes pictures of 64x64 alone, for it flattens them."""
+    import keras
+
+    layers = keras.layers
+    inputs = keras.Input((64, 64, 3))
+    hidden = layers.Conv2D(4, 3, strides=8)(layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    path = tmp_path_factory.mktemp("backbone") / "flat.keras"
+    keras.Model(inputs, layers.Dense(5)(layers.Flatten()(hidden))).save(path)
     return str(path)

@@ -154,3 +154,33 @@ def test_a_second_run_takes_the_kept_activations(data, tiny, tmp_path, monkeypat
     again = _trained(data, tmp_path / "b", tiny, **settings, phases="head(epochs=4, lr=1e-2)", optimizer="sgd")
     assert again.records[-1]["epochs"] == 4
     assert not spans  # no picture was looked at
+
+
+def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(photos):
+    data = carved(f"folder:{photos}", size=96)
+    network = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=96), 2, "single_label")
+    phase = planning.replace(phases.all(epochs=1, image_size=48), augment=())
+    phases.apply(network, phase)
+    fed = feed.pictures(network, data, phase, 0)
+    rows = np.int64([3, 0, 11])
+    halved = fed.load(np.zeros(3, np.int64), rows)[0].numpy()
+    whole = data.train.pictures(rows).astype(np.float32)
+    assert (whole.shape[1], halved.shape[1]) == (96, 48)
+    np.testing.assert_allclose(halved, whole.reshape(3, 48, 2, 48, 2, 3).mean((2, 4)), atol=1e-3)
+    before = fed.outputs()
+    expected = network.model.predict(data.val.pictures(np.arange(len(data.val))).astype(np.float32), verbose=0)
+    np.testing.assert_allclose(before, expected, rtol=1e-4, atol=1e-5)
+    fed.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    fed.model.fit(halved, np.int32([0, 1, 0]), verbose=0)
+    assert np.abs(fed.outputs() - before).max() > 0
+
+
+def test_a_phase_of_its_own_size_is_not_cached(data, tmp_path):
+    network = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=64), 2, "single_label")
+    plan = _plan(network, data, tmp_path, "top(0.25, 50, image_size=32)")
+    assert (plan.views, plan.reason) == (0, "it trains on pictures of 32 pixels")
+    assert _plan(network, data, tmp_path, "top(0.25, 50, image_size=64)").views > 0
+    with pytest.raises(
+        UserError, match=r"--phases: top\(views=2\) is for pictures of 64 pixels; leave it or image_size="
+    ):
+        _plan(network, data, tmp_path, "top(0.25, 50, views=2, image_size=32)")

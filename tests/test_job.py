@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, shared
 
-SMALL = ("--backbone=MobileNet(alpha=0.25)", "--weights=none", "--image_size=32", "--batch_size=8")
-TRAIN = ("--phases=all(epochs=3, lr=1e-3, batch_norm='train')", "--run_dir=run")
+SMALL = ("--backbone=MobileNet(alpha=0.25)", "--weights=none", "--image_size=64", "--batch_size=8")
+TRAIN = ("--phases=all(epochs=3, lr=1e-3, batch_norm='train', image_size=32)", "--run_dir=run")
 TRAIN += ("--augment=flip | randaugment(2, 9) | erase(0.25) | mixup(0.2)", "--class_weights=balanced")
 
 

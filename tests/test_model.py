@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 from absl import flags
-from conftest import ROOT, SMALL
+from conftest import EVERY_BACKBONE, ROOT, SMALL
 
 from kerasft import command_line, model, optimizers, phases, planning, spec
 from kerasft.config import Config
+from kerasft.errors import UserError
 
 HALF = ["mixed_bfloat16", "mixed_float16"]
 
@@ -93,3 +94,23 @@ def test_every_preset_names_a_network_and_phases_that_exist(preset):
     task = settings.task.replace("auto", "single_label")
     network = model.in_precision(model.build(settings, 3, task), settings.precision.replace("auto", "float32"))
     assert planning.check(settings, network).epochs > 0
+
+
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
+def test_on_pictures_of_another_size_the_layers_and_weights_are_the_same(backbone):
+    network = _network(backbone, image_size=96)
+    smaller = model.resized(network, 64)
+    assert smaller.inputs[0].shape == (None, 64, 64, 3)
+    assert [id(weight) for weight in smaller.weights] == [id(weight) for weight in network.model.weights]
+    alone = _network(backbone, image_size=64).model
+    alone.set_weights(network.model.get_weights())
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    expected = np.asarray(alone(pixels, training=False))
+    np.testing.assert_allclose(smaller(pixels, training=False), expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    assert model.resized(network, 96) is network.model
+
+
+def test_a_network_made_for_one_size_says_so(flat):
+    network = _network(flat, image_size=None, weights="imagenet")
+    with pytest.raises(UserError, match=r"made for pictures of 64 pixels; leave image_size=\. Received: image_size=32"):
+        model.resized(network, 32)

@@ -179,6 +179,8 @@ def test_a_bare_name_is_a_layer():
         ("all(epoch=2)", r"did you mean 'epochs'"),
         ("all(epochs=0)", "epochs must be a whole number of at least 1"),
         ("all(epochs=2.5)", "epochs must be a whole number"),
+        ("all(image_size=16)", "image_size must be a whole number of at least 32"),
+        ("top(image_size=96.0)", "image_size must be a whole number of at least 32"),
         ("all(lr=-1)", "lr must be a number"),
         ("all(batch_norm='trian')", "did you mean 'train'"),
         ("none", "at least one of all, head, top"),

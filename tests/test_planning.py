@@ -72,3 +72,41 @@ def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
         planning.check(Config(**flags, loss="SparseCategoricalCrossentropy"), pretrained)
     with pytest.raises(UserError, match="--augment: cutmix mixes labels, which regression does not have"):
         planning.check(Config(**flags), pretrained._replace(task="regression"))
+
+
+def _of_size(size):
+    built = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=size), 3, "single_label")
+    return built._replace(pretrained=True, head_init="probe")
+
+
+@pytest.mark.parametrize(("size", "expected"), [(224, 192), (256, 224), (96, None), (240, None)])
+def test_fine_tuning_sees_somewhat_smaller_pictures(size, expected):
+    network = _of_size(size)
+    planned, why = planning.plan(Config(), network, 1200)
+    assert [phase.image_size for phase in planned] == [None, expected, expected]
+    assert (f"on pictures of {expected} pixels" in why) == (expected is not None)
+    planned, _ = planning.plan(Config(augment="flip"), network, 1200)  # nothing enlarges them
+    assert not any(phase.image_size for phase in planned)
+
+
+def test_a_smaller_size_is_in_the_time_that_is_said():
+    def said(augment):
+        return planning.plan(Config(augment=augment), _of_size(224), 1000, speed=100.0)[1]
+
+    assert "about 400 s" in said("flip")
+    assert f"about {400 * (192 / 224) ** 2:.0f} s" in said("auto")
+
+
+def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
+    network = model.build(Config(backbone=flat), 3, "single_label")
+    planned, _ = planning.plan(Config(), network._replace(pretrained=True), 1200)
+    assert not any(phase.image_size for phase in planned)
+    with pytest.raises(UserError, match=r"--phases: layers of .* are made for pictures of 64 pixels"):
+        planning.check(Config(phases="all(image_size=32)"), network)
+
+
+def test_pictures_are_not_enlarged_for_a_phase(pretrained):
+    with pytest.raises(
+        UserError, match=r"image_size must be at most the network's 32 \(--image_size\). Received: 'all"
+    ):
+        planning.check(Config(phases="all(image_size=64)"), pretrained)

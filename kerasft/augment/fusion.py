@@ -85,18 +85,21 @@ def in_turn(operations: tuple[Operation, ...], *, shared: int | None = None) -> 
     return Operation(sum(sizes) if shared is None else shared, **given)
 
 
-def fuse(images: tf.Tensor, operation: Operation, u: tf.Tensor) -> tf.Tensor:
+def fuse(images: tf.Tensor, operation: Operation, u: tf.Tensor, size: int | None = None) -> tf.Tensor:
     """Applies an Operation to a batch.
 
     Args:
         images: uint8 or float32 [N, S, S, 3], RGB in 0..255.
         u: float32 [N, operation.draws], uniform in [0, 1).
+        size: side of what is returned, T; by default S.
 
     Returns:
-        float32 [N, S, S, 3] in 0..255; whole numbers where a table was the last that touched them.
+        float32 [N, T, T, 3] in 0..255; whole numbers where a table was the last that touched them.
     """
     if operation.geometry:
-        images = pixels.resample(images, operation.geometry(u))
+        images = pixels.resample(images, operation.geometry(u), size)
+    elif size not in (None, images.shape[1]):
+        images = pixels.resample(images, tf.eye(3, batch_shape=[tf.shape(u)[0]]), size)
     if operation.table:
         shape = [tf.shape(u)[0], 3, 256]
         counts = pixels.histograms(images, operation.histogram(u)) if operation.histogram else tf.zeros(shape, tf.int32)

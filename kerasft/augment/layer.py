@@ -52,18 +52,19 @@ class Augment(keras.layers.Layer):
         """Whether all of the randomness comes from the draws."""
         return not self.layers
 
-    def call(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    def call(self, images: tf.Tensor, draws: tf.Tensor, size: int | None = None) -> tf.Tensor:
         """Augments a batch, picture by picture.
 
         Args:
             images: uint8 or float32 [N, S, S, 3], RGB in 0..255.
             draws: float32 [N, self.draws], uniform in [0, 1).
+            size: side of what is returned, T; by default S.
 
         Returns:
-            float32 [N, S, S, 3] in 0..255.
+            float32 [N, T, T, 3] in 0..255.
         """
         first, *others, _ = tf.split(draws, self.sizes, axis=1)
-        images = fuse(images, self.fused, first)
+        images = fuse(images, self.fused, first, size)
         for one, part in zip(self.passes, others):
             images = one.apply(images, part)
         for layer in self.layers:

@@ -13,18 +13,19 @@ compiled = tf.function(jit_compile=True, reduce_retracing=True)
 
 
 @compiled
-def resample(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
+def resample(images: tf.Tensor, matrices: tf.Tensor, size: int | None = None) -> tf.Tensor:
     """Bilinear resample, mirrored past the edges.
 
     Args:
         images: uint8 or float32 [N, H, W, 3].
         matrices: float32 [N, 3, 3] with a last row of 0, 0, 1, output to input, in units of half the picture.
+        size: side of what is returned; by default H and W.
 
     Returns:
-        float32 [N, H, W, 3].
+        float32 [N, size, size, 3].
     """
     count, height, width, channels = tf.unstack(tf.shape(images))
-    x, y = _centres(width), _centres(height)
+    x, y = (_centres(size or side) for side in (width, height))
     m = matrices[..., None, None]
     left, across = _neighbours(m[:, 0, 0] * x + m[:, 0, 1] * y[:, None] + m[:, 0, 2], width)
     above, down = _neighbours(m[:, 1, 0] * x + m[:, 1, 1] * y[:, None] + m[:, 1, 2], height)

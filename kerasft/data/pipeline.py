@@ -77,13 +77,18 @@ def training_stream(
     return _ahead(batches)
 
 
-def pictures(split: Split, size: int, augment: Augment, seed: int) -> Load:
-    """Augmented pictures, float32 [B, size, size, 3] in 0..255, with draws by (seed, round, row)."""
-    plain = _loader(split, size)
+def pictures(split: Split, size: int, augment: Augment, seed: int, target: int | None = None) -> Load:
+    """Augmented pictures, float32 [B, target, target, 3] in 0..255, with draws by (seed, round, row).
+
+    Args:
+        size: side of the pictures that are decoded.
+        target: side of those that are given; by default the same.
+    """
+    plain, side = _loader(split, size), target or size
 
     def load(rounds: tf.Tensor, rows: tf.Tensor, *about: tf.Tensor) -> tuple[tf.Tensor, ...]:
         draws = uniforms(augment.draws, seed, rounds, rows)
-        images = tf.ensure_shape(augment(plain(rows), draws), [rows.shape[0], size, size, 3])
+        images = tf.ensure_shape(augment(plain(rows), draws, size=side), [rows.shape[0], side, side, 3])
         return augment.mix(draws, images, *about) if about else (images,)
 
     return load
