@@ -12,6 +12,7 @@ import time
 import zlib
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import keras
 import numpy as np
@@ -27,6 +28,7 @@ from kerasft.errors import UserError
 
 STRETCH = 1024  # rows with a checksum of their own
 BATCH = 64
+_MAPS: WeakValueDictionary = WeakValueDictionary()
 _TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")  # settings that say nothing of inference
 
 
@@ -163,7 +165,7 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
         sums = {}
         with place.open("wb") as file:
             file.truncate(size_of(model, split, dtype))
-    rows = np.memmap(place, kind, "r", shape=shape)
+    rows = _mapped(place, kind, shape)
     starts = [start for start in range(0, len(split), STRETCH) if sums.get(str(start)) != _sum(rows, start)]
     if damaged := sum(str(start) in sums for start in starts):
         screen.say(f"cache: {damaged} damaged stretches of {place} are computed again")
@@ -182,6 +184,14 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
             _note(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
             advance(len(span))
     return Entry(rows, seconds)
+
+
+def _mapped(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """The file as an array: one map for all who hold it, such as the trials of a search."""
+    key = (place, place.stat().st_ino, np.dtype(kind).str, shape)
+    if (rows := _MAPS.get(key)) is None:
+        rows = _MAPS[key] = np.memmap(place, kind, "r", shape=shape)
+    return rows
 
 
 def _about(folder: Path) -> dict:

@@ -46,6 +46,11 @@ COMMAND = {  # the flags that are no settings of a run: type, default, help
         "tune: random(trials=20), bayesian(trials=20), hyperband(max_epochs=9, factor=3), or grid.",
     ),
     "objective": (str, "val_loss", "tune: a figure of the validation split, such as val_accuracy or val_mae."),
+    "winner_phases": (
+        str,
+        "",
+        "tune: phases that the winner goes on with after those of the trials, such as auto after --phases=head(epochs=9).",
+    ),
     "budget_minutes": (float, None, "tune: no new trial begins after so many minutes; the winner's training is extra."),
 }
 

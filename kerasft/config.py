@@ -112,7 +112,7 @@ class Config:
     phases: str = _flag(
         "auto",
         "training",
-        "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5); auto chooses.",
+        "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192); auto chooses, all of them or (head(epochs=5) | auto) those that follow.",
         spec="many",
     )
     optimizer: str = _flag(

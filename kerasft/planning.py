@@ -37,14 +37,13 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
     """
-    if config.phases.strip() == "auto":
-        chosen, reason = _auto(config, network, examples, speed)
-    else:
-        own = {name: getattr(phases, name) for name in phases.__all__}
-        chosen = [specs.build(spec, "--phases", own, kind=Phase) for spec in specs.parse(config.phases, "--phases")]
-        reason = "as --phases says"
+    own = {name: getattr(phases, name) for name in phases.__all__}
+    chosen, reason = [specs.build(spec, "--phases", own, kind=Phase) for spec in named(config)], "as --phases says"
+    if ends_in_auto(config):
+        following, reason = _auto(config, network, examples, speed, "what is named" if chosen else "solve the head")
+        chosen += following if not chosen else [phase for phase in following if phase.epochs]
     if not chosen:
-        raise UserError(f"--phases: at least one of all, head, top is needed. Received: {config.phases!r}")
+        raise UserError(f"--phases: at least one of all, head, top, or auto is needed. Received: {config.phases!r}")
     solved = network.head_init == "probe"
     if solved and chosen[0].kind != "head":
         chosen = [phases.head(epochs=0), *chosen]
@@ -63,6 +62,21 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         )
         phases.first_layer(network, phase)
     return settled, reason
+
+
+def named(config: Config) -> tuple[Spec, ...]:
+    """The phases that `--phases` names, without an `auto` at the end."""
+    found = specs.parse(config.phases, "--phases")
+    found = found[:-1] if ends_in_auto(config) else found
+    if any(spec.name == "auto" for spec in found):
+        raise UserError(f"--phases: auto must stand last. Received: {config.phases!r}")
+    return found
+
+
+def ends_in_auto(config: Config) -> bool:
+    """Whether the rule of `auto` chooses the phases, or those after the named ones."""
+    found = specs.parse(config.phases, "--phases")
+    return bool(found) and str(found[-1]) == "auto"
 
 
 def worthwhile(record: dict) -> bool:
@@ -107,8 +121,12 @@ def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
     return () if [str(spec) for spec in recipe] == ["none"] else recipe
 
 
-def _auto(config: Config, network: Network, examples: int, speed: float | None) -> tuple[list[Phase], str]:
-    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon."""
+def _auto(config: Config, network: Network, examples: int, speed: float | None, first: str) -> tuple[list[Phase], str]:
+    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon.
+
+    Args:
+        first: what goes before, in words.
+    """
     steps = max(1, examples // min(config.batch_size, examples))
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
@@ -117,7 +135,7 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None) 
     epochs = min(MOST_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
-    why = f"{examples} examples in {steps} steps: solve the head, then fine-tune all layers for {epochs} epochs"
+    why = f"{examples} examples in {steps} steps: {first}, then fine-tune all layers for {epochs} epochs"
     size, further = _training_size(config, network), True
     if size:
         why += f" on pictures of {size} pixels"
@@ -125,7 +143,9 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None) 
         epoch = examples * BACKWARD / speed * (1.0 if size is None else (size / network.size) ** 2)
         if epochs * epoch > BUDGET:
             epochs = max(1, int(BUDGET / epoch))
-            why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: solve the head, then all layers for {epochs}"
+            why = (
+                f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
+            )
         why += f" (about {epochs * epoch:.0f} s)"
         further = (1 + FURTHER) * epochs * epoch <= BUDGET
     chosen = [phases.head(0), phases.all(epochs, lr, "train", image_size=size)]

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
             elif mode == "tune":
                 from kerasft import tune
 
-                tune.tune(settings, *map(asked.get, ("search", "tuner", "objective", "budget_minutes")))
+                tune.tune(settings, **{name: asked[name] for name in tune.FLAGS})
             else:
                 job.train(settings)
         except export.ParityError as error:

@@ -44,6 +44,16 @@ def test_a_further_phase_follows_one_that_was_kept_whole_and_gained_much(share, 
     assert planning.worthwhile({"share": share, "val_before": 1.0, "val_after": after}) is expected
 
 
+def test_auto_may_follow_named_phases(pretrained):
+    planned, why = planning.plan(Config(phases="head(epochs=4, lr=1e-2) | auto"), pretrained, 1200)
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 4), ("all", 9), ("all", 27)]
+    assert "what is named, then fine-tune all layers for 9 epochs" in why
+    planned, _ = planning.plan(Config(phases="top(0.3) | auto"), pretrained, 1200)
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("top", 5), ("all", 9), ("all", 27)]
+    with pytest.raises(UserError, match=r"--phases: auto must stand last. Received: 'auto | head'"):
+        planning.plan(Config(phases="auto | head"), pretrained, 1200)
+
+
 def test_larger_networks_take_smaller_steps(pretrained):
     large = model.build(Config(backbone="MobileNet(alpha=1.0)", weights="none", image_size=32), 3, "single_label")
     rates = [

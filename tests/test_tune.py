@@ -146,9 +146,21 @@ def test_rates_and_epochs_keep_their_ratio():
     assert Config(phases=found).phases == found
     automatic = rates.written(Config(weights="none"), network, 100, epochs=3)
     assert automatic == "all(epochs=3, lr=0.001, batch_norm='train')"
+    followed = rates.written(Config(weights="none", phases="head(2, 1e-2) | auto"), network, 100, lr=1e-4)
+    assert followed == "head(epochs=2, lr=0.001) | all(epochs=60, lr=0.0001, batch_norm='train')"
     for phases in ("head(epochs=0)", "head(0)"):
         with pytest.raises(kerasft.UserError, match="need a phase with epochs"):
             rates.written(Config(weights="none", phases=phases), network, 100, lr=1.0)
+
+
+def test_the_winner_goes_on_with_the_optimizer_of_the_search():
+    config = Config(optimizer="adamw", phases="head(epochs=3)")
+    trial = Config(optimizer="sgd(momentum=0.9)", phases="head(epochs=3, lr=0.1)", batch_size=8)
+    winner = rates.followed(trial, config, "auto")
+    assert winner.phases == "head(optimizer=sgd(momentum=0.9), epochs=3, lr=0.1) | auto"
+    assert (winner.optimizer, winner.batch_size) == ("adamw", 8)
+    named = Config(optimizer="sgd", phases="head(3, optimizer=lion)")
+    assert rates.followed(named, config, "all").phases == "head(optimizer=lion, epochs=3) | all"
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +300,27 @@ def test_every_tuner_through_the_command(tuner, photos, tmp_path):
     assert {row["status"] for row in found["trials"]} == {"COMPLETED"}
     metrics = json.loads((tmp_path / "r" / "best" / "metrics.json").read_text())
     assert metrics["val"]["loss"] == pytest.approx(found["best"]["score"], rel=1e-3)
+
+
+@pytest.mark.large
+def test_the_winner_goes_on_with_phases_of_its_own(photos, tmp_path):
+    line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", "--tuner=grid"]
+    line += ["--search=optimizer=choice(adamw, sgd)", "--winner_phases=all(epochs=2, lr=1e-3)"]
+    done = run(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    best = json.loads((tmp_path / "r" / "tune.json").read_text())["best"]
+    config = json.loads((tmp_path / "r" / "best" / "config.json").read_text())
+    assert config["optimizer"] == "adamw"
+    searched = "" if best["values"]["optimizer"] == "adamw" else "optimizer=sgd, "
+    assert config["phases"] == f"head({searched}epochs=1, lr=0.01) | all(epochs=2, lr=1e-3)"
+    metrics = json.loads((tmp_path / "r" / "best" / "metrics.json").read_text())
+    assert [phase["epochs"] for phase in metrics["phases"]] == [1, 2]
+    assert metrics["phases"][0]["val_before"] > 0
+    again = run(*line, cwd=tmp_path)
+    assert "nothing to do" in again.stdout
+    refused = run(*line, "--phases=auto", "--run_dir=other", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--winner_phases: goes on where --phases ends" in refused.stderr
 
 
 @pytest.mark.large

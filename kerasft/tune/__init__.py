@@ -1,5 +1,5 @@
 """KerasTuner: a search over settings, each trial judged on the validation split, and the winner trained and exported."""
 
-from kerasft.tune.job import tune
+from kerasft.tune.job import FLAGS, tune
 
-__all__ = ["tune"]
+__all__ = ["FLAGS", "tune"]

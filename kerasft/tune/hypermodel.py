@@ -53,6 +53,7 @@ class HyperModel(keras_tuner.HyperModel):
         search: as `--search`.
         folder: where the audit is written and the cache is kept, unless `--keep_cache` does; a temporary one by default.
         sets_epochs: whether the tuner sets the epochs of trials, as hyperband does.
+        winner_phases: what the winner goes on with, which counts for what `auto` settles, and is checked too.
 
     Attributes:
         config: with what `auto` settles of weights, image size and precision, the same for all trials.
@@ -64,7 +65,15 @@ class HyperModel(keras_tuner.HyperModel):
         UserError: a mistake in the Config or the search, before a picture is read.
     """
 
-    def __init__(self, config: Config, search: str, folder: str | Path | None = None, *, sets_epochs: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        search: str,
+        folder: str | Path | None = None,
+        *,
+        sets_epochs: bool = False,
+        winner_phases: str = "",
+    ):
         super().__init__()
         if folder is None:
             folder = tempfile.mkdtemp()
@@ -75,7 +84,8 @@ class HyperModel(keras_tuner.HyperModel):
         self.config = _sharing(config, self.folder)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        network, settled = settling.settle(self.config, self.listing, self.folder)
+        whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
+        network, settled = settling.settle(replace(self.config, phases=whole), self.listing, self.folder)
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
             kept = {name: settled[name] for name in ("weights", "image_size", "precision")}
             self.config = replace(self.config, **kept)

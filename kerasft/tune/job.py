@@ -13,23 +13,31 @@ from typing import Any
 
 from keras_tuner.oracles import HyperbandOracle
 
-from kerasft import job, report, runs, screen
+from kerasft import job, planning, report, runs, screen
 from kerasft import search as searches
 from kerasft import spec as specs
 from kerasft.config import Config, differences
 from kerasft.data import sources
 from kerasft.errors import UserError
 from kerasft.job import Run
-from kerasft.tune import hparams, oracles, study
+from kerasft.tune import hparams, oracles, rates, study
 from kerasft.tune.hypermodel import HyperModel
 from kerasft.tune.oracles import Kept
 from kerasft.tune.study import Study
 
+FLAGS = ("search", "tuner", "objective", "budget_minutes", "winner_phases")
 _PARTS = ("search.json", "tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
 _FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
 
 
-def tune(config: Config, search: str, tuner: str, objective: str, budget_minutes: float | None = None) -> Run | None:
+def tune(
+    config: Config,
+    search: str,
+    tuner: str,
+    objective: str,
+    budget_minutes: float | None = None,
+    winner_phases: str = "",
+) -> Run | None:
     """Searches the settings that do best on the validation split, then trains and exports with them.
 
     With KerasTuner's environment (`KERASTUNER_ORACLE_IP`, `_PORT`, `KERASTUNER_TUNER_ID`) the process is the chief,
@@ -39,6 +47,7 @@ def tune(config: Config, search: str, tuner: str, objective: str, budget_minutes
         config: what is trained where nothing is searched.
         search, tuner, objective: as the flags of these names.
         budget_minutes: of search, earlier starts included; None for no limit. A trial under way is finished.
+        winner_phases: that the winner goes on with after those of the trials.
 
     Returns:
         The winner's run; None for a worker.
@@ -50,16 +59,20 @@ def tune(config: Config, search: str, tuner: str, objective: str, budget_minutes
         raise UserError(f"--budget_minutes: must be above 0. Received: {budget_minutes}")
     oracle = _oracle(tuner, config.seed)
     space = searches.parse(search, config)
-    asked = {"search": search, "tuner": tuner, "objective": objective}
+    asked = {"search": search, "tuner": tuner, "objective": objective, "winner_phases": winner_phases}
+    if winner_phases and planning.ends_in_auto(config):
+        rule = "goes on where --phases ends; name the phases of the trials there, such as head(epochs=9)"
+        raise UserError(f"--winner_phases: {rule}. Received: '--phases={config.phases}'")
     folder = Path(config.run_dir or f"runs/{sources.load(config).name}-tune-{_digest(config, asked)}")
     role = _role()
     if role != "worker" and (done := _open(folder, config, asked)):
         screen.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _say_best(done)
-        return job.train(_winner(config, folder, done["best"]["trial"]))
+        return job.train(_winner(config, folder, done))
     home = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
     shared = config if config.keep_cache else replace(config, keep_cache=True, cache_dir=str(folder / "cache"))
-    hypermodel = HyperModel(shared, search, home, sets_epochs=isinstance(oracle, HyperbandOracle))
+    given = {"sets_epochs": isinstance(oracle, HyperbandOracle), "winner_phases": winner_phases}
+    hypermodel = HyperModel(shared, search, home, **given)
     oracle.objective = hypermodel.objective(objective)
     hypermodel.declare_hyperparameters(oracle.hyperparameters)
     oracle.start(60 * budget_minutes if budget_minutes else math.inf)
@@ -98,7 +111,7 @@ def _finish(config: Config, asked: dict[str, str], oracle: Kept, folder: Path) -
         reasons = [row["error"] for row in found["trials"]]
         raise UserError(f"--search: none of {len(reasons)} trials has succeeded. Received: {reasons[-1]!r}")
     _say_best(found)
-    run = job.train(_winner(config, folder, found["best"]["trial"]))
+    run = job.train(_winner(config, folder, found))
     shutil.rmtree(folder / "cache", ignore_errors=True)
     runs.write_json(folder / "tune.json", found | {"finished": True})
     report.write_search(folder)
@@ -116,9 +129,11 @@ def _state(asked: dict[str, str], oracle: Kept, folder: Path) -> dict[str, Any]:
     return {**asked, "direction": direction, "seconds": spent, "finished": False, "trials": found, "best": best}
 
 
-def _winner(config: Config, folder: Path, trial: str) -> Config:
-    """The Config of the best trial, as a run of its own."""
-    found = runs.read_json(folder / "trials" / trial / "config.json")
+def _winner(config: Config, folder: Path, state: dict[str, Any]) -> Config:
+    """The Config of the best trial, as a run of its own, which goes on with `--winner_phases`."""
+    found = runs.read_json(folder / "trials" / state["best"]["trial"] / "config.json")
+    if state["winner_phases"]:
+        found = asdict(rates.followed(Config(**found), config, state["winner_phases"]))
     own = {"run_dir": str(folder / "best"), "resume": True}
     places = {name: getattr(config, name) for name in ("export_dir", "tensorboard", "keep_cache", "cache_dir")}
     return Config(**{**found, **places, **own})
@@ -133,7 +148,11 @@ def _open(folder: Path, config: Config, asked: dict[str, str]) -> dict[str, Any]
     then = runs.read_json(folder / "search.json")
     if then and (folder / "tuner").exists():  # else: it ended with a mistake, before the first trial
         other = differences(config, then["config"])
-        other += [f"{name}: {then[name]!r} then, {value!r} now" for name, value in asked.items() if then[name] != value]
+        other += [
+            f"{name}: {then.get(name)!r} then, {value!r} now"
+            for name, value in asked.items()
+            if then.get(name) != value
+        ]
         if other:
             rule = f"holds another search ({'; '.join(other)}); name another folder"
             raise UserError(f"--run_dir: {rule}. Received: '{folder}'")

@@ -1,6 +1,7 @@
 """The searched `lr` and `epochs` in the text of `--phases`."""
 
 import inspect
+from dataclasses import replace
 
 from kerasft import phases, planning
 from kerasft import spec as specs
@@ -22,13 +23,11 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     Raises:
         UserError: no phase has epochs, or one comes to a rate above 10.
     """
-    planned, _ = planning.plan(config, network, examples)
-    if config.phases.strip() == "auto":
-        planned = [phase for phase in planned if not phase.further]
-        found = [Spec(phase.kind, (), _arguments(phase)) for phase in planned]
-    else:
-        found = list(specs.parse(config.phases, "--phases"))
-        planned = planned[-len(found) :]  # without the head phase that `plan` may have put first
+    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.further]
+    found = list(planning.named(config))
+    if planning.ends_in_auto(config):
+        found += [Spec(phase.kind, (), _arguments(phase)) for phase in (planned[-1:] if found else planned)]
+    planned = planned[-len(found) :]  # without the head phase that `plan` may have put first
     timed = [phase for phase in planned if phase.epochs]
     if not timed:
         raise UserError(f"--search: lr and epochs need a phase with epochs. Received: '--phases={config.phases}'")
@@ -46,8 +45,27 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     return " | ".join(map(str, found))
 
 
+def followed(trial: Config, config: Config, phases_after: str) -> Config:
+    """A trial's Config whose phases others follow; what was searched with the rate stays with the trial's own.
+
+    Args:
+        config: of the search, whose optimizer and schedule the others have.
+    """
+    own, found = {name: getattr(phases, name) for name in phases.__all__}, []
+    tied = ("optimizer", "schedule")
+    searched = {name: getattr(trial, name) for name in tied if getattr(trial, name) != getattr(config, name)}
+    for spec in specs.parse(trial.phases, "--phases"):
+        signature = inspect.signature(specs.resolve(spec, "--phases", own))
+        arguments = dict(signature.bind(*spec.args, **spec.kwargs).arguments)
+        kept = {name: specs.parse_one(text, f"--{name}") for name, text in searched.items()}
+        found.append(Spec(spec.name, (), kept | arguments))
+    before = {name: getattr(config, name) for name in tied}
+    return replace(trial, phases=" | ".join([*map(str, found), phases_after]), **before)
+
+
 def _arguments(phase: phases.Phase) -> dict:
     """Those that `auto` sets."""
     if not phase.epochs:
         return {"epochs": 0}
-    return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm}
+    size = {} if phase.image_size is None else {"image_size": phase.image_size}
+    return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size
