@@ -83,7 +83,7 @@ class Judge:
         return float(np.abs(outputs.astype(np.float64) - self.labels).mean())
 
     def temperature(self, outputs: np.ndarray) -> float:
-        """The number T in [1/8, 8] by which logits are divided for the lowest loss (Guo et al. 2017).
+        """The number T in [1/2, 8] by which logits are divided for the lowest loss (Guo et al. 2017).
 
         It is 1 for regression: values have none.
         """
@@ -91,8 +91,8 @@ class Judge:
 
         if self.task == "regression":
             return 1.0
-        limit = np.log(8)
-        found = minimize_scalar(lambda t: self.loss(outputs / np.exp(t)), bounds=(-limit, limit), method="bounded")
+        bounds = (-np.log(2), np.log(8))
+        found = minimize_scalar(lambda t: self.loss(outputs / np.exp(t)), bounds=bounds, method="bounded")
         return float(np.exp(found.x))
 
 
@@ -116,19 +116,20 @@ def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
-def most_cautious(candidates: list[np.ndarray]) -> int:
+def preferred(candidates: list[np.ndarray], errors: float = 1.0) -> int:
     """The one-standard-error rule (Breiman et al. 1984, section 3.4.3) on paired losses.
 
     Args:
-        candidates: float64 [N] each, losses of the same examples, the most cautious candidate first.
+        candidates: float64 [N] each, losses of the same examples, the preferred candidate first.
+        errors: standard errors that one may be worse than the best.
 
     Returns:
-        The first place whose mean loss lies within one standard error of the best one's, the error being that
+        The first place whose mean loss lies within so many standard errors of the best one's, the error being that
         of their difference example by example.
     """
     best = min(candidates, key=np.mean)
     for place, found in enumerate(candidates):
         gap = found - best
-        if gap.mean() <= gap.std(ddof=1) / np.sqrt(len(gap)):
+        if gap.mean() <= errors * gap.std(ddof=1) / np.sqrt(len(gap)):
             return place
     return len(candidates) - 1

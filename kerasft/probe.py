@@ -1,11 +1,15 @@
 """What is solved or counted instead of trained: the features' statistics, the prior, the linear probe."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from kerasft.evaluate import preferred
+
 STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
+NEAR = 0.5  # standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds
 FOLDS = 5
 SMALL = (
     1e8  # multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end
@@ -98,15 +102,15 @@ def _multinomial(
         splits = [(rows[fitted], rows[held]) for fitted, held in splits][: 1 if len(labels) > MANY else None]
         models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
 
-        def held_out(strength: float) -> float:
+        def held_out(strength: float) -> np.ndarray:
             losses = []
             for model, (fitted, held) in zip(models, splits):
                 model.set_params(C=strength).fit(features[fitted], labels[fitted], _rows(weights, fitted))
                 chances = model.predict_proba(features[held])[np.arange(len(held)), labels[held]]
-                losses.append(np.average(-np.log(np.maximum(chances, 1e-12)), weights=_rows(weights, held)))
-            return float(np.mean(losses))
+                losses.append(-np.log(np.maximum(chances, 1e-12)) * _rows(weights, held, 1.0))
+            return np.concatenate(losses)
 
-        best = _lowest(held_out)
+        best = _strongest(held_out)
     if len(rows) < len(labels):  # from there it is not far
         model.set_params(C=best).fit(features[rows], labels[rows], _rows(weights, rows))
     model.set_params(C=best, tol=_tolerance(features, classes)).fit(features, labels, weights)
@@ -138,16 +142,15 @@ def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weigh
     pairs = [(c, fitted, held) for c in varied for fitted, held in splits if len(np.unique(labels[fitted, c])) == 2]
     models = [LogisticRegression(max_iter=300, warm_start=True) for _ in pairs]
 
-    def held_out(strength: float) -> float:
+    def held_out(strength: float) -> np.ndarray:
         losses = []
         for model, (c, fitted, held) in zip(models, pairs):
             model.set_params(C=strength).fit(features[fitted], labels[fitted, c], _rows(weights, fitted))
             logits = model.decision_function(features[held])
-            rows = np.logaddexp(0, logits) - labels[held, c] * logits
-            losses.append(np.average(rows, weights=_rows(weights, held)))
-        return float(np.mean(losses))
+            losses.append((np.logaddexp(0, logits) - labels[held, c] * logits) * _rows(weights, held, 1.0))
+        return np.concatenate(losses)
 
-    best = _lowest(held_out) if pairs else 0.01
+    best = _strongest(held_out) if pairs else 0.01
     for c in varied:
         model = LogisticRegression(C=best, max_iter=1000, tol=_tolerance(features, 1)).fit(
             features, labels[:, c], weights
@@ -173,18 +176,15 @@ def _tolerance(features: np.ndarray, outputs: int) -> float:
     return 1e-6 if features.size * outputs < SMALL else 1e-4
 
 
-def _lowest(held_out) -> float:
-    """The C of the lowest held-out loss; weaker penalties are tried until two in a row no longer help."""
-    best, best_loss, behind = 0.01, np.inf, 0
+def _strongest(held_out: Callable[[float], np.ndarray]) -> float:
+    """The least C whose held-out losses are near the lowest; weaker penalties are tried until two in a row no longer help."""
+    tried: list[np.ndarray] = []
     for strength in STRENGTHS:
-        loss = held_out(strength)
-        behind = 0 if loss < best_loss else behind + 1
-        if not behind:
-            best, best_loss = float(strength), loss
-        if behind == 2:
+        tried.append(held_out(strength))
+        if len(tried) - int(np.argmin([losses.mean() for losses in tried])) > 2:
             break
-    return best
+    return float(STRENGTHS[preferred(tried, NEAR)])
 
 
-def _rows(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if weights is None else weights[rows]
+def _rows(weights: np.ndarray | None, rows: np.ndarray, otherwise: float | None = None) -> np.ndarray | float | None:
+    return otherwise if weights is None else weights[rows]

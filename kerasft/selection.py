@@ -1,16 +1,22 @@
 """What a phase leaves behind: a mix of its weights with those before it, chosen on validation, or nothing of it."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from kerasft.evaluate import Judge, most_cautious
+from kerasft.evaluate import Judge, preferred
 
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of a phase's weights in the mixes that are tried
+SHARES = (
+    0.5,
+    0.75,
+    0.25,
+    1.0,
+)  # of a phase's weights in the mixes that are tried, the one first that few pictures suggest
 LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
-LEAST_ERRORS = 0.5  # standard errors of that gain: the best of many epochs and mixes looks better by chance
+LEAST_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
 
 Weights = list[np.ndarray]
 
@@ -22,11 +28,13 @@ class Choice(NamedTuple):
         share: of the phase's weights; 0 where it is undone.
         temperature: by which the logits are divided.
         score: loss and headline score on validation; None where it is undone.
+        end: which of the phase's ends.
     """
 
     share: float
     temperature: float
     score: tuple[float, float] | None
+    end: int = 0
 
 
 UNDONE = Choice(0.0, 1.0, None)
@@ -37,22 +45,22 @@ def settle(
     outputs: Callable[[], np.ndarray],
     judge: Judge,
     first: Weights,
-    last: Weights | None,
+    ends: list[Weights],
     shares: tuple[float, ...],
 ) -> Choice:
-    """Gives a model the mix of first and last weights that `choose` takes, its temperature folded into `logits`.
+    """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
 
     Args:
         outputs: of the validation split, with the model's weights as they are.
-        last: None where nothing is to be kept.
+        ends: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
     """
 
-    def outputs_at(share: float) -> np.ndarray:
-        model.set_weights(mixed(first, last, share))
+    def outputs_at(end: int, share: float) -> np.ndarray:
+        model.set_weights(mixed(first, ends[end], share))
         return outputs()
 
-    chosen = choose(outputs_at, judge, shares) if last else UNDONE
-    model.set_weights(mixed(first, last or first, chosen.share))
+    chosen = choose(outputs_at, judge, len(ends), shares) if ends else UNDONE
+    model.set_weights(mixed(first, ends[chosen.end] if ends else first, chosen.share))
     if chosen.temperature != 1:
         layer = model.get_layer("logits")
         layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
@@ -66,34 +74,41 @@ def mixed(first: Weights, last: Weights, share: float) -> Weights:
     return [(1 - share) * a + share * b for a, b in zip(first, last)]
 
 
-def choose(outputs_at: Callable[[float], np.ndarray], judge: Judge, shares: tuple[float, ...]) -> Choice:
-    """Chooses the share of a phase's weights by the validation loss.
+def choose(
+    outputs_at: Callable[[int, float], np.ndarray], judge: Judge, ends: int, shares: tuple[float, ...]
+) -> Choice:
+    """Chooses the end and the share of a phase's weights by the validation loss.
 
-    Weights on the line between a phase's start and its best epoch are often better than both ends (WiSE-FT,
-    Wortsman et al. 2022), and fine-tuned networks are too sure of themselves, so each mix is also tried with its
-    logits divided by the temperature that suits it (Guo et al. 2017). Few validation pictures tell such candidates
-    apart badly: of those that beat the weights before, the most cautious one that is not measurably worse than the
-    best is taken, and undone after all if its gain drowns in its standard error. The weights before are given their
-    best temperature too: that alone is no merit of the phase.
+    Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
+    and fine-tuned networks are too sure of themselves, so each mix has its logits divided by the temperature that
+    suits it (Guo et al. 2017). Few validation pictures tell such candidates apart badly: the first share that is not
+    measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
+    standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
 
     Args:
-        outputs_at: from a share to float [N, ...], the validation outputs of that mix.
+        outputs_at: from an end and a share to float [N, ...], the validation outputs of that mix.
         judge: of the validation split.
-        shares: to try, rising, each in (0, 1].
+        ends: their number.
+        shares: to try, the preferred ones first, each in (0, 1].
     """
 
-    def heated(share: float) -> list[tuple[float, float, np.ndarray]]:
-        outputs = outputs_at(share)
-        heats = (1.0,) if judge.task == "regression" else (1.0, judge.temperature(outputs))
-        return [(share, heat, outputs / heat) for heat in heats]
+    def tempered(end: int, share: float) -> Iterator[tuple[Choice, np.ndarray]]:
+        outputs = outputs_at(end, share)
+        heat = judge.temperature(outputs) if np.isfinite(outputs).all() else math.nan
+        for chosen in (heat,) if heat >= 1 else (1.0, heat):  # few pictures, all of them right, would ask for certainty
+            losses = judge.losses(outputs / chosen)
+            if np.isfinite(losses).all():
+                yield Choice(share, chosen, (float(losses.mean()), judge.score(outputs)), end), losses
 
-    before = min((judge.losses(outputs) for _, _, outputs in heated(0.0)), key=np.mean)
-    bar = (1 - LEAST_GAIN) * before.mean()
-    tried = [row for share in shares for row in heated(share) if judge.loss(row[2]) < bar]
-    if not tried:
+    before = outputs_at(0, 0.0)
+    before = min(judge.losses(before), judge.losses(before / judge.temperature(before)), key=np.mean)
+    found = []
+    for end in range(ends):
+        mixes = [mix for share in shares for mix in tempered(end, share)]
+        found += [mixes[preferred([losses for _, losses in mixes])]] if mixes else []
+    if not found:
         return UNDONE
-    share, heat, outputs = tried[most_cautious([judge.losses(row[2]) for row in tried])]
-    gain = before - judge.losses(outputs)
-    if gain.mean() < LEAST_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)):
-        return UNDONE
-    return Choice(share, heat, (judge.loss(outputs), judge.score(outputs)))
+    chosen, losses = found[preferred([losses for _, losses in found])]
+    gain = before - losses
+    least = max(LEAST_GAIN * before.mean(), LEAST_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    return chosen if gain.mean() >= least else UNDONE

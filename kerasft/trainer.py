@@ -58,6 +58,7 @@ class Trainer:
         self.judge = Judge(network.task, splits.val.labels, self.scale, val_weights, error)
         self.store = cache.of(config, folder)
         self.saving = 0.0  # seconds that the last checkpoint took
+        self.last_weights: Weights | None = None  # of an epoch, averaged; under `--average` only
 
     def train(self) -> list[dict[str, Any]]:
         """Runs the phases that are left; returns the records of all. What `auto` settled is written down before.
@@ -101,7 +102,8 @@ class Trainer:
         model = self.feed.model
         weights = model.get_weights() if self.average else None
         if self.average:
-            model.set_weights(optimizers.averaged(model.optimizer, model))
+            self.last_weights = optimizers.averaged(model.optimizer, model)
+            model.set_weights(self.last_weights)
         outputs = self.feed.outputs()
         score = self.judge.loss(outputs), self.judge.score(outputs)
         tempered = self.judge.loss(outputs / self.judge.temperature(outputs))
@@ -163,6 +165,7 @@ class Trainer:
         self.started = time.monotonic() - standing.seconds
         self.feed = self._fed(name, phase)
         model = self.feed.model
+        self.last_weights = arrays.get("last")
         if "first" in arrays:
             self.first_weights, self.best_weights = arrays["first"], arrays["best"]
         else:
@@ -173,10 +176,12 @@ class Trainer:
                 self.offer(self.validate())
         if phase.epochs > standing.epoch and not self.waited_enough():
             fitting.fit(self, name, phase, first_epoch, arrays.get("optimizer"))
-        best = self.best_weights if standing.best else None  # else no epoch had a finite loss
+        best = [self.best_weights] if standing.best else []  # else no epoch had a finite loss
         shares = selection.SHARES if phase.epochs else (1.0,)
-        chosen = selection.settle(self.feed.model, self.feed.outputs, self.judge, self.first_weights, best, shares)
-        share, temperature, after = chosen._replace(score=chosen.score or standing.before)
+        # Where a schedule came to its end, the best of all epochs is mostly a lucky one.
+        ends = [self.last_weights or model.get_weights(), *best] if standing.epoch == phase.epochs > 0 else best
+        chosen = selection.settle(model, self.feed.outputs, self.judge, self.first_weights, ends, shares)
+        share, temperature, after, _ = chosen._replace(score=chosen.score or standing.before)
         seconds, before, score = time.monotonic() - self.started, standing.before, self.score
         record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": standing.epoch}
         record |= {"images_per_second": round(standing.epoch * self.steps * self.batch / seconds, 1)}
@@ -217,4 +222,5 @@ class Trainer:
         """Writes the checkpoint in the middle of a phase."""
         self.standing.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.feed.model.optimizer.variables]
-        self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights})
+        last = {"last": self.last_weights} if self.last_weights else {}
+        self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights} | last)

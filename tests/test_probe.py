@@ -122,3 +122,18 @@ def test_of_many_examples_some_choose_the_penalty(monkeypatch):
     some = probe.solve(features, labels, 3, "single_label", 0)
     ours, theirs = (features @ solved.kernel + solved.bias for solved in (some, whole))
     assert np.mean(ours.argmax(1) == theirs.argmax(1)) > 0.97
+
+
+def test_of_penalties_that_do_alike_the_strongest_is_taken():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 60)
+    asked = []
+
+    def held_out(strength):
+        asked.append(strength)
+        return 1 + abs(np.log10(strength) - 0.5) / 100 + (noise if strength > 0.05 else 0.5)
+
+    found = probe._strongest(held_out)
+    assert found == pytest.approx(0.1)  # the lowest mean is 10^0.5's; those up to 0.03 are measurably worse
+    assert max(asked) == pytest.approx(10**1.5)  # and two weaker ones no longer helped
+    assert probe._strongest(lambda strength: np.full(4, abs(np.log10(strength)))) == pytest.approx(1.0)

@@ -44,9 +44,9 @@ def _judge(ready, first, last):
     ready.model.set_weights(last)
     ready.standing.best = None
     ready.offer(ready.validate())
-    best = last if ready.standing.best else None
-    chosen = selection.settle(ready.model, ready.feed.outputs, ready.judge, first, best, selection.SHARES)
-    return chosen._replace(score=chosen.score or ready.standing.before)
+    ends = [last] if ready.standing.best else []
+    chosen = selection.settle(ready.model, ready.feed.outputs, ready.judge, first, ends, selection.SHARES)
+    return chosen._replace(score=chosen.score or ready.standing.before)[:3]
 
 
 def test_what_does_not_help_is_undone_to_the_bit(ready):
@@ -73,11 +73,28 @@ def test_overconfidence_is_tempered(ready):
     assert ready.validate()[0] == pytest.approx(score[0], rel=1e-5)
 
 
-def test_between_equals_the_most_cautious_mix_is_taken(ready):
+def test_between_equals_half_way_is_taken(ready):
     better = _weights(2.5)
-    share, _, _ = _judge(ready, [np.roll(better[0], 1, 0) * 0.01, better[1]], better)
-    alike = _judge(ready, _weights(2.5), [better[0] + np.float32(1e-3) * np.eye(3, dtype=np.float32), better[1]])
-    assert share > alike[0]
+    half, _, _ = _judge(ready, [better[0] * 0.01, better[1]], better)  # each mix is as good at its temperature
+    assert half == 0.5
+    whole, _, _ = _judge(ready, [np.roll(better[0], 1, 0) * 3, better[1]], better)  # half way is measurably worse
+    assert whole > 0.5
+    none, _, _ = _judge(ready, better, [better[0] + np.float32(1e-3) * np.eye(3, dtype=np.float32), better[1]])
+    assert none == 0
+
+
+def test_the_end_of_a_phase_is_preferred_to_its_best_epoch_unless_measurably_worse(ready):
+    first, good = _weights(0.0), _weights(2.5)
+    lucky = [good[0] * np.float32([1.02, 1, 1]), good[1]]
+    spoiled = [np.roll(good[0], 1, 0), good[1]]
+
+    def end(*ends):
+        return selection.settle(ready.model, ready.feed.outputs, ready.judge, first, [*ends], selection.SHARES).end
+
+    assert end(good, lucky) == end(lucky, good) == 0
+    assert end(spoiled, good) == 1
+    assert end([weight * np.nan for weight in good], good) == 1
+    np.testing.assert_allclose(ready.model.get_weights()[0] / ready.model.get_weights()[0].max(), np.eye(3), atol=1e-6)
 
 
 def test_a_better_temperature_alone_is_no_merit(ready):
