@@ -2,13 +2,15 @@
 
 Runs both through the command for every data set, weights file and seed given, and compares the test pictures pair by
 pair: accuracy, log loss, and a bootstrap interval of the difference in log loss over all runs together.
+`flowers5:30` is 30 training pictures a class and 10 for validation, drawn by the seed, and all test pictures.
 
-    python benchmarks/default_vs_probe.py --shared=../shared --out=/tmp/recipes [--sets=hymenoptera] [--seeds=0] [--jobs=2]
+    python benchmarks/default_vs_probe.py --shared=../shared --out=/tmp/recipes [--sets=hymenoptera,flowers5:30] [--seeds=0] [--jobs=2]
 """
 
 import argparse
 import itertools
 import json
+import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +29,33 @@ RECIPES = {"probe": ("--phases=head", "--head_init=probe"), "default": ()}
 def run(shared: Path, out: Path, data: str, backbone: str, seed: int, recipe: str) -> tuple[dict, np.ndarray]:
     """metrics.json and the log loss of each test picture; a finished run is read, not repeated."""
     folder = out / f"{data}-{backbone}-{seed}-{recipe}"
-    line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{shared / 'data' / data}", f"--backbone={backbone}"]
+    name, _, few = data.partition(":")
+    source = (
+        fewer(shared / "data" / name, out / "sets" / f"{data}-{seed}", int(few), seed)
+        if few
+        else shared / "data" / name
+    )
+    line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{source}", f"--backbone={backbone}"]
     line += [f"--weights={shared / 'weights' / WEIGHTS[backbone]}", f"--seed={seed}", f"--run_dir={folder}"]
     line += [f"--export_dir={out / 'saved_models'}", *RECIPES[recipe]]
     subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with np.load(folder / "predictions.npz") as stored:
         chances = stored["probabilities"][np.arange(len(stored["labels"])), stored["labels"]]
     return json.loads((folder / "metrics.json").read_text()), -np.log(np.maximum(chances, 1e-12))
+
+
+def fewer(folder: Path, place: Path, count: int, seed: int) -> Path:
+    """Links to some of a set's pictures of each class, a third as many for validation, and to all for testing."""
+    for part, most in (("train", count), ("val", max(2, count // 3)), ("test", None)):
+        for label in sorted((folder / part).iterdir()):
+            files = sorted(label.iterdir())
+            chosen = files if most is None else random.Random(f"{seed} {part} {label.name}").sample(files, most)
+            (place / part / label.name).mkdir(parents=True, exist_ok=True)
+            for file in chosen:
+                link = place / part / label.name / file.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(file)
+    return place
 
 
 def interval(differences: list[np.ndarray], draws: int = 10000) -> tuple[float, float]:
@@ -48,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sets", default="hymenoptera,flowers5")
+    parser.add_argument("--sets", default="hymenoptera,flowers5", help="NAME, or NAME:PICTURES of a class")
     parser.add_argument("--backbones", default=";".join(WEIGHTS), help="parted by ;")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side; their seconds then mean little")

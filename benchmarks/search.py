@@ -1,8 +1,8 @@
 """Searching the head's settings: kerasft's trials, on features computed once, against a plain KerasTuner loop that recomputes them.
 
 Both draw rate, optimizer and dropout at random and train a head of the same size on a frozen MobileNet(alpha=0.25) for the same number
-of epochs; the plain loop has its decoded pictures in memory. Then a Hyperband search over head, rate and optimizer of the last quarter
-of the network, on what the rest makes of the pictures, against the default settings.
+of epochs; the plain loop has its decoded pictures in memory. Then a Hyperband search over head, rate and optimizer on cached features,
+whose winner goes on as the default settings do (`--winner_phases=auto`), against the default settings.
 
     python benchmarks/search.py --shared=../shared --out=OUT [--set=flowers5] [--parts=trials,hyperband]
 """
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", default="flowers5")
     parser.add_argument("--parts", default="trials,hyperband")
-    parser.add_argument("--phases", default="top(unfreeze=0.25, epochs=9, views=4)", help="of the Hyperband search")
+    parser.add_argument("--phases", default="head(epochs=9, views=4)", help="of the Hyperband search")
     parser.add_argument("--plain", action="store_true", help="run the plain loop alone and print its trials a minute")
     options = parser.parse_args()
     weights = (options.shared / "weights" / WEIGHTS).resolve()
@@ -101,7 +101,8 @@ def main() -> None:
             "--mode=tune",
             f"--search={WIDE}",
             "--tuner=hyperband(max_epochs=9)",
-            "--budget_minutes=4",
+            "--winner_phases=auto",
+            "--budget_minutes=2",
             "--head_init=glorot_uniform",
         ]
         runs = {"hyperband": (*tuning, f"--phases={options.phases}"), "default": (), "probe": ("--phases=head",)}
