@@ -234,6 +234,13 @@ def build(
     return built, falling
 
 
+def last_rate(schedule: Spec, lr: float, steps: int) -> float:
+    """The rate of the last step under a schedule, where validation does not lower it."""
+    own = {name: globals()[name] for name in __all__}
+    rate = specs.build(schedule, "--schedule", own, lr=lr, steps=steps)
+    return float(rate(steps - 1)) if callable(rate) else lr
+
+
 def averaged(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> list[np.ndarray]:
     """The model's weights, in the order of `get_weights`, with trained ones replaced by their moving averages.
 

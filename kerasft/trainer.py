@@ -38,6 +38,8 @@ from kerasft.phases import Phase
 from kerasft.selection import Weights
 from kerasft.standing import Standing
 
+FALLEN = 0.1  # of its rate, to which a phase has come down where its end is settled
+
 
 class Trainer:
     """One training run: a network, its data, its folder, and how far it has come."""
@@ -176,11 +178,8 @@ class Trainer:
                 self.offer(self.validate())
         if phase.epochs > standing.epoch and not self.waited_enough():
             fitting.fit(self, name, phase, first_epoch, arrays.get("optimizer"))
-        best = [self.best_weights] if standing.best else []  # else no epoch had a finite loss
         shares = selection.SHARES if phase.epochs else (1.0,)
-        # Where a schedule came to its end, the best of all epochs is mostly a lucky one.
-        ends = [self.last_weights or model.get_weights(), *best] if standing.epoch == phase.epochs > 0 else best
-        chosen = selection.settle(model, self.feed.outputs, self.judge, self.first_weights, ends, shares)
+        chosen = selection.settle(model, self.feed.outputs, self.judge, self.first_weights, self._ends(phase), shares)
         share, temperature, after, _ = chosen._replace(score=chosen.score or standing.before)
         seconds, before, score = time.monotonic() - self.started, standing.before, self.score
         record = {"name": name, "spec": str(phase), "seconds": round(seconds, 3), "epochs": standing.epoch}
@@ -202,6 +201,19 @@ class Trainer:
         self.standing = Standing(standing.run, standing.data, standing.settled, **done)
         self.standing.history, self.standing.saves = self.history.lines, standing.saves
         self.save({})
+
+    def _ends(self, phase: Phase) -> list[Weights]:
+        """What a finished phase came to, the preferred weights first; nothing, where no loss was finite.
+
+        Where the rate came down, the weights after the last epoch are settled, and the best of all epochs is mostly the
+        luckiest; where it did not, the best may be better.
+        """
+        standing, best = self.standing, [self.best_weights] if self.standing.best else []
+        if standing.epoch < phase.epochs or not phase.epochs:  # by `--patience`; or there was nothing but a solution
+            return best
+        last = [self.last_weights or self.feed.model.get_weights()]
+        fallen = optimizers.last_rate(phase.schedule, phase.lr, self.steps * phase.epochs) <= FALLEN * phase.lr
+        return last if fallen and best else [*last, *best]
 
     def offer(self, score: tuple[float, float]) -> bool:
         """Keeps the present weights as the phase's best if their validation loss is its lowest so far."""

@@ -232,3 +232,13 @@ def test_other_precisions_need_no_scale(dtype):
 def test_mistakes_are_refused(text, schedule, average, message):
     with pytest.raises(UserError, match=message):
         _build(text, schedule, average=average)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [("cosine", 0), ("linear", 0), ("one_cycle", 0), ("step", 0.01), ("cosine(floor=0.5)", 0.5), ("plateau", 1)],
+)
+def test_the_last_rate_of_a_schedule(schedule, share):
+    assert optimizers.last_rate(spec.parse_one(schedule, "--schedule"), 0.1, 300) == pytest.approx(
+        0.1 * share, abs=1e-3
+    )

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft import epochs, feed, fitting, model, phases, selection, warmstart
+from kerasft import epochs, feed, fitting, model, phases, selection, spec, warmstart
 from kerasft.config import Config
 from kerasft.data import sources, splits
 from kerasft.data.audit import audit
@@ -311,3 +311,16 @@ def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(tiny, data, tmp_p
     )
     with pytest.raises(UserError, match=r"--batch_size: 01-all does not fit into memory, one picture at a time"):
         _trained(tiny, data, tmp_path / "none", **settings)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch", "expected"),
+    [("cosine", 3, ["last"]), ("constant", 3, ["last", "best"]), ("cosine", 2, ["best"])],  # the latter by --patience
+)
+def test_what_a_phase_came_to(ready, schedule, epoch, expected):
+    phase = phases.Phase("all", 1.0, 3, 1e-3, schedule=spec.parse_one(schedule, "--schedule"))
+    ready.best_weights, ready.last_weights = ["best"], ["last"]
+    ready.standing.epoch, ready.standing.best = epoch, (0.5, 0.9)
+    assert [end[0] for end in ready._ends(phase)] == expected
+    ready.standing.best = None  # no loss was finite
+    assert [end[0] for end in ready._ends(phase)] == expected[: expected[0] == "last"]
