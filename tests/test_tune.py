@@ -163,6 +163,20 @@ def test_the_winner_goes_on_with_the_optimizer_of_the_search():
     assert rates.followed(named, config, "all").phases == "head(optimizer=lion, epochs=3) | all"
 
 
+@pytest.mark.parametrize(
+    ("after", "trials", "message"),
+    [
+        ("hed(epochs=2)", "head", r"--winner_phases: must be one of .* \(did you mean 'head'\?\)"),
+        ("all(epochs=0)", "head", r"--winner_phases: all\(\) epochs must be a whole number of at least 1"),
+        ("all", "auto", r"--winner_phases: goes on where --phases ends; .* Received: '--phases=auto'"),
+    ],
+)
+def test_mistakes_in_what_the_winner_goes_on_with(after, trials, message):
+    rates.check_following(Config(phases="head"), "top(0.5) | auto")
+    with pytest.raises(kerasft.UserError, match=message):
+        rates.check_following(Config(phases=trials), after)
+
+
 @pytest.fixture(scope="module")
 def finished(photos, tmp_path_factory):
     """A finished search with one kind of trial that fails: (folder that it was run in, its flags, its screen)."""

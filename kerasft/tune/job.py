@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_tuner.oracles import HyperbandOracle
 
-from kerasft import job, planning, report, runs, screen
+from kerasft import job, report, runs, screen
 from kerasft import search as searches
 from kerasft import spec as specs
 from kerasft.config import Config, differences
@@ -60,9 +60,7 @@ def tune(
     oracle = _oracle(tuner, config.seed)
     space = searches.parse(search, config)
     asked = {"search": search, "tuner": tuner, "objective": objective, "winner_phases": winner_phases}
-    if winner_phases and planning.ends_in_auto(config):
-        rule = "goes on where --phases ends; name the phases of the trials there, such as head(epochs=9)"
-        raise UserError(f"--winner_phases: {rule}. Received: '--phases={config.phases}'")
+    rates.check_following(config, winner_phases)
     folder = Path(config.run_dir or f"runs/{sources.load(config).name}-tune-{_digest(config, asked)}")
     role = _role()
     if role != "worker" and (done := _open(folder, config, asked)):

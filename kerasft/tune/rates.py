@@ -45,6 +45,17 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     return " | ".join(map(str, found))
 
 
+def check_following(config: Config, phases_after: str) -> None:
+    """Raises UserError where `--winner_phases` names no phases, or `--phases` leaves none to it."""
+    flag, own = "--winner_phases", {name: getattr(phases, name) for name in phases.__all__}
+    for spec in specs.parse(phases_after, flag):
+        if str(spec) != "auto":
+            specs.build(spec, flag, own, kind=phases.Phase)
+    if phases_after and planning.ends_in_auto(config):
+        rule = "goes on where --phases ends; name the phases of the trials there, such as head(epochs=9)"
+        raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
+
+
 def followed(trial: Config, config: Config, phases_after: str) -> Config:
     """A trial's Config whose phases others follow; what was searched with the rate stays with the trial's own.
 
