@@ -23,7 +23,8 @@ from kerasft.config import Config
 from kerasft.data import pipeline, splits
 from kerasft.standing import Standing
 
-SIZE, BATCH, COUNT = 224, 32, 256
+SIZE, BATCH, COUNT, ROUNDS = 224, 32, 256, 4
+TRAINED = 192  # pixels of what `--phases=auto` trains on, at 224
 
 
 def photographs(folder: Path) -> list[bytes]:
@@ -42,9 +43,11 @@ def feeding(contents: list[bytes], folder: Path) -> None:
         name.write_bytes(content)
     labels = np.zeros(len(names), np.int32)
     split = splits.Split(np.array([str(n) for n in names]), labels, lambda row: names[row].read_bytes(), None)
-    load = pipeline.pictures(split, SIZE, augment.build(spec.parse("crop(area=(0.35, 1)) | flip", "--augment")), 0)
-    given = {"batch_size": BATCH, "seed": 0, "first_step": 0, "last_step": len(names) // BATCH}
-    ours = drain(pipeline.training_stream(labels, load, **given))
+    recipe = augment.build(spec.parse("crop(area=(0.35, 1)) | flip", "--augment"))
+    given = {"batch_size": BATCH, "seed": 0, "first_step": 0, "last_step": ROUNDS * (len(names) // BATCH)}
+
+    def ours(target: int):
+        return drain(pipeline.training_stream(labels, pipeline.pictures(split, SIZE, recipe, 0, target), **given))
 
     def bare(path: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
@@ -52,7 +55,8 @@ def feeding(contents: list[bytes], folder: Path) -> None:
         return tf.image.resize(image, [SIZE, SIZE])
 
     tune = tf.data.AUTOTUNE
-    plain = tf.data.Dataset.from_tensor_slices([str(n) for n in names]).map(bare, num_parallel_calls=tune).batch(BATCH)
+    files = tf.data.Dataset.from_tensor_slices([str(n) for n in names] * ROUNDS)
+    plain = files.map(bare, num_parallel_calls=tune).batch(BATCH)
     layers = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
 
     def guide(images: tf.Tensor) -> tf.Tensor:
@@ -60,9 +64,11 @@ def feeding(contents: list[bytes], folder: Path) -> None:
             images = layer(images, training=True)
         return images
 
-    compare("kerasft's stream / bare decode and resize", len(names), ours, drain(plain.prefetch(tune)))
     guided = drain(plain.map(guide, num_parallel_calls=tune).prefetch(tune))
-    compare("kerasft's stream / decode, resize, Keras flip and rotation", len(names), ours, guided)
+    for target in (SIZE, TRAINED):
+        name, count = f"kerasft's stream at {target} pixels", ROUNDS * len(names)
+        compare(f"{name} / bare decode and resize", count, ours(target), drain(plain.prefetch(tune)))
+        compare(f"{name} / decode, resize, Keras flip and rotation", count, ours(target), guided)
 
 
 class Silent:
