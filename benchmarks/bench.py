@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 SHORT = {
     "augmentation.py": [],
     "parts.py": [],
-    "feeding.py": ["--pictures={shared}/data/hymenoptera"],
+    "feeding.py": ["--pictures={shared}/data/hymenoptera", "--rounds=1"],
     "frozen.py": [
         "--shared={shared}",
         "--out={out}/frozen",

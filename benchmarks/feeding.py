@@ -23,7 +23,7 @@ from kerasft.config import Config
 from kerasft.data import pipeline, splits
 from kerasft.standing import Standing
 
-SIZE, BATCH, COUNT, ROUNDS = 224, 32, 256, 4
+SIZE, BATCH, COUNT = 224, 32, 256
 TRAINED = 192  # pixels of what `--phases=auto` trains on, at 224
 
 
@@ -37,14 +37,14 @@ def photographs(folder: Path) -> list[bytes]:
     return contents
 
 
-def feeding(contents: list[bytes], folder: Path) -> None:
+def feeding(contents: list[bytes], folder: Path, rounds: int) -> None:
     names = [folder / f"{index:04d}.jpg" for index in range(len(contents))]
     for name, content in zip(names, contents):
         name.write_bytes(content)
     labels = np.zeros(len(names), np.int32)
     split = splits.Split(np.array([str(n) for n in names]), labels, lambda row: names[row].read_bytes(), None)
     recipe = augment.build(spec.parse("crop(area=(0.35, 1)) | flip", "--augment"))
-    given = {"batch_size": BATCH, "seed": 0, "first_step": 0, "last_step": ROUNDS * (len(names) // BATCH)}
+    given = {"batch_size": BATCH, "seed": 0, "first_step": 0, "last_step": rounds * (len(names) // BATCH)}
 
     def ours(target: int):
         return drain(pipeline.training_stream(labels, pipeline.pictures(split, SIZE, recipe, 0, target), **given))
@@ -55,7 +55,7 @@ def feeding(contents: list[bytes], folder: Path) -> None:
         return tf.image.resize(image, [SIZE, SIZE])
 
     tune = tf.data.AUTOTUNE
-    files = tf.data.Dataset.from_tensor_slices([str(n) for n in names] * ROUNDS)
+    files = tf.data.Dataset.from_tensor_slices([str(n) for n in names] * rounds)
     plain = files.map(bare, num_parallel_calls=tune).batch(BATCH)
     layers = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
 
@@ -66,7 +66,7 @@ def feeding(contents: list[bytes], folder: Path) -> None:
 
     guided = drain(plain.map(guide, num_parallel_calls=tune).prefetch(tune))
     for target in (SIZE, TRAINED):
-        name, count = f"kerasft's stream at {target} pixels", ROUNDS * len(names)
+        name, count = f"kerasft's stream at {target} pixels", rounds * len(names)
         compare(f"{name} / bare decode and resize", count, ours(target), drain(plain.prefetch(tune)))
         compare(f"{name} / decode, resize, Keras flip and rotation", count, ours(target), guided)
 
@@ -110,11 +110,12 @@ def fitting() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, required=True, help="a folder of real photographs")
+    parser.add_argument("--rounds", type=int, default=4, help=f"of a stream, over {COUNT} pictures")
     options = parser.parse_args()
     print("| work | times as fast | range | pictures/s | rival pictures/s |")
     print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        feeding(photographs(options.pictures), Path(folder))
+        feeding(photographs(options.pictures), Path(folder), options.rounds)
     fitting()
 
 
