@@ -112,7 +112,7 @@ def resized(network: Network, size: int) -> keras.Model:
     try:
         return keras.models.clone_model(plain, inputs, clone_function=same)
     except ValueError as error:
-        rule = f"layers of {network.name} are made for pictures of {network.size} pixels; leave image_size="
+        rule = f"layers of {network.name} fit pictures of {network.size} pixels, not of this size; leave image_size="
         raise UserError(f"--phases: {rule}. Received: image_size={size}") from error
 
 

@@ -98,19 +98,21 @@ def test_every_preset_names_a_network_and_phases_that_exist(preset):
 
 @pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_on_pictures_of_another_size_the_layers_and_weights_are_the_same(backbone):
-    network = _network(backbone, image_size=96)
-    smaller = model.resized(network, 64)
-    assert smaller.inputs[0].shape == (None, 64, 64, 3)
+    network = _network(backbone, image_size=128)
+    smaller = model.resized(network, 96)
+    assert smaller.inputs[0].shape == (None, 96, 96, 3)
     assert [id(weight) for weight in smaller.weights] == [id(weight) for weight in network.model.weights]
-    alone = _network(backbone, image_size=64).model
+    alone = _network(backbone, image_size=96).model
     alone.set_weights(network.model.get_weights())
-    pixels = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 96, 96, 3)).astype(np.float32)
     expected = np.asarray(alone(pixels, training=False))
     np.testing.assert_allclose(smaller(pixels, training=False), expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
-    assert model.resized(network, 96) is network.model
+    assert model.resized(network, 128) is network.model
 
 
 def test_a_network_made_for_one_size_says_so(flat):
     network = _network(flat, image_size=None, weights="imagenet")
-    with pytest.raises(UserError, match=r"made for pictures of 64 pixels; leave image_size=\. Received: image_size=32"):
+    with pytest.raises(
+        UserError, match=r"fit pictures of 64 pixels, not of this size; leave image_size=\. Received: image_size=32"
+    ):
         model.resized(network, 32)

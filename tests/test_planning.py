@@ -111,7 +111,7 @@ def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
     network = model.build(Config(backbone=flat), 3, "single_label")
     planned, _ = planning.plan(Config(), network._replace(pretrained=True), 1200)
     assert not any(phase.image_size for phase in planned)
-    with pytest.raises(UserError, match=r"--phases: layers of .* are made for pictures of 64 pixels"):
+    with pytest.raises(UserError, match=r"--phases: layers of .* fit pictures of 64 pixels, not of this size"):
         planning.check(Config(phases="all(image_size=32)"), network)
 
 
