@@ -37,8 +37,8 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
     """
-    own = {name: getattr(phases, name) for name in phases.__all__}
-    chosen, reason = [specs.build(spec, "--phases", own, kind=Phase) for spec in named(config)], "as --phases says"
+    own, reason = specs.choices(phases), "as --phases says"
+    chosen = [specs.build(spec, "--phases", own, kind=Phase) for spec in named(config)]
     if ends_in_auto(config):
         following, reason = _auto(config, network, examples, speed, "what is named" if chosen else "solve the head")
         chosen += following if not chosen else [phase for phase in following if phase.epochs]

@@ -31,12 +31,11 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     timed = [phase for phase in planned if phase.epochs]
     if not timed:
         raise UserError(f"--search: lr and epochs need a phase with epochs. Received: '--phases={config.phases}'")
-    last, own = timed[-1], {name: getattr(phases, name) for name in phases.__all__}
+    last = timed[-1]
     for place, (spec, phase) in enumerate(zip(found, planned)):
         if not phase.epochs:
             continue
-        signature = inspect.signature(specs.resolve(spec, "--phases", own))
-        arguments = dict(signature.bind(*spec.args, **spec.kwargs).arguments)
+        arguments = _named(spec)
         if lr is not None:
             arguments["lr"] = float(f"{phase.lr * lr / last.lr:.6g}")
         if epochs is not None:
@@ -47,10 +46,10 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
 
 def check_following(config: Config, phases_after: str) -> None:
     """Raises UserError where `--winner_phases` names no phases, or `--phases` leaves none to it."""
-    flag, own = "--winner_phases", {name: getattr(phases, name) for name in phases.__all__}
+    flag = "--winner_phases"
     for spec in specs.parse(phases_after, flag):
         if str(spec) != "auto":
-            specs.build(spec, flag, own, kind=phases.Phase)
+            specs.build(spec, flag, specs.choices(phases), kind=phases.Phase)
     if phases_after and planning.ends_in_auto(config):
         rule = "goes on where --phases ends; name the phases of the trials there, such as head(epochs=9)"
         raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
@@ -62,16 +61,18 @@ def followed(trial: Config, config: Config, phases_after: str) -> Config:
     Args:
         config: of the search, whose optimizer and schedule the others have.
     """
-    own, found = {name: getattr(phases, name) for name in phases.__all__}, []
     tied = ("optimizer", "schedule")
     searched = {name: getattr(trial, name) for name in tied if getattr(trial, name) != getattr(config, name)}
-    for spec in specs.parse(trial.phases, "--phases"):
-        signature = inspect.signature(specs.resolve(spec, "--phases", own))
-        arguments = dict(signature.bind(*spec.args, **spec.kwargs).arguments)
-        kept = {name: specs.parse_one(text, f"--{name}") for name, text in searched.items()}
-        found.append(Spec(spec.name, (), kept | arguments))
+    kept = {name: specs.parse_one(text, f"--{name}") for name, text in searched.items()}
+    found = [Spec(spec.name, (), kept | _named(spec)) for spec in specs.parse(trial.phases, "--phases")]
     before = {name: getattr(config, name) for name in tied}
     return replace(trial, phases=" | ".join([*map(str, found), phases_after]), **before)
+
+
+def _named(spec: Spec) -> dict:
+    """The arguments of a phase's Spec, all by name."""
+    signature = inspect.signature(specs.resolve(spec, "--phases", specs.choices(phases)))
+    return dict(signature.bind(*spec.args, **spec.kwargs).arguments)
 
 
 def _arguments(phase: phases.Phase) -> dict:
