@@ -216,3 +216,16 @@ def test_a_full_disk_is_told_in_a_line(model, split, store, monkeypatch):
     monkeypatch.setattr(cache, "_note", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
         cache.activations(store, cache.prefix(model), split, SIDE)
+
+
+def test_who_holds_the_same_activations_shares_one_map(tmp_path):
+    place, shape = tmp_path / "activations.bin", (4, 2)
+    np.arange(8, dtype=np.float32).tofile(place)
+    first = cache._mapped(place, np.float32, shape)
+    assert cache._mapped(place, np.float32, shape) is first
+    assert cache._mapped(place, np.float32, (2, 4)) is not first
+    other = tmp_path / "other.bin"
+    np.zeros(8, np.float32).tofile(other)
+    other.replace(place)  # another file of the same name
+    again = cache._mapped(place, np.float32, shape)
+    assert (first[1, 1], again[1, 1]) == (3, 0)

@@ -324,3 +324,30 @@ def test_what_a_phase_came_to(ready, schedule, epoch, expected):
     assert [end[0] for end in ready._ends(phase)] == expected
     ready.standing.best = None  # no loss was finite
     assert [end[0] for end in ready._ends(phase)] == expected[: expected[0] == "last"]
+
+
+@pytest.mark.parametrize("average", ["none", "ema(momentum=0.9)"])
+def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(tiny, data, tmp_path, monkeypatch, average):
+    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
+    settings = {"phases": "all(epochs=3, lr=1e-2, batch_norm='train')", "augment": "flip", "average": average}
+    ends, settle = {}, selection.settle
+
+    def noted(name, dies=False):
+        def settled(model, outputs, judge, first, found, shares):
+            ends[name] = found
+            return 1 / 0 if dies else settle(model, outputs, judge, first, found, shares)
+
+        return settled
+
+    monkeypatch.setattr(selection, "settle", noted("whole"))
+    whole = _trained(tiny, data, tmp_path / "whole", **settings)
+    monkeypatch.setattr(selection, "settle", noted("cut", dies=True))
+    with pytest.raises(ZeroDivisionError):
+        _trained(tiny, data, tmp_path / "cut", **settings)
+    monkeypatch.setattr(selection, "settle", noted("rest"))
+    rest = _trained(tiny, data, tmp_path / "cut", **settings)
+    assert [len(found) for found in ends.values()] == [1, 1, 1]
+    for ours, theirs in zip(ends["rest"][0], ends["whole"][0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
