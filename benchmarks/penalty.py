@@ -15,8 +15,7 @@ from scipy.special import log_softmax
 
 from kerasft import evaluate, model, probe
 from kerasft.config import Config
-from kerasft.data import pipeline, sources, splits
-from kerasft.data.audit import audit
+from kerasft.data import audit, pipeline, sources, splits
 
 COUNTS, NEAR = (5, 10, 20, 40, 80), (0.0, 0.5, 1.0)
 
@@ -26,7 +25,8 @@ def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.nda
     config = Config(data=f"folder:{data}", backbone=backbone, weights=str(weights))
     listing = sources.load(config)
     network = model.build(config, len(listing.classes), listing.task)
-    made = splits.carve(*audit(listing, network.size, lambda count: None), 0.2, 0.2, 0)
+    held = audit.in_memory(len(listing.ids), network.size)
+    made = splits.carve(*audit.audit(listing, network.size, lambda count: None, held), 0.2, 0.2, 0)
     predict, found = evaluate.predictor(network.part("standardise")), {}
     for part in ("train", "test"):
         split = getattr(made, part)

@@ -6,44 +6,30 @@ build it once, and a byte that flipped on disk costs one stretch.
 """
 
 import hashlib
-import json
-import shutil
 import time
+import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import keras
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock, Timeout
 
-from kerasft import augment, decode, evaluate, screen
+from kerasft import augment, decode, evaluate, runs, screen
+from kerasft import store as stores
 from kerasft.augment import Augment
-from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split
 from kerasft.errors import UserError
+from kerasft.store import Store
 
 STRETCH = 1024  # rows with a checksum of their own
 BATCH = 64
 _MAPS: WeakValueDictionary = WeakValueDictionary()
 _TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")  # settings that say nothing of inference
-
-
-class Cache(NamedTuple):
-    """Where activations are kept.
-
-    Attributes:
-        folder: one sub-folder an entry.
-        limit: bytes that its entries may take together.
-        kept: whether it outlives the run, and other runs use it too.
-    """
-
-    folder: Path
-    limit: int
-    kept: bool
 
 
 class Prefix(NamedTuple):
@@ -70,25 +56,14 @@ class View(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Activations [N, ...], memory-mapped; and the seconds that it took to compute them, now or before."""
+    """Activations [N, ...], memory-mapped; the seconds that it took to compute them, now or before; and their folder."""
 
     rows: np.ndarray
     seconds: float
+    folder: Path
 
 
 PLAIN = View()
-
-
-def of(config: Config, run_folder: Path) -> Cache:
-    """The cache of a run: its own, or under `--keep_cache` the one in `--cache_dir` that runs share."""
-    folder = Path(config.cache_dir) if config.keep_cache else run_folder / "cache"
-    return Cache(folder, int(config.cache_gb * 1e9), config.keep_cache)
-
-
-def remove(cache: Cache) -> None:
-    """Removes a run's own cache."""
-    if not cache.kept:
-        shutil.rmtree(cache.folder, ignore_errors=True)
 
 
 def prefix(model: keras.Model) -> Prefix:
@@ -118,13 +93,7 @@ def size_of(model: keras.Model, split: Split, dtype: str) -> int:
     return len(split) * int(np.prod(model.output.shape[1:])) * tf.as_dtype(dtype).size
 
 
-def room(cache: Cache) -> int:
-    """Bytes that may be written: what the limit leaves, and no more than nine tenths of what the disk does."""
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    return min(cache.limit, int(0.9 * shutil.disk_usage(cache.folder).free))
-
-
-def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: View = PLAIN, dtype: str = "") -> Entry:
+def activations(store: Store, prefix: Prefix, split: Split, size: int, view: View = PLAIN, dtype: str = "") -> Entry:
     """What a prefix makes of a view of all pictures of a split, in order; from the cache as far as it is there.
 
     Args:
@@ -136,31 +105,22 @@ def activations(cache: Cache, prefix: Prefix, split: Split, size: int, view: Vie
     """
     dtype = dtype or prefix.model.output.dtype
     causes = (prefix.digest, split.digest, size, view.recipe, (view.seed, view.round) if view.augment else None, dtype)
-    folder = cache.folder / hashlib.sha256(repr(causes).encode()).hexdigest()[:24]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(cache.folder / f"{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        screen.say(f"waiting for another run that writes {folder}")
-        lock.acquire()
-    try:
-        _make_room(cache, folder, size_of(prefix.model, split, dtype))
-        return _filled(folder, prefix, split, size, view, dtype)
-    except OSError as error:
-        raise UserError(
-            f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
-            f"or give the phase views=0. Received: {cache.limit / 1e9:g}"
-        ) from error
-    finally:
-        lock.release()
+    with stores.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
+        try:
+            stores.make_room(store, folder, size_of(prefix.model, split, dtype), stores.ACTIVATIONS)
+            return _filled(folder, prefix, split, size, view, dtype)
+        except OSError as error:
+            raise UserError(
+                f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
+                f"or give the phase views=0. Received: {store.limit / 1e9:g}"
+            ) from error
 
 
 def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, dtype: str) -> Entry:
     """Computes the stretches that are missing or damaged, and notes each as soon as it is on disk."""
-    model, about = prefix.model, _about(folder)
+    model, about = prefix.model, stores.about(folder)
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
-    sums, seconds, place = about.get("crc32", {}), about.get("seconds", 0.0), folder / "activations.bin"
+    sums, seconds, place = about.get("crc32", {}), about.get("seconds", 0.0), folder / stores.ACTIVATIONS
     if not place.is_file() or place.stat().st_size != size_of(model, split, dtype):
         sums = {}
         with place.open("wb") as file:
@@ -171,7 +131,7 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
         screen.say(f"cache: {damaged} damaged stretches of {place} are computed again")
     if not starts:
         place.touch()  # used last now
-        return Entry(rows, seconds)
+        return Entry(rows, seconds, folder)
     with screen.progress("cache", len(split)) as advance, place.open("r+b") as file:
         for start in starts:
             began, span = time.monotonic(), range(start, min(start + STRETCH, len(split)))
@@ -181,9 +141,34 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
             file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
             file.flush()  # not to the disk at once, which takes longer than computing it: the sums will tell
             sums[str(start)], seconds = _sum(rows, start), seconds + time.monotonic() - began
-            _note(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
+            stores.note(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
             advance(len(span))
-    return Entry(rows, seconds)
+    return Entry(rows, seconds, folder)
+
+
+def beside(folder: Path | None, causes: Iterable[Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """What is made of an entry's rows, made once: kept in its folder, under a digest of its causes.
+
+    Args:
+        folder: of the entry; None where there is none, and it is made each time.
+        causes: arrays, and other values by their repr.
+        make: gives arrays, numbers or texts by name; 0-dimensional arrays come back for the latter.
+    """
+    if folder is None:
+        return {name: np.asarray(value) for name, value in make().items()}
+    digest = hashlib.sha256()
+    for cause in causes:
+        array = isinstance(cause, np.ndarray)
+        digest.update(repr((cause.shape, cause.dtype.str) if array else cause).encode())
+        digest.update(np.ascontiguousarray(cause).data if array else b"")
+    place = folder / f"{digest.hexdigest()[:24]}.npz"
+    try:
+        with place.open("rb") as file, np.load(file) as found:
+            return dict(found)
+    except (OSError, ValueError, zipfile.BadZipFile):  # not there, or damaged: a zip has checksums
+        made = {name: np.asarray(value) for name, value in make().items()}
+        runs.write(place, lambda file: np.savez(file, **made))
+        return made
 
 
 def _mapped(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -194,36 +179,5 @@ def _mapped(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     return rows
 
 
-def _about(folder: Path) -> dict:
-    """What `about.json` says; nothing where it is missing or broken."""
-    try:
-        return json.loads((folder / "about.json").read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _note(folder: Path, about: dict) -> None:
-    """Writes `about.json`, whole or not at all."""
-    temporary = folder / ".about.json.part"
-    temporary.write_text(json.dumps(about))
-    temporary.replace(folder / "about.json")
-
-
 def _sum(rows: np.ndarray, start: int) -> int:
     return zlib.crc32(np.ascontiguousarray(rows[start : start + STRETCH]).view(np.uint8).data)
-
-
-def _make_room(cache: Cache, wanted: Path, needed: int) -> None:
-    """Removes the entries that were used longest ago, until one more fits; not those that a run writes."""
-    files = sorted(cache.folder.glob("*/activations.bin"), key=lambda file: file.stat().st_mtime)
-    files = [file for file in files if file.parent != wanted]
-    total = needed + sum(file.stat().st_size for file in files)
-    for file in files:
-        if total <= cache.limit:
-            break
-        try:
-            with FileLock(cache.folder / f"{file.parent.name}.lock", timeout=0):
-                total -= file.stat().st_size
-                shutil.rmtree(file.parent)
-        except Timeout:
-            continue

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from kerasft import optimizers, screen
+from kerasft import compute, optimizers, screen
 
 WARM, MEASURED = 3, 20  # calls that are not timed (the first compiles), and that are
 SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
@@ -104,8 +103,9 @@ class Watch(keras.callbacks.Callback):
         float(logs["loss"])  # waits for the device
         self.taken.append(time.monotonic() - self.began)
         if len(self.taken) == MEASURED:
-            trained = self.trainer.batch / self.trainer.standing.parts / float(np.median(self.taken))
-            screen.say(f"  {self.name}: {verdict(trained, self.fed, beside=on_accelerator())}")
+            pictures = self.trainer.batch / self.trainer.standing.parts * self.model.steps_per_execution
+            trained = pictures / float(np.median(self.taken))
+            screen.say(f"  {self.name}: {verdict(trained, self.fed, beside=compute.on_accelerator())}")
             self.fed = None
 
     def _look(self, logs: dict) -> None:
@@ -132,8 +132,3 @@ def verdict(trained: float, fed: float, *, beside: bool) -> str:
         tips = "fewer or cheaper --augment operations, pictures stored smaller, or a cached phase (views=)"
         return f"input-bound: {trained:,.0f} pictures/s trained, {possible}; try {tips}"
     return f"compute-bound: {trained:,.0f} pictures/s trained, {fed:,.0f} could be fed"
-
-
-def on_accelerator() -> bool:
-    """Whether the network computes on a GPU."""
-    return bool(tf.config.list_logical_devices("GPU"))

@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from kerasft import augment, cache, evaluate, phases
 from kerasft import model as models
-from kerasft.cache import Cache, View
+from kerasft import store as stores
+from kerasft.cache import View
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
 from kerasft.errors import UserError
 from kerasft.model import Network
 from kerasft.phases import Phase
+from kerasft.store import Store
 
 BATCH = 64  # of evaluation
 WORTH = 0.8  # of the work without a cache: what it has to come down to
@@ -61,7 +63,7 @@ def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> Feed:
     return Feed(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
 
 
-def activations(network: Network, splits: Splits, phase: Phase, seed: int, store: Cache, plan: Plan) -> Feed:
+def activations(network: Network, splits: Splits, phase: Phase, seed: int, store: Store, plan: Plan) -> Feed:
     """Feeds the end of the network with views that are computed now, or were before.
 
     Raises:
@@ -106,7 +108,7 @@ def halves(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | 
     return keras.Model(network.model.inputs[0], end), keras.Model(end, network.model.output)
 
 
-def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
+def plan(network: Network, splits: Splits, phase: Phase, store: Store) -> Plan:
     """Decides whether a phase is fed from the cache: where that is less work, and its views fit on the disk.
 
     Raises:
@@ -128,7 +130,7 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Cache) -> Plan:
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
         return Plan(0, "", f"its augmentation {why}")
     views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
-    free, count, others = cache.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
+    free, count, others = stores.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
     for dtype in _dtypes(parts[0], splits, network.size):
         each = tf.as_dtype(dtype).size * math.prod(parts[0].output.shape[1:])
         fewest = min(LEAST_VIEWS, phase.epochs)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasft import feed as feeds
-from kerasft import interrupt, losses, optimizers, precision, screen
+from kerasft import interrupt, losses, optimizers, planning, screen
 from kerasft import standing as standings
 from kerasft.data import pipeline
 from kerasft.epochs import Watch
@@ -17,7 +17,8 @@ from kerasft.selection import Weights
 RETRIES = 3  # at a lower rate, after a phase has diverged
 LOWER = 0.3  # times the rate before
 TOGETHER = 64  # steps at the most that one call does
-CALL = 2e9  # multiplications at the most in such a call, so that it takes well under a second
+CALL = 0.2  # seconds that such a call may take: a signal waits for its end
+RATE = 1e10  # multiplications a second, where no forward pass was measured
 LOOK = 100  # steps that a phase must have for its feeding to be measured before
 
 
@@ -81,17 +82,19 @@ def _compile(trainer, phase: Phase, state: Weights | None) -> tuple[optimizers.P
         inner.variables[0].assign(standing.epoch * trainer.steps * parts)
     loss = losses.build(phase.loss, trainer.network.task, trainer.scale, mixed=trainer.feed.mixed)
     together = _together(trainer)
-    model.compile(built, loss, jit_compile=precision.jit(trainer.config.jit), steps_per_execution=together)
+    model.compile(built, loss, jit_compile=standing.settled["jit"] == "on", steps_per_execution=together)
     model.stop_training = False
     return plateau, lr
 
 
 def _together(trainer) -> int:
-    """Steps that one call does: of a small cached phase, whose steps take less time than the calls, a divisor of an epoch's."""
-    feed, steps = trainer.feed, trainer.steps
-    if not feed.views or trainer.standing.parts > 1 or trainer.standing.step:
+    """Steps that one call does: where a step takes hardly more time than its call, several, a divisor of an epoch's."""
+    feed, steps, standing = trainer.feed, trainer.steps, trainer.standing
+    speed = None if trainer.config.deterministic else standing.settled["speed"]
+    if standing.parts > 1 or standing.step or not (feed.views or speed):
         return 1
-    most = min(TOGETHER, steps, CALL / (3 * trainer.batch * feeds.work(feed.model)))
+    rate = speed * feeds.work(trainer.network.model) if speed else RATE
+    most = min(TOGETHER, steps, CALL * rate / (planning.BACKWARD * trainer.batch * feeds.work(feed.model)))
     return max([n for n in range(1, int(most) + 1) if steps % n == 0], default=1)
 
 

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import cache, checkpoint, evaluate, export, measures, quiet, report, runs, screen, settling
+from kerasft import checkpoint, decoded, evaluate, export, measures, quiet, report, runs, screen, settling
 from kerasft import model as models
+from kerasft import store as stores
 from kerasft.config import Config
 from kerasft.data import pipeline, sources, splits
 from kerasft.data.audit import audit
@@ -94,7 +95,7 @@ def train(config: Config) -> Run:
 
     report.write(folder, thumbnails)
     checkpoint.remove(folder)
-    cache.remove(trainer.store)
+    stores.remove(trainer.store)
     _summary(folder, metrics)
     return Run(folder, metrics)
 
@@ -135,8 +136,9 @@ def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits
     """
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     screen.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
-    with screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
-        checked, pictures = audit(listing, size, advance)
+    place = decoded.held(listing, size, stores.of(config, folder))
+    with place as held, screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
+        checked, pictures = audit(listing, size, advance, held)
     screen.show_findings(checked.findings)
     bad = [finding for finding in checked.findings if finding.verdict == "reject"]
     rows = [finding._asdict() for finding in checked.findings]

@@ -13,6 +13,7 @@ from kerasft.phases import Phase
 from kerasft.spec import Spec
 
 BACKWARD = 4.0  # a training step of all layers takes about as long as four forward passes
+BATCH = 32  # pictures of a step, where neither a flag nor a measurement says otherwise
 STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
 SEEN = 100  # times that an example of a class is to be seen in fine-tuning, on average
 MOST_EPOCHS = 30  # over few examples
@@ -127,11 +128,12 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None, 
     Args:
         first: what goes before, in words.
     """
-    steps = max(1, examples // min(config.batch_size, examples))
+    batch = config.batch_size or BATCH
+    steps = max(1, examples // min(batch, examples))
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [phases.all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    wanted = max(STEPS, SEEN * network.model.output_shape[-1] // config.batch_size)
+    wanted = max(STEPS, SEEN * network.model.output_shape[-1] // batch)
     epochs = min(MOST_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")

@@ -1,15 +1,20 @@
 """What is settled before a picture is read: weights, image size and precision; a run that goes on takes them from its folder."""
 
 import io
+import platform
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from kerasft import backbones, bundled, planning, precision, runs, screen
+import tensorflow as tf
+
+from kerasft import backbones, bundled, cache, compute, planning, runs, screen
 from kerasft import model as models
+from kerasft import store as stores
 from kerasft.config import Config
 from kerasft.data.listing import Listing
 from kerasft.model import Network
+from kerasft.phases import Phase
 
 LOOKS = 64  # pictures whose headers tell how large they are
 ENLARGED = 4  # times at the most that pictures are enlarged: more pixels hold no more to see
@@ -34,17 +39,34 @@ def settle(config: Config, listing: Listing, folder: Path) -> tuple[Network, dic
     network = models.build(replace(config, image_size=size), len(listing.classes), listing.task)
     longest = planning.check(config, network)
     if "precision" not in before:
-        chosen = precision.choose(config, network, longest)
+        chosen = _precision(config, network, longest, folder)
         before = {
             "weights": weights,
             "image_size": network.size,
-            "precision": chosen.policy,
+            "precision": chosen.value,
             "precision_reason": chosen.reason,
         }
-        if longest and chosen.seconds:
-            screen.say(f"precision: {chosen.policy} ({chosen.reason})")
+        if longest and config.precision == "auto":
+            screen.say(f"precision: {chosen.value} ({chosen.reason})")
         runs.write_json(folder / "settled.json", before)
     return models.in_precision(network, before["precision"]), before
+
+
+def _precision(config: Config, network: Network, longest: Phase | None, folder: Path) -> compute.Choice:
+    """`compute.precision`; runs that share a `--cache_dir` measure it once."""
+    store = stores.of(config, folder)
+    if config.precision != "auto" or not store.kept or longest is None:
+        return compute.precision(config, network, longest)
+    trained = longest.kind, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
+    machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
+    causes = network.name, network.size, network.model.count_params(), trained, machine
+
+    def measured() -> dict[str, str]:
+        chosen = compute.precision(config, network, longest)
+        return {"value": chosen.value, "reason": chosen.reason}
+
+    found = cache.beside(store.folder, causes, measured)
+    return compute.Choice(str(found["value"]), str(found["reason"]))
 
 
 def _image_size(config: Config, listing: Listing) -> int | None:

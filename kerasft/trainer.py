@@ -5,6 +5,7 @@ After every epoch, and at least every minute, the whole state is saved, so that 
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasft import (
-    cache,
+    compute,
     evaluate,
     fitting,
     losses,
@@ -28,6 +29,7 @@ from kerasft import feed as feeds
 from kerasft import model as models
 from kerasft import spec as specs
 from kerasft import standing as standings
+from kerasft import store as stores
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, example_weights
@@ -48,8 +50,7 @@ class Trainer:
         self.config, self.network, self.splits, self.folder = config, network, splits, folder
         self.model = network.model
         self.score = evaluate.SCORES[network.task]
-        self.batch = min(config.batch_size, len(splits.train))
-        self.steps = pipeline.steps_per_epoch(len(splits.train), self.batch)
+        self._take(config.batch_size or planning.BATCH)
         self.settled = settled or {}
         self.average = specs.parse(config.average, "--average")
         self.scale = splits.train.labels.std(0, dtype=np.float64) if network.task == "regression" else None
@@ -58,7 +59,7 @@ class Trainer:
         self.weights = example_weights(splits.train, splits.classes, network.task) if weighted else None
         val_weights = example_weights(splits.val, splits.classes, network.task) if weighted else None
         self.judge = Judge(network.task, splits.val.labels, self.scale, val_weights, error)
-        self.store = cache.of(config, folder)
+        self.store = stores.of(config, folder)
         self.saving = 0.0  # seconds that the last checkpoint took
         self.last_weights: Weights | None = None  # of an epoch, averaged; under `--average` only
 
@@ -74,12 +75,18 @@ class Trainer:
         arrays = self._resume()
         if arrays is None:
             arrays = self._begin(first)
-        speed = None if self.config.deterministic else self.standing.settled["speed"]
+        settled = self.standing.settled
+        self._choose("batch_size", first, compute.batch_size, count)
+        self.config = replace(self.config, batch_size=settled["batch_size"])
+        self._take(settled["batch_size"])
+        speed = None if self.config.deterministic else settled["speed"]
         planned, reason = planning.plan(self.config, self.network, count, speed)
         screen.say(f"phases: {reason}")
+        steps = self.steps * sum(phase.epochs for phase in planned if not phase.further)
+        self._choose("jit", planned, compute.compiled, self.batch, steps)
         planned = [self._settled(phase) for phase in planned]
-        self.standing.settled["phases"] = [str(phase) for phase in planned]
-        runs.write_json(self.folder / "settled.json", self.standing.settled)
+        settled["phases"] = [str(phase) for phase in planned]
+        runs.write_json(self.folder / "settled.json", settled)
         screen.show_phases([(phase, *phases.apply(self.network, phase)) for phase in planned])
         self.history = runs.History(self.folder / "history.jsonl", self.standing.history)
         for index in range(self.standing.phase, len(planned)):
@@ -119,6 +126,22 @@ class Trainer:
         """Whether the phase under way has not become better for `--patience` epochs."""
         losses, patience = self.standing.losses, self.config.patience
         return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
+
+    def _take(self, batch_size: int) -> None:
+        """Sets the pictures of a step, and the steps of an epoch."""
+        self.batch = min(batch_size, len(self.splits.train))
+        self.steps = pipeline.steps_per_epoch(len(self.splits.train), self.batch)
+
+    def _choose(self, name: str, planned: list[Phase], choose: Callable[..., compute.Choice], *about: int) -> None:
+        """Settles how the run computes, once: a run that goes on takes what it began with."""
+        settled = self.standing.settled
+        if name not in settled:
+            deep = [phase for phase in planned if phase.epochs and phase.kind != "head"]
+            longest = max(deep, key=lambda phase: phase.epochs, default=None)
+            chosen = choose(self.config, self.network, longest, *about)
+            settled |= {name: chosen.value, f"{name}_reason": chosen.reason}
+            if chosen.seconds:
+                screen.say(f"{name.replace('_', ' ')}: {chosen.value} ({chosen.reason})")
 
     def _begin(self, planned: list[Phase]) -> dict[str, Weights]:
         given = self.config, self.network, self.splits, self.judge, self.store, self.weights

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -9,12 +11,13 @@ import numpy as np
 
 from kerasft import cache, probe, screen
 from kerasft import model as models
-from kerasft.cache import Cache
+from kerasft import store as stores
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluate import Judge
 from kerasft.model import Network
+from kerasft.store import Store
 
 BATCH = 64
 AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is harmless
@@ -44,7 +47,7 @@ def prepare(
     network: Network,
     splits: Splits,
     judge: Judge,
-    store: Cache,
+    store: Store,
     weights: np.ndarray | None = None,
     *,
     augmented: bool = True,
@@ -75,19 +78,28 @@ def prepare(
         probe.set_prior(network.model.get_layer("logits"), labels, network.task)
     if network.pretrained or network.head_init == "probe":
         embed = _embedder(network, store)
-        inputs, seconds = embed(splits.train, 1)
+        inputs, seconds, folder = embed(splits.train, 1)
         speed = len(inputs) / seconds
         if head_first:
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
-            solved = probe.solve(inputs, labels, len(splits.classes), network.task, config.seed, weights)
+            given = inputs, labels, len(splits.classes), network.task, config.seed, weights
+            causes = *given, Path(probe.__file__).read_bytes(), version("scikit-learn")
+            found = cache.beside(folder, causes, lambda: probe.solve(*given)._asdict())
+            solved = probe.Solution(found["kernel"], found["bias"], str(found["penalty"]))
             kind = "ridge" if network.task == "regression" else "logistic"
             screen.say(f"probe: {kind} regression on {inputs.shape[1]} features, {solved.penalty}")
             solution = (solved.kernel, solved.bias) if network.head_init == "probe" else None
         if automatic:
-            ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
-            plain, mirrored = (judge.loss(_outputs(network, end)) for end in ends)
-            cost = mirrored / max(plain, 1e-3)
+
+            def mirror_cost() -> dict[str, float]:
+                """How many times as high the probe's loss is on mirrored validation pictures."""
+                ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
+                plain, mirrored = (judge.loss(_outputs(network, end)) for end in ends)
+                return {"cost": mirrored / max(plain, 1e-3)}
+
+            causes = *causes, config.loss, splits.val.digest, splits.val.labels
+            cost = float(cache.beside(folder, causes, mirror_cost)["cost"])
             recipe += " | flip" if cost <= MIRROR_COST else ""
             screen.say(f"augmentation: {recipe} (on mirrored pictures the probe's loss is {cost:.2f} times as high)")
     return Start(solution, recipe, speed, pixels, time.monotonic() - started)
@@ -110,8 +122,8 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(network.model.get_layer("values")(logits))
 
 
-def _embedder(network: Network, store: Cache) -> Callable[[Split, int], tuple[np.ndarray, float]]:
-    """A function (split, step) to what reaches the last layer, float32 [N, D], and the seconds that took.
+def _embedder(network: Network, store: Store) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
+    """A function (split, step) to what reaches the last layer, float32 [N, D], the seconds that took, and its cache's folder.
 
     Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
     """
@@ -121,10 +133,11 @@ def _embedder(network: Network, store: Cache) -> Callable[[Split, int], tuple[np
     standardise = head[0]
     fitted = False
 
-    def embed(split: Split, step: int) -> tuple[np.ndarray, float]:
+    def embed(split: Split, step: int) -> tuple[np.ndarray, float, Path | None]:
         nonlocal fitted
-        if step == 1 and cache.size_of(part, split, "float32") <= cache.room(store):
-            values, seconds = cache.activations(store, prefix, split, network.size)
+        folder = None
+        if step == 1 and cache.size_of(part, split, "float32") <= stores.room(store):
+            values, seconds, folder = cache.activations(store, prefix, split, network.size)
         else:
             started = time.monotonic()
             batches = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH)
@@ -135,6 +148,6 @@ def _embedder(network: Network, store: Cache) -> Callable[[Split, int], tuple[np
             fitted = True
         for layer in head[:-1]:
             values = layer(values, training=False)
-        return keras.ops.convert_to_numpy(values), seconds
+        return keras.ops.convert_to_numpy(values), seconds, folder
 
     return embed

@@ -174,12 +174,12 @@ def split_folder(tmp_path) -> Path:
 
 
 def audited(data: str, size: int = 32, **settings):
-    """The audited Listing of a source, and its pictures of this many pixels a side."""
+    """The audited Listing of a source, and what gives its pictures of this many pixels a side."""
     from kerasft.config import Config
-    from kerasft.data import sources
-    from kerasft.data.audit import audit
+    from kerasft.data import audit, sources
 
-    return audit(sources.load(Config(data=data, **settings)), size, lambda count: None)
+    listing = sources.load(Config(data=data, **settings))
+    return audit.audit(listing, size, lambda count: None, audit.in_memory(len(listing.ids), size))
 
 
 def carved(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):

@@ -10,9 +10,11 @@ from conftest import carved
 from filelock import FileLock
 
 from kerasft import augment, cache, evaluate, spec
-from kerasft.cache import Cache, View
+from kerasft import store as stores
+from kerasft.cache import View
 from kerasft.data import pipeline, splits
 from kerasft.errors import UserError
+from kerasft.store import Store
 
 SIDE = 32
 
@@ -36,7 +38,7 @@ def model():
 
 @pytest.fixture
 def store(tmp_path):
-    return Cache(tmp_path / "cache", 10**9, False)
+    return Store(tmp_path / "cache", 10**9, False)
 
 
 @pytest.fixture
@@ -57,9 +59,9 @@ def _direct(model, split, **given):
 
 
 def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, store, computed):
-    rows, seconds = cache.activations(store, cache.prefix(model), split, SIDE)
+    rows, seconds, _ = cache.activations(store, cache.prefix(model), split, SIDE)
     assert computed == [(0, 10), (10, 20), (20, 28)]
-    again, before = cache.activations(store, cache.prefix(model), split, SIDE)
+    again, before, _ = cache.activations(store, cache.prefix(model), split, SIDE)
     assert len(computed) == 3
     assert seconds == before > 0
     np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
@@ -115,7 +117,7 @@ def test_a_layer_that_other_models_call_too_is_the_same(model):
 
 def test_a_run_of_its_own_stays_within_its_limit_too(model, split, tmp_path):
     """Phases before leave activations that the next ones do not need."""
-    store = Cache(tmp_path / "own", int(2.5 * cache.size_of(model, split, "float32")), False)
+    store = Store(tmp_path / "own", int(2.5 * cache.size_of(model, split, "float32")), False)
     layer = augment.build(spec.parse("flip", "--augment"))
     for turn in range(4):
         cache.activations(store, cache.prefix(model), split, SIDE, View(layer, "flip", 0, turn))
@@ -137,17 +139,17 @@ def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, store, co
 
 
 def test_a_build_that_was_killed_goes_on_where_it_stopped(model, split, store, computed, monkeypatch):
-    note = cache._note
+    note = stores.note
 
     def killed(folder, about):
         note(folder, about)
         if len(about["crc32"]) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache, "_note", killed)
+    monkeypatch.setattr(stores, "note", killed)
     with pytest.raises(KeyboardInterrupt):
         cache.activations(store, cache.prefix(model), split, SIDE)
-    monkeypatch.setattr(cache, "_note", note)
+    monkeypatch.setattr(stores, "note", note)
     computed.clear()
     rows = cache.activations(store, cache.prefix(model), split, SIDE).rows
     assert computed == [(20, 28)]
@@ -184,7 +186,7 @@ def test_two_runs_that_want_the_same_compute_it_once(model, split, store, comput
 def test_a_kept_cache_lets_go_of_what_was_used_longest_ago(model, split, tmp_path, computed):
     frozen = cache.prefix(model)
     one = cache.size_of(model, split, "float32")
-    store = Cache(tmp_path / "kept", int(2.5 * one), True)
+    store = Store(tmp_path / "kept", int(2.5 * one), True)
     layer = augment.build(spec.parse("flip", "--augment"))
 
     def use(turn):
@@ -196,9 +198,9 @@ def test_a_kept_cache_lets_go_of_what_was_used_longest_ago(model, split, tmp_pat
     assert [use(0), use(1), use(0), use(2)] == [True, True, False, True]  # the third pushes out the second
     assert len(list(store.folder.glob("*/activations.bin"))) == 2
     assert [use(0), use(1)] == [False, True]
-    cache.remove(store)
+    stores.remove(store)
     assert store.folder.is_dir()
-    cache.remove(store._replace(kept=False))
+    stores.remove(store._replace(kept=False))
     assert not store.folder.exists()
 
 
@@ -213,7 +215,7 @@ def test_a_full_disk_is_told_in_a_line(model, split, store, monkeypatch):
     def full(folder, about):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_note", full)
+    monkeypatch.setattr(stores, "note", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
         cache.activations(store, cache.prefix(model), split, SIDE)
 
@@ -229,3 +231,27 @@ def test_who_holds_the_same_activations_shares_one_map(tmp_path):
     other.replace(place)  # another file of the same name
     again = cache._mapped(place, np.float32, shape)
     assert (first[1, 1], again[1, 1]) == (3, 0)
+
+
+def test_what_is_made_of_an_entry_is_kept_beside_it(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"kernel": np.arange(6.0).reshape(2, 3), "penalty": "C = 1"}
+
+    causes = (np.ones(3, np.float32), "text", 3)
+    for _ in range(2):
+        found = cache.beside(tmp_path, causes, make)
+        np.testing.assert_array_equal(found["kernel"], make()["kernel"])
+        assert str(found["penalty"]) == "C = 1"
+        made.pop()
+    assert len(made) == 1
+    for other in ((np.ones(3), "text", 3), (np.ones(3, np.float32), "text", 4), (np.zeros(3, np.float32), "text", 3)):
+        cache.beside(tmp_path, other, make)
+    assert len(made) == 4
+    for file in tmp_path.glob("*.npz"):
+        file.write_bytes(file.read_bytes()[:-40])
+    cache.beside(tmp_path, causes, make)
+    cache.beside(None, causes, make)
+    assert len(made) == 6

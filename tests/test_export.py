@@ -5,11 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import audited
 
 from kerasft import evaluate, export, model
 from kerasft.config import Config
-from kerasft.data import pipeline, sources, splits
-from kerasft.data.audit import audit
+from kerasft.data import pipeline, splits
 from kerasft.errors import UserError
 
 
@@ -18,7 +18,7 @@ def trained(photos):
     """A network with a random head, its data, and its probabilities for the test pictures."""
     config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
     network = model.build(config, 2, "single_label")
-    listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
+    listing, pictures = audited(f"folder:{photos}")
     data = splits.carve(listing, pictures, 0.2, 0.2, 0)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
     predict, layer = evaluate.predictor(network.model), network.model.get_layer("logits")

@@ -8,10 +8,10 @@ import pytest
 from conftest import SMALL, carved
 
 from kerasft import augment, evaluate, feed, model, phases, planning, spec
-from kerasft.cache import Cache
 from kerasft.config import Config
 from kerasft.data import pipeline
 from kerasft.errors import UserError
+from kerasft.store import Store
 from kerasft.trainer import Trainer
 
 
@@ -62,7 +62,7 @@ def test_cached_training_gives_the_weights_of_recomputed_training(data, tiny, tm
 def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
     phase = phases.head(epochs=8, views=3)
     phase = planning.replace(phase, augment=spec.parse("crop | flip", "--augment"))
-    store = Cache(tmp_path, 10**9, False)
+    store = Store(tmp_path, 10**9, False)
     plan = feed.plan(network, data, phase, store)
     assert plan.views == 3
     fed = feed.activations(network, data, phase, 7, store, plan)
@@ -93,7 +93,7 @@ def test_the_halves_put_together_are_the_network(name):
 def _plan(network, data, folder, phase, gigabytes=1.0, recipe="crop", kept=False):
     chosen = spec.build(spec.parse_one(phase, "--phases"), "--phases", vars(phases))
     recipe = () if recipe == "none" else spec.parse(recipe, "--augment")
-    return feed.plan(network, data, planning.replace(chosen, augment=recipe), Cache(folder, int(gigabytes * 1e9), kept))
+    return feed.plan(network, data, planning.replace(chosen, augment=recipe), Store(folder, int(gigabytes * 1e9), kept))
 
 
 def test_a_cache_is_used_where_it_pays(network, data, tmp_path):

@@ -49,3 +49,14 @@ def test_a_run_that_goes_on_takes_what_was_settled(tmp_path):
     assert network.size == 64
     assert network.model.get_layer("conv_pw_1").compute_dtype == "bfloat16"
     assert network.model.output.dtype == "float32"
+
+
+def test_runs_that_share_a_cache_measure_their_precision_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(settling.compute, "_rival", lambda: "mixed_bfloat16")
+    given = SMALL | {"image_size": 32, "keep_cache": True, "cache_dir": str(tmp_path / "cache")}
+    _, first = settling.settle(Config(**given), _listing(40), tmp_path / "a")
+    monkeypatch.setattr(settling.compute, "_measured", None)
+    _, second = settling.settle(Config(**given, seed=5), _listing(40), tmp_path / "b")
+    assert second == first
+    with pytest.raises(TypeError):
+        settling.settle(Config(**given | {"keep_cache": False}), _listing(40), tmp_path / "c")

@@ -5,11 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import audited
 
-from kerasft import epochs, feed, fitting, model, phases, selection, spec, warmstart
+from kerasft import compute, epochs, feed, fitting, model, phases, selection, spec, warmstart
 from kerasft.config import Config
-from kerasft.data import sources, splits
-from kerasft.data.audit import audit
+from kerasft.data import splits
 from kerasft.errors import UserError
 from kerasft.evaluate import Judge
 from kerasft.standing import Standing
@@ -124,7 +124,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tin
         phases="head(epochs=2, lr=1e-2, views=2) | all(epochs=3, lr=1e-3, batch_norm='train')",
         tensorboard=False,
     )
-    listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
+    listing, pictures = audited(f"folder:{photos}")
     data = splits.carve(listing, pictures, 0.2, 0.2, 0)
     steps, fit = [], keras.Model.fit
 
@@ -170,7 +170,7 @@ SMALL = {"batch_size": 8, "head_init": "glorot_uniform", "tensorboard": False}
 
 @pytest.fixture
 def data(photos):
-    listing, pictures = audit(sources.load(Config(data=f"folder:{photos}")), 32, lambda count: None)
+    listing, pictures = audited(f"folder:{photos}")
     return splits.carve(listing, pictures, 0.2, 0.2, 0)
 
 
@@ -351,3 +351,47 @@ def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(tiny
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_how_a_run_computes_is_settled_once_and_written_down(tiny, data, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def batch_size(config, network, phase, examples):
+        asked.append((phase.kind, examples))
+        return compute.Choice(4, "measured", {32: 1.0})
+
+    monkeypatch.setattr(compute, "batch_size", batch_size)
+    monkeypatch.setattr(compute, "compiled", lambda *about: asked.append(about[2:]) or compute.Choice("on", "measured"))
+    monkeypatch.setattr(Trainer, "_run", lambda self, *about: self.save({}) or 1 / 0)
+    settings = {"batch_size": None, "phases": "head(epochs=9) | all(epochs=2)", "augment": "none"}
+    with pytest.raises(ZeroDivisionError):
+        _trained(tiny, data, tmp_path, **settings)
+    steps = len(data.train) // 4
+    assert asked[0] == ("all", len(data.train))  # the longest that is no head alone
+    assert asked[1][1:] == (4, steps * 11)
+    assert "batch size: 4 (measured)" in capsys.readouterr().out
+    settled = json.loads((tmp_path / "settled.json").read_text())
+    assert {name: settled[name] for name in ("batch_size", "jit")} == {"batch_size": 4, "jit": "on"}
+    monkeypatch.undo()
+    monkeypatch.setattr(compute, "batch_size", None)  # is not asked again
+    monkeypatch.setattr(compute, "compiled", None)
+    whole = _trained(tiny, data, tmp_path, **settings)
+    assert [row["step"] for row in whole.rows] == [steps * (epoch + 1) for epoch in range(11)]
+    assert whole.feed.model.jit_compile
+
+
+def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(tiny, data, tmp_path, monkeypatch):
+    settings = {"phases": "all(epochs=2, lr=1e-3)", "augment": "flip", "batch_size": 4}
+    one = _trained(tiny, data, tmp_path / "one", **settings)
+    settle = Trainer._choose
+
+    def fast(self, *about):
+        self.standing.settled["speed"] = 1e9  # pictures a second
+        settle(self, *about)
+
+    monkeypatch.setattr(Trainer, "_choose", fast)
+    several = _trained(tiny, data, tmp_path / "several", **settings)
+    assert one.feed.model.steps_per_execution == 1
+    assert several.feed.model.steps_per_execution == several.steps > 1
+    for ours, theirs in zip(several.model.get_weights(), one.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from conftest import audited
 from PIL import Image, ImageDraw
 
 from kerasft import evaluate, model, warmstart
-from kerasft.cache import Cache
 from kerasft.config import Config
-from kerasft.data import pipeline, sources, splits
-from kerasft.data.audit import audit
+from kerasft.data import pipeline, splits
 from kerasft.evaluate import Judge
+from kerasft.store import Store
 
 
 def _data(root, draw):
@@ -21,7 +21,7 @@ def _data(root, draw):
             image = Image.new("RGB", (32, 32), (30, 30, 30))
             draw(ImageDraw.Draw(image), label, *(int(v) for v in rng.integers(2, 8, 2)))
             image.save(root / str(label) / f"{index}.png")
-    listing, pictures = audit(sources.load(Config(data=f"folder:{root}")), 32, lambda count: None)
+    listing, pictures = audited(f"folder:{root}")
     return splits.carve(listing, pictures, 0.2, 0.2, 0)
 
 
@@ -55,7 +55,7 @@ def network():
 def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harmless):
     data = _data(tmp_path / "set", draw)
     start = warmstart.prepare(
-        Config(), network, data, Judge("single_label", data.val.labels), Cache(tmp_path, 10**9, False)
+        Config(), network, data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False)
     )
     assert start.augment == warmstart.AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
@@ -70,17 +70,31 @@ def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
         network,
         data,
         Judge("single_label", data.val.labels),
-        Cache(tmp_path, 10**9, False),
+        Store(tmp_path, 10**9, False),
     )
     assert start.augment == "rotate(3)"
 
 
 def test_features_are_standardised(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
-    warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels), Cache(tmp_path, 10**9, False))
+    warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False))
     import keras
 
     scaled = keras.Model(network.model.inputs[0], network.model.get_layer("standardise").output)
     values = evaluate.predictor(scaled)(pipeline.evaluation_stream(data.train, size=32, batch_size=64))
     np.testing.assert_allclose(values.mean(0), 0, atol=1e-3)
     assert values.std() == pytest.approx(1, abs=0.2)
+
+
+def test_a_second_run_on_the_same_cache_solves_nothing(network, tmp_path, monkeypatch):
+    data = _data(tmp_path / "set", _high_or_low)
+    given = data, Judge("single_label", data.val.labels), Store(tmp_path / "cache", 10**9, True)
+    first = warmstart.prepare(Config(), network, *given)
+    monkeypatch.setattr(warmstart.probe, "solve", None)
+    monkeypatch.setattr(warmstart, "_outputs", None)
+    second = warmstart.prepare(Config(), network, *given)
+    assert second.augment == first.augment
+    for ours, theirs in zip(second.solution, first.solution, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(TypeError):  # of another seed the folds are others
+        warmstart.prepare(Config(seed=1), network, *given)

@@ -1,7 +1,7 @@
 """The audit: every file is decoded once, before training, with the decoder that training uses.
 
-What cannot be read is named and left out; what looks wrong is named. The decoded pictures are kept when they
-fit into memory, so the audit's work is not done again.
+What cannot be read is named and left out; what looks wrong is named. The decoded pictures are kept where there is room,
+so the audit's work is not done again.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,24 +34,55 @@ _KINDS = {
 }
 
 
-def audit(listing: Listing, size: int, progress: Callable[[int], None]) -> tuple[Listing, np.ndarray | None]:
-    """Decodes every example.
+class Held(NamedTuple):
+    """Where decoded pictures are held, from any thread.
+
+    Attributes:
+        known: index and SHA-256 of a file to what is known of it: nothing (None), a reason to refuse it (kind and detail),
+            or that its picture is held, ().
+        put: notes index, SHA-256, reason or None, and picture, uint8 [S, S, 3] or None.
+        take: index array [B] to uint8 [B, S, S, 3].
+    """
+
+    known: Callable[[int, str], tuple[str, str] | tuple[()] | None]
+    put: Callable[[int, str, tuple[str, str] | None, np.ndarray | None], None]
+    take: Callable[[np.ndarray], np.ndarray]
+
+
+def fits(count: int, size: int) -> bool:
+    """Whether so many pictures take no more than `MEMORY_SHARE` of the memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return count * size * size * 3 <= MEMORY_SHARE * memory
+
+
+def in_memory(count: int, size: int) -> Held:
+    """Pictures in one array."""
+    rows = np.empty((count, size, size, 3), np.uint8)
+
+    def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
+        if picture is not None:
+            rows[index] = picture
+
+    return Held(lambda index, digest: None, put, lambda wanted: rows[wanted])
+
+
+def audit(
+    listing: Listing, size: int, progress: Callable[[int], None], held: Held | None
+) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
+    """Decodes every example, unless it is known already.
 
     Args:
         listing: what the source lists.
         size: side in pixels.
         progress: called with 1 after each example.
+        held: where the pictures go; None for nowhere.
 
     Returns:
-        The listing without the rejected files and with findings added, and the decoded pictures, uint8
-        [N, size, size, 3], or None where they would take more than `MEMORY_SHARE` of the memory.
+        The listing without the rejected files and with findings added; and what gives the pictures of its indices [B], uint8
+        [B, size, size, 3], or None.
     """
     count = len(listing.ids)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fits = count * size * size * 3 <= MEMORY_SHARE * memory
-    pictures = np.empty((count, size, size, 3), np.uint8) if fits else None
     graph = tf.function(lambda contents: decode(contents, size), input_signature=[tf.TensorSpec([], tf.string)])
-    graph.get_concrete_function()
     digests, reasons = [""] * count, [None] * count
 
     def look(index: int) -> None:
@@ -60,15 +92,12 @@ def audit(listing: Listing, size: int, progress: Callable[[int], None]) -> tuple
             reasons[index] = ("unreadable", error.strerror or str(error))
         else:
             digests[index] = hashlib.sha256(contents).hexdigest()
-            reasons[index] = _refusal(contents)
-            if reasons[index] is None:
-                try:
-                    picture = graph(tf.constant(contents))
-                except tf.errors.OpError as error:
-                    reasons[index] = _reason(contents, error)
-                else:
-                    if pictures is not None:
-                        pictures[index] = picture
+            known = held.known(index, digests[index]) if held else None
+            reasons[index] = known or None
+            if known is None:
+                reasons[index], picture = _decoded(contents, graph)
+                if held:
+                    held.put(index, digests[index], reasons[index], picture)
         progress(1)
 
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -77,9 +106,19 @@ def audit(listing: Listing, size: int, progress: Callable[[int], None]) -> tuple
     rejected = [Finding(listing.ids[i], reason[0], "reject", reason[1]) for i, reason in enumerate(reasons) if reason]
     good = np.array([reason is None for reason in reasons], bool)
     warned = _duplicates(listing, digests, good)
-    if pictures is not None and not good.all():
-        pictures = pictures[good]
-    return listing.audited(good, np.array(digests), (*rejected, *warned)), pictures
+    places = np.flatnonzero(good)
+    audited = listing.audited(good, np.array(digests), (*rejected, *warned))
+    return audited, (lambda rows: held.take(places[rows])) if held else None
+
+
+def _decoded(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, np.ndarray | None]:
+    """Why a file is refused, or its picture, uint8 [S, S, 3]."""
+    if reason := _refusal(contents):
+        return reason, None
+    try:
+        return None, graph(tf.constant(contents)).numpy()
+    except tf.errors.OpError as error:
+        return _reason(contents, error), None
 
 
 def _refusal(contents: bytes) -> tuple[str, str] | None:

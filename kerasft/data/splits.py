@@ -82,7 +82,7 @@ def carve(
 
     Args:
         listing: audited examples.
-        pictures: uint8 [N, S, S, 3] in the listing's order, or None.
+        pictures: index array [B] of the listing to uint8 [B, S, S, 3], or None.
         val_fraction, test_fraction: share of each stratum's training pictures for a split that is missing.
         seed: chooses the share; an example's rank depends on the seed and its bytes only, so that adding a
             file moves few others, and equal files stay together.
@@ -218,11 +218,11 @@ def _positives(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels > 0 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(classes)
 
 
-def _split(listing: Listing, pictures: np.ndarray | None, rows: np.ndarray) -> Split:
+def _split(listing: Listing, pictures: Callable[[np.ndarray], np.ndarray] | None, rows: np.ndarray) -> Split:
     return Split(
         ids=listing.ids[rows],
         labels=listing.labels[rows],
         read=lambda index: listing.read(int(rows[index])),
-        pictures=None if pictures is None else lambda indices: pictures[rows[indices]],
+        pictures=None if pictures is None else lambda indices: pictures(rows[indices]),
         digest=hashlib.sha256("".join(listing.digests[rows]).encode()).hexdigest(),
     )

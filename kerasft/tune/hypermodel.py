@@ -89,6 +89,7 @@ class HyperModel(keras_tuner.HyperModel):
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
             kept = {name: settled[name] for name in ("weights", "image_size", "precision")}
             self.config = replace(self.config, **kept)
+        self.config = replace(self.config, batch_size=self.config.batch_size or planning.BATCH)  # all trials do alike
         self._check(network, epochs=1 if sets_epochs else None)
         self.data = lru_cache(maxsize=2)(self._data)
 

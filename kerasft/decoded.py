@@ -1,0 +1,96 @@
+"""Decoded pictures on disk: of a set that does not fit into memory, or for later runs, which then only look whether a file has changed."""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kerasft import decode
+from kerasft import store as stores
+from kerasft.data import audit
+from kerasft.data.audit import Held
+from kerasft.data.listing import Listing
+from kerasft.errors import UserError
+from kerasft.store import Store
+
+
+@contextmanager
+def held(listing: Listing, size: int, store: Store) -> Iterator[Held | None]:
+    """Where the audit puts the pictures of a listing: on disk if they are kept, else in memory if they fit, else on disk if they do.
+
+    Args:
+        listing: before the audit.
+        size: side in pixels.
+
+    Yields:
+        None where they fit nowhere: they are then decoded each time.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    needed = len(listing.ids) * size * size * 3
+    fits = audit.fits(len(listing.ids), size)
+    if not (store.kept or not fits) or not 0 < needed <= stores.room(store, stores.PICTURES):
+        yield audit.in_memory(len(listing.ids), size) if fits else None
+        return
+    causes = (tf.__version__, Path(decode.__file__).read_bytes(), size, listing.ids.tolist())
+    with stores.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
+        stores.make_room(store, folder, needed, stores.PICTURES)
+        about = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}} | stores.about(
+            folder
+        )
+        with _open(folder / stores.PICTURES, needed) as file:
+            yield _on_disk(file, folder, about, (len(listing.ids), size, size, 3))
+        stores.note(folder, about)
+        (folder / stores.PICTURES).touch()  # used last now
+
+
+@contextmanager
+def _open(place: Path, needed: int) -> Iterator[int]:
+    """A descriptor of a file of so many bytes."""
+    try:
+        file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+        os.truncate(file, needed)
+    except OSError as error:
+        raise _full(place, error) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _on_disk(file: int, folder: Path, about: dict, shape: tuple[int, ...]) -> Held:
+    """Pictures in a file, one a row, each with a checksum: a row that is not that of its file's bytes is decoded again."""
+    place, each = folder / stores.PICTURES, int(np.prod(shape[1:]))
+    rows = np.memmap(place, np.uint8, "r", shape=shape)
+
+    def known(index: int, digest: str) -> tuple[str, str] | tuple[()] | None:
+        if about["sha256"][index] != digest:
+            return None
+        if reason := about["refused"].get(str(index)):
+            return tuple(reason)
+        return () if zlib.crc32(rows[index]) == about["crc32"][index] else None
+
+    def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
+        about["sha256"][index] = digest
+        about["refused"].pop(str(index), None)
+        if reason:
+            about["refused"][str(index)] = reason
+            return
+        about["crc32"][index] = zlib.crc32(picture)
+        try:  # through a map, a full disk would end the process
+            os.pwrite(file, memoryview(picture).cast("B"), index * each)
+        except OSError as error:
+            raise _full(place, error) from error
+
+    return Held(known, put, lambda wanted: rows[wanted])
+
+
+def _full(place: Path, error: OSError) -> UserError:
+    rule = "free some space, or name another --cache_dir"
+    return UserError(f"--cache_gb: {place} cannot be written; {rule}. Received: {error.strerror}")

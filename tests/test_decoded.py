@@ -1,0 +1,118 @@
+"""Decoded pictures on disk: the same as decoded anew, known again by later runs, and no more than they may take."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import picture, write
+
+from kerasft import decoded
+from kerasft.config import Config
+from kerasft.data import audit, sources, splits
+from kerasft.decode import decode_batch
+from kerasft.errors import UserError
+from kerasft.store import PICTURES, Store
+
+SIDE = 32
+BYTES = SIDE * SIDE * 3
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for label in ("disc", "ring"):
+        for index in range(6):
+            write(tmp_path / "set" / label / f"{index}.png", label, seed=index)
+    (tmp_path / "set" / "disc" / "half.png").write_bytes((tmp_path / "set" / "disc" / "0.png").read_bytes()[:100])
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many files were decoded."""
+    done, decode = [], audit._decoded
+    monkeypatch.setattr(audit, "_decoded", lambda contents, graph: done.append(1) or decode(contents, graph))
+    return done
+
+
+def _audited(photos, store):
+    listing = sources.load(Config(data=f"folder:{photos}"))
+    with decoded.held(listing, SIDE, store) as held:
+        checked, pictures = audit.audit(listing, SIDE, lambda count: None, held)
+    return checked, pictures and pictures(np.arange(len(checked.ids)))
+
+
+def _kept(folder, gigabytes=1.0):
+    return Store(folder, int(gigabytes * 1e9), True)
+
+
+def test_a_later_run_decodes_nothing_and_finds_the_same(photos, tmp_path, counted):
+    plain, expected = _audited(photos, Store(tmp_path / "own", 10**9, False))
+    assert not list((tmp_path / "own").glob(f"*/{PICTURES}"))  # what fits into memory is held there
+    first, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    counted.clear()
+    again, later = _audited(photos, _kept(tmp_path / "kept"))
+    assert counted == []
+    for checked, found in ((first, pictures), (again, later)):
+        np.testing.assert_array_equal(found, expected)
+        assert checked.findings == plain.findings
+        assert checked.digests.tolist() == plain.digests.tolist()
+    assert [finding.kind for finding in again.findings] == ["corrupt"]
+
+
+def test_a_changed_picture_a_mended_one_and_a_flipped_byte_are_decoded_again(photos, tmp_path, counted):
+    _audited(photos, _kept(tmp_path / "kept"))
+    picture("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
+    picture("disc", np.random.default_rng(78)).save(photos / "disc" / "half.png")
+    (file,) = (tmp_path / "kept").glob(f"*/{PICTURES}")
+    with file.open("r+b") as opened:  # of disc/1.png
+        opened.seek(BYTES + 5)
+        byte = opened.read(1)
+        opened.seek(-1, 1)
+        opened.write(bytes([byte[0] ^ 64]))
+    counted.clear()
+    checked, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    assert len(counted) == 3
+    assert checked.findings == ()
+    expected = audit.in_memory(len(checked.ids), SIDE)
+    listing = sources.load(Config(data=f"folder:{photos}"))
+    _, anew = audit.audit(listing, SIDE, lambda count: None, expected)
+    np.testing.assert_array_equal(pictures, anew(np.arange(len(listing.ids))))
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_disk_or_is_decoded_each_time(photos, tmp_path, monkeypatch):
+    _, expected = _audited(photos, Store(tmp_path / "own", 10**9, False))
+    monkeypatch.setattr(audit, "MEMORY_SHARE", 0.0)
+    _, pictures = _audited(photos, Store(tmp_path / "own", 2 * 13 * BYTES, False))
+    np.testing.assert_array_equal(pictures, expected)
+    assert len(list((tmp_path / "own").glob(f"*/{PICTURES}"))) == 1
+    _, pictures = _audited(photos, Store(tmp_path / "small", 2 * 13 * BYTES - 2, False))  # half of it is not enough
+    assert pictures is None
+    assert not list((tmp_path / "small").glob(f"*/{PICTURES}"))
+
+
+def test_splits_read_pictures_from_the_disk(photos, tmp_path):
+    listing = sources.load(Config(data=f"folder:{photos}"))
+    with decoded.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
+        data = splits.carve(*audit.audit(listing, SIDE, lambda count: None, held), 0.25, 0.25, 0)
+    for split in (data.train, data.val, data.test):
+        contents = [split.read(index) for index in range(len(split))]
+        expected = decode_batch(tf.constant(contents), SIDE).numpy()
+        np.testing.assert_array_equal(split.pictures(np.arange(len(split))), expected)
+
+
+def test_pictures_used_longest_ago_make_room(photos, tmp_path):
+    store = Store(tmp_path / "kept", 2 * 20 * BYTES, True)  # for 20 pictures, 13 a set
+    _audited(photos, store)
+    (first,) = store.folder.glob(f"*/{PICTURES}")
+    (photos / "disc").rename(photos / "dot")
+    _audited(photos, store)
+    (second,) = store.folder.glob(f"*/{PICTURES}")
+    assert first != second
+
+
+def test_a_full_disk_is_a_message(photos, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decoded.os, "pwrite", full)
+    with pytest.raises(UserError, match=r"--cache_gb: .*cannot be written.*No space left on device"):
+        _audited(photos, _kept(tmp_path / "kept"))
