@@ -160,4 +160,3 @@ if __name__ == "__main__":
     batches(keras.applications.MobileNetV2, alpha=0.35)
     compiled(keras.applications.MobileNet, alpha=0.25)
     compiled(keras.applications.ResNet50)
-    compiled(keras.applications.VGG16)
