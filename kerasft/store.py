@@ -46,9 +46,7 @@ def remove(store: Store) -> None:
 def room(store: Store, kind: str = ACTIVATIONS) -> int:
     """Bytes that entries of a kind may take: what the limit leaves, and no more than the disk does."""
     store.folder.mkdir(parents=True, exist_ok=True)
-    pictures = sum(file.stat().st_size for file in store.folder.glob(f"*/{PICTURES}"))
-    limit = PICTURES_SHARE * store.limit if kind == PICTURES else store.limit - pictures
-    return int(min(limit, FREE_SHARE * shutil.disk_usage(store.folder).free))
+    return int(min(_limit(store, kind), FREE_SHARE * shutil.disk_usage(store.folder).free))
 
 
 @contextmanager
@@ -72,7 +70,7 @@ def make_room(store: Store, wanted: Path, needed: int, kind: str) -> None:
     """Removes the entries of a kind that were used longest ago, until one more fits; not those that a run writes."""
     files = sorted(store.folder.glob(f"*/{kind}"), key=lambda file: file.stat().st_mtime)
     files = [file for file in files if file.parent != wanted]
-    total, limit = needed + sum(file.stat().st_size for file in files), room(store, kind)
+    total, limit = needed + sum(file.stat().st_size for file in files), _limit(store, kind)
     for file in files:
         if total <= limit:
             break
@@ -82,6 +80,12 @@ def make_room(store: Store, wanted: Path, needed: int, kind: str) -> None:
                 shutil.rmtree(file.parent)
         except Timeout:
             continue
+
+
+def _limit(store: Store, kind: str) -> float:
+    if kind == PICTURES:
+        return PICTURES_SHARE * store.limit
+    return store.limit - sum(file.stat().st_size for file in store.folder.glob(f"*/{PICTURES}"))
 
 
 def about(folder: Path) -> dict:

@@ -1,0 +1,76 @@
+"""Where entries are kept: within a limit, whatever kinds there are."""
+
+import os
+import shutil
+import threading
+import time
+
+from kerasft import store as stores
+from kerasft.store import ACTIVATIONS, PICTURES, Store
+
+
+def _entry(store, name, kind, count, age=0):
+    folder = store.folder / name
+    folder.mkdir(parents=True)
+    (folder / kind).write_bytes(b"x" * count)
+    if age:
+        past = time.time() - age
+        os.utime(folder / kind, (past, past))
+
+
+def _left(store):
+    return sorted(file.parent.name for file in store.folder.glob("*/*.bin"))
+
+
+def test_pictures_take_half_at_most_and_activations_what_they_leave(tmp_path):
+    store = Store(tmp_path, 1000, True)
+    assert (stores.room(store, PICTURES), stores.room(store)) == (500, 1000)
+    _entry(store, "p", PICTURES, 300)
+    assert (stores.room(store, PICTURES), stores.room(store)) == (500, 700)
+    _entry(store, "a", ACTIVATIONS, 400)
+    assert stores.room(store) == 700
+
+
+def test_a_nearly_full_disk_lets_less(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1000, 900, 100))
+    assert stores.room(Store(tmp_path, 1000, True)) == 90
+
+
+def test_room_is_made_among_the_same_kind_the_oldest_first(tmp_path):
+    store = Store(tmp_path, 1000, True)
+    _entry(store, "p", PICTURES, 300, age=500)
+    for name, age in (("a", 400), ("b", 300), ("c", 200)):
+        _entry(store, name, ACTIVATIONS, 200, age)
+    stores.make_room(store, tmp_path / "new", 100, ACTIVATIONS)
+    assert _left(store) == ["a", "b", "c", "p"]
+    stores.make_room(store, tmp_path / "new", 301, ACTIVATIONS)
+    assert _left(store) == ["c", "p"]
+    stores.make_room(store, tmp_path / "new", 300, PICTURES)
+    assert _left(store) == ["c"]
+
+
+def test_what_another_run_writes_is_left_alone(tmp_path):
+    store = Store(tmp_path, 100, True)
+    _entry(store, "busy", ACTIVATIONS, 90, age=100)
+    with stores.locked(store, "busy"):
+        other = threading.Thread(target=stores.make_room, args=(store, tmp_path / "new", 50, ACTIVATIONS))
+        other.start()
+        other.join()
+    assert _left(store) == ["busy"]
+    stores.make_room(store, tmp_path / "new", 50, ACTIVATIONS)
+    assert _left(store) == []
+
+
+def test_only_a_run_s_own_store_is_removed(tmp_path):
+    for kept in (True, False):
+        store = Store(tmp_path / str(kept), 100, kept)
+        _entry(store, "a", ACTIVATIONS, 10)
+        stores.remove(store)
+        assert store.folder.exists() == kept
+
+
+def test_a_broken_note_is_none(tmp_path):
+    stores.note(tmp_path, {"rows": 3})
+    assert stores.about(tmp_path) == {"rows": 3}
+    (tmp_path / "about.json").write_text("{")
+    assert stores.about(tmp_path) == {}
