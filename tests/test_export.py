@@ -25,7 +25,7 @@ def trained(photos):
     for norm in network.model.layers:  # statistics under which a random network tells pictures apart
         if isinstance(norm, keras.layers.BatchNormalization):
             norm.momentum = 0.0
-    network.model(pictures.astype("float32"), training=True)
+    network.model(pictures(np.arange(len(listing.ids))).astype("float32"), training=True)
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
     return network, data, evaluate.served("single_label", predict(batches))

@@ -33,7 +33,7 @@ def test_the_folder_is_named_by_data_and_digest(tmp_path, monkeypatch):
 
 
 def test_another_run_is_refused_by_the_settings_that_differ(tmp_path):
-    config = Config(run_dir=str(tmp_path / "r"))
+    config = Config(run_dir=str(tmp_path / "r"), batch_size=32)
     folder, _ = runs.open_folder(config, "digits")
     runs.write_json(folder / "settled.json", {})
     with pytest.raises(
@@ -50,7 +50,7 @@ def test_a_run_that_ended_with_a_mistake_can_be_corrected(tmp_path):
 
 
 def test_a_finished_run_gives_its_metrics_unless_it_is_to_run_again(tmp_path):
-    config = Config(run_dir=str(tmp_path / "r"))
+    config = Config(run_dir=str(tmp_path / "r"), batch_size=32)
     folder, _ = runs.open_folder(config, "digits")
     runs.write_json(folder / "metrics.json", {"x": 1})
     assert runs.open_folder(config, "digits")[1] == {"x": 1}
