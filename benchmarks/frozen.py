@@ -2,7 +2,8 @@
 
 Both through the command, on the same pictures as they are (no augmentation), so that the weights they end with are equal.
 Printed: how many times as fast the whole phase was, how many times as fast one of its later epochs (the median of all but the
-first), the share of the parameters' layers that was frozen, and the greatest difference of a test probability.
+first), and the greatest difference of a test probability. Then a first and a second run on a kept cache with another rate: the seconds of the
+audit, and from the beginning of training (the probe among it) to the end of its first epoch.
 
     python benchmarks/frozen.py --shared=../shared --out=OUT [--set=flowers5] [--phases='head(epochs=20); top(unfreeze=0.25, epochs=10)']
 """
@@ -33,6 +34,19 @@ def run(shared: Path, out: Path, name: str, phase: str, views: int) -> dict:
     return {**record, "epoch": float(np.median(np.diff([row["seconds"] for row in rows]))), "test": probabilities}
 
 
+def warm(shared: Path, out: Path, name: str) -> None:
+    """Prints how soon a run trains on a cache that another one left."""
+    print("\n| run | audit, s | to the end of the first epoch, s |\n| --- | --- | --- |")
+    for run, lr in (("first", 1e-2), ("second", 2e-2)):
+        line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{shared / 'data' / name}", "--noresume"]
+        line += [f"--phases=head(epochs=20, lr={lr})", f"--weights={shared / 'weights' / WEIGHTS}", "--keep_cache"]
+        line += [f"--cache_dir={out / 'kept'}", f"--run_dir={out / run}", f"--export_dir={out / 'saved_models'}"]
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        audit = json.loads((out / run / "metrics.json").read_text())["seconds"]["audit"]
+        epoch = json.loads((out / run / "history.jsonl").read_text().splitlines()[0])
+        print(f"| {run} | {audit:.2f} | {epoch['seconds']:.2f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
@@ -53,6 +67,7 @@ def main() -> None:
         cells += [f"{kept['seconds']:.1f}", f"{anew['seconds']:.1f}", f"{kept['epoch']:.3f}", f"{anew['epoch']:.2f}"]
         cells += [f"{np.abs(kept['test'] - anew['test']).max():.0e}"]
         print("| " + " | ".join(cells) + " |", flush=True)
+    warm(options.shared.resolve(), options.out, options.set)
 
 
 if __name__ == "__main__":
