@@ -52,9 +52,9 @@ def settle(config: Config, listing: Listing, folder: Path) -> tuple[Network, dic
     return models.in_precision(network, before["precision"]), before
 
 
-def _precision(config: Config, network: Network, longest: Phase | None, folder: Path) -> compute.Choice:
+def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> compute.Choice:
     """`compute.precision`; runs that share a `--cache_dir` measure it once."""
-    store = stores.of(config, folder)
+    store = stores.of(config, run_folder)
     if config.precision != "auto" or not store.kept or longest is None:
         return compute.precision(config, network, longest)
     trained = longest.kind, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
@@ -65,7 +65,8 @@ def _precision(config: Config, network: Network, longest: Phase | None, folder: 
         chosen = compute.precision(config, network, longest)
         return {"value": chosen.value, "reason": chosen.reason}
 
-    found = cache.beside(store.folder, causes, measured)
+    with stores.locked(store, "precision") as folder:
+        found = cache.beside(folder, causes, measured)
     return compute.Choice(str(found["value"]), str(found["reason"]))
 
 

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from kerasft import screen
 from kerasft.config import Config
+from kerasft.errors import UserError
 
 ACTIVATIONS, PICTURES = "activations.bin", "pictures.bin"  # what an entry holds: of frozen layers; decoded
 PICTURES_SHARE = 0.5  # of the limit, for decoded pictures; activations may take the rest
@@ -44,16 +45,24 @@ def remove(store: Store) -> None:
 
 
 def room(store: Store, kind: str = ACTIVATIONS) -> int:
-    """Bytes that entries of a kind may take: what the limit leaves, and no more than the disk does."""
-    store.folder.mkdir(parents=True, exist_ok=True)
+    """Bytes that entries of a kind may take: what the limit leaves, and no more than the disk does.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    _make(store, store.folder)
     return int(min(_limit(store, kind), FREE_SHARE * shutil.disk_usage(store.folder).free))
 
 
 @contextmanager
 def locked(store: Store, name: str) -> Iterator[Path]:
-    """The folder of an entry, which no other run writes meanwhile."""
+    """The folder of an entry, which no other run writes meanwhile.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     folder = store.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(store, folder)
     lock = FileLock(store.folder / f"{name}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -80,6 +89,14 @@ def make_room(store: Store, wanted: Path, needed: int, kind: str) -> None:
                 shutil.rmtree(file.parent)
         except Timeout:
             continue
+
+
+def _make(store: Store, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        flag = "--cache_dir" if store.kept else "--run_dir"
+        raise UserError(f"{flag}: cannot be written ({error.strerror}). Received: '{store.folder}'") from error
 
 
 def _limit(store: Store, kind: str) -> float:

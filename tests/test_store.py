@@ -5,7 +5,10 @@ import shutil
 import threading
 import time
 
+import pytest
+
 from kerasft import store as stores
+from kerasft.errors import UserError
 from kerasft.store import ACTIVATIONS, PICTURES, Store
 
 
@@ -74,3 +77,14 @@ def test_a_broken_note_is_none(tmp_path):
     assert stores.about(tmp_path) == {"rows": 3}
     (tmp_path / "about.json").write_text("{")
     assert stores.about(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("kept", "flag"), [(True, "--cache_dir"), (False, "--run_dir")])
+def test_a_folder_that_cannot_be_made_is_a_message(tmp_path, kept, flag):
+    (tmp_path / "file").touch()
+    store = Store(tmp_path / "file" / "cache", 100, kept)
+    for use in (stores.room, lambda store: stores.locked(store, "a").__enter__()):
+        with pytest.raises(
+            UserError, match=rf"{flag}: cannot be written \(Not a directory\)\. Received: '.*file/cache'"
+        ):
+            use(store)
