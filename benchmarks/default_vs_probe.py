@@ -8,6 +8,7 @@ pair: accuracy, log loss, and a bootstrap interval of the difference in log loss
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import random
@@ -53,8 +54,8 @@ def fewer(folder: Path, place: Path, count: int, seed: int) -> Path:
             (place / part / label.name).mkdir(parents=True, exist_ok=True)
             for file in chosen:
                 link = place / part / label.name / file.name
-                link.unlink(missing_ok=True)
-                link.symlink_to(file)
+                with contextlib.suppress(FileExistsError):  # from before, or from another case meanwhile
+                    link.symlink_to(file)
     return place
 
 
