@@ -205,7 +205,7 @@ def test_the_open_inference_protocol_with_json_and_binary(server, bare):
     [
         (b"{nope", 400, "Unrecognized request format"),
         ({"instances": [{"b64": "$$$"}]}, 400, "instances[0]: is not base64"),
-        ({"instances": [b64(PHOTOS[0]), b64(b"hello")]}, 400, "instances[1]: is not a picture"),
+        ({"instances": [b64(PHOTOS[0]), b64(b"hello")]}, 400, "instances[1]: has no picture format"),
         ({"instances": [b64(PHOTOS[0]), b64(PHOTOS[1][:900])]}, 400, "instances[1]: cannot be decoded"),
         ({"inputs": [b64(png_bomb(3000))]}, 400, "inputs[0]: a picture may have at most 4,000,000 pixels"),
         ({"instances": [b64(PHOTOS[0])] * 17}, 413, "at most 16 pictures in a request"),

@@ -89,7 +89,7 @@ def test_pixels_may_come_decoded(loaded):
             {"instances": [{"other": b64(b"x")}]},
             r"instances\[0\]: the only input is 'image_bytes'. Received: \['other'\]",
         ),
-        ({"inputs": [b64(PHOTOS[0]), b64(b"x")]}, r"inputs\[1\]: is not a picture"),
+        ({"inputs": [b64(PHOTOS[0]), b64(b"x")]}, r"inputs\[1\]: has no picture format"),
         ({"instances": [b64(PHOTOS[0])] * 9}, "at most 8 pictures"),
         ({"instances": [1], "signature_name": "x"}, "must be one of features, images, serving_default. Received: 'x'"),
         ({"instances": [1], "signature_name": ["x"]}, "signature_name"),
