@@ -43,7 +43,9 @@ def check(contents: bytes, pixels: int, where: str) -> None:
     except Image.DecompressionBombError:
         found = pixels + 1
     except UnidentifiedImageError:
-        raise Refusal(400, f"{where}: has no picture format that is read; one of {', '.join(FORMATS)} is needed.") from None
+        raise Refusal(
+            400, f"{where}: has no picture format that is read; one of {', '.join(FORMATS)} is needed."
+        ) from None
     except (OSError, ValueError, EOFError, IndexError) as error:
         raise Refusal(400, f"{where}: is not a whole picture ({error}).") from None
     if found > pixels:
