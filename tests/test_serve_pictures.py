@@ -63,7 +63,7 @@ def test_a_bomb_in_a_later_frame_of_a_gif_counts():
     "contents", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFFxxxxWEBP"]
 )
 def test_what_is_no_picture_is_refused(contents):
-    with pytest.raises(Refusal, match="has no picture format|is not a whole picture") as caught:
+    with pytest.raises(Refusal, match=r"has no picture format|is not a whole picture") as caught:
         pictures.check(contents, 10**6, "x")
     assert caught.value.status == 400
 
