@@ -50,7 +50,7 @@ class Judge:
     weights: np.ndarray | None = None
     error: str = "squared"
 
-    def losses(self, outputs: np.ndarray) -> np.ndarray:
+    def losses(self, outputs: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
         """Loss of each example, float64 [N].
 
         Single label: negative log likelihood in nats; multi-label: the mean binary one over the classes;
@@ -58,14 +58,17 @@ class Judge:
 
         Args:
             outputs: float [N, C] logits, or [N, D] values.
+            smoothing: share of each label that is spread evenly over what it could be; not for regression.
         """
         from scipy.special import log_softmax
 
         outputs = outputs.astype(np.float64)
         if self.task == "single_label":
-            found = -log_softmax(outputs, axis=-1)[np.arange(len(self.labels)), self.labels]
+            logs = log_softmax(outputs, axis=-1)
+            found = -(1 - smoothing) * logs[np.arange(len(self.labels)), self.labels] - smoothing * logs.mean(-1)
         elif self.task == "multi_label":
-            found = (np.logaddexp(0, outputs) - self.labels * outputs).mean(-1)
+            labels = (1 - smoothing) * self.labels + smoothing / 2
+            found = (np.logaddexp(0, outputs) - labels * outputs).mean(-1)
         else:
             found = _ERRORS[self.error](np.abs(outputs - self.labels) / self.scale).mean(-1)
         return found if self.weights is None else found * self.weights
@@ -85,15 +88,24 @@ class Judge:
     def temperature(self, outputs: np.ndarray) -> float:
         """The number T in [1/2, 8] by which logits are divided for the lowest loss (Guo et al. 2017).
 
-        It is 1 for regression: values have none.
+        Labels are smoothed by 1 / (N + 2), after Platt (1999): few pictures, all of them right, would ask for certainty.
+        For a T below 1, which asks for more of it, they are by 3 / N: the share of mistakes that may well be
+        where N pictures showed none (Hanley and Lippman-Hand 1983). It is 1 for regression: values have none.
         """
         from scipy.optimize import minimize_scalar
 
         if self.task == "regression":
             return 1.0
         bounds = (-np.log(2), np.log(8))
-        found = minimize_scalar(lambda t: self.loss(outputs / np.exp(t)), bounds=bounds, method="bounded")
-        return float(np.exp(found.x))
+
+        def best(smoothing: float) -> float:
+            def loss(t: float) -> float:
+                return float(self.losses(outputs / np.exp(t), smoothing).mean())
+
+            return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+
+        found = best(1 / (len(self.labels) + 2))
+        return found if found >= 1 else min(1.0, best(min(1.0, 3 / len(self.labels))))
 
 
 _ERRORS = {

@@ -1,6 +1,5 @@
 """What a phase leaves behind: a mix of its weights with those before it, chosen on validation, or nothing of it."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -92,19 +91,19 @@ def choose(
         shares: to try, the preferred ones first, each in (0, 1].
     """
 
-    def tempered(end: int, share: float) -> Iterator[tuple[Choice, np.ndarray]]:
-        outputs = outputs_at(end, share)
-        heat = judge.temperature(outputs) if np.isfinite(outputs).all() else math.nan
-        for chosen in (heat,) if heat >= 1 else (1.0, heat):  # few pictures, all of them right, would ask for certainty
-            losses = judge.losses(outputs / chosen)
-            if np.isfinite(losses).all():
-                yield Choice(share, chosen, (float(losses.mean()), judge.score(outputs)), end), losses
+    def tempered(end: int) -> Iterator[tuple[Choice, np.ndarray]]:
+        for share in shares:
+            outputs = outputs_at(end, share)
+            if np.isfinite(outputs).all():
+                temperature = judge.temperature(outputs)
+                losses = judge.losses(outputs / temperature)
+                yield Choice(share, temperature, (float(losses.mean()), judge.score(outputs)), end), losses
 
     before = outputs_at(0, 0.0)
     before = min(judge.losses(before), judge.losses(before / judge.temperature(before)), key=np.mean)
     found = []
     for end in range(ends):
-        mixes = [mix for share in shares for mix in tempered(end, share)]
+        mixes = list(tempered(end))
         found += [mixes[preferred([losses for _, losses in mixes])]] if mixes else []
     if not found:
         return UNDONE

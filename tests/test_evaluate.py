@@ -67,6 +67,28 @@ def test_temperature_minimises_the_log_loss(scored):
     assert Judge("regression", logits, np.ones(4)).temperature(logits) == 1
 
 
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_few_pictures_all_of_them_right_do_not_ask_for_certainty(task):
+    """Fifteen that are right at 0.8 each say little of the sixteenth; three thousand do."""
+    for count, least, most in ((15, 0.75, 1.6), (3000, 0.5, 0.55)):
+        labels = np.arange(count) % 3
+        logits = np.log(0.8 / 0.1) * np.eye(3)[labels] + (0.0 if task == "single_label" else np.log(0.1 / 0.9))
+        judge = Judge(task, labels if task == "single_label" else np.eye(3)[labels])
+        assert least <= judge.temperature(logits) <= most
+
+
+def test_smoothed_losses_are_those_of_smoothed_labels(scored):
+    import keras
+
+    logits, labels = scored
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3, reduction="none")
+    found = Judge("single_label", labels).losses(logits, 0.3)
+    np.testing.assert_allclose(found, cross_entropy(np.eye(4)[labels], logits), rtol=1e-5)
+    binary = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.3, reduction="none")
+    found = Judge("multi_label", np.eye(4)[labels]).losses(logits, 0.3)
+    np.testing.assert_allclose(found, binary(np.eye(4)[labels], logits), rtol=1e-5)
+
+
 def test_a_predictor_sees_the_weights_of_now():
     model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     predict = evaluate.predictor(model)
