@@ -1,7 +1,10 @@
 """Decoded pictures on disk: of a set that does not fit into memory, or for later runs, which then only look whether a file has changed."""
 
 import hashlib
+import math
 import os
+import shutil
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,35 +41,30 @@ def held(listing: Listing, size: int, store: Store) -> Iterator[Held | None]:
     if not (store.kept or not fits) or not 0 < needed <= stores.room(store, stores.PICTURES):
         yield audit.in_memory(len(listing.ids), size) if fits else None
         return
-    causes = (tf.__version__, Path(decode.__file__).read_bytes(), size, listing.ids.tolist())
+    causes = (tf.__version__, Path(decode.__file__).read_bytes(), size, listing.name, listing.ids.tolist())
     with stores.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
         stores.make_room(store, folder, needed, stores.PICTURES)
         about = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}} | stores.about(
             folder
         )
-        with _open(folder / stores.PICTURES, needed) as file:
-            yield _on_disk(file, folder, about, (len(listing.ids), size, size, 3))
+        yield _on_disk(folder / stores.PICTURES, about, (len(listing.ids), size, size, 3))
         stores.note(folder, about)
         (folder / stores.PICTURES).touch()  # used last now
 
 
-@contextmanager
-def _open(place: Path, needed: int) -> Iterator[int]:
-    """A descriptor of a file of so many bytes."""
+def _on_disk(place: Path, about: dict, shape: tuple[int, ...]) -> Held:
+    """Pictures in a file, one a row, each with a checksum: a row that is not that of its file's bytes is decoded again.
+
+    Args:
+        about: what is known of the rows; it is added to.
+        shape: [N, S, S, 3].
+    """
+    lock, alone = threading.Lock(), False
     try:
-        file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
-        os.truncate(file, needed)
+        place.touch()
+        os.truncate(place, math.prod(shape))
     except OSError as error:
         raise _full(place, error) from error
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _on_disk(file: int, folder: Path, about: dict, shape: tuple[int, ...]) -> Held:
-    """Pictures in a file, one a row, each with a checksum: a row that is not that of its file's bytes is decoded again."""
-    place, each = folder / stores.PICTURES, int(np.prod(shape[1:]))
     rows = np.memmap(place, np.uint8, "r", shape=shape)
 
     def known(index: int, digest: str) -> tuple[str, str] | tuple[()] | None:
@@ -77,18 +75,32 @@ def _on_disk(file: int, folder: Path, about: dict, shape: tuple[int, ...]) -> He
         return () if zlib.crc32(rows[index]) == about["crc32"][index] else None
 
     def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
-        about["sha256"][index] = digest
-        about["refused"].pop(str(index), None)
-        if reason:
-            about["refused"][str(index)] = reason
-            return
-        about["crc32"][index] = zlib.crc32(picture)
-        try:  # through a map, a full disk would end the process
-            os.pwrite(file, memoryview(picture).cast("B"), index * each)
-        except OSError as error:
-            raise _full(place, error) from error
+        nonlocal rows, alone
+        with lock:
+            try:
+                if about["sha256"][index] not in ("", digest) and not alone:
+                    alone, rows = True, _apart(place, shape)
+                about["sha256"][index] = digest
+                about["refused"].pop(str(index), None)
+                if reason:
+                    about["refused"][str(index)] = reason
+                    return
+                about["crc32"][index] = zlib.crc32(picture)
+                with place.open("r+b") as file:  # through a map, a full disk would end the process
+                    file.seek(index * picture.nbytes)
+                    file.write(picture.data)
+            except OSError as error:
+                raise _full(place, error) from error
 
     return Held(known, put, lambda wanted: rows[wanted])
+
+
+def _apart(place: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Puts a copy in the place of a file whose pictures change: a run that has mapped it keeps what it was audited with."""
+    copy = place.with_name(f".{place.name}.part")
+    shutil.copyfile(place, copy)
+    copy.replace(place)
+    return np.memmap(place, np.uint8, "r", shape=shape)
 
 
 def _full(place: Path, error: OSError) -> UserError:

@@ -113,6 +113,20 @@ def test_a_full_disk_is_a_message(photos, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(decoded.os, "pwrite", full)
+    monkeypatch.setattr(decoded.os, "truncate", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*cannot be written.*No space left on device"):
         _audited(photos, _kept(tmp_path / "kept"))
+
+
+def test_a_run_that_still_reads_keeps_the_pictures_it_was_audited_with(photos, tmp_path):
+    listing = sources.load(Config(data=f"folder:{photos}"))
+    with decoded.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
+        checked, pictures = audit.audit(listing, SIDE, lambda count: None, held)
+    every = np.arange(len(checked.ids))
+    before = np.array(pictures(every))
+    picture("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
+    _, changed = _audited(photos, _kept(tmp_path / "kept"))
+    assert (changed != before).any()
+    np.testing.assert_array_equal(pictures(every), before)
+    _, again = _audited(photos, _kept(tmp_path / "kept"))
+    np.testing.assert_array_equal(again, changed)
