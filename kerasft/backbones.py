@@ -2,15 +2,14 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from kerasft import bundled
+from kerasft import bundled, saved_files
 from kerasft import spec as specs
 from kerasft.config import is_file
 from kerasft.errors import UserError, did_you_mean, one_of
@@ -56,7 +55,10 @@ _SIZES = {  # of the pictures that a family was trained on, where that is not 22
 }
 _OURS = {  # arguments of the constructors that are not the user's -> where to look
     **dict.fromkeys(("weights", "input_tensor", "input_shape"), "--weights, --image_size"),
-    **dict.fromkeys(("include_top", "pooling", "classes", "classifier_activation"), "--head"),
+    # The dropouts stand before the classifier that is left out, so they would do nothing.
+    **dict.fromkeys(
+        ("include_top", "pooling", "classes", "classifier_activation", "dropout", "dropout_rate"), "--head"
+    ),
     "include_preprocessing": "--preprocessing",
 }
 _IMAGENET_MEAN, _IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -133,7 +135,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     try:
         with warnings.catch_warnings():  # of MobileNets, for a size that has no file of its own
             warnings.filterwarnings("ignore", message="(?s).*will be loaded as the default")
-            model = specs.build(spec, "--backbone", catalogue(), **given)
+            model = specs.build(spec, "--backbone", catalogue(), reserved=_OURS, **given)
     except UserError:
         raise
     except Exception as error:
@@ -148,7 +150,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     if ready:
         model.set_weights(ready)
     elif weights not in ("none", "imagenet"):
-        _load_weights(model, weights, spec.name)
+        saved_files.load_weights(model, weights, spec.name)
     if family == "efficientnet":
         _settle_efficientnet(model, weights, own)
     return Backbone(keras.Model(inputs, model.output), spec.name, size, weights != "none")
@@ -166,25 +168,6 @@ def _preprocessed(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasT
         return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="preprocess")(inputs)
     means = [-103.939, -116.779, -123.68]  # of BGR
     return keras.layers.Rescaling(1.0, means, name="preprocess")(keras.ops.flip(inputs, axis=-1))
-
-
-def _load_weights(model: keras.Model, path: str, name: str) -> None:
-    try:
-        with _nothing_left_out():
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, IndexError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"--weights: the file does not fit {name} without its top ({reason}). Received: {path!r}"
-        ) from error
-
-
-@contextmanager
-def _nothing_left_out() -> Iterator[None]:
-    """Keras only warns where a layer finds no weights in a file and keeps its random ones: that is an error here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="(?is).*(freshly|skipp|could not be loaded)")
-        yield
 
 
 def _settle_efficientnet(model: keras.Model, weights: str, own: bool) -> None:
@@ -209,17 +192,7 @@ def _settle_efficientnet(model: keras.Model, weights: str, own: bool) -> None:
 
 def _saved(path: str, size: int | None) -> Backbone:
     """A `.keras` or `.h5` model without its old head: that of a run, or a last Dense and what follows it."""
-    if not Path(path).is_file():
-        raise UserError(f"--backbone: no such file. Received: {path!r}")
-    try:
-        with _nothing_left_out():
-            model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:200]
-        hint = "a file of weights alone goes into --weights, beside a constructor in --backbone"
-        raise UserError(
-            f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}"
-        ) from error
+    model = saved_files.load_model(path)
     if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
     shape = model.inputs[0].shape

@@ -1,4 +1,7 @@
-"""The flags of the command line, made from the fields of Config, and the words for what is wrong with them."""
+"""The flags of the command line, made from the fields of Config, and the words for what is wrong with them.
+
+`--allow_imports` lets code in, so it is read from what the user has typed and from nowhere else: see `parse`.
+"""
 
 import re
 from typing import Any
@@ -6,8 +9,13 @@ from typing import Any
 from absl import flags
 
 from kerasft import config
-from kerasft.errors import did_you_mean
+from kerasft.errors import UserError, did_you_mean, one_of
 
+MODES = ("train", "predict", "serve", "tune")
+EXAMPLE = (
+    "no flags were given, so this is an example without a download: MobileNet learns scikit-learn's 1,797 handwritten "
+    "digits. It is recorded in runs/ and exported into saved_models/. Your own pictures: --data=DIR; all flags: --help."
+)
 COMMAND = {  # the flags that are no settings of a run: type, default, help
     "mode": (
         str,
@@ -54,6 +62,22 @@ COMMAND = {  # the flags that are no settings of a run: type, default, help
     "budget_minutes": (float, None, "tune: no new trial begins after so many minutes; the winner's training is extra."),
 }
 
+# Words that others make flags of -> where they are said here.
+_PHASE = "it into a phase, such as --phases='head | all(epochs=5, lr=1e-4)'"
+_OPTIMIZER = "it into the optimizer, such as --optimizer='sgd(momentum=0.9)' or 'adamw(weight_decay=0.01)'"
+_HEAD = "it into the head, such as --head='linear(dropout=0.2)' or 'mlp(units=(256,), activation=relu)'"
+_ELSEWHERE = {
+    **dict.fromkeys(("lr", "learning_rate", "epochs", "unfreeze", "batch_norm", "num_epochs"), _PHASE),
+    **dict.fromkeys(("momentum", "weight_decay", "clipnorm", "global_clipnorm"), _OPTIMIZER),
+    **dict.fromkeys(("dropout", "units", "pooling", "activation"), _HEAD),
+    "label_smoothing": "it into the loss: --loss='cross_entropy(label_smoothing=0.1)'",
+    "gamma": "it into the loss: --loss='focal(gamma=2)'",
+    "warmup_steps": "the share of a phase: --schedule='cosine(warmup=0.1)'",
+    "model_dir": "--run_dir and --export_dir",
+    "output_dir": "--run_dir and --export_dir",
+    "data_dir": "--data=DIR",
+}
+
 
 class _Parser(flags.ArgumentParser):
     """Text of a flag to the type of its field, with a message in our words."""
@@ -64,6 +88,8 @@ class _Parser(flags.ArgumentParser):
     def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
             return argument
+        if "\0" in argument or not _is_text(argument):
+            raise ValueError("must be UTF-8 text without NUL characters")
         try:
             return self.kind(argument)
         except ValueError:
@@ -71,6 +97,14 @@ class _Parser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return self.kind.__name__
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8
+        return False
+    return True
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -85,6 +119,70 @@ def define_flags(flag_values: flags.FlagValues) -> None:
             flags.DEFINE_list(name, list(item.default), item.metadata["help"], flag_values=flag_values)
         else:
             flags.DEFINE(_Parser(kind), name, item.default, item.metadata["help"], flag_values=flag_values)
+
+
+def parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """Parses a command line, with the flagfiles that it names; the words of it that are no flags.
+
+    Raises:
+        UserError: a flag that is wrong, a flagfile that cannot be read, or one, nested ones included, that sets
+            `--allow_imports`.
+    """
+    rest, allowed = _without_imports(argv)
+    try:
+        words = flag_values(rest)
+        if flag_values["allow_imports"].present:
+            raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
+        if allowed is not None:
+            flag_values["allow_imports"].parse(allowed)
+    except flags.Error as error:
+        raise UserError(_flag_mistake(error, list(flag_values))) from None
+    except UnicodeDecodeError as error:
+        named = re.findall(r"--?flagfile[= ](\S+)", " ".join(argv))
+        place = f"byte {error.object[error.start]:#04x} at {error.start}"
+        raise UserError(f"--flagfile: must be UTF-8 text ({place}). Received: {', '.join(map(repr, named))}") from None
+    return words
+
+
+def _without_imports(argv: list[str]) -> tuple[list[str], str | None]:
+    """A command line without `--allow_imports`, and the last value that it gives it."""
+    rest, allowed, words = [], None, iter(argv)
+    for word in words:
+        name, sign, value = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif name in ("--allow_imports", "-allow_imports"):
+            allowed = value if sign else next(words, "")
+        else:
+            rest.append(word)
+    return rest, allowed
+
+
+def settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[config.Config, dict[str, Any]]:
+    """The Config of a parsed command line, and the flags of the command by name.
+
+    Args:
+        words: what `parse` gave.
+
+    Raises:
+        UserError: a word that is no flag, an unknown mode, or a setting that is refused.
+    """
+    if len(words) > 1:
+        raise UserError(f"unexpected argument; flags are written --name=value. Received: {words[1]!r}")
+    asked = {name: flag_values[name].value for name in COMMAND}
+    mode = asked["mode"]
+    if mode not in MODES:
+        raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
+    return from_flags(flag_values), asked
+
+
+def places(flag_values: flags.FlagValues) -> dict[str, str]:
+    """The paths that a command line names, by flag."""
+    names = ("run_dir", "export_dir", "cache_dir", "backbone", "weights", "model", "images", "out", "api_key_file")
+    found = {f"--{name}": flag_values[name].value for name in names}
+    found["--run_dir"] = found["--run_dir"] or "runs"
+    found["--data"] = re.sub("^(folder|csv|tfds):", "", flag_values["data"].value)
+    return {flag: place for flag, place in found.items() if place}
 
 
 def from_flags(flag_values: flags.FlagValues) -> config.Config:
@@ -107,10 +205,12 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def flag_mistake(error: flags.Error, names: list[str]) -> str:
+def _flag_mistake(error: flags.Error, names: list[str]) -> str:
     """absl's message for a flag it could not take, in our words."""
     text = str(error)
     if isinstance(error, flags.UnrecognizedFlagError):
+        if place := _ELSEWHERE.get(error.flagname):
+            return f"--{error.flagname}: is no flag of its own; write {place}. Received: '--{error.flagname}'"
         return f"--{error.flagname}: no such flag{did_you_mean(error.flagname, names)}; see --help. Received: '--{error.flagname}'"
     if isinstance(error, flags.CantOpenFlagFileError):
         return f"--flagfile: cannot be opened: {text.rpartition('Errno')[2].partition('] ')[2]}"

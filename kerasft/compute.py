@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerasft import model as models
 from kerasft import phases
 from kerasft.config import Config
+from kerasft.errors import counted
 from kerasft.model import Network
 from kerasft.phases import Phase
 from kerasft.planning import BATCH
@@ -103,14 +104,14 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
         return Choice(config.jit, "as --jit says")
     if config.deterministic or phase is None or steps < STEPS:
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
-        why = next((why for why, holds in whys.items() if holds), f"{steps} steps are too few to win by it")
+        why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
         return Choice("off", why)
     pictures = _pictures(batch)
     try:
         seconds = _measured({"plain": (network, phase, pictures)})
         run = steps * seconds["plain"] * batch / pictures
         if run < LONG:
-            return Choice("off", f"{steps} steps take about {run:.0f} s, too little to win by it", seconds)
+            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it", seconds)
         seconds = _measured({"plain": (network, phase, pictures), "compiled": (network, phase, pictures, True)})
     except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
         return Choice("off", f"a step could not be compiled ({type(error).__name__})")

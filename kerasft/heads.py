@@ -149,6 +149,9 @@ def mlp(
         float32 [N, C], logits.
     """
     layers = keras.layers
+    units = units if isinstance(units, tuple | list) else (units,)
+    if not units or any(type(width) is not int or width < 1 for width in units):
+        raise ValueError("units must be whole numbers of at least 1, such as (256, 128)")
     norm = _choice(_NORMS, "normalisation", normalisation)
     hidden = standardised(features, pooling)
     for index, width in enumerate(units):
@@ -195,11 +198,13 @@ def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) 
     ours = {name: globals()[name] for name in __all__}
     spec = specs.parse_one(head, "--head")
     initializer = _initializer(specs.parse_one(head_init, "--head_init"))
-    return specs.build(spec, "--head", ours, features=features, outputs=outputs, initializer=initializer)
+    given = {"features": features, "outputs": outputs, "initializer": initializer}
+    return specs.build(spec, "--head", ours, kind=keras.KerasTensor, outside=keras.KerasTensor, **given)
 
 
 def _initializer(spec: Spec) -> keras.Initializer:
     """The Keras initializer; zeros for those that are set from the data."""
     solved = dict.fromkeys(SOLVED, keras.initializers.Zeros)
     known = specs.choices(keras.initializers, keras.initializers.Initializer)
-    return specs.build(spec, "--head_init", solved, known, kind=keras.initializers.Initializer)
+    kind = keras.initializers.Initializer
+    return specs.build(spec, "--head_init", solved, known, kind=kind, outside=kind)

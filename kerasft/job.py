@@ -12,7 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import checkpoint, decoded, evaluate, export, measures, quiet, report, runs, screen, settling
+from kerasft import (
+    checkpoint,
+    decoded,
+    disk_space,
+    evaluate,
+    export,
+    failures,
+    locks,
+    manifest,
+    measures,
+    quiet,
+    report,
+    runs,
+    screen,
+    settling,
+)
 from kerasft import model as models
 from kerasft import store as stores
 from kerasft.config import Config
@@ -48,20 +63,42 @@ def train(config: Config) -> Run:
     """
     clock, started = {}, time.monotonic()
     listing = sources.load(config)
-    folder, finished = runs.open_folder(config, listing.name)
-    if finished:
-        screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
-        _summary(folder, finished)
-        return Run(folder, finished)
+    folder, finished = runs.look(config, listing.name)
+    if finished is None:
+        with locks.alone(folder):
+            folder, finished = runs.open_folder(config, listing.name)  # another run may have finished it meanwhile
+            if finished is None:
+                return _train(config, listing, folder, clock, started)
+    finished = runs.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
+    _refuse_changes(config, listing, folder)
+    screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
+    _summary(folder, finished)
+    return Run(folder, finished)
+
+
+def _refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
+    """Raises UserError where the data are not those that a run was given; made ones cannot change."""
+    if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
+        return
+    if changed := manifest.changes(folder, listing):
+        rule = (
+            f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on what is there now"
+        )
+        raise UserError(f"--data: {rule}, another --run_dir keeps both. Received: {config.data!r}")
+
+
+def _train(config: Config, listing: Listing, folder: Path, clock: dict, started: float) -> Run:
+    """Audits, trains, evaluates and exports in a folder that is ours."""
     exports = Path(config.export_dir) / listing.name
-    exports.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is told now, not after training
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, settled = settling.settle(config, listing, folder)
     with _timed(clock, "audit"):
         data = prepare(config, listing, network.size, folder)
-    with _timed(clock, "train"):
+    needed = disk_space.check(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
+    exports.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is told now, not after training
+    with _timed(clock, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
         trainer = Trainer(config, network, data, folder, settled)
         records = trainer.train()
         network = models.in_precision(network, "float32")  # what was learned in half precision is served in full
@@ -139,6 +176,10 @@ def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits
     place = decoded.held(listing, size, stores.of(config, folder))
     with place as held, screen.progress("audit", len(listing.ids)) as advance, quiet.notices():
         checked, pictures = audit(listing, size, advance, held)
+    if any((folder / name).exists() for name in checkpoint.NAMES):
+        _refuse_changes(config, listing, folder)
+    else:
+        manifest.write(folder, listing, checked)
     screen.show_findings(checked.findings)
     bad = [finding for finding in checked.findings if finding.verdict == "reject"]
     rows = [finding._asdict() for finding in checked.findings]
@@ -174,6 +215,16 @@ def _save_predictions(
     if thresholds is not None:
         arrays["thresholds"] = thresholds
     runs.write(folder / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
+
+
+@contextmanager
+def _noted(text: str):
+    """Adds a note to an error, for `failures`."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(text)
+        raise
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def _named(spec: Spec, task: str) -> tuple[str, dict]:
     spec = Spec(_DEFAULT[task]) if spec == Spec("auto") else spec
     ours = {name: globals()[name] for name in __all__ if task in _SHORT[name]}
     known = {name: getattr(keras.losses, name) for name in _FORMS[task]}
-    function = specs.resolve(spec, "--loss", ours, known)
+    function = specs.resolve(spec, "--loss", ours, known)  # nothing from outside: a task gives each its form
     if function in ours.values():
         return _SHORT[function.__name__][task], specs.build(spec, "--loss", ours)
     from_logits = {"from_logits": True} if _FORMS[task][function.__name__][1] == "from_logits" else {}

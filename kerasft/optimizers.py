@@ -207,8 +207,7 @@ def build(
     Raises:
         UserError: an unknown name or argument.
     """
-    own = {name: globals()[name] for name in __all__}
-    rate = specs.build(schedule, "--schedule", own, lr=lr, steps=steps)
+    rate = _rate(schedule, lr, steps)
     falling = rate if isinstance(rate, Plateau) else None
     if parts > 1:
         collected = parts * (optimizer.kwargs.get("gradient_accumulation_steps") or 1)
@@ -221,7 +220,8 @@ def build(
         given |= specs.build(spec, "--average", {"ema": ema})
     if not any(name in optimizer.kwargs for name in _CLIPPING):
         given["global_clipnorm"] = MAX_NORM
-    built = specs.build(optimizer, "--optimizer", known, kind=keras.optimizers.Optimizer, **given)
+    kind = keras.optimizers.Optimizer
+    built = specs.build(optimizer, "--optimizer", known, kind=kind, outside=kind, **given)
     if model is None:
         return built, falling
     variables = model.trainable_variables
@@ -236,9 +236,15 @@ def build(
 
 def last_rate(schedule: Spec, lr: float, steps: int) -> float:
     """The rate of the last step under a schedule, where validation does not lower it."""
-    own = {name: globals()[name] for name in __all__}
-    rate = specs.build(schedule, "--schedule", own, lr=lr, steps=steps)
+    rate = _rate(schedule, lr, steps)
     return float(rate(steps - 1)) if callable(rate) else lr
+
+
+def _rate(schedule: Spec, lr: float, steps: int) -> float | schedules.LearningRateSchedule | Plateau:
+    """What a `--schedule` Spec gives; one from outside takes `lr` and `steps` too."""
+    own = {name: globals()[name] for name in __all__}
+    outside = (schedules.LearningRateSchedule, float)
+    return specs.build(schedule, "--schedule", own, outside=outside, lr=lr, steps=steps)
 
 
 def averaged(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> list[np.ndarray]:

@@ -61,6 +61,12 @@ class Phase:
             raise ValueError("views must be a whole number of at least 0")
         if self.image_size is not None and (type(self.image_size) is not int or self.image_size < LEAST_SIDE):
             raise ValueError(f"image_size must be a whole number of at least {LEAST_SIDE}")
+        for name in ("optimizer", "schedule", "loss"):
+            if not isinstance(getattr(self, name), Spec | None):
+                raise ValueError(f"{name} must be a name or a call, without quotes")
+        recipe = self.augment if isinstance(self.augment, tuple) else (self.augment,)
+        if any(not isinstance(one, Spec | None) for one in recipe):
+            raise ValueError("augment must be names or calls joined by |, without quotes")
         word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
         if word not in BATCH_NORM:
             raise ValueError(f"batch_norm must be 'hold' or 'train'{did_you_mean(str(word), BATCH_NORM)}")

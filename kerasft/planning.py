@@ -7,7 +7,7 @@ from kerasft import augment, losses, optimizers, phases
 from kerasft import model as models
 from kerasft import spec as specs
 from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.errors import UserError, counted
 from kerasft.model import Network
 from kerasft.phases import Phase
 from kerasft.spec import Spec
@@ -39,7 +39,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
     """
     own, reason = specs.choices(phases), "as --phases says"
-    chosen = [specs.build(spec, "--phases", own, kind=Phase) for spec in named(config)]
+    chosen = [specs.build(spec, "--phases", own, kind=Phase, outside=Phase) for spec in named(config)]
     if ends_in_auto(config):
         following, reason = _auto(config, network, examples, speed, "what is named" if chosen else "solve the head")
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
@@ -137,7 +137,8 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None, 
     epochs = min(MOST_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
-    why = f"{examples} examples in {steps} steps: {first}, then fine-tune all layers for {epochs} epochs"
+    why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
+    why += counted(epochs, "epoch")
     size, further = _training_size(config, network), True
     if size:
         why += f" on pictures of {size} pixels"

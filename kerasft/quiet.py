@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kerasft.errors import printable
+
 _NOTICES = (  # the last two: a damaged JPEG, which the audit names
     "oneDNN custom operations",
     "All log messages before absl",
@@ -39,4 +41,4 @@ def notices() -> Iterator[None]:
             held.seek(0)
             for line in held.read().decode("utf-8", "replace").splitlines():
                 if not any(notice in line for notice in _NOTICES):
-                    print(line, file=sys.stderr)
+                    print(printable(line), file=sys.stderr)

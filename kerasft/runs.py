@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,28 +13,47 @@ from kerasft.config import Config, differences
 from kerasft.errors import UserError
 
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
-_RESULTS += ("predictions.npz", "report.html", "model.keras")
+_RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz")
+LOCK_FILES = (".lock", ".owner.json")  # see `locks`
 
 
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file whole or not at all: temporary name, flush to disk, rename."""
+    """Writes a file whole or not at all: temporary name, flush to disk, rename.
+
+    Raises:
+        OSError: the file's name is in it, and the temporary file is gone, so that a full disk is no fuller.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        save(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _whole(temporary, path):
+        with temporary.open("wb") as file:
+            save(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def write_by_name(path: Path, save: Callable[[Path], Any]) -> None:
     """As `write`, for a `save` that takes a path and insists on its ending (`.keras`, `.weights.h5`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".part-{path.name}")
-    save(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _whole(temporary, path):
+        save(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def _whole(temporary: Path, path: Path) -> Iterator[None]:
+    """Removes the temporary file where the block fails, and gives an OSError the name that it lacks."""
+    try:
+        yield
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -41,40 +61,79 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
-def read_json(path: Path) -> dict:
-    """What a JSON file holds; empty where there is none."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+def read_json(path: Path, *needed: str) -> dict:
+    """What a JSON file holds; empty where there is none.
+
+    Args:
+        path: of the file.
+        needed: keys that it must hold.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+        missing = "no JSON object" if not isinstance(found, dict) else ", ".join(sorted({*needed} - found.keys()))
+    except ValueError as error:
+        found, missing = {}, str(error)
+    if missing:
+        rule = f"{path.name} is damaged ({missing}); --noresume starts the run again"
+        raise UserError(f"--run_dir: {rule}. Received: '{path}'")
+    return found
 
 
-def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
-    """The run folder of a Config, and its metrics where the run is finished.
+def look(config: Config, name: str) -> tuple[Path, dict | None]:
+    """The run folder of a Config, and its metrics where the run is finished. Nothing is written.
 
     Args:
         config: what the run is asked.
         name: short name of the data, for the default `runs/NAME-DIGEST`.
 
     Raises:
-        UserError: the folder holds another run; the settings that differ are named.
+        UserError: the folder holds another run; the settings that differ are named. Or a file in it is damaged.
     """
     folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
     stored = folder / "config.json"
     if stored.is_file():
         begun = any((folder / part).is_file() for part in _RESULTS)  # else it ended with a mistake in the settings
-        if other := differences(config, json.loads(stored.read_text())) if begun else []:
+        if other := differences(config, _stored(stored, config)) if begun else []:
             listed = "; ".join(other)
             raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
-        if not config.resume:
-            for part in _RESULTS:
-                (folder / part).unlink(missing_ok=True)
-            for part in ("tensorboard", "phases", "cache"):
-                shutil.rmtree(folder / part, ignore_errors=True)
-        elif (folder / "metrics.json").is_file():
-            return folder, json.loads((folder / "metrics.json").read_text())
-    elif folder.is_dir() and any(folder.iterdir()):
+        if config.resume:
+            return folder, read_json(folder / "metrics.json") or None
+    elif folder.is_dir() and any(path.name not in LOCK_FILES for path in folder.iterdir()):
         raise UserError(f"--run_dir: is no run folder and not empty; name another. Received: '{folder}'")
     elif folder.exists() and not folder.is_dir():
         raise UserError(f"--run_dir: is a file. Received: '{folder}'")
-    write_json(stored, asdict(config))
+    return folder, None
+
+
+def _stored(path: Path, config: Config) -> dict:
+    """The settings of the run before; under `--noresume` a damaged file is as good as the same ones."""
+    try:
+        return read_json(path)
+    except UserError:
+        if config.resume:
+            raise
+        return json.loads(json.dumps(asdict(config)))
+
+
+def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
+    """As `look`; a folder whose run is not finished is made ready, under `--noresume` without what is in it.
+
+    Whoever calls it holds the folder's lock (see `locks`).
+    """
+    folder, finished = look(config, name)
+    if finished is not None:
+        return folder, finished
+    if not config.resume:
+        for part in _RESULTS:
+            (folder / part).unlink(missing_ok=True)
+        for part in ("tensorboard", "phases", "cache"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+    write_json(folder / "config.json", asdict(config))
     write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
     return folder, None
 
@@ -90,8 +149,12 @@ class History:
 
     def add(self, row: dict) -> None:
         """Appends a row and flushes it to disk."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
         self.lines += 1

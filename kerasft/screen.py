@@ -8,19 +8,28 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from kerasft.data.listing import Finding
+from kerasft.errors import printable
 from kerasft.phases import Phase
 
 NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}  # of scores
 MINUTE = 60.0  # seconds between two lines where there is no terminal
 
-_console = Console(highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Lets the command say it; Rich would end the process."""
+        raise
+
+
+_console = _Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
-    """Prints a line; square brackets and odd file names stay as they are."""
-    _console.print(text.encode("utf-8", "backslashreplace").decode(), markup=False)
+    """Prints a line; square brackets stay as they are, and what a terminal would obey is escaped."""
+    _console.print(printable(text), markup=False)
 
 
 @contextmanager
@@ -90,7 +99,8 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
     for phase, trainable, frozen in rows:
         recipe = " | ".join(map(str, phase.augment)) or "none"
         name = f"{phase}, if it pays" if phase.further else str(phase)
-        table.add_row(name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
+        cells = (name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # a Text, for brackets are no markup here
     _console.print(table)
 
 

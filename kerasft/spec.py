@@ -1,18 +1,20 @@
 """Specs: named choices with arguments, written as Python expressions and never executed.
 
 `flip | rotate(15)` is two Specs; `all(epochs=5, optimizer=sgd(momentum=0.9))` is one with another
-as an argument. A Spec is resolved against our own functions first, then against Keras's names.
+as an argument. A Spec is resolved against our own functions first, then against Keras's names. Code from outside is
+imported only where a caller says which kind of class it takes, and only a class or function of that kind is ever called.
 """
 
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from kerasft.errors import UserError, did_you_mean, one_of
+from kerasft.errors import UserError, did_you_mean, one_of, printable
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def parse(text: str, flag: str) -> tuple[Spec, ...]:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
         column = getattr(error, "offset", None) or 1
-        raise UserError(_place(flag, text.strip(), column - 1, getattr(error, "msg", str(error)))) from None
+        raise _place(flag, text.strip(), column - 1, getattr(error, "msg", str(error))) from None
     except (RecursionError, MemoryError):
         raise UserError(f"{flag}: nested too deeply to be read. Received: {text[:60]!r}...") from None
     return _specs(tree.body, flag, text.strip())
@@ -65,8 +67,9 @@ def parse_one(text: str, flag: str) -> Spec:
     return specs[0]
 
 
-def _place(flag: str, text: str, column: int, rule: str) -> str:
-    return f"{flag}: {rule}, here:\n  {text}\n  {' ' * column}^\nReceived: {text!r}"
+def _place(flag: str, text: str, column: int, rule: str) -> UserError:
+    column = len(printable(text[:column]))
+    return UserError(f"{flag}: {rule}, here:", f"  {printable(text)}", f"  {' ' * column}^", f"Received: {text!r}")
 
 
 def _specs(node: ast.expr, flag: str, text: str) -> tuple[Spec, ...]:
@@ -76,7 +79,7 @@ def _specs(node: ast.expr, flag: str, text: str) -> tuple[Spec, ...]:
         kwargs = {}
         for keyword in node.keywords:
             if keyword.arg is None or keyword.arg in kwargs:
-                raise UserError(_place(flag, text, keyword.col_offset, "arguments are name=value, each once"))
+                raise _place(flag, text, keyword.col_offset, "arguments are name=value, each once")
             kwargs[keyword.arg] = _argument(keyword.value, flag, text)
         args = tuple(_argument(arg, flag, text) for arg in node.args)
         return (Spec(_name(node.func, flag, text), args, kwargs),)
@@ -88,7 +91,7 @@ def _name(node: ast.expr, flag: str, text: str) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_name(node.value, flag, text)}.{node.attr}"
-    raise UserError(_place(flag, text, node.col_offset, "a name or a call such as flip or rotate(15) is needed"))
+    raise _place(flag, text, node.col_offset, "a name or a call such as flip or rotate(15) is needed")
 
 
 def _argument(node: ast.expr, flag: str, text: str) -> Any:
@@ -97,10 +100,20 @@ def _argument(node: ast.expr, flag: str, text: str) -> Any:
     if isinstance(node, (ast.Name, ast.Attribute, ast.Call)):
         return _specs(node, flag, text)[0]
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        value = {}
+    if not _plain(value):
         rule = "an argument must be a number, text, True, False, None, a tuple, a list or again a name or call"
-        raise UserError(_place(flag, text, node.col_offset, rule)) from None
+        raise _place(flag, text, node.col_offset, rule)
+    return value
+
+
+def _plain(value: Any) -> bool:
+    """Whether a literal holds no dict: Keras would take one for the description of any object, and import its module."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def choices(module: ModuleType, kind: type | None = None) -> dict[str, Callable]:
@@ -113,16 +126,24 @@ def choices(module: ModuleType, kind: type | None = None) -> dict[str, Callable]
     return {name: value for name, value in public.items() if issubclass(value, kind) and value is not kind}
 
 
-def resolve(spec: Spec, flag: str, *namespaces: Mapping[str, Callable]) -> Callable:
+def resolve(
+    spec: Spec, flag: str, *namespaces: Mapping[str, Callable], outside: type | tuple[type, ...] = ()
+) -> Callable:
     """The callable that a Spec names, first namespace first; case and underscores do not matter.
 
-    A dotted name is imported; `Config` has already refused those that `--allow_imports` does not name.
+    Args:
+        spec: its name is looked up.
+        flag: for messages.
+        namespaces: the choices.
+        outside: classes whose subclasses a dotted name may bring, and functions that are annotated to return one. The
+            name is imported; `Config` has already refused those that `--allow_imports` does not name. By default
+            nothing is imported.
 
     Raises:
         UserError: with the nearest name and the list of choices.
     """
-    if "." in spec.name:
-        return _imported(spec.name, flag)
+    if "." in spec.name and outside:
+        return _imported(spec.name, flag, outside)
     for namespace in namespaces:
         if spec.name in namespace:
             return namespace[spec.name]
@@ -138,31 +159,60 @@ def _key(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _imported(path: str, flag: str) -> Callable:
+def _imported(path: str, flag: str, kind: type | tuple[type, ...]) -> Callable:
     module, _, name = path.rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{flag}: cannot import {path}: {error}. Received: '{path}'") from None
-    if not callable(value):
-        raise UserError(f"{flag}: {path} must be a function or a class. Received: {type(value).__name__}")
+    if not _gives(value, kind):
+        names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+        rule = f"{path} must be a subclass of {names}, or a function whose return annotation is one"
+        raise UserError(f"{flag}: {rule}. Received: {type(value).__name__}")
     return value
 
 
-def build(spec: Spec, flag: str, *namespaces: Mapping[str, Callable], kind: type = object, **given: Any) -> Any:
+def _gives(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value is a subclass of a kind, or a Python function that is annotated to return one."""
+    if inspect.isclass(value):
+        return issubclass(value, kind)
+    if not inspect.isfunction(value):
+        return False
+    try:
+        hint = typing.get_type_hints(value).get("return")
+    except Exception:  # noqa: BLE001 - an annotation may be any expression, and name what is not there
+        return False
+    hints = typing.get_args(hint) or (hint,)
+    return all(isinstance(one, type) and issubclass(one, kind) for one in hints)
+
+
+def build(
+    spec: Spec,
+    flag: str,
+    *namespaces: Mapping[str, Callable],
+    kind: type = object,
+    outside: type | tuple[type, ...] = (),
+    reserved: Iterable[str] = (),
+    **given: Any,
+) -> Any:
     """Resolves a Spec and calls it with its own arguments and `given` (which a Spec may not name itself).
 
     Args:
         kind: the type that the result must have.
+        outside: as in `resolve`.
+        reserved: arguments that a Spec may not name either.
 
     Raises:
         UserError: for an unknown name, an argument the callable does not take or refuses, or a result of
             another kind.
     """
-    function = resolve(spec, flag, *namespaces)
-    signature = inspect.signature(function)
+    function = resolve(spec, flag, *namespaces, outside=outside)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some classes that are written in C
+        raise UserError(f"{flag}: {spec.name} does not say which arguments it takes. Received: '{spec}'") from None
     named = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    free = [name for name in named if name not in given and name != "kwargs"]
+    free = [name for name in named if name not in given and name not in reserved and name != "kwargs"]
     for name in spec.kwargs:
         if name not in free:
             rule = f"takes {', '.join(free)}" if free else "takes no arguments"

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kerasft import checkpoint
-from kerasft.errors import UserError
+from kerasft.errors import UserError, counted
 from kerasft.selection import Weights
 
 
@@ -50,7 +50,7 @@ class Standing:
     saves: int = 0
 
     def __str__(self) -> str:
-        return f"{self.epoch} of its epochs" + (f" and {self.step} steps" if self.step else "")
+        return f"{self.epoch} of its epochs" + (f" and {counted(self.step, 'step')}" if self.step else "")
 
 
 def save(folder: Path, model: keras.Model, standing: Standing, arrays: dict[str, Weights]) -> None:

@@ -1,10 +1,14 @@
 """The command: exit statuses, help, messages. No TensorFlow is needed for any of this."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+from absl import flags
 from conftest import ROOT
+
+from kerasft import command_line, run
 
 
 def test_help_is_complete_and_exits_with_0(command, tmp_path):
@@ -48,8 +52,121 @@ def test_the_later_flag_wins_over_the_flagfile(command, tmp_path):
     assert "Received: 'worse'" in after.stderr
 
 
-def test_allow_imports_is_not_taken_from_a_flagfile(command, tmp_path):
-    (tmp_path / "a.flags").write_text("--allow_imports=os\n")
-    done = command("--flagfile=a.flags", cwd=tmp_path)
+_FILES = {  # of a stranger: name -> lines
+    "a.flags": "--allow_imports=os\n",
+    "allow_imports_s1.flags": "--augment=os.mkdir('broken_in')\n--allow_imports=os\n",
+    "inner.flags": "--allow_imports=os\n--head_init=os.mkdir('broken_in')\n",
+    "nested.flags": "--flagfile=inner.flags\n",
+    "two_words.flags": "--allow_imports\nos\n",
+    "open.flags": "--allow_imports",
+    "search.flags": "--mode=tune\n--search=lr=planted.run(1)\n",
+    "tuner.flags": "--mode=tune\n--search=lr=log(1e-4, 1e-2)\n--tuner=planted.run()\n",
+    "winner.flags": "--mode=tune\n--search=lr=log(1e-4, 1e-2)\n--winner_phases=planted.run()\n--phases=head(epochs=2)\n",
+    "plain.flags": "--augment=planted.run()\n",
+    "loss.flags": "--loss=os.getcwd()\n",
+    "layer.flags": "--augment=os.mkdir('broken_in')\n",
+    "start.flags": "--head_init=os.mkdir('broken_in')\n",
+    "phase.flags": "--phases=all(optimizer=os.mkdir('broken_in'))\n",
+    "schedule.flags": "--schedule=os.mkdir('broken_in')\n",
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("--flagfile=a.flags",),
+        ("--flagfile", "allow_imports_s1.flags"),
+        ("--allow_imports=keras", "--flagfile=allow_imports_s1.flags"),
+        ("--flagfile=nested.flags",),
+        ("--flagfile=nested.flags", "--allow_imports=keras"),
+        ("--flagfile=two_words.flags",),
+        ("--flagfile=open.flags", "os"),
+        ("--flagfile=search.flags",),
+        ("--flagfile=tuner.flags",),
+        ("--flagfile=winner.flags",),
+        ("--flagfile=plain.flags",),
+        *(
+            (f"--flagfile={name}.flags", "--allow_imports=os")
+            for name in ("loss", "layer", "start", "phase", "schedule")
+        ),
+    ],
+)
+def test_a_strangers_flagfile_runs_no_code(command, tmp_path, line):
+    for name, text in _FILES.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "planted.py").write_text("import os\nos.mkdir('broken_in')\n")
+    done = command(*line, "--data=generated:2x20", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--allow_imports: is taken from the command line only" in done.stderr
+    assert done.stderr.startswith("--")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "broken_in").exists()
+
+
+def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
+    for words in (["--allow_imports=a,b"], ["--allow_imports", "a,b"], ["-allow_imports=x", "--allow_imports=a,b"]):
+        values = flags.FlagValues()
+        command_line.define_flags(values)
+        assert command_line.parse(values, ["run", *words, "rest"]) == ["run", "rest"]
+        assert command_line.from_flags(values).allow_imports == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (
+            "--lr=1e-3",
+            "--lr: is no flag of its own; write it into a phase, such as --phases='head | all(epochs=5, lr=1e-4)'.",
+        ),
+        ("--epochs=3", "--epochs: is no flag of its own; write it into a phase"),
+        ("--label_smoothing=0.1", "--loss='cross_entropy(label_smoothing=0.1)'"),
+        ("--run_dir=a\udcff", "--run_dir: must be UTF-8 text without NUL characters. Received: 'a\\udcff'"),
+        ("--mode=a\x1b[2J\u202e", r"Received: 'a\x1b[2J\u202e'"),
+        ("--seed=1\n--data=x", r"--seed: must be a whole number. Received: '1\n--data=x'"),
+        ("--data=nowhere", "--data: must be a folder or a .csv that is there, or one of csv:FILE, digits, folder:DIR"),
+        ("--run_dir=" + 300 * "x", "--run_dir: the name is too long for this file system"),
+        ("--run_dir=/proc/nothing", "--run_dir: No such file or directory. Received: '/proc/nothing'"),
+        ("--phases=all(optimizer='sgd')", "--phases: all() optimizer must be a name or a call, without quotes."),
+        ("--head=mlp(units=0)", "--head: mlp() units must be whole numbers of at least 1, such as (256, 128)."),
+        ("--val_fraction=0.6", "--val_fraction: together with --test_fraction must be below 1"),
+    ],
+)
+def test_a_message_says_what_to_do(command, tmp_path, flag, message):
+    done = command(
+        flag, "--data=generated:2x20" if "--data" not in flag else "--seed=1", "--test_fraction=0.5", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_a_flagfile_that_is_not_utf8_is_named(command, tmp_path):
+    (tmp_path / "latin.flags").write_bytes(b"--data=caf\xe9\n")
+    done = command("--flagfile=latin.flags", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "--flagfile: must be UTF-8 text (byte 0xe9 at 10). Received: 'latin.flags'\n",
+    )
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error(tmp_path):
+    line = f"{sys.executable} -m kerasft.run --help | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.returncode in (0, 3)
+
+
+def test_without_flags_the_first_line_says_what_is_done(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setattr(run, "_run", lambda settings, asked: run.DONE)
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    command_line.parse(values, ["run"])
+    monkeypatch.setattr(run.flags, "FLAGS", values)
+    assert run.main(["run"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("no flags were given, so this is an example")
+    assert all(part in first for part in ("runs/", "saved_models/", "--data=DIR", "--help"))

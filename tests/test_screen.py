@@ -1,15 +1,36 @@
 """What the user sees: odd names come through, long lists are cut, tables say the numbers."""
 
+import os
+
 import pytest
 
-from kerasft import phases, screen
+from kerasft import failures, phases, quiet, screen
 from kerasft.data.listing import Finding
-from kerasft.spec import parse, parse_one
+from kerasft.spec import Spec, parse, parse_one
 
 
 def test_odd_names_are_printed_as_they_are(capsys):
-    screen.say("[bold]x[/bold] 蚂蚁 \udcff")
-    assert capsys.readouterr().out == "[bold]x[/bold] 蚂蚁 \\udcff\n"
+    screen.say("[bold]x[/bold] 蚂蚁 \udcff :heart: کتاب\u200cها")
+    assert capsys.readouterr().out == "[bold]x[/bold] 蚂蚁 \\udcff :heart: کتاب\u200cها\n"
+
+
+def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
+    hostile = "a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
+    shown = r"a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
+    screen.say(hostile)
+    screen.show_findings((Finding(hostile, "duplicate", "warn", hostile),))
+    failures.tell([hostile, "second line"])
+    with quiet.notices():
+        os.write(2, hostile.replace("\n", "").replace("\r", "").encode() + b"\n")
+    printed = capsys.readouterr()
+    assert printed.out == f"{shown}\n  to look at: {shown}: duplicate: {shown}\n"
+    assert printed.err.startswith(f"{shown}\nsecond line\n")
+    augment = (Spec("crop", (hostile,)), Spec("step", (), {"at": ["bold"]}))
+    phase = phases.Phase("all", 1.0, 3, 1e-4, "hold", Spec("adamw"), Spec("constant"), None, augment)
+    screen.show_phases([(phase, 1, 2)])
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+    assert "step(at=['bold'])" in " ".join(printed.split())
 
 
 def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):

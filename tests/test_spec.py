@@ -100,6 +100,43 @@ def test_keras_names_whatever_the_case():
 def test_dotted_names_are_found_in_arguments():
     parsed = spec.parse_one("all(optimizer=mine.Best(1), augment=flip | mine.blur)", "--phases")
     assert spec.dotted(parsed) == ["mine.Best", "mine.blur"]
-    assert spec.resolve(Spec("math.sqrt"), "--x") is __import__("math").sqrt
+    found = spec.resolve(Spec("collections.OrderedDict"), "--x", outside=dict)
+    assert found is __import__("collections").OrderedDict
     with pytest.raises(UserError, match="cannot import"):
-        spec.resolve(Spec("math.nope"), "--x")
+        spec.resolve(Spec("math.nope"), "--x", outside=dict)
+
+
+def test_only_what_is_of_the_kind_is_taken_from_outside(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(
+        "class Mine(dict):\n    def __init__(self, **k): super().__init__(k)\ndef made(x: int) -> Mine: return Mine(x=x)\ndef bare(): raise SystemExit\n"
+        "def other() -> int: raise SystemExit\ndef lost() -> 'Nowhere': raise SystemExit\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert spec.build(Spec("theirs.Mine"), "--x", kind=dict, outside=dict) == {}
+    assert spec.build(Spec("theirs.made", (3,)), "--x", kind=dict, outside=dict) == {"x": 3}
+    for name in (
+        "theirs.bare",
+        "theirs.other",
+        "theirs.lost",
+        "os.system",
+        "os.getcwd",
+        "os.sep",
+        "fractions.Fraction",
+    ):
+        with pytest.raises(
+            UserError, match=r"must be a subclass of dict, or a function whose return annotation is one"
+        ):
+            spec.build(Spec(name), "--x", kind=dict, outside=dict)
+
+
+def test_where_nothing_from_outside_is_taken_nothing_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"--x: must be one of a\. Received: 'planted.run'"):
+        spec.build(Spec("planted.run"), "--x", {"a": dict})
+
+
+@pytest.mark.parametrize("text", ["f(dtype={'module': 'os', 'class_name': 'system'})", "f([1, {2}])", "f((b'x',))"])
+def test_no_argument_describes_an_object(text):
+    with pytest.raises(UserError, match="an argument must be a number, text"):
+        spec.parse(text, "--augment")

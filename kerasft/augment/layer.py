@@ -106,7 +106,7 @@ def build(recipe: tuple[Spec, ...], task: str = "single_label", classes: int | N
     ours = {name: function for module in _MODULES for name, function in specs.choices(module).items()}
     keras_layers = specs.choices(keras.layers, keras.layers.RandomFlip.__bases__[0])
     for item in recipe:
-        result = specs.build(item, "--augment", ours, keras_layers)
+        result = specs.build(item, "--augment", ours, keras_layers, outside=tuple(made))
         parts = result if type(result) is tuple else (result,)
         for part in parts:
             kind = next((kind for kind in made if isinstance(part, kind)), None)

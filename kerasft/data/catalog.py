@@ -132,9 +132,7 @@ def _own(argument: str, allow_imports: tuple[str, ...], received: str) -> Any:
     if package not in allow_imports:
         rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"
         raise UserError(f"--data: {rule}. {received}")
-    kind = spec.resolve(spec.Spec(path), "--data")
-    if not (isinstance(kind, type) and issubclass(kind, tfds.core.DatasetBuilder)):
-        raise UserError(f"--data: {path} must be a tfds.core.DatasetBuilder. {received}")
+    kind = spec.resolve(spec.Spec(path), "--data", outside=tfds.core.DatasetBuilder)
     return kind(config=config or None)
 
 

@@ -24,7 +24,8 @@ def folder(argument: str) -> Listing:
     root = Path(argument).expanduser()
     if not argument or not root.is_dir():
         beside = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
-        raise UserError(f"--data: no such folder{did_you_mean(root.name, beside)}. Received: 'folder:{argument}'")
+        rule = "is a file; a table is csv:FILE" if argument and root.is_file() else "no such folder"
+        raise UserError(f"--data: {rule}{did_you_mean(root.name, beside)}. Received: 'folder:{argument}'")
     root = root.resolve()
     tops = sorted(p for p in root.iterdir() if p.is_dir() and not hidden(p.name))
     by_part: dict[str, Path] = {}
@@ -37,6 +38,8 @@ def folder(argument: str) -> Listing:
         if part:
             by_part[part] = top
     split = "train" in by_part
+    if by_part and not split:
+        _refuse_no_train(root, tops, by_part)
     findings, rows = [], []
     for part, folder in sorted(by_part.items()) if split else [("", root)]:
         rows += _class_files(root, folder, part, findings)
@@ -67,6 +70,16 @@ def folder(argument: str) -> Listing:
         read=lambda index: paths[index].read_bytes(),
         findings=tuple(findings),
     )
+
+
+def _refuse_no_train(root: Path, tops: list[Path], by_part: dict[str, Path]) -> None:
+    """Refuses val/ or test/ without train/, unless they are classes that only bear such names."""
+    names = ", ".join(f"{top.name}/" for top in by_part.values())
+    inside = {path.name for top in by_part.values() for path in top.iterdir() if path.is_dir()}
+    others = {top.name for top in tops} - {top.name for top in by_part.values()}
+    if not others or inside & others:
+        rule = f"{names} without train/; put the class folders that are to be learned from into train/"
+        raise UserError(f"--data: {rule}. Received: {data_text(root)}")
 
 
 def data_text(root: Path) -> str:

@@ -1,5 +1,7 @@
 """Sources: what `--data` names, as a Listing of examples."""
 
+from pathlib import Path
+
 import numpy as np
 
 from kerasft.config import Config
@@ -8,7 +10,9 @@ from kerasft.data.folder import folder
 from kerasft.data.generated import generated
 from kerasft.data.listing import Listing
 from kerasft.data.table import table
-from kerasft.errors import UserError, did_you_mean, one_of
+from kerasft.errors import UserError, did_you_mean, one_of, printable
+
+_LONGEST = 200  # bytes of a name, for a folder's own name may have 255 and gets a digest
 
 
 def load(config: Config) -> Listing:
@@ -17,7 +21,7 @@ def load(config: Config) -> Listing:
     Raises:
         UserError: an unknown kind of source, a source that cannot be read, or a setting that its task refuses.
     """
-    kind, _, argument = config.data.partition(":")
+    kind, _, argument = _prefixed(config.data).partition(":")
     sources = {
         "digits": lambda: _digits(argument),
         "generated": lambda: generated(argument),
@@ -27,12 +31,14 @@ def load(config: Config) -> Listing:
     }
     if kind not in sources:
         names = ("digits", "generated:CLASSESxPICTURES", "folder:DIR", "csv:FILE", "tfds:NAME")
-        raise UserError(
-            f"--data: must be one of {one_of(names)}{did_you_mean(kind, sources)}. Received: {config.data!r}"
-        )
+        here = [path.name for path in Path().iterdir() if path.is_dir() or path.suffix == ".csv"]
+        near = did_you_mean(kind, sources) or did_you_mean(config.data, here)
+        rule = f"must be a folder or a .csv that is there, or one of {one_of(names)}{near}"
+        raise UserError(f"--data: {rule}. Received: {config.data!r}")
     if config.splits and kind != "tfds":
         raise UserError(f"--splits: is for tfds; {kind} names its own. Received: {config.splits!r}")
     listing = sources[kind]()
+    _check_name(listing.name, config.data)
     if config.task not in ("auto", listing.task):
         raise UserError(f"--task: {kind} is {listing.task}. Received: {config.task!r}")
     for flag, asked, tasks in (
@@ -44,6 +50,27 @@ def load(config: Config) -> Listing:
             value = getattr(config, flag)
             raise UserError(f"--{flag}: is for {' and '.join(tasks)}, and this is {listing.task}. Received: {value!r}")
     return listing
+
+
+def _prefixed(data: str) -> str:
+    """`--data` with the kind of source before a bare folder or table that is there."""
+    path = Path(data).expanduser()
+    if data in ("", "digits") or data.startswith(("folder:", "csv:", "tfds:", "generated:")):
+        return data
+    return f"folder:{data}" if path.is_dir() else f"csv:{data}" if path.suffix == ".csv" and path.is_file() else data
+
+
+def _check_name(name: str, data: str) -> None:
+    """Refuses a name that `runs/NAME-DIGEST` and `EXPORT_DIR/NAME` cannot have, or would not stay below them with."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if name in ("", ".", "..") or "/" in name or printable(name) != name or not 0 < size <= _LONGEST:
+        rule = (
+            f"its name names the export's folder, so it must be of 1 to {_LONGEST} bytes of printable UTF-8, and not .."
+        )
+        raise UserError(f"--data: {rule}; rename it. Received: {data!r}")
 
 
 def _digits(argument: str) -> Listing:

@@ -96,6 +96,9 @@ def carve(
     parts = listing.parts.copy()
     parts[parts == ""] = "train"
     given = set(parts)
+    if not given & {"val", "test"} and val_fraction + test_fraction >= 1:
+        rule = "together with --test_fraction must be below 1, so that pictures are left to learn from"
+        raise UserError(f"--val_fraction: {rule}. Received: {val_fraction} and {test_fraction}")
     _refuse_empty(parts, "train")
     # The test share is of all that is there; val is of what then remains.
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
@@ -161,8 +164,8 @@ def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.nda
 
 def _refuse_empty(parts: np.ndarray, part: str) -> None:
     if not (parts == part).any():
-        rule = f"no picture is left for the {part} split; add pictures"
-        raise UserError(f"--data: {rule}. Received: {len(parts)} in all")
+        rule = f"no picture is left for the {part} split; a class needs at least three different pictures, one for each"
+        raise UserError(f"--data: {rule} of train, val and test. Received: {len(parts)} in all")
 
 
 def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:

@@ -13,6 +13,7 @@ from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_cl
 from kerasft.errors import UserError, did_you_mean
 
 _COLUMNS = ("path", "label", "split")
+_LONGEST = 80  # letters of a path that a finding shows; a quote that is never closed takes in the whole table
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -25,7 +26,8 @@ class _Row(NamedTuple):
     cells: list[str]
 
     def refused(self, kind: str, detail: str) -> Finding:
-        return Finding(self.path, kind, "reject", f"row {self.number}: {detail}")
+        path = self.path if len(self.path) <= _LONGEST or os.path.isfile(self.path) else f"{self.path[:_LONGEST]}..."
+        return Finding(path, kind, "reject", f"row {self.number}: {detail}")
 
 
 def table(argument: str, task: str) -> Listing:
@@ -52,6 +54,10 @@ def table(argument: str, task: str) -> Listing:
     received = f"Received: 'csv:{argument}'"
     if not argument or not file.is_file():
         beside = [path.name for path in file.parent.iterdir()] if argument and file.parent.is_dir() else []
+        if argument and file.is_dir():
+            tables = ", ".join(sorted(path.name for path in file.glob("*.csv"))[:5]) or "none"
+            rule = f"is a folder; one of class folders is folder:DIR, a table is csv:FILE (in it: {tables})"
+            raise UserError(f"--data: {rule}. {received}")
         raise UserError(f"--data: no such file{did_you_mean(file.name, beside)}. {received}")
     findings: list[Finding] = []
     try:
@@ -124,6 +130,10 @@ def _rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[str],
             delimiter = reader.dialect.delimiter
             rule = f"{len(cells)} cells under {len(columns)} columns (a {delimiter!r} inside a cell needs quotes around it)"
             findings.append(row.refused("broken_row", rule))
+        elif any("\n" in text or "\r" in text for text in (cell["path"], *row.cells)):
+            findings.append(
+                row.refused("broken_row", "a cell goes over several lines: is a quote missing or too many?")
+            )
         elif not cell["path"]:
             findings.append(row.refused("no_path", "the path is empty"))
         elif part and part not in SPLIT_NAMES:

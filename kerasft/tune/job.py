@@ -6,14 +6,14 @@ import json
 import math
 import os
 import shutil
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from keras_tuner.oracles import HyperbandOracle
 
-from kerasft import job, report, runs, screen
+from kerasft import job, locks, report, runs, screen
 from kerasft import search as searches
 from kerasft import spec as specs
 from kerasft.config import Config, differences
@@ -63,6 +63,21 @@ def tune(
     rates.check_following(config, winner_phases)
     folder = Path(config.run_dir or f"runs/{sources.load(config).name}-tune-{_digest(config, asked)}")
     role = _role()
+    with nullcontext() if role == "worker" else _alone(folder):
+        return _searched(config, asked, oracle, space, folder, role, budget_minutes)
+
+
+def _searched(
+    config: Config,
+    asked: dict[str, str],
+    oracle: Kept,
+    space: tuple[searches.Dimension, ...],
+    folder: Path,
+    role: str,
+    budget_minutes: float | None,
+) -> Run | None:
+    """Searches in a folder that is ours, or as a worker in somebody's."""
+    search, objective, winner_phases = asked["search"], asked["objective"], asked["winner_phases"]
     if role != "worker" and (done := _open(folder, config, asked)):
         screen.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _say_best(done)
@@ -137,6 +152,19 @@ def _winner(config: Config, folder: Path, state: dict[str, Any]) -> Config:
     return Config(**{**found, **places, **own})
 
 
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """The lock of a search's folder.
+
+    Raises:
+        UserError: it holds something else, or another search is working in it.
+    """
+    ours = ("workers", *runs.LOCK_FILES)
+    foreign = folder.exists() and (not folder.is_dir() or any(path.name not in ours for path in folder.iterdir()))
+    if foreign and not (folder / "search.json").is_file():
+        raise UserError(f"--run_dir: is no folder of a search, and not empty; name another. Received: '{folder}'")
+    return locks.alone(folder)
+
+
 def _open(folder: Path, config: Config, asked: dict[str, str]) -> dict[str, Any] | None:
     """Makes or reopens the folder of a search; what was found, where it is finished.
 
@@ -162,8 +190,6 @@ def _open(folder: Path, config: Config, asked: dict[str, str]) -> dict[str, Any]
                 (folder / part).unlink(missing_ok=True)
             for part in _FOLDERS:
                 shutil.rmtree(folder / part, ignore_errors=True)
-    elif not then and folder.exists() and (not folder.is_dir() or any(p.name != "workers" for p in folder.iterdir())):
-        raise UserError(f"--run_dir: is no folder of a search, and not empty; name another. Received: '{folder}'")
     lines = [f"--{name}={value}\n" for name, value in {"mode": "tune", **asked}.items()]
     runs.write(folder / "run.flags", lambda file: file.write((config.to_flags() + "".join(lines)).encode()))
     runs.write_json(folder / "search.json", {"config": asdict(config), **asked})

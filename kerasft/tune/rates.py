@@ -71,7 +71,7 @@ def followed(trial: Config, config: Config, phases_after: str) -> Config:
 
 def _named(spec: Spec) -> dict:
     """The arguments of a phase's Spec, all by name."""
-    signature = inspect.signature(specs.resolve(spec, "--phases", specs.choices(phases)))
+    signature = inspect.signature(specs.resolve(spec, "--phases", specs.choices(phases), outside=phases.Phase))
     return dict(signature.bind(*spec.args, **spec.kwargs).arguments)
 
 
