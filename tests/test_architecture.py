@@ -51,6 +51,7 @@ ROOMS = [
     "evaluate",
     "measures",
     "probe",
+    "mirroring",
     "selection",
     "runs",
     "checkpoint",
