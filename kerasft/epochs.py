@@ -83,7 +83,7 @@ class Watch(keras.callbacks.Callback):
         mark = ", the best so far" if better else ""
         screen.say(
             f"  {self.name} epoch {epoch + 1}: loss {logs['loss']:.4f}, "
-            f"validation loss {score[0]:.4f}, {screen.NAMES[trainer.score]} {score[1]:.4f}{mark}"
+            f"validation loss {score[0]:.4f}, {trainer.named} {screen.figure(score[1])}{mark}"
         )
         if self.plateau:
             self.model.optimizer.learning_rate = self.plateau.rate(self.lr, standing.losses)

@@ -10,6 +10,8 @@ import tensorflow as tf
 Predictor = Callable[[Iterable], np.ndarray]
 
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}  # a task's headline, in metrics.json
+# Fewer validation pictures than this judge nothing: neither a phase nor a temperature is chosen on them.
+LEAST_PICTURES = 5
 
 
 def predictor(model: keras.Model) -> Predictor:
@@ -70,31 +72,55 @@ class Judge:
             labels = (1 - smoothing) * self.labels + smoothing / 2
             found = (np.logaddexp(0, outputs) - labels * outputs).mean(-1)
         else:
-            found = _ERRORS[self.error](np.abs(outputs - self.labels) / self.scale).mean(-1)
+            found = self.errors(outputs).mean(-1)
         return found if self.weights is None else found * self.weights
+
+    def errors(self, values: np.ndarray) -> np.ndarray:
+        """Of regression: the error of each value [N, D] in units of `scale`, float64."""
+        return _ERRORS[self.error](np.abs(values.astype(np.float64) - self.labels) / self.scale)
 
     def loss(self, outputs: np.ndarray) -> float:
         """Mean of `losses`."""
         return float(self.losses(outputs).mean())
 
     def score(self, outputs: np.ndarray) -> float:
-        """The task's headline: accuracy, mean average precision, or mean absolute error in the targets' units."""
+        """The task's headline: accuracy, mean average precision, or mean absolute error.
+
+        The error of one target is in its units. That of several is in units of `scale`, their deviations: a mean over
+        different units says nothing.
+        """
         if self.task == "single_label":
             return float((outputs.argmax(-1) == self.labels).mean())
         if self.task == "multi_label":
-            return mean_average_precision(outputs, self.labels)
-        return float(np.abs(outputs.astype(np.float64) - self.labels).mean())
+            return mean_average_precision(outputs, self.labels) if np.isfinite(outputs).all() else 0.0
+        gaps = np.abs(outputs.astype(np.float64) - self.labels)
+        return float((gaps if self.labels.shape[1] == 1 else gaps / self.scale).mean())
+
+    def tempered(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
+        """The best temperature of outputs, and the losses at it: the form in which weights are compared.
+
+        The losses of outputs that are not all finite are not a number.
+        """
+        if not np.isfinite(outputs).all():
+            return 1.0, np.full(len(self.labels), np.nan)
+        temperature = self.temperature(outputs)
+        return temperature, self.losses(outputs / temperature)
+
+    def compared(self, outputs: np.ndarray) -> tuple[float, float]:
+        """Mean of the losses that `tempered` gives, and the score: what is compared, recorded and printed."""
+        return float(self.tempered(outputs)[1].mean()), self.score(outputs)
 
     def temperature(self, outputs: np.ndarray) -> float:
         """The number T in [1/2, 8] by which logits are divided for the lowest loss (Guo et al. 2017).
 
         Labels are smoothed by 1 / (N + 2), after Platt (1999): few pictures, all of them right, would ask for certainty.
         For a T below 1, which asks for more of it, they are by 3 / N: the share of mistakes that may well be
-        where N pictures showed none (Hanley and Lippman-Hand 1983). It is 1 for regression: values have none.
+        where N pictures showed none (Hanley and Lippman-Hand 1983). It is 1 for regression, for values have none, and
+        for fewer than `LEAST_PICTURES`.
         """
         from scipy.optimize import minimize_scalar
 
-        if self.task == "regression":
+        if self.task == "regression" or len(self.labels) < LEAST_PICTURES:
             return 1.0
         bounds = (-np.log(2), np.log(8))
 
@@ -137,8 +163,10 @@ def preferred(candidates: list[np.ndarray], errors: float = 1.0) -> int:
 
     Returns:
         The first place whose mean loss lies within so many standard errors of the best one's, the error being that
-        of their difference example by example.
+        of their difference example by example. Of a single example nothing is measurable, so it is the first place.
     """
+    if len(candidates[0]) < 2:
+        return 0
     best = min(candidates, key=np.mean)
     for place, found in enumerate(candidates):
         gap = found - best

@@ -237,7 +237,10 @@ def _timed(clock: dict, name: str):
 def _summary(folder: Path, metrics: dict) -> None:
     test, proof, score = metrics["test"], metrics["export"], evaluate.SCORES[metrics["task"]]
     loss = "log loss" if metrics["task"] != "regression" else "loss"
-    screen.say(f"test: {screen.NAMES[score]} {test[score]:.4f}, {loss} {test['loss']:.4f} on {test['n']} pictures")
+    found = f"{screen.NAMES[score]} {screen.figure(test[score])}"
+    if len(each := test.get("per_target", {})) > 1:  # of different units: a mean of them says nothing
+        found = "mean absolute error " + ", ".join(f"{name} {screen.figure(row['mae'])}" for name, row in each.items())
+    screen.say(f"test: {found}, {loss} {screen.figure(test['loss'])} on {test['n']} pictures")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
     screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")

@@ -4,6 +4,7 @@ import numpy as np
 
 from kerasft.evaluate import Judge, mean_average_precision, served
 
+LEAST_EXAMPLES = 10  # positives, and negatives, for a threshold of a class's own: the best of fewer is luck
 BINS = 15  # of equal width, for the calibration error
 
 
@@ -13,7 +14,12 @@ def report(judge: Judge, outputs: np.ndarray, classes: tuple[str, ...], threshol
     Single label: accuracy, top-5 accuracy (of more than five classes), macro F1, expected calibration error, log
     loss; precision, recall and F1 by class; `confusion_matrix[i][j]` counts pictures of class i taken for class j.
     Multi-label: mean average precision, micro and macro F1 and the share of pictures whose labels are all right, at
-    the thresholds. Regression: mean absolute error and root mean squared error in the targets' units, and R2.
+    the thresholds. Regression: mean absolute error and root mean squared error, in the targets' units and in their
+    deviations (`scaled_mae`, `scaled_rmse`), and R2; over several targets the mean, which only the scaled ones and R2
+    allow where units differ.
+
+    A figure that the split cannot tell is None: those of a class that no picture has, R2 of a target that does not
+    vary. Means are over what can be told.
 
     Args:
         judge: of the split.
@@ -29,7 +35,7 @@ def report(judge: Judge, outputs: np.ndarray, classes: tuple[str, ...], threshol
         return _single_label(scores, judge.labels, classes) | common
     if judge.task == "multi_label":
         return _multi_label(scores, judge.labels, classes, thresholds) | common
-    return _regression(scores, judge.labels, classes) | common
+    return _regression(scores, judge, classes) | common
 
 
 def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
@@ -44,8 +50,7 @@ def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
     found["macro_f1"] = float(table[2][np.isin(every, labels)].mean())
     found["ece"] = calibration_error(scores.max(-1), guess == labels)
     found["per_class"] = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
-        for name, p, r, f, n in zip(classes, *table)
+        name: {**_told(n, precision=p, recall=r, f1=f), "n": int(n)} for name, p, r, f, n in zip(classes, *table)
     }
     return found | {"confusion_matrix": confusion_matrix(labels, guess, labels=every).tolist()}
 
@@ -58,17 +63,15 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     seen = truth.any(0)
     each = [float(average_precision_score(truth[:, i], scores[:, i])) if seen[i] else None for i in range(len(classes))]
     return {
-        "map": mean_average_precision(scores, labels),
+        "map": mean_average_precision(scores, labels) if seen.any() else None,
         "micro_f1": float(f1_score(truth, guess, average="micro", zero_division=0.0)),
-        "macro_f1": float(table[2][seen].mean()) if seen.any() else 0.0,
+        "macro_f1": float(table[2][seen].mean()) if seen.any() else None,
         "exact_match": float((truth == guess).all(-1).mean()),
         "ece": calibration_error(scores.ravel(), truth.ravel()),
         "per_class": {
             name: {
                 "average_precision": a,
-                "precision": float(p),
-                "recall": float(r),
-                "f1": float(f),
+                **_told(n, precision=p, recall=r, f1=f),
                 "threshold": float(t),
                 "n": int(n),
             }
@@ -77,23 +80,35 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     }
 
 
-def _regression(values: np.ndarray, labels: np.ndarray, targets: tuple[str, ...]) -> dict:
+def _regression(values: np.ndarray, judge: Judge, targets: tuple[str, ...]) -> dict:
+    labels, scale = judge.labels, judge.scale
     gap, spread = values.astype(np.float64) - labels, labels.astype(np.float64) - labels.mean(0, dtype=np.float64)
-    absolute, squared = np.abs(gap).mean(0), np.square(gap).mean(0)
-    variance = np.square(spread).mean(0)
-    r2 = 1 - squared / np.where(variance, variance, np.nan)  # not a number where the targets do not vary
-    named = zip(targets, absolute, np.sqrt(squared), r2)
+    absolute, squared, variance = np.abs(gap).mean(0), np.square(gap).mean(0), np.square(spread).mean(0)
+    varied = variance > 0
+    r2 = 1 - squared / np.where(varied, variance, 1)
+    each = {
+        name: {
+            "mae": float(a),
+            "rmse": float(s),
+            "r2": float(r) if v else None,
+            "scaled_mae": float(a / d),
+            "scaled_rmse": float(s / d),
+        }
+        for name, a, s, r, v, d in zip(targets, absolute, np.sqrt(squared), r2, varied, scale)
+    }
     return {
         "mae": float(absolute.mean()),
         "rmse": float(np.sqrt(squared.mean())),
-        "r2": _number(r2.mean()),
-        "per_target": {name: {"mae": float(a), "rmse": float(s), "r2": _number(r)} for name, a, s, r in named},
+        "r2": float(r2[varied].mean()) if varied.any() else None,
+        "scaled_mae": float((absolute / scale).mean()),
+        "scaled_rmse": float(np.sqrt((squared / np.square(scale)).mean())),
+        "per_target": each,
     }
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None
+def _told(pictures: int, **found: float) -> dict[str, float | None]:
+    """The figures of a class; None where no picture has it."""
+    return {name: float(value) if pictures else None for name, value in found.items()}
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -111,7 +126,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """For each class the probability from which on it is taken for present: the one of the greatest F1.
 
-    Halfway between two neighbouring probabilities of the split; 0.5 for a class without positives or negatives.
+    Halfway between two neighbouring probabilities of the split. Classes of fewer than `LEAST_EXAMPLES` positives or
+    negatives share the threshold of the greatest F1 over all of them, if they have that many positives and negatives
+    together; else, and without any positives or negatives, it is 0.5.
 
     Args:
         probabilities: float [N, C] of the validation split.
@@ -120,14 +137,24 @@ def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         float32 [C].
     """
+    truth = labels > 0.5
+    fewest = np.minimum(truth.sum(0), (~truth).sum(0))
     found = np.full(labels.shape[1], 0.5, np.float32)
-    for i, (p, truth) in enumerate(zip(probabilities.T.astype(np.float64), labels.T > 0.5)):
-        if 0 < truth.sum() < len(truth):
-            order = np.argsort(-p, kind="stable")
-            p, hits = p[order], np.cumsum(truth[order])
-            f1 = 2 * hits / (np.arange(1, len(p) + 1) + truth.sum())
-            ends = np.flatnonzero(np.append(p[:-1] > p[1:], True))  # where a threshold can lie
-            best = ends[f1[ends].argmax()]
-            below = p[best + 1] if best + 1 < len(p) else 0.0
-            found[i] = (p[best] + below) / 2
+    for i in np.flatnonzero(fewest >= LEAST_EXAMPLES):
+        found[i] = _threshold(probabilities[:, i], truth[:, i])
+    rare = (fewest > 0) & (fewest < LEAST_EXAMPLES)
+    together = truth[:, rare].ravel()
+    if min(together.sum(), (~together).sum()) >= LEAST_EXAMPLES:
+        found[rare] = _threshold(probabilities[:, rare].ravel(), together)
     return found
+
+
+def _threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """That of the greatest F1, from [N] and bool [N] with both kinds among them."""
+    order = np.argsort(-probabilities.astype(np.float64), kind="stable")
+    p, hits = probabilities[order].astype(np.float64), np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(p) + 1) + truth.sum())
+    ends = np.flatnonzero(np.append(p[:-1] > p[1:], True))  # where a threshold can lie
+    best = ends[f1[ends].argmax()]
+    below = p[best + 1] if best + 1 < len(p) else 0.0
+    return (p[best] + below) / 2

@@ -1,5 +1,6 @@
 """What is solved or counted instead of trained: the features' statistics, the prior, the linear probe."""
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from kerasft.evaluate import preferred
 STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
 NEAR = 0.5  # standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds
 FOLDS = 5
+UNKNOWN = 0.01  # C where nothing can be held out: a strong penalty
 SMALL = (
     1e8  # multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end
 )
@@ -51,10 +53,27 @@ def set_prior(layer: keras.layers.Dense, labels: np.ndarray, task: str) -> None:
         layer.bias.assign(_log_odds(labels))
 
 
-def _log_odds(labels: np.ndarray) -> np.ndarray:
+def constant(labels: np.ndarray, outputs: int, task: str, weights: np.ndarray | None = None) -> np.ndarray:
+    """What is best answered without looking, float64 [C]: log frequencies, log odds, or means.
+
+    Args:
+        labels, weights: as in `solve`.
+        outputs: C.
+        task: as in `solve`.
+    """
+    if task == "single_label":
+        counts = np.bincount(labels, weights, minlength=outputs)
+        return np.log(np.maximum(counts, 0.5) / counts.sum())
+    if task == "multi_label":
+        return _log_odds(labels, weights)
+    return np.average(labels.astype(np.float64), 0, weights)
+
+
+def _log_odds(labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Of [N, C] zeros and ones, half an example added to both sides."""
-    present = labels.sum(0, dtype=np.float64)
-    return np.log((present + 0.5) / (len(labels) - present + 0.5))
+    weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
+    present = weights @ labels
+    return np.log((present + 0.5) / (weights.sum() - present + 0.5))
 
 
 def solve(
@@ -87,19 +106,20 @@ def solve(
 def _multinomial(
     features: np.ndarray, labels: np.ndarray, classes: int, seed: int, weights: np.ndarray | None
 ) -> Solution:
-    """Every class has an example; with a class of only one there are no folds, and C is 0.01.
+    """Without two examples of any class there are no folds, and C is `UNKNOWN`.
 
-    The penalty is that of a prior on the weights, the same for few examples and many, so few can choose it.
+    The penalty is that of a prior on the weights, the same for few examples and many, so few can choose it. A class
+    without an example gets the chance of half an example.
     """
+    from scipy.special import logsumexp
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold
 
-    rows = _sample(labels, seed)
-    folds = min(FOLDS, int(np.bincount(labels[rows], minlength=classes).min()))
-    best, model = 0.01, LogisticRegression(max_iter=1000, warm_start=True)
-    if folds >= 2:
-        splits = StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows])
-        splits = [(rows[fitted], rows[held]) for fitted, held in splits][: 1 if len(labels) > MANY else None]
+    present, labels = np.unique(labels, return_inverse=True)
+    kernel, bias = np.zeros((features.shape[1], classes)), np.zeros(classes)
+    best = UNKNOWN
+    if len(present) > 1:
+        rows = _sample(labels, seed)
+        splits = _folds(labels, rows, seed)[: 1 if len(labels) > MANY else None]
         models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
 
         def held_out(strength: float) -> np.ndarray:
@@ -110,14 +130,36 @@ def _multinomial(
                 losses.append(-np.log(np.maximum(chances, 1e-12)) * _rows(weights, held, 1.0))
             return np.concatenate(losses)
 
-        best = _strongest(held_out)
-    if len(rows) < len(labels):  # from there it is not far
-        model.set_params(C=best).fit(features[rows], labels[rows], _rows(weights, rows))
-    model.set_params(C=best, tol=_tolerance(features, classes)).fit(features, labels, weights)
-    kernel, bias = model.coef_, model.intercept_
-    if classes == 2:  # scikit-learn gives one column of log odds; two logits share it evenly
-        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
-    return Solution(kernel.T.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
+        best = _strongest(held_out) if splits else UNKNOWN
+        model = LogisticRegression(C=best, max_iter=1000, warm_start=True)
+        if len(rows) < len(labels):  # from there it is not far
+            model.fit(features[rows], labels[rows], _rows(weights, rows))
+        model.set_params(tol=_tolerance(features, len(present))).fit(features, labels, weights)
+        found = model.coef_.T, model.intercept_
+        if len(present) == 2:  # scikit-learn gives one column of log odds; two logits share it evenly
+            found = [np.concatenate([-half, half], -1) for half in (found[0] / 2, found[1] / 2)]
+        kernel[:, present], bias[present] = found
+    if len(present) < classes:
+        total = logsumexp(features @ kernel[:, present] + bias[present], axis=-1).mean()
+        bias[np.setdiff1d(np.arange(classes), present)] = total + np.log(0.5 / len(labels))
+    return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
+
+
+def _folds(labels: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (fitted, held) of rows; the only example of a class is always fitted, so that every model knows all classes.
+
+    A class of fewer examples than folds is held out in as many of them as it has examples.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    counts = np.bincount(labels[rows])
+    several = rows[counts[labels[rows]] > 1]
+    if not len(several):
+        return []
+    folds = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return [(np.setdiff1d(rows, several[held]), several[held]) for _, held in folds.split(several, labels[several])]
 
 
 def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -138,7 +180,8 @@ def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weigh
     bias = _log_odds(labels)
     kernel = np.zeros((features.shape[1], labels.shape[1]))
     varied = np.flatnonzero((labels.min(0) == 0) & (labels.max(0) == 1))
-    splits = list(KFold(min(FOLDS, len(labels)), shuffle=True, random_state=seed).split(features))
+    folds = min(FOLDS, len(labels))
+    splits = list(KFold(folds, shuffle=True, random_state=seed).split(features)) if folds > 1 else []
     pairs = [(c, fitted, held) for c in varied for fitted, held in splits if len(np.unique(labels[fitted, c])) == 2]
     models = [LogisticRegression(max_iter=300, warm_start=True) for _ in pairs]
 
@@ -150,7 +193,7 @@ def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weigh
             losses.append((np.logaddexp(0, logits) - labels[held, c] * logits) * _rows(weights, held, 1.0))
         return np.concatenate(losses)
 
-    best = _strongest(held_out) if pairs else 0.01
+    best = _strongest(held_out) if pairs else UNKNOWN
     for c in varied:
         model = LogisticRegression(C=best, max_iter=1000, tol=_tolerance(features, 1)).fit(
             features, labels[:, c], weights

@@ -17,6 +17,10 @@ from kerasft.phases import Phase
 NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}  # of scores
 MINUTE = 60.0  # seconds between two lines where there is no terminal
 
+# What is left of a phase, by the share of its weights.
+KEPT = {1.0: "its weights kept", 0.75: "three-quarter-way weights kept", 0.5: "half-way weights kept"}
+KEPT |= {0.25: "quarter-way weights kept", 0.0: "undone, for it was not measurably better"}
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
@@ -30,6 +34,32 @@ _console = _Console(highlight=False, soft_wrap=True, emoji=False)
 def say(text: str) -> None:
     """Prints a line; square brackets stay as they are, and what a terminal would obey is escaped."""
     _console.print(printable(text), markup=False)
+
+
+def figure(value: float | None) -> str:
+    """A figure with four decimals; a small one with four digits that are not 0, a large one with one decimal."""
+    if value is None:
+        return "unknown"
+    if abs(value) >= 1000:
+        return f"{value:,.1f}"
+    return f"{value:.4g}" if 0 < abs(value) < 0.1 else f"{value:.4f}"
+
+
+def name_of(score: str, outputs: int) -> str:
+    """What a task's headline score is called; the error of several targets is in their deviations."""
+    return NAMES[score] + (" in deviations" if score == "mae" and outputs > 1 else "")
+
+
+def verdict(share: float, before: tuple[float, float], after: tuple[float, float], name: str) -> str:
+    """What is left of a phase, in one sentence.
+
+    Args:
+        share: of its weights.
+        before, after: loss and score on validation, as they were compared.
+        name: of the score.
+    """
+    losses = f"validation loss {figure(before[0])} -> {figure(after[0])}"
+    return f"{KEPT[share]}: {losses}, {name} {figure(before[1])} -> {figure(after[1])}"
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """What a phase leaves behind: a mix of its weights with those before it, chosen on validation, or nothing of it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from kerasft.evaluate import Judge, preferred
+from kerasft.evaluate import LEAST_PICTURES, Judge, preferred
+from kerasft.phases import Phase
 
 SHARES = (
     0.5,
@@ -83,6 +85,8 @@ def choose(
     suits it (Guo et al. 2017). Few validation pictures tell such candidates apart badly: the first share that is not
     measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
     standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
+    Fewer than `LEAST_PICTURES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
+    has nothing to be compared with).
 
     Args:
         outputs_at: from an end and a share to float [N, ...], the validation outputs of that mix.
@@ -91,16 +95,16 @@ def choose(
         shares: to try, the preferred ones first, each in (0, 1].
     """
 
-    def tempered(end: int) -> Iterator[tuple[Choice, np.ndarray]]:
+    def tempered(end: int, shares: tuple[float, ...] = shares) -> Iterator[tuple[Choice, np.ndarray]]:
         for share in shares:
             outputs = outputs_at(end, share)
             if np.isfinite(outputs).all():
-                temperature = judge.temperature(outputs)
-                losses = judge.losses(outputs / temperature)
+                temperature, losses = judge.tempered(outputs)
                 yield Choice(share, temperature, (float(losses.mean()), judge.score(outputs)), end), losses
 
-    before = outputs_at(0, 0.0)
-    before = min(judge.losses(before), judge.losses(before / judge.temperature(before)), key=np.mean)
+    if len(judge.labels) < LEAST_PICTURES:
+        return next((choice for end in range(ends) for choice, _ in tempered(end, (1.0,))), UNDONE)
+    _, before = judge.tempered(outputs_at(0, 0.0))
     found = []
     for end in range(ends):
         mixes = list(tempered(end))
@@ -111,3 +115,19 @@ def choose(
     gain = before - losses
     least = max(LEAST_GAIN * before.mean(), LEAST_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
     return chosen if gain.mean() >= least else UNDONE
+
+
+def judged(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
+    """The phases that so many validation pictures can judge: all, or with fewer than `LEAST_PICTURES` hardly any.
+
+    A solved head needs no judge, and nothing is trained after it. Without one the first phase stands: it has to give an
+    answer at all.
+
+    Args:
+        planned: the phases of a run; a head phase first where the head is solved.
+        pictures: of the validation split.
+        solved: whether the head is solved.
+    """
+    if pictures >= LEAST_PICTURES:
+        return planned
+    return [replace(planned[0], epochs=0)] if solved else planned[:1]

@@ -50,12 +50,18 @@ class Trainer:
         self.config, self.network, self.splits, self.folder = config, network, splits, folder
         self.model = network.model
         self.score = evaluate.SCORES[network.task]
+        self.named = screen.name_of(self.score, len(splits.classes))
         self._take(config.batch_size or planning.BATCH)
         self.settled = settled or {}
         self.average = specs.parse(config.average, "--average")
         self.scale = splits.train.labels.std(0, dtype=np.float64) if network.task == "regression" else None
         error = losses.error(specs.parse_one(config.loss, "--loss"), network.task)
         weighted = config.class_weights == "balanced"
+        if weighted and config.sampling == "balanced":
+            screen.say(
+                "warning: --class_weights=balanced and --sampling=balanced both make up for rare classes, "
+                "so they are corrected twice; one of the two is enough"
+            )
         self.weights = example_weights(splits.train, splits.classes, network.task) if weighted else None
         val_weights = example_weights(splits.val, splits.classes, network.task) if weighted else None
         self.judge = Judge(network.task, splits.val.labels, self.scale, val_weights, error)
@@ -82,6 +88,7 @@ class Trainer:
         speed = None if self.config.deterministic else settled["speed"]
         planned, reason = planning.plan(self.config, self.network, count, speed)
         screen.say(f"phases: {reason}")
+        planned = self._judged(planned)
         steps = self.steps * sum(phase.epochs for phase in planned if not phase.further)
         self._choose("jit", planned, compute.compiled, self.batch, steps)
         planned = [self._settled(phase) for phase in planned]
@@ -99,25 +106,19 @@ class Trainer:
         return self.standing.records
 
     def validate(self) -> tuple[float, float]:
-        """Loss and score on the validation split, with the weights as they are."""
-        outputs = self.feed.outputs()
-        return self.judge.loss(outputs), self.judge.score(outputs)
+        """Loss at the best temperature and score on the validation split, with the weights as they are."""
+        return self.judge.compared(self.feed.outputs())
 
     def judge_epoch(self) -> tuple[tuple[float, float], bool]:
-        """What `validate` gives for the weights, averaged under `--average`; and whether they are the best so far.
-
-        Epochs are compared by their loss at the best temperature.
-        """
+        """What `validate` gives for the weights, averaged under `--average`; and whether they are the best so far."""
         model = self.feed.model
         weights = model.get_weights() if self.average else None
         if self.average:
             self.last_weights = optimizers.averaged(model.optimizer, model)
             model.set_weights(self.last_weights)
-        outputs = self.feed.outputs()
-        score = self.judge.loss(outputs), self.judge.score(outputs)
-        tempered = self.judge.loss(outputs / self.judge.temperature(outputs))
-        better = self.offer((tempered, score[1]))
-        self.standing.losses.append(tempered)
+        score = self.validate()
+        better = self.offer(score)
+        self.standing.losses.append(score[0])
         if self.average:
             model.set_weights(weights)
         return score, better
@@ -125,7 +126,9 @@ class Trainer:
     def waited_enough(self) -> bool:
         """Whether the phase under way has not become better for `--patience` epochs."""
         losses, patience = self.standing.losses, self.config.patience
-        return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
+        # A loss that is not a number is none of the best; `argmin` alone would take it for that.
+        best = int(np.argmin(np.nan_to_num(losses, nan=np.inf))) if losses else 0
+        return patience is not None and len(losses) - 1 - best >= patience
 
     def _take(self, batch_size: int) -> None:
         """Sets the pictures of a step, and the steps of an epoch."""
@@ -148,6 +151,8 @@ class Trainer:
         trained = any(phase.epochs for phase in planned)
         start = warmstart.prepare(*given, augmented=trained, head_first=planned[0].kind == "head")
         settled = {**self.settled, "augment": start.augment, "speed": start.speed, "pixels": start.pixels}
+        if start.reason:
+            settled["augment_reason"] = start.reason
         self.standing = Standing(uuid.uuid4().hex, self.splits.digest, settled, seconds=start.seconds)
         return {"solution": list(start.solution)} if start.solution else {}
 
@@ -165,6 +170,19 @@ class Trainer:
         automatic = [str(spec) for spec in phase.augment] == ["auto"]
         recipe = self.standing.settled["augment"]
         return replace(phase, augment=specs.parse(recipe, "--augment")) if automatic else phase
+
+    def _judged(self, planned: list[Phase]) -> list[Phase]:
+        """The phases that the validation split can judge; says so where it cannot."""
+        solved, pictures = self.network.head_init == "probe", len(self.splits.val)
+        found = selection.judged(planned, pictures, solved=solved)
+        if found != planned:
+            what = "the solved head" if solved else f"'{planned[0]}'"
+            least = evaluate.LEAST_PICTURES
+            screen.say(
+                f"validation: {pictures} picture{'s' * (pictures != 1)} cannot judge a phase (needed: {least}): "
+                f"{what} is kept as it is, and nothing is trained after it"
+            )
+        return found
 
     def _fed(self, name: str, phase: Phase) -> Feed:
         """The phase's feed, as it was planned when the phase first began."""
@@ -198,6 +216,10 @@ class Trainer:
             self.first_weights = self.best_weights = model.get_weights()
             if "solution" in arrays:
                 model.get_layer("logits").set_weights(arrays["solution"])
+                if phase.epochs:  # what is trained has to be better than the solved head, not than the one before it
+                    given = model, self.feed.outputs, self.judge, self.first_weights, [model.get_weights()], (1.0,)
+                    standing.before = selection.settle(*given).score or standing.before
+                    self.first_weights = model.get_weights()
                 self.offer(self.validate())
         if phase.epochs > standing.epoch and not self.waited_enough():
             fitting.fit(self, name, phase, first_epoch, arrays.get("optimizer"))
@@ -212,11 +234,7 @@ class Trainer:
         record |= {"accepted": share > 0, "share": share, "temperature": temperature}
         record |= {"cached": self.feed.views > 0, "views": self.feed.views}
         record |= {"trainable": trainable, "frozen": frozen, "retries": standing.retries}
-        verdict = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%} beside the weights before it")
-        screen.say(
-            f"{name}: {verdict}; validation loss {before[0]:.4f} -> {after[0]:.4f}, "
-            f"{screen.NAMES[score]} {before[1]:.4f} -> {after[1]:.4f}; {seconds:.1f} s"
-        )
+        screen.say(f"{name}: {screen.verdict(share, before, after, self.named)} ({seconds:.1f} s)")
         place = self.folder / "phases" / name
         runs.write_json(place / "record.json", record)
         runs.write_by_name(place / "model.weights.h5", self.model.save_weights)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft import cache, probe, screen
+from kerasft import cache, mirroring, probe, screen
 from kerasft import model as models
 from kerasft import store as stores
 from kerasft.config import Config
@@ -20,8 +20,7 @@ from kerasft.model import Network
 from kerasft.store import Store
 
 BATCH = 64
-AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is harmless
-MIRROR_COST = 1.25  # greatest rise of a probe's loss on mirrored pictures at which mirroring is harmless
+AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
 
 
 class Start(NamedTuple):
@@ -30,6 +29,7 @@ class Start(NamedTuple):
     Attributes:
         solution: kernel [D, C] and bias [C] of the probe, where `--head_init` asks for it.
         augment: the `--augment` Spec, settled.
+        reason: why `--augment=auto` mirrors or does not; empty where it settled nothing.
         speed: pictures a second of a forward pass, where there was one.
         pixels: mean and variance by channel of the training pictures, for `--preprocessing=dataset`.
         seconds: that it took.
@@ -37,6 +37,7 @@ class Start(NamedTuple):
 
     solution: tuple[np.ndarray, np.ndarray] | None
     augment: str
+    reason: str
     speed: float | None
     pixels: tuple[list[float], list[float]] | None
     seconds: float
@@ -55,7 +56,7 @@ def prepare(
 ) -> Start:
     """Sets a `prior` and the statistics of pixels, targets and pretrained features, where asked; solves the probe.
 
-    The probe also tells whether mirroring is harmless: by its loss on the mirrored validation pictures.
+    The probe also tells whether mirroring is harmless (`mirroring.verdict`); without one there is no mirroring.
 
     Args:
         judge: of the validation split.
@@ -67,6 +68,7 @@ def prepare(
     started = time.monotonic()
     automatic = config.augment.strip() == "auto" and augmented
     solution, pixels, speed = None, None, None
+    mirrored, reason = False, "no pretrained features tell whether it is harmless" if automatic else ""
     recipe = AUGMENT if automatic else config.augment if augmented else "none"
     labels = splits.train.labels
     if config.preprocessing == "dataset":
@@ -92,17 +94,21 @@ def prepare(
             solution = (solved.kernel, solved.bias) if network.head_init == "probe" else None
         if automatic:
 
-            def mirror_cost() -> dict[str, float]:
-                """How many times as high the probe's loss is on mirrored validation pictures."""
+            def answers() -> dict[str, np.ndarray]:
+                """The probe's outputs for the validation pictures, as they are and mirrored."""
                 ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
-                plain, mirrored = (judge.loss(_outputs(network, end)) for end in ends)
-                return {"cost": mirrored / max(plain, 1e-3)}
+                return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
 
-            causes = *causes, config.loss, splits.val.digest, splits.val.labels
-            cost = float(cache.beside(folder, causes, mirror_cost)["cost"])
-            recipe += " | flip" if cost <= MIRROR_COST else ""
-            screen.say(f"augmentation: {recipe} (on mirrored pictures the probe's loss is {cost:.2f} times as high)")
-    return Start(solution, recipe, speed, pixels, time.monotonic() - started)
+            found = cache.beside(folder, (*causes, splits.val.digest), answers)
+            constant = probe.constant(labels, len(splits.classes), network.task, weights)
+            seen = judge, found["plain"], found["mirrored"], labels, constant, splits.classes
+            mirrored, reason = mirroring.verdict(*seen)
+    if automatic:
+        recipe += " | flip" if mirrored else ""
+        screen.say(
+            f"augmentation: {recipe} ({reason})" if mirrored else f"augmentation: {recipe}, no mirroring: {reason}"
+        )
+    return Start(solution, recipe, reason, speed, pixels, time.monotonic() - started)
 
 
 def _pixels(split: Split, size: int) -> tuple[list[float], list[float]]:

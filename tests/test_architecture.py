@@ -53,6 +53,7 @@ ROOMS = [
     "evaluate",
     "measures",
     "probe",
+    "mirroring",
     "selection",
     "runs",
     "manifest",

@@ -42,7 +42,9 @@ def test_scores_are_scikit_learns(scored):
     several = np.eye(4)[labels]
     expected = sklearn.metrics.average_precision_score(several, logits, average="macro")
     assert Judge("multi_label", several).score(logits) == pytest.approx(expected)
-    assert Judge("regression", logits + 3, np.ones(4)).score(logits) == pytest.approx(3)
+    assert Judge("regression", logits[:, :1] + 3, np.ones(1) * 5).score(logits[:, :1]) == pytest.approx(3)
+    scales = np.array([1, 10, 100, 1e6])  # of several targets, in their deviations
+    assert Judge("regression", logits + 3 * scales, scales).score(logits) == pytest.approx(3)
 
 
 def test_weights_count(scored):
@@ -110,3 +112,21 @@ def test_the_first_candidate_that_is_not_measurably_worse():
     assert evaluate.preferred([equal, best], errors=0.0) == int(equal.mean() > best.mean())
     few = slice(0, 3)  # with three examples nothing is measurable
     assert evaluate.preferred([best[few] + [0.5, -0.4, 0.3], best[few]]) == 0
+    assert evaluate.preferred([best[:1] + 1, best[:1]]) == 0  # of one no standard error
+
+
+def test_fewer_than_five_pictures_choose_no_temperature():
+    logits, labels = 9 * np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2, 0, 2])
+    assert Judge("single_label", labels).temperature(logits) > 2
+    assert Judge("single_label", labels[1:]).temperature(logits[1:]) == 1
+
+
+def test_what_is_compared_is_the_loss_at_the_best_temperature(scored):
+    logits, labels = scored
+    judge = Judge("single_label", labels)
+    temperature, losses = judge.tempered(logits * 9)
+    assert losses.mean() == judge.loss(logits * 9 / temperature) < judge.loss(logits * 9)
+    assert judge.compared(logits * 9) == (losses.mean(), judge.score(logits))
+    logits[3, 1] = np.nan
+    assert np.isnan(judge.compared(logits)[0])
+    assert np.isnan(Judge("multi_label", np.eye(4)[labels]).compared(logits)[0])

@@ -81,7 +81,11 @@ def test_regression():
         sklearn.metrics.r2_score(labels[:, 1], values[:, 1]), rel=1e-5
     )
     still = measures.report(Judge("regression", labels * 0, np.ones(2)), values, ("x", "y"))
-    assert still["r2"] is None
+    assert still["r2"] is still["per_target"]["x"]["r2"] is None
+    labels[:, 0] = 7  # a target that does not vary in this split has no R2, and takes none from the other
+    half = measures.report(Judge("regression", labels, np.ones(2)), values, ("x", "y"))
+    assert half["per_target"]["x"]["r2"] is None
+    assert half["r2"] == half["per_target"]["y"]["r2"]
     json.dumps(still, allow_nan=False)
 
 
@@ -94,8 +98,8 @@ def test_calibration_error_by_hand():
 
 def test_thresholds_give_the_best_f1(scored):
     logits, labels = scored
-    p = evaluate.served("multi_label", logits)
-    truth = np.eye(6)[labels]
+    p = np.concatenate([evaluate.served("multi_label", logits)] * 2)  # ten positives of each at least
+    truth = np.eye(6)[np.tile(labels, 2)]
     truth[:, 4], truth[:, 5] = 0, 1
     found = measures.thresholds(p, truth)
     for i in range(4):
@@ -104,3 +108,45 @@ def test_thresholds_give_the_best_f1(scored):
         assert reached == best
     assert found[4] == found[5] == 0.5
     assert found.dtype == np.float32
+
+
+def test_errors_of_targets_of_different_scale_are_told_in_their_deviations():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(0, 1, (50, 2)) * [1e4, 1e-3]
+    scale = labels.std(0)
+    found = measures.report(Judge("regression", labels, scale), (labels + 0.5 * scale).astype(np.float32), ("x", "y"))
+    assert found["scaled_mae"] == pytest.approx(0.5, rel=1e-3)
+    assert found["scaled_rmse"] == pytest.approx(0.5, rel=1e-3)
+    for name, deviation in zip("xy", scale):
+        assert found["per_target"][name]["mae"] == pytest.approx(0.5 * deviation, rel=1e-3)
+        assert found["per_target"][name]["scaled_mae"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_class_that_the_split_lacks_has_no_figures(scored):
+    """None, not 0: nothing was measured."""
+    logits, labels = scored
+    rest = labels != 3
+    for task, truth in (("single_label", labels), ("multi_label", np.eye(6)[labels])):
+        found = measures.report(Judge(task, truth[rest]), logits[rest], NAMES, np.full(6, 0.5))["per_class"]["d"]
+        assert found["n"] == 0
+        assert found["precision"] is found["recall"] is found["f1"] is None
+    nothing = measures.report(Judge("multi_label", np.zeros((9, 6))), logits[:9], NAMES, np.full(6, 0.5))
+    assert nothing["map"] is nothing["macro_f1"] is None
+    json.dumps(nothing, allow_nan=False)
+
+
+def test_few_positives_choose_no_threshold_of_their_own():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((200, 5))
+    truth[:60, 0] = 1
+    for label in (1, 2, 3):  # four positives each: twelve together
+        truth[rng.choice(200, 4, replace=False), label] = 1
+    p = np.clip(0.3 * truth + rng.uniform(0, 0.6, truth.shape), 0, 1)
+    found = measures.thresholds(p, truth)
+    assert found[1] == found[2] == found[3] != found[0]
+    reached = sklearn.metrics.f1_score(truth[:, 1:4].ravel(), p[:, 1:4].ravel() >= found[1])
+    assert reached == max(
+        sklearn.metrics.f1_score(truth[:, 1:4].ravel(), p[:, 1:4].ravel() >= t) for t in p[:, 1:4].ravel()
+    )
+    assert found[4] == 0.5
+    assert list(measures.thresholds(p[:, [0, 1, 4]], truth[:, [0, 1, 4]])[1:]) == [0.5, 0.5]  # four alone

@@ -54,11 +54,64 @@ def test_the_penalty_follows_the_noise():
     assert strengths[0] > strengths[1]
 
 
-def test_a_class_of_one_example_is_no_crash():
-    features = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
-    kernel, _, penalty = probe.solve(features, np.array([0, 0, 0, 0, 1, 1, 1, 1, 2]), 3, "single_label", seed=0)
-    assert kernel.shape == (3, 3)
-    assert penalty == "C = 0.01"
+def test_a_class_of_one_example_leaves_the_folds_to_the_others():
+    """Log loss of the ten digits with an eleventh class of one picture: as good as without it."""
+    data = load_digits()
+    features = (data.data / data.data.std()).astype(np.float32)
+    labels = data.target.astype(np.int32)
+    fitted, held = slice(0, 600), slice(600, 1200)
+
+    def loss(classes, extra):
+        given = np.concatenate([features[fitted], extra]), np.append(labels[fitted], np.full(len(extra), 10))
+        kernel, bias, penalty = probe.solve(*given, classes, "single_label", seed=0)
+        return evaluate.Judge("single_label", labels[held]).loss(features[held] @ kernel + bias), penalty
+
+    without, penalty = loss(10, features[:0])
+    with_one, chosen = loss(11, features[700:701] * 0.5)
+    assert chosen == penalty
+    assert with_one == pytest.approx(without, rel=0.05)
+
+
+def test_rare_classes_are_fitted_in_every_fold():
+    labels = np.array([0] * 20 + [1] * 3 + [2])
+    folds = probe._folds(labels, np.arange(24), 0)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(23))  # all but the only one
+    for fitted, held in folds:
+        assert set(labels[fitted]) == {0, 1, 2}
+        assert sorted([*fitted, *held]) == list(range(24))
+    assert probe._folds(np.arange(4), np.arange(4), 0) == []
+
+
+def test_classes_without_an_example_get_the_chance_of_half_of_one():
+    data = load_digits(n_class=3)
+    features = (data.data / 16).astype(np.float32)
+    kernel, bias, _ = probe.solve(features, data.target * 2, 6, "single_label", seed=0)
+    p = evaluate.served("single_label", features @ kernel + bias)
+    assert (p.argmax(1) == data.target * 2).mean() > 0.97
+    assert 0 < p[:, [1, 3, 5]].mean() < 0.01
+    alone = probe.solve(features[:5], np.full(5, 1), 3, "single_label", seed=0)
+    assert (features[:5] @ alone.kernel + alone.bias).argmax(1).tolist() == [1] * 5
+
+
+def test_a_class_of_one_example_each_takes_a_strong_penalty():
+    features = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    assert probe.solve(features, np.arange(3), 3, "single_label", seed=0).penalty == "C = 0.01"
+    assert probe.solve(features[:1], np.ones((1, 2)), 2, "multi_label", seed=0).penalty == "C = 0.01"
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_the_constant_answer_has_the_lowest_loss(task):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 60)
+    labels = labels if task == "single_label" else np.eye(3)[labels]
+    weights = rng.uniform(0.2, 2, 60)
+    judge = evaluate.Judge(task, labels, weights=weights / weights.mean())
+    answer = probe.constant(labels, 3, task, weights)
+    losses = [
+        judge.loss(np.tile(answer + step, (60, 1))) for step in (np.zeros(3), *0.1 * np.eye(3), *-0.1 * np.eye(3))
+    ]
+    assert min(losses[1:]) > losses[0] - 2e-4
 
 
 def test_prior_of_several_labels_gives_their_frequencies():

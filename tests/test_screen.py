@@ -67,3 +67,26 @@ def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatc
         monkeypatch.setattr(screen, "MINUTE", 0)
         advance(1023)
     assert capsys.readouterr().out.startswith("predict: 1,024 of 5,000, ")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(1.0, "its weights kept"), (0.5, "half-way weights kept"), (0.0, "undone, for it was not measurably better")],
+)
+def test_the_end_of_a_phase_is_one_sentence(share, words):
+    said = screen.verdict(share, (0.348, 0.87), (0.254, 0.91), "accuracy")
+    assert said == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.91237, "0.9124"), (0, "0.0000"), (0.000512345, "0.0005123"), (17302.4, "17,302.4"), (None, "unknown")],
+)
+def test_small_figures_keep_their_digits(value, shown):
+    assert screen.figure(value) == shown
+
+
+def test_the_error_of_several_targets_is_in_deviations():
+    assert screen.name_of("mae", 1) == "mean absolute error"
+    assert screen.name_of("mae", 2) == "mean absolute error in deviations"
+    assert screen.name_of("accuracy", 2) == "accuracy"

@@ -1,6 +1,7 @@
 """What a phase leaves behind: its weights, a mix, or nothing of it."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -278,6 +279,81 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(tiny, data, tmp_path,
     assert [row["step"] for row in rest.rows] == [row["step"] for row in whole.rows]
     for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+SOLVED = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32, "head_init": "probe"}
+
+
+def test_a_trained_head_competes_with_the_solved_one(tiny, data, tmp_path, monkeypatch):
+    """Not with the zero head before it, than which a worse one than the solved may well be better."""
+    solved = _trained(tiny, data, tmp_path / "solved", **SOLVED, phases="head")
+    given, settle = [], selection.settle
+
+    def spoiled(model, outputs, judge, first, ends, shares):
+        given.append(first)
+        if len(given) == 2:  # training came to something better than nothing, and worse than the solution
+            ends = [[(1 - 0.7) * zero + 0.3 * best for zero, best in zip(zeros, first)] for zeros in [given[0]]]
+        return settle(model, outputs, judge, first, ends, shares)
+
+    monkeypatch.setattr(selection, "settle", spoiled)
+    trained = _trained(tiny, data, tmp_path / "trained", **SOLVED, phases="head(epochs=2, lr=1e-6)", augment="none")
+    for ours, theirs in zip(given[1], solved.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    (record,) = trained.records
+    assert record["val_before"] == pytest.approx(solved.records[0]["val_after"], rel=1e-4)
+    assert record["share"] == 0
+    assert record["val_after"] == record["val_before"]
+
+
+def test_a_phase_begins_with_the_figure_that_the_one_before_ended_with(tiny, data, tmp_path):
+    """Both are of the same weights, at the same temperature."""
+    phases_ = "all(epochs=2, lr=1e-2) | all(epochs=1, lr=1e-5)"
+    first, second = _trained(tiny, data, tmp_path, phases=phases_, augment="none").records
+    assert second["val_before"] == pytest.approx(first["val_after"], rel=1e-3)
+
+
+def test_the_best_epoch_is_the_one_of_the_lowest_printed_loss(tiny, data, tmp_path, capsys):
+    made = _trained(tiny, data, tmp_path, phases="all(epochs=5, lr=0.02, batch_norm='train')", augment="none")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line and "validation loss" in line]
+    lowest = np.inf
+    for line, row in zip(lines, made.rows, strict=True):
+        assert f"validation loss {row['val_loss']:.4f}" in line
+        assert ("the best so far" in line) == (row["val_loss"] < lowest)
+        lowest = min(lowest, row["val_loss"])
+
+
+def test_a_loss_that_is_no_number_is_not_the_best(ready):
+    ready.config = Config(patience=2)
+    ready.standing.losses = [0.5, float("nan"), 0.4]
+    assert not ready.waited_enough()
+    ready.standing.losses = [0.5, float("nan"), 0.6]
+    assert ready.waited_enough()
+    ready.standing.losses = [float("nan")] * 3
+    assert ready.waited_enough()
+
+
+@pytest.mark.parametrize("head_init", ["probe", "glorot_uniform"])
+def test_with_hardly_a_validation_picture_nothing_follows(tiny, photos, tmp_path, capsys, head_init):
+    listing, pictures = audited(f"folder:{photos}")
+    data = splits.carve(listing, pictures, 0.2, 0.2, 0)
+    one = splits.Split(data.val.ids[:1], data.val.labels[:1], data.val.read, data.val.pictures)
+    settings = {**SOLVED, "head_init": head_init, "phases": "head(epochs=1) | all(epochs=2)", "augment": "none"}
+    made = _trained(tiny, replace(data, val=one), tmp_path, **settings)
+    (record,) = made.records
+    assert (record["share"], record["temperature"]) == (1.0, 1.0)
+    assert record["epochs"] == (head_init != "probe")
+    assert np.isfinite([record["val_before"], record["val_after"]]).all()
+    said = capsys.readouterr().out
+    what = "the solved head" if head_init == "probe" else "'head("
+    assert f"validation: 1 picture cannot judge a phase (needed: 5): {what}" in said
+
+
+def test_correcting_twice_is_said(ready, tmp_path, capsys):
+    for flags, said in (({"class_weights": "balanced"}, False), ({"sampling": "balanced"}, False)):
+        Trainer(Config(**flags), ready.network, ready.splits, tmp_path)
+        assert ("corrected twice" in capsys.readouterr().out) == said
+    Trainer(Config(class_weights="balanced", sampling="balanced"), ready.network, ready.splits, tmp_path)
+    assert "--class_weights=balanced and --sampling=balanced both" in capsys.readouterr().out
 
 
 def test_phases_of_the_plan_hold_only_known_kinds():

@@ -1,0 +1,38 @@
+"""What a phase leaves behind where validation hardly tells anything."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from kerasft import selection
+from kerasft.evaluate import LEAST_PICTURES, Judge
+from kerasft.phases import Phase
+
+PLANNED = [Phase("head", 0, 9, 1e-3), Phase("all", 1.0, 30, 1e-4), Phase("all", 1.0, 90, 1e-4, further=True)]
+
+
+@pytest.mark.parametrize("pictures", [1, 2, LEAST_PICTURES - 1])
+def test_few_pictures_choose_nothing(pictures):
+    """The end of the phase as it is, without a temperature, and without a warning of NumPy's."""
+    labels = np.arange(pictures) % 2
+
+    def outputs_at(end, share):
+        return (1 - 2 * share) * 9.0 * np.eye(2)[labels]  # whatever the losses say
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = selection.choose(outputs_at, Judge("single_label", labels), 2, selection.SHARES)
+    assert chosen[:2] == (1.0, 1.0)
+    assert chosen.end == 0
+    unfit = selection.choose(
+        lambda end, share: np.full((pictures, 2), np.nan), Judge("single_label", labels), 2, (1.0,)
+    )
+    assert unfit == selection.UNDONE
+
+
+def test_under_five_pictures_the_solved_head_stands_and_nothing_follows():
+    assert selection.judged(PLANNED, LEAST_PICTURES, solved=True) == PLANNED
+    (only,) = selection.judged(PLANNED, LEAST_PICTURES - 1, solved=True)
+    assert (only.kind, only.epochs) == ("head", 0)
+    assert selection.judged(PLANNED, 1, solved=False) == PLANNED[:1]  # an answer is needed at all
