@@ -72,7 +72,8 @@ def _listing(task, labels, parts=None, digests=None):
         parts=np.array([""] * count if parts is None else parts, "<U5"),
         classes=tuple("abcdefghij"[: np.shape(labels)[1] if wide else max(labels) + 1]),
         read=lambda index: b"",
-        digests=np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in (digests or range(count))]),
+        digests=(made := np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in (digests or range(count))])),
+        pixels=made,
     )
 
 
@@ -166,7 +167,8 @@ def test_a_class_that_no_training_picture_has_is_named_under_multi_label():
     data = splits.carve(_listing("multi_label", labels, ["train", "train", "train", "val", "test"]), None, 0.2, 0.2, 0)
     assert data.classes == ("a", "b")
     assert [(finding.path, finding.kind, finding.verdict) for finding in data.findings] == [
-        ("class 'b'", "no_positive", "warn")
+        ("class 'b'", "no_positive", "warn"),
+        ("test/", "missing_class", "warn"),
     ]
 
 

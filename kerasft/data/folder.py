@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasft import files
 from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_classes
 from kerasft.errors import UserError, did_you_mean
 
@@ -64,7 +65,7 @@ def folder(argument: str) -> Listing:
         labels=encode([[name] for _, name, _ in rows], classes, "single_label"),
         parts=np.array([part for part, _, _ in rows], dtype="<U5"),
         classes=classes,
-        read=lambda index: paths[index].read_bytes(),
+        read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
     )
 
