@@ -39,6 +39,7 @@ class Run:
     metrics: dict
 
 
+@pipeline.user_errors()
 def train(config: Config) -> Run:
     """Does what a Config says, from data to SavedModel; a run that is finished already is only read.
 
@@ -111,7 +112,9 @@ def _evaluate(
     scores = {}
     for part in ("test", "val"):
         judge = Judge(network.task, getattr(data, part).labels, trainer.scale, error=trainer.judge.error)
-        scores[part] = measures.report(judge, outputs[part], data.classes, limits)
+        scores[part] = measures.report(judge, outputs[part], data.classes, limits) | {
+            "excluded_copies": data.excluded[part]
+        }
     expected = evaluate.served(network.task, outputs["test"])
     _save_predictions(folder, network.task, data, expected, limits)
     return export.Answer(trainer.standing.run, data.classes, limits, trainer.scale), expected, scores
@@ -158,6 +161,9 @@ def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
     sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in SPLITS)
     screen.say(f"audit: {sizes}; {found}")
+    for finding in data.findings:
+        if finding.kind == "missing_class":
+            screen.say(f"WARNING: {finding.path} has {finding.detail}")
     return data
 
 
@@ -168,8 +174,7 @@ def _batches(data: splits.Splits, part: str, size: int) -> tf.data.Dataset:
 def _save_predictions(
     folder: Path, task: str, data: splits.Splits, expected: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
-    ids = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in data.test.ids]
-    arrays = {"ids": np.array(ids), "labels": data.test.labels, "classes": np.array(data.classes)}
+    arrays = {"ids": data.test.ids, "labels": data.test.labels, "classes": np.array(data.classes)}
     arrays["values" if task == "regression" else "probabilities"] = expected.astype(np.float32)
     if thresholds is not None:
         arrays["thresholds"] = thresholds
@@ -187,6 +192,13 @@ def _summary(folder: Path, metrics: dict) -> None:
     test, proof, score = metrics["test"], metrics["export"], evaluate.SCORES[metrics["task"]]
     loss = "log loss" if metrics["task"] != "regression" else "loss"
     screen.say(f"test: {screen.NAMES[score]} {test[score]:.4f}, {loss} {test['loss']:.4f} on {test['n']} pictures")
+    if test.get("excluded_copies"):
+        screen.say(
+            f"test: {test['excluded_copies']} more pictures are copies of pictures in train or val, and do not count"
+        )
+    if absent := [name for name, row in test.get("per_class", {}).items() if not row["n"]]:
+        named = ", ".join(absent[: splits.NAMED]) + (", ..." if len(absent) > splits.NAMED else "")
+        screen.say(f"WARNING: the test score says nothing of what has no test picture: {named}")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
     screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")

@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # What libjpeg says of a JPEG that it can still decode, straight to standard error and without a name: the audit has it.
-DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression sequence", "Invalid SOS parameters")
+DAMAGE = (
+    "Corrupt JPEG data",
+    "Premature end of JPEG file",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters",
+)
 _NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the audit names
     "oneDNN custom operations",
     "All log messages before absl",

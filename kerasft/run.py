@@ -6,7 +6,7 @@ import sys
 
 from absl import app, flags, logging
 
-from kerasft import __version__, command_line, quiet
+from kerasft import __version__, command_line, machine, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
 _MODES = ("train", "predict", "serve", "tune")
@@ -21,8 +21,7 @@ def main(argv: list[str]) -> int:
         if len(argv) > 1:
             raise UserError(f"unexpected argument; flags are written --name=value. Received: {argv[1]!r}")
         asked = {name: flags.FLAGS[name].value for name in command_line.COMMAND}
-        mode = asked["mode"]
-        if mode not in _MODES:
+        if (mode := asked["mode"]) not in _MODES:
             raise UserError(f"--mode: must be one of {one_of(_MODES)}{did_you_mean(mode, _MODES)}. Received: {mode!r}")
         if flags.FLAGS.allow_imports and not any(arg.lstrip("-").startswith("allow_imports") for arg in sys.argv[1:]):
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
@@ -76,5 +75,6 @@ def _stop(signum, frame) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    machine.limit_threads()
     signal.signal(signal.SIGTERM, _stop)
     app.run(main, flags_parser=parse)

@@ -86,7 +86,7 @@ def test_what_cannot_be_a_picture_is_not_read(place):
 def test_a_table_without_end_is_not_read(place):
     with (place / "t.csv").open("wb") as file:
         file.truncate(60 << 30)
-    with pytest.raises(UserError, match="--images: has more than 1024 MiB. Received: 't.csv'"):
+    with pytest.raises(UserError, match=r"--images: has more than 1024 MiB. Received: 't.csv'"):
         sources.pictures("t.csv")
 
 

@@ -46,7 +46,9 @@ def folder(argument: str) -> Listing:
         findings += [
             Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
         ]
-        findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not hidden(path.name)]
+        findings += [
+            _stray(root, path) for path in sorted(root.iterdir()) if not path.is_dir() and not hidden(path.name)
+        ]
     known, unknown = train_classes([[name] for _, name, _ in rows], [part for part, _, _ in rows])
     for index, name in unknown.items():
         detail = f"class '{name}' has no training picture"
@@ -80,17 +82,7 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
     rows = []
     for top in sorted(folder.iterdir()):
         if top.is_dir() and not hidden(top.name):
-            files = []
-            for parent, folders, names in os.walk(top):
-                folders[:] = sorted(name for name in folders if not hidden(name))
-                for name in sorted(names):
-                    path = Path(parent, name)
-                    if hidden(name):
-                        findings.append(
-                            Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
-                        )
-                    else:
-                        files.append(path)
+            files = _files(root, top, findings)
             if not files:
                 findings.append(
                     Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
@@ -99,6 +91,28 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
         elif not top.is_dir():
             findings.append(_stray(root, top))
     return rows
+
+
+def _files(root: Path, top: Path, findings: list[Finding]) -> list[Path]:
+    """Every file below a class folder but hidden and system ones; adds what is passed over."""
+
+    def refused(path: Path, kind: str, detail: str) -> None:
+        findings.append(Finding(_relative(root, path) + "/" * path.is_dir(), kind, "reject", detail))
+
+    def closed(error: OSError) -> None:
+        refused(Path(error.filename), "unreadable", error.strerror or str(error))
+
+    files = []
+    for parent, folders, names in os.walk(top, onerror=closed):
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        for linked in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
+            refused(linked, "linked_folder", "a link to a folder is not followed")
+        for path in (Path(parent, name) for name in sorted(names)):
+            if hidden(path.name):
+                refused(path, "system_file", "hidden or system file")
+            else:
+                files.append(path)
+    return files
 
 
 def _stray(root: Path, path: Path) -> Finding:

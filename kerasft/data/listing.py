@@ -90,6 +90,8 @@ class Listing:
 
 def printable(name: str) -> str:
     """A name of the file system's in which bytes that are no UTF-8, and control characters, are written as escapes."""
+    if name.isprintable():
+        return name
     return "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in name)
 
 
@@ -102,6 +104,25 @@ def folder_name(name: str) -> str:
 def _harmless(character: str) -> bool:
     """Neither a control character, a line's end, nor half of a surrogate pair, which stands for a byte that is no UTF-8."""
     return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+
+
+def shown(listing: Listing, received: str) -> Listing:
+    """The listing with names that can be printed, written as UTF-8, and made a folder's.
+
+    Raises:
+        UserError: that of a class cannot be: an exported model says it, byte for byte.
+    """
+    word = "target" if listing.task == "regression" else "class"
+    for name in listing.classes:
+        if not all(map(_harmless, name)):
+            rule = "is no UTF-8, or holds control characters; rename its folder, or its label in the table"
+            raise UserError(f"--data: the name of {word} '{printable(name)}' {rule}. Received: {printable(received)!r}")
+    return replace(
+        listing,
+        name=folder_name(listing.name),
+        ids=np.array([printable(name) for name in listing.ids.tolist()]),
+        findings=tuple(f._replace(path=printable(f.path), detail=printable(f.detail)) for f in listing.findings),
+    )
 
 
 def train_classes(labels: Sequence[list[str]], parts: Sequence[str]) -> tuple[set[str], dict[int, str]]:

@@ -46,7 +46,7 @@ class Splits:
         train, val, test: the examples.
         classes: label names, in the order of the labels; for regression the names of the targets.
         findings: what is wrong with files or folders.
-        seen: how many pictures of val and of test are left out, for they are copies of pictures in a split before.
+        excluded: how many pictures of val and of test are left out, for they are copies of pictures in a split before.
         digest: 16 hex digits of all files' bytes, labels and splits.
     """
 
@@ -57,7 +57,7 @@ class Splits:
     test: Split
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
-    seen: dict[str, int]
+    excluded: dict[str, int]
     digest: str
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -119,12 +119,14 @@ def carve(
             taken = _chosen(members, _ranks(seed, part, digests), wanted, counts - 1)
             parts[rows[taken[group]]] = part
     known = copies.seen(parts, listing.pixels)
-    seen = {part: int((known & (parts == part)).sum()) for part in ("val", "test")}
+    excluded = {part: int((known & (parts == part)).sum()) for part in ("val", "test")}
     parts[known] = ""
-    for part, count in seen.items():
+    for part, count in excluded.items():
         if count and not (parts == part).any():
             rule = f"all {count} {part} pictures are copies of pictures in a split before it (train, val, test)"
-            raise UserError(f"--data: {rule}; give others, or leave {part} out, and a share of train is taken. See audit.json.")
+            raise UserError(
+                f"--data: {rule}; give others, or leave {part} out, and a share of train is taken. See audit.json."
+            )
     over = 0
     if per_class_limit is not None:
         rows = np.flatnonzero(parts == "train")
@@ -145,7 +147,7 @@ def carve(
         task=listing.task,
         classes=listing.classes,
         findings=(*listing.findings, *findings),
-        seen=seen,
+        excluded=excluded,
         digest=digest.hexdigest()[:16],
         **splits,
     )
