@@ -193,9 +193,7 @@ def _summary(folder: Path, metrics: dict) -> None:
     loss = "log loss" if metrics["task"] != "regression" else "loss"
     screen.say(f"test: {screen.NAMES[score]} {test[score]:.4f}, {loss} {test['loss']:.4f} on {test['n']} pictures")
     if test.get("excluded_copies"):
-        screen.say(
-            f"test: {test['excluded_copies']} more pictures are copies of pictures in train or val, and do not count"
-        )
+        screen.say(f"test: copies of pictures in train or val, which do not count: {test['excluded_copies']}")
     if absent := [name for name, row in test.get("per_class", {}).items() if not row["n"]]:
         named = ", ".join(absent[: splits.NAMED]) + (", ..." if len(absent) > splits.NAMED else "")
         screen.say(f"WARNING: the test score says nothing of what has no test picture: {named}")

@@ -147,7 +147,7 @@ def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted
     with log.open("a") as file:  # as a kill in the middle of a line leaves it
         file.write('[12, "ab')
     counted.clear()
-    checked, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    _, pictures = _audited(photos, _kept(tmp_path / "kept"))
     assert len(counted) == 13 - 8
     _, expected = _audited(photos, Store(tmp_path / "own", 10**9, False))
     np.testing.assert_array_equal(pictures, expected)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -46,8 +46,8 @@ class Splits:
         train, val, test: the examples.
         classes: label names, in the order of the labels; for regression the names of the targets.
         findings: what is wrong with files or folders.
-        excluded: how many pictures of val and of test are left out, for they are copies of pictures in a split before.
         digest: 16 hex digits of all files' bytes, labels and splits.
+        excluded: how many pictures of val and of test are left out, for they are copies of pictures in a split before.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Splits:
     test: Split
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
-    excluded: dict[str, int]
     digest: str
+    excluded: dict[str, int] = field(default_factory=lambda: {"val": 0, "test": 0})
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Examples by split and class name (multi-label: positives); for regression all as `examples`."""
@@ -147,8 +147,8 @@ def carve(
         task=listing.task,
         classes=listing.classes,
         findings=(*listing.findings, *findings),
-        excluded=excluded,
         digest=digest.hexdigest()[:16],
+        excluded=excluded,
         **splits,
     )
 
