@@ -7,6 +7,9 @@ import tensorflow as tf
 
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
+# Segments of a JPEG that may stand before its EXIF block, which EXIF 2.32 (4.5.4) wants to be the first: whoever sends
+# a file of two million empty ones is not followed through all of them.
+_MAX_SEGMENTS = 64
 # By orientation: whether rows and columns, as they are stored, are to be reversed; from 5 on both are then exchanged.
 _REVERSED = ((0, 0), (0, 0), (0, 1), (1, 1), (1, 0), (0, 0), (1, 0), (1, 1), (0, 1))
 
@@ -136,8 +139,11 @@ def _find_tiff(contents: tf.Tensor) -> tf.Tensor:
         after = position + 2 + head[:, 2] * 256 + head[:, 3]
         return after, searching & skippable & ~is_exif, tf.where(is_exif, position + 10, tiff)
 
+    def going(_position: tf.Tensor, searching: tf.Tensor, _tiff: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_any(searching)
+
     start = (first, is_jpeg, tf.fill(tf.shape(contents), -1))
-    return tf.while_loop(lambda _position, searching, _tiff: tf.reduce_any(searching), walk, start)[2]
+    return tf.while_loop(going, walk, start, maximum_iterations=_MAX_SEGMENTS)[2]
 
 
 def _tiff_orientations(contents: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Decoded pictures on disk: of a set that does not fit into memory, or for later runs, which then only look whether a file has changed."""
 
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -9,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +18,12 @@ import tensorflow as tf
 from kerasft import decode
 from kerasft import store as stores
 from kerasft.data import audit
-from kerasft.data.audit import Held
+from kerasft.data.audit import DAMAGED, Held
 from kerasft.data.listing import Listing
 from kerasft.errors import UserError
 from kerasft.store import Store
+
+LOG = "pictures.jsonl"  # of the rows that came since `about.json` was written: index, SHA-256, CRC-32, reason
 
 
 @contextmanager
@@ -44,20 +48,51 @@ def held(listing: Listing, size: int, store: Store) -> Iterator[Held | None]:
     causes = (tf.__version__, Path(decode.__file__).read_bytes(), size, listing.name, listing.ids.tolist())
     with stores.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
         stores.make_room(store, folder, needed, stores.PICTURES)
-        about = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}} | stores.about(
-            folder
-        )
-        yield _on_disk(folder / stores.PICTURES, about, (len(listing.ids), size, size, 3))
+        empty = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}, "damaged": {}}
+        about, log = empty | stores.about(folder), folder / LOG
+        _replay(log, about)
+        with _opened(log) as file:
+            yield _on_disk(folder / stores.PICTURES, about, (len(listing.ids), size, size, 3), file)
         stores.note(folder, about)
+        log.unlink()
         (folder / stores.PICTURES).touch()  # used last now
 
 
-def _on_disk(place: Path, about: dict, shape: tuple[int, ...]) -> Held:
+def _opened(log: Path) -> TextIO:
+    try:
+        return log.open("a", buffering=1)
+    except OSError as error:
+        raise _full(log, error) from error
+
+
+def _replay(log: Path, about: dict) -> None:
+    """Adds to what is known of the rows what an audit that was killed has noted; its last line may be cut."""
+    try:
+        lines = log.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            _note(about, *json.loads(line))
+        except (ValueError, TypeError, IndexError):
+            continue
+
+
+def _note(about: dict, index: int, digest: str, crc32: int, reason: list[str] | None) -> None:
+    about["sha256"][index], about["crc32"][index] = digest, crc32
+    for name, holds in (("refused", reason and reason[0] != DAMAGED), ("damaged", reason and reason[0] == DAMAGED)):
+        about[name].pop(str(index), None)
+        if holds:
+            about[name][str(index)] = reason
+
+
+def _on_disk(place: Path, about: dict, shape: tuple[int, ...], log: TextIO) -> Held:
     """Pictures in a file, one a row, each with a checksum: a row that is not that of its file's bytes is decoded again.
 
     Args:
         about: what is known of the rows; it is added to.
         shape: [N, S, S, 3].
+        log: where each row is noted as soon as it is there, so that an audit that is killed loses none.
     """
     lock, alone = threading.Lock(), False
     try:
@@ -72,7 +107,8 @@ def _on_disk(place: Path, about: dict, shape: tuple[int, ...]) -> Held:
             return None
         if reason := about["refused"].get(str(index)):
             return tuple(reason)
-        return () if zlib.crc32(rows[index]) == about["crc32"][index] else None
+        whole = zlib.crc32(rows[index]) == about["crc32"][index]
+        return tuple(about["damaged"].get(str(index), ())) if whole else None
 
     def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
         nonlocal rows, alone
@@ -80,15 +116,13 @@ def _on_disk(place: Path, about: dict, shape: tuple[int, ...]) -> Held:
             try:
                 if about["sha256"][index] not in ("", digest) and not alone:
                     alone, rows = True, _apart(place, shape)
-                about["sha256"][index] = digest
-                about["refused"].pop(str(index), None)
-                if reason:
-                    about["refused"][str(index)] = reason
-                    return
-                about["crc32"][index] = zlib.crc32(picture)
-                with place.open("r+b") as file:  # through a map, a full disk would end the process
-                    file.seek(index * picture.nbytes)
-                    file.write(picture.data)
+                if picture is not None:
+                    with place.open("r+b") as file:  # through a map, a full disk would end the process
+                        file.seek(index * picture.nbytes)
+                        file.write(picture.data)
+                row = (index, digest, 0 if picture is None else zlib.crc32(picture), reason and list(reason))
+                _note(about, *row)
+                log.write(json.dumps(row) + "\n")
             except OSError as error:
                 raise _full(place, error) from error
 

@@ -54,6 +54,7 @@ class Run:
     metrics: dict
 
 
+@pipeline.user_errors()
 def train(config: Config) -> Run:
     """Does what a Config says, from data to SavedModel; a run that is finished already is only read.
 
@@ -148,7 +149,9 @@ def _evaluate(
     scores = {}
     for part in ("test", "val"):
         judge = Judge(network.task, getattr(data, part).labels, trainer.scale, error=trainer.judge.error)
-        scores[part] = measures.report(judge, outputs[part], data.classes, limits)
+        scores[part] = measures.report(judge, outputs[part], data.classes, limits) | {
+            "excluded_copies": data.excluded[part]
+        }
     expected = evaluate.served(network.task, outputs["test"])
     _save_predictions(folder, network.task, data, expected, limits)
     return export.Answer(trainer.standing.run, data.classes, limits, trainer.scale), expected, scores
@@ -199,6 +202,9 @@ def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
     sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in SPLITS)
     screen.say(f"audit: {sizes}; {found}")
+    for finding in data.findings:
+        if finding.kind == "missing_class":
+            screen.say(f"WARNING: {finding.path} has {finding.detail}")
     return data
 
 
@@ -209,8 +215,7 @@ def _batches(data: splits.Splits, part: str, size: int) -> tf.data.Dataset:
 def _save_predictions(
     folder: Path, task: str, data: splits.Splits, expected: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
-    ids = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in data.test.ids]
-    arrays = {"ids": np.array(ids), "labels": data.test.labels, "classes": np.array(data.classes)}
+    arrays = {"ids": data.test.ids, "labels": data.test.labels, "classes": np.array(data.classes)}
     arrays["values" if task == "regression" else "probabilities"] = expected.astype(np.float32)
     if thresholds is not None:
         arrays["thresholds"] = thresholds
@@ -241,6 +246,11 @@ def _summary(folder: Path, metrics: dict) -> None:
     if len(each := test.get("per_target", {})) > 1:  # of different units: a mean of them says nothing
         found = "mean absolute error " + ", ".join(f"{name} {screen.figure(row['mae'])}" for name, row in each.items())
     screen.say(f"test: {found}, {loss} {screen.figure(test['loss'])} on {test['n']} pictures")
+    if test.get("excluded_copies"):
+        screen.say(f"test: copies of pictures in train or val, which do not count: {test['excluded_copies']}")
+    if absent := [name for name, row in test.get("per_class", {}).items() if not row["n"]]:
+        named = ", ".join(absent[: splits.NAMED]) + (", ..." if len(absent) > splits.NAMED else "")
+        screen.say(f"WARNING: the test score says nothing of what has no test picture: {named}")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
     screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")

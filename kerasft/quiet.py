@@ -3,12 +3,19 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kerasft.errors import printable
 
-_NOTICES = (  # the last two: a damaged JPEG, which the audit names
+# What libjpeg says of a JPEG that it can still decode, straight to standard error and without a name: the audit has it.
+DAMAGE = (
+    "Corrupt JPEG data",
+    "Premature end of JPEG file",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters",
+)
+_NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the audit names
     "oneDNN custom operations",
     "All log messages before absl",
     "cuda",
@@ -19,6 +26,8 @@ _NOTICES = (  # the last two: a damaged JPEG, which the audit names
     "tf_record_dataset_op.cc",
     "jpeg_mem.cc",
     "JPEG library",
+    "Input file read error",
+    *DAMAGE,
 )
 
 
@@ -28,17 +37,32 @@ def notices() -> Iterator[None]:
 
     They come from C++, some before any log level is read, so the file descriptor itself is redirected.
     """
+    with captured():
+        yield
+
+
+@contextmanager
+def captured() -> Iterator[Callable[[], list[str]]]:
+    """As `notices`; gives a function to the lines that have come since it was last called."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile("w+b") as held:
+        told = 0
+
+        def lines() -> list[str]:
+            nonlocal told
+            text = os.pread(held.fileno(), os.fstat(held.fileno()).st_size - told, told)
+            told += len(text)
+            return text.decode("utf-8", "replace").splitlines()
+
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            yield lines
         finally:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
-            held.seek(0)
-            for line in held.read().decode("utf-8", "replace").splitlines():
+            told = 0
+            for line in lines():
                 if not any(notice in line for notice in _NOTICES):
                     print(printable(line), file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from kerasft import __version__, command_line, failures, quiet
+from kerasft import __version__, command_line, failures, machine, quiet
 from kerasft.config import Config
 from kerasft.errors import UserError
 
@@ -73,5 +73,6 @@ def _stop(signum, frame) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    machine.limit_threads()
     signal.signal(signal.SIGTERM, _stop)
     app.run(main, flags_parser=parse)

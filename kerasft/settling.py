@@ -1,6 +1,5 @@
 """What is settled before a picture is read: weights, image size and precision; a run that goes on takes them from its folder."""
 
-import io
 import platform
 import statistics
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasft import backbones, bundled, cache, compute, planning, runs, screen
+from kerasft import backbones, bundled, cache, compute, headers, planning, runs, screen
 from kerasft import model as models
 from kerasft import store as stores
 from kerasft.config import Config
@@ -86,9 +85,8 @@ def _image_size(config: Config, listing: Listing) -> int | None:
 
 
 def _shorter_side(listing: Listing, index: int) -> int | None:
-    from PIL import Image
-
     try:
-        return min(Image.open(io.BytesIO(listing.read(index))).size)
-    except Exception:  # noqa: BLE001 - whatever is wrong with the file, the audit says it
+        found = headers.size(listing.read(index))
+    except (OSError, ValueError):  # whatever is wrong with the file, the audit says it
         return None
+    return min(found) if found else None

@@ -1,5 +1,6 @@
 """Small real data for all tests, and the command as a user runs it."""
 
+import io
 import os
 import subprocess
 import sys
@@ -158,6 +159,15 @@ def write(path: Path, kind: str = "disc", seed: int = 0) -> None:
     """A picture in a file, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture(kind, np.random.default_rng(seed)).save(path)
+
+
+def rotten(path: Path, seed: int) -> None:
+    """A JPEG one bit of which flipped: it is decoded, and libjpeg complains."""
+    file = io.BytesIO()
+    picture("disc", np.random.default_rng(seed), 200, 160).save(file, "JPEG", quality=90)
+    contents = bytearray(file.getvalue())
+    contents[len(contents) // 3] ^= 0x55
+    path.write_bytes(contents)
 
 
 @pytest.fixture

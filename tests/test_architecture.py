@@ -9,6 +9,9 @@ from conftest import ROOT
 # From the bottom up; a room may import from any line above its own.
 ROOMS = [
     "errors",
+    "files",
+    "machine",
+    "headers",
     "spec",
     "config",
     "search",
@@ -29,6 +32,7 @@ ROOMS = [
     "augment.layer",
     "augment",
     "data.listing",
+    "data.copies",
     "data.formulas",
     "data.generated",
     "data.folder",
@@ -118,6 +122,9 @@ ROOMS = [
 ]
 WITHOUT_TENSORFLOW = (
     "errors",
+    "files",
+    "machine",
+    "headers",
     "spec",
     "config",
     "search",
@@ -128,6 +135,7 @@ WITHOUT_TENSORFLOW = (
     "manifest",
     "disk_space",
     "data.listing",
+    "data.copies",
     "data.formulas",
     "data.generated",
     "data.folder",

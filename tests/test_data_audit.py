@@ -2,10 +2,17 @@
 
 import csv
 import shutil
+import struct
+import zlib
+from collections import defaultdict
 
 import numpy as np
 import pytest
-from conftest import audited, picture, shared, write
+from conftest import audited, picture, rotten, shared, write
+from PIL import Image
+
+from kerasft.data import splits
+from kerasft.errors import UserError
 
 
 def test_bad_files_are_named_with_their_kind(split_folder):
@@ -69,11 +76,89 @@ def test_the_shared_dirty_folder(tmp_path):
     (root / "train").chmod(0o755)
     (root / "train" / "empty_class").mkdir(exist_ok=True)
     checked, _ = audited(f"folder:{root}")
-    rejected = {finding.path: finding.kind for finding in checked.findings if finding.verdict == "reject"}
-    unsupported = {"train/ants/photo.tif"}  # named, as its row allows
+    by_path = defaultdict(set)
+    for finding in checked.findings:
+        by_path[finding.path].add((finding.kind, finding.verdict))
     with (root / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
-        expected = {row["path"] for row in csv.DictReader(file) if row["expected"] == "reject"}
-    assert set(rejected) - {"MANIFEST.csv"} == expected | unsupported
-    warned = {finding.path for finding in checked.findings if finding.verdict == "warn"}
-    assert warned >= {"train/bees/conflict_label.jpg"}
-    assert any("dup_t" in path for path in warned)
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 57
+    unsupported = {"train/ants/photo.tif"}  # named, as its row allows
+    wrong = [
+        row["path"]
+        for row in rows
+        if (row["expected"] == "reject" or row["path"] in unsupported)
+        != any(verdict == "reject" for _, verdict in by_path[row["path"]])
+        or (row["path"] in checked.ids) != (row["expected"] == "ok" and row["path"] not in unsupported)
+    ]
+    assert wrong == []
+    assert set(by_path) - {row["path"] for row in rows} == {"MANIFEST.csv"}
+    assert by_path["test/bees/dup_test.jpg"] == {("duplicate_across_splits", "warn")}
+    assert by_path["train/bees/conflict_label.jpg"] == {("conflicting_label", "warn")}
+    data = splits.carve(checked, None, 0.2, 0.2, 0)
+    assert "test/bees/dup_test.jpg" not in data.test.ids
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_the_limit_holds_where_pillow_fails(split_folder):
+    """A PNG whose text unpacks to more than Pillow allows: its size was not looked at, and 1.5 GB were decoded."""
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 22_000, 22_000, 1, 0, 0, 0, 0))
+    text = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 21)))
+    rows = _chunk(b"IDAT", zlib.compress(bytes(2751) * 22_000, 9))
+    bomb = b"\x89PNG\r\n\x1a\n" + head + text + rows + _chunk(b"IEND", b"")
+    (split_folder / "train" / "disc" / "bomb.png").write_bytes(bomb)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert [(finding.path, finding.kind) for finding in checked.findings] == [("train/disc/bomb.png", "too_large")]
+
+
+def test_a_film_is_called_a_film(split_folder):
+    for name, brand in (("a.mp4", b"isom"), ("b.mov", b"qt  "), ("c.heic", b"heic"), ("d.avif", b"avif")):
+        (split_folder / "train" / "disc" / name).write_bytes(b"\0\0\0\x18ftyp" + brand + b"x" * 40)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert [(finding.path[-4:], finding.detail.partition(";")[0]) for finding in checked.findings] == [
+        (".mp4", "film (MP4 or QuickTime)"),
+        (".mov", "film (MP4 or QuickTime)"),
+        ("heic", "HEIC or AVIF"),
+        ("avif", "HEIC or AVIF"),
+    ]
+
+
+def test_damage_that_the_decoder_forgives_is_named(split_folder, capfd):
+    folder = split_folder / "train" / "disc"
+    rotten(folder / "rotten.jpg", 0)
+    picture("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
+    checked, pictures = audited(f"folder:{split_folder}")
+    (found,) = checked.findings
+    assert found[:3] == ("train/disc/rotten.jpg", "damaged", "warn")
+    assert found.detail.startswith("Corrupt JPEG data: ")
+    assert len(checked.ids) == len(pictures(np.arange(24))) == 24
+    assert capfd.readouterr().err == ""
+
+
+def test_copies_in_other_bytes_are_known(split_folder):
+    Image.open(split_folder / "train/disc/0.png").save(split_folder / "test/disc/again.bmp")
+    Image.open(split_folder / "train/disc/1.png").save(split_folder / "test/square/other.webp", lossless=True)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert {finding.path: (finding.kind, finding.detail) for finding in checked.findings} == {
+        "test/disc/again.bmp": (
+            "duplicate_across_splits",
+            "same picture in other bytes as train/disc/0.png; not used in test",
+        ),
+        "test/square/other.webp": (
+            "duplicate_across_splits",
+            "same picture in other bytes as train/disc/1.png, under another label; not used in test",
+        ),
+    }
+
+
+@pytest.mark.parametrize("change", ["unlink", "write"])
+def test_a_picture_that_is_gone_or_changed_after_the_audit_is_told(split_folder, change):
+    checked, _ = audited(f"folder:{split_folder}")
+    path = split_folder / checked.ids[3]
+    path.unlink() if change == "unlink" else path.write_bytes(b"other")
+    rule = r"can no longer be read \(No such file" if change == "unlink" else "has changed since the audit"
+    with pytest.raises(UserError, match=rf"--data: a picture {rule}.*Received: '{checked.ids[3]}'"):
+        checked.read(3)
+    checked.read(4)

@@ -1,8 +1,16 @@
 """The folder source: given splits, and names of every kind."""
 
+import os
+import socket
+
+import pytest
 from conftest import audited, carved, write
 
+from kerasft.config import Config
+from kerasft.data import listing as listings
+from kerasft.data import sources
 from kerasft.data.listing import SPLITS
+from kerasft.errors import UserError
 
 
 def test_given_splits_are_kept(split_folder):
@@ -40,3 +48,73 @@ def test_hidden_and_system_files_are_passed_over(split_folder):
     checked, _ = audited(f"folder:{split_folder}")
     assert checked.ids.tolist() == before
     assert {finding.kind for finding in checked.findings} == {"system_file"}
+
+
+def test_what_would_never_end_is_named_and_not_opened(split_folder):
+    folder = split_folder / "train" / "disc"
+    os.mkfifo(folder / "pipe.jpg")
+    os.mkfifo(split_folder / "pipe")
+    (folder / "zero.jpg").symlink_to("/dev/zero")
+    with (folder / "sparse.jpg").open("wb") as file:
+        file.truncate(60 << 30)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket.jpg"))
+    checked, _ = audited(f"folder:{split_folder}")
+    assert {finding.path: (finding.kind, finding.detail) for finding in checked.findings} == {
+        "pipe": ("no_class", "outside of any class folder"),
+        "train/disc/pipe.jpg": ("unreadable", "is no regular file"),
+        "train/disc/socket.jpg": ("unreadable", "is no regular file"),
+        "train/disc/sparse.jpg": ("unreadable", "has more than 256 MiB"),
+        "train/disc/zero.jpg": ("unreadable", "is no regular file"),
+    }
+
+
+def test_linked_and_closed_folders_are_named(split_folder, tmp_path, monkeypatch):
+    write(tmp_path / "elsewhere" / "0.png", seed=90)
+    (split_folder / "train" / "disc" / "more").symlink_to(tmp_path / "elsewhere")
+    write(split_folder / "train" / "disc" / "closed" / "0.png", seed=91)
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    listing = sources.load(Config(data=f"folder:{split_folder}"))
+    assert {finding.path: finding.kind for finding in listing.findings} == {
+        "train/disc/closed/": "unreadable",
+        "train/disc/more/": "linked_folder",
+    }
+    assert len(listing.ids) == 22
+
+
+def test_names_are_listed_as_they_can_be_printed(split_folder):
+    whole = (split_folder / "train" / "disc" / "0.png").read_bytes()
+    for name in (b"caf\xe9.png", b"a\x1b[2Jb\n.png"):
+        with open(os.fsencode(split_folder / "train" / "disc") + b"/" + name, "wb") as file:
+            file.write(whole)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert {"train/disc/caf\\udce9.png", "train/disc/a\\x1b[2Jb\\n.png"} <= set(checked.ids.tolist())
+    every = "".join(checked.ids) + "".join(finding.path + finding.detail for finding in checked.findings)
+    assert every.isprintable() and every.encode()
+    assert [finding.kind for finding in checked.findings] == ["duplicate", "duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(b"caf\xe9", r"caf\\udce9"), (b"a\x1b[2J", r"a\\x1b\[2J"), (b"a\nb", r"a\\nb")]
+)
+def test_a_class_whose_name_cannot_be_written_is_told_at_once(tmp_path, name, text):
+    for folder in (name, b"other"):
+        os.makedirs(os.fsencode(tmp_path) + b"/set/" + folder)
+        with open(os.fsencode(tmp_path) + b"/set/" + folder + b"/0.png", "wb") as file:
+            file.write(b"x")
+    with pytest.raises(
+        UserError, match=rf"--data: the name of class '{text}' is no UTF-8, or holds control characters"
+    ):
+        sources.load(Config(data=f"folder:{tmp_path / 'set'}"))
+
+
+@pytest.mark.parametrize(("name", "safe"), [("..", "data"), ("", "data"), ("a/b\n", "a_b_n"), ("set", "set")])
+def test_a_name_that_becomes_a_folder_is_one(name, safe):
+    assert listings.folder_name(name) == safe

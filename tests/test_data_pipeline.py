@@ -1,11 +1,15 @@
 """The pipeline: orders that start at any step, balanced or not, and the same pictures from wherever they come."""
 
+import shutil
+
 import numpy as np
 import pytest
-from conftest import carved
+import tensorflow as tf
+from conftest import audited, carved
 
 from kerasft import augment, spec
 from kerasft.data import pipeline, splits
+from kerasft.errors import UserError
 
 
 def _training(split, size, layer, seed=0, **given):
@@ -169,3 +173,16 @@ def test_no_stream_is_tuned_while_it_runs():
     given = {"batch_size": 4, "seed": 0, "first_step": 0, "last_step": 2}
     streams = [pipeline.training_stream(rows, load, **given), pipeline.evaluation_stream(split, size=8, batch_size=4)]
     assert [stream.options().autotune.enabled for stream in streams] == [False, False]
+
+
+def test_a_picture_that_is_gone_is_a_users_error_wherever_it_is_read(photos, tmp_path):
+    root = tmp_path / "gone"
+    shutil.copytree(photos, root)
+    checked, _ = audited(f"folder:{root}")
+    data = splits.carve(checked, None, 0.25, 0.25, 0)
+    (root / data.val.ids[2]).unlink()
+    rule = f"--data: a picture can no longer be read .*Received: '{data.val.ids[2]}'"
+    with pytest.raises(UserError, match=rule), pipeline.user_errors():
+        list(pipeline.evaluation_stream(data.val, size=32, batch_size=3))
+    with pytest.raises(tf.errors.InvalidArgumentError), pipeline.user_errors():
+        tf.io.decode_image(b"another error")

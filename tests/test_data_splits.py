@@ -72,7 +72,8 @@ def _listing(task, labels, parts=None, digests=None):
         parts=np.array([""] * count if parts is None else parts, "<U5"),
         classes=tuple("abcdefghij"[: np.shape(labels)[1] if wide else max(labels) + 1]),
         read=lambda index: b"",
-        digests=np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in (digests or range(count))]),
+        digests=(made := np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in (digests or range(count))])),
+        pixels=made,
     )
 
 
@@ -166,7 +167,8 @@ def test_a_class_that_no_training_picture_has_is_named_under_multi_label():
     data = splits.carve(_listing("multi_label", labels, ["train", "train", "train", "val", "test"]), None, 0.2, 0.2, 0)
     assert data.classes == ("a", "b")
     assert [(finding.path, finding.kind, finding.verdict) for finding in data.findings] == [
-        ("class 'b'", "no_positive", "warn")
+        ("class 'b'", "no_positive", "warn"),
+        ("test/", "missing_class", "warn"),
     ]
 
 
@@ -208,3 +210,42 @@ def test_balanced_weights_of_several_labels():
     np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
     with pytest.raises(UserError, match="--class_weights: is for single_label and multi_label"):
         splits.example_weights(_split(labels), ("a", "b", "c"), "regression")
+
+
+def test_copies_of_what_a_split_before_has_are_left_out_and_counted():
+    """Rows 0 to 7 are train, 8 to 11 val and 12 to 16 test; 8 is a copy of 0, 12 of 1 under another label, 13 of 9."""
+    parts = ["train"] * 8 + ["val"] * 4 + ["test"] * 5
+    digests = [*range(8), 0, 20, 21, 22, 1, 20, 30, 31, 32]
+    labels = [0, 1] * 4 + [0, 1, 0, 1] + [0, 1, 0, 1, 0]
+    listing = _listing("single_label", labels, parts, digests)
+    listing = replace(listing, digests=np.array([f"bytes {i}" for i in range(17)]))  # other bytes each
+    data = splits.carve(listing, None, 0.2, 0.2, 0)
+    assert data.excluded == {"val": 1, "test": 2}
+    assert data.val.ids.tolist() == ["9.png", "10.png", "11.png"]
+    assert data.test.ids.tolist() == ["14.png", "15.png", "16.png"]
+    assert len(data.train) == 8
+
+
+def test_a_test_split_of_nothing_but_copies_is_refused():
+    listing = _listing("single_label", [0, 1] * 6, ["train"] * 4 + ["val"] * 4 + ["test"] * 4, [*range(8), 0, 1, 4, 5])
+    with pytest.raises(UserError, match="--data: all 4 test pictures are copies of pictures in a split before it"):
+        splits.carve(listing, None, 0.2, 0.2, 0)
+
+
+def test_copies_in_other_bytes_are_carved_together():
+    labels = np.arange(200) % 2
+    listing = _listing("single_label", labels, digests=[*range(100)] * 2)
+    listing = replace(listing, digests=np.array([hashlib.sha256(f"{i}".encode()).hexdigest() for i in range(200)]))
+    data = splits.carve(listing, None, 0.2, 0.2, 0)
+    places = [{int(name[:-4]) % 100 for name in getattr(data, part).ids} for part in SPLITS]
+    assert sum(map(len, places)) == 100
+    assert data.excluded == {"val": 0, "test": 0}
+
+
+def test_a_split_that_lacks_a_class_is_told():
+    parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 3
+    data = splits.carve(_listing("single_label", [0, 1, 2] * 2 + [0, 1] + [0, 0, 0], parts), None, 0.2, 0.2, 0)
+    assert [(finding.path, finding.kind, finding.verdict, finding.detail) for finding in data.findings] == [
+        ("val/", "missing_class", "warn", "no picture of class 'c': what is kept is chosen without it"),
+        ("test/", "missing_class", "warn", "no picture of classes 'b', 'c': the test score says nothing of them"),
+    ]

@@ -1,6 +1,7 @@
 """The csv source: its dialects, the label rule, and every row that cannot be used, by its number."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -168,3 +169,26 @@ def test_what_is_no_text_is_refused(pictures):
         sources.load(Config(data=f"csv:{pictures / 't.cvs'}"))
     with pytest.raises(UserError, match="--data: no such file"):
         sources.load(Config(data=f"csv:{pictures}"))
+
+
+def test_a_table_cannot_name_a_folder_above(pictures):
+    (pictures / "...csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    assert sources.load(Config(data=f"csv:{pictures / '...csv'}")).name == "data"
+
+
+def test_a_table_without_end_is_not_read(pictures):
+    with (pictures / "t.csv").open("wb") as file:
+        file.truncate(60 << 30)
+    with pytest.raises(UserError, match=r"--data: has more than 1024 MiB. Received"):
+        sources.load(Config(data=f"csv:{pictures / 't.csv'}"))
+
+
+def test_a_row_that_names_a_pipe_is_refused(pictures):
+    os.mkfifo(pictures / "pipe.png")
+    (found,) = _table(pictures, "path,label\na.png,cat\nb.png,dog\npipe.png,dog\n").findings
+    assert (found.path, found.kind, found.detail) == ("pipe.png", "missing_file", "row 4: is no regular file")
+
+
+def test_a_label_with_control_characters_is_refused(pictures):
+    with pytest.raises(UserError, match=r"the name of class 'do\\x1bg' is no UTF-8, or holds control characters"):
+        _table(pictures, "path,label\na.png,cat\nb.png,do\x1bg\n")

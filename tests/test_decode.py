@@ -96,6 +96,15 @@ def test_exif_behind_other_segments_is_found():
     assert _orientation(plain[:2] + comment + icc + plain[2:]) == 3
 
 
+def test_empty_segments_are_not_followed_for_ever():
+    plain, empty = _encoded(_photo(), exif=_exif(3)), b"\xff\xe2\x00\x02"
+    assert _orientation(plain[:2] + 60 * empty + plain[2:]) == 3
+    for count in (70, 200_000):
+        many = plain[:2] + count * empty + plain[2:]
+        assert _orientation(many) == 1
+    assert decode.decode(tf.constant(many), 32).shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, write
+from conftest import picture, rotten, write
 
 from kerasft import decoded
 from kerasft.config import Config
@@ -130,3 +130,34 @@ def test_a_run_that_still_reads_keeps_the_pictures_it_was_audited_with(photos, t
     np.testing.assert_array_equal(pictures(every), before)
     _, again = _audited(photos, _kept(tmp_path / "kept"))
     np.testing.assert_array_equal(again, changed)
+
+
+def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted, monkeypatch):
+    monkeypatch.setattr(audit, "TOGETHER", 2)
+    monkeypatch.setattr(audit.machine, "cpu_count", lambda: 1)
+    listing = sources.load(Config(data=f"folder:{photos}"))
+
+    def stop(count):
+        if len(counted) == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), decoded.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
+        audit.audit(listing, SIDE, stop, held)
+    (log,) = (tmp_path / "kept").glob(f"*/{decoded.LOG}")
+    with log.open("a") as file:  # as a kill in the middle of a line leaves it
+        file.write('[12, "ab')
+    counted.clear()
+    _, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    assert len(counted) == 13 - 8
+    _, expected = _audited(photos, Store(tmp_path / "own", 10**9, False))
+    np.testing.assert_array_equal(pictures, expected)
+    assert not log.exists()
+
+
+def test_damage_is_remembered(photos, tmp_path):
+    rotten(photos / "disc" / "rotten.jpg", 0)
+    first, _ = _audited(photos, _kept(tmp_path / "kept"))
+    again, _ = _audited(photos, _kept(tmp_path / "kept"))
+    assert [finding.kind for finding in first.findings] == ["corrupt", "damaged"]
+    assert again.findings == first.findings
+    assert again.ids.tolist() == first.ids.tolist()

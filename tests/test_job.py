@@ -8,11 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, shared
+
+from kerasft import job
+from kerasft.config import Config
+from kerasft.data import audit as audits
+from kerasft.errors import UserError
 
 SMALL = ("--backbone=MobileNet(alpha=0.25)", "--weights=none", "--image_size=64", "--batch_size=8")
 TRAIN = ("--phases=all(epochs=3, lr=1e-3, batch_norm='train', image_size=32)", "--run_dir=run")
@@ -400,3 +406,35 @@ def test_quickstart_reaches_its_accuracy(command, tmp_path):
     done = command(f"--flagfile={ROOT / 'pipelines' / 'quickstart.flags'}", "--run_dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert _metrics(tmp_path / "r")["test"]["accuracy"] >= 0.95
+
+
+def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "set"
+    for part, kind, span in (("train", "disc", "0"), ("train", "square", "0"), ("test", "disc", "1")):
+        (root / part / kind).mkdir(parents=True)
+        for path in sorted((photos / kind).glob(f"{span}*.jpg")):
+            shutil.copy(path, root / part / kind / path.name)
+    shutil.copy(root / "train" / "square" / "00.jpg", root / "test" / "disc" / "leak.jpg")
+    flags = {"backbone": tiny, "weights": "none", "phases": "head(epochs=1)", "image_size": 32, "augment": "none"}
+    config = Config(data=f"folder:{root}", export_dir=str(tmp_path / "models"), run_dir=str(tmp_path / "run"), **flags)
+    metrics = job.train(config).metrics
+    shown = capsys.readouterr().out
+    assert (metrics["test"]["n"], metrics["test"]["excluded_copies"], metrics["val"]["excluded_copies"]) == (10, 1, 0)
+    assert "WARNING: test/ has no picture of class 'square': the test score says nothing of it" in shown
+    assert "test: copies of pictures in train or val, which do not count: 1" in shown
+    assert "WARNING: the test score says nothing of what has no test picture: square" in shown
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "1 more test picture was left out" in page and "It says nothing of 1 class" in page
+
+    monkeypatch.setattr(audits, "MEMORY_SHARE", 0.0)
+    prepare = job.prepare
+
+    def vanishing(*given):
+        data = prepare(*given)
+        (root / data.train.ids[0]).unlink()
+        return data
+
+    monkeypatch.setattr(job, "prepare", vanishing)
+    again = replace(config, run_dir=str(tmp_path / "again"), cache_gb=1e-6)
+    with pytest.raises(UserError, match=r"--data: a picture can no longer be read .*Received: 'train/disc/\d+.jpg'"):
+        job.train(again)

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import exported
@@ -266,3 +268,18 @@ def test_a_model_is_known_by_its_bytes(tiny, tmp_path_factory, tmp_path):
     content[100] ^= 1
     weights.write_bytes(content)
     assert local._digest(copy) != local._digest(version)
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
+    """Pillow cannot open it for its text, so nobody looked at its size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 22_000, 22_000, 1, 0, 0, 0, 0))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 21)))
+    rows = chunk(b"IDAT", zlib.compress(bytes(2751) * 22_000, 9))
+    bomb = b"\x89PNG\r\n\x1a\n" + head + text + rows + chunk(b"IEND", b"")
+    model = local.load(models("single_label", tiny, tmp_path_factory))
+    with pytest.raises(Refused, match="has 484,000,000 pixels; at most 134,217,728 are decoded"):
+        model.answer([bomb])

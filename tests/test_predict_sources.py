@@ -71,12 +71,26 @@ def test_a_table_that_names_no_files(place, content, message):
         sources.pictures("t.csv")
 
 
-def test_what_cannot_be_a_picture_is_not_read(place, monkeypatch):
-    monkeypatch.setattr(sources, "LARGEST", 4)
+def test_what_cannot_be_a_picture_is_not_read(place):
     found = sources.Pictures([], place)
-    for name, message in (("in", "is a folder"), ("", "is a folder"), ("in/b/2.jpg", "has more than 0 MiB")):
+    with (place / "film.jpg").open("wb") as file:
+        file.truncate(1 << 29)
+    for name, message in (("in", "is a folder"), ("", "is a folder"), ("film.jpg", "has more than 256 MiB")):
         with pytest.raises(ValueError, match=message):
             found.read(name)
     os.mkfifo(place / "pipe")
     with pytest.raises(ValueError, match="is no regular file"):
         found.read("pipe")
+
+
+def test_a_table_without_end_is_not_read(place):
+    with (place / "t.csv").open("wb") as file:
+        file.truncate(60 << 30)
+    with pytest.raises(UserError, match=r"--images: has more than 1024 MiB. Received: 't.csv'"):
+        sources.pictures("t.csv")
+
+
+def test_a_linked_folder_is_named(place, capsys):
+    (place / "in" / "b" / "more").symlink_to(place / "in" / "b" / "c")
+    assert sources.pictures("in/b").names == ["in/b/2.jpg", "in/b/c/1.png"]
+    assert "in/b/more: is a link to a folder, and not followed" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import pytest
 from conftest import picture
 from PIL import Image
 
+from kerasft import headers
 from kerasft.serve import pictures
 from kerasft.serve.limits import Refusal
 
@@ -31,7 +32,7 @@ def png_bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", pictures.FORMATS)
+@pytest.mark.parametrize("kind", headers.FORMATS)
 def test_each_format_passes_up_to_the_limit_and_not_above(kind):
     contents = encoded(kind)
     pictures.check(contents, 600, "instances[0]")
@@ -45,6 +46,14 @@ def test_a_bomb_is_refused_by_its_header():
     assert len(bomb) < 200_000
     with pytest.raises(Refusal, match="at most 50,000,000 pixels"):
         pictures.check(bomb, 50_000_000, "x")
+
+
+def test_a_bomb_behind_a_text_that_pillow_refuses():
+    bomb = png_bomb(22_000)
+    data = b"Comment\0\0" + zlib.compress(bytes(1 << 21))
+    text = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
+    with pytest.raises(Refusal, match="at most 50,000,000 pixels"):
+        pictures.check(bomb[:33] + text + bomb[33:], 50_000_000, "x")
 
 
 def test_a_bomb_in_a_later_frame_of_a_gif_counts():
@@ -68,7 +77,7 @@ def test_what_is_no_picture_is_refused(contents):
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("kind", pictures.FORMATS)
+@pytest.mark.parametrize("kind", headers.FORMATS)
 def test_no_cut_of_a_picture_raises_anything_else(kind):
     contents = encoded(kind)
     for end in range(0, len(contents), 7):

@@ -5,24 +5,25 @@ so the audit's work is not done again.
 """
 
 import hashlib
-import io
-import os
 import re
-import warnings
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from kerasft import headers, machine, quiet
+from kerasft.data import copies
 from kerasft.data.listing import Finding, Listing
 from kerasft.decode import decode
 
-MAX_PIXELS = 2**27  # 134 megapixels, 400 MB decoded: more is taken for a decompression bomb
 MIN_PIXELS = 64  # an 8x8 picture is the smallest that is taken for one
 MEMORY_SHARE = 0.3  # of the machine's memory for decoded pictures
+TOGETHER = 32  # pictures for each core that are looked at before damage is asked for
+DAMAGED = "damaged"  # the one kind of finding under which a file is used all the same
 
 _KINDS = {
     b"II*\0": "TIFF",
@@ -32,15 +33,16 @@ _KINDS = {
     b"<htm": "HTML",
     b"PK\x03\x04": "ZIP archive",
 }
+_STILL = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class Held(NamedTuple):
     """Where decoded pictures are held, from any thread.
 
     Attributes:
-        known: index and SHA-256 of a file to what is known of it: nothing (None), a reason to refuse it (kind and detail),
-            or that its picture is held, ().
-        put: notes index, SHA-256, reason or None, and picture, uint8 [S, S, 3] or None.
+        known: index and SHA-256 of a file to what is known of it: nothing (None), a reason to refuse it or to call it
+            damaged (kind and detail), or that its picture is held and whole, ().
+        put: notes index, SHA-256, reason or None, and picture, uint8 [S, S, 3] or None where it is refused.
         take: index array [B] to uint8 [B, S, S, 3].
     """
 
@@ -51,8 +53,7 @@ class Held(NamedTuple):
 
 def fits(count: int, size: int) -> bool:
     """Whether so many pictures take no more than `MEMORY_SHARE` of the memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return count * size * size * 3 <= MEMORY_SHARE * memory
+    return count * size * size * 3 <= MEMORY_SHARE * machine.available_bytes()
 
 
 def in_memory(count: int, size: int) -> Held:
@@ -81,34 +82,65 @@ def audit(
         The listing without the rejected files and with findings added; and what gives the pictures of its indices [B], uint8
         [B, size, size, 3], or None.
     """
-    count = len(listing.ids)
+    count, workers = len(listing.ids), machine.cpu_count()
     graph = tf.function(lambda contents: decode(contents, size), input_signature=[tf.TensorSpec([], tf.string)])
-    digests, reasons = [""] * count, [None] * count
+    digests, pixels, reasons = [""] * count, [""] * count, [None] * count
+    fresh: dict[int, np.ndarray | None] = {}  # decoded, or refused, and not yet held
 
     def look(index: int) -> None:
         try:
             contents = listing.read(index)
-        except OSError as error:
-            reasons[index] = ("unreadable", error.strerror or str(error))
+        except (OSError, ValueError) as error:
+            reasons[index] = ("unreadable", getattr(error, "strerror", None) or str(error))
         else:
             digests[index] = hashlib.sha256(contents).hexdigest()
             known = held.known(index, digests[index]) if held else None
-            reasons[index] = known or None
             if known is None:
                 reasons[index], picture = _decoded(contents, graph)
-                if held:
-                    held.put(index, digests[index], reasons[index], picture)
+                fresh[index] = picture
+            else:
+                reasons[index] = known or None
+                picture = held.take(np.array([index]))[0] if _usable(reasons[index]) else None
+            if picture is not None:
+                pixels[index] = hashlib.sha256(picture.data).hexdigest()
         progress(1)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, about headers that the decoder has no trouble with
-        list(pool.map(look, range(count)))
-    rejected = [Finding(listing.ids[i], reason[0], "reject", reason[1]) for i, reason in enumerate(reasons) if reason]
-    good = np.array([reason is None for reason in reasons], bool)
-    warned = _duplicates(listing, digests, good)
-    places = np.flatnonzero(good)
-    audited = listing.audited(good, np.array(digests), (*rejected, *warned))
+    def look_for_damage(index: int) -> None:
+        with suppress(OSError, ValueError):  # what is gone by now is told when it is used
+            contents = listing.read(index)
+            if headers.kind(contents) == "JPEG" and hashlib.sha256(contents).hexdigest() == digests[index]:
+                graph(tf.constant(contents))
+                if told := _damage(complaints()):
+                    reasons[index] = (DAMAGED, f"{told}; it can be read, but part of it may be wrong")
+
+    with quiet.captured() as complaints, ThreadPoolExecutor(workers) as pool:
+        for start in range(0, count, TOGETHER * workers):
+            list(pool.map(look, range(start, min(start + TOGETHER * workers, count))))
+            # libjpeg does not say of which: where there is damage, those decoded together are decoded one by one.
+            if _damage(complaints()):
+                for index in sorted(index for index in fresh if reasons[index] is None):
+                    look_for_damage(index)
+            if held:
+                list(pool.map(lambda index: held.put(index, digests[index], reasons[index], fresh[index]), fresh))
+            fresh.clear()
+    named = [
+        Finding(listing.ids[i], reason[0], "warn" if _usable(reason) else "reject", reason[1])
+        for i, reason in enumerate(reasons)
+        if reason
+    ]
+    good = np.array([_usable(reason) for reason in reasons], bool)
+    audited, places = listing.audited(good, np.array(digests), np.array(pixels)), np.flatnonzero(good)
+    audited = replace(audited, findings=(*listing.findings, *named, *copies.findings(audited)))
     return audited, (lambda rows: held.take(places[rows])) if held else None
+
+
+def _usable(reason: tuple[str, str] | None) -> bool:
+    return reason is None or reason[0] == DAMAGED
+
+
+def _damage(lines: list[str]) -> str:
+    """The first of libjpeg's complaints about a picture that it has decoded all the same, or nothing."""
+    return next((line for line in lines if line.startswith(quiet.DAMAGE)), "")
 
 
 def _decoded(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, np.ndarray | None]:
@@ -123,52 +155,30 @@ def _decoded(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, 
 
 def _refusal(contents: bytes) -> tuple[str, str] | None:
     """Kind and detail where the header alone says no: nothing is decoded."""
-    from PIL import Image
-
     if not contents:
         return "empty_file", "0 bytes"
     try:
-        width, height = Image.open(io.BytesIO(contents)).size
-    except Image.DecompressionBombError as error:
-        pixels = re.search(r"\d+", str(error))
-        return "too_large", f"{pixels[0] if pixels else 'too many'} pixels; at most {MAX_PIXELS} are decoded"
-    except Exception as error:  # noqa: BLE001 - Pillow raises many types; the decoder has the last word
-        del error
+        size, pixels = headers.size(contents), headers.pixels(contents)
+    except ValueError as error:
+        return "corrupt", str(error)
+    if size is None:
         return None
-    if width * height > MAX_PIXELS:
-        return "too_large", f"{width}x{height} pixels; at most {MAX_PIXELS} are decoded"
-    if width * height < MIN_PIXELS:
-        return "too_small", f"{width}x{height} pixels hold no picture; at least {MIN_PIXELS} are needed"
+    if pixels > headers.MAX_PIXELS:
+        frames = "" if pixels == size[0] * size[1] else f", {pixels} in all frames"
+        return "too_large", f"{size[0]}x{size[1]} pixels{frames}; at most {headers.MAX_PIXELS} are decoded"
+    if size[0] * size[1] < MIN_PIXELS:
+        return "too_small", f"{size[0]}x{size[1]} pixels hold no picture; at least {MIN_PIXELS} are needed"
     return None
 
 
 def _reason(contents: bytes, error: tf.errors.OpError) -> tuple[str, str]:
     """Kind and detail of a decoder's refusal."""
     known = next((kind for magic, kind in _KINDS.items() if contents[:4].lower() == magic.lower()), None)
-    if contents[4:8] == b"ftyp":
-        known = "HEIC or AVIF"
+    if contents[4:8] == b"ftyp":  # ISO base media file format; its brand says of what
+        known = "HEIC or AVIF" if contents[8:12] in _STILL else "film (MP4 or QuickTime)"
     if known:
         return "unsupported_format", f"{known}; TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file"
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s+", " ", error.message).strip()
     if "Unknown image file format" in text:
         return "not_an_image", "no picture format that TensorFlow reads (JPEG, PNG, GIF, BMP, WebP)"
     return "corrupt", text.split(" [[")[0][:160]
-
-
-def _duplicates(listing: Listing, digests: list[str], good: np.ndarray) -> list[Finding]:
-    """Warnings for equal bytes under two labels, or in two splits."""
-    groups = defaultdict(list)
-    for index in np.flatnonzero(good):
-        groups[digests[index]].append(index)
-    found = []
-    for group in (group for group in groups.values() if len(group) > 1):
-        for index in group[1:]:
-            first = group[0]
-            if (listing.labels[index] != listing.labels[first]).any():
-                kind = "conflicting_label"
-            elif listing.parts[index] != listing.parts[first]:
-                kind = "duplicate_across_splits"
-            else:
-                kind = "duplicate"
-            found.append(Finding(listing.ids[index], kind, "warn", f"same bytes as {listing.ids[first]}"))
-    return found

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasft import files
 from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_classes
 from kerasft.errors import UserError, did_you_mean
 
@@ -48,7 +49,9 @@ def folder(argument: str) -> Listing:
         findings += [
             Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
         ]
-        findings += [_stray(root, path) for path in sorted(root.iterdir()) if path.is_file() and not hidden(path.name)]
+        findings += [
+            _stray(root, path) for path in sorted(root.iterdir()) if not path.is_dir() and not hidden(path.name)
+        ]
     known, unknown = train_classes([[name] for _, name, _ in rows], [part for part, _, _ in rows])
     for index, name in unknown.items():
         detail = f"class '{name}' has no training picture"
@@ -67,7 +70,7 @@ def folder(argument: str) -> Listing:
         labels=encode([[name] for _, name, _ in rows], classes, "single_label"),
         parts=np.array([part for part, _, _ in rows], dtype="<U5"),
         classes=classes,
-        read=lambda index: paths[index].read_bytes(),
+        read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
     )
 
@@ -92,17 +95,7 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
     rows = []
     for top in sorted(folder.iterdir()):
         if top.is_dir() and not hidden(top.name):
-            files = []
-            for parent, folders, names in os.walk(top):
-                folders[:] = sorted(name for name in folders if not hidden(name))
-                for name in sorted(names):
-                    path = Path(parent, name)
-                    if hidden(name):
-                        findings.append(
-                            Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
-                        )
-                    else:
-                        files.append(path)
+            files = _files(root, top, findings)
             if not files:
                 findings.append(
                     Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
@@ -111,6 +104,28 @@ def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -
         elif not top.is_dir():
             findings.append(_stray(root, top))
     return rows
+
+
+def _files(root: Path, top: Path, findings: list[Finding]) -> list[Path]:
+    """Every file below a class folder but hidden and system ones; adds what is passed over."""
+
+    def refused(path: Path, kind: str, detail: str) -> None:
+        findings.append(Finding(_relative(root, path) + "/" * path.is_dir(), kind, "reject", detail))
+
+    def closed(error: OSError) -> None:
+        refused(Path(error.filename), "unreadable", error.strerror or str(error))
+
+    files = []
+    for parent, folders, names in os.walk(top, onerror=closed):
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        for linked in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
+            refused(linked, "linked_folder", "a link to a folder is not followed")
+        for path in (Path(parent, name) for name in sorted(names)):
+            if hidden(path.name):
+                refused(path, "system_file", "hidden or system file")
+            else:
+                files.append(path)
+    return files
 
 
 def _stray(root: Path, path: Path) -> Finding:

@@ -4,17 +4,20 @@ The order of epoch e is a permutation by (seed, e) that is computed index by ind
 read, so a stream can start at any step at no cost. So is the order that balances the classes.
 """
 
-import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
 
+from kerasft import machine
 from kerasft.augment import Augment
 from kerasft.data.splits import Split
 from kerasft.decode import decode_batch
+from kerasft.errors import UserError
 
-SIDE_BY_SIDE = min(os.cpu_count() or 1, 16)  # batches that are made at a time
+SIDE_BY_SIDE = min(machine.cpu_count(), 16)  # batches that are made at a time
 AHEAD = 2  # batches that wait for their step
 
 # Numbers of draws, int64 [B], to how often the example was drawn before, and its row: both int64 [B].
@@ -23,6 +26,17 @@ Order = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 # How often each example was drawn before, its row (both int64 [B]), and what is known of it (labels, weights), to a tuple
 # of what a network is fed [B, ...] and what is then known.
 Load = Callable[..., tuple[tf.Tensor, ...]]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Raises as itself a UserError that was raised in a stream, where TensorFlow makes an error of its own of it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if told := re.search(r"^(?:.*: )?UserError: (--.*)$", error.message, re.MULTILINE):
+            raise UserError(told[1]) from None
+        raise
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

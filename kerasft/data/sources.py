@@ -8,7 +8,7 @@ from kerasft.config import Config
 from kerasft.data.catalog import catalog
 from kerasft.data.folder import folder
 from kerasft.data.generated import generated
-from kerasft.data.listing import Listing
+from kerasft.data.listing import Listing, shown
 from kerasft.data.table import table
 from kerasft.errors import UserError, did_you_mean, one_of, printable
 
@@ -19,7 +19,8 @@ def load(config: Config) -> Listing:
     """Lists the examples of `--data`, with labels as `--task` asks for.
 
     Raises:
-        UserError: an unknown kind of source, a source that cannot be read, or a setting that its task refuses.
+        UserError: an unknown kind of source, a source that cannot be read, a class whose name cannot be written, or a
+            setting that its task refuses.
     """
     kind, _, argument = _prefixed(config.data).partition(":")
     sources = {
@@ -37,7 +38,7 @@ def load(config: Config) -> Listing:
         raise UserError(f"--data: {rule}. Received: {config.data!r}")
     if config.splits and kind != "tfds":
         raise UserError(f"--splits: is for tfds; {kind} names its own. Received: {config.splits!r}")
-    listing = sources[kind]()
+    listing = shown(sources[kind](), config.data)
     _check_name(listing.name, config.data)
     if config.task not in ("auto", listing.task):
         raise UserError(f"--task: {kind} is {listing.task}. Received: {config.task!r}")

@@ -2,12 +2,16 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from kerasft.data import copies
 from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.errors import UserError
+
+NAMED = 10  # classes that a split lacks, in one line
+_SILENT = {"val": "what is kept is chosen without", "test": "the test score says nothing of"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Splits:
         classes: label names, in the order of the labels; for regression the names of the targets.
         findings: what is wrong with files or folders.
         digest: 16 hex digits of all files' bytes, labels and splits.
+        excluded: how many pictures of val and of test are left out, for they are copies of pictures in a split before.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Splits:
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
     digest: str
+    excluded: dict[str, int] = field(default_factory=lambda: {"val": 0, "test": 0})
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Examples by split and class name (multi-label: positives); for regression all as `examples`."""
@@ -89,6 +95,8 @@ def carve(
         per_class_limit: at most so many training pictures of a class, those of the lowest rank; the others are in
             no split. Not for regression.
 
+    A picture of val or test that has a copy in a split before it is in none: what is measured there must be new.
+
     Raises:
         UserError: a class without a readable training picture, a target that is the same in all of them, or a split
             that comes out empty.
@@ -104,15 +112,24 @@ def carve(
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
         if part not in given:
             rows = np.flatnonzero(parts == "train")
-            digests, copies = np.unique(listing.digests[rows], return_inverse=True)
+            digests, group = _grouped(listing, rows)
             strata = _strata(listing, rows)
             members = np.zeros((len(digests), strata.shape[1]), bool)
-            np.logical_or.at(members, copies, strata)
+            np.logical_or.at(members, group, strata)
             counts = members.sum(0)
             # At least one of each is left for train, and one taken where there are two.
             wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
             taken = _chosen(members, _ranks(seed, part, digests), wanted, counts - 1)
-            parts[rows[taken[copies]]] = part
+            parts[rows[taken[group]]] = part
+    known = copies.seen(parts, listing.pixels)
+    excluded = {part: int((known & (parts == part)).sum()) for part in ("val", "test")}
+    parts[known] = ""
+    for part, count in excluded.items():
+        if count and not (parts == part).any():
+            rule = f"all {count} {part} pictures are copies of pictures in a split before it (train, val, test)"
+            raise UserError(
+                f"--data: {rule}; give others, or leave {part} out, and a share of train is taken. See audit.json."
+            )
     over = 0
     if per_class_limit is not None:
         rows = np.flatnonzero(parts == "train")
@@ -123,7 +140,7 @@ def carve(
         over = int((~kept).sum())
     for part in SPLITS:
         _refuse_empty(parts, part)
-    findings = _check_train(listing, listing.labels[parts == "train"])
+    findings = [*_check_train(listing, listing.labels[parts == "train"]), *_missing(listing, parts)]
     if over:
         findings.append(Finding("train/", "over_limit", "warn", f"{over} pictures over --per_class_limit are not used"))
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), parts)]).encode())
@@ -134,6 +151,7 @@ def carve(
         classes=listing.classes,
         findings=(*listing.findings, *findings),
         digest=digest.hexdigest()[:16],
+        excluded=excluded,
         **splits,
     )
 
@@ -179,6 +197,29 @@ def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:
     if missing and listing.task == "single_label":
         raise UserError(f"--data: class '{missing[0]}' has no training picture that can be read. See audit.json.")
     return [Finding(f"class '{name}'", "no_positive", "warn", "no training picture has it") for name in missing]
+
+
+def _missing(listing: Listing, parts: np.ndarray) -> list[Finding]:
+    """A warning for each of val and test that lacks classes: nothing is measured there of those."""
+    found = []
+    for part in SPLITS[1:] if listing.task != "regression" else ():
+        has = _positives(listing.labels[parts == part], len(listing.classes)).any(0)
+        names = [f"'{name}'" for name, there in zip(listing.classes, has) if not there]
+        if names:
+            shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+            word, them = ("class", "it") if len(names) == 1 else ("classes", "them")
+            detail = f"no picture of {word} {shown}: {_SILENT[part]} {them}"
+            found.append(Finding(f"{part}/", "missing_class", "warn", detail))
+    return found
+
+
+def _grouped(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One of the digests of each group of copies among the rows, and each row's group: they go the same way."""
+    _, firsts, group = np.unique(listing.pixels[rows], return_index=True, return_inverse=True)
+    least = listing.digests[rows][firsts]
+    for place, digest in zip(group, listing.digests[rows]):
+        least[place] = min(least[place], digest)
+    return least, group
 
 
 def _strata(listing: Listing, rows: np.ndarray) -> np.ndarray:

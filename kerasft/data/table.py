@@ -9,9 +9,11 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
+from kerasft import files
 from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_classes
 from kerasft.errors import UserError, did_you_mean
 
+MAX_BYTES = 1 << 30  # of a table
 _COLUMNS = ("path", "label", "split")
 _LONGEST = 80  # letters of a path that a finding shows; a quote that is never closed takes in the whole table
 _LARGEST = float(np.finfo(np.float32).max)
@@ -61,6 +63,7 @@ def table(argument: str, task: str) -> Listing:
         raise UserError(f"--data: no such file{did_you_mean(file.name, beside)}. {received}")
     findings: list[Finding] = []
     try:
+        files.check(file, MAX_BYTES)
         with file.open(encoding="utf-8-sig", newline="") as lines:
             targets, rows = _rows(lines, file.name, findings)
     except (OSError, ValueError, csv.Error) as error:
@@ -88,7 +91,7 @@ def table(argument: str, task: str) -> Listing:
         labels=encode([label for _, label in pairs], classes, task),
         parts=np.array([row.part for row, _ in pairs], dtype="<U5"),
         classes=tuple(classes),
-        read=lambda index: paths[index].read_bytes(),
+        read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
     )
 
@@ -182,7 +185,8 @@ def _found(rows: list[_Row], folder: Path, findings: list[Finding]) -> Iterator[
         if os.path.isfile(folder / row.path):
             yield row
         else:
-            findings.append(row.refused("missing_file", "no such file"))
+            rule = "is no regular file" if os.path.exists(folder / row.path) else "no such file"
+            findings.append(row.refused("missing_file", rule))
 
 
 def _once(rows: Iterable[_Row], findings: list[Finding]) -> Iterator[_Row]:

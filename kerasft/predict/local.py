@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from kerasft import headers
 from kerasft.errors import UserError
 from kerasft.export import about, newest
 from kerasft.predict.answers import Model, Refused, Said, last_line, said
@@ -27,6 +28,8 @@ def load(model: str) -> Model:
     names = told.get("classes") or []
 
     def answer(contents: list[bytes], _alive=loaded) -> list[Said]:
+        for one in contents:
+            _refuse_large(one)
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
@@ -35,6 +38,16 @@ def load(model: str) -> Model:
 
     digest = _digest(path)
     return Model(answer, lambda: digest, told.get("task", ""), names, under_way=2)
+
+
+def _refuse_large(contents: bytes) -> None:
+    """Raises Refused for more pixels than are ever decoded; whatever else is wrong, the model says it."""
+    try:
+        found = headers.pixels(contents)
+    except ValueError as error:
+        raise Refused(f"is not a whole picture ({error})") from None
+    if found is not None and found > headers.MAX_PIXELS:
+        raise Refused(f"has {found:,} pixels; at most {headers.MAX_PIXELS:,} are decoded")
 
 
 def _digest(folder: Path) -> str:

@@ -3,15 +3,13 @@
 import csv
 import glob
 import os
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from kerasft import files, screen
 from kerasft.data.folder import hidden
-from kerasft.data.table import parted
+from kerasft.data.table import MAX_BYTES, parted
 from kerasft.errors import UserError
-
-LARGEST = 1 << 28  # bytes of a file that is still taken for a picture; a film in the folder is not read
 
 
 class Pictures(NamedTuple):
@@ -31,15 +29,7 @@ class Pictures(NamedTuple):
         Raises:
             OSError, ValueError: it cannot be read, or is none that could hold a picture.
         """
-        path = self.folder / name
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise ValueError("is a folder")
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("is no regular file")
-        if found.st_size > LARGEST:
-            raise ValueError(f"has more than {LARGEST >> 20} MiB")
-        return path.read_bytes()
+        return files.read(self.folder / name)
 
 
 def pictures(images: str, leave: tuple[Path, ...] = ()) -> Pictures:
@@ -83,6 +73,8 @@ def _below(top: str) -> list[str]:
     found = []
     for parent, folders, names in os.walk(top, onerror=stop):
         folders[:] = [name for name in folders if not hidden(name)]
+        for linked in filter(os.path.islink, (os.path.join(parent, name) for name in folders)):
+            screen.say(f"{linked}: is a link to a folder, and not followed")
         found += [os.path.join(parent, name) for name in names if not hidden(name)]
     return found
 
@@ -90,6 +82,7 @@ def _below(top: str) -> list[str]:
 def _listed(file: Path) -> Pictures:
     """The column `path` of a table; what a row says beside it is not looked at."""
     try:
+        files.check(file, MAX_BYTES)
         with file.open(encoding="utf-8-sig", newline="") as lines:
             columns, rows = parted(lines)
             if columns.count("path") != 1:

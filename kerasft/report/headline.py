@@ -9,6 +9,7 @@ import numpy as np
 from kerasft.report import figures, statistics
 from kerasft.report.words import count, number, percent
 
+NAMED = 10  # classes without a test picture, in one line
 FEW = 200  # test pictures, below which the interval is wide enough for a word about it
 
 
@@ -24,6 +25,7 @@ def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) 
         f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(base)}: "
         f"{_against(low > base, high < base)}.",
     ]
+    words += _limits(test, [name for name, there in zip(classes, counts) if not there])
     return _headline(percent(accuracy), "accuracy", (low, accuracy, high), words, n, end=1.0, base=base)
 
 
@@ -41,6 +43,7 @@ def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) -
         f"A random ranking would reach {number(base)}: {_against(low > base, high < base)}.",
         f"All labels of a picture were right on {percent(test['exact_match'])} of them.",
     ]
+    words += _limits(test, [name for name, share in zip(classes, present) if not share])
     return _headline(number(test["map"]), "mean average precision", (low, test["map"], high), words, n, 1.0, base)
 
 
@@ -59,8 +62,24 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str]) ->
         f"{_against(high < base, low > base)}.",
         f"The model explains {percent(max(test['r2'], 0.0), 0)} of the variation (R²).",
     ]
+    words += _limits(test, [])
     end = 1.1 * max(base, high)
     return _headline(number(test["mae"]), "mean absolute error", (low, test["mae"], high), words, n, end, base)
+
+
+def _limits(test: dict, absent: list[str]) -> list[str]:
+    """What the figure does not say: of classes without a test picture, and of pictures that were no test."""
+    words = []
+    if absent:
+        names = ", ".join(f"“{name}”" for name in absent[:NAMED]) + (", …" if len(absent) > NAMED else "")
+        kinds = count(len(absent), "class", "classes")
+        words.append(f"It says nothing of {kinds} without a test picture: {names}.")
+    if copies := test.get("excluded_copies"):
+        more = count(copies, "more test picture")
+        words.append(
+            f"{more} {'was' if copies == 1 else 'were'} left out: copies of pictures in training or validation."
+        )
+    return words
 
 
 def _headline(
