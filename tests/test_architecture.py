@@ -78,6 +78,7 @@ ROOMS = [
     "report.trials",
     "report",
     "predict.answers",
+    "predict.cells",
     "predict.sources",
     "predict.batches",
     "predict.tables",
