@@ -4,6 +4,7 @@ import hashlib
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,11 @@ def train(config: Config) -> Run:
     listing = sources.load(config)
     folder, finished = runs.open_folder(config, listing.name)
     if finished:
-        screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
+        _complete(folder, finished, listing)
         _summary(folder, finished)
         return Run(folder, finished)
     exports = Path(config.export_dir) / listing.name
-    exports.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is told now, not after training
+    runs.try_to_make(exports)  # a folder that cannot be written is told now, not after training
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -88,16 +89,49 @@ def train(config: Config) -> Run:
         "weights_sha256": weights_digest(network.model),
         "export": proof,
     }
-    runs.write_json(folder / "metrics.json", metrics)
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
         return decode_batch(tf.constant([data.test.read(int(row)) for row in rows]), network.size).numpy()
 
-    report.write(folder, thumbnails)
+    report.write(folder, metrics, thumbnails)
+    # Last, for a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
+    runs.write_json(folder / "metrics.json", metrics)
     checkpoint.remove(folder)
     stores.remove(trainer.store)
     _summary(folder, metrics)
     return Run(folder, metrics)
+
+
+def _complete(folder: Path, metrics: dict, listing: Listing) -> None:
+    """Says that a run is finished, writes its report where there is none, and names what is gone."""
+    if (folder / "report.html").is_file() or not (folder / "predictions.npz").is_file():
+        screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
+    else:
+        report.write(folder, metrics, _old_thumbnails(folder, metrics["image_size"], listing))
+        screen.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
+    parts = [folder / "model.keras", folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
+    for path in (path for path in parts if not path.is_file()):
+        screen.say(f"warning: {path} is gone (--noresume runs it all again)")
+
+
+def _old_thumbnails(folder: Path, size: int, listing: Listing) -> Callable[[np.ndarray], np.ndarray]:
+    """The test pictures of a finished run, uint8 [B, S, S, 3], by their names; grey where one is gone or spoiled."""
+    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+        ids = stored["ids"]
+    places = {_text(name): place for place, name in enumerate(listing.ids)}
+
+    def picture(name: str) -> np.ndarray:
+        try:
+            return decode_batch(tf.constant([listing.read(places[name])]), size).numpy()[0]
+        except (KeyError, OSError, ValueError, tf.errors.InvalidArgumentError):
+            return np.full((size, size, 3), 128, np.uint8)
+
+    return lambda rows: np.stack([picture(str(ids[row])) for row in rows])
+
+
+def _text(name: str) -> str:
+    """A name of a file that is no valid Unicode, with question marks."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _evaluate(
@@ -168,8 +202,11 @@ def _batches(data: splits.Splits, part: str, size: int) -> tf.data.Dataset:
 def _save_predictions(
     folder: Path, task: str, data: splits.Splits, expected: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
-    ids = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in data.test.ids]
-    arrays = {"ids": np.array(ids), "labels": data.test.labels, "classes": np.array(data.classes)}
+    arrays = {
+        "ids": np.array([_text(name) for name in data.test.ids]),
+        "labels": data.test.labels,
+        "classes": np.array(data.classes),
+    }
     arrays["values" if task == "regression" else "probabilities"] = expected.astype(np.float32)
     if thresholds is not None:
         arrays["thresholds"] = thresholds
@@ -189,4 +226,5 @@ def _summary(folder: Path, metrics: dict) -> None:
     screen.say(f"test: {screen.NAMES[score]} {test[score]:.4f}, {loss} {test['loss']:.4f} on {test['n']} pictures")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
-    screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")
+    page = ", with report.html" if (folder / "report.html").is_file() else ""
+    screen.say(f"recorded: {folder}{page} ({metrics['seconds']['total']:.0f} s in all)")

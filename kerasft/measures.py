@@ -13,7 +13,8 @@ def report(judge: Judge, outputs: np.ndarray, classes: tuple[str, ...], threshol
     Single label: accuracy, top-5 accuracy (of more than five classes), macro F1, expected calibration error, log
     loss; precision, recall and F1 by class; `confusion_matrix[i][j]` counts pictures of class i taken for class j.
     Multi-label: mean average precision, micro and macro F1 and the share of pictures whose labels are all right, at
-    the thresholds. Regression: mean absolute error and root mean squared error in the targets' units, and R2.
+    the thresholds. Regression: mean absolute error and root mean squared error in the targets' units, their mean over
+    the targets, the former also in units of each target's deviation (those of several may have different units), and R2.
 
     Args:
         judge: of the split.
@@ -29,7 +30,7 @@ def report(judge: Judge, outputs: np.ndarray, classes: tuple[str, ...], threshol
         return _single_label(scores, judge.labels, classes) | common
     if judge.task == "multi_label":
         return _multi_label(scores, judge.labels, classes, thresholds) | common
-    return _regression(scores, judge.labels, classes) | common
+    return _regression(scores, judge.labels, classes, judge.scale) | common
 
 
 def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
@@ -77,17 +78,22 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     }
 
 
-def _regression(values: np.ndarray, labels: np.ndarray, targets: tuple[str, ...]) -> dict:
+def _regression(values: np.ndarray, labels: np.ndarray, targets: tuple[str, ...], scale: np.ndarray) -> dict:
     gap, spread = values.astype(np.float64) - labels, labels.astype(np.float64) - labels.mean(0, dtype=np.float64)
     absolute, squared = np.abs(gap).mean(0), np.square(gap).mean(0)
     variance = np.square(spread).mean(0)
     r2 = 1 - squared / np.where(variance, variance, np.nan)  # not a number where the targets do not vary
-    named = zip(targets, absolute, np.sqrt(squared), r2)
+    relative = absolute / np.where(scale, scale, np.nan)
+    named = zip(targets, absolute, np.sqrt(squared), r2, scale)
     return {
         "mae": float(absolute.mean()),
+        "mae_in_deviations": _number(relative.mean()),
         "rmse": float(np.sqrt(squared.mean())),
         "r2": _number(r2.mean()),
-        "per_target": {name: {"mae": float(a), "rmse": float(s), "r2": _number(r)} for name, a, s, r in named},
+        "per_target": {
+            name: {"mae": float(a), "rmse": float(s), "r2": _number(r), "deviation": float(d)}
+            for name, a, s, r, d in named
+        },
     }
 
 

@@ -73,6 +73,7 @@ ROOMS = [
     "report.figures",
     "report.headline",
     "report.sections",
+    "report.usage",
     "report.page",
     "report.importance",
     "report.trials",

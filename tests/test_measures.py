@@ -80,6 +80,10 @@ def test_regression():
     assert found["per_target"]["y"]["r2"] == pytest.approx(
         sklearn.metrics.r2_score(labels[:, 1], values[:, 1]), rel=1e-5
     )
+    assert found["mae_in_deviations"] == pytest.approx(
+        (np.abs(values - labels).mean(0) / labels.std(0)).mean(), rel=1e-5
+    )
+    assert found["per_target"]["y"]["deviation"] == pytest.approx(labels[:, 1].std())
     still = measures.report(Judge("regression", labels * 0, np.ones(2)), values, ("x", "y"))
     assert still["r2"] is None
     json.dumps(still, allow_nan=False)
