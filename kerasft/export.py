@@ -128,8 +128,8 @@ def _write(network: Network, answer: Answer, folder: Path) -> None:
         return {"features": forward(tf.cast(decode_batch(image_bytes, size), tf.float32))[0]}
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")
+    # An endpoint brings its variables along. A model that is tracked beside it would be stored a second time.
     archive = keras.export.ExportArchive()
-    archive.track(network.model)
     archive.add_endpoint("serving_default", from_bytes, [encoded])
     archive.add_endpoint("images", scored, [pictures])
     archive.add_endpoint("features", embedded, [encoded])

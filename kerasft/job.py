@@ -4,6 +4,7 @@ import hashlib
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def train(config: Config) -> Run:
                 return _train(config, listing, folder, clock, started)
     finished = runs.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     _refuse_changes(config, listing, folder)
-    screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
+    _complete(folder, finished, listing)
     _summary(folder, finished)
     return Run(folder, finished)
 
@@ -91,6 +92,8 @@ def _refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
 def _train(config: Config, listing: Listing, folder: Path, clock: dict, started: float) -> Run:
     """Audits, trains, evaluates and exports in a folder that is ours."""
     exports = Path(config.export_dir) / listing.name
+    # A folder that cannot be written is told now, not after training.
+    runs.try_to_make(exports)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -98,7 +101,6 @@ def _train(config: Config, listing: Listing, folder: Path, clock: dict, started:
     with _timed(clock, "audit"):
         data = prepare(config, listing, network.size, folder)
     needed = disk_space.check(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
-    exports.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is told now, not after training
     with _timed(clock, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
         trainer = Trainer(config, network, data, folder, settled)
         records = trainer.train()
@@ -126,16 +128,44 @@ def _train(config: Config, listing: Listing, folder: Path, clock: dict, started:
         "weights_sha256": weights_digest(network.model),
         "export": proof,
     }
-    runs.write_json(folder / "metrics.json", metrics)
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
         return decode_batch(tf.constant([data.test.read(int(row)) for row in rows]), network.size).numpy()
 
-    report.write(folder, thumbnails)
+    report.write(folder, metrics, thumbnails)
+    # Last, for a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
+    runs.write_json(folder / "metrics.json", metrics)
     checkpoint.remove(folder)
     stores.remove(trainer.store)
     _summary(folder, metrics)
     return Run(folder, metrics)
+
+
+def _complete(folder: Path, metrics: dict, listing: Listing) -> None:
+    """Says that a run is finished, writes its report where there is none, and names what is gone."""
+    if (folder / "report.html").is_file() or not (folder / "predictions.npz").is_file():
+        screen.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
+    else:
+        report.write(folder, metrics, _old_thumbnails(folder, metrics["image_size"], listing))
+        screen.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
+    parts = [folder / "model.keras", folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
+    for path in (path for path in parts if not path.is_file()):
+        screen.say(f"warning: {path} is gone (--noresume runs it all again)")
+
+
+def _old_thumbnails(folder: Path, size: int, listing: Listing) -> Callable[[np.ndarray], np.ndarray]:
+    """The test pictures of a finished run, uint8 [B, S, S, 3], by their names; grey where one is gone or spoiled."""
+    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+        ids = stored["ids"]
+    places = {str(name): place for place, name in enumerate(listing.ids)}
+
+    def picture(name: str) -> np.ndarray:
+        try:
+            return decode_batch(tf.constant([listing.read(places[name])]), size).numpy()[0]
+        except (KeyError, OSError, ValueError, tf.errors.InvalidArgumentError):
+            return np.full((size, size, 3), 128, np.uint8)
+
+    return lambda rows: np.stack([picture(str(ids[row])) for row in rows])
 
 
 def _evaluate(
@@ -253,4 +283,5 @@ def _summary(folder: Path, metrics: dict) -> None:
         screen.say(f"WARNING: the test score says nothing of what has no test picture: {named}")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     screen.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
-    screen.say(f"recorded: {folder}, with report.html ({metrics['seconds']['total']:.0f} s in all)")
+    page = ", with report.html" if (folder / "report.html").is_file() else ""
+    screen.say(f"recorded: {folder}{page} ({metrics['seconds']['total']:.0f} s in all)")

@@ -93,6 +93,7 @@ def _regression(values: np.ndarray, judge: Judge, targets: tuple[str, ...]) -> d
             "r2": float(r) if v else None,
             "scaled_mae": float(a / d),
             "scaled_rmse": float(s / d),
+            "deviation": float(d),
         }
         for name, a, s, r, v, d in zip(targets, absolute, np.sqrt(squared), r2, varied, scale)
     }

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +54,20 @@ def _whole(temporary: Path, path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def try_to_make(folder: Path) -> None:
+    """Makes a folder and takes it away again: one that cannot be made is told before anything else is done.
+
+    Raises:
+        OSError: it cannot.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        # Somebody else may have put something into it in between.
+        with suppress(OSError):
+            path.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -59,11 +59,15 @@ def scored(task: str, classes: list[str], n: int, rng: np.random.Generator) -> t
                 "r2": sk.r2_score(a, b),
             }
 
+        def deviations(a, b):
+            return float((np.abs(a - b) / a.std(0)).mean())
+
         figures = {
             **three(labels, values),
+            "scaled_mae": deviations(labels, values),
             "loss": 0.2,
             "n": n,
-            "per_target": dict(zip(classes, (three(*r) for r in rows))),
+            "per_target": dict(zip(classes, (three(*r) | {"deviation": float(r[0].std())} for r in rows))),
         }
         return {"labels": labels, "values": values}, figures
     logits = rng.normal(0, 1, (n, c))

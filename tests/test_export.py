@@ -154,6 +154,14 @@ def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatc
         export.export(network, export.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
 
 
+def test_every_weight_is_stored_once(trained, tmp_path):
+    network, data, _ = trained
+    export._write(network, export.Answer("r", data.classes), tmp_path / "1")
+    stored = sum(path.stat().st_size for path in (tmp_path / "1" / "variables").glob("*.data-*"))
+    weights = sum(np.asarray(weight).nbytes for weight in network.model.get_weights())
+    assert weights <= stored < 1.1 * weights
+
+
 @pytest.mark.parametrize("place", ["", "empty", "missing"])
 def test_no_model_is_said(tmp_path, place):
     (tmp_path / "empty" / "1").mkdir(parents=True)

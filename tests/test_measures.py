@@ -80,6 +80,8 @@ def test_regression():
     assert found["per_target"]["y"]["r2"] == pytest.approx(
         sklearn.metrics.r2_score(labels[:, 1], values[:, 1]), rel=1e-5
     )
+    assert found["scaled_mae"] == pytest.approx((np.abs(values - labels).mean(0) / labels.std(0)).mean(), rel=1e-5)
+    assert found["per_target"]["y"]["deviation"] == pytest.approx(labels[:, 1].std())
     still = measures.report(Judge("regression", labels * 0, np.ones(2)), values, ("x", "y"))
     assert still["r2"] is still["per_target"]["x"]["r2"] is None
     labels[:, 0] = 7  # a target that does not vary in this split has no R2, and takes none from the other

@@ -55,6 +55,14 @@ def test_a_table_is_its_rows_in_its_order(place, text):
         found.read("gone.jpg")
 
 
+def test_a_table_that_was_written_can_be_asked_again(place):
+    """`--out` puts an apostrophe before what a spreadsheet would run."""
+    for name in ("=1.jpg", "'-2.jpg"):
+        (place / "in" / name).write_text(name)
+    (place / "in" / "o.csv").write_text("path,class\n'=1.jpg,x\n'-2.jpg,x\n'=gone.jpg,x\na.jpg,x\n")
+    assert sources.pictures("in/o.csv").names == ["=1.jpg", "'-2.jpg", "=gone.jpg", "a.jpg"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kerasft.predict import tables
+from kerasft.predict import cells, tables
 from kerasft.predict.answers import Said
 
 ODD = ["a,b.jpg", 'c"d.jpg', "e\nf.jpg", "käfer.jpg", "bad\udcff.jpg"]
@@ -45,6 +45,35 @@ def test_odd_names_come_through(tmp_path):
     table = pq.read_table(io.BytesIO(written(".parquet", tmp_path, parts, "single_label", ["x|y", "z", "w"])))
     assert table["path"].to_pylist() == shown
     assert table["probabilities"].to_pylist()[0] == np.float32([0.1, 0.05, 0.02]).tolist()
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
+def test_a_spreadsheet_runs_no_cell(tmp_path, start):
+    """Names of files, classes and targets, and what is said of a picture; numbers stay numbers."""
+    evil = f'{start}HYPERLINK("http://x", "y")'
+    single = Said("single_label", [evil], np.float32([0.5]), np.float32([0.5]))
+    several = Said("multi_label", [evil, "b"], np.float32([0.5, 0.4]), np.float32([0.5, 0.4]))
+    values = Said("regression", [evil], np.float32([-0.5]))
+    for row, task in ((single, "single_label"), (several, "multi_label"), (values, "regression")):
+        content = written(".csv", tmp_path, [([evil, "q"], [row, Said(error=evil)])], task, [evil]).decode()
+        head, first, second = csv.reader(io.StringIO(content, newline=""))
+        assert first[0] == second[-1] == f"'{evil}"
+        assert not [cell for cell in head + first + second if cell.startswith(start) and cell != "-0.5"]
+        assert (head[1] if task == "regression" else first[1]).startswith(f"'{start}")
+    assert first[1] == "-0.5"
+    lines = written(".jsonl", tmp_path, [([evil], [single])], "single_label", []).decode()
+    assert json.loads(lines)["path"] == evil
+
+
+def test_a_class_that_is_a_number_stays_one(tmp_path):
+    rows = [Said("single_label", [name], np.float32([1]), np.float32([1])) for name in ("-1", "+1", "-1e-3", "-1+1")]
+    content = written(".csv", tmp_path, [(list("abcd"), rows)], "single_label", []).decode()
+    assert [line.split(",")[1] for line in content.splitlines()[1:]] == ["-1", "+1", "-1e-3", "'-1+1"]
+
+
+@pytest.mark.parametrize("text", ["=a", "'=a", "''=a", "'a", "a", "", "-1", "'-1", "-a'"])
+def test_a_cell_can_be_read_back(text):
+    assert cells.meant(cells.safe(text)) == text
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])

@@ -16,8 +16,8 @@ from conftest import picture
 from finished import CASES, run_folder
 from PIL import Image
 
-from kerasft import report
-from kerasft.report import headline, sections, statistics, words
+from kerasft import evaluate, measures, report
+from kerasft.report import headline, sections, statistics, usage, words
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -53,7 +53,7 @@ def thumbnails(indices: np.ndarray) -> np.ndarray:
 
 def written(folder: Path, *arguments, **more) -> tuple[Page, dict]:
     metrics = run_folder(folder, *arguments, **more)
-    report.write(folder, thumbnails)
+    report.write(folder, metrics, thumbnails)
     return Page((folder / "report.html").read_text()), metrics
 
 
@@ -96,11 +96,86 @@ def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
         assert f"{right} of {n} test pictures" in text
         assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
     else:
-        key = sections.SCORES[task]
+        key = "scaled_mae" if case == "targets" else sections.SCORES[task]
         assert words.number(test[key]) in text
         low, high = map(float, re.search(r"between ([\d.]+) and ([\d.]+) \(95%", text).groups())
         assert low < test[key] < high
     assert "the model is clearly better" in text
+
+
+def test_several_targets_are_each_said(tmp_path):
+    """17,302 on a target of thousands and 0.0005 on one of thousandths: their mean says nothing."""
+    names, scales = ["price", "share"], np.array([40_000, 0.001])
+    metrics = run_folder(tmp_path, "regression", names)
+    rng = np.random.default_rng(0)
+    labels = rng.normal(0, 1, (90, 2)) * scales
+    values = labels + rng.choice([-1, 1], (90, 2)) * [17_302, 0.0005]
+    judge = evaluate.Judge("regression", labels, labels.std(0))
+    metrics["test"] = measures.report(judge, values, tuple(names))
+    arrays = {"labels": labels.astype(np.float32), "values": values.astype(np.float32)}
+    np.savez(tmp_path / "predictions.npz", ids=np.array([f"{i}.jpg" for i in range(90)]), **arrays)
+    report.write(tmp_path, metrics, thumbnails)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "“price” 17,302, “share” 0.0005, each in its own units" in page.text["header"]
+    deviations = (np.array([17_302, 0.0005]) / labels.std(0)).mean()
+    assert metrics["test"]["scaled_mae"] == pytest.approx(deviations, rel=1e-3)
+    assert f"Test mean absolute error in deviations\n{words.number(deviations)}" in page.text["header"]
+    assert "8,651" not in page.source and "8651" not in page.source
+
+
+@pytest.mark.parametrize("case", ["two", "labels", "angle", "targets"])
+def test_a_figure_that_cannot_be_measured_is_a_dash(tmp_path, case):
+    """A label that the test split lacks, no label at all, a constant target: the report is written all the same."""
+    task, classes = CASES[case]
+    metrics = run_folder(tmp_path, task, classes)
+    with np.load(tmp_path / "predictions.npz") as stored:
+        arrays = dict(stored)
+    for empty in ([0], list(range(len(classes)))):
+        if task == "single_label":
+            arrays["labels"] = np.ones_like(arrays["labels"])
+        else:
+            arrays["labels"][:, empty] = 0
+        judge = evaluate.Judge(task, arrays["labels"], np.ones(len(classes)))
+        outputs = arrays["values"] if task == "regression" else np.log(arrays["probabilities"])
+        metrics["test"] = measures.report(judge, outputs, tuple(classes), arrays.get("thresholds"))
+        np.savez(tmp_path / "predictions.npz", **arrays)
+        report.write(tmp_path, metrics, thumbnails)
+        page = Page((tmp_path / "report.html").read_text())
+        assert (page.open, page.loose) == ([], [])
+        assert "None" not in page.text["main"].replace("=None", "") and "nan" not in page.source.lower()
+        if case != "two":
+            assert "<td>–</td>" in page.source
+    if task == "regression":
+        assert "All test pictures have the same true value of “" in page.text["header"]
+
+
+@pytest.mark.parametrize("case", ["two", "labels", "angle"])
+def test_the_headline_claims_no_more_than_the_audit_knows(tmp_path, case):
+    task, classes = CASES[case]
+    metrics = run_folder(tmp_path, task, classes)
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    ids = np.load(tmp_path / "predictions.npz")["ids"]
+
+    def header(**more) -> str:
+        (tmp_path / "audit.json").write_text(json.dumps(audit | more))
+        report.write(tmp_path, metrics, thumbnails)
+        return Page((tmp_path / "report.html").read_text()).text["header"]
+
+    assert "none of which the model had seen" in header()
+    found = [("train/x.jpg", str(ids[4])), (str(ids[7]), "train/y.jpg"), ("train/a.jpg", "val/b.jpg")]
+    rows = [
+        {"path": a, "kind": "duplicate_across_splits", "verdict": "warn", "detail": f"same bytes as {b}"}
+        for a, b in found
+    ]
+    text = header(findings=rows)
+    assert "none of which" not in text
+    assert "2 of which also stand in another split" in text and "promises too much" in text
+    metrics["test"]["excluded_copies"] = 3
+    text = header()
+    assert "3 test pictures are copies of training or validation pictures, and not counted." in text
+    if task != "regression":
+        counts = audit["counts"] | {"test": audit["counts"]["test"] | {classes[1]: 0}}
+        assert f"no picture of “{classes[1]}”: the figure says nothing of them" in header(counts=counts)
 
 
 def test_the_phases_say_what_became_of_them(tmp_path):
@@ -122,38 +197,37 @@ def test_a_run_without_mistakes_or_findings_says_so(tmp_path):
     n = metrics["test"]["n"]
     labels = np.arange(n, dtype=np.int32) % 2
     metrics["test"] |= {"accuracy": 1.0, "ece": 0.0, "confusion_matrix": [[n // 2, 0], [0, n // 2]]}
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     ids = np.array([f"{i}.jpg" for i in range(n)])
     np.savez(tmp_path / "predictions.npz", ids=ids, labels=labels, probabilities=np.eye(2, dtype=np.float32)[labels])
-    report.write(tmp_path, lambda indices: pytest.fail("no picture is needed"))
+    report.write(tmp_path, metrics, lambda indices: pytest.fail("no picture is needed"))
     text = Page((tmp_path / "report.html").read_text()).text["main"]
     assert "every answer on the test pictures was right" in text
     assert "Nothing amiss" in text
 
 
 def test_a_training_that_broke_off_leaves_a_gap_in_the_curves(tmp_path):
-    run_folder(tmp_path, *CASES["two"])
+    metrics = run_folder(tmp_path, *CASES["two"])
     log = tmp_path / "history.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     rows[-1] |= {"loss": float("nan"), "val_loss": float("inf")}
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report.write(tmp_path, thumbnails)
+    report.write(tmp_path, metrics, thumbnails)
     page = Page((tmp_path / "report.html").read_text())
     assert not [a for tag, a in page.tags if tag in ("polyline", "circle") and re.search("nan|inf", str(a))]
 
 
 def test_a_file_name_that_is_no_unicode_is_shown_with_question_marks(tmp_path):
-    run_folder(tmp_path, *CASES["two"])
+    metrics = run_folder(tmp_path, *CASES["two"])
     rows = [{"path": "b\udcfc.jpg", "kind": "corrupt", "verdict": "reject", "detail": ""}]
     (tmp_path / "audit.json").write_text(json.dumps({"files": 4, "counts": {"train": {}}, "findings": rows}))
-    report.write(tmp_path, thumbnails)
+    report.write(tmp_path, metrics, thumbnails)
     assert "b?.jpg" in (tmp_path / "report.html").read_text()
 
 
 def test_pictures_are_asked_for_once_the_surest_mistake_first(tmp_path):
-    run_folder(tmp_path, *CASES["ten"])
+    metrics = run_folder(tmp_path, *CASES["ten"])
     asked = []
-    report.write(tmp_path, lambda indices: asked.append(indices) or thumbnails(indices))
+    report.write(tmp_path, metrics, lambda indices: asked.append(indices) or thumbnails(indices))
     (indices,) = asked
     arrays = np.load(tmp_path / "predictions.npz")
     probabilities, labels = arrays["probabilities"], arrays["labels"]
@@ -165,7 +239,7 @@ def test_pictures_are_asked_for_once_the_surest_mistake_first(tmp_path):
 
 def test_the_python_lines_can_be_read_by_python():
     path = 'saved_models/it\'s "odd"/3'
-    commands = sections.serving(path, "single_label")
+    commands = usage.serving(path, "single_label")
     calls = [node for node in ast.walk(ast.parse(commands["Python"])) if isinstance(node, ast.Constant)]
     assert path in [node.value for node in calls]
     assert "it%27s%20%22odd%22:predict" in commands["and a request to either"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import traceback
 
 import pytest
 
@@ -117,6 +118,20 @@ def test_one_of_the_keys_must_be_shown(headers, status):
     assert found[0] == status
     if status == 401:
         assert found[1][b"www-authenticate"] == b"Bearer"
+
+
+def test_refusals_gather_no_tracebacks(monkeypatch):
+    """An exception that all share would hold the frames of every request that was refused."""
+    depths = []
+
+    async def noted(refusal, send):
+        depths.append(len(traceback.extract_tb(refusal.__traceback__)))
+
+    monkeypatch.setattr(guard, "_refuse", noted)
+    app = guard.guarded(echo, limits=LIMITS, keys=("one",))
+    for _ in range(5):
+        asked([b"x"], app=app)
+    assert len(depths) == 5 and len(set(depths)) == 1
 
 
 def test_health_and_the_page_need_no_key():

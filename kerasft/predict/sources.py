@@ -10,6 +10,7 @@ from kerasft import files, screen
 from kerasft.data.folder import hidden
 from kerasft.data.table import MAX_BYTES, parted
 from kerasft.errors import UserError
+from kerasft.predict.cells import meant
 
 
 class Pictures(NamedTuple):
@@ -89,10 +90,15 @@ def _listed(file: Path) -> Pictures:
                 found = ", ".join(filter(None, columns)) or "none"
                 raise UserError(f"--images: the first row must name a column path; found: {found}. Received: '{file}'")
             place = columns.index("path")
-            names = [cells[place] if len(cells) > place else "" for cells in rows if any(cells)]
+            names = [_file(file.parent, cells[place]) if len(cells) > place else "" for cells in rows if any(cells)]
     except (OSError, ValueError, csv.Error) as error:
         reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise UserError(f"--images: {reason}. Received: '{file}'") from None
     if not names:
         raise UserError(f"--images: the table names no file. Received: '{file}'")
     return Pictures(names, file.parent)
+
+
+def _file(folder: Path, cell: str) -> str:
+    """The name in a cell: as it stands there, or as the cell of a table that `--out` wrote is meant."""
+    return cell if meant(cell) == cell or os.path.lexists(folder / cell) else meant(cell)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kerasft.predict.answers import Said
+from kerasft.predict.cells import safe
 
 _NUMBERS = pa.list_(pa.float32())
 _WAITING = pa.schema(
@@ -67,7 +68,7 @@ def writer(form: str, stretches: list[Stretch], task: str, names: list[str]) -> 
 
     Args:
         form: `.csv`: `path,class,score,error`; of several labels `path,labels,error`, parted by `|`; or a column a
-            target. `.jsonl`: `path` with `labels`, `values` or `error`. `.parquet`: `path`, `class` and `score`, or
+            target; text as `cells.safe` gives it. `.jsonl`: `path` with `labels`, `values` or `error`. `.parquet`: `path`, `class` and `score`, or
             lists `labels` and `scores`, with `probabilities` of all classes; or a float column a target; and `error`.
         task: of the model.
         names: of the classes in the order of `probabilities`, as far as known; or of the targets.
@@ -80,7 +81,7 @@ def _csv(file: BinaryIO, stretches: list[Stretch], task: str, names: list[str]) 
     text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     table = csv.writer(text)
     middle = {"regression": _targets(names), "multi_label": ["labels"]}.get(task, ["class", "score"])
-    table.writerow(["path", *middle, "error"])
+    table.writerow(["path", *map(safe, middle), "error"])
     for path, row in _rows(stretches):
         if row.error is not None:
             cells = [""] * len(middle)
@@ -88,7 +89,8 @@ def _csv(file: BinaryIO, stretches: list[Stretch], task: str, names: list[str]) 
             cells = row.numbers
         else:
             cells = ["|".join(row.names)] if task == "multi_label" else [row.names[0], row.numbers[0]]
-        table.writerow([path, *cells, row.error or ""])
+            cells[0] = safe(cells[0])
+        table.writerow([safe(path), *cells, safe(row.error or "")])
     text.detach()
 
 

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from kerasft import __version__, runs
-from kerasft.report import headline, sections, words
+from kerasft.report import headline, sections, usage, words
 
 _HEADLINES = {
     "single_label": headline.single_label,
@@ -18,15 +18,16 @@ _HEADLINES = {
 }
 
 
-def write(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Writes `report.html` from what a finished run folder holds.
+def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Writes `report.html` from what a run folder holds.
 
     Args:
-        folder: with `metrics.json`, `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, unless no phase
+        folder: with `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, unless no phase
             had an epoch, `history.jsonl`.
+        metrics: as in `metrics.json`, which is written after this.
         thumbnails: from places in the test split, int [B], to its pictures, uint8 [B, S, S, 3].
     """
-    page = environment().get_template("report.html.j2").render(_content(folder, thumbnails))
+    page = environment().get_template("report.html.j2").render(_content(folder, metrics, thumbnails))
     # A name that is no valid Unicode (an odd file name) is shown with question marks.
     runs.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
 
@@ -41,13 +42,12 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": words.percent, "duration": words.duration, "counted": words.count}
+    environment.filters |= {"number": words.number}
     return environment
 
 
-def _content(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict:
-    metrics, config, audit = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "config", "audit")
-    )
+def _content(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict:
+    config, audit = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "audit"))
     log = folder / "history.jsonl"
     history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
@@ -59,16 +59,17 @@ def _content(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> di
     changed, defaults = sections.settings(config)
     return {
         "name_of_data": Path(path).parent.name,
-        "date": time.strftime("%d %B %Y", time.localtime((folder / "metrics.json").stat().st_mtime)).lstrip("0"),
+        "date": time.strftime("%d %B %Y", time.localtime((folder / "predictions.npz").stat().st_mtime)).lstrip("0"),
         "version": __version__,
         "task": task,
         "score": score,
+        "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
-        "headline": _HEADLINES[task](test, arrays, classes),
+        "headline": _HEADLINES[task](test, arrays, classes, headline.caveats(audit, test, arrays["ids"])),
         "done": sections.done(config, metrics, audit["counts"]),
         "measures": sections.measures(test, metrics["val"]),
         "phases": sections.phases(metrics["phases"], score),
-        "curves": sections.curves(history, metrics["phases"], score),
+        "curves": sections.curves(history, metrics["phases"], score, sections.score_name(score, len(classes))),
         "history": history,
         "classes": classes,
         "confusion": sections.confusion(test, classes) if task == "single_label" else None,
@@ -84,7 +85,7 @@ def _content(folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> di
         "changed": changed,
         "defaults": defaults,
         "settled": metrics.get("settled", {}),
-        "serving": sections.serving(path, task),
+        "serving": usage.serving(path, task),
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),
     }

@@ -2,19 +2,17 @@
 
 import base64
 import io
-import shlex
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
 from kerasft.config import Config
 from kerasft.report import figures, statistics
-from kerasft.report.words import count, duration, number, percent
+from kerasft.report.words import NONE, count, duration, number, percent
 
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
 PICTURES = 12  # of mistakes
@@ -29,6 +27,7 @@ _MEASURES = {
     "top5_accuracy": ("Top-5 accuracy", "the right answer is among the five highest", percent),
     "map": ("Mean average precision", "over the labels; 1 is perfect", number),
     "mae": ("Mean absolute error", "how far off an answer is on average", number),
+    "scaled_mae": ("Mean absolute error in deviations", "in units of each value’s standard deviation", number),
     "rmse": ("Root mean squared error", "the same, great errors counting more", number),
     "r2": ("R²", "share of the variation explained; 1 is perfect", number),
     "macro_f1": ("Macro F1", "precision and recall, every class counting the same", number),
@@ -38,6 +37,7 @@ _MEASURES = {
     "loss": ("Loss", "what training lowers; for comparing runs on the same data", number),
     "n": ("Pictures", "", "{:,}".format),
 }
+_IN_UNITS = ("mae", "rmse")  # means over several values of different units say nothing
 _CLASS_COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 _COLUMNS = {
     "single_label": {**_CLASS_COLUMNS, "n": "Pictures"},
@@ -77,12 +77,19 @@ def done(config: dict, metrics: dict, counts: dict) -> list[str]:
 
 
 def measures(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
-    """Name, meaning, and the values on test and validation of every measure that there is."""
+    """Name, meaning, and the values on test and validation of every measure that there is and says something."""
+    left_out = _IN_UNITS if len(test.get("per_target", {})) > 1 else ("scaled_mae",)
     return [
-        (name, meaning, *(show(part[key]) if key in part else "–" for part in (test, val)))
+        (name, meaning, *(show(part[key]) if key in part else NONE for part in (test, val)))
         for key, (name, meaning, show) in _MEASURES.items()
-        if key in test
+        if key in test and key not in left_out
     ]
+
+
+def score_name(score: str, outputs: int) -> str:
+    """What the score of the phases is called; the error of several values is in units of their deviations."""
+    several = score == "mae" and outputs > 1
+    return _MEASURES["scaled_mae" if several else score][0].lower()
 
 
 def phases(records: list[dict], score: str) -> list[dict]:
@@ -102,8 +109,8 @@ def phases(records: list[dict], score: str) -> list[dict]:
     return rows
 
 
-def curves(history: list[dict], records: list[dict], score: str) -> list[tuple[str, str]]:
-    """Title and picture of the loss and of the score over all epochs; none without epochs."""
+def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
+    """Title and picture of the loss and of the score (and what it is called) over all epochs; none without epochs."""
     if not history:
         return []
     spans = defaultdict(list)
@@ -118,9 +125,10 @@ def curves(history: list[dict], records: list[dict], score: str) -> list[tuple[s
         ]
         values = {kind: [float(row[column]) for row in history] for kind, column in lines.items()}
         ends = ", ".join(f"{kind} {number(line[0])} to {number(line[-1])}" for kind, line in values.items())
-        return title, figures.curves(values, stretches, f"{title} over {len(history)} epochs: {ends}", ceiling)
+        epochs = count(len(history), "epoch")
+        return title, figures.curves(values, stretches, f"{title} over {epochs}: {ends}", ceiling)
 
-    title, ceiling = f"{_MEASURES[score][0]} on validation", np.inf if score == "mae" else 1.0
+    title, ceiling = f"{name.capitalize()} on validation", np.inf if score == "mae" else 1.0
     return [
         drawn("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
         drawn(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
@@ -139,16 +147,26 @@ def confusion(test: dict, classes: list[str]) -> dict:
 
 
 def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:
-    """Heads and rows (name, values, bar in 0..1) of the table by class or target, the worst first."""
+    """Heads and rows (name, values, bar in 0..1) of the table by class or target, the worst first, then the unmeasured."""
     columns = _COLUMNS[task]
-    table, worst, show = test.get("per_class"), "f1", "{:.2f}".format
+    table, worst, show = test.get("per_class"), "f1", _hundredths
     if task == "regression":
         table, worst, show = test["per_target"], "r2", number
+
+    def unmeasured(row: dict) -> bool:
+        """Without examples, or where the true values do not vary, there is nothing to be weak in."""
+        return row[worst] is None or row.get("n") == 0
+
     rows = [
-        (name, [f"{row[key]:,}" if key == "n" else show(row[key]) for key in columns], max(row[worst], 0.0))
-        for name, row in sorted(table.items(), key=lambda item: item[1][worst])
+        (name, [f"{row[key]:,}" if key == "n" else show(row[key]) for key in columns], max(row[worst] or 0.0, 0.0))
+        for name, row in sorted(table.items(), key=lambda item: (unmeasured(item[1]), item[1][worst] or 0.0))
     ]
     return list(columns.values()), rows
+
+
+def _hundredths(value: float | None) -> str:
+    """Two decimals; more where a small number would lose its digits."""
+    return number(value) if value is None or 0 < abs(value) < 0.01 else f"{value:.2f}"
 
 
 def mistakes(task: str, arrays: dict, classes: list[str], thumbnails: Callable[[np.ndarray], np.ndarray]) -> list[dict]:
@@ -250,29 +268,6 @@ def settings(config: dict) -> tuple[list[tuple], list[tuple]]:
             value = config[item.name]
             parts[value == default].append((f"--{item.name}", value, item.metadata["help"]))
     return parts
-
-
-def serving(path: str, task: str) -> dict[str, str]:
-    """Commands that use the exported model, to be copied."""
-    model = Path(path).parent
-    name = model.name
-    answer = 'print(answer["values"].numpy()[0])'
-    if task != "regression":
-        answer = 'print(answer["classes"].numpy()[0], answer["scores"].numpy()[0])'
-    python = f"""import tensorflow as tf
-
-model = tf.saved_model.load({path!r})
-picture = open("picture.jpg", "rb").read()
-answer = model.signatures["serving_default"](image_bytes=tf.constant([picture]))
-{answer}"""
-    mount = f'"$(realpath {shlex.quote(model.as_posix())})":{shlex.quote(f"/models/{name}")}'
-    docker = f"docker run -p 8501:8501 -v {mount} -e {shlex.quote(f'MODEL_NAME={name}')} tensorflow/serving"
-    body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < picture.jpg | tr -d '\\n')" |"""
-    curl = f"{body}\n    curl -d @- {shlex.quote(f'http://127.0.0.1:8501/v1/models/{quote(name)}:predict')}"
-    command = f"python -m kerasft.run --model={shlex.quote(model.as_posix())}"
-    predict, serve = f"{command} --mode=predict --images='new/**/*.jpg'", f"{command} --mode=serve --port=8501"
-    ways = {"Python": python, "Command line": predict, "Server, with a page at http://127.0.0.1:8501/": serve}
-    return {**ways, "or TensorFlow Serving": docker, "and a request to either": curl}
 
 
 def _uri(picture: np.ndarray) -> str:

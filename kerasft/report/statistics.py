@@ -57,10 +57,15 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1, s
         n: examples.
         cost: numbers that it looks at for each example; where that is much, fewer resamples are drawn.
         seed: of the draws.
+
+    Returns:
+        Low and high end; NaN where no resample gives a number.
     """
     rng = np.random.default_rng(seed)
     resamples = int(np.clip(_BUDGET / (n * cost), 100, RESAMPLES))
     found = [statistic(np.bincount(rng.integers(n, size=n), minlength=n).astype(float)) for _ in range(resamples)]
+    if np.isnan(found).all():
+        return np.nan, np.nan
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)
 

@@ -1,8 +1,12 @@
 """Numbers as a reader expects them."""
 
+NONE = "–"  # what could not be measured
 
-def percent(value: float, digits: int = 1) -> str:
-    """0.8954 -> 89.5%; what is not quite all or nothing does not read as that."""
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.8954 -> 89.5%; what is not quite all or nothing does not read as that. None is what could not be measured."""
+    if value is None:
+        return NONE
     text = f"{value:.{digits}%}"
     least = 0.5 * 10 ** -(digits + 2)
     if 0 < value < least:
@@ -12,8 +16,10 @@ def percent(value: float, digits: int = 1) -> str:
     return text
 
 
-def number(value: float) -> str:
-    """Three significant digits, without an exponent where that stays short."""
+def number(value: float | None) -> str:
+    """Three significant digits, without an exponent where that stays short. None is what could not be measured."""
+    if value is None:
+        return NONE
     if value != value or value in (float("inf"), float("-inf")):
         return "not a number" if value != value else "infinite"
     size = abs(value)
@@ -41,3 +47,9 @@ def duration(seconds: float) -> str:
 def count(n: int, one: str, many: str = "") -> str:
     """1 picture, 2,000 pictures."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """“a”, “b” and “c”; of many the first ones, and how many more there are."""
+    shown = [f"“{name}”" for name in names[:most]] + ([f"{len(names) - most} more"] if len(names) > most else [])
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else ""

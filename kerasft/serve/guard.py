@@ -13,9 +13,7 @@ from kerasft.serve.limits import Limits, Refusal, too_large
 
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # need no key
 BODIES = 8  # of the greatest size may be in memory at a time
-UNKNOWN = Refusal(
-    401, "A key is needed: header 'Authorization: Bearer KEY' or 'x-api-key: KEY'.", {"WWW-Authenticate": "Bearer"}
-)
+KEYLESS = "A key is needed: header 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
 
 
 def guarded(app, *, limits: Limits, keys: tuple[str, ...]):
@@ -62,7 +60,8 @@ class Held:
 async def _passed(app, scope, receive, send, limits: Limits, keys: tuple[str, ...], held: Held) -> None:
     headers = dict(scope["headers"])
     if keys and scope["path"] not in OPEN and not _known(headers, keys):
-        raise UNKNOWN
+        # A new one each time: a raised exception holds its traceback, and one that all share would gather everybody's.
+        raise Refusal(401, KEYLESS, {"WWW-Authenticate": "Bearer"})
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length) > limits.body_bytes:
         raise too_large(limits)
