@@ -1,8 +1,12 @@
 """The folder source: given splits, and names of every kind."""
 
+import shutil
+
+import pytest
 from conftest import audited, carved, write
 
 from kerasft.data.listing import SPLITS
+from kerasft.errors import UserError
 
 
 def test_given_splits_are_kept(split_folder):
@@ -40,3 +44,25 @@ def test_hidden_and_system_files_are_passed_over(split_folder):
     checked, _ = audited(f"folder:{split_folder}")
     assert checked.ids.tolist() == before
     assert {finding.kind for finding in checked.findings} == {"system_file"}
+
+
+def test_val_or_test_without_train_is_no_set_of_classes(split_folder):
+    shutil.move(split_folder / "train", split_folder.parent / "away")
+    with pytest.raises(UserError, match=r"--data: test/, val/ without train/; put the class folders .* into train/"):
+        audited(f"folder:{split_folder}")
+    shutil.move(split_folder.parent / "away" / "disc", split_folder / "disc")
+    with pytest.raises(UserError, match="without train/"):
+        audited(f"folder:{split_folder}")
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    for name in ("test", "control"):
+        write(tmp_path / "set" / name / "0.png")
+    assert audited(f"folder:{tmp_path / 'set'}")[0].classes == ("control", "test")
+
+
+def test_too_few_pictures_are_told_with_how_many_are_needed(tmp_path):
+    for index, name in enumerate(("a", "b")):
+        write(tmp_path / "set" / name / "0.png", seed=index)
+    with pytest.raises(UserError, match="a class needs at least three different pictures, one for each of train, val"):
+        carved(f"folder:{tmp_path / 'set'}")

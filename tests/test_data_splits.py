@@ -208,3 +208,8 @@ def test_balanced_weights_of_several_labels():
     np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
     with pytest.raises(UserError, match="--class_weights: is for single_label and multi_label"):
         splits.example_weights(_split(labels), ("a", "b", "c"), "regression")
+
+
+def test_shares_that_leave_nothing_to_learn_from_are_refused(photos):
+    with pytest.raises(UserError, match=r"--val_fraction: together with --test_fraction .* Received: 0.6 and 0.6"):
+        carved(f"folder:{photos}", val=0.6, test=0.6)

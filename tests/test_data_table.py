@@ -168,3 +168,16 @@ def test_what_is_no_text_is_refused(pictures):
         sources.load(Config(data=f"csv:{pictures / 't.cvs'}"))
     with pytest.raises(UserError, match="--data: no such file"):
         sources.load(Config(data=f"csv:{pictures}"))
+
+
+def test_a_quote_that_is_never_closed_does_not_print_the_table(tmp_path):
+    for index in range(4):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = ["path,label", "0.png,a", "1.png,b", '"2.png,a', *(f"{index % 2}.png,b" for index in range(3000))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    (finding,) = sources.load(Config(data=f"csv:{tmp_path / 't.csv'}")).findings
+    assert len(finding.path) + len(finding.detail) < 250
+    (tmp_path / "u.csv").write_text("\n".join([*rows[:3], '2.png,"a', *rows[4:], '"']))
+    (finding,) = sources.load(Config(data=f"csv:{tmp_path / 'u.csv'}")).findings
+    assert (finding.path, finding.kind) == ("2.png", "broken_row")
+    assert "is a quote missing" in finding.detail
