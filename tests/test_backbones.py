@@ -175,6 +175,8 @@ def test_a_saved_model_that_takes_unknown_pixels_is_refused(tmp_path):
         ("EfficientNetV2B0(include_preprocessing=False)", "none", "is set by kerasft .see --preprocessing"),
         ("MobileNet", "nowhere.h5", "--weights: must be imagenet, bundled, none or an existing weights file"),
         ("nowhere.keras", "none", "--backbone: no such file"),
+        ("MobileNet(dropout=0.5)", "none", r"dropout is set by kerasft \(see --head"),
+        ("MobileNet(alpa=1)", "none", r"takes alpha, depth_multiplier, name"),
     ],
 )
 def test_mistakes_are_refused(backbone, weights, message):
@@ -228,3 +230,23 @@ def test_saved_weights_load_without_top_of_keras_own_file(tmp_path):
     loaded = backbones.load("MobileNetV2(alpha=0.35)", str(tmp_path / "own.weights.h5"), 96)
     for ours, theirs in zip(loaded.model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_damaged_file_is_not_called_missing(tmp_path):
+    for name in ("cut.keras", "cut.h5"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 and no more")
+        with pytest.raises(UserError, match=r"--backbone: is not .*; it is damaged, cut short"):
+            backbones.load(str(tmp_path / name), "none", 64)
+    with pytest.raises(UserError, match="--weights: is not an HDF5 file; it is damaged"):
+        backbones.load("MobileNet", str(tmp_path / "cut.h5"), 64)
+
+
+def test_a_saved_model_with_code_in_it_is_refused(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    outputs = keras.layers.Lambda(lambda x: x / 255)(keras.layers.Rescaling(1.0)(inputs))
+    for name in ("code.keras", "code.h5"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            keras.Model(inputs, outputs).save(tmp_path / name)
+        with pytest.raises(UserError, match="Keras cannot load a model from it"):
+            backbones.load(str(tmp_path / name), "none", None)

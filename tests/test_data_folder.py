@@ -1,6 +1,7 @@
 """The folder source: given splits, and names of every kind."""
 
 import os
+import shutil
 import socket
 
 import pytest
@@ -118,3 +119,25 @@ def test_a_class_whose_name_cannot_be_written_is_told_at_once(tmp_path, name, te
 @pytest.mark.parametrize(("name", "safe"), [("..", "data"), ("", "data"), ("a/b\n", "a_b_n"), ("set", "set")])
 def test_a_name_that_becomes_a_folder_is_one(name, safe):
     assert listings.folder_name(name) == safe
+
+
+def test_val_or_test_without_train_is_no_set_of_classes(split_folder):
+    shutil.move(split_folder / "train", split_folder.parent / "away")
+    with pytest.raises(UserError, match=r"--data: test/, val/ without train/; put the class folders .* into train/"):
+        audited(f"folder:{split_folder}")
+    shutil.move(split_folder.parent / "away" / "disc", split_folder / "disc")
+    with pytest.raises(UserError, match="without train/"):
+        audited(f"folder:{split_folder}")
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    for name in ("test", "control"):
+        write(tmp_path / "set" / name / "0.png")
+    assert audited(f"folder:{tmp_path / 'set'}")[0].classes == ("control", "test")
+
+
+def test_too_few_pictures_are_told_with_how_many_are_needed(tmp_path):
+    for index, name in enumerate(("a", "b")):
+        write(tmp_path / "set" / name / "0.png", seed=index)
+    with pytest.raises(UserError, match="a class needs at least three different pictures, one for each of train, val"):
+        carved(f"folder:{tmp_path / 'set'}")

@@ -28,11 +28,28 @@ def test_digits_are_embedded():
         ("folder:{root}/nope", "no such folder"),
         ("folder:{root}/trian", r"no such folder \(did you mean 'train'\?\)"),
         ("folder:{root}/train/disc", "at least two class folders"),
+        ("folder:{root}/train/disc/0.png", "is a file; a table is csv:FILE"),
+        ("csv:{root}", r"is a folder; one of class folders is folder:DIR, a table is csv:FILE \(in it: rows.csv\)"),
+        ("folder:/", "its name names the export's folder"),
     ],
 )
 def test_wrong_sources_are_refused(split_folder, data, message):
+    (split_folder / "rows.csv").write_text("path,label\n")
     with pytest.raises(UserError, match=message):
         sources.load(Config(data=data.format(root=split_folder)))
+
+
+def test_a_folder_or_a_table_that_is_there_needs_no_prefix(split_folder):
+    (split_folder / "rows.csv").write_text("path,label\ntrain/disc/0.png,a\ntrain/disc/1.png,b\n")
+    for data, classes in ((split_folder, ("disc", "square")), (split_folder / "rows.csv", ("a", "b"))):
+        assert sources.load(Config(data=str(data))).classes == classes
+
+
+@pytest.mark.parametrize("name", ["...csv", "a\n.csv", "a\x1b[2J.csv", "a\u202e.csv", "x" * 230 + ".csv", "\udcff.csv"])
+def test_a_name_that_cannot_name_a_folder_is_refused(split_folder, name):
+    (split_folder / name).write_text("path,label\ntrain/disc/0.png,a\ntrain/disc/1.png,b\n")
+    with pytest.raises(UserError, match="--data: its name names the export's folder, so it must be of 1 to 200 bytes"):
+        sources.load(Config(data=f"csv:{split_folder / name}"))
 
 
 @pytest.mark.parametrize(

@@ -249,3 +249,8 @@ def test_a_split_that_lacks_a_class_is_told():
         ("val/", "missing_class", "warn", "no picture of class 'c': what is kept is chosen without it"),
         ("test/", "missing_class", "warn", "no picture of classes 'b', 'c': the test score says nothing of them"),
     ]
+
+
+def test_shares_that_leave_nothing_to_learn_from_are_refused(photos):
+    with pytest.raises(UserError, match=r"--val_fraction: together with --test_fraction .* Received: 0.6 and 0.6"):
+        carved(f"folder:{photos}", val=0.6, test=0.6)

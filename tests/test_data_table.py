@@ -192,3 +192,16 @@ def test_a_row_that_names_a_pipe_is_refused(pictures):
 def test_a_label_with_control_characters_is_refused(pictures):
     with pytest.raises(UserError, match=r"the name of class 'do\\x1bg' is no UTF-8, or holds control characters"):
         _table(pictures, "path,label\na.png,cat\nb.png,do\x1bg\n")
+
+
+def test_a_quote_that_is_never_closed_does_not_print_the_table(tmp_path):
+    for index in range(4):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = ["path,label", "0.png,a", "1.png,b", '"2.png,a', *(f"{index % 2}.png,b" for index in range(3000))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    (finding,) = sources.load(Config(data=f"csv:{tmp_path / 't.csv'}")).findings
+    assert len(finding.path) + len(finding.detail) < 250
+    (tmp_path / "u.csv").write_text("\n".join([*rows[:3], '2.png,"a', *rows[4:], '"']))
+    (finding,) = sources.load(Config(data=f"csv:{tmp_path / 'u.csv'}")).findings
+    assert (finding.path, finding.kind) == ("2.png", "broken_row")
+    assert "is a quote missing" in finding.detail

@@ -177,6 +177,46 @@ def test_a_finished_run_is_a_no_op_and_another_is_refused(finished, command):
     assert "--run_dir: holds another run (seed: 0 then, 5 now)" in other.stderr
 
 
+def test_a_finished_run_says_that_its_data_have_changed(finished, command):
+    place, _ = finished
+    flags = (f"--data=folder:{place / 'shapes'}", *SMALL, *TRAIN)
+    kept = (place / "shapes" / "disc" / "03.jpg").read_bytes()
+    (place / "shapes" / "disc" / "more.jpg").write_bytes(kept)
+    (place / "shapes" / "disc" / "03.jpg").unlink()
+    changed = command(*flags, cwd=place)
+    (place / "shapes" / "disc" / "more.jpg").unlink()
+    (place / "shapes" / "disc" / "03.jpg").write_bytes(kept)
+    assert changed.returncode == 2
+    assert "--data: has changed since the run in 'run' began: 1 added (disc), 1 removed (disc); --no" in changed.stderr
+
+
+@pytest.mark.parametrize(("name", "text"), [("metrics.json", "{"), ("metrics.json", "[]"), ("config.json", "{\x00")])
+def test_a_damaged_file_of_the_run_folder_is_one_message(finished, command, name, text):
+    place, _ = finished
+    whole = (place / "run" / name).read_bytes()
+    (place / "run" / name).write_text(text)
+    done = command(f"--data=folder:{place / 'shapes'}", *SMALL, *TRAIN, cwd=place)
+    (place / "run" / name).write_bytes(whole)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"--run_dir: {name} is damaged (")
+    assert f"; --noresume starts the run again. Received: 'run/{name}'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_limit_on_files_is_told_and_the_same_command_goes_on_afterwards(photos, tiny, tmp_path):
+    line = f"{sys.executable} -m kerasft.run --data={photos} --backbone={tiny} --head_init=zeros --precision=float32"
+    line += " '--phases=head(epochs=2)' --augment=none --batch_size=8 --run_dir=run --notensorboard --cache_gb=0"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for limit, status in (("ulimit -f 16; ", 2), ("", 0)):
+        whole = ["bash", "-c", limit + line]
+        done = subprocess.run(whole, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == status, done.stderr
+        if limit:
+            assert done.stderr.startswith("--run_dir: the file would be larger than this process may write")
+            assert "are needed in all; what was saved is kept, and the same command goes on from there" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
 def test_run_flags_replay_to_the_same_run(finished, command):
     place, _ = finished
     again = command("--flagfile=run/run.flags", cwd=place)

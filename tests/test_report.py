@@ -17,7 +17,7 @@ from finished import CASES, run_folder
 from PIL import Image
 
 from kerasft import evaluate, measures, report
-from kerasft.report import headline, sections, statistics, usage, words
+from kerasft.report import sections, statistics, usage, words
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -284,22 +284,3 @@ def test_a_browser_draws_the_page_and_is_stopped_from_running_anything(tmp_path,
     shot = np.array(Image.open(tmp_path / "shot.png").convert("RGB"))
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 100
     assert shot[-1, 0].min() > 240  # a light page where nothing else is asked for
-
-
-@pytest.mark.parametrize("case", ["two", "labels", "angle"])
-def test_the_headline_says_what_the_figure_does_not(case):
-    task, classes = CASES[case]
-    arrays = {"labels": np.zeros(8, np.int32)}
-    test = {"n": 8, "accuracy": 0.5, "map": 0.5, "mae": 0.5, "r2": 0.1, "exact_match": 0.5, "excluded_copies": 3}
-    if task != "single_label":
-        arrays = {"labels": np.eye(8, len(classes), dtype=np.float32), "values": np.zeros((8, len(classes)))}
-        arrays["labels"][:, -1] = 0 if task == "multi_label" else np.arange(8)
-        arrays["probabilities"] = np.full((8, len(classes)), 0.5)
-    words = getattr(headline, task)(test, arrays, classes)["words"]
-    assert "3 more test pictures were left out: copies of pictures in training or validation." in words
-    told = [sentence for sentence in words if sentence.startswith("It says nothing of 1 class without a test picture")]
-    assert told == (
-        [] if task == "regression" else [f"It says nothing of 1 class without a test picture: “{classes[-1]}”."]
-    )
-    del test["excluded_copies"]
-    assert not [w for w in getattr(headline, task)(test, arrays, classes)["words"] if "left out" in w]

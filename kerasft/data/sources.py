@@ -34,7 +34,7 @@ def load(config: Config) -> Listing:
         names = ("digits", "generated:CLASSESxPICTURES", "folder:DIR", "csv:FILE", "tfds:NAME")
         here = [path.name for path in Path().iterdir() if path.is_dir() or path.suffix == ".csv"]
         near = did_you_mean(kind, sources) or did_you_mean(config.data, here)
-        rule = f"must be a folder or a .csv that is there, or one of {one_of(names)}{near}"
+        rule = f"must be one of {one_of(names)}{near or ', or a folder or a .csv that is there'}"
         raise UserError(f"--data: {rule}. Received: {config.data!r}")
     if config.splits and kind != "tfds":
         raise UserError(f"--splits: is for tfds; {kind} names its own. Received: {config.splits!r}")
