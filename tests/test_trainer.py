@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import audited
+from PIL import Image
 
 from kerasft import compute, epochs, feed, fitting, model, phases, selection, spec, warmstart
 from kerasft.config import Config
@@ -284,25 +285,34 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(tiny, data, tmp_path,
 SOLVED = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32, "head_init": "probe"}
 
 
-def test_a_trained_head_competes_with_the_solved_one(tiny, data, tmp_path, monkeypatch):
-    """Not with the zero head before it, than which a worse one than the solved may well be better."""
-    solved = _trained(tiny, data, tmp_path / "solved", **SOLVED, phases="head")
+def test_a_trained_head_competes_with_the_solved_one(tiny, tmp_path, monkeypatch):
+    """Not with the zero head before it: a head that is worse than the solved one is better than that."""
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("bright", 150)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(40):
+            noise = rng.integers(low, low + 100, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "set" / name / f"{index}.png")
+    listing, pictures = audited(f"folder:{tmp_path / 'set'}")
+    data = splits.carve(listing, pictures, 0.3, 0.2, 0)
+    solved = _trained(tiny, data, tmp_path / "solved", head_init="probe", phases="head")
     given, settle = [], selection.settle
 
     def spoiled(model, outputs, judge, first, ends, shares):
         given.append(first)
-        if len(given) == 2:  # training came to something better than nothing, and worse than the solution
-            ends = [[(1 - 0.7) * zero + 0.3 * best for zero, best in zip(zeros, first)] for zeros in [given[0]]]
+        if len(given) == 2:
+            ends = [[0.7 * zero + 0.3 * best for zero, best in zip(given[0], first, strict=True)]]
         return settle(model, outputs, judge, first, ends, shares)
 
     monkeypatch.setattr(selection, "settle", spoiled)
-    trained = _trained(tiny, data, tmp_path / "trained", **SOLVED, phases="head(epochs=2, lr=1e-6)", augment="none")
-    for ours, theirs in zip(given[1], solved.model.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    settings = {"head_init": "probe", "phases": "head(epochs=2, lr=1e-6)", "augment": "none"}
+    trained = _trained(tiny, data, tmp_path / "trained", **settings)
+    assert solved.records[0]["val_after"] < 0.3
+    for ours, theirs in zip(given[1][-2:], solved.model.get_weights()[-2:], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
     (record,) = trained.records
-    assert record["val_before"] == pytest.approx(solved.records[0]["val_after"], rel=1e-4)
-    assert record["share"] == 0
-    assert record["val_after"] == record["val_before"]
+    assert record["val_before"] == pytest.approx(solved.records[0]["val_after"], rel=1e-3)
+    assert (record["share"], record["val_after"]) == (0, record["val_before"])
 
 
 def test_a_phase_begins_with_the_figure_that_the_one_before_ended_with(tiny, data, tmp_path):

@@ -13,12 +13,12 @@ from kerasft.store import Store
 
 
 def _data(root, draw):
-    """Two classes of 30 pictures that `draw(canvas, class, x, y)` paints."""
+    """Two classes of 40 pictures that `draw(canvas, class, x, y)` paints."""
     rng = np.random.default_rng(0)
     for label in range(2):
         (root / str(label)).mkdir(parents=True)
-        for index in range(30):
-            image = Image.new("RGB", (32, 32), (30, 30, 30))
+        for index in range(40):
+            image = Image.new("RGB", (32, 32), tuple(int(v) for v in rng.integers(20, 40, 3)))
             draw(ImageDraw.Draw(image), label, *(int(v) for v in rng.integers(2, 8, 2)))
             image.save(root / str(label) / f"{index}.png")
     listing, pictures = audited(f"folder:{root}")
@@ -61,6 +61,18 @@ def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harml
     network.model.get_layer("logits").set_weights(start.solution)
     logits = evaluate.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
     assert Judge("single_label", data.val.labels).score(logits) > 0.9
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, capsys, pretrained):
+    """Pictures that say nothing about their class: their probe's loss is the same in the mirror."""
+    data = _data(tmp_path / "set", lambda canvas, label, x, y: canvas.rectangle((x, y, x + 8, y + 8), fill=(250,) * 3))
+    given = data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False)
+    start = warmstart.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)
+    assert start.augment == warmstart.AUGMENT
+    why = "the probe tells '0' from '1' hardly" if pretrained else "no pretrained features"
+    assert why in start.reason
+    assert f"augmentation: {warmstart.AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
 
 
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
