@@ -167,7 +167,7 @@ def test_what_is_no_text_is_refused(pictures):
         _table(pictures, "path,label\na.png,süß\n", encoding="latin-1")
     with pytest.raises(UserError, match=r"--data: no such file \(did you mean 't.csv'\?\)"):
         sources.load(Config(data=f"csv:{pictures / 't.cvs'}"))
-    with pytest.raises(UserError, match="--data: no such file"):
+    with pytest.raises(UserError, match="--data: is a folder; one of class folders is folder:DIR"):
         sources.load(Config(data=f"csv:{pictures}"))
 
 
