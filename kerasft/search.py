@@ -215,7 +215,8 @@ def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any
         try:
             config = replace(config, **{field: value})
         except UserError as error:
-            raise UserError(f"{_FLAG}, {dimension.name}: {error}") from None
+            first, *others = error.args
+            raise UserError(f"{_FLAG}, {dimension.name}: {first}", *others) from None
     return config
 
 

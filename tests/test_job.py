@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, shared
 
-from kerasft import job
+from kerasft import job, locks
 from kerasft.config import Config
 from kerasft.data import audit as audits
 from kerasft.errors import UserError
@@ -215,6 +216,15 @@ def test_a_limit_on_files_is_told_and_the_same_command_goes_on_afterwards(photos
             assert done.stderr.startswith("--run_dir: the file would be larger than this process may write")
             assert "are needed in all; what was saved is kept, and the same command goes on from there" in done.stderr
             assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--mode=tune", "--search=lr=log(1e-4, 1e-2)", "--phases=head(epochs=1)")])
+def test_a_second_run_on_one_folder_is_told_who_is_working_in_it(photos, command, tmp_path, flags):
+    with locks.alone(tmp_path / "run"):
+        done = command(f"--data={photos}", "--run_dir=run", *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"another run is working in it (process {os.getpid()} on {platform.node()}, since " in done.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_run_flags_replay_to_the_same_run(finished, command):
