@@ -5,6 +5,8 @@ Training, evaluation and the exported graph all call `decode_batch`, so their pi
 
 import tensorflow as tf
 
+# Part of the key of all that is cached of pictures. To be raised where any picture comes out with other pixels.
+DECODER_VERSION = 1
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
 # By orientation: whether rows and columns, as they are stored, are to be reversed; from 5 on both are then exchanged.
