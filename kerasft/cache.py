@@ -18,14 +18,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft import augment, decode, evaluate, runs, screen
+from kerasft import decode, evaluate, runs, screen
 from kerasft import store as stores
-from kerasft.augment import Augment
+from kerasft.augment import AUGMENT_VERSION, Augment
 from kerasft.data import pipeline
 from kerasft.data.splits import Split
 from kerasft.errors import UserError
 from kerasft.store import Store
 
+NIL = 1e-3  # of the largest activation: by which float16 may change one
 STRETCH = 1024  # rows with a checksum of their own
 BATCH = 64
 _MAPS: WeakValueDictionary = WeakValueDictionary()
@@ -66,26 +67,58 @@ class Entry(NamedTuple):
 PLAIN = View()
 
 
+class RangeError(Exception):
+    """Activations that a smaller dtype does not hold."""
+
+
 def prefix(model: keras.Model) -> Prefix:
-    """A model as a Prefix; its digest is of operations, connections and weights, and of the code before it."""
-    digest = hashlib.sha256(tf.__version__.encode() + keras.__version__.encode())
-    for source in (Path(decode.__file__), *sorted(Path(augment.__file__).parent.glob("*.py"))):
-        digest.update(source.read_bytes())
+    """A model as a Prefix; its digest is of operations, connections and weights, and of the version of the decoder."""
+    digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
     places = {operation.name: place for place, operation in enumerate(model.operations)}
+
+    def source(value: Any) -> Any:
+        return places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else value
+
     for operation in model.operations:
-        settings = operation.get_config() if isinstance(operation, keras.Layer) else {}
-        settings = {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}
         # A layer that other models use too, such as the end of this network, has calls that are not of this one.
         calls = [node for node in operation._inbound_nodes if node in model._nodes]
         arguments = keras.tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in calls])
-        sources = [
-            places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else repr(value)
-            for value in arguments
-        ]
-        digest.update(repr((type(operation).__name__, settings, sources)).encode())
-    for value in model.get_weights():
-        digest.update(np.ascontiguousarray(value).data)
+        kind = f"{type(operation).__module__}.{type(operation).__qualname__}"
+        _add(digest, (kind, _settings(operation), [source(value) for value in arguments]))
+    _add(digest, model.get_weights())
     return Prefix(model, digest.hexdigest(), evaluate.predictor(model))
+
+
+def _settings(operation: keras.Operation) -> dict[str, Any]:
+    """What an operation was made with, but for what says nothing of inference."""
+    try:
+        settings = operation.get_config()
+    except NotImplementedError:  # an operation, such as a slice, whose arguments Keras cannot write down
+        settings = vars(operation)
+        settings = {name: value for name, value in settings.items() if not name.startswith("_") and not callable(value)}
+    return {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Adds a value to a digest, arrays in full: their `repr` leaves out what is in the middle."""
+    if isinstance(value, dict):
+        value = sorted(value.items(), key=repr)
+    if isinstance(value, (list, tuple)):
+        digest.update(f"{type(value).__name__} {len(value)}".encode())
+        for inner in value:
+            _add(digest, inner)
+    elif isinstance(value, (np.ndarray, tf.Tensor, keras.Variable)):
+        array = np.ascontiguousarray(value)
+        digest.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+    else:
+        digest.update(repr(value).encode())
+
+
+def holds(values: np.ndarray, dtype: str) -> bool:
+    """Whether a dtype stores values as good as exactly: within `NIL` of the largest one."""
+    with np.errstate(over="ignore"):
+        error = np.abs(values.astype(tf.as_dtype(dtype).as_numpy_dtype) - values).max()  # infinite where it overflows
+    return bool(error <= NIL * np.abs(values).max())
 
 
 def size_of(model: keras.Model, split: Split, dtype: str) -> int:
@@ -102,9 +135,11 @@ def activations(store: Store, prefix: Prefix, split: Split, size: int, view: Vie
 
     Raises:
         UserError: the disk is full.
+        RangeError: float16 does not hold them.
     """
     dtype = dtype or prefix.model.output.dtype
-    causes = (prefix.digest, split.digest, size, view.recipe, (view.seed, view.round) if view.augment else None, dtype)
+    augmented = (AUGMENT_VERSION, view.recipe, view.seed, view.round) if view.augment else None
+    causes = (prefix.digest, split.digest, size, augmented, dtype)
     with stores.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
         try:
             stores.make_room(store, folder, size_of(prefix.model, split, dtype), stores.ACTIVATIONS)
@@ -137,6 +172,8 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
             began, span = time.monotonic(), range(start, min(start + STRETCH, len(split)))
             given = {"augment": view.augment, "seed": view.seed, "round": view.round, "span": span}
             found = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=BATCH, **given))
+            if dtype == "float16" and not holds(found, dtype):
+                raise RangeError("float16 does not hold its activations")
             file.seek(start * (place.stat().st_size // len(split)))
             file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
             file.flush()  # not to the disk at once, which takes longer than computing it: the sums will tell
@@ -157,10 +194,7 @@ def beside(folder: Path | None, causes: Iterable[Any], make: Callable[[], Mappin
     if folder is None:
         return {name: np.asarray(value) for name, value in make().items()}
     digest = hashlib.sha256()
-    for cause in causes:
-        array = isinstance(cause, np.ndarray)
-        digest.update(repr((cause.shape, cause.dtype.str) if array else cause).encode())
-        digest.update(np.ascontiguousarray(cause).data if array else b"")
+    _add(digest, tuple(causes))
     place = folder / f"{digest.hexdigest()[:24]}.npz"
     try:
         with place.open("rb") as file, np.load(file) as found:

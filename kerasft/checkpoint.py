@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft import runs
+from kerasft.errors import UserError
 
 NAMES = ("checkpoint-0.npz", "checkpoint-1.npz")
 
@@ -28,10 +29,23 @@ def save(folder: Path, arrays: Arrays, notes: dict, serial: int) -> None:
     runs.write(folder / NAMES[serial % 2], lambda file: np.savez(file, **flat))
 
 
-def load(folder: Path) -> tuple[Arrays, dict, int] | None:
-    """The newest state that is whole: arrays, notes and serial; None where there is none."""
-    found = [state for name in NAMES if (state := _read(folder / name))]
-    return max(found, key=lambda state: state[2], default=None)
+def load(folder: Path) -> tuple[Arrays, dict, int, str | None] | None:
+    """The newest state that is whole: arrays, notes, serial, and the name of the other file if it is damaged.
+
+    None where there is no file.
+
+    Raises:
+        UserError: there are files, and none is whole.
+    """
+    there = [name for name in NAMES if (folder / name).exists()]
+    found = {name: state for name in there if (state := _read(folder / name))}
+    damaged = [name for name in there if name not in found]
+    if damaged and not found:
+        rule = f"{' and '.join(damaged)} in it are damaged, so the run cannot go on; --noresume starts it again"
+        raise UserError(f"--run_dir: {rule}. Received: '{folder}'")
+    if not found:
+        return None
+    return *max(found.values(), key=lambda state: state[2]), next(iter(damaged), None)
 
 
 def remove(folder: Path) -> None:

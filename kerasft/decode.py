@@ -5,6 +5,8 @@ Training, evaluation and the exported graph all call `decode_batch`, so their pi
 
 import tensorflow as tf
 
+# Part of the key of all that is cached of pictures. To be raised where any picture comes out with other pixels.
+DECODER_VERSION = 1
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
 # Segments of a JPEG that may stand before its EXIF block, which EXIF 2.32 (4.5.4) wants to be the first: whoever sends

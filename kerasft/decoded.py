@@ -45,7 +45,7 @@ def held(listing: Listing, size: int, store: Store) -> Iterator[Held | None]:
     if not (store.kept or not fits) or not 0 < needed <= stores.room(store, stores.PICTURES):
         yield audit.in_memory(len(listing.ids), size) if fits else None
         return
-    causes = (tf.__version__, Path(decode.__file__).read_bytes(), size, listing.name, listing.ids.tolist())
+    causes = (tf.__version__, decode.DECODER_VERSION, size, listing.name, listing.ids.tolist())
     with stores.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
         stores.make_room(store, folder, needed, stores.PICTURES)
         empty = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}, "damaged": {}}

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from kerasft import compute, optimizers, screen
+from kerasft import standing as standings
+from kerasft.selection import Weights
 
 WARM, MEASURED = 3, 20  # calls that are not timed (the first compiles), and that are
 SAVE_SECONDS = 60.0  # between two checkpoints at the most, as far as one step allows
@@ -27,6 +29,7 @@ class Watch(keras.callbacks.Callback):
     Attributes:
         diverged: whether the loss stopped to be a number or blew up.
         fed: pictures a second that the stream alone gives, where that was measured.
+        running: variables of the metrics where the first epoch goes on in its middle; None where it begins.
         plateau, lr: what lowers the rate when validation stands still, and from where.
     """
 
@@ -37,11 +40,17 @@ class Watch(keras.callbacks.Callback):
         self.plateau: optimizers.Plateau | None = None
         self.lr = 0.0
         self.fed: float | None = None
+        self.running: Weights | None = None
         self.calls, self.began, self.taken = 0, 0.0, []
         self.looked = trainer.saved = time.monotonic()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.calls = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if self.running:  # Keras has just set them to nothing
+            standings.assign(self.model.metrics_variables, self.running)
+            self.running = None
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self.began = time.monotonic()

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasft.errors import UserError
+
 Predictor = Callable[[Iterable], np.ndarray]
 
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}  # a task's headline, in metrics.json
@@ -17,11 +19,30 @@ LEAST_PICTURES = 5
 def predictor(model: keras.Model) -> Predictor:
     """A function from batches of a model's inputs [B, ...] to all outputs in order, float32 [N, ...].
 
-    It is traced once and sees the weights as they are at each call.
+    It is traced once and sees the weights as they are at each call. Where a batch does not fit into the device's memory,
+    it is halved, and so are those after it.
+
+    Raises (the function):
+        UserError: one picture alone does not fit.
     """
     expected = tf.TensorSpec([None, *model.inputs[0].shape[1:]], model.inputs[0].dtype)
     graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=[expected])
-    return lambda batches: np.concatenate([graph(inputs).numpy() for inputs in batches]).astype(np.float32)
+    most = [None]  # pictures that a call takes, once more did not fit into memory
+
+    def answers(inputs: tf.Tensor) -> list[np.ndarray]:
+        count = len(inputs)
+        if most[0] and count > most[0]:
+            return [found for start in range(0, count, most[0]) for found in answers(inputs[start : start + most[0]])]
+        try:
+            return [graph(inputs).numpy()]
+        except tf.errors.ResourceExhaustedError as error:
+            if count == 1:
+                rule = "not even one picture fits into memory; take a smaller --backbone or --image_size"
+                raise UserError(f"--image_size: {rule}. Received: pictures {inputs.shape[1:]}") from error
+            most[0] = count // 2
+            return answers(inputs)
+
+    return lambda batches: np.concatenate([f for inputs in batches for f in answers(inputs)]).astype(np.float32)
 
 
 def served(task: str, outputs: np.ndarray) -> np.ndarray:

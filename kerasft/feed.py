@@ -22,7 +22,6 @@ from kerasft.store import Store
 BATCH = 64  # of evaluation
 WORTH = 0.8  # of the work without a cache: what it has to come down to
 LEAST_VIEWS = 4  # augmented ones: fewer are soon learned by heart
-NIL = 1e-3  # of the largest activation: by which float16 may change one
 
 
 class Feed(NamedTuple):
@@ -68,6 +67,7 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, store
 
     Raises:
         UserError: the disk is full.
+        cache.RangeError: the plan's dtype does not hold the activations.
     """
     front, end = halves(network, phase)
     frozen = cache.prefix(front)
@@ -108,8 +108,11 @@ def halves(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | 
     return keras.Model(network.model.inputs[0], end), keras.Model(end, network.model.output)
 
 
-def plan(network: Network, splits: Splits, phase: Phase, store: Store) -> Plan:
+def plan(network: Network, splits: Splits, phase: Phase, store: Store, *, halved: bool = True) -> Plan:
     """Decides whether a phase is fed from the cache: where that is less work, and its views fit on the disk.
+
+    Args:
+        halved: whether float16 may be stored for float32.
 
     Raises:
         UserError: the phase names a number of views that cannot be.
@@ -131,7 +134,7 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Store) -> Plan:
         return Plan(0, "", f"its augmentation {why}")
     views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
     free, count, others = stores.room(store), len(splits.train) if phase.epochs else 0, len(splits.val)
-    for dtype in _dtypes(parts[0], splits, network.size):
+    for dtype in _dtypes(parts[0], splits, network.size, halved=halved):
         each = tf.as_dtype(dtype).size * math.prod(parts[0].output.shape[1:])
         fewest = min(LEAST_VIEWS, phase.epochs)
         most = (free // each - others) // count if count else 1
@@ -156,15 +159,12 @@ def plan(network: Network, splits: Splits, phase: Phase, store: Store) -> Plan:
     return Plan(chosen, dtype, reason)
 
 
-def _dtypes(front: keras.Model, splits: Splits, size: int) -> Iterator[str]:
-    """The dtypes to store in, the exact one first; float16 where a batch shows that it changes nothing."""
+def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> Iterator[str]:
+    """The dtypes to store in, the exact one first; float16 where it holds a batch (`cache` looks at all the others)."""
     yield front.output.dtype
-    if front.output.dtype == "float32":
+    if halved and front.output.dtype == "float32":
         batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=BATCH).take(1)
-        exact = evaluate.predictor(front)(batch)
-        with np.errstate(over="ignore"):
-            error = np.abs(exact.astype(np.float16) - exact).max()  # infinite where it overflows
-        if error <= NIL * np.abs(exact).max():
+        if cache.holds(evaluate.predictor(front)(batch), "float16"):
             yield "float16"
 
 

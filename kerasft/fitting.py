@@ -22,7 +22,14 @@ RATE = 1e10  # multiplications a second, where no forward pass was measured
 LOOK = 100  # steps that a phase must have for its feeding to be measured before
 
 
-def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Weights | None) -> None:
+def fit(
+    trainer,
+    name: str,
+    phase: Phase,
+    first_epoch: int,
+    optimizer_state: Weights | None,
+    running: Weights | None = None,
+) -> None:
     """Trains to the end of a phase, from where the trainer stands.
 
     Where the phase diverges, it falls back to its best weights, at a lower rate; where a step does not fit into the
@@ -32,6 +39,7 @@ def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Wei
         trainer: the `trainer.Trainer`, whose feed is the phase's.
         first_epoch: epochs of the phases before.
         optimizer_state: of a run that goes on.
+        running: variables of the metrics, where that is in the middle of an epoch: the sums that its loss is of.
 
     Raises:
         UserError: it has diverged at each of `RETRIES` lower rates, or not even one picture fits into memory.
@@ -47,6 +55,7 @@ def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Wei
     try:
         with interrupt.deferred() as stopping:
             watch = Watch(trainer, name, first_epoch, stopping)
+            watch.running = running
             if phase.epochs * trainer.steps >= LOOK and not trainer.feed.views:
                 watch.fed = _speed(trainer, first_epoch)
             while True:
@@ -63,7 +72,8 @@ def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Wei
                     if not watch.diverged:
                         break
                     _lower(trainer, name, phase)
-                standing.step, optimizer_state, watch.diverged = 0, None, False
+                standing.step, optimizer_state, watch.running, watch.diverged = 0, None, None, False
+                standing.begun = standing.epoch * trainer.steps
                 model.set_weights(trainer.best_weights)
                 trainer.save({"first": trainer.first_weights, "best": trainer.best_weights})
     finally:
@@ -73,13 +83,13 @@ def fit(trainer, name: str, phase: Phase, first_epoch: int, optimizer_state: Wei
 def _compile(trainer, phase: Phase, state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
     """Gives the model its optimizer and loss; what lowers the rate on a plateau, and the rate it began with."""
     standing, model = trainer.standing, trainer.feed.model
-    lr, steps, parts = phase.lr * LOWER**standing.retries, trainer.steps * phase.epochs, standing.parts
-    built, plateau = optimizers.build(phase.optimizer, phase.schedule, lr, steps, trainer.average, model, parts)
+    lr, steps = phase.lr * LOWER**standing.retries, trainer.steps * phase.epochs
+    given = phase.optimizer, phase.schedule, lr, steps, trainer.average, model
+    built, plateau = optimizers.build(*given, standing.parts, standing.begun)
     if state:
         standings.assign(built.variables, state)
-    else:  # where a phase fell back, its schedule goes on
-        inner = getattr(built, "inner_optimizer", built)
-        inner.variables[0].assign(standing.epoch * trainer.steps * parts)
+    elif plateau:
+        built.learning_rate = plateau.rate(lr, standing.losses)
     loss = losses.build(phase.loss, trainer.network.task, trainer.scale, mixed=trainer.feed.mixed)
     together = _together(trainer)
     model.compile(built, loss, jit_compile=standing.settled["jit"] == "on", steps_per_execution=together)

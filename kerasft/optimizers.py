@@ -156,19 +156,25 @@ class Piecewise(schedules.LearningRateSchedule):
         return {"points": self.points, "cosine": self.cosine}
 
 
-class InParts(schedules.LearningRateSchedule):
-    """A schedule whose steps are each done in several calls."""
+class PhaseSteps(schedules.LearningRateSchedule):
+    """A schedule over the steps of a phase, for an optimizer that counts calls of its own.
 
-    def __init__(self, inner: schedules.LearningRateSchedule, parts: int):
-        self.inner, self.parts = inner, parts
+    Args:
+        inner: rate by the step of the phase.
+        parts: calls that a step is done in.
+        begun: steps of the phase that were done before the optimizer was made.
+    """
+
+    def __init__(self, inner: schedules.LearningRateSchedule, parts: int, begun: int):
+        self.inner, self.parts, self.begun = inner, parts, begun
 
     def __call__(self, call: keras.KerasTensor) -> keras.KerasTensor:
         """The rate of the step that a call belongs to."""
-        return self.inner(call // self.parts)
+        return self.inner(self.begun + call // self.parts)
 
     def get_config(self) -> dict:
         """What `from_config` needs."""
-        return {"inner": self.inner, "parts": self.parts}
+        return {"inner": self.inner, "parts": self.parts, "begun": self.begun}
 
 
 def ema(*, momentum: float = 0.99) -> dict:
@@ -190,6 +196,7 @@ def build(
     average: tuple[Spec, ...] = (),
     model: keras.Model | None = None,
     parts: int = 1,
+    begun: int = 0,
 ) -> tuple[keras.optimizers.Optimizer, Plateau | None]:
     """The optimizer of one phase, built on a model's trainable variables, and what lowers its rate on a plateau.
 
@@ -203,6 +210,9 @@ def build(
         steps: of the whole phase.
         model: None only checks the Specs.
         parts: calls that a step is done in, whose gradients are averaged; the schedule counts steps.
+        begun: steps of the phase that were done before, where it fell back to weights of its own. The schedule goes on
+            from there. The optimizer begins anew, and counts from 0, for Adam corrects its moments by that count. The
+            moving averages go on from the model's weights.
 
     Raises:
         UserError: an unknown name or argument.
@@ -212,7 +222,8 @@ def build(
     if parts > 1:
         collected = parts * (optimizer.kwargs.get("gradient_accumulation_steps") or 1)
         optimizer = replace(optimizer, kwargs={**optimizer.kwargs, "gradient_accumulation_steps": collected})
-        rate = rate if isinstance(rate, (float, Plateau)) else InParts(rate, parts)
+    if (parts > 1 or begun) and isinstance(rate, schedules.LearningRateSchedule):
+        rate = PhaseSteps(rate, parts, begun)
     known = specs.choices(keras.optimizers, keras.optimizers.Optimizer)
     known = {name: value for name, value in known.items() if name not in _NOT_ALONE}
     given = {"learning_rate": lr if falling else rate}
@@ -228,10 +239,39 @@ def build(
     built.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     if built.use_ema:  # fit would write the averages into the model at its end, and training go on from there
         built.finalize_variable_values = lambda variables: None
+    inner = built
     if any(layer.compute_dtype == "float16" for layer in model.layers):
         built = keras.optimizers.LossScaleOptimizer(built)
     built.build(variables)
+    if inner.use_ema:
+        _average_steps(inner, begun)
     return built, falling
+
+
+def _average_steps(optimizer: keras.optimizers.Optimizer, begun: int) -> None:
+    """Averages once a step; Keras does so in every call, and starts anew where an optimizer's count is 0.
+
+    Args:
+        optimizer: built.
+        begun: as in `build`.
+    """
+    averages, steps = optimizer._model_variables_moving_average, optimizer.gradient_accumulation_steps or 1
+    pairs = [(variable, average) for variable, average in zip(optimizer._trainable_variables, averages)]
+    if begun:
+        for variable, average in pairs:
+            average.assign(variable)
+
+    def update(variables: list) -> None:
+        ops = keras.ops
+        call = optimizer._iterations + 1
+        # The first step of a phase is all of the average.
+        kept = optimizer.ema_momentum if begun else ops.where(call <= steps, 0.0, optimizer.ema_momentum)
+        kept = ops.where(call % steps == 0, kept, 1.0)
+        for variable, average in pairs:
+            share = ops.cast(kept, average.dtype)
+            average.assign(share * average + (1 - share) * variable)
+
+    optimizer._update_model_variables_moving_average = update
 
 
 def last_rate(schedule: Spec, lr: float, steps: int) -> float:
@@ -254,7 +294,7 @@ def averaged(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> list[
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     averages = {}
-    if inner.use_ema and int(inner.iterations):  # before the first step the averages are nothing yet
+    if inner.use_ema and int(inner.iterations):  # before the first step the averages are nothing, or the weights
         pairs = zip(inner._trainable_variables, inner._model_variables_moving_average)
         averages = {id(variable): average for variable, average in pairs}
     return [np.asarray(averages.get(id(weight), weight)) for weight in model.weights]

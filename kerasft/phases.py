@@ -1,12 +1,16 @@
 """Phases: which layers train, for how long and how. The only place that touches `.trainable`."""
 
+import functools
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from kerasft import batchnorm
+from kerasft import spec as specs
 from kerasft.errors import UserError, did_you_mean
 from kerasft.model import Network
 from kerasft.spec import Spec
@@ -15,6 +19,7 @@ __all__ = ["all", "head", "top"]
 
 BATCH_NORM = ("hold", "train")
 LEAST_SIDE = 32  # pixels
+HEAD_RATE = 1e-3
 LEAST_BLOCKS = 6  # between cut points, for fractions of them to mean anything
 BN_MOMENTUM = 0.9  # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds
 
@@ -30,7 +35,7 @@ class Phase:
         lr: highest learning rate.
         batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
         optimizer, schedule, loss: Specs; None stands for the flag's.
-        augment: Specs, or None for the flag's.
+        augment: a tuple of Specs, empty for none; or None for the flag's.
         image_size: side of the pictures that are trained on, in pixels; None for the network's own, which validation
             and serving have in any case.
         views: of each picture whose way through the frozen part is computed once and kept (see `feed`): 1 is the
@@ -46,7 +51,7 @@ class Phase:
     optimizer: Spec | None = None
     schedule: Spec | None = None
     loss: Spec | None = None
-    augment: Spec | tuple[Spec, ...] | None = None
+    augment: tuple[Spec, ...] | Spec | None = None
     views: int | None = None
     image_size: int | None = None
     further: bool = False
@@ -67,23 +72,31 @@ class Phase:
         recipe = self.augment if isinstance(self.augment, tuple) else (self.augment,)
         if any(not isinstance(one, Spec | None) for one in recipe):
             raise ValueError("augment must be names or calls joined by |, without quotes")
+        if type(self.further) is not bool:
+            raise ValueError("further must be True or False")
         word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
         if word not in BATCH_NORM:
             raise ValueError(f"batch_norm must be 'hold' or 'train'{did_you_mean(str(word), BATCH_NORM)}")
         object.__setattr__(self, "batch_norm", word)
+        if isinstance(self.unfreeze, Spec):  # a layer's name without quotes
+            object.__setattr__(self, "unfreeze", str(self.unfreeze))
+        if isinstance(self.augment, Spec):
+            object.__setattr__(self, "augment", () if str(self.augment) == "none" else (self.augment,))
 
     def __str__(self) -> str:
-        parts = [] if self.kind != "top" else [f"unfreeze={self.unfreeze!r}"]
-        parts += [f"epochs={self.epochs}"] + ([f"lr={self.lr:g}"] if self.epochs else [])
-        parts += [] if self.batch_norm == "hold" else [f"batch_norm='{self.batch_norm}'"]
-        parts += [] if self.views is None else [f"views={self.views}"]
-        parts += [] if self.image_size is None else [f"image_size={self.image_size}"]
-        return f"{self.kind}({', '.join(parts)})"
+        """All that it does, as `--phases` takes it: `parse` gives the same Phase."""
+        named = {"unfreeze": self.unfreeze} if self.kind == "top" else {}
+        named |= {"epochs": self.epochs} | ({} if self.epochs == 0 and self.lr == HEAD_RATE else {"lr": self.lr})
+        named |= {} if self.batch_norm == "hold" else {"batch_norm": self.batch_norm}
+        also = {"optimizer": self.optimizer, "schedule": self.schedule, "loss": self.loss}
+        also |= {"augment": Spec("none") if self.augment == () else self.augment}
+        also |= {"views": self.views, "image_size": self.image_size, "further": self.further or None}
+        return str(Spec(self.kind, (), named | {name: value for name, value in also.items() if value is not None}))
 
 
 def head(
     epochs: int | None = None,
-    lr: float = 1e-3,
+    lr: float = HEAD_RATE,
     optimizer: Spec | None = None,
     schedule: Spec | None = None,
     loss: Spec | None = None,
@@ -119,9 +132,20 @@ def all(
     loss: Spec | None = None,
     augment: Spec | tuple | None = None,
     image_size: int | None = None,
+    further: bool = False,
 ) -> Phase:
-    """The head and the whole backbone."""
-    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment, None, image_size)
+    """The head and the whole backbone; a `further` one runs only where the phase before gained much."""
+    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment, None, image_size, further)
+
+
+def parse(text: str) -> Phase:
+    """The Phase that `str` wrote.
+
+    Raises:
+        UserError: it is no phase.
+    """
+    own = specs.choices(sys.modules[__name__])
+    return specs.build(specs.parse_one(text, "--phases"), "--phases", own, kind=Phase)
 
 
 def blocks(network: Network) -> list[str]:
@@ -152,7 +176,7 @@ def first_layer(network: Network, phase: Phase) -> str | None:
     """
     if phase.kind == "head":
         return None
-    value = phase.unfreeze.name if isinstance(phase.unfreeze, Spec) else phase.unfreeze
+    value = phase.unfreeze
     if isinstance(value, str) and value in network.backbone:
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
@@ -166,26 +190,30 @@ def first_layer(network: Network, phase: Phase) -> str | None:
 def apply(network: Network, phase: Phase) -> tuple[int, int]:
     """Freezes and unfreezes the layers as a phase says; returns the numbers of trainable and frozen parameters.
 
-    Keras's `fit` runs every layer in training mode, whatever `training=` the graph was built with, so frozen
-    layers are held one by one: BatchNormalization by `trainable = False` (which also makes it use its stored
-    statistics), Dropout in the frozen part by a rate of 0. BatchNormalization that trains gets `BN_MOMENTUM`
-    and a fused kernel.
+    Keras's `fit` runs every layer in training mode, whatever `training=` the graph was built with. So each frozen layer,
+    and each one inside of it, is called in inference mode: dropout, noise and stochastic depth draw nothing, and
+    statistics stay. BatchNormalization that is held has `trainable = False`, which does the same in an unfrozen layer.
+    One that trains gets `BN_MOMENTUM` and a fused kernel.
     """
     first = first_layer(network, phase)
     backbone = network.backbone
     start = len(backbone) if first is None else backbone.index(first)
     unfrozen = set(backbone[start:])
-    network.model.trainable = True
+    release(network)
     for layer in network.model.layers:
         inside = layer.name in backbone
-        held = inside and isinstance(layer, keras.layers.BatchNormalization) and phase.batch_norm == "hold"
-        layer.trainable = (not inside or layer.name in unfrozen) and not held
-        _restore(layer)
-        if inside and isinstance(layer, keras.layers.Dropout) and layer.name not in unfrozen:
-            _override(layer, "rate", 0.0)
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            _override(layer, "momentum", BN_MOMENTUM)
-            _override(layer, "call", batchnorm.fused(layer))
+        frozen = inside and layer.name not in unfrozen
+        layer.trainable = not frozen
+        for inner in layer._flatten_layers():
+            norm = isinstance(inner, keras.layers.BatchNormalization)
+            if frozen:
+                if inner._call_has_training_arg:
+                    _override(inner, "call", _inferring(inner.call))
+            elif norm and inside and phase.batch_norm == "hold":
+                inner.trainable = False
+            elif norm:
+                _override(inner, "momentum", BN_MOMENTUM)
+                _override(inner, "call", batchnorm.fused(inner))
     trainable = sum(math.prod(weight.shape) for weight in network.model.trainable_weights)
     return trainable, network.model.count_params() - trainable
 
@@ -194,7 +222,18 @@ def release(network: Network) -> None:
     """Undoes what `apply` holds, before the model is saved."""
     network.model.trainable = True
     for layer in network.model.layers:
-        _restore(layer)
+        for inner in layer._flatten_layers():
+            _restore(inner)
+
+
+def _inferring(call: Callable) -> Callable:
+    """A layer's `call` in inference mode, whatever it is asked for."""
+
+    @functools.wraps(call)
+    def inferred(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs | {"training": False})
+
+    return inferred
 
 
 def _override(layer: keras.Layer, name: str, value: float | Callable) -> None:

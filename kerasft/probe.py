@@ -9,6 +9,8 @@ import numpy as np
 
 from kerasft.evaluate import preferred
 
+# Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
+SOLVER_VERSION = 1
 STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
 NEAR = 0.5  # standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds
 FOLDS = 5

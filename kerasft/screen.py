@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import keras
 from rich.console import Console
@@ -128,7 +129,9 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
         table.add_column(name, justify=side)
     for phase, trainable, frozen in rows:
         recipe = " | ".join(map(str, phase.augment)) or "none"
-        name = f"{phase}, if it pays" if phase.further else str(phase)
+        # The table is for a narrow screen; settled.json and the records name the rest.
+        short = replace(phase, optimizer=None, schedule=None, loss=None, augment=None, further=False)
+        name = f"{short}, if it pays" if phase.further else str(short)
         cells = (name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a Text, for brackets are no markup here
     _console.print(table)

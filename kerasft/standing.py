@@ -7,8 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft import checkpoint
+from kerasft import checkpoint, screen
 from kerasft.errors import UserError, counted
+from kerasft.phases import Phase
 from kerasft.selection import Weights
 
 
@@ -28,6 +29,7 @@ class Standing:
         losses: on validation after each of its epochs.
         parts: that a step is done in, where it does not fit into memory as a whole.
         retries: times that it fell back to its best weights at a lower rate.
+        begun: steps of the phase that were done when its optimizer was made: 0, until it falls back.
         history: lines of `history.jsonl`.
         saves: checkpoints written.
     """
@@ -46,11 +48,22 @@ class Standing:
     losses: list[float] = field(default_factory=list)
     parts: int = 1
     retries: int = 0
+    begun: int = 0
     history: int = 0
     saves: int = 0
 
-    def __str__(self) -> str:
-        return f"{self.epoch} of its epochs" + (f" and {counted(self.step, 'step')}" if self.step else "")
+    def place(self, planned: list[Phase]) -> str:
+        """Where the run stands among its phases, in words."""
+        if self.phase == len(planned):
+            return "all phases are done"
+        phase = planned[self.phase]
+        text = f"phase {self.phase + 1} of {len(planned)} ({phase.kind})"
+        if not phase.epochs:
+            return text
+        if self.epoch == phase.epochs:
+            return f"{text}, after its last epoch"
+        text += f", epoch {self.epoch + 1} of {phase.epochs}"
+        return text + (f", after {counted(self.step, 'step')} of it" if self.step else "")
 
 
 def save(folder: Path, model: keras.Model, standing: Standing, arrays: dict[str, Weights]) -> None:
@@ -67,12 +80,14 @@ def resume(folder: Path, model: keras.Model, data: str) -> tuple[Standing, dict[
         data: digest of the splits as they are now.
 
     Raises:
-        UserError: the data have changed.
+        UserError: the data have changed, or both checkpoints are damaged.
     """
     state = checkpoint.load(folder)
     if state is None:
         return None
-    arrays, notes, serial = state
+    arrays, notes, serial, damaged = state
+    if damaged:
+        screen.say(f"warning: {folder / damaged} is damaged; going on from the checkpoint beside it")
     standing = Standing(**{**notes, "saves": serial + 1})
     if standing.data != data:
         rule = f"the pictures have changed since the run in '{folder}' was stopped; start again with --noresume"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasft import (
+    cache,
     compute,
     evaluate,
     fitting,
@@ -86,15 +87,19 @@ class Trainer:
         self.config = replace(self.config, batch_size=settled["batch_size"])
         self._take(settled["batch_size"])
         speed = None if self.config.deterministic else settled["speed"]
-        planned, reason = planning.plan(self.config, self.network, count, speed)
-        screen.say(f"phases: {reason}")
-        planned = self._judged(planned)
+        planned = [phases.parse(text) for text in settled.get("phases", [])]
+        if not planned or not all(phase.optimizer for phase in planned):  # also of a run before all was written down
+            planned, reason = planning.plan(self.config, self.network, count, speed)
+            screen.say(f"phases: {reason}")
+            planned = self._judged(planned)
         steps = self.steps * sum(phase.epochs for phase in planned if not phase.further)
         self._choose("jit", planned, compute.compiled, self.batch, steps)
         planned = [self._settled(phase) for phase in planned]
         settled["phases"] = [str(phase) for phase in planned]
         runs.write_json(self.folder / "settled.json", settled)
         screen.show_phases([(phase, *phases.apply(self.network, phase)) for phase in planned])
+        if self.standing.saves:
+            screen.say(f"going on where the run was stopped: {self.standing.place(planned)}")
         self.history = runs.History(self.folder / "history.jsonl", self.standing.history)
         for index in range(self.standing.phase, len(planned)):
             if planned[index].further and not planning.worthwhile(self.standing.records[-1]):
@@ -163,7 +168,6 @@ class Trainer:
         self.standing, arrays = state
         if pixels := self.standing.settled.get("pixels"):
             models.set_pixel_statistics(self.network, *pixels)
-        screen.say(f"going on with phase {self.standing.phase + 1} after {self.standing}")
         return arrays
 
     def _settled(self, phase: Phase) -> Phase:
@@ -194,6 +198,13 @@ class Trainer:
                 screen.say(f"{name}: {plans[name][2]}" if plans[name][0] else f"{name}: not cached, {plans[name][2]}")
         plan = feeds.Plan(*plans[name])
         given = self.network, self.splits, phase, self.config.seed
+        try:
+            return feeds.activations(*given, self.store, plan) if plan.views else feeds.pictures(*given)
+        except cache.RangeError as error:
+            plan = feeds.plan(self.network, self.splits, phase, self.store, halved=False)
+            plans[name] = list(plan)
+            runs.write_json(self.folder / "settled.json", self.standing.settled)
+            screen.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")
         return feeds.activations(*given, self.store, plan) if plan.views else feeds.pictures(*given)
 
     def _run(self, index: int, phase: Phase, first_epoch: int, arrays: dict[str, Weights]) -> None:
@@ -222,7 +233,7 @@ class Trainer:
                     self.first_weights = model.get_weights()
                 self.offer(self.validate())
         if phase.epochs > standing.epoch and not self.waited_enough():
-            fitting.fit(self, name, phase, first_epoch, arrays.get("optimizer"))
+            fitting.fit(self, name, phase, first_epoch, arrays.get("optimizer"), arrays.get("running"))
         shares = selection.SHARES if phase.epochs else (1.0,)
         chosen = selection.settle(model, self.feed.outputs, self.judge, self.first_weights, self._ends(phase), shares)
         share, temperature, after, _ = chosen._replace(score=chosen.score or standing.before)
@@ -276,4 +287,6 @@ class Trainer:
         self.standing.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.feed.model.optimizer.variables]
         last = {"last": self.last_weights} if self.last_weights else {}
-        self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights} | last)
+        running = [np.asarray(value) for value in self.feed.model.metrics_variables]
+        within = {"running": running} if self.standing.step else {}
+        self.save({"optimizer": optimizer, "first": self.first_weights, "best": self.best_weights} | last | within)

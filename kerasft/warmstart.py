@@ -86,7 +86,7 @@ def prepare(
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
             given = inputs, labels, len(splits.classes), network.task, config.seed, weights
-            causes = *given, Path(probe.__file__).read_bytes(), version("scikit-learn")
+            causes = *given, probe.SOLVER_VERSION, version("scikit-learn")
             found = cache.beside(folder, causes, lambda: probe.solve(*given)._asdict())
             solved = probe.Solution(found["kernel"], found["bias"], str(found["penalty"]))
             kind = "ridge" if network.task == "regression" else "logistic"

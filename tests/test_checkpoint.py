@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kerasft import checkpoint
+from kerasft.errors import UserError
 
 ARRAYS = {"a": [np.arange(3), np.ones((2, 2), np.float32)], "empty": [], "seed": [np.array([1, 2], np.uint32)]}
 
@@ -11,7 +12,7 @@ ARRAYS = {"a": [np.arange(3), np.ones((2, 2), np.float32)], "empty": [], "seed":
 def test_a_state_comes_back(tmp_path):
     assert checkpoint.load(tmp_path) is None
     checkpoint.save(tmp_path, ARRAYS, {"epoch": 2, "name": "é"}, 0)
-    arrays, notes, serial = checkpoint.load(tmp_path)
+    arrays, notes, serial, _ = checkpoint.load(tmp_path)
     assert (notes, serial) == ({"epoch": 2, "name": "é"}, 0)
     assert arrays.keys() == ARRAYS.keys()
     for name, group in ARRAYS.items():
@@ -23,9 +24,9 @@ def test_a_state_comes_back(tmp_path):
 def test_the_newest_is_read_and_the_one_before_is_kept(tmp_path):
     for serial in range(5):
         checkpoint.save(tmp_path, ARRAYS, {"step": serial}, serial)
-    assert checkpoint.load(tmp_path)[1:] == ({"step": 4}, 4)
+    assert checkpoint.load(tmp_path)[1:3] == ({"step": 4}, 4)
     (tmp_path / checkpoint.NAMES[0]).unlink()
-    assert checkpoint.load(tmp_path)[1:] == ({"step": 3}, 3)
+    assert checkpoint.load(tmp_path)[1:3] == ({"step": 3}, 3)
     checkpoint.remove(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -39,7 +40,7 @@ def test_a_flipped_byte_is_noticed_and_the_state_before_taken(tmp_path, place):
     contents = bytearray(path.read_bytes())
     contents[int(place * (len(contents) - 1))] ^= 0xFF
     path.write_bytes(bytes(contents))
-    assert checkpoint.load(tmp_path)[1] == {"step": 0}
+    assert checkpoint.load(tmp_path)[1:] == ({"step": 0}, 0, checkpoint.NAMES[1])
 
 
 @pytest.mark.parametrize("length", [0, 10, 500, -1])
@@ -57,4 +58,5 @@ def test_values_altered_under_a_valid_archive_are_noticed(tmp_path):
     with np.load(path) as stored:
         flat = dict(stored)
     np.savez(path.with_suffix(""), **{**flat, "a/0": flat["a/0"] + 1})
-    assert checkpoint.load(tmp_path) is None
+    with pytest.raises(UserError, match=r"--run_dir: checkpoint-0.npz .* --noresume starts it again. Received"):
+        checkpoint.load(tmp_path)

@@ -373,7 +373,7 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, 
     assert "the same command goes on" in errors
     again = command(*flags, "--run_dir=c", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "going on with phase 2 after" in again.stdout
+    assert "going on where the run was stopped: phase 2 of 2 (all), " in again.stdout
     assert _metrics(tmp_path / "c")["weights_sha256"] == _metrics(tmp_path / "a")["weights_sha256"]
     rows = [json.loads(line) for line in history.read_text().splitlines()]
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})

@@ -242,3 +242,60 @@ def test_the_last_rate_of_a_schedule(schedule, share):
     assert optimizers.last_rate(spec.parse_one(schedule, "--schedule"), 0.1, 300) == pytest.approx(
         0.1 * share, abs=1e-3
     )
+
+
+def _begun(text, schedule, begun, steps=2000, parts=1, average="none", model=None):
+    specs = spec.parse_one(text, "--optimizer"), spec.parse_one(schedule, "--schedule")
+    return optimizers.build(*specs, 0.1, steps, spec.parse(average, "--average"), model, parts, begun)[0]
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw(weight_decay=0)", "nadam", "lamb(weight_decay=0)", "lion", "rmsprop"])
+@pytest.mark.parametrize("begun", [0, 1000])
+def test_a_phase_that_falls_back_goes_on_in_its_schedule_with_no_larger_step(name, begun):
+    """The optimizer's count corrects Adam's moments: set ahead, constant gradients moved a weight by 5.2 rates."""
+    model = _model()
+    built = _begun(name, "linear(warmup=0)", begun, model=model)
+    other = _model()
+    fresh = _begun(name, "constant", 0, model=other)
+    for made in (built, fresh):
+        made.global_clipnorm = None
+    rate = 0.1 * (1 - begun / 2000)
+    assert float(built.learning_rate) == pytest.approx(rate)
+    for made, of in ((built, model), (fresh, other)):
+        made.apply([keras.ops.ones(variable.shape) for variable in of.trainable_variables])
+    start = _model().trainable_variables
+    moved = [np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(model.trainable_variables, start)]
+    usual = [np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(other.trainable_variables, start)]
+    np.testing.assert_allclose(moved, np.array(usual) * rate / 0.1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_averages_go_on_after_a_fallback_and_move_once_a_step(parts):
+    """As the averages of an optimizer that goes on from these weights, whose steps are not done in parts."""
+
+    def steps(built, model, count, calls=1):
+        for call in range(count * calls):
+            gradients = [keras.ops.full(v.shape, 0.01 * (call // calls + 1)) for v in model.trainable_variables]
+            built.apply(gradients)
+
+    going, back = _model(), _model()
+    first = _begun("sgd", "constant", 0, average="ema(momentum=0.9)", model=going)
+    steps(first, going, 5)
+    going.set_weights(optimizers.averaged(first, going))
+    back.set_weights(going.get_weights())
+    second = _begun("sgd", "constant", 5, parts=parts, average="ema(momentum=0.9)", model=back)
+    for ours, theirs in zip(optimizers.averaged(second, back), going.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+    steps(first, going, 3)
+    steps(second, back, 3, parts)
+    for ours, theirs in zip(optimizers.averaged(second, back), optimizers.averaged(first, going)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_first_step_in_parts_is_all_of_the_average():
+    model = _model()
+    built = _begun("sgd", "constant", 0, parts=2, average="ema(momentum=0.9)", model=model)
+    for _ in range(2):
+        built.apply([keras.ops.ones(v.shape) for v in model.trainable_variables])
+    for ours, theirs in zip(optimizers.averaged(built, model), model.get_weights()):
+        np.testing.assert_allclose(ours, theirs, atol=1e-7)

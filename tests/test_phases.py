@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import EVERY_BACKBONE
 
-from kerasft import model, phases, planning
+from kerasft import heads, model, phases, planning
 from kerasft.config import Config
 from kerasft.errors import UserError
 
@@ -63,21 +63,127 @@ def test_a_frozen_part_is_deterministic_in_training_mode():
     """Stochastic depth of a frozen EfficientNet is off, and on again once it is unfrozen or released."""
     network = _network("EfficientNetB0")
     images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    features = network.part("standardise")
-    rates = {layer.name: layer.rate for layer in network.model.layers if isinstance(layer, keras.layers.Dropout)}
     head, top, everything = _plan(network, "head(epochs=1) | top(unfreeze=0.2) | all")
+
+    def live():
+        ones = np.ones((64, 1, 1, 8), np.float32)
+        drops = [layer for layer in network.model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+        return [bool((np.asarray(layer(ones, training=True)) == 0).any()) for layer in drops]
+
+    usual = live()
     phases.apply(network, head)
+    features = network.part("standardise")
     np.testing.assert_array_equal(features(images, training=True), features(images, training=False))
+    assert not any(live()[: len(network.backbone)])
     phases.apply(network, top)
-    live = [layer.rate > 0 for layer in network.model.layers if isinstance(layer, keras.layers.Dropout)]
-    assert any(live)
-    assert not all(live)
+    assert any(live())
+    assert not all(live())
     for undo in (lambda: phases.apply(network, everything), lambda: phases.release(network)):
         phases.apply(network, head)
         undo()
-        assert rates == {
-            layer.name: layer.rate for layer in network.model.layers if isinstance(layer, keras.layers.Dropout)
-        }
+        assert live() == usual
+
+
+class Survival(keras.layers.Layer):
+    """Stochastic depth by whole pictures, in a layer of its own around another (Huang et al. 2016)."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = keras.layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), seed=1)
+
+    def call(self, inputs):
+        return inputs + self.inner(inputs)
+
+
+DRAWING = {
+    "Dropout": lambda: keras.layers.Dropout(0.5),
+    "SpatialDropout2D": lambda: keras.layers.SpatialDropout2D(0.5),
+    "AlphaDropout": lambda: keras.layers.AlphaDropout(0.5),
+    "GaussianDropout": lambda: keras.layers.GaussianDropout(0.5),
+    "GaussianNoise": lambda: keras.layers.GaussianNoise(1.0),
+    "MultiHeadAttention": lambda: Attention(),
+    "SpectralNormalization": lambda: keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 1)),
+    "BatchNormalization": lambda: keras.layers.BatchNormalization(momentum=0.1),
+    "stochastic depth": lambda: Survival(),
+    "nested": lambda: keras.Sequential([keras.layers.Conv2D(4, 1), keras.layers.GaussianNoise(1.0)]),
+    "RandomFlip": lambda: keras.layers.RandomFlip(),
+}
+
+
+class Attention(keras.layers.Layer):
+    """Attention of a picture's places to each other, with dropout inside."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = keras.layers.MultiHeadAttention(1, 4, dropout=0.5)
+
+    def call(self, inputs, training=None):
+        return self.heads(inputs, inputs, training=training)
+
+
+@pytest.fixture
+def drawing(request):
+    """A network whose backbone has a layer of this kind, and batches to fit."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    hidden = keras.layers.Conv2D(4, 3, name="conv_1")(keras.layers.Rescaling(1 / 255)(inputs))
+    hidden = keras.layers.ReLU(name="cut")(DRAWING[request.param]()(hidden))
+    hidden = keras.layers.Conv2D(4, 3, name="conv_2")(hidden)
+    backbone = keras.Model(inputs, hidden)
+    names = tuple(operation.name for operation in backbone.operations)
+    logits = heads.build("linear", "he_normal", hidden, 3)
+    built = keras.Model(inputs, logits)
+    return model.Network(built, "drawing", "single_label", 8, True, "he_normal", names, ("cut",))
+
+
+@pytest.mark.parametrize("drawing", DRAWING, indirect=True)
+@pytest.mark.parametrize("phase", [phases.head(epochs=1), phases.top("conv_2", batch_norm="train")])
+def test_whatever_draws_or_adapts_is_frozen_too(drawing, phase):
+    """Frozen features are the same bit for bit in every call in training mode, and after a fit, as in inference mode."""
+    images = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 3)).astype(np.float32)
+    place = keras.Model(drawing.model.inputs[0], drawing.model.get_layer("cut").output)
+    usual = np.asarray(place(images, training=False))
+    phases.apply(drawing, phase)
+    kept = [np.asarray(weight) for weight in place.weights]
+    drawing.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    head = _bytes(drawing.model.get_layer("logits"))
+    for _ in range(2):
+        np.testing.assert_array_equal(place(images, training=True), usual)
+        drawing.model.fit(images, np.arange(8) % 3, verbose=0)
+    assert _bytes(drawing.model.get_layer("logits")) != head
+    for ours, before in zip(place.weights, kept):
+        np.testing.assert_array_equal(ours, before)
+    phases.release(drawing)
+    assert not np.array_equal(place(images, training=True), usual) or not np.array_equal(
+        place(images, training=True), usual
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "head(epochs=0)",
+        "head(epochs=0, lr=0.5)",
+        "head",
+        "head(epochs=3, lr=1.23456789e-3, views=4, augment=none)",
+        "top(unfreeze=block_3, epochs=2, loss=focal(gamma=2.0), optimizer=sgd(momentum=0.9), augment=flip)",
+        "top(0.25, batch_norm='train', views=0)",
+        "all(epochs=7, lr=2e-05, schedule=step(at=(0.5, 0.75)), augment=crop(area=(0.35, 1)) | flip, image_size=64)",
+        "all(further=True, batch_norm=train, optimizer=adamw(weight_decay=None, beta_1=0.5))",
+    ],
+)
+def test_a_phase_is_read_back_from_what_it_says(text):
+    phase = phases.parse(text)
+    assert phases.parse(str(phase)) == phase
+    for given in ("flip", "focal", "sgd(momentum=0.9)", "step(at=(0.5, 0.75))", "crop(area=(0.35, 1)) | flip"):
+        assert (given in text) <= (given in str(phase))
+
+
+def test_a_planned_phase_names_all_that_runs():
+    (_, phase) = _plan(_network(head_init="probe"), "all(epochs=2)", optimizer="lion", augment="flip | rotate(3)")
+    expected = "all(epochs=2, lr=0.0001, optimizer=lion, schedule=cosine, loss=auto, augment=flip | rotate(3))"
+    assert str(phase) == expected
+    assert phases.parse(str(phase)) == phase
 
 
 def test_batch_norm_trains_when_asked_and_follows_faster():

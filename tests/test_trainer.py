@@ -9,7 +9,20 @@ import pytest
 from conftest import audited
 from PIL import Image
 
-from kerasft import compute, epochs, feed, fitting, model, phases, selection, spec, warmstart
+from kerasft import (
+    cache,
+    checkpoint,
+    compute,
+    epochs,
+    feed,
+    fitting,
+    model,
+    phases,
+    planning,
+    selection,
+    spec,
+    warmstart,
+)
 from kerasft.config import Config
 from kerasft.data import splits
 from kerasft.errors import UserError
@@ -164,7 +177,8 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tin
         for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
         history = (folder / "history.jsonl").read_text().splitlines()
-        assert [json.loads(row)["step"] for row in history] == [json.loads(row)["step"] for row in whole_history]
+        for row, other in zip(map(json.loads, history), map(json.loads, whole_history), strict=True):
+            assert (row["step"], row["loss"]) == (other["step"], other["loss"])
 
 
 SMALL = {"batch_size": 8, "head_init": "glorot_uniform", "tensorboard": False}
@@ -217,6 +231,7 @@ def test_a_phase_that_diverges_falls_back_at_lower_rates_and_goes_on(tiny, data,
     assert made.records[0]["retries"] == 2
     assert [row["lr"] for row in made.rows] == pytest.approx([0.04 * 0.09] * 2)
     assert "blew up at a rate of 0.012: back to the best weights" in capsys.readouterr().out
+    assert int(made.feed.model.optimizer.iterations) == 2 * made.steps  # of the last optimizer alone
     with pytest.raises(UserError, match=r"--phases: 01-all diverged at each of the rates 10, 3, 0.9, 0.27"):
         monkeypatch.setattr(epochs.Watch, "_look", lambda self, logs: look(self, {"loss": float("nan")}))
         _trained(tiny, data, tmp_path / "b", phases="all(epochs=2, lr=10)", augment="none")
@@ -481,3 +496,114 @@ def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(tiny, data, 
     assert several.feed.model.steps_per_execution == several.steps > 1
     for ours, theirs in zip(several.model.get_weights(), one.model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_phase_that_falls_back_in_its_middle_goes_on_in_its_schedule_and_its_averages(
+    tiny, data, tmp_path, monkeypatch
+):
+    """Diverges in the third epoch. The optimizer begins anew; its rate and its averages do not."""
+    judge, seen = Trainer.judge_epoch, []
+
+    def noted(self):
+        if self.standing.retries:
+            seen.append(int(self.feed.model.optimizer.iterations))
+        return judge(self)
+
+    def spoiled(self, logs):
+        if self.trainer.standing.epoch == 2 and not self.trainer.standing.retries:
+            self.diverged = self.model.stop_training = True
+
+    monkeypatch.setattr(Trainer, "judge_epoch", noted)
+    monkeypatch.setattr(epochs.Watch, "_look", spoiled)
+    settings = {"phases": "all(epochs=4, lr=1e-3, schedule=linear(warmup=0))", "augment": "none"}
+    made = _trained(tiny, data, tmp_path, **settings, average="ema(momentum=0.98)")
+    assert seen == [made.steps, 2 * made.steps]
+    assert [row["lr"] for row in made.rows] == pytest.approx([7.5e-4, 5e-4, 0.3 * 2.5e-4, 0], abs=1e-9)
+    before, after = made.rows[1]["val_loss"], made.rows[2]["val_loss"]
+    assert after == pytest.approx(before, rel=0.05)  # averages of zeros would be far off
+
+
+def test_a_plateaus_rate_stays_low_after_a_fallback(tiny, data, tmp_path, monkeypatch):
+    compiled = fitting._compile
+    rates = []
+
+    def noted(*given):
+        result = compiled(*given)
+        rates.append(float(given[0].feed.model.optimizer.learning_rate))
+        return result
+
+    def spoiled(self, logs):
+        if self.trainer.standing.epoch == 2 and not self.trainer.standing.retries:
+            self.trainer.standing.losses[:] = [1.0, 2.0]
+            self.diverged = self.model.stop_training = True
+
+    monkeypatch.setattr(fitting, "_compile", noted)
+    monkeypatch.setattr(epochs.Watch, "_look", spoiled)
+    plateau = "all(epochs=3, lr=1e-3, schedule=plateau(factor=0.1, patience=1))"
+    _trained(tiny, data, tmp_path, phases=plateau, augment="none")
+    assert rates == pytest.approx([1e-3, 0.3 * 1e-4])
+
+
+def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
+    tiny, data, tmp_path, monkeypatch, capsys
+):
+    """The batch that the plan looks at fits, another picture does not."""
+    settings = {"phases": "head(epochs=1, lr=1e-2, views=1)", "augment": "none"}
+    whole = _trained(tiny, data, tmp_path / "whole", **settings)
+    plan, holds = feed.plan, cache.holds
+
+    def halved(*given, halved=True):
+        found = plan(*given, halved=halved)
+        return found._replace(dtype="float16") if halved else found
+
+    monkeypatch.setattr(feed, "plan", halved)
+    monkeypatch.setattr(cache, "holds", lambda values, dtype: holds(values * 1e6, dtype))
+    made = _trained(tiny, data, tmp_path / "a", **settings)
+    assert "01-head: float16 does not hold its activations" in capsys.readouterr().out
+    assert made.standing.settled["cached"]["01-head"][:2] == [1, "float32"]
+    for ours, theirs in zip(made.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_run_whose_checkpoints_are_damaged_is_not_started_over_silently(tiny, data, tmp_path, monkeypatch, capsys):
+    settings = {"phases": "all(epochs=2, lr=1e-3)", "augment": "none"}
+    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(selection, "settle", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _trained(tiny, data, tmp_path, **settings)
+    monkeypatch.undo()
+    for name in checkpoint.NAMES:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"--run_dir: .*damaged.*--noresume.*Received"):
+        _trained(tiny, data, tmp_path, **settings)
+
+
+def test_a_resumed_run_says_where_it_goes_on():
+    planned = [phases.head(epochs=0), phases.all(epochs=7)]
+    standing = Standing("r", "0", {}, phase=1, epoch=2, step=1)
+    assert standing.place(planned) == "phase 2 of 2 (all), epoch 3 of 7, after 1 step of it"
+    standing.epoch, standing.step = 0, 12
+    assert standing.place(planned) == "phase 2 of 2 (all), epoch 1 of 7, after 12 steps of it"
+    standing.epoch, standing.step = 7, 0
+    assert standing.place(planned) == "phase 2 of 2 (all), after its last epoch"
+    standing.phase, standing.epoch = 0, 0
+    assert standing.place(planned) == "phase 1 of 2 (head)"
+    standing.phase = 2
+    assert standing.place(planned) == "all phases are done"
+
+
+def test_a_resumed_run_takes_its_phases_from_what_was_settled(tiny, data, tmp_path, monkeypatch):
+    settings = {"phases": "all(epochs=1, lr=1e-3, optimizer=sgd)", "augment": "flip"}
+    run = Trainer._run
+    monkeypatch.setattr(Trainer, "_run", lambda self, *about: self.save({}) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _trained(tiny, data, tmp_path, **settings)
+    monkeypatch.setattr(Trainer, "_run", run)
+    plan = planning.plan
+    other = spec.parse_one("lion", "--optimizer")
+    changed = lambda *given: ([replace(phase, optimizer=other) for phase in plan(*given)[0]], "")  # noqa: E731
+    monkeypatch.setattr(planning, "plan", changed)  # as another version's rule might choose
+    made = _trained(tiny, data, tmp_path, **settings)
+    expected = "all(epochs=1, lr=0.001, optimizer=sgd, schedule=cosine, loss=auto, augment=flip)"
+    assert [record["spec"] for record in made.records] == [expected]
+    assert json.loads((tmp_path / "settled.json").read_text())["phases"] == [expected]
