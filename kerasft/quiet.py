@@ -1,8 +1,10 @@
 """Keeps TensorFlow's known notices off the screen, and nothing else."""
 
+import fcntl
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -66,3 +68,31 @@ def captured() -> Iterator[Callable[[], list[str]]]:
             for line in lines():
                 if not any(notice in line for notice in _NOTICES):
                     print(printable(line), file=sys.stderr)
+
+
+@contextmanager
+def filtered() -> Iterator[None]:
+    """As `notices`, but shows each line as it comes: for what runs for long."""
+    sys.stderr.flush()
+    kept, (source, sink) = os.dup(2), os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # so that whoever writes need not wait for the thread below
+        fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 20)
+
+    def pass_on() -> None:
+        with open(source, "rb") as lines:
+            for line in lines:
+                if not any(notice in line.decode("utf-8", "replace") for notice in _NOTICES):
+                    os.write(kept, line)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    os.dup2(sink, 2)
+    os.close(sink)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)  # closes the other end, unless a process that was started has it too
+        thread.join(1)
+        if not thread.is_alive():
+            os.close(kept)

@@ -60,7 +60,8 @@ def serve(asked: dict) -> int:
             screen.say(
                 f"{source.name}, version {version.number}: page {url}/ , requests {url}/v1/models/{source.name}:predict"
             )
-            server.run(listening, source, version, limits, keys)
+            with quiet.filtered():  # libjpeg's word about a damaged picture of somebody's
+                server.run(listening, source, version, limits, keys)
         except KeyboardInterrupt:
             pass  # an orderly end: uvicorn has answered what had come, and passes the signal on
     return 0
