@@ -11,7 +11,6 @@ from kerasft.errors import UserError, did_you_mean, one_of
 
 _MODES = ("train", "predict", "serve", "tune")
 command_line.define_flags(flags.FLAGS)
-
 DONE, BROKEN, MISTAKE, STOPPED = 0, 1, 2, 3
 
 
@@ -32,8 +31,9 @@ def main(argv: list[str]) -> int:
             from kerasft.serve import serve
 
             return serve(asked)
-        with quiet.notices():
-            from kerasft import export, job, predict
+        quiet.tensorflow()
+        from kerasft import export, job, predict
+
         try:
             if mode == "predict":
                 predict.predict(*map(asked.get, ("model", "images", "out", "url")))
