@@ -22,6 +22,9 @@ _NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the au
     "All log messages before absl",
     "cuda",
     "CUDA",
+    "use_unbounded_threadpool",
+    "service.cc:",
+    "device_compiler.h",
     "cpu_feature_guard",
     "rebuild TensorFlow",
     "XNNPACK",
@@ -31,6 +34,16 @@ _NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the au
     "Input file read error",
     *DAMAGE,
 )
+
+
+def tensorflow() -> None:
+    """Imports TensorFlow and looks for devices, in silence: here it says what it did not find."""
+    # Its notices from C++, those of later calls too, by their level; nothing where it is imported already.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with notices():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
 
 
 @contextmanager

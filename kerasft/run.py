@@ -39,8 +39,9 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
         from kerasft.serve import serve
 
         return serve(asked)
-    with quiet.notices():
-        from kerasft import export, job, predict
+    quiet.tensorflow()
+    from kerasft import export, job, predict
+
     try:
         if asked["mode"] == "predict":
             predict.predict(*map(asked.get, ("model", "images", "out", "url")))

@@ -255,3 +255,60 @@ def test_what_is_made_of_an_entry_is_kept_beside_it(tmp_path):
     cache.beside(tmp_path, causes, make)
     cache.beside(None, causes, make)
     assert len(made) == 6
+
+
+def _graph(operation):
+    inputs = keras.Input((SIDE, SIDE, 3))
+    return keras.Model(inputs, operation(inputs))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda x: keras.ops.flip(x, axis=1), lambda x: keras.ops.flip(x, axis=2)),
+        (lambda x: keras.ops.roll(x, 1, axis=1), lambda x: keras.ops.roll(x, 2, axis=1)),
+        (lambda x: keras.ops.mean(x, axis=1), lambda x: keras.ops.mean(x, axis=2)),
+        (lambda x: x[:, :16], lambda x: x[:, 16:]),
+        (lambda x: x + np.zeros((SIDE, SIDE, 3), np.float32), lambda x: x + _one_differs()),
+    ],
+)
+def test_the_arguments_of_plain_operations_count(one, other):
+    """And constants whose middle `repr` leaves out."""
+    assert cache.prefix(_graph(one)).digest == cache.prefix(_graph(one)).digest
+    assert cache.prefix(_graph(one)).digest != cache.prefix(_graph(other)).digest
+
+
+def _one_differs():
+    constant = np.zeros((SIDE, SIDE, 3), np.float32)
+    constant[16, 16] = 1
+    return constant
+
+
+def test_the_source_of_a_module_does_not_count(model, monkeypatch, tmp_path):
+    """Only its version does."""
+    digest = cache.prefix(model).digest
+    copy = tmp_path / "decode.py"
+    copy.write_text("# another comment")
+    monkeypatch.setattr(cache.decode, "__file__", str(copy))
+    assert cache.prefix(model).digest == digest
+    monkeypatch.setattr(cache.decode, "DECODER_VERSION", 2)
+    assert cache.prefix(model).digest != digest
+
+
+def test_every_stretch_is_looked_at_before_it_is_stored_in_half_precision(model, split, store, monkeypatch):
+    holds, seen = cache.holds, []
+
+    def noted(values, dtype):
+        seen.append(len(values))
+        return holds(values * (1e9 if len(seen) == 3 else 1), dtype)
+
+    monkeypatch.setattr(cache, "holds", noted)
+    with pytest.raises(cache.RangeError, match="float16 does not hold"):
+        cache.activations(store, cache.prefix(model), split, SIDE, dtype="float16")
+    assert seen == [10, 10, 8]
+
+
+def test_what_float16_holds():
+    assert cache.holds(np.float32([0, 1, 60000]), "float16")
+    assert not cache.holds(np.float32([0, 1, 70000]), "float16")
+    assert not cache.holds(np.float32([np.nan]), "float16")

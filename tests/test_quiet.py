@@ -1,5 +1,6 @@
 """Known notices are kept off the screen; everything else comes through, even in a crash."""
 
+import os
 import subprocess
 import sys
 
@@ -43,3 +44,12 @@ def test_lines_are_shown_as_they_come():
         assert process.stderr.readline() == "one\n"
         _, rest = process.communicate("\n", timeout=60)
     assert rest.splitlines() == ["x" * 200_000, "after"]
+
+
+def test_the_api_loads_tensorflow_in_silence():
+    code = "import kerasft; kerasft.train; import tensorflow as tf; tf.config.list_logical_devices(); tf.zeros(3) + 1"
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
