@@ -81,6 +81,13 @@ def check_features(python: str, arrays: Path, weights: Path, folder: Path) -> No
         sys.exit(f"The torch body must give Keras' features within {TOLERANCE:g}. Received: {difference:g}")
 
 
+def has_fastai(python: str) -> bool:
+    try:
+        return subprocess.run([python, "-c", "import fastai.vision.all"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
 def timed(function, *given) -> dict:
     """Gives what the function gives, and the wall and CPU seconds of the processes that it started."""
 
@@ -141,7 +148,7 @@ def main() -> None:
         return
     if not options.shared or not options.out:
         parser.error("--shared and --out must be given")
-    if subprocess.run([options.python, "-c", "import fastai.vision.all"], capture_output=True).returncode:
+    if not has_fastai(options.python):
         parser.error(
             "--python must be an interpreter that has fastai. Make one beside the project's: "
             "python3 -m venv FASTAI_VENV && FASTAI_VENV/bin/pip install fastai torch torchvision. "
