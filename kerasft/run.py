@@ -1,12 +1,11 @@
 """The command: `python -m kerasft.run [--flagfile=F] [--flag=value ...]`."""
 
 import os
-import signal
 import sys
 
 from absl import app, flags, logging
 
-from kerasft import __version__, command_line, quiet
+from kerasft import __version__, command_line, interrupt, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
 
 _MODES = ("train", "predict", "serve", "tune")
@@ -53,6 +52,7 @@ def main(argv: list[str]) -> int:
         print(f"{error.strerror}. Received: {error.filename!r}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
+        interrupt.taken()
         print("stopped; the same command goes on from the last saved state", file=sys.stderr)
         return STOPPED
     return DONE
@@ -70,11 +70,7 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(MISTAKE)
 
 
-def _stop(signum, frame) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    signal.signal(signal.SIGTERM, _stop)
+    interrupt.stop_on_sigterm()
     app.run(main, flags_parser=parse)
