@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import runpy
+import select
 import signal
 import subprocess
 import sys
@@ -48,21 +49,17 @@ def run(process: subprocess.Popen, flags: list[str], cwd: Path, **given: object)
         given: `seconds` until it is killed; `largest` file in bytes that it may write, as by `ulimit -f`; `env`, more
             of the environment.
     """
-    out, err = cwd.parent / f"{cwd.name}.out", cwd.parent / f"{cwd.name}.err"
-    asked = {"flags": flags, "cwd": str(cwd), "out": str(out), "err": str(err), "seconds": 60, **given}
+    asked = {"flags": flags, "cwd": str(cwd), "seconds": 60, **given}
     process.stdin.write(json.dumps(asked) + "\n")
     process.stdin.flush()
-    status = json.loads(process.stdout.readline())
-    return Done(status, *(path.read_bytes().decode("utf-8", "backslashreplace") for path in (out, err)))
+    return Done(*json.loads(process.stdout.readline()))
 
 
-def _child(asked: dict) -> int:
+def _child(asked: dict, out: int, err: int) -> int:
     os.setsid()
     os.chdir(asked["cwd"])
     os.environ.update(asked.get("env", {}))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, source in enumerate((nothing, os.open(asked["out"], flags), os.open(asked["err"], flags))):
+    for number, source in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
         os.dup2(source, number)
     encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
     sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
@@ -80,16 +77,23 @@ def _child(asked: dict) -> int:
         return 1
 
 
-def _wait(child: int, seconds: float) -> int | None:
-    until = time.monotonic() + seconds
+def _wait(child: int, ends: tuple[int, int], seconds: float) -> list:
+    """Status, output and errors of a child. By pipes: files of theirs would fall under a limit that it is given."""
+    until, told, status = time.monotonic() + seconds, dict.fromkeys(ends, b""), None
     while time.monotonic() < until:
-        ended, status = os.waitpid(child, os.WNOHANG)
+        ended, how = os.waitpid(child, os.WNOHANG)
+        while ready := select.select(ends, [], [], 0 if ended else 0.005)[0]:
+            parts = {end: os.read(end, 1 << 16) for end in ready}
+            told = {end: text + parts.get(end, b"") for end, text in told.items()}
+            if not any(parts.values()):
+                break
         if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+            status = os.waitstatus_to_exitcode(how)
+            break
+    else:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return [status, *(told[end].decode("utf-8", "backslashreplace") for end in ends)]
 
 
 def _serve() -> None:
@@ -102,13 +106,18 @@ def _serve() -> None:
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
         child = os.fork()
         if not child:
-            status = _child(asked)
+            status = _child(asked, out_end, err_end)
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
             os._exit(status)
-        print(json.dumps(_wait(child, asked["seconds"])), file=answers, flush=True)
+        os.close(out_end)
+        os.close(err_end)
+        print(json.dumps(_wait(child, (out, err), asked["seconds"])), file=answers, flush=True)
+        os.close(out)
+        os.close(err)
 
 
 if __name__ == "__main__":
