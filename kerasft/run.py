@@ -1,7 +1,6 @@
 """The command: `python -m kerasft.run [--flagfile=F] [--flag=value ...]`."""
 
 import os
-import signal
 import sys
 from typing import Any
 
@@ -66,10 +65,6 @@ def parse(argv: list[str]) -> list[str]:
         return command_line.parse(flags.FLAGS, argv)
     except (UserError, BrokenPipeError) as error:
         sys.exit(failures.answered(error, {}))
-
-
-def _stop(signum, frame) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The mode `serve`: what the flags say, checked before anything heavy is loaded; the port is taken first."""
 
+import errno
 import importlib.util
 import ipaddress
 import os
@@ -117,6 +118,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         if listening:
             listening.close()
-        flag = "--host" if isinstance(error, socket.gaierror) else "--port"
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        flag = "--host" if elsewhere else "--port"
         raise UserError(f"{flag}: cannot be listened on ({error.strerror}). Received: '{host}:{port}'") from error
     return listening

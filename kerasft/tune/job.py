@@ -55,7 +55,7 @@ def tune(
     Raises:
         UserError: a mistake in the flags, before a picture is read; or no trial has succeeded.
     """
-    if budget_minutes is not None and budget_minutes <= 0:
+    if budget_minutes is not None and not budget_minutes > 0:  # NaN among them
         raise UserError(f"--budget_minutes: must be above 0. Received: {budget_minutes}")
     oracle = _oracle(tuner, config.seed)
     space = searches.parse(search, config)
