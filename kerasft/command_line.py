@@ -14,6 +14,16 @@ COMMAND = {  # the flags that are no settings of a run: type, default, help
         "train",
         "train: audit, train, evaluate, export; predict: label pictures; serve: answer over HTTP; tune: search settings.",
     ),
+    "preset": (
+        str,
+        "",
+        "A flagfile that comes with kerasft, by its name, such as own_folder; `kerasft presets` lists them.",
+    ),
+    "dry_run": (
+        bool,
+        False,
+        "train: say what would be done, with the time that it would take; train and write nothing.",
+    ),
     "model": (str, "", "predict, serve: a SavedModel, or a folder of numbered ones."),
     "images": (
         str,
@@ -76,6 +86,9 @@ class _Parser(flags.ArgumentParser):
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of the command, and one for every field of Config with its default, group and help text."""
     for name, (kind, default, text) in COMMAND.items():
+        if kind is bool:
+            flags.DEFINE_boolean(name, default, text, flag_values=flag_values)
+            continue
         flags.DEFINE(_Parser(kind), name, default, text, flag_values=flag_values)
     for name, item in config.FIELDS.items():
         kind, _ = config.kind_of(name)

@@ -1,4 +1,4 @@
-"""The command: `python -m kerasft.run [--flagfile=F] [--flag=value ...]`."""
+"""The command: `kerasft MODE [--flag=value ...]`, or `python -m kerasft.run --mode=MODE [--flag=value ...]`."""
 
 import os
 import signal
@@ -6,13 +6,15 @@ import sys
 
 from absl import app, flags, logging
 
-from kerasft import __version__, command_line, quiet
+from kerasft import command_line, front_door, quiet
 from kerasft.errors import UserError, did_you_mean, one_of
+from kerasft.front_door import DONE, MISTAKE
+from kerasft.settings import arguments
+from kerasft.settings.modes import MODES
 
-_MODES = ("train", "predict", "serve", "tune")
 command_line.define_flags(flags.FLAGS)
 
-DONE, BROKEN, MISTAKE, STOPPED = 0, 1, 2, 3
+BROKEN, STOPPED = 1, 3
 
 
 def main(argv: list[str]) -> int:
@@ -22,8 +24,9 @@ def main(argv: list[str]) -> int:
             raise UserError(f"unexpected argument; flags are written --name=value. Received: {argv[1]!r}")
         asked = {name: flags.FLAGS[name].value for name in command_line.COMMAND}
         mode = asked["mode"]
-        if mode not in _MODES:
-            raise UserError(f"--mode: must be one of {one_of(_MODES)}{did_you_mean(mode, _MODES)}. Received: {mode!r}")
+        if mode not in MODES:
+            raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
+        arguments.check(asked["preset"], asked["dry_run"], mode)
         if flags.FLAGS.allow_imports and not any(arg.lstrip("-").startswith("allow_imports") for arg in sys.argv[1:]):
             raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
         settings = command_line.from_flags(flags.FLAGS)
@@ -41,6 +44,10 @@ def main(argv: list[str]) -> int:
                 from kerasft import tune
 
                 tune.tune(settings, **{name: asked[name] for name in tune.FLAGS})
+            elif asked["dry_run"]:
+                from kerasft import dry_run
+
+                dry_run.show(settings)
             else:
                 job.train(settings)
         except export.ParityError as error:
@@ -58,23 +65,16 @@ def main(argv: list[str]) -> int:
     return DONE
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parses flags; help exits with 0 and a mistake with 2, each at once."""
-    if any(arg in ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?") for arg in argv[1:]):
-        print(f"kerasft {__version__}\n\n{__doc__}\n{command_line.help_text()}")
-        sys.exit(DONE)
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(command_line.flag_mistake(error, list(flags.FLAGS)), file=sys.stderr)
-        sys.exit(MISTAKE)
-
-
 def _stop(signum, frame) -> None:
     raise KeyboardInterrupt
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Runs the command that was typed, and ends the process with its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, _stop)
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=lambda argv: front_door.parse(argv, flags.FLAGS))
+
+
+if __name__ == "__main__":
+    start()

@@ -41,6 +41,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": words.percent, "duration": words.duration, "counted": words.count}
+    environment.filters["figure"] = words.number
     return environment
 
 
