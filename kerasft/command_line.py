@@ -105,21 +105,6 @@ def from_flags(flag_values: flags.FlagValues) -> config.Config:
     return config.Config(**{name: flag_values[name].value for name in config.FIELDS})
 
 
-def help_text() -> str:
-    """The flags of the command, then those of Config by group, with defaults."""
-    lines, group = ["\ncommand:"], None
-    for name, (_, default, text) in COMMAND.items():
-        lines.append(f"  --{name}{f' [{default}]' if default else ''}\n      {text}")
-    for name, item in config.FIELDS.items():
-        if item.metadata["group"] != group:
-            group = item.metadata["group"]
-            lines.append(f"\n{group}:")
-        shown = f"--[no]{name}" if config.kind_of(name)[0] is bool else f"--{name}"
-        default = "" if item.default in (None, "", ()) or item.default is False else f" [{item.default}]"
-        lines.append(f"  {shown}{default}\n      {item.metadata['help']}")
-    return "\n".join(lines)
-
-
 def flag_mistake(error: flags.Error, names: list[str]) -> str:
     """absl's message for a flag it could not take, in our words."""
     text = str(error)
