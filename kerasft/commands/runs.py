@@ -39,7 +39,14 @@ def table(found: list[comparison.FinishedRun], damaged: list[comparison.Unreadab
     for row in found:
         shown = percent if row.score == "accuracy" else number
         span = f"{shown(row.low)} to {shown(row.high)}"
-        numbers = (row.score, shown(row.value), span, number(row.loss), f"{row.n:,}", duration(row.seconds))
+        numbers = (
+            row.score,
+            shown(row.value),
+            span,
+            number(row.loss),
+            f"{row.n:,}",
+            duration(row.seconds).replace("\N{NO-BREAK SPACE}", " "),
+        )
         rows.append((row.data, row.network, *numbers, str(row.folder), row.export))
     head = ("data", "network", "score", "test", "95 % interval", "loss", "pictures", "time", "run", "export")
     lines = [columns(head, rows, right=(head[3], *head[5:8]))] if rows else []
