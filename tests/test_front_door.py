@@ -105,3 +105,15 @@ print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'tensorflow'
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_help_imports_nothing_that_takes_long():
+    code = """
+import sys
+from kerasft import front_door, run
+for words in (["--help"], ["train", "--help"], ["--helpfull"], ["--version"]):
+    assert front_door.answer(words)
+print(sorted({name.partition('.')[0] for name in sys.modules} & {'numpy', 'rich', 'jinja2', 'PIL', 'keras', 'tensorflow'}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr

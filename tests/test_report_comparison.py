@@ -74,10 +74,11 @@ def test_a_run_without_a_file_is_named(tmp_path, part):
     assert found == [] and part in damaged[0].reason
 
 
-def test_a_truncated_file_of_predictions_is_named(tmp_path):
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_a_truncated_file_of_predictions_is_named(tmp_path, kept):
     run_folder(tmp_path / "one", *CASES["two"])
     whole = (tmp_path / "one" / "predictions.npz").read_bytes()
-    (tmp_path / "one" / "predictions.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "one" / "predictions.npz").write_bytes(whole[: int(len(whole) * kept)])
     assert len(comparison.find(tmp_path)[1]) == 1
 
 

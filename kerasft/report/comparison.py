@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -65,7 +66,7 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Unreadable]]:
     for folder in _folders(root):
         try:
             found.append(read(folder))
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             damaged.append(Unreadable(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"))
     return sorted(found, key=_order), damaged
 
@@ -74,11 +75,12 @@ def read(folder: Path) -> FinishedRun:
     """The row of one finished run folder.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, BadZipFile: a file is missing or damaged.
+        OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error: a file is missing or damaged.
     """
     metrics = json.loads((folder / "metrics.json").read_text())
     config = json.loads((folder / "config.json").read_text())
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+    # NumPy does not close a file that it opened and then finds to be no archive.
+    with (folder / "predictions.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
     found = _HEADLINES[task](test, arrays, metrics["classes"])
