@@ -1,4 +1,4 @@
-"""The command: `python -m kerasft.run [--flagfile=F] [--flag=value ...]`."""
+"""The command: `kerasft MODE [--flag=value ...]`, or `python -m kerasft.run --mode=MODE [--flag=value ...]`."""
 
 import os
 import sys
@@ -6,14 +6,12 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from kerasft import __version__, command_line, failures, machine, quiet
+from kerasft import command_line, failures, front_door, interrupt, machine, quiet
 from kerasft.config import Config
-from kerasft.errors import UserError
 
 command_line.define_flags(flags.FLAGS)
 
 DONE, BROKEN = 0, 1
-_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 
 
 def main(argv: list[str]) -> int:
@@ -22,7 +20,8 @@ def main(argv: list[str]) -> int:
         settings, asked = command_line.settings(flags.FLAGS, argv)
         if len(sys.argv) == 1:
             print(command_line.EXAMPLE, flush=True)
-        logging.set_verbosity(logging.ERROR)  # a phase that starts again is traced again, and says so
+        # A phase that starts again is traced again, and TensorFlow would say so.
+        logging.set_verbosity(logging.ERROR)
         status = _run(settings, asked)
         sys.stdout.flush()
         return status
@@ -30,6 +29,7 @@ def main(argv: list[str]) -> int:
         status = failures.answered(error, command_line.places(flags.FLAGS))
         if status is None:
             raise
+        interrupt.taken()
         return status
 
 
@@ -48,6 +48,10 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
             from kerasft import tune
 
             tune.tune(settings, **{name: asked[name] for name in tune.FLAGS})
+        elif asked["dry_run"]:
+            from kerasft import dry_run
+
+            dry_run.show(settings)
         else:
             job.train(settings)
     except export.ParityError as error:
@@ -56,19 +60,13 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
     return DONE
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parses flags; help exits with 0 and a mistake with 2, each at once."""
-    try:
-        if any(word in _HELP for word in argv[1:]):
-            print(f"kerasft {__version__}\n\n{__doc__}\n{command_line.help_text()}", flush=True)
-            sys.exit(DONE)
-        return command_line.parse(flags.FLAGS, argv)
-    except (UserError, BrokenPipeError) as error:
-        sys.exit(failures.answered(error, {}))
+def start() -> None:
+    """Runs the command that was typed, and ends the process with its exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    machine.limit_threads()
+    interrupt.stop_on_sigterm()
+    app.run(main, flags_parser=lambda argv: front_door.parse(argv, flags.FLAGS))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    machine.limit_threads()
-    signal.signal(signal.SIGTERM, _stop)
-    app.run(main, flags_parser=parse)
+    start()

@@ -9,6 +9,7 @@ from absl import flags
 from kerasft import command_line, config
 from kerasft.config import Config
 from kerasft.errors import UserError
+from kerasft.settings import help as help_pages
 
 
 def _parse(*arguments: str) -> Config:
@@ -21,7 +22,7 @@ def _parse(*arguments: str) -> Config:
 
 def test_every_field_is_a_flag_with_help_and_the_same_default():
     assert _parse() == Config()
-    text = command_line.help_text()
+    text = help_pages.full()
     for item in fields(Config):
         assert f"{item.name}" in text
         assert item.metadata["help"]

@@ -43,6 +43,7 @@ def environment() -> jinja2.Environment:
     )
     environment.filters |= {"percent": words.percent, "duration": words.duration, "counted": words.count}
     environment.filters |= {"number": words.number}
+    environment.filters["figure"] = words.number
     return environment
 
 
