@@ -55,7 +55,6 @@ class Run:
     metrics: dict
 
 
-@quiet.filtered()
 @pipeline.user_errors()
 def train(config: Config) -> Run:
     """Does what a Config says, from data to SavedModel; a run that is finished already is only read.
