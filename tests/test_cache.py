@@ -278,6 +278,17 @@ def test_the_arguments_of_plain_operations_count(one, other):
     assert cache.prefix(_graph(one)).digest != cache.prefix(_graph(other)).digest
 
 
+def test_connections_count():
+    """The same operations, joined in another order."""
+
+    def graph(swapped):
+        inputs = keras.Input((SIDE, SIDE, 3))
+        one, other = keras.ops.relu(inputs), keras.ops.square(inputs)
+        return keras.Model(inputs, other - one if swapped else one - other)
+
+    assert cache.prefix(graph(True)).digest != cache.prefix(graph(False)).digest
+
+
 def _one_differs():
     constant = np.zeros((SIDE, SIDE, 3), np.float32)
     constant[16, 16] = 1
