@@ -35,10 +35,11 @@ class Caveats(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-def caveats(audit: dict, ids: np.ndarray) -> Caveats:
-    """The Caveats of an audit.
+def caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
+    """The Caveats of a test split.
 
     Args:
+        test: its figures, as in `metrics.json`.
         audit: as in `audit.json`.
         ids: str [N], the test pictures that were scored.
     """
@@ -48,7 +49,7 @@ def caveats(audit: dict, ids: np.ndarray) -> Caveats:
     shared = {name for pair in pairs for name in pair if name in scored}
     counts = audit["counts"].get("test", {})
     missing = tuple(name for name, number in counts.items() if not number)
-    return Caveats(len(shared), audit.get("seen", {}).get("test", 0), missing)
+    return Caveats(len(shared), test.get("excluded_copies", 0), missing)
 
 
 def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], known: Caveats) -> dict:
