@@ -5,10 +5,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasft import headers
+from kerasft import export, headers
 from kerasft.errors import UserError
-from kerasft.export import about, newest
-from kerasft.predict.answers import Model, Refused, Said, last_line, said
+from kerasft.predict.answers import Model, Said, refused, said
 
 
 def load(model: str) -> Model:
@@ -17,14 +16,17 @@ def load(model: str) -> Model:
     Two batches are under way at once: while one is waited for on disk, or written down, the other one has the cores.
 
     Raises:
-        UserError: there is none, or it takes no encoded pictures.
+        UserError: there is none, it is damaged, or it takes no encoded pictures.
     """
-    path = newest(model)
-    loaded = tf.saved_model.load(str(path))
+    path = export.newest(model)
+    loaded = export.load(path)
     serve = loaded.signatures.get("serving_default")
     if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
-        raise UserError(f"--model: has no signature serving_default that takes image_bytes. Received: '{path}'")
-    told = about(path)
+        raise UserError(
+            "--model: must be a SavedModel that kerasft has exported, with a signature serving_default that takes "
+            f"image_bytes. Received: '{path}'"
+        )
+    told = export.about(path)
     names = told.get("classes") or []
 
     def answer(contents: list[bytes], _alive=loaded) -> list[Said]:
@@ -33,7 +35,7 @@ def load(model: str) -> Model:
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
-            raise Refused("not a picture that the model takes: " + last_line(error.message)) from None
+            raise refused(error.message) from None
         return said({name: value.numpy() for name, value in given.items()}, names)
 
     digest = _digest(path)

@@ -22,7 +22,7 @@ import numpy as np
 
 from kerasft import screen
 from kerasft.errors import UserError
-from kerasft.predict.answers import Model, Refused, Said, last_line, said
+from kerasft.predict.answers import Model, Said, last_line, refused, said
 
 KEY = "KERASFT_API_KEY"
 UNDER_WAY = 4  # requests
@@ -77,7 +77,7 @@ def ask(url: str, model: str = "") -> Model:
         except urllib.error.HTTPError as error:
             if error.code in (400, 413):
                 reason = _reason(error).removeprefix("instances[0]: ")  # kerasft's server counts within a request
-                raise Refused(f"not a picture that the model takes: {reason}") from None
+                raise refused(reason) from None
             raise _mistake(url, error) from None
         return said(_arrays(url, found, len(contents), names), names)
 

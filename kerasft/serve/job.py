@@ -52,7 +52,8 @@ def serve(asked: dict) -> int:
     with listening:
         try:
             source = versions.source(asked["model"])
-            version = shelf.first(source, limits.batch)
+            with quiet.notices():
+                version = shelf.first(source, limits.batch)
             listening.listen()
             address, port = listening.getsockname()[:2]
             url = f"http://{f'[{address}]' if ':' in address else address}:{port}"

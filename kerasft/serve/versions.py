@@ -9,15 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kerasft.errors import UserError
 from kerasft.export import about, newest, versions
+from kerasft.export import load as load_model
 
-# What loading a damaged folder raises.
-BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)
 Mark = tuple[tuple[str, int, int], ...]
 
 
@@ -101,12 +99,12 @@ def load(path: Path, batch: int) -> Version:
     """Loads a version and has it answer a picture alone and a batch, so that the first request is as quick as any.
 
     Raises:
-        BROKEN: it cannot be loaded, or does not answer.
-        UserError: it has no `serving_default` of one input that starts with the batch.
+        export.BROKEN: it does not answer.
+        UserError: it cannot be loaded, or has no `serving_default` of one input that starts with the batch.
     """
     before = mark(path)
+    loaded = load_model(path)
     graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
-    loaded = tf.saved_model.load(str(path))
     signatures = {}
     for name, function in loaded.signatures.items():
         taken = function.structured_input_signature[1]

@@ -81,7 +81,10 @@ def _searched(
     if role != "worker" and (done := _open(folder, config, asked)):
         screen.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _say_best(done)
-        return job.train(_winner(config, folder, done))
+        run = job.train(_winner(config, folder, done))
+        if not (folder / "tune.html").is_file():
+            report.write_search(folder)
+        return run
     home = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
     shared = config if config.keep_cache else replace(config, keep_cache=True, cache_dir=str(folder / "cache"))
     given = {"sets_epochs": isinstance(oracle, HyperbandOracle), "winner_phases": winner_phases}
@@ -126,8 +129,9 @@ def _finish(config: Config, asked: dict[str, str], oracle: Kept, folder: Path) -
     _say_best(found)
     run = job.train(_winner(config, folder, found))
     shutil.rmtree(folder / "cache", ignore_errors=True)
-    runs.write_json(folder / "tune.json", found | {"finished": True})
     report.write_search(folder)
+    # Last, for a search that says so is finished. Until then the same command does all of this again.
+    runs.write_json(folder / "tune.json", found | {"finished": True})
     screen.say(f"searched: {folder}, with tune.json and tune.html")
     return run
 
