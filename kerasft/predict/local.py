@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft import export, headers
 from kerasft.errors import UserError
-from kerasft.predict.answers import Model, Said, refused, said
+from kerasft.predict.answers import Model, Refused, Said, refused, said
 
 
 def load(model: str) -> Model:
