@@ -10,7 +10,12 @@ import importlib
 __version__ = "0.1.0"
 __all__ = ["Config", "HyperModel", "Run", "UserError", "train"]
 
-_HOMES = {"Config": "kerasft.config", "UserError": "kerasft.errors", "Run": "kerasft.job", "train": "kerasft.job"}
+_HOMES = {
+    "Config": "kerasft.settings.config",
+    "UserError": "kerasft.settings.errors",
+    "Run": "kerasft.job.train",
+    "train": "kerasft.job.train",
+}
 _HOMES["HyperModel"] = "kerasft.tune.hypermodel"
 
 

@@ -185,8 +185,8 @@ def split_folder(tmp_path) -> Path:
 
 def audited(data: str, size: int = 32, **settings):
     """The audited Listing of a source, and what gives its pictures of this many pixels a side."""
-    from kerasft.config import Config
     from kerasft.data import audit, sources
+    from kerasft.settings.config import Config
 
     listing = sources.load(Config(data=data, **settings))
     return audit.audit(listing, size, lambda count: None, audit.in_memory(len(listing.ids), size))

@@ -7,9 +7,10 @@ import tensorflow as tf
 from conftest import picture
 from PIL import Image, ImageEnhance
 
-from kerasft import augment, spec
+from kerasft import augment
 from kerasft.augment import operations
-from kerasft.errors import UserError
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
 SIDE = 48
 
@@ -20,7 +21,7 @@ def _photos(count: int = 3) -> np.ndarray:
 
 
 def _layer(text: str) -> augment.Augment:
-    return augment.build(spec.parse(text, "--augment"))
+    return augment.build(specs.parse(text, "--augment"))
 
 
 def _run(text: str, images: np.ndarray, draws: list[float]) -> np.ndarray:

@@ -5,15 +5,16 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from kerasft import augment, spec
+from kerasft import augment
 from kerasft.augment import mixing
-from kerasft.errors import UserError
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
 SIDE = 64
 
 
 def _layer(text: str, **given) -> augment.Augment:
-    return augment.build(spec.parse(text, "--augment"), **given)
+    return augment.build(specs.parse(text, "--augment"), **given)
 
 
 def _draws(layer: augment.Augment, count: int, seed: int = 0) -> np.ndarray:

@@ -6,9 +6,10 @@ import tensorflow as tf
 from conftest import picture
 from PIL import Image, ImageOps
 
-from kerasft import augment, spec
-from kerasft.augment import pixels, tables
-from kerasft.errors import UserError
+from kerasft import augment
+from kerasft.augment import lookup_tables, pixels
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
 SIDE = 40
 
@@ -24,7 +25,7 @@ def _photos() -> np.ndarray:
 
 
 def _run(text: str, images: np.ndarray, *draws: float) -> np.ndarray:
-    layer = augment.build(spec.parse(text, "--augment"))
+    layer = augment.build(specs.parse(text, "--augment"))
     rows = np.tile(np.array(draws, np.float32), (len(images), 1))
     return layer(images, rows).numpy()
 
@@ -106,7 +107,7 @@ def test_a_histogram_goes_through_a_table():
     every = np.ones(len(images), bool)
     lookup = tf.constant(np.random.default_rng(0).integers(0, 256, (len(images), 3, 256)), tf.int32)
     expected = pixels.histograms(pixels.lookup(images, lookup), every)
-    np.testing.assert_array_equal(tables.through(pixels.histograms(images, every), lookup), expected)
+    np.testing.assert_array_equal(lookup_tables.through(pixels.histograms(images, every), lookup), expected)
 
 
 def test_quotients_are_exact():
@@ -114,7 +115,7 @@ def test_quotients_are_exact():
     b = rng.integers(1, 2**22 // 255, 200_000).astype(np.int32)
     k = rng.integers(0, 257, 200_000)
     a = np.int32(np.maximum(k * b - rng.integers(0, 2, 200_000), 0))
-    np.testing.assert_array_equal(tables._quotient(tf.constant(a), tf.constant(b)), a // b)
+    np.testing.assert_array_equal(lookup_tables._quotient(tf.constant(a), tf.constant(b)), a // b)
 
 
 @pytest.mark.parametrize(
@@ -129,4 +130,4 @@ def test_quotients_are_exact():
 )
 def test_mistakes_are_refused(text, message):
     with pytest.raises(UserError, match=message):
-        augment.build(spec.parse(text, "--augment"))
+        augment.build(specs.parse(text, "--augment"))

@@ -6,16 +6,17 @@ import tensorflow as tf
 from conftest import picture
 from PIL import Image, ImageEnhance, ImageOps
 
-from kerasft import augment, spec
+from kerasft import augment
 from kerasft.augment import policies
-from kerasft.errors import UserError
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
 SIDE = 40
 EVERY = ("randaugment(2, 9)", "trivialaugment", "autoaugment('imagenet')", "augmix")
 
 
 def _layer(text: str) -> augment.Augment:
-    return augment.build(spec.parse(text, "--augment"))
+    return augment.build(specs.parse(text, "--augment"))
 
 
 def _photos(count: int) -> np.ndarray:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import EVERY_BACKBONE, LARGE, SMALL, shared
 
-from kerasft import backbones, model
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.networks import backbones
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 FAMILIES = {**SMALL, **LARGE}
 SIZE = 80  # InceptionV3 takes no less than 75
@@ -91,8 +92,8 @@ def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preproce
     first = pad if loaded.layers.index(pad) < loaded.layers.index(stem) else stem
     if preprocessing == "dataset":
         assert np.all(np.isnan(loaded(pictures)))  # what is forgotten is noticed
-        network = model.Network(loaded, name, "single_label", SIZE, True, "zeros", (), ())
-        model.set_pixel_statistics(network, np.array([100.0, 110.0, 120.0]), np.array([400.0, 900.0, 0.0]))
+        network = networks.Network(loaded, name, "single_label", SIZE, True, "zeros", (), ())
+        networks.set_pixel_statistics(network, np.array([100.0, 110.0, 120.0]), np.array([400.0, 900.0, 0.0]))
         expected = (pictures - [100, 110, 120]) / [20, 30, 1]
     else:
         expected = getattr(keras.applications, preprocessing).preprocess_input(pictures.copy())
@@ -151,9 +152,11 @@ def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, pictur
 def test_the_model_of_a_run_is_a_backbone_without_its_head(tmp_path, pictures):
     """Its statistics included: EfficientNet's Normalization has weights of its own."""
     settings = {"weights": "none", "image_size": SIZE, "head": "mlp(pooling=max)", "head_init": "he_normal"}
-    first = model.build(Config(backbone="EfficientNetB0", **settings), 3, "single_label")
+    first = networks.build(Config(backbone="EfficientNetB0", **settings), 3, "single_label")
     first.model.save(tmp_path / "first.keras")
-    second = model.build(Config(backbone=str(tmp_path / "first.keras"), head="linear(pooling=avg)"), 5, "single_label")
+    second = networks.build(
+        Config(backbone=str(tmp_path / "first.keras"), head="linear(pooling=avg)"), 5, "single_label"
+    )
     assert second.model.output.shape == (None, 5)
     maps = [keras.Model(n.model.inputs[0], n.model.get_layer("features").input)(pictures) for n in (first, second)]
     np.testing.assert_allclose(*maps, rtol=1e-4)

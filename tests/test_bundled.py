@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from kerasft import backbones, bundled
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.networks import backbones, bundled
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,21 @@ import pytest
 from conftest import carved
 from filelock import FileLock
 
-from kerasft import augment, cache, evaluate, spec
-from kerasft import store as stores
-from kerasft.cache import View
+from kerasft import augment
 from kerasft.data import pipeline, splits
-from kerasft.errors import UserError
-from kerasft.store import Store
+from kerasft.evaluation import scoring
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
+from kerasft.storage import disk_cache, feature_cache
+from kerasft.storage.disk_cache import Store
+from kerasft.storage.feature_cache import View
 
 SIDE = 32
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(cache, "STRETCH", 10)  # of 28 training pictures: three stretches
+    monkeypatch.setattr(feature_cache, "STRETCH", 10)  # of 28 training pictures: three stretches
 
 
 @pytest.fixture
@@ -55,13 +57,13 @@ def computed(monkeypatch):
 
 
 def _direct(model, split, **given):
-    return evaluate.predictor(model)(pipeline.evaluation_stream(split, size=SIDE, batch_size=64, **given))
+    return scoring.predictor(model)(pipeline.evaluation_stream(split, size=SIDE, batch_size=64, **given))
 
 
 def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, store, computed):
-    rows, seconds, _ = cache.activations(store, cache.prefix(model), split, SIDE)
+    rows, seconds, _ = feature_cache.activations(store, feature_cache.prefix(model), split, SIDE)
     assert computed == [(0, 10), (10, 20), (20, 28)]
-    again, before, _ = cache.activations(store, cache.prefix(model), split, SIDE)
+    again, before, _ = feature_cache.activations(store, feature_cache.prefix(model), split, SIDE)
     assert len(computed) == 3
     assert seconds == before > 0
     np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
@@ -70,17 +72,20 @@ def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, sto
 
 
 def test_an_augmented_view_is_that_of_its_round(model, split, store):
-    layer = augment.build(spec.parse("crop | flip", "--augment"))
-    frozen = cache.prefix(model)
-    views = [cache.activations(store, frozen, split, SIDE, View(layer, "crop | flip", 5, turn)).rows for turn in (0, 1)]
+    layer = augment.build(specs.parse("crop | flip", "--augment"))
+    frozen = feature_cache.prefix(model)
+    views = [
+        feature_cache.activations(store, frozen, split, SIDE, View(layer, "crop | flip", 5, turn)).rows
+        for turn in (0, 1)
+    ]
     assert np.abs(views[0] - views[1]).max() > 0.01
     np.testing.assert_allclose(views[1], _direct(model, split, augment=layer, seed=5, round=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("what", ["pictures", "weight", "setting", "size", "seed", "recipe"])
 def test_whatever_changes_the_result_changes_the_entry(model, photos, split, store, computed, what):
-    layer = augment.build(spec.parse("flip", "--augment"))
-    cache.activations(store, cache.prefix(model), split, SIDE, View(layer, "flip", 0, 0))
+    layer = augment.build(specs.parse("flip", "--augment"))
+    feature_cache.activations(store, feature_cache.prefix(model), split, SIDE, View(layer, "flip", 0, 0))
     computed.clear()
     view, other = View(layer, "flip", 0, 0), split
     if what == "pictures":
@@ -97,35 +102,35 @@ def test_whatever_changes_the_result_changes_the_entry(model, photos, split, sto
     elif what == "seed":
         view = View(layer, "flip", 1, 0)
     else:
-        view = View(augment.build(spec.parse("flip | color", "--augment")), "flip | color", 0, 0)
-    cache.activations(store, cache.prefix(model), other, 24 if what == "size" else SIDE, view)
+        view = View(augment.build(specs.parse("flip | color", "--augment")), "flip | color", 0, 0)
+    feature_cache.activations(store, feature_cache.prefix(model), other, 24 if what == "size" else SIDE, view)
     assert len(computed) == 3
 
 
 def test_what_training_alone_uses_does_not_change_the_entry(model):
-    digest = cache.prefix(model).digest
+    digest = feature_cache.prefix(model).digest
     model.layers[-1].trainable = False
-    assert cache.prefix(model).digest == digest
+    assert feature_cache.prefix(model).digest == digest
 
 
 def test_a_layer_that_other_models_call_too_is_the_same(model):
-    digest = cache.prefix(model).digest
+    digest = feature_cache.prefix(model).digest
     again = keras.Input((SIDE, SIDE, 3))
     keras.Model(again, model.layers[-1](again))
-    assert cache.prefix(model).digest == digest
+    assert feature_cache.prefix(model).digest == digest
 
 
 def test_a_run_of_its_own_stays_within_its_limit_too(model, split, tmp_path):
     """Phases before leave activations that the next ones do not need."""
-    store = Store(tmp_path / "own", int(2.5 * cache.size_of(model, split, "float32")), False)
-    layer = augment.build(spec.parse("flip", "--augment"))
+    store = Store(tmp_path / "own", int(2.5 * feature_cache.size_of(model, split, "float32")), False)
+    layer = augment.build(specs.parse("flip", "--augment"))
     for turn in range(4):
-        cache.activations(store, cache.prefix(model), split, SIDE, View(layer, "flip", 0, turn))
+        feature_cache.activations(store, feature_cache.prefix(model), split, SIDE, View(layer, "flip", 0, turn))
     assert len(list(store.folder.glob("*/activations.bin"))) == 2
 
 
 def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, store, computed, capsys):
-    rows = np.array(cache.activations(store, cache.prefix(model), split, SIDE).rows)
+    rows = np.array(feature_cache.activations(store, feature_cache.prefix(model), split, SIDE).rows)
     (file,) = store.folder.glob("*/activations.bin")
     with file.open("r+b") as opened:
         opened.seek(12 * rows[0].nbytes + 5)
@@ -133,47 +138,49 @@ def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, store, co
         opened.seek(-1, 1)
         opened.write(bytes([byte[0] ^ 64]))
     computed.clear()
-    np.testing.assert_array_equal(cache.activations(store, cache.prefix(model), split, SIDE).rows, rows)
+    np.testing.assert_array_equal(feature_cache.activations(store, feature_cache.prefix(model), split, SIDE).rows, rows)
     assert computed == [(10, 20)]
     assert "1 damaged stretch" in capsys.readouterr().out
 
 
 def test_a_build_that_was_killed_goes_on_where_it_stopped(model, split, store, computed, monkeypatch):
-    note = stores.note
+    note = disk_cache.note
 
     def killed(folder, about):
         note(folder, about)
         if len(about["crc32"]) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(stores, "note", killed)
+    monkeypatch.setattr(disk_cache, "note", killed)
     with pytest.raises(KeyboardInterrupt):
-        cache.activations(store, cache.prefix(model), split, SIDE)
-    monkeypatch.setattr(stores, "note", note)
+        feature_cache.activations(store, feature_cache.prefix(model), split, SIDE)
+    monkeypatch.setattr(disk_cache, "note", note)
     computed.clear()
-    rows = cache.activations(store, cache.prefix(model), split, SIDE).rows
+    rows = feature_cache.activations(store, feature_cache.prefix(model), split, SIDE).rows
     assert computed == [(20, 28)]
     np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
 
 
 def test_a_file_cut_short_is_computed_again(model, split, store, computed):
-    rows = np.array(cache.activations(store, cache.prefix(model), split, SIDE).rows)
+    rows = np.array(feature_cache.activations(store, feature_cache.prefix(model), split, SIDE).rows)
     (file,) = store.folder.glob("*/activations.bin")
     (file.parent / "about.json").write_text("{")
-    cache.activations(store, cache.prefix(model), split, SIDE)
+    feature_cache.activations(store, feature_cache.prefix(model), split, SIDE)
     with file.open("r+b") as opened:
         opened.truncate(100)
     computed.clear()
-    np.testing.assert_array_equal(cache.activations(store, cache.prefix(model), split, SIDE).rows, rows)
+    np.testing.assert_array_equal(feature_cache.activations(store, feature_cache.prefix(model), split, SIDE).rows, rows)
     assert len(computed) == 3
 
 
 def test_two_runs_that_want_the_same_compute_it_once(model, split, store, computed, capsys):
-    cache.activations(store, cache.prefix(model), split, SIDE)
+    feature_cache.activations(store, feature_cache.prefix(model), split, SIDE)
     (entry,) = (path.parent for path in store.folder.glob("*/activations.bin"))
     computed.clear()
     with FileLock(store.folder / f"{entry.name}.lock", thread_local=False):
-        other = threading.Thread(target=cache.activations, args=(store, cache.prefix(model), split, SIDE))
+        other = threading.Thread(
+            target=feature_cache.activations, args=(store, feature_cache.prefix(model), split, SIDE)
+        )
         other.start()
         time.sleep(0.5)
         assert other.is_alive()
@@ -184,29 +191,29 @@ def test_two_runs_that_want_the_same_compute_it_once(model, split, store, comput
 
 
 def test_a_kept_cache_lets_go_of_what_was_used_longest_ago(model, split, tmp_path, computed):
-    frozen = cache.prefix(model)
-    one = cache.size_of(model, split, "float32")
+    frozen = feature_cache.prefix(model)
+    one = feature_cache.size_of(model, split, "float32")
     store = Store(tmp_path / "kept", int(2.5 * one), True)
-    layer = augment.build(spec.parse("flip", "--augment"))
+    layer = augment.build(specs.parse("flip", "--augment"))
 
     def use(turn):
         computed.clear()
-        cache.activations(store, frozen, split, SIDE, View(layer, "flip", 0, turn))
+        feature_cache.activations(store, frozen, split, SIDE, View(layer, "flip", 0, turn))
         time.sleep(0.05)
         return len(computed) > 0
 
     assert [use(0), use(1), use(0), use(2)] == [True, True, False, True]  # the third pushes out the second
     assert len(list(store.folder.glob("*/activations.bin"))) == 2
     assert [use(0), use(1)] == [False, True]
-    stores.remove(store)
+    disk_cache.remove(store)
     assert store.folder.is_dir()
-    stores.remove(store._replace(kept=False))
+    disk_cache.remove(store._replace(kept=False))
     assert not store.folder.exists()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_takes_half_the_room(model, split, store, dtype):
-    rows = cache.activations(store, cache.prefix(model), split, SIDE, dtype=dtype).rows
+    rows = feature_cache.activations(store, feature_cache.prefix(model), split, SIDE, dtype=dtype).rows
     assert rows.dtype.itemsize == 2
     np.testing.assert_allclose(rows.astype(np.float32), _direct(model, split), rtol=1e-2, atol=1e-3)
 
@@ -215,21 +222,21 @@ def test_a_full_disk_is_told_in_a_line(model, split, store, monkeypatch):
     def full(folder, about):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stores, "note", full)
+    monkeypatch.setattr(disk_cache, "note", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
-        cache.activations(store, cache.prefix(model), split, SIDE)
+        feature_cache.activations(store, feature_cache.prefix(model), split, SIDE)
 
 
 def test_who_holds_the_same_activations_shares_one_map(tmp_path):
     place, shape = tmp_path / "activations.bin", (4, 2)
     np.arange(8, dtype=np.float32).tofile(place)
-    first = cache._mapped(place, np.float32, shape)
-    assert cache._mapped(place, np.float32, shape) is first
-    assert cache._mapped(place, np.float32, (2, 4)) is not first
+    first = feature_cache._mapped(place, np.float32, shape)
+    assert feature_cache._mapped(place, np.float32, shape) is first
+    assert feature_cache._mapped(place, np.float32, (2, 4)) is not first
     other = tmp_path / "other.bin"
     np.zeros(8, np.float32).tofile(other)
     other.replace(place)  # another file of the same name
-    again = cache._mapped(place, np.float32, shape)
+    again = feature_cache._mapped(place, np.float32, shape)
     assert (first[1, 1], again[1, 1]) == (3, 0)
 
 
@@ -242,16 +249,16 @@ def test_what_is_made_of_an_entry_is_kept_beside_it(tmp_path):
 
     causes = (np.ones(3, np.float32), "text", 3)
     for _ in range(2):
-        found = cache.beside(tmp_path, causes, make)
+        found = feature_cache.beside(tmp_path, causes, make)
         np.testing.assert_array_equal(found["kernel"], make()["kernel"])
         assert str(found["penalty"]) == "C = 1"
         made.pop()
     assert len(made) == 1
     for other in ((np.ones(3), "text", 3), (np.ones(3, np.float32), "text", 4), (np.zeros(3, np.float32), "text", 3)):
-        cache.beside(tmp_path, other, make)
+        feature_cache.beside(tmp_path, other, make)
     assert len(made) == 4
     for file in tmp_path.glob("*.npz"):
         file.write_bytes(file.read_bytes()[:-40])
-    cache.beside(tmp_path, causes, make)
-    cache.beside(None, causes, make)
+    feature_cache.beside(tmp_path, causes, make)
+    feature_cache.beside(None, causes, make)
     assert len(made) == 6

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft import compute, model, phases
-from kerasft.config import Config
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.strategies import phases
+from kerasft.training import autotune
 
 SMALL = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32, "batch_size": 4}
 
 
 @pytest.fixture
 def network():
-    return model.build(Config(**SMALL), 3, "single_label")
+    return networks.build(Config(**SMALL), 3, "single_label")
 
 
 def _times(monkeypatch, seconds):
@@ -23,13 +25,13 @@ def _times(monkeypatch, seconds):
         took = seconds[network.model.get_layer("conv1").compute_dtype, batch, compiled]
         return lambda: clock.append(clock[-1] + took)
 
-    monkeypatch.setattr(compute, "_step", step)
-    monkeypatch.setattr(compute, "_rival", lambda: "mixed_bfloat16")
-    monkeypatch.setattr(compute.time, "monotonic", lambda: clock[-1])
+    monkeypatch.setattr(autotune, "_step", step)
+    monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(autotune.time, "monotonic", lambda: clock[-1])
 
 
 def _on_gpu(monkeypatch):
-    monkeypatch.setattr(compute, "on_accelerator", lambda: True)
+    monkeypatch.setattr(autotune, "on_accelerator", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def _on_gpu(monkeypatch):
 )
 def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, half, policy):
     _times(monkeypatch, {("float32", 4, False): float32, ("bfloat16", 4, False): half})
-    choice = compute.precision(Config(**SMALL), network, phases.all())
+    choice = autotune.precision(Config(**SMALL), network, phases.all())
     assert choice.value == policy
     assert choice.seconds == pytest.approx({"float32": float32, "mixed_bfloat16": half})
     assert f"{float32 / half:.2f} times as fast" in choice.reason
@@ -54,21 +56,21 @@ def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, h
 )
 def test_nothing_is_measured_without_need(network, monkeypatch, settings, phase, policy):
     _times(monkeypatch, {})
-    assert compute.precision(Config(**SMALL, **settings), network, phase).value == policy
+    assert autotune.precision(Config(**SMALL, **settings), network, phase).value == policy
 
 
 @pytest.mark.parametrize("phase", [phases.head(epochs=1), phases.all(batch_norm="train")])
 def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
-    monkeypatch.setattr(compute, "_rival", lambda: "mixed_bfloat16")
-    monkeypatch.setattr(compute, "LONG", 0.0)
+    monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(autotune, "LONG", 0.0)
     _on_gpu(monkeypatch)
     before = network.model.get_weights()
     config = Config(**SMALL | {"batch_size": None})
-    precision = compute.precision(config, network, phase)
+    precision = autotune.precision(config, network, phase)
     assert set(precision.seconds) == {"float32", "mixed_bfloat16"}
-    size = compute.batch_size(config, network, phase, 64 * compute.LEAST_STEPS)
+    size = autotune.batch_size(config, network, phase, 64 * autotune.LEAST_STEPS)
     assert set(size.seconds) == {32, 64}
-    jit = compute.compiled(config, network, phase, 4, 10**9)
+    jit = autotune.compiled(config, network, phase, 4, 10**9)
     assert set(jit.seconds) == {"plain", "compiled"}
     for choice in (precision, size, jit):
         assert all(seconds > 0 for seconds in choice.seconds.values())
@@ -90,7 +92,7 @@ def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
 def test_a_larger_batch_has_to_be_worth_it(network, monkeypatch, seconds, examples, chosen, reason):
     _on_gpu(monkeypatch)
     _times(monkeypatch, {("float32", batch, False): took for batch, took in seconds.items()})
-    choice = compute.batch_size(Config(**SMALL | {"batch_size": None}), network, phases.all(), examples)
+    choice = autotune.batch_size(Config(**SMALL | {"batch_size": None}), network, phases.all(), examples)
     assert (choice.value, choice.reason) == (chosen, reason)
 
 
@@ -101,8 +103,8 @@ def test_a_batch_that_does_not_fit_is_not_taken(network, monkeypatch):
         return {32: 1.0, 64: 1.0}
 
     _on_gpu(monkeypatch)
-    monkeypatch.setattr(compute, "_measured", measured)
-    choice = compute.batch_size(Config(**SMALL | {"batch_size": None}), network, phases.all(), 10**5)
+    monkeypatch.setattr(autotune, "_measured", measured)
+    choice = autotune.batch_size(Config(**SMALL | {"batch_size": None}), network, phases.all(), 10**5)
     assert (choice.value, choice.reason) == (64, "128 do not fit into memory")
 
 
@@ -112,13 +114,13 @@ def test_a_batch_that_does_not_fit_is_not_taken(network, monkeypatch):
 )
 def test_no_batch_is_measured_on_a_cpu_or_where_one_is_named(network, monkeypatch, settings, phase, chosen):
     _times(monkeypatch, {})
-    assert compute.batch_size(Config(**SMALL | settings), network, phase, 10**5).value == chosen
+    assert autotune.batch_size(Config(**SMALL | settings), network, phase, 10**5).value == chosen
 
 
 @pytest.mark.parametrize(
     ("plain", "compiled", "steps", "chosen"),
     [
-        (1.0, None, compute.STEPS - 1, "off"),  # not even looked at
+        (1.0, None, autotune.STEPS - 1, "off"),  # not even looked at
         (1.0, None, 599, "off"),  # ten minutes are not reached
         (1.0, 0.5, 600, "on"),
         (1.0, 0.9, 600, "off"),
@@ -127,9 +129,9 @@ def test_no_batch_is_measured_on_a_cpu_or_where_one_is_named(network, monkeypatc
 )
 def test_steps_are_compiled_where_a_run_is_long_enough_to_win(network, monkeypatch, plain, compiled, steps, chosen):
     _times(monkeypatch, {("float32", 4, False): plain, ("float32", 4, True): compiled})
-    choice = compute.compiled(Config(**SMALL), network, phases.all(), 4, steps)
+    choice = autotune.compiled(Config(**SMALL), network, phases.all(), 4, steps)
     assert choice.value == chosen
-    assert len(choice.seconds) == (0 if steps < compute.STEPS else 1 if compiled is None else 2)
+    assert len(choice.seconds) == (0 if steps < autotune.STEPS else 1 if compiled is None else 2)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_steps_are_compiled_where_a_run_is_long_enough_to_win(network, monkeypat
 )
 def test_compiling_is_not_measured_without_need(network, monkeypatch, settings, phase, chosen):
     _times(monkeypatch, {})
-    assert compute.compiled(Config(**SMALL, **settings), network, phase, 4, 10**9).value == chosen
+    assert autotune.compiled(Config(**SMALL, **settings), network, phase, 4, 10**9).value == chosen
 
 
 def test_a_step_that_cannot_be_compiled_is_not(network, monkeypatch):
@@ -152,7 +154,7 @@ def test_a_step_that_cannot_be_compiled_is_not(network, monkeypatch):
             raise tf.errors.UnimplementedError(None, None, "no such operation")
         return lambda: None
 
-    monkeypatch.setattr(compute, "_step", step)
-    monkeypatch.setattr(compute, "LONG", 0.0)
-    choice = compute.compiled(Config(**SMALL), network, phases.all(), 4, 10**9)
+    monkeypatch.setattr(autotune, "_step", step)
+    monkeypatch.setattr(autotune, "LONG", 0.0)
+    choice = autotune.compiled(Config(**SMALL), network, phases.all(), 4, 10**9)
     assert (choice.value, choice.reason) == ("off", "a step could not be compiled (UnimplementedError)")

@@ -6,22 +6,23 @@ from dataclasses import asdict, fields, replace
 import pytest
 from absl import flags
 
-from kerasft import command_line, config
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.settings import command_flags
+from kerasft.settings import config as configs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 
 def _parse(*arguments: str) -> Config:
     values = flags.FlagValues()
-    command_line.define_flags(values)
+    command_flags.define_flags(values)
     flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
     values(["kerasft", *arguments])
-    return command_line.from_flags(values)
+    return command_flags.from_flags(values)
 
 
 def test_every_field_is_a_flag_with_help_and_the_same_default():
     assert _parse() == Config()
-    text = command_line.help_text()
+    text = command_flags.help_text()
     for item in fields(Config):
         assert f"{item.name}" in text
         assert item.metadata["help"]
@@ -88,5 +89,5 @@ def test_a_package_of_ones_own_has_to_be_allowed():
 
 def test_differences_name_the_fields():
     stored = json.loads(json.dumps(asdict(Config())))
-    found = config.differences(replace(Config(), seed=3, run_dir="elsewhere"), stored)
+    found = configs.differences(replace(Config(), seed=3, run_dir="elsewhere"), stored)
     assert found == ["seed: 0 then, 3 now"]

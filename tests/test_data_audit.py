@@ -12,7 +12,7 @@ from conftest import audited, picture, rotten, shared, write
 from PIL import Image
 
 from kerasft.data import splits
-from kerasft.errors import UserError
+from kerasft.settings.errors import UserError
 
 
 def test_bad_files_are_named_with_their_kind(split_folder):

@@ -9,9 +9,9 @@ import pytest
 from conftest import carved
 from PIL import Image
 
-from kerasft.config import Config
 from kerasft.data import sources
-from kerasft.errors import UserError
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 BUILDER = """
 import numpy as np

@@ -7,11 +7,11 @@ import socket
 import pytest
 from conftest import audited, carved, write
 
-from kerasft.config import Config
 from kerasft.data import listing as listings
 from kerasft.data import sources
 from kerasft.data.listing import SPLITS
-from kerasft.errors import UserError
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 
 def test_given_splits_are_kept(split_folder):

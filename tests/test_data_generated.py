@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasft.config import Config
-from kerasft.data import formulas, generated, sources
-from kerasft.errors import UserError
+from kerasft.data import sources
+from kerasft.data.sources import formulas, generated
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 KINDS = range(len(formulas.KINDS))
 

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from conftest import audited, carved
 
-from kerasft import augment, spec
+from kerasft import augment
 from kerasft.data import pipeline, splits
-from kerasft.errors import UserError
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
 
 def _training(split, size, layer, seed=0, **given):
@@ -18,7 +19,7 @@ def _training(split, size, layer, seed=0, **given):
 
 
 def _stream(data, first, last, seed=0, batch=4, recipe="crop | flip"):
-    layer = augment.build(spec.parse(recipe, "--augment"), classes=2)
+    layer = augment.build(specs.parse(recipe, "--augment"), classes=2)
     return list(_training(data.train, 32, layer, seed, batch_size=batch, first_step=first, last_step=last))
 
 
@@ -111,7 +112,7 @@ def test_balanced_sampling_draws_every_class_equally_often():
 
 @pytest.mark.parametrize("labels", [np.arange(20, dtype=np.int32) % 5, np.eye(20, 5, dtype=np.float32)])
 def test_mixed_labels_are_shares_and_come_with_weights(labels):
-    layer = augment.build(spec.parse("mixup(1.0)", "--augment"), classes=5)
+    layer = augment.build(specs.parse("mixup(1.0)", "--augment"), classes=5)
     for rows, given, weight in _numbered(labels, layer, weights=np.full(20, 2, np.float32)):
         assert (given.dtype, given.shape) == (np.float32, (4, 5))
         assert (given.sum(1) <= 1 + 1e-5).all()
@@ -131,7 +132,7 @@ def test_balanced_sampling_can_start_at_any_step():
 
 
 def test_an_example_that_is_drawn_again_looks_different():
-    layer = augment.build(spec.parse("color(0.5)", "--augment"))
+    layer = augment.build(specs.parse("color(0.5)", "--augment"))
     pictures = np.full((3, 8, 8, 3), 100, np.uint8)
     split = splits.Split(np.array(["a", "b", "c"]), np.int32([0, 0, 1]), lambda i: b"", lambda rows: pictures[rows])
     stream = _training(split, 8, layer, batch_size=2, first_step=0, last_step=8, sampling="balanced")

@@ -3,10 +3,10 @@
 import pytest
 from conftest import carved, write
 
-from kerasft.config import Config
 from kerasft.data import sources
 from kerasft.data.listing import SPLITS
-from kerasft.errors import UserError
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 
 def test_digits_are_embedded():

@@ -10,7 +10,7 @@ from conftest import carved
 
 from kerasft.data import splits
 from kerasft.data.listing import SPLITS, Listing
-from kerasft.errors import UserError
+from kerasft.settings.errors import UserError
 
 
 def _ids(split):

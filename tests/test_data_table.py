@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import audited, write
 
-from kerasft.config import Config
 from kerasft.data import sources
-from kerasft.errors import UserError
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 
 @pytest.fixture

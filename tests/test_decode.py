@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import picture, shared
 from PIL import Image, ImageOps
 
-from kerasft import decode
+from kerasft.data import decode
 
 ORIENTATION = 0x0112
 

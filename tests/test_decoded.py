@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from conftest import picture, rotten, write
 
-from kerasft import decoded
-from kerasft.config import Config
 from kerasft.data import audit, sources, splits
-from kerasft.decode import decode_batch
-from kerasft.errors import UserError
-from kerasft.store import PICTURES, Store
+from kerasft.data.decode import decode_batch
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import image_cache
+from kerasft.storage.disk_cache import PICTURES, Store
 
 SIDE = 32
 BYTES = SIDE * SIDE * 3
@@ -35,7 +35,7 @@ def counted(monkeypatch):
 
 def _audited(photos, store):
     listing = sources.load(Config(data=f"folder:{photos}"))
-    with decoded.held(listing, SIDE, store) as held:
+    with image_cache.held(listing, SIDE, store) as held:
         checked, pictures = audit.audit(listing, SIDE, lambda count: None, held)
     return checked, pictures and pictures(np.arange(len(checked.ids)))
 
@@ -91,7 +91,7 @@ def test_what_does_not_fit_into_memory_goes_to_the_disk_or_is_decoded_each_time(
 
 def test_splits_read_pictures_from_the_disk(photos, tmp_path):
     listing = sources.load(Config(data=f"folder:{photos}"))
-    with decoded.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
+    with image_cache.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
         data = splits.carve(*audit.audit(listing, SIDE, lambda count: None, held), 0.25, 0.25, 0)
     for split in (data.train, data.val, data.test):
         contents = [split.read(index) for index in range(len(split))]
@@ -113,14 +113,14 @@ def test_a_full_disk_is_a_message(photos, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(decoded.os, "truncate", full)
+    monkeypatch.setattr(image_cache.os, "truncate", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*cannot be written.*No space left on device"):
         _audited(photos, _kept(tmp_path / "kept"))
 
 
 def test_a_run_that_still_reads_keeps_the_pictures_it_was_audited_with(photos, tmp_path):
     listing = sources.load(Config(data=f"folder:{photos}"))
-    with decoded.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
+    with image_cache.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
         checked, pictures = audit.audit(listing, SIDE, lambda count: None, held)
     every = np.arange(len(checked.ids))
     before = np.array(pictures(every))
@@ -141,9 +141,9 @@ def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted
         if len(counted) == 9:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), decoded.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
+    with pytest.raises(KeyboardInterrupt), image_cache.held(listing, SIDE, _kept(tmp_path / "kept")) as held:
         audit.audit(listing, SIDE, stop, held)
-    (log,) = (tmp_path / "kept").glob(f"*/{decoded.LOG}")
+    (log,) = (tmp_path / "kept").glob(f"*/{image_cache.LOG}")
     with log.open("a") as file:  # as a kill in the middle of a line leaves it
         file.write('[12, "ab')
     counted.clear()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from kerasft import disk_space, failures
-from kerasft.errors import UserError
+from kerasft.settings import failures
+from kerasft.settings.errors import UserError
+from kerasft.storage import disk_space
 
 
 def test_a_disk_that_is_too_small_is_told_with_what_is_needed(tmp_path, monkeypatch):

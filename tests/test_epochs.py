@@ -3,9 +3,10 @@
 import pytest
 from conftest import carved
 
-from kerasft import epochs, fitting, model
-from kerasft.config import Config
-from kerasft.trainer import Trainer
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.training import callbacks, fitting
+from kerasft.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(
@@ -19,13 +20,13 @@ from kerasft.trainer import Trainer
     ],
 )
 def test_the_verdict_names_what_training_waits_for(trained, fed, beside, expected):
-    assert epochs.verdict(trained, fed, beside=beside).startswith(expected)
+    assert callbacks.verdict(trained, fed, beside=beside).startswith(expected)
 
 
 def test_a_phase_measures_its_feeding_once(photos, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fitting, "LOOK", 20)
-    monkeypatch.setattr(epochs, "MEASURED", 5)
+    monkeypatch.setattr(callbacks, "MEASURED", 5)
     data = carved(f"folder:{photos}")
     config = Config(backbone=tiny, batch_size=4, tensorboard=False, augment="flip", phases="all(epochs=3)")
-    Trainer(config, model.build(config, 2, "single_label"), data, tmp_path).train()
+    Trainer(config, networks.build(config, 2, "single_label"), data, tmp_path).train()
     assert capsys.readouterr().out.count("-bound: ") == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerasft.errors import UserError, counted, did_you_mean, printable
+from kerasft.settings.errors import UserError, counted, did_you_mean, printable
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from kerasft import evaluate
-from kerasft.evaluate import Judge
+from kerasft.evaluation import scoring
+from kerasft.evaluation.scoring import Judge
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def scored():
 
 def test_losses_are_those_of_the_formulas(scored):
     logits, labels = scored
-    p = evaluate.served("single_label", logits)
+    p = scoring.served("single_label", logits)
     assert Judge("single_label", labels).loss(logits) == pytest.approx(sklearn.metrics.log_loss(labels, p))
     several = np.eye(4, dtype=np.float32)[labels]
-    p = evaluate.served("multi_label", logits)
+    p = scoring.served("multi_label", logits)
     expected = -np.where(several > 0, np.log(p), np.log1p(-p)).mean()
     assert Judge("multi_label", several).loss(logits) == pytest.approx(expected)
     values = logits[:, :2].astype(np.float32)
@@ -50,7 +50,7 @@ def test_scores_are_scikit_learns(scored):
 def test_weights_count(scored):
     logits, labels = scored
     weights = np.where(labels == 0, 4.0, 0.0)
-    expected = 4 * evaluate.Judge("single_label", labels).losses(logits)[labels == 0].sum() / len(labels)
+    expected = 4 * scoring.Judge("single_label", labels).losses(logits)[labels == 0].sum() / len(labels)
     assert Judge("single_label", labels, weights=weights).loss(logits) == pytest.approx(expected)
 
 
@@ -93,7 +93,7 @@ def test_smoothed_losses_are_those_of_smoothed_labels(scored):
 
 def test_a_predictor_sees_the_weights_of_now():
     model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
-    predict = evaluate.predictor(model)
+    predict = scoring.predictor(model)
     batches = [np.ones((3, 2, 2, 3), np.float32), np.ones((1, 2, 2, 3), np.float32)]
     first = predict(batches)
     model.set_weights([weight * 2 for weight in model.get_weights()])
@@ -105,14 +105,14 @@ def test_the_first_candidate_that_is_not_measurably_worse():
     rng = np.random.default_rng(0)
     best = rng.gamma(1, 0.3, 400)
     equal, worse = best + rng.normal(0.001, 0.1, 400), best + rng.normal(0.1, 0.1, 400)
-    assert evaluate.preferred([best]) == 0
-    assert evaluate.preferred([worse, equal, best]) == 1
-    assert evaluate.preferred([worse, worse + 1, best]) == 2
-    assert evaluate.preferred([worse, best], errors=40.0) == 0
-    assert evaluate.preferred([equal, best], errors=0.0) == int(equal.mean() > best.mean())
+    assert scoring.preferred([best]) == 0
+    assert scoring.preferred([worse, equal, best]) == 1
+    assert scoring.preferred([worse, worse + 1, best]) == 2
+    assert scoring.preferred([worse, best], errors=40.0) == 0
+    assert scoring.preferred([equal, best], errors=0.0) == int(equal.mean() > best.mean())
     few = slice(0, 3)  # with three examples nothing is measurable
-    assert evaluate.preferred([best[few] + [0.5, -0.4, 0.3], best[few]]) == 0
-    assert evaluate.preferred([best[:1] + 1, best[:1]]) == 0  # of one no standard error
+    assert scoring.preferred([best[few] + [0.5, -0.4, 0.3], best[few]]) == 0
+    assert scoring.preferred([best[:1] + 1, best[:1]]) == 0  # of one no standard error
 
 
 def test_fewer_than_five_pictures_choose_no_temperature():

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from kerasft import failures
+from kerasft.settings import failures
 
 
 def _error(code: int, name: str | None = None) -> OSError:

@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 from conftest import SMALL, carved
 
-from kerasft import augment, evaluate, feed, model, phases, planning, spec
-from kerasft.config import Config
+from kerasft import augment
 from kerasft.data import pipeline
-from kerasft.errors import UserError
-from kerasft.store import Store
-from kerasft.trainer import Trainer
+from kerasft.evaluation import scoring
+from kerasft.networks import network as networks
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage.disk_cache import Store
+from kerasft.strategies import phases, planning
+from kerasft.training import phase_inputs
+from kerasft.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -22,14 +27,14 @@ def data(photos):
 
 @pytest.fixture
 def network(tiny):
-    return model.build(Config(backbone=tiny), 2, "single_label")
+    return networks.build(Config(backbone=tiny), 2, "single_label")
 
 
 def _trained(data, folder, backbone, task="single_label", **settings):
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(backbone=backbone, batch_size=8, tensorboard=False, **settings)
-    made = Trainer(config, model.build(config, len(data.classes), task), data, folder)
+    made = Trainer(config, networks.build(config, len(data.classes), task), data, folder)
     made.records = made.train()
     return made
 
@@ -61,13 +66,13 @@ def test_cached_training_gives_the_weights_of_recomputed_training(data, tiny, tm
 
 def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
     phase = phases.head(epochs=8, views=3)
-    phase = planning.replace(phase, augment=spec.parse("crop | flip", "--augment"))
+    phase = planning.replace(phase, augment=specs.parse("crop | flip", "--augment"))
     store = Store(tmp_path, 10**9, False)
-    plan = feed.plan(network, data, phase, store)
+    plan = phase_inputs.plan(network, data, phase, store)
     assert plan.views == 3
-    fed = feed.activations(network, data, phase, 7, store, plan)
-    front, _ = feed.halves(network, phase)
-    predict = evaluate.predictor(front)
+    fed = phase_inputs.activations(network, data, phase, 7, store, plan)
+    front, _ = phase_inputs.halves(network, phase)
+    predict = scoring.predictor(front)
     layer = augment.build(phase.augment)
     for turn in (0, 2, 4):
         given = {"augment": layer, "seed": 7, "round": turn % 3}
@@ -78,22 +83,24 @@ def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_halves_put_together_are_the_network(name):
-    network = model.build(Config(backbone=name, weights="none", image_size=64), 3, "single_label")
+    network = networks.build(Config(backbone=name, weights="none", image_size=64), 3, "single_label")
     network.model.get_layer("logits").set_weights(
         [np.random.default_rng(0).normal(size=value.shape) for value in network.model.get_layer("logits").get_weights()]
     )
     images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = network.model(images, training=False)
     for phase in (phases.head(), phases.top(unfreeze=0.3)):
-        front, end = feed.halves(network, phase)
+        front, end = phase_inputs.halves(network, phase)
         np.testing.assert_allclose(end(front(images, training=False), training=False), whole, rtol=1e-4, atol=1e-4)
         assert end.weights and not set(map(id, end.weights)) & set(map(id, front.weights))
 
 
 def _plan(network, data, folder, phase, gigabytes=1.0, recipe="crop", kept=False):
-    chosen = spec.build(spec.parse_one(phase, "--phases"), "--phases", vars(phases))
-    recipe = () if recipe == "none" else spec.parse(recipe, "--augment")
-    return feed.plan(network, data, planning.replace(chosen, augment=recipe), Store(folder, int(gigabytes * 1e9), kept))
+    chosen = specs.build(specs.parse_one(phase, "--phases"), "--phases", vars(phases))
+    recipe = () if recipe == "none" else specs.parse(recipe, "--augment")
+    return phase_inputs.plan(
+        network, data, planning.replace(chosen, augment=recipe), Store(folder, int(gigabytes * 1e9), kept)
+    )
 
 
 def test_a_cache_is_used_where_it_pays(network, data, tmp_path):
@@ -158,10 +165,10 @@ def test_a_second_run_takes_the_kept_activations(data, tiny, tmp_path, monkeypat
 
 def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(photos):
     data = carved(f"folder:{photos}", size=96)
-    network = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=96), 2, "single_label")
+    network = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=96), 2, "single_label")
     phase = planning.replace(phases.all(epochs=1, image_size=48), augment=())
     phases.apply(network, phase)
-    fed = feed.pictures(network, data, phase, 0)
+    fed = phase_inputs.pictures(network, data, phase, 0)
     rows = np.int64([3, 0, 11])
     halved = fed.load(np.zeros(3, np.int64), rows)[0].numpy()
     whole = data.train.pictures(rows).astype(np.float32)
@@ -176,7 +183,7 @@ def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(ph
 
 
 def test_a_phase_of_its_own_size_is_not_cached(data, tmp_path):
-    network = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=64), 2, "single_label")
+    network = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=64), 2, "single_label")
     plan = _plan(network, data, tmp_path, "top(0.25, 50, image_size=32)")
     assert (plan.views, plan.reason) == (0, "it trains on pictures of 32 pixels")
     assert _plan(network, data, tmp_path, "top(0.25, 50, image_size=64)").views > 0

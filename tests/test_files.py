@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from kerasft import files
+from kerasft.data import files
 
 
 def test_a_regular_file_is_read_and_so_is_a_link_to_one(tmp_path):

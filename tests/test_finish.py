@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasft import job, report, runs
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft import report
+from kerasft.job import train
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder
 
 
 def data(root: Path, kind: str) -> Path:
@@ -38,9 +40,9 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(report, "write", breaks)
         with pytest.raises(RuntimeError, match="the report"):
-            job.train(config)
+            train.train(config)
     assert not (tmp_path / "run" / "metrics.json").exists()
-    done = job.train(config)
+    done = train.train(config)
     test = done.metrics["test"]
     assert (test["per_class"]["rare"]["average_precision"] if kind == "labels" else test["r2"]) is None
     text = capsys.readouterr().out
@@ -53,12 +55,12 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     first = (tmp_path / "run" / "report.html").read_text()
     (tmp_path / "run" / "report.html").unlink()
     (tmp_path / "28.png").unlink()
-    job.train(config)
+    train.train(config)
     assert "had no report.html: it is written now" in capsys.readouterr().out
     again = (tmp_path / "run" / "report.html").read_text()
     assert len(again) == pytest.approx(len(first), rel=0.2)
     (tmp_path / "saved_models" / "t" / "1" / "saved_model.pb").unlink()
-    job.train(config)
+    train.train(config)
     assert (
         f"{Path('saved_models/t/1/saved_model.pb')} is gone (--noresume runs it all again)" in capsys.readouterr().out
     )
@@ -69,19 +71,19 @@ def test_a_refused_config_leaves_no_folder_of_exports(photos, tiny, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     config = Config(data=f"folder:{photos}", backbone=tiny, phases="top(unfreeze=nowhere)", run_dir="run")
     with pytest.raises(UserError, match="--phases"):
-        job.train(config)
+        train.train(config)
     assert not (tmp_path / "saved_models").exists()
 
 
 def test_a_folder_is_tried_and_taken_away_again(tmp_path):
-    runs.try_to_make(tmp_path / "a" / "b")
+    run_folder.try_to_make(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "c").mkdir()
-    runs.try_to_make(tmp_path / "c")
+    run_folder.try_to_make(tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError):
-        runs.try_to_make(tmp_path / "file" / "d")
+        run_folder.try_to_make(tmp_path / "file" / "d")
 
 
 def test_the_pictures_of_an_old_run_are_found_by_name(photos, tmp_path):
@@ -89,6 +91,6 @@ def test_the_pictures_of_an_old_run_are_found_by_name(photos, tmp_path):
 
     listing = sources.load(Config(data=f"folder:{photos}"))
     np.savez(tmp_path / "predictions.npz", ids=np.array(["disc/03.jpg", "gone.jpg"]))
-    found = job._old_thumbnails(tmp_path, 16, listing)(np.array([0, 1]))
+    found = train._old_thumbnails(tmp_path, 16, listing)(np.array([0, 1]))
     assert found.shape == (2, 16, 16, 3) and found.dtype == np.uint8
     assert found[0].std() > 1 and (found[1] == 128).all()

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import picture
 from PIL import Image
 
-from kerasft import decode, headers
+from kerasft.data import decode, image_headers
 
 
 def encoded(kind: str, size: tuple[int, int] = (30, 20), **settings) -> bytes:
@@ -24,7 +24,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 SETTINGS = [
-    *((kind, {}) for kind in headers.FORMATS),
+    *((kind, {}) for kind in image_headers.FORMATS),
     ("JPEG", {"progressive": True, "comment": b"x" * 3000, "icc_profile": b"y" * 200_000}),
     ("WEBP", {"lossless": True}),
     ("WEBP", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}),
@@ -35,9 +35,9 @@ SETTINGS = [
 @pytest.mark.parametrize("size", [(30, 20), (1, 1), (257, 1031)])
 def test_the_size_of_each_format(kind, settings, size):
     contents = encoded(kind, size, **settings)
-    assert headers.kind(contents) == kind
-    assert headers.size(contents) == size
-    assert headers.pixels(contents) == size[0] * size[1]
+    assert image_headers.kind(contents) == kind
+    assert image_headers.size(contents) == size
+    assert image_headers.pixels(contents) == size[0] * size[1]
 
 
 def test_a_png_that_pillow_cannot_open_has_a_size():
@@ -47,23 +47,23 @@ def test_a_png_that_pillow_cannot_open_has_a_size():
     contents = b"\x89PNG\r\n\x1a\n" + head + text + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     with pytest.raises(ValueError, match="too large"):
         Image.open(io.BytesIO(contents))
-    assert headers.pixels(contents) == 484_000_000 > headers.MAX_PIXELS
+    assert image_headers.pixels(contents) == 484_000_000 > image_headers.MAX_PIXELS
 
 
 def test_bytes_between_the_segments_of_a_jpeg_are_passed_over_as_the_decoder_does():
     plain = encoded("JPEG")
     contents = plain[:2] + b"\xff\xff\xfe\0\4hi" + b"junk\xff\0junk" + plain[2:]
-    assert headers.size(contents) == (30, 20)
+    assert image_headers.size(contents) == (30, 20)
     assert decode.decode(tf.constant(contents), 16).shape == (16, 16, 3)
 
 
 def test_segments_and_blocks_without_end_are_not_followed():
     plain, gif = encoded("JPEG"), encoded("GIF")
     with pytest.raises(ValueError, match="no size in the file's first segments"):
-        headers.size(plain[:2] + 2_000_000 * b"\xff\xe2\0\2" + plain[2:])
+        image_headers.size(plain[:2] + 2_000_000 * b"\xff\xe2\0\2" + plain[2:])
     start = gif.index(b"\x2c\0\0\0\0")
     with pytest.raises(ValueError, match="blocks"):
-        headers.pixels(gif[:start] + b"\x21\xfe" + 2_000_000 * b"\1x" + b"\0" + gif[start:])
+        image_headers.pixels(gif[:start] + b"\x21\xfe" + 2_000_000 * b"\1x" + b"\0" + gif[start:])
 
 
 def test_all_frames_of_a_gif_count_as_far_as_it_goes():
@@ -71,19 +71,19 @@ def test_all_frames_of_a_gif_count_as_far_as_it_goes():
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     contents = bytearray(file.getvalue())
-    assert headers.size(bytes(contents)) == (20, 20)
+    assert image_headers.size(bytes(contents)) == (20, 20)
     last = contents.rindex(b"\x2c\x00\x00\x00\x00")
     contents[last + 5 : last + 9] = struct.pack("<HH", 60_000, 60_000)
-    assert headers.pixels(bytes(contents)) > headers.MAX_PIXELS
-    assert headers.pixels(bytes(contents[:last])) < 1200
+    assert image_headers.pixels(bytes(contents)) > image_headers.MAX_PIXELS
+    assert image_headers.pixels(bytes(contents[:last])) < 1200
 
 
-@pytest.mark.parametrize("kind", headers.FORMATS)
+@pytest.mark.parametrize("kind", image_headers.FORMATS)
 def test_no_cut_raises_anything_but_what_is_said(kind):
     contents = encoded(kind)
     for end in range(len(contents)):
         try:
-            found = headers.pixels(contents[:end])
+            found = image_headers.pixels(contents[:end])
         except ValueError:
             continue
         assert found in (600, None)
@@ -91,4 +91,4 @@ def test_no_cut_raises_anything_but_what_is_said(kind):
 
 def test_other_formats_have_none():
     for contents in (b"", b"hello", encoded("TIFF"), b"RIFFxxxxWAVE"):
-        assert headers.kind(contents) is headers.size(contents) is headers.pixels(contents) is None
+        assert image_headers.kind(contents) is image_headers.size(contents) is image_headers.pixels(contents) is None

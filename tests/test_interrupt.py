@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from kerasft import interrupt
+from kerasft.training import signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_the_end_of_the_block(number):
     before = signal.getsignal(number)
     reached = []
-    with pytest.raises(KeyboardInterrupt), interrupt.deferred() as came:
+    with pytest.raises(KeyboardInterrupt), signals.deferred() as came:
         assert not came()
         os.kill(os.getpid(), number)
         assert came()
@@ -24,7 +24,7 @@ def test_a_signal_waits_for_the_end_of_the_block(number):
 
 def test_a_second_signal_does_not_wait():
     reached = []
-    with pytest.raises(KeyboardInterrupt), interrupt.deferred():
+    with pytest.raises(KeyboardInterrupt), signals.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         reached.append(True)
@@ -32,12 +32,12 @@ def test_a_second_signal_does_not_wait():
 
 
 def test_nothing_happens_without_a_signal_or_outside_of_the_main_thread():
-    with interrupt.deferred() as came:
+    with signals.deferred() as came:
         assert not came()
     said = []
 
     def work():
-        with interrupt.deferred() as came:
+        with signals.deferred() as came:
             said.append(came())
 
     thread = threading.Thread(target=work)
@@ -47,5 +47,5 @@ def test_nothing_happens_without_a_signal_or_outside_of_the_main_thread():
 
 
 def test_an_error_in_the_block_comes_through():
-    with pytest.raises(ZeroDivisionError), interrupt.deferred():
+    with pytest.raises(ZeroDivisionError), signals.deferred():
         1 / 0  # noqa: B018

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, shared
 
-from kerasft import job, locks
-from kerasft.config import Config
 from kerasft.data import audit as audits
-from kerasft.errors import UserError
+from kerasft.job import train
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_lock
 
 SMALL = ("--backbone=MobileNet(alpha=0.25)", "--weights=none", "--image_size=64", "--batch_size=8")
 TRAIN = ("--phases=all(epochs=3, lr=1e-3, batch_norm='train', image_size=32)", "--run_dir=run")
@@ -220,7 +221,7 @@ def test_a_limit_on_files_is_told_and_the_same_command_goes_on_afterwards(photos
 
 @pytest.mark.parametrize("flags", [(), ("--mode=tune", "--search=lr=log(1e-4, 1e-2)", "--phases=head(epochs=1)")])
 def test_a_second_run_on_one_folder_is_told_who_is_working_in_it(photos, command, tmp_path, flags):
-    with locks.alone(tmp_path / "run"):
+    with run_lock.alone(tmp_path / "run"):
         done = command(f"--data={photos}", "--run_dir=run", *flags, cwd=tmp_path)
     assert done.returncode == 2
     assert f"another run is working in it (process {os.getpid()} on {platform.node()}, since " in done.stderr
@@ -329,7 +330,7 @@ def weights(photos, tmp_path_factory):
     import keras
     from PIL import Image
 
-    from kerasft import backbones
+    from kerasft.networks import backbones
 
     keras.utils.set_random_seed(0)
     path = tmp_path_factory.mktemp("weights") / "small.weights.h5"
@@ -467,7 +468,7 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
     shutil.copy(root / "train" / "square" / "00.jpg", root / "test" / "disc" / "leak.jpg")
     flags = {"backbone": tiny, "weights": "none", "phases": "head(epochs=1)", "image_size": 32, "augment": "none"}
     config = Config(data=f"folder:{root}", export_dir=str(tmp_path / "models"), run_dir=str(tmp_path / "run"), **flags)
-    metrics = job.train(config).metrics
+    metrics = train.train(config).metrics
     shown = capsys.readouterr().out
     assert (metrics["test"]["n"], metrics["test"]["excluded_copies"], metrics["val"]["excluded_copies"]) == (10, 1, 0)
     assert "WARNING: test/ has no picture of class 'square': the test score says nothing of it" in shown
@@ -477,14 +478,14 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
     assert "1 more test picture was left out" in page and "It says nothing of 1 class" in page
 
     monkeypatch.setattr(audits, "MEMORY_SHARE", 0.0)
-    prepare = job.prepare
+    prepare = train.prepare
 
     def vanishing(*given):
         data = prepare(*given)
         (root / data.train.ids[0]).unlink()
         return data
 
-    monkeypatch.setattr(job, "prepare", vanishing)
+    monkeypatch.setattr(train, "prepare", vanishing)
     again = replace(config, run_dir=str(tmp_path / "again"), cache_gb=1e-6)
     with pytest.raises(UserError, match=r"--data: a picture can no longer be read .*Received: 'train/disc/\d+.jpg'"):
-        job.train(again)
+        train.train(again)

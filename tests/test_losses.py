@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft import losses, spec
-from kerasft.errors import UserError
+from kerasft.optimization import losses
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
 EVERY = [(task, name) for task, names in losses._FORMS.items() for name in names]
 EVERY += [(task, name) for name, tasks in losses._SHORT.items() for task in tasks]
@@ -13,7 +14,7 @@ EVERY += [(task, "auto") for task in losses._FORMS]
 
 
 def _build(text, task="single_label", scale=None):
-    return losses.build(spec.parse_one(text, "--loss"), task, scale)
+    return losses.build(specs.parse_one(text, "--loss"), task, scale)
 
 
 def _batch(task, count=6):
@@ -94,9 +95,9 @@ def test_every_loss_takes_mixed_labels_or_says_that_it_does_not(task, name):
     labels, outputs = _batch(task)
     if name in WHOLE or (task == "multi_label" and "Hinge" in name):
         with pytest.raises(UserError, match=f"--loss: {name} needs whole labels.*Received: '{name}'"):
-            losses.build(spec.parse_one(name, "--loss"), task, mixed=True)
+            losses.build(specs.parse_one(name, "--loss"), task, mixed=True)
         return
-    loss = losses.build(spec.parse_one(name, "--loss"), task, mixed=True)
+    loss = losses.build(specs.parse_one(name, "--loss"), task, mixed=True)
     whole = np.eye(4, dtype=np.float32)[labels] if task == "single_label" else labels
     np.testing.assert_allclose(loss(whole, outputs), _build(name, task)(labels, outputs), rtol=1e-5)
     mixed = 0.7 * whole + 0.3 * np.roll(whole, 1, 0)
@@ -109,7 +110,7 @@ def test_every_loss_takes_mixed_labels_or_says_that_it_does_not(task, name):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_is_linear_in_mixed_labels(smoothing):
     labels, logits = _batch("single_label")
-    loss = losses.build(spec.parse_one(f"cross_entropy({smoothing})", "--loss"), "single_label", mixed=True)
+    loss = losses.build(specs.parse_one(f"cross_entropy({smoothing})", "--loss"), "single_label", mixed=True)
     one, other = np.eye(4, dtype=np.float32)[labels], np.eye(4, dtype=np.float32)[np.roll(labels, 1)]
     expected = 0.3 * np.asarray(loss(one, logits)) + 0.7 * np.asarray(loss(other, logits))
     np.testing.assert_allclose(np.asarray(loss(0.3 * one + 0.7 * other, logits)), expected, rtol=1e-5)
@@ -119,7 +120,7 @@ def test_cross_entropy_is_linear_in_mixed_labels(smoothing):
     ("text", "error"), [("auto", "squared"), ("mae", "absolute"), ("huber(delta=2)", "huber"), ("LogCosh", "absolute")]
 )
 def test_validation_judges_values_as_the_loss_does(text, error):
-    assert losses.error(spec.parse_one(text, "--loss"), "regression") == error
+    assert losses.error(specs.parse_one(text, "--loss"), "regression") == error
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kerasft import machine
+from kerasft.settings import machine
 
 GIB = 1 << 30
 

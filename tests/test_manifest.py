@@ -5,9 +5,9 @@ import shutil
 import pytest
 from conftest import audited, write
 
-from kerasft import manifest
-from kerasft.config import Config
 from kerasft.data import sources
+from kerasft.settings.config import Config
+from kerasft.storage import manifest
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kerasft import mirroring
-from kerasft.evaluate import Judge
+from kerasft.evaluation.scoring import Judge
+from kerasft.training import mirroring
 
 RNG = np.random.default_rng(0)
 

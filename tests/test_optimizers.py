@@ -5,17 +5,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft import heads, optimizers, spec
-from kerasft.errors import UserError
+from kerasft.networks import heads
+from kerasft.optimization import optimizers
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 
-EVERY = sorted(set(spec.choices(keras.optimizers, keras.optimizers.Optimizer)) - set(optimizers._NOT_ALONE))
+EVERY = sorted(set(specs.choices(keras.optimizers, keras.optimizers.Optimizer)) - set(optimizers._NOT_ALONE))
 RNG = np.random.default_rng(0)
 INPUTS, TARGETS = RNG.normal(size=(32, 4)).astype(np.float32), RNG.normal(size=(32, 2)).astype(np.float32)
 
 
 def _build(text="adamw", schedule="constant", lr=0.1, steps=100, average="none", model=None):
-    specs = spec.parse_one(text, "--optimizer"), spec.parse_one(schedule, "--schedule")
-    return optimizers.build(*specs, lr, steps, spec.parse(average, "--average"), model)
+    specs = specs.parse_one(text, "--optimizer"), specs.parse_one(schedule, "--schedule")
+    return optimizers.build(*specs, lr, steps, specs.parse(average, "--average"), model)
 
 
 def _model(dtype="float32"):
@@ -239,14 +241,14 @@ def test_mistakes_are_refused(text, schedule, average, message):
     [("cosine", 0), ("linear", 0), ("one_cycle", 0), ("step", 0.01), ("cosine(floor=0.5)", 0.5), ("plateau", 1)],
 )
 def test_the_last_rate_of_a_schedule(schedule, share):
-    assert optimizers.last_rate(spec.parse_one(schedule, "--schedule"), 0.1, 300) == pytest.approx(
+    assert optimizers.last_rate(specs.parse_one(schedule, "--schedule"), 0.1, 300) == pytest.approx(
         0.1 * share, abs=1e-3
     )
 
 
 def _begun(text, schedule, begun, steps=2000, parts=1, average="none", model=None):
-    specs = spec.parse_one(text, "--optimizer"), spec.parse_one(schedule, "--schedule")
-    return optimizers.build(*specs, 0.1, steps, spec.parse(average, "--average"), model, parts, begun)[0]
+    specs = specs.parse_one(text, "--optimizer"), specs.parse_one(schedule, "--schedule")
+    return optimizers.build(*specs, 0.1, steps, specs.parse(average, "--average"), model, parts, begun)[0]
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw(weight_decay=0)", "nadam", "lamb(weight_decay=0)", "lion", "rmsprop"])

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from conftest import EVERY_BACKBONE
 
-from kerasft import heads, model, phases, planning
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.networks import heads
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.strategies import phases, planning
 
 SMALL = ["MobileNet(alpha=0.25)", "EfficientNetB0"]
 SIZE = 76  # InceptionV3 takes no less than 75
@@ -16,7 +18,7 @@ FROZEN += [pytest.param(name, marks=pytest.mark.large) for name in ("EfficientNe
 
 
 def _network(backbone="MobileNet(alpha=0.25)", **settings):
-    return model.build(
+    return networks.build(
         Config(**{"backbone": backbone, "weights": "none", "image_size": 32, **settings}), 3, "single_label"
     )
 
@@ -133,7 +135,7 @@ def drawing(request):
     names = tuple(operation.name for operation in backbone.operations)
     logits = heads.build("linear", "he_normal", hidden, 3)
     built = keras.Model(inputs, logits)
-    return model.Network(built, "drawing", "single_label", 8, True, "he_normal", names, ("cut",))
+    return networks.Network(built, "drawing", "single_label", 8, True, "he_normal", names, ("cut",))
 
 
 @pytest.mark.parametrize("drawing", DRAWING, indirect=True)

@@ -2,14 +2,15 @@
 
 import pytest
 
-from kerasft import model, planning
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.strategies import planning
 
 
 @pytest.fixture(scope="module")
 def pretrained():
-    built = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 3, "single_label")
+    built = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 3, "single_label")
     return built._replace(pretrained=True, head_init="probe")
 
 
@@ -32,7 +33,7 @@ def test_a_measured_speed_bounds_the_time_and_is_said(pretrained):
 
 
 def test_many_classes_take_more_steps(pretrained):
-    many = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 400, "single_label")
+    many = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 400, "single_label")
     planned, _ = planning.plan(Config(), many._replace(pretrained=True, head_init="probe"), 8000)
     assert planned[1].epochs == 5  # 250 steps each: an example of a class is seen 100 times
 
@@ -55,7 +56,7 @@ def test_auto_may_follow_named_phases(pretrained):
 
 
 def test_larger_networks_take_smaller_steps(pretrained):
-    large = model.build(Config(backbone="MobileNet(alpha=1.0)", weights="none", image_size=32), 3, "single_label")
+    large = networks.build(Config(backbone="MobileNet(alpha=1.0)", weights="none", image_size=32), 3, "single_label")
     rates = [
         planning.plan(Config(), network._replace(pretrained=True, head_init="probe"), 100)[0][1].lr
         for network in (pretrained, large)
@@ -85,7 +86,7 @@ def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
 
 
 def _of_size(size):
-    built = model.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=size), 3, "single_label")
+    built = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=size), 3, "single_label")
     return built._replace(pretrained=True, head_init="probe")
 
 
@@ -108,7 +109,7 @@ def test_a_smaller_size_is_in_the_time_that_is_said():
 
 
 def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
-    network = model.build(Config(backbone=flat), 3, "single_label")
+    network = networks.build(Config(backbone=flat), 3, "single_label")
     planned, _ = planning.plan(Config(), network._replace(pretrained=True), 1200)
     assert not any(phase.image_size for phase in planned)
     with pytest.raises(UserError, match=r"--phases: layers of .* fit pictures of 64 pixels, not of this size"):

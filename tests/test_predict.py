@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, write
 
-from kerasft.errors import UserError
-from kerasft.predict import batches, job, local, sources, stretches
-from kerasft.predict.answers import Model, Refused, Said
+from kerasft.predict import batches, chunks, label_images, local, sources
+from kerasft.predict.predictions import Model, Refused, Said
+from kerasft.settings.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_three_forms_say_the_same(task, tiny, tmp_path_factory, folder, tmp_
 
     model = models(task, tiny, tmp_path_factory)
     for form in ("csv", "jsonl", "parquet"):
-        assert job.predict(model, str(folder), str(tmp_path / f"out.{form}")) == len(BAD)
+        assert label_images.predict(model, str(folder), str(tmp_path / f"out.{form}")) == len(BAD)
     assert "75 files, 5 of them unreadable" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.jsonl", "out.parquet"]
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
@@ -114,8 +114,8 @@ def test_the_three_forms_say_the_same(task, tiny, tmp_path_factory, folder, tmp_
 
 def test_without_out_each_picture_is_a_line(tiny, tmp_path_factory, folder, capsys):
     model = models("single_label", tiny, tmp_path_factory)
-    assert job.predict(model, f"{folder}/disc/e*", "") == 1
-    assert job.predict(model, f"{folder}/disc/001.png", "") == 0
+    assert label_images.predict(model, f"{folder}/disc/e*", "") == 1
+    assert label_images.predict(model, f"{folder}/disc/001.png", "") == 0
     bad, good = capsys.readouterr().out.splitlines()
     assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR not a picture that the model takes")
     assert good.startswith(f"{folder}/disc/001.png: ")
@@ -147,7 +147,7 @@ def test_a_kill_costs_one_stretch_and_the_table_is_the_same(tiny, tmp_path_facto
     assert again.returncode == 0, again.stderr
     assert f"{done:,} of 2,000 were done before" in again.stdout
     monkeypatch.chdir(tmp_path)
-    job.predict(model, "many", "whole.parquet")
+    label_images.predict(model, "many", "whole.parquet")
     assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not list(tmp_path.glob("*.part"))
 
@@ -165,28 +165,28 @@ def stand_in(log: list, digest: str = "a") -> Model:
 
 
 def test_only_what_is_left_or_has_changed_is_done_again(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(stretches, "STRETCH", 64)
+    monkeypatch.setattr(chunks, "STRETCH", 64)
     for index in range(300):
         (tmp_path / f"{index:03d}.jpg").write_bytes(b"x" * index)
     pictures = sources.Pictures([f"{index:03d}.jpg" for index in range(300)], tmp_path)
-    place = stretches.place(tmp_path / "o.csv")
+    place = chunks.place(tmp_path / "o.csv")
     place.mkdir()
     log = []
-    filled, scored = stretches.fill(place, stand_in(log), pictures)
+    filled, scored = chunks.fill(place, stand_in(log), pictures)
     assert (sum(log), scored, len(filled)) == (300, 300, 5)
     filled[1][1].unlink()
     filled[2][1].write_bytes(filled[2][1].read_bytes()[:-40])
     (tmp_path / "299.jpg").write_bytes(b"")
     (place / f".{filled[0][1].name}.part").write_bytes(b"half")
     log.clear()
-    again, scored = stretches.fill(place, stand_in(log), pictures)
+    again, scored = chunks.fill(place, stand_in(log), pictures)
     assert sum(log) == scored == 64 + 64 + 44
     assert [path for _, path in again][:4] == [path for _, path in filled][:4]
     assert len(list(place.iterdir())) == 5
     out = capsys.readouterr().out
     assert "128 of 300 were done before" in out
     assert "1 parts are of another model or of other pictures: done again" in out
-    assert stretches.fill(place, stand_in([], "b"), pictures)[1] == 300
+    assert chunks.fill(place, stand_in([], "b"), pictures)[1] == 300
     assert "5 parts are of another model" in capsys.readouterr().out
 
 
@@ -219,9 +219,9 @@ def test_a_bad_picture_fails_none_but_itself(tmp_path):
 
 
 def test_two_commands_do_not_write_one_table(tmp_path):
-    place = stretches.place(tmp_path / "o.csv")
+    place = chunks.place(tmp_path / "o.csv")
     message = "--out: another process writes this table. Received: '.*o.csv'"
-    with stretches.alone(place), pytest.raises(UserError, match=message), stretches.alone(place):
+    with chunks.alone(place), pytest.raises(UserError, match=message), chunks.alone(place):
         pass
     assert not place.exists()
 
@@ -230,7 +230,7 @@ def test_the_table_in_the_folder_of_the_pictures_is_none_of_them(tiny, tmp_path_
     model = models("single_label", tiny, tmp_path_factory)
     shutil.copy(folder / "disc" / "001.png", tmp_path)
     for _ in range(2):
-        assert job.predict(model, str(tmp_path), str(tmp_path / "out.csv")) == 0
+        assert label_images.predict(model, str(tmp_path), str(tmp_path / "out.csv")) == 0
         assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
 
 
@@ -248,14 +248,14 @@ def test_mistakes_are_said(flags, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("d.csv").mkdir()
     with pytest.raises(UserError, match=message):
-        job.predict(*flags)
+        label_images.predict(*flags)
 
 
 def test_a_table_that_cannot_be_written_is_said_first(tiny, tmp_path_factory, folder, tmp_path):
     (tmp_path / "file").touch()
     model = models("single_label", tiny, tmp_path_factory)
     with pytest.raises(UserError, match="--out: cannot be written"):
-        job.predict(model, str(folder), str(tmp_path / "file" / "o.csv"))
+        label_images.predict(model, str(folder), str(tmp_path / "file" / "o.csv"))
 
 
 def test_a_model_is_known_by_its_bytes(tiny, tmp_path_factory, tmp_path):

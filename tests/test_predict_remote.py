@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from conftest import write
 
-from kerasft.errors import UserError
-from kerasft.predict import job, local, remote
+from kerasft.predict import label_images, local, remote
+from kerasft.settings.errors import UserError
 
 
 class Server(ThreadingHTTPServer):
@@ -142,9 +142,9 @@ def photos70(tmp_path_factory) -> Path:
 def test_a_server_says_what_its_model_says(task, server, served, photos70, tmp_path):
     """Bit for bit, names and errors too, in the form that holds most."""
     model = str(served[1][task])
-    assert job.predict(model, str(photos70), str(tmp_path / "local.parquet")) == 2
+    assert label_images.predict(model, str(photos70), str(tmp_path / "local.parquet")) == 2
     for name, given in (("named", model), ("bare", "")):
-        assert job.predict(given, str(photos70), str(tmp_path / f"{name}.parquet"), server.url(task)) == 2
+        assert label_images.predict(given, str(photos70), str(tmp_path / f"{name}.parquet"), server.url(task)) == 2
     assert (tmp_path / "local.parquet").read_bytes() == (tmp_path / "named.parquet").read_bytes()
     import pyarrow.parquet as pq
 
@@ -164,25 +164,25 @@ def test_a_server_says_what_its_model_says(task, server, served, photos70, tmp_p
 def test_names_are_those_that_kerasfts_server_tells(server, photos70, tmp_path):
     names = list(exported.NAMES["regression"])
     server.about = {"name": "regression", "task": "regression", "classes": names}
-    job.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("regression") + ":predict")
+    label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("regression") + ":predict")
     assert (tmp_path / "o.csv").read_text().splitlines()[0] == "path,angle,height,error"
     server.about = {"name": "regression", "task": "regression", "classes": ["one"]}
     with pytest.raises(UserError, match="has 1 classes, the server's has 2"):
-        job.predict("", f"{photos70}/00*.png", str(tmp_path / "p.csv"), server.url("regression"))
+        label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "p.csv"), server.url("regression"))
 
 
 def test_a_busy_server_is_asked_again_as_late_as_it_says(server, photos70, tmp_path):
     server.trouble = [(503, [("Retry-After", "1")]), (429, [("Retry-After", formatdate(time.time() + 2))]), (502, [])]
     began = time.monotonic()
-    assert job.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("single_label")) == 0
+    assert label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("single_label")) == 0
     assert time.monotonic() - began > 1.5
     assert server.asked == [10]
 
 
 def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monkeypatch):
-    from kerasft.predict import stretches
+    from kerasft.predict import chunks
 
-    monkeypatch.setattr(stretches, "STRETCH", 32)
+    monkeypatch.setattr(chunks, "STRETCH", 32)
     monkeypatch.setattr(remote, "UNDER_WAY", 1)
     monkeypatch.setattr(remote, "PATIENCE", 0.2)
     out, url = str(tmp_path / "o.jsonl"), server.url("single_label")
@@ -199,10 +199,10 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
     with pytest.raises(
         UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command goes on"
     ):
-        job.predict("", f"{photos70}/0*.png", out, url)
+        label_images.predict("", f"{photos70}/0*.png", out, url)
     monkeypatch.setattr(remote, "_sent", sent)
     server.asked.clear()
-    assert job.predict("", f"{photos70}/0*.png", out, url) == 0
+    assert label_images.predict("", f"{photos70}/0*.png", out, url) == 0
     assert server.asked == [6]
     assert len(Path(out).read_text().splitlines()) == 70
 
@@ -217,7 +217,7 @@ def test_no_server_is_said_in_words(monkeypatch, tmp_path):
 def test_an_answer_of_another_kind_is_said(server, photos70, body):
     server.body = body
     with pytest.raises(UserError, match=r"--url: (does not answer as a model|what answers is no model server)"):
-        job.predict("", f"{photos70}/00*.png", "", server.url("single_label"))
+        label_images.predict("", f"{photos70}/00*.png", "", server.url("single_label"))
 
 
 NO_URLS = [
@@ -238,7 +238,7 @@ def test_what_is_no_url_of_a_model(url):
 
 def test_a_model_may_be_called_anything(server, served, photos70):
     server.models["kä fer"] = server.models["single_label"]
-    assert job.predict("", f"{photos70}/000.png", "", server.url("kä fer")) == 0
+    assert label_images.predict("", f"{photos70}/000.png", "", server.url("kä fer")) == 0
 
 
 def test_a_model_that_the_server_lacks(server):
@@ -251,10 +251,10 @@ def test_the_key_goes_with_each_request_and_nowhere_else(server, photos70, monke
     with pytest.raises(UserError, match=r"says 401: a key is needed; .* environment variable KERASFT_API_KEY"):
         remote.ask(server.url("single_label"))
     monkeypatch.setenv(remote.KEY, "secret\n")
-    assert job.predict("", f"{photos70}/000.png", "", server.url("single_label")) == 0
+    assert label_images.predict("", f"{photos70}/000.png", "", server.url("single_label")) == 0
     server.trouble = [(307, [("Location", "http://127.0.0.1:9/x")])]
     with pytest.raises(UserError, match="the server says 307"):
-        job.predict("", f"{photos70}/000.png", "", server.url("single_label"))
+        label_images.predict("", f"{photos70}/000.png", "", server.url("single_label"))
     monkeypatch.setenv(remote.KEY, "a\nb")
     with pytest.raises(UserError, match=r"KERASFT_API_KEY: must be printable ASCII\. Received: 3 letters"):
         remote.ask(server.url("single_label"))
@@ -269,12 +269,12 @@ def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monk
 
     monkeypatch.setattr(remote, "_sent", swapped)
     with pytest.raises(UserError, match="--url: the server has another version of the model now"):
-        job.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("single_label"))
+        label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("single_label"))
     assert not list((tmp_path / "o.csv.part").glob("*.stretch"))
 
 
 def test_requests_of_too_many_bytes_are_parted(server, photos70, tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "LARGEST", 10 * (photos70 / "000.png").stat().st_size)
-    assert job.predict("", f"{photos70}/0*.png", str(tmp_path / "o.csv"), server.url("single_label")) == 0
+    assert label_images.predict("", f"{photos70}/0*.png", str(tmp_path / "o.csv"), server.url("single_label")) == 0
     assert max(server.asked) <= 10
     assert sum(server.asked) == 70

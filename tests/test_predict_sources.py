@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kerasft.errors import UserError
 from kerasft.predict import sources
+from kerasft.settings.errors import UserError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kerasft.predict import cells, tables
-from kerasft.predict.answers import Said
+from kerasft.predict import cells, table_files
+from kerasft.predict.predictions import Said
 
 ODD = ["a,b.jpg", 'c"d.jpg', "e\nf.jpg", "käfer.jpg", "bad\udcff.jpg"]
 ERROR = Said(error="line\nbreak \udcff")
@@ -20,13 +20,13 @@ def written(form: str, tmp_path, parts: list[tuple[list[str], list[Said]]], task
     for index, (paths, rows) in enumerate(parts):
         place = tmp_path / f"{index}.stretch"
         with place.open("wb") as file:
-            tables.save(rows, file)
-        assert tables.whole(place, len(rows))
-        assert not tables.whole(place, len(rows) + 1)
+            table_files.save(rows, file)
+        assert table_files.whole(place, len(rows))
+        assert not table_files.whole(place, len(rows) + 1)
         stretches.append((paths, place))
-    assert tables.failures(stretches) == sum(row.error is not None for _, rows in parts for row in rows)
+    assert table_files.failures(stretches) == sum(row.error is not None for _, rows in parts for row in rows)
     file = io.BytesIO()
-    tables.writer(form, stretches, task, names)(file)
+    table_files.writer(form, stretches, task, names)(file)
     return file.getvalue()
 
 
@@ -109,7 +109,7 @@ def test_a_target_is_not_taken_for_another_column(tmp_path):
 
 def test_parquet_is_written_in_groups(tmp_path, monkeypatch):
     """Each as soon as it is large enough, so that memory does not grow with the table."""
-    monkeypatch.setattr(tables, "_GROUP", 1 << 14)
+    monkeypatch.setattr(table_files, "_GROUP", 1 << 14)
     row = Said("single_label", ["x"], np.float32([1]), np.zeros(100, np.float32))
     parts = [([f"{i}/{j}" for j in range(64)], [row] * 64) for i in range(6)]
     found = pq.ParquetFile(io.BytesIO(written(".parquet", tmp_path, parts, "single_label", [])))
@@ -122,7 +122,7 @@ def test_the_first_answer_tells_the_kind(tmp_path):
     stretches = []
     for index, rows in enumerate(parts):
         with (tmp_path / str(index)).open("wb") as file:
-            tables.save(rows, file)
+            table_files.save(rows, file)
         stretches.append(([], tmp_path / str(index)))
-    assert tables.kind(stretches) == ("regression", ["t"])
-    assert tables.kind(stretches[:1]) == ("", [])
+    assert table_files.kind(stretches) == ("regression", ["t"])
+    assert table_files.kind(stretches[:1]) == ("", [])

@@ -16,8 +16,9 @@ from conftest import picture
 from finished import CASES, run_folder
 from PIL import Image
 
-from kerasft import evaluate, measures, report
-from kerasft.report import sections, statistics, usage, words
+from kerasft import report
+from kerasft.evaluation import scoring
+from kerasft.report import sections, statistics, usage, wording
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -97,7 +98,7 @@ def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
         assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
     else:
         key = "scaled_mae" if case == "targets" else sections.SCORES[task]
-        assert words.number(test[key]) in text
+        assert wording.number(test[key]) in text
         low, high = map(float, re.search(r"between ([\d.]+) and ([\d.]+) \(95%", text).groups())
         assert low < test[key] < high
     assert "the model is clearly better" in text
@@ -110,8 +111,8 @@ def test_several_targets_are_each_said(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.normal(0, 1, (90, 2)) * scales
     values = labels + rng.choice([-1, 1], (90, 2)) * [17_302, 0.0005]
-    judge = evaluate.Judge("regression", labels, labels.std(0))
-    metrics["test"] = measures.report(judge, values, tuple(names))
+    judge = scoring.Judge("regression", labels, labels.std(0))
+    metrics["test"] = metrics.report(judge, values, tuple(names))
     arrays = {"labels": labels.astype(np.float32), "values": values.astype(np.float32)}
     np.savez(tmp_path / "predictions.npz", ids=np.array([f"{i}.jpg" for i in range(90)]), **arrays)
     report.write(tmp_path, metrics, thumbnails)
@@ -119,7 +120,7 @@ def test_several_targets_are_each_said(tmp_path):
     assert "“price” 17,302, “share” 0.0005, each in its own units" in page.text["header"]
     deviations = (np.array([17_302, 0.0005]) / labels.std(0)).mean()
     assert metrics["test"]["scaled_mae"] == pytest.approx(deviations, rel=1e-3)
-    assert f"Test mean absolute error in deviations\n{words.number(deviations)}" in page.text["header"]
+    assert f"Test mean absolute error in deviations\n{wording.number(deviations)}" in page.text["header"]
     assert "8,651" not in page.source and "8651" not in page.source
 
 
@@ -135,9 +136,9 @@ def test_a_figure_that_cannot_be_measured_is_a_dash(tmp_path, case):
             arrays["labels"] = np.ones_like(arrays["labels"])
         else:
             arrays["labels"][:, empty] = 0
-        judge = evaluate.Judge(task, arrays["labels"], np.ones(len(classes)))
+        judge = scoring.Judge(task, arrays["labels"], np.ones(len(classes)))
         outputs = arrays["values"] if task == "regression" else np.log(arrays["probabilities"])
-        metrics["test"] = measures.report(judge, outputs, tuple(classes), arrays.get("thresholds"))
+        metrics["test"] = metrics.report(judge, outputs, tuple(classes), arrays.get("thresholds"))
         np.savez(tmp_path / "predictions.npz", **arrays)
         report.write(tmp_path, metrics, thumbnails)
         page = Page((tmp_path / "report.html").read_text())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from kerasft.report import figures, statistics, words
+from kerasft.report import figures, statistics, wording
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_the_marks_of_an_axis_are_few_round_and_inside(low, high):
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        (words.percent(0.8954), "89.5%"),
-        (words.percent(0.99996), "over 99.9%"),
-        (words.percent(1.0), "100.0%"),
-        (words.percent(0.0001), "under 0.1%"),
-        (words.number(-0.17), "−0.170"),
-        (words.number(12345.6), "12,346"),
-        (words.number(float("nan")), "not a number"),
-        (words.duration(59.7), "1 min 0 s"),
-        (words.duration(3780), "1 h 3 min"),
-        (words.count(1, "class", "classes"), "1 class"),
+        (wording.percent(0.8954), "89.5%"),
+        (wording.percent(0.99996), "over 99.9%"),
+        (wording.percent(1.0), "100.0%"),
+        (wording.percent(0.0001), "under 0.1%"),
+        (wording.number(-0.17), "−0.170"),
+        (wording.number(12345.6), "12,346"),
+        (wording.number(float("nan")), "not a number"),
+        (wording.duration(59.7), "1 min 0 s"),
+        (wording.duration(3780), "1 h 3 min"),
+        (wording.count(1, "class", "classes"), "1 class"),
     ],
 )
 def test_numbers_are_said_as_a_reader_expects(said, text):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT
 
-from kerasft import search
-from kerasft.config import Config
-from kerasft.errors import UserError
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.tune import search_space
 
 EXAMPLE = (
     "lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9), nadam); head.dropout=uniform(0, 0.5); "
@@ -19,7 +19,7 @@ EXAMPLE = (
 
 
 def test_every_distribution_is_read():
-    space = {dimension.name: dimension for dimension in search.parse(EXAMPLE, Config())}
+    space = {dimension.name: dimension for dimension in search_space.parse(EXAMPLE, Config())}
     assert [space[name].kind for name in ("lr", "optimizer", "head.dropout", "batch_size")] == [
         "log",
         "choice",
@@ -35,9 +35,9 @@ def test_every_distribution_is_read():
 
 
 def test_numbers_of_a_choice_stay_numbers_of_one_type():
-    (mixed,) = search.parse("lr=choice(1, 0.1)", Config())
+    (mixed,) = search_space.parse("lr=choice(1, 0.1)", Config())
     assert mixed.options == (1.0, 0.1)
-    (whole,) = search.parse("batch_size=choice(8, 32)", Config())
+    (whole,) = search_space.parse("batch_size=choice(8, 32)", Config())
     assert whole.options == (8, 32) and whole.value(32) == 32
     assert whole.numeric
 
@@ -49,12 +49,12 @@ def test_values_become_a_config():
     values = {"optimizer": "sgd(momentum=0.9)", "optimizer.sgd.momentum": 0.75, "head": "mlp", "head.dropout": 0.25}
     values |= {"patience": "none", "batch_size": 16, "phases.all.lr": 2e-4, "augment.rotate.degrees": 7.5}
     values |= {"lr": 1e-3, "backbone": "own.keras"}
-    found = search.applied(config, search.parse(text, config), values)
+    found = search_space.applied(config, search_space.parse(text, config), values)
     assert (found.optimizer, found.head) == ("sgd(momentum=0.75)", "mlp(dropout=0.25)")
     assert found.phases == "head(epochs=2) | all(epochs=3, lr=0.0002)"
     assert found.augment == "flip | rotate(degrees=7.5)"
     assert (found.patience, found.batch_size, found.backbone) == (None, 16, "own.keras")
-    assert search.applied(config, search.parse(text, config), {"patience": "3"}).patience == 3
+    assert search_space.applied(config, search_space.parse(text, config), {"patience": "3"}).patience == 3
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_values_become_a_config():
 )
 def test_what_it_refuses(text, message):
     with pytest.raises(UserError) as raised:
-        search.parse(text, Config())
+        search_space.parse(text, Config())
     assert message in str(raised.value)
     assert "Received: " in str(raised.value)
 

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from kerasft import selection
-from kerasft.evaluate import LEAST_PICTURES, Judge
-from kerasft.phases import Phase
+from kerasft.evaluation.scoring import LEAST_PICTURES, Judge
+from kerasft.strategies.phases import Phase
+from kerasft.training import weight_interpolation
 
 PLANNED = [Phase("head", 0, 9, 1e-3), Phase("all", 1.0, 30, 1e-4), Phase("all", 1.0, 90, 1e-4, further=True)]
 
@@ -22,17 +22,17 @@ def test_few_pictures_choose_nothing(pictures):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        chosen = selection.choose(outputs_at, Judge("single_label", labels), 2, selection.SHARES)
+        chosen = weight_interpolation.choose(outputs_at, Judge("single_label", labels), 2, weight_interpolation.SHARES)
     assert chosen[:2] == (1.0, 1.0)
     assert chosen.end == 0
-    unfit = selection.choose(
+    unfit = weight_interpolation.choose(
         lambda end, share: np.full((pictures, 2), np.nan), Judge("single_label", labels), 2, (1.0,)
     )
-    assert unfit == selection.UNDONE
+    assert unfit == weight_interpolation.UNDONE
 
 
 def test_under_five_pictures_the_solved_head_stands_and_nothing_follows():
-    assert selection.judged(PLANNED, LEAST_PICTURES, solved=True) == PLANNED
-    (only,) = selection.judged(PLANNED, LEAST_PICTURES - 1, solved=True)
+    assert weight_interpolation.judged(PLANNED, LEAST_PICTURES, solved=True) == PLANNED
+    (only,) = weight_interpolation.judged(PLANNED, LEAST_PICTURES - 1, solved=True)
     assert (only.kind, only.epochs) == ("head", 0)
-    assert selection.judged(PLANNED, 1, solved=False) == PLANNED[:1]  # an answer is needed at all
+    assert weight_interpolation.judged(PLANNED, 1, solved=False) == PLANNED[:1]  # an answer is needed at all

@@ -4,15 +4,15 @@ import socket
 
 import pytest
 
-from kerasft import command_line
-from kerasft.errors import UserError
-from kerasft.serve import job
+from kerasft.serve import start
+from kerasft.settings import command_flags
+from kerasft.settings.errors import UserError
 
-DEFAULTS = {name: default for name, (_, default, _) in command_line.COMMAND.items()}
+DEFAULTS = {name: default for name, (_, default, _) in command_flags.COMMAND.items()}
 
 
 def test_the_defaults_give_limits_in_bytes_pixels_and_seconds():
-    limits = job.limits_of(DEFAULTS)
+    limits = start.limits_of(DEFAULTS)
     assert limits == (32_000_000, 50_000_000, 256, 32, 0.005, 30.0)
 
 
@@ -22,12 +22,12 @@ def test_the_defaults_give_limits_in_bytes_pixels_and_seconds():
 )
 def test_a_flag_out_of_range_names_the_rule(name, value):
     with pytest.raises(UserError, match=rf"^--{name}: must be from .* to .*\. Received: {value}$"):
-        job.limits_of({**DEFAULTS, name: value})
+        start.limits_of({**DEFAULTS, name: value})
 
 
 def test_keys_are_the_lines_of_a_file(tmp_path):
     (tmp_path / "keys").write_text("one\n\n  two \n")
-    assert job.read_keys(str(tmp_path / "keys")) == ("one", "two")
+    assert start.read_keys(str(tmp_path / "keys")) == ("one", "two")
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", "käse\n"])
@@ -35,21 +35,21 @@ def test_a_file_without_a_key_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "keys").write_text(content)
     with pytest.raises(UserError, match=r"^--api_key_file: .*Received: "):
-        job.read_keys(str(tmp_path / "keys"))
+        start.read_keys(str(tmp_path / "keys"))
 
 
 def test_a_port_that_is_taken_is_said(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"^--port: cannot be listened on \(.*\)\. Received: '127.0.0.1:{port}'$"):
-            job.bind("127.0.0.1", port)
-    with job.bind("127.0.0.1", port) as free:
+            start.bind("127.0.0.1", port)
+    with start.bind("127.0.0.1", port) as free:
         assert free.getsockname()[1] == port
 
 
 def test_an_unknown_host_is_said():
     with pytest.raises(UserError, match=r"^--host: cannot be listened on"):
-        job.bind("nowhere.invalid", 0)
+        start.bind("nowhere.invalid", 0)
 
 
 def test_a_model_is_needed(command, tmp_path):
@@ -65,6 +65,6 @@ def test_a_model_that_is_nowhere_is_said_at_once(command, tmp_path):
 
 
 def test_the_package_that_is_missing_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(job.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'kerasft\[serve\]'"):
-        job.serve({**DEFAULTS, "model": str(tmp_path)})
+        start.serve({**DEFAULTS, "model": str(tmp_path)})

@@ -10,8 +10,8 @@ import pytest
 from conftest import picture
 from PIL import Image
 
-from kerasft import headers
-from kerasft.serve import pictures
+from kerasft.data import image_headers
+from kerasft.serve import image_checks
 from kerasft.serve.limits import Refusal
 
 
@@ -32,12 +32,12 @@ def png_bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", headers.FORMATS)
+@pytest.mark.parametrize("kind", image_headers.FORMATS)
 def test_each_format_passes_up_to_the_limit_and_not_above(kind):
     contents = encoded(kind)
-    pictures.check(contents, 600, "instances[0]")
+    image_checks.check(contents, 600, "instances[0]")
     with pytest.raises(Refusal, match=r"instances\[0\]: a picture may have at most 599 pixels") as caught:
-        pictures.check(contents, 599, "instances[0]")
+        image_checks.check(contents, 599, "instances[0]")
     assert caught.value.status == 400
 
 
@@ -45,7 +45,7 @@ def test_a_bomb_is_refused_by_its_header():
     bomb = png_bomb(30_000)
     assert len(bomb) < 200_000
     with pytest.raises(Refusal, match="at most 50,000,000 pixels"):
-        pictures.check(bomb, 50_000_000, "x")
+        image_checks.check(bomb, 50_000_000, "x")
 
 
 def test_a_bomb_behind_a_text_that_pillow_refuses():
@@ -53,7 +53,7 @@ def test_a_bomb_behind_a_text_that_pillow_refuses():
     data = b"Comment\0\0" + zlib.compress(bytes(1 << 21))
     text = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
     with pytest.raises(Refusal, match="at most 50,000,000 pixels"):
-        pictures.check(bomb[:33] + text + bomb[33:], 50_000_000, "x")
+        image_checks.check(bomb[:33] + text + bomb[33:], 50_000_000, "x")
 
 
 def test_a_bomb_in_a_later_frame_of_a_gif_counts():
@@ -61,11 +61,11 @@ def test_a_bomb_in_a_later_frame_of_a_gif_counts():
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     contents = bytearray(file.getvalue())
-    pictures.check(bytes(contents), 1200, "x")
+    image_checks.check(bytes(contents), 1200, "x")
     last = contents.rindex(b"\x2c\x00\x00\x00\x00")
     contents[last + 5 : last + 9] = struct.pack("<HH", 60_000, 60_000)
     with pytest.raises(Refusal, match="pixels"):
-        pictures.check(bytes(contents), 50_000_000, "x")
+        image_checks.check(bytes(contents), 50_000_000, "x")
 
 
 @pytest.mark.parametrize(
@@ -73,29 +73,29 @@ def test_a_bomb_in_a_later_frame_of_a_gif_counts():
 )
 def test_what_is_no_picture_is_refused(contents):
     with pytest.raises(Refusal, match=r"has no picture format|is not a whole picture") as caught:
-        pictures.check(contents, 10**6, "x")
+        image_checks.check(contents, 10**6, "x")
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("kind", headers.FORMATS)
+@pytest.mark.parametrize("kind", image_headers.FORMATS)
 def test_no_cut_of_a_picture_raises_anything_else(kind):
     contents = encoded(kind)
     for end in range(0, len(contents), 7):
         try:
-            pictures.check(contents[:end], 10**6, "x")
+            image_checks.check(contents[:end], 10**6, "x")
         except Refusal as refusal:
             assert refusal.status == 400
 
 
 def test_tiff_is_none_of_the_formats():
     with pytest.raises(Refusal, match="one of JPEG, PNG, GIF, BMP, WEBP"):
-        pictures.check(encoded("TIFF"), 10**6, "x")
+        image_checks.check(encoded("TIFF"), 10**6, "x")
 
 
 def test_base64_is_strict_but_for_white_space():
     data = bytes(range(200))
-    assert pictures.from_base64(base64.b64encode(data).decode(), "x") == data
-    assert pictures.from_base64(base64.encodebytes(data).decode(), "x") == data
+    assert image_checks.from_base64(base64.b64encode(data).decode(), "x") == data
+    assert image_checks.from_base64(base64.encodebytes(data).decode(), "x") == data
     for wrong in ("$$$", "abc", "YWJj=YWJj", "käse", None, 7):
         with pytest.raises(Refusal, match="base64"):
-            pictures.from_base64(wrong, "x")
+            image_checks.from_base64(wrong, "x")

@@ -12,9 +12,9 @@ pytest.importorskip("kserve")
 import orjson
 from served import b64, exported, photo
 
-from kerasft.errors import UserError
-from kerasft.serve import rows, tensors, versions
+from kerasft.serve import open_inference_v2, tfserving_v1, versions
 from kerasft.serve.limits import Limits, Refusal
+from kerasft.settings.errors import UserError
 
 LIMITS = Limits(body_bytes=10**6, pixels=10**6, pictures=8, batch=4, delay=0, seconds=5)
 PHOTOS = [photo(seed) for seed in range(3)]
@@ -43,8 +43,10 @@ def direct(version, contents):
 def test_answers_are_those_of_the_saved_model_to_the_bit(loaded, task, as_rows):
     version = loaded[task]
     body = {"instances" if as_rows else "inputs": [b64(one) for one in PHOTOS]}
-    asked = rows.asked(body, version, LIMITS)
-    text = orjson.dumps(rows.answer(asked.signature.call(asked.rows), as_rows), option=orjson.OPT_SERIALIZE_NUMPY)
+    asked = tfserving_v1.asked(body, version, LIMITS)
+    text = orjson.dumps(
+        tfserving_v1.answer(asked.signature.call(asked.rows), as_rows), option=orjson.OPT_SERIALIZE_NUMPY
+    )
     given, expected = json.loads(text)["predictions" if as_rows else "outputs"], direct(version, PHOTOS)
     if task == "regression":  # one output has no name
         np.testing.assert_array_equal(np.float32(given), expected["values"])
@@ -60,18 +62,20 @@ def test_answers_are_those_of_the_saved_model_to_the_bit(loaded, task, as_rows):
 
 def test_binary_strings_are_base64_and_others_text():
     values = np.array([[b"\xff"], [b"a"]], object)
-    assert rows.answer({"x_bytes": values}, False) == {"outputs": [[{"b64": "/w=="}], [{"b64": "YQ=="}]]}
-    assert rows.answer({"x": values[1:]}, True) == {"predictions": [["a"]]}
+    assert tfserving_v1.answer({"x_bytes": values}, False) == {"outputs": [[{"b64": "/w=="}], [{"b64": "YQ=="}]]}
+    assert tfserving_v1.answer({"x": values[1:]}, True) == {"predictions": [["a"]]}
 
 
 def test_pixels_may_come_decoded(loaded):
     version = loaded["single_label"]
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     body = {"signature_name": "images", "inputs": {"images": pixels.tolist()}}
-    asked = rows.asked(body, version, LIMITS)
+    asked = tfserving_v1.asked(body, version, LIMITS)
     np.testing.assert_array_equal(np.stack(asked.rows), pixels)
     assert asked.signature.call(asked.rows)["scores"].shape == (2, 2)
-    assert rows.asked({"signature_name": "features", "inputs": b64(PHOTOS[0])}, version, LIMITS).signature.encoded
+    assert tfserving_v1.asked(
+        {"signature_name": "features", "inputs": b64(PHOTOS[0])}, version, LIMITS
+    ).signature.encoded
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_pixels_may_come_decoded(loaded):
 )
 def test_a_body_that_is_not_taken_is_explained(loaded, body, text):
     with pytest.raises(Refusal, match=text) as caught:
-        rows.asked(body, loaded["single_label"], LIMITS)
+        tfserving_v1.asked(body, loaded["single_label"], LIMITS)
     assert caught.value.status in (400, 413)
 
 
@@ -110,10 +114,10 @@ def inference(**changes) -> bytes:
 
 def test_an_inference_request_gives_the_same_as_rows(loaded):
     version = loaded["single_label"]
-    request = tensors.parse(inference(), None, "shapes")
-    asked = tensors.asked(request, version, LIMITS)
+    request = open_inference_v2.parse(inference(), None, "shapes")
+    asked = open_inference_v2.asked(request, version, LIMITS)
     assert asked.rows == PHOTOS[:1]
-    answer, length = tensors.answer(request, version, asked.signature.call(asked.rows)).to_rest()
+    answer, length = open_inference_v2.answer(request, version, asked.signature.call(asked.rows)).to_rest()
     assert length is None
     found = {one["name"]: one for one in answer["outputs"]}
     expected = direct(version, PHOTOS[:1])
@@ -143,7 +147,7 @@ def test_an_inference_request_gives_the_same_as_rows(loaded):
 )
 def test_an_inference_request_that_is_not_taken_is_explained(loaded, body, text):
     with pytest.raises(Refusal, match=text) as caught:
-        tensors.asked(tensors.parse(body, None, "shapes"), loaded["single_label"], LIMITS)
+        open_inference_v2.asked(open_inference_v2.parse(body, None, "shapes"), loaded["single_label"], LIMITS)
     assert caught.value.status == 400
 
 

@@ -57,14 +57,14 @@ def read():
 
 
 def test_batching(read):
-    from kerasft import warmup
+    from kerasft.export import serving_warmup
     from kerasft.predict import batches
 
     found = read("batching.config", "BatchingParameters")
     sizes = list(found.allowed_batch_sizes)
     assert sizes == sorted(sizes)
     assert sizes[-1] == found.max_batch_size.value  # TensorFlow Serving's rules
-    assert tuple(sizes) == warmup.SIZES
+    assert tuple(sizes) == serving_warmup.SIZES
     assert found.max_batch_size.value >= batches.BATCH
     assert found.num_batch_threads.value >= 1
 

@@ -4,13 +4,13 @@ import types
 
 import pytest
 
-from kerasft import spec
-from kerasft.errors import UserError
-from kerasft.spec import Spec
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
 
 
 def test_names_calls_pipes_and_nested_specs():
-    parsed = spec.parse("all(epochs=5, optimizer=sgd(momentum=0.9), augment=flip | rotate(-15))|head", "--phases")
+    parsed = specs.parse("all(epochs=5, optimizer=sgd(momentum=0.9), augment=flip | rotate(-15))|head", "--phases")
     assert [item.name for item in parsed] == ["all", "head"]
     kwargs = parsed[0].kwargs
     assert kwargs["epochs"] == 5
@@ -20,13 +20,13 @@ def test_names_calls_pipes_and_nested_specs():
 
 @pytest.mark.parametrize("text", ["", "none", " None "])
 def test_nothing(text):
-    assert spec.parse(text, "--augment") == ()
+    assert specs.parse(text, "--augment") == ()
 
 
 @pytest.mark.parametrize("text", ["crop(area=(0.35, 1)) | flip", "x(a=[1, None, True], b='s')", "f(g(1), h=i | j(2))"])
 def test_text_and_back(text):
-    parsed = spec.parse(text, "--augment")
-    assert spec.parse(" | ".join(map(str, parsed)), "--augment") == parsed
+    parsed = specs.parse(text, "--augment")
+    assert specs.parse(" | ".join(map(str, parsed)), "--augment") == parsed
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_text_and_back(text):
 )
 def test_anything_else_is_refused_with_its_place(text, place):
     with pytest.raises(UserError) as caught:
-        spec.parse(text, "--augment")
+        specs.parse(text, "--augment")
     message = str(caught.value)
     assert message.startswith("--augment: ")
     assert place in message
@@ -56,7 +56,7 @@ def test_anything_else_is_refused_with_its_place(text, place):
 
 def test_hostile_nesting_is_refused():
     with pytest.raises(UserError):
-        spec.parse("(" * 5000 + "a" + ")" * 5000, "--augment")
+        specs.parse("(" * 5000 + "a" + ")" * 5000, "--augment")
 
 
 def _module():
@@ -66,44 +66,44 @@ def _module():
 
 
 def test_build_binds_arguments():
-    names = spec.choices(_module())
-    assert spec.build(spec.parse_one("Rotate(30, fill='x')", "--augment"), "--augment", names) == (30, "x")
+    names = specs.choices(_module())
+    assert specs.build(specs.parse_one("Rotate(30, fill='x')", "--augment"), "--augment", names) == (30, "x")
 
 
 def test_near_misses_are_named():
-    names = spec.choices(_module())
+    names = specs.choices(_module())
     with pytest.raises(
         UserError, match=r"--augment: must be one of rotate \(did you mean 'rotate'\?\)\. Received: 'rotat'"
     ):
-        spec.build(Spec("rotat"), "--augment", names)
+        specs.build(Spec("rotat"), "--augment", names)
     with pytest.raises(
         UserError, match=r"rotate\(\) takes degrees, fill \(did you mean 'degrees'\?\)\. Received: 'degree='"
     ):
-        spec.build(Spec("rotate", (), {"degree": 3}), "--augment", names)
+        specs.build(Spec("rotate", (), {"degree": 3}), "--augment", names)
     with pytest.raises(UserError, match="too many positional"):
-        spec.build(Spec("rotate", (1, 2, 3)), "--augment", names)
+        specs.build(Spec("rotate", (1, 2, 3)), "--augment", names)
 
 
 def test_the_kind_of_the_result_is_checked():
     with pytest.raises(UserError, match="must give a int"):
-        spec.build(Spec("rotate"), "--augment", spec.choices(_module()), kind=int)
+        specs.build(Spec("rotate"), "--augment", specs.choices(_module()), kind=int)
 
 
 def test_keras_names_whatever_the_case():
     import keras
 
-    names = spec.choices(keras.optimizers, keras.optimizers.Optimizer)
+    names = specs.choices(keras.optimizers, keras.optimizers.Optimizer)
     for word in ("adamw", "AdamW", "sgd", "schedule_free_adamw"):
-        assert issubclass(spec.resolve(Spec(word), "--optimizer", names), keras.optimizers.Optimizer)
+        assert issubclass(specs.resolve(Spec(word), "--optimizer", names), keras.optimizers.Optimizer)
 
 
 def test_dotted_names_are_found_in_arguments():
-    parsed = spec.parse_one("all(optimizer=mine.Best(1), augment=flip | mine.blur)", "--phases")
-    assert spec.dotted(parsed) == ["mine.Best", "mine.blur"]
-    found = spec.resolve(Spec("collections.OrderedDict"), "--x", outside=dict)
+    parsed = specs.parse_one("all(optimizer=mine.Best(1), augment=flip | mine.blur)", "--phases")
+    assert specs.dotted(parsed) == ["mine.Best", "mine.blur"]
+    found = specs.resolve(Spec("collections.OrderedDict"), "--x", outside=dict)
     assert found is __import__("collections").OrderedDict
     with pytest.raises(UserError, match="cannot import"):
-        spec.resolve(Spec("math.nope"), "--x", outside=dict)
+        specs.resolve(Spec("math.nope"), "--x", outside=dict)
 
 
 def test_only_what_is_of_the_kind_is_taken_from_outside(tmp_path, monkeypatch):
@@ -112,8 +112,8 @@ def test_only_what_is_of_the_kind_is_taken_from_outside(tmp_path, monkeypatch):
         "def other() -> int: raise SystemExit\ndef lost() -> 'Nowhere': raise SystemExit\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert spec.build(Spec("theirs.Mine"), "--x", kind=dict, outside=dict) == {}
-    assert spec.build(Spec("theirs.made", (3,)), "--x", kind=dict, outside=dict) == {"x": 3}
+    assert specs.build(Spec("theirs.Mine"), "--x", kind=dict, outside=dict) == {}
+    assert specs.build(Spec("theirs.made", (3,)), "--x", kind=dict, outside=dict) == {"x": 3}
     for name in (
         "theirs.bare",
         "theirs.other",
@@ -126,17 +126,17 @@ def test_only_what_is_of_the_kind_is_taken_from_outside(tmp_path, monkeypatch):
         with pytest.raises(
             UserError, match=r"must be a subclass of dict, or a function whose return annotation is one"
         ):
-            spec.build(Spec(name), "--x", kind=dict, outside=dict)
+            specs.build(Spec(name), "--x", kind=dict, outside=dict)
 
 
 def test_where_nothing_from_outside_is_taken_nothing_is_imported(tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"--x: must be one of a\. Received: 'planted.run'"):
-        spec.build(Spec("planted.run"), "--x", {"a": dict})
+        specs.build(Spec("planted.run"), "--x", {"a": dict})
 
 
 @pytest.mark.parametrize("text", ["f(dtype={'module': 'os', 'class_name': 'system'})", "f([1, {2}])", "f((b'x',))"])
 def test_no_argument_describes_an_object(text):
     with pytest.raises(UserError, match="an argument must be a number, text"):
-        spec.parse(text, "--augment")
+        specs.parse(text, "--augment")

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from kerasft import store as stores
-from kerasft.errors import UserError
-from kerasft.store import ACTIVATIONS, PICTURES, Store
+from kerasft.settings.errors import UserError
+from kerasft.storage import disk_cache
+from kerasft.storage.disk_cache import ACTIVATIONS, PICTURES, Store
 
 
 def _entry(store, name, kind, count, age=0):
@@ -27,16 +27,16 @@ def _left(store):
 
 def test_pictures_take_half_at_most_and_activations_what_they_leave(tmp_path):
     store = Store(tmp_path, 1000, True)
-    assert (stores.room(store, PICTURES), stores.room(store)) == (500, 1000)
+    assert (disk_cache.room(store, PICTURES), disk_cache.room(store)) == (500, 1000)
     _entry(store, "p", PICTURES, 300)
-    assert (stores.room(store, PICTURES), stores.room(store)) == (500, 700)
+    assert (disk_cache.room(store, PICTURES), disk_cache.room(store)) == (500, 700)
     _entry(store, "a", ACTIVATIONS, 400)
-    assert stores.room(store) == 700
+    assert disk_cache.room(store) == 700
 
 
 def test_a_nearly_full_disk_lets_less(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1000, 900, 100))
-    assert stores.room(Store(tmp_path, 1000, True)) == 90
+    assert disk_cache.room(Store(tmp_path, 1000, True)) == 90
 
 
 def test_room_is_made_among_the_same_kind_the_oldest_first(tmp_path):
@@ -44,23 +44,23 @@ def test_room_is_made_among_the_same_kind_the_oldest_first(tmp_path):
     _entry(store, "p", PICTURES, 300, age=500)
     for name, age in (("a", 400), ("b", 300), ("c", 200)):
         _entry(store, name, ACTIVATIONS, 200, age)
-    stores.make_room(store, tmp_path / "new", 100, ACTIVATIONS)
+    disk_cache.make_room(store, tmp_path / "new", 100, ACTIVATIONS)
     assert _left(store) == ["a", "b", "c", "p"]
-    stores.make_room(store, tmp_path / "new", 301, ACTIVATIONS)
+    disk_cache.make_room(store, tmp_path / "new", 301, ACTIVATIONS)
     assert _left(store) == ["c", "p"]
-    stores.make_room(store, tmp_path / "new", 300, PICTURES)
+    disk_cache.make_room(store, tmp_path / "new", 300, PICTURES)
     assert _left(store) == ["c"]
 
 
 def test_what_another_run_writes_is_left_alone(tmp_path):
     store = Store(tmp_path, 100, True)
     _entry(store, "busy", ACTIVATIONS, 90, age=100)
-    with stores.locked(store, "busy"):
-        other = threading.Thread(target=stores.make_room, args=(store, tmp_path / "new", 50, ACTIVATIONS))
+    with disk_cache.locked(store, "busy"):
+        other = threading.Thread(target=disk_cache.make_room, args=(store, tmp_path / "new", 50, ACTIVATIONS))
         other.start()
         other.join()
     assert _left(store) == ["busy"]
-    stores.make_room(store, tmp_path / "new", 50, ACTIVATIONS)
+    disk_cache.make_room(store, tmp_path / "new", 50, ACTIVATIONS)
     assert _left(store) == []
 
 
@@ -68,22 +68,22 @@ def test_only_a_run_s_own_store_is_removed(tmp_path):
     for kept in (True, False):
         store = Store(tmp_path / str(kept), 100, kept)
         _entry(store, "a", ACTIVATIONS, 10)
-        stores.remove(store)
+        disk_cache.remove(store)
         assert store.folder.exists() == kept
 
 
 def test_a_broken_note_is_none(tmp_path):
-    stores.note(tmp_path, {"rows": 3})
-    assert stores.about(tmp_path) == {"rows": 3}
+    disk_cache.note(tmp_path, {"rows": 3})
+    assert disk_cache.about(tmp_path) == {"rows": 3}
     (tmp_path / "about.json").write_text("{")
-    assert stores.about(tmp_path) == {}
+    assert disk_cache.about(tmp_path) == {}
 
 
 @pytest.mark.parametrize(("kept", "flag"), [(True, "--cache_dir"), (False, "--run_dir")])
 def test_a_folder_that_cannot_be_made_is_a_message(tmp_path, kept, flag):
     (tmp_path / "file").touch()
     store = Store(tmp_path / "file" / "cache", 100, kept)
-    for use in (stores.room, lambda store: stores.locked(store, "a").__enter__()):
+    for use in (disk_cache.room, lambda store: disk_cache.locked(store, "a").__enter__()):
         with pytest.raises(
             UserError, match=rf"{flag}: cannot be written \(Not a directory\)\. Received: '.*file/cache'"
         ):

@@ -9,26 +9,17 @@ import pytest
 from conftest import audited
 from PIL import Image
 
-from kerasft import (
-    cache,
-    checkpoint,
-    compute,
-    epochs,
-    feed,
-    fitting,
-    model,
-    phases,
-    planning,
-    selection,
-    spec,
-    warmstart,
-)
-from kerasft.config import Config
 from kerasft.data import splits
-from kerasft.errors import UserError
-from kerasft.evaluate import Judge
-from kerasft.standing import Standing
-from kerasft.trainer import Trainer
+from kerasft.evaluation.scoring import Judge
+from kerasft.networks import network as networks
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import checkpoints, feature_cache
+from kerasft.strategies import phases, planning
+from kerasft.training import autotune, callbacks, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training.train_state import Standing
+from kerasft.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def ready(tmp_path):
     """A Trainer on vectors dressed as pictures, whose logits are what the pixels say times the kernel."""
     inputs = keras.Input((1, 1, 3))
     logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs))
-    network = model.Network(keras.Model(inputs, logits), "bare", "single_label", 1, True, "zeros", (), ())
+    network = networks.Network(keras.Model(inputs, logits), "bare", "single_label", 1, True, "zeros", (), ())
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400).astype(np.int32)
     noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), labels)
@@ -45,7 +36,7 @@ def ready(tmp_path):
     data = splits.Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     made = Trainer(Config(), network, data, tmp_path)
     made.standing = Standing("r", "0", {"augment": "none", "speed": None})
-    made.feed = feed.pictures(network, data, phases.Phase("all", 1.0, 1, 1e-3, augment=()), 0)
+    made.feed = phase_inputs.pictures(network, data, phases.Phase("all", 1.0, 1, 1e-3, augment=()), 0)
     return made
 
 
@@ -60,7 +51,9 @@ def _judge(ready, first, last):
     ready.standing.best = None
     ready.offer(ready.validate())
     ends = [last] if ready.standing.best else []
-    chosen = selection.settle(ready.model, ready.feed.outputs, ready.judge, first, ends, selection.SHARES)
+    chosen = weight_interpolation.settle(
+        ready.model, ready.feed.outputs, ready.judge, first, ends, weight_interpolation.SHARES
+    )
     return chosen._replace(score=chosen.score or ready.standing.before)[:3]
 
 
@@ -104,7 +97,9 @@ def test_the_end_of_a_phase_is_preferred_to_its_best_epoch_unless_measurably_wor
     spoiled = [np.roll(good[0], 1, 0), good[1]]
 
     def end(*ends):
-        return selection.settle(ready.model, ready.feed.outputs, ready.judge, first, [*ends], selection.SHARES).end
+        return weight_interpolation.settle(
+            ready.model, ready.feed.outputs, ready.judge, first, [*ends], weight_interpolation.SHARES
+        ).end
 
     assert end(good, lucky) == end(lucky, good) == 0
     assert end(spoiled, good) == 1
@@ -128,7 +123,7 @@ def test_nothing_finite_is_nothing_kept(ready):
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tiny, photos, tmp_path, monkeypatch):
     """Saved at every step, broken off after some: the rest alone is run, and the weights are the same."""
-    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(callbacks, "SAVE_SECONDS", -1.0)
     monkeypatch.setattr(fitting, "TOGETHER", 1)
     config = Config(
         backbone=tiny,
@@ -156,7 +151,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(tin
     def go(folder, limit=None):
         keras.utils.set_random_seed(0)
         folder.mkdir(exist_ok=True)
-        made = Trainer(config, model.build(config, 2, "single_label"), data, folder)
+        made = Trainer(config, networks.build(config, 2, "single_label"), data, folder)
         counts = Counts(limit)
         monkeypatch.setattr(keras.Model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, counts], **k))
         made.train()
@@ -194,7 +189,7 @@ def _trained(tiny, data, folder, **settings):
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": tiny, **SMALL, **settings})
-    made = Trainer(config, model.build(config, 2, "single_label"), data, folder)
+    made = Trainer(config, networks.build(config, 2, "single_label"), data, folder)
     made.records = made.train()
     made.rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
     return made
@@ -211,7 +206,7 @@ def test_between_two_phases_a_run_goes_on_without_starting_again(tiny, data, tmp
     with pytest.raises(ZeroDivisionError):
         _trained(tiny, data, tmp_path / "cut", **settings)
     monkeypatch.setattr(Trainer, "_run", run)
-    monkeypatch.setattr(warmstart, "prepare", None)  # is not to be called again
+    monkeypatch.setattr(head_init, "prepare", None)  # is not to be called again
     rest = _trained(tiny, data, tmp_path / "cut", **settings)
     assert [row["step"] for row in rest.rows] == [row["step"] for row in whole.rows]
     for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
@@ -221,19 +216,19 @@ def test_between_two_phases_a_run_goes_on_without_starting_again(tiny, data, tmp
 
 def test_a_phase_that_diverges_falls_back_at_lower_rates_and_goes_on(tiny, data, tmp_path, monkeypatch, capsys):
     """The loss is made to blow up at any rate above 0.005."""
-    look = epochs.Watch._look
+    look = callbacks.Watch._look
 
     def spoiled(self, logs):
         look(self, {"loss": float("nan")} if self.lr > 0.005 else logs)
 
-    monkeypatch.setattr(epochs.Watch, "_look", spoiled)
+    monkeypatch.setattr(callbacks.Watch, "_look", spoiled)
     made = _trained(tiny, data, tmp_path / "a", phases="all(epochs=2, lr=0.04, schedule=constant)", augment="none")
     assert made.records[0]["retries"] == 2
     assert [row["lr"] for row in made.rows] == pytest.approx([0.04 * 0.09] * 2)
     assert "blew up at a rate of 0.012: back to the best weights" in capsys.readouterr().out
     assert int(made.feed.model.optimizer.iterations) == 2 * made.steps  # of the last optimizer alone
     with pytest.raises(UserError, match=r"--phases: 01-all diverged at each of the rates 10, 3, 0.9, 0.27"):
-        monkeypatch.setattr(epochs.Watch, "_look", lambda self, logs: look(self, {"loss": float("nan")}))
+        monkeypatch.setattr(callbacks.Watch, "_look", lambda self, logs: look(self, {"loss": float("nan")}))
         _trained(tiny, data, tmp_path / "b", phases="all(epochs=2, lr=10)", augment="none")
 
 
@@ -252,7 +247,7 @@ def test_patience_ends_a_phase_and_a_plateau_lowers_its_rate(tiny, data, tmp_pat
     monkeypatch.setattr(Trainer, "offer", lambda self, score: False)
     losses = iter([0.5, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6])
     monkeypatch.setattr(Judge, "temperature", lambda self, outputs: 1.0)
-    monkeypatch.setattr(selection, "settle", lambda *given: selection.UNDONE)
+    monkeypatch.setattr(weight_interpolation, "settle", lambda *given: weight_interpolation.UNDONE)
     judged = Trainer.judge_epoch
 
     def judge_epoch(self):
@@ -280,17 +275,17 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(tiny, data, tmp_path,
 
     settings = {"phases": "all(epochs=3, lr=1e-3)", "augment": "flip"}
     whole = _trained(tiny, data, tmp_path / "whole", **settings)
-    end = epochs.Watch.on_train_batch_end
+    end = callbacks.Watch.on_train_batch_end
 
     def kill_once(self, batch, logs):
         if self.trainer.standing.epoch == 1 and self.trainer.standing.step == 0:
             os.kill(os.getpid(), signal.SIGTERM)
         end(self, batch, logs)
 
-    monkeypatch.setattr(epochs.Watch, "on_train_batch_end", kill_once)
+    monkeypatch.setattr(callbacks.Watch, "on_train_batch_end", kill_once)
     with pytest.raises(KeyboardInterrupt):
         _trained(tiny, data, tmp_path / "cut", **settings)
-    monkeypatch.setattr(epochs.Watch, "on_train_batch_end", end)
+    monkeypatch.setattr(callbacks.Watch, "on_train_batch_end", end)
     rest = _trained(tiny, data, tmp_path / "cut", **settings)
     assert [row["step"] for row in rest.rows] == [row["step"] for row in whole.rows]
     for ours, theirs in zip(rest.model.get_weights(), whole.model.get_weights(), strict=True):
@@ -311,7 +306,7 @@ def test_a_trained_head_competes_with_the_solved_one(tiny, tmp_path, monkeypatch
     listing, pictures = audited(f"folder:{tmp_path / 'set'}")
     data = splits.carve(listing, pictures, 0.3, 0.2, 0)
     solved = _trained(tiny, data, tmp_path / "solved", head_init="probe", phases="head")
-    given, settle = [], selection.settle
+    given, settle = [], weight_interpolation.settle
 
     def spoiled(model, outputs, judge, first, ends, shares):
         given.append(first)
@@ -319,7 +314,7 @@ def test_a_trained_head_competes_with_the_solved_one(tiny, tmp_path, monkeypatch
             ends = [[0.7 * zero + 0.3 * best for zero, best in zip(given[0], first, strict=True)]]
         return settle(model, outputs, judge, first, ends, shares)
 
-    monkeypatch.setattr(selection, "settle", spoiled)
+    monkeypatch.setattr(weight_interpolation, "settle", spoiled)
     settings = {"head_init": "probe", "phases": "head(epochs=2, lr=1e-6)", "augment": "none"}
     trained = _trained(tiny, data, tmp_path / "trained", **settings)
     assert solved.records[0]["val_after"] < 0.3
@@ -419,7 +414,7 @@ def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(tiny, data, tmp_p
     [("cosine", 3, ["last"]), ("constant", 3, ["last", "best"]), ("cosine", 2, ["best"])],  # the latter by --patience
 )
 def test_what_a_phase_came_to(ready, schedule, epoch, expected):
-    phase = phases.Phase("all", 1.0, 3, 1e-3, schedule=spec.parse_one(schedule, "--schedule"))
+    phase = phases.Phase("all", 1.0, 3, 1e-3, schedule=specs.parse_one(schedule, "--schedule"))
     ready.best_weights, ready.last_weights = ["best"], ["last"]
     ready.standing.epoch, ready.standing.best = epoch, (0.5, 0.9)
     assert [end[0] for end in ready._ends(phase)] == expected
@@ -429,9 +424,9 @@ def test_what_a_phase_came_to(ready, schedule, epoch, expected):
 
 @pytest.mark.parametrize("average", ["none", "ema(momentum=0.9)"])
 def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(tiny, data, tmp_path, monkeypatch, average):
-    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(callbacks, "SAVE_SECONDS", -1.0)
     settings = {"phases": "all(epochs=3, lr=1e-2, batch_norm='train')", "augment": "flip", "average": average}
-    ends, settle = {}, selection.settle
+    ends, settle = {}, weight_interpolation.settle
 
     def noted(name, dies=False):
         def settled(model, outputs, judge, first, found, shares):
@@ -440,12 +435,12 @@ def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(tiny
 
         return settled
 
-    monkeypatch.setattr(selection, "settle", noted("whole"))
+    monkeypatch.setattr(weight_interpolation, "settle", noted("whole"))
     whole = _trained(tiny, data, tmp_path / "whole", **settings)
-    monkeypatch.setattr(selection, "settle", noted("cut", dies=True))
+    monkeypatch.setattr(weight_interpolation, "settle", noted("cut", dies=True))
     with pytest.raises(ZeroDivisionError):
         _trained(tiny, data, tmp_path / "cut", **settings)
-    monkeypatch.setattr(selection, "settle", noted("rest"))
+    monkeypatch.setattr(weight_interpolation, "settle", noted("rest"))
     rest = _trained(tiny, data, tmp_path / "cut", **settings)
     assert [len(found) for found in ends.values()] == [1, 1, 1]
     for ours, theirs in zip(ends["rest"][0], ends["whole"][0], strict=True):
@@ -459,10 +454,12 @@ def test_how_a_run_computes_is_settled_once_and_written_down(tiny, data, tmp_pat
 
     def batch_size(config, network, phase, examples):
         asked.append((phase.kind, examples))
-        return compute.Choice(4, "measured", {32: 1.0})
+        return autotune.Choice(4, "measured", {32: 1.0})
 
-    monkeypatch.setattr(compute, "batch_size", batch_size)
-    monkeypatch.setattr(compute, "compiled", lambda *about: asked.append(about[2:]) or compute.Choice("on", "measured"))
+    monkeypatch.setattr(autotune, "batch_size", batch_size)
+    monkeypatch.setattr(
+        autotune, "compiled", lambda *about: asked.append(about[2:]) or autotune.Choice("on", "measured")
+    )
     monkeypatch.setattr(Trainer, "_run", lambda self, *about: self.save({}) or 1 / 0)
     settings = {"batch_size": None, "phases": "head(epochs=9) | all(epochs=2)", "augment": "none"}
     with pytest.raises(ZeroDivisionError):
@@ -474,8 +471,8 @@ def test_how_a_run_computes_is_settled_once_and_written_down(tiny, data, tmp_pat
     settled = json.loads((tmp_path / "settled.json").read_text())
     assert {name: settled[name] for name in ("batch_size", "jit")} == {"batch_size": 4, "jit": "on"}
     monkeypatch.undo()
-    monkeypatch.setattr(compute, "batch_size", None)  # is not asked again
-    monkeypatch.setattr(compute, "compiled", None)
+    monkeypatch.setattr(autotune, "batch_size", None)  # is not asked again
+    monkeypatch.setattr(autotune, "compiled", None)
     whole = _trained(tiny, data, tmp_path, **settings)
     assert [row["step"] for row in whole.rows] == [steps * (epoch + 1) for epoch in range(11)]
     assert whole.feed.model.jit_compile
@@ -514,7 +511,7 @@ def test_a_phase_that_falls_back_in_its_middle_goes_on_in_its_schedule_and_its_a
             self.diverged = self.model.stop_training = True
 
     monkeypatch.setattr(Trainer, "judge_epoch", noted)
-    monkeypatch.setattr(epochs.Watch, "_look", spoiled)
+    monkeypatch.setattr(callbacks.Watch, "_look", spoiled)
     settings = {"phases": "all(epochs=4, lr=1e-3, schedule=linear(warmup=0))", "augment": "none"}
     made = _trained(tiny, data, tmp_path, **settings, average="ema(momentum=0.98)")
     assert seen == [made.steps, 2 * made.steps]
@@ -538,7 +535,7 @@ def test_a_plateaus_rate_stays_low_after_a_fallback(tiny, data, tmp_path, monkey
             self.diverged = self.model.stop_training = True
 
     monkeypatch.setattr(fitting, "_compile", noted)
-    monkeypatch.setattr(epochs.Watch, "_look", spoiled)
+    monkeypatch.setattr(callbacks.Watch, "_look", spoiled)
     plateau = "all(epochs=3, lr=1e-3, schedule=plateau(factor=0.1, patience=1))"
     _trained(tiny, data, tmp_path, phases=plateau, augment="none")
     assert rates == pytest.approx([1e-3, 0.3 * 1e-4])
@@ -550,14 +547,14 @@ def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
     """The batch that the plan looks at fits, another picture does not."""
     settings = {"phases": "head(epochs=1, lr=1e-2, views=1)", "augment": "none"}
     whole = _trained(tiny, data, tmp_path / "whole", **settings)
-    plan, holds = feed.plan, cache.holds
+    plan, holds = phase_inputs.plan, feature_cache.holds
 
     def halved(*given, halved=True):
         found = plan(*given, halved=halved)
         return found._replace(dtype="float16") if halved else found
 
-    monkeypatch.setattr(feed, "plan", halved)
-    monkeypatch.setattr(cache, "holds", lambda values, dtype: holds(values * 1e6, dtype))
+    monkeypatch.setattr(phase_inputs, "plan", halved)
+    monkeypatch.setattr(feature_cache, "holds", lambda values, dtype: holds(values * 1e6, dtype))
     made = _trained(tiny, data, tmp_path / "a", **settings)
     assert "01-head: float16 does not hold its activations" in capsys.readouterr().out
     assert made.standing.settled["cached"]["01-head"][:2] == [1, "float32"]
@@ -567,12 +564,12 @@ def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
 
 def test_a_run_whose_checkpoints_are_damaged_is_not_started_over_silently(tiny, data, tmp_path, monkeypatch, capsys):
     settings = {"phases": "all(epochs=2, lr=1e-3)", "augment": "none"}
-    monkeypatch.setattr(epochs, "SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(selection, "settle", lambda *given: 1 / 0)
+    monkeypatch.setattr(callbacks, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(weight_interpolation, "settle", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _trained(tiny, data, tmp_path, **settings)
     monkeypatch.undo()
-    for name in checkpoint.NAMES:
+    for name in checkpoints.NAMES:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
     with pytest.raises(UserError, match=r"--run_dir: .*damaged.*--noresume.*Received"):
         _trained(tiny, data, tmp_path, **settings)
@@ -600,7 +597,7 @@ def test_a_resumed_run_takes_its_phases_from_what_was_settled(tiny, data, tmp_pa
         _trained(tiny, data, tmp_path, **settings)
     monkeypatch.setattr(Trainer, "_run", run)
     plan = planning.plan
-    other = spec.parse_one("lion", "--optimizer")
+    other = specs.parse_one("lion", "--optimizer")
     changed = lambda *given: ([replace(phase, optimizer=other) for phase in plan(*given)[0]], "")  # noqa: E731
     monkeypatch.setattr(planning, "plan", changed)  # as another version's rule might choose
     made = _trained(tiny, data, tmp_path, **settings)

@@ -16,10 +16,11 @@ from conftest import ROOT
 from test_report import Page
 
 import kerasft
-from kerasft import report, search, spec
-from kerasft.config import Config
+from kerasft import report
 from kerasft.report import importance
-from kerasft.tune import hypermodel, oracles, rates, study
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.tune import hypermodel, oracles, rates, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
 HEAD = "--phases=head(epochs=1, lr=1e-2)"
@@ -37,14 +38,14 @@ class Stub(keras_tuner.HyperModel):
 
     def __init__(self, text: str):
         super().__init__()
-        self.space = search.parse(text, Config())
+        self.space = search_space.parse(text, Config())
         self.trained, self.epochs = Config(), []
 
     def build(self, hp):
         return None
 
     def fit(self, hp, model, folder, epochs):
-        values = search.declare(self.space, hp)
+        values = search_space.declare(self.space, hp)
         self.epochs.append(epochs)
         self.records = [{"epochs": epochs or 2}]
         if values.get("batch_size") == 7:
@@ -56,10 +57,10 @@ def searched(folder: Path, tuner: str, text: str = SPACE, budget: float = np.inf
     """Runs a search over a Stub to its end, or until so many trials are done."""
     own = {name: getattr(oracles, name) for name in oracles.__all__}
     given = {"seed": 1, "max_consecutive_failed_trials": None}
-    oracle = spec.build(spec.parse_one(tuner, "--tuner"), "--tuner", own, kind=oracles.Kept, **given)
+    oracle = specs.build(specs.parse_one(tuner, "--tuner"), "--tuner", own, kind=oracles.Kept, **given)
     stub = Stub(text)
     oracle.objective = keras_tuner.Objective("val_loss", "min")
-    search.declare(stub.space, oracle.hyperparameters)
+    search_space.declare(stub.space, oracle.hyperparameters)
     oracle.start(budget)
 
     def ended(row):
@@ -137,10 +138,10 @@ def test_the_budget_counts_earlier_starts(tmp_path):
 
 
 def test_rates_and_epochs_keep_their_ratio():
-    from kerasft import model
+    from kerasft.networks import network as networks
 
     config = Config(weights="none", image_size=32, phases="head(2, 1e-2) | all(epochs=4, lr=1e-3, augment=flip|rotate)")
-    network = model.build(config, 2, "single_label")
+    network = networks.build(config, 2, "single_label")
     found = rates.written(config, network, 100, lr=5e-4, epochs=2)
     assert found == "head(epochs=1, lr=0.005) | all(epochs=2, lr=0.0005, augment=flip | rotate)"
     assert Config(phases=found).phases == found
@@ -295,9 +296,9 @@ def test_a_tuner_of_ones_own(photos, tmp_path, capsys):
     assert [trial.status for trial in trials] == ["COMPLETED", "COMPLETED"]
     assert set(trials[0].hyperparameters.values) == {"lr", "head.dropout"}
     (best,) = tuner.get_best_models()
-    data = model.data(32, None)
+    data = networks.data(32, None)
     outputs = best.predict(data.val.pictures(np.arange(len(data.val))).astype(np.float32), verbose=0)
-    from kerasft.evaluate import Judge
+    from kerasft.evaluation.scoring import Judge
 
     loss = Judge("single_label", data.val.labels).loss(outputs)
     assert loss == pytest.approx(trials[0].score, rel=1e-4)

@@ -5,11 +5,13 @@ import pytest
 from conftest import audited
 from PIL import Image, ImageDraw
 
-from kerasft import evaluate, model, warmstart
-from kerasft.config import Config
 from kerasft.data import pipeline, splits
-from kerasft.evaluate import Judge
-from kerasft.store import Store
+from kerasft.evaluation import scoring
+from kerasft.evaluation.scoring import Judge
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.storage.disk_cache import Store
+from kerasft.training import head_init
 
 
 def _data(root, draw):
@@ -40,12 +42,12 @@ def network():
     """A backbone that keeps the places of things: its features are the pixels of a small picture."""
     import keras
 
-    built = model.build(
+    built = networks.build(
         Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="probe"), 2, "single_label"
     )
     inputs = keras.Input((32, 32, 3))
     small = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(inputs))
-    from kerasft import heads
+    from kerasft.networks import heads
 
     logits = heads.build("linear", "probe", small, 2)
     return built._replace(model=keras.Model(inputs, logits), pretrained=True)
@@ -54,12 +56,12 @@ def network():
 @pytest.mark.parametrize(("draw", "harmless"), [(_left_or_right, False), (_high_or_low, True)])
 def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harmless):
     data = _data(tmp_path / "set", draw)
-    start = warmstart.prepare(
+    start = head_init.prepare(
         Config(), network, data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False)
     )
-    assert start.augment == warmstart.AUGMENT + (" | flip" if harmless else "")
+    assert start.augment == head_init.AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
-    logits = evaluate.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
+    logits = scoring.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
     assert Judge("single_label", data.val.labels).score(logits) > 0.9
 
 
@@ -68,16 +70,16 @@ def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, 
     """Pictures that say nothing about their class: their probe's loss is the same in the mirror."""
     data = _data(tmp_path / "set", lambda canvas, label, x, y: canvas.rectangle((x, y, x + 8, y + 8), fill=(250,) * 3))
     given = data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False)
-    start = warmstart.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)
-    assert start.augment == warmstart.AUGMENT
+    start = head_init.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)
+    assert start.augment == head_init.AUGMENT
     why = "the probe tells '0' from '1' hardly" if pretrained else "no pretrained features"
     assert why in start.reason
-    assert f"augmentation: {warmstart.AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
+    assert f"augmentation: {head_init.AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
 
 
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
-    start = warmstart.prepare(
+    start = head_init.prepare(
         Config(augment="rotate(3)"),
         network,
         data,
@@ -89,11 +91,11 @@ def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
 
 def test_features_are_standardised(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
-    warmstart.prepare(Config(), network, data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False))
+    head_init.prepare(Config(), network, data, Judge("single_label", data.val.labels), Store(tmp_path, 10**9, False))
     import keras
 
     scaled = keras.Model(network.model.inputs[0], network.model.get_layer("standardise").output)
-    values = evaluate.predictor(scaled)(pipeline.evaluation_stream(data.train, size=32, batch_size=64))
+    values = scoring.predictor(scaled)(pipeline.evaluation_stream(data.train, size=32, batch_size=64))
     np.testing.assert_allclose(values.mean(0), 0, atol=1e-3)
     assert values.std() == pytest.approx(1, abs=0.2)
 
@@ -101,12 +103,12 @@ def test_features_are_standardised(network, tmp_path):
 def test_a_second_run_on_the_same_cache_solves_nothing(network, tmp_path, monkeypatch):
     data = _data(tmp_path / "set", _high_or_low)
     given = data, Judge("single_label", data.val.labels), Store(tmp_path / "cache", 10**9, True)
-    first = warmstart.prepare(Config(), network, *given)
-    monkeypatch.setattr(warmstart.probe, "solve", None)
-    monkeypatch.setattr(warmstart, "_outputs", None)
-    second = warmstart.prepare(Config(), network, *given)
+    first = head_init.prepare(Config(), network, *given)
+    monkeypatch.setattr(head_init.probe, "solve", None)
+    monkeypatch.setattr(head_init, "_outputs", None)
+    second = head_init.prepare(Config(), network, *given)
     assert second.augment == first.augment
     for ours, theirs in zip(second.solution, first.solution, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(TypeError):  # of another seed the folds are others
-        warmstart.prepare(Config(seed=1), network, *given)
+        head_init.prepare(Config(seed=1), network, *given)

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft import warmup
+from kerasft.export import serving_warmup
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     rng = np.random.default_rng(0)
     pictures = [tf.constant(rng.integers(0, 255, (32, 32, 3), np.uint8)) for _ in range(3)]
-    warmup.write(tmp_path, "flowers & more", pictures)
+    serving_warmup.write(tmp_path, "flowers & more", pictures)
     return tmp_path
 
 
 def test_requests_are_of_several_sizes(folder):
-    found = warmup.requests(folder)
+    found = serving_warmup.requests(folder)
     assert [len(batch) for batch in found] == [1, 8, 32]
     assert len(set(found[1].numpy())) == 3
     assert all(tf.io.decode_jpeg(content).shape == (32, 32, 3) for content in found[2])
-    assert warmup.requests(folder / "none") == []
+    assert serving_warmup.requests(folder / "none") == []
 
 
 def test_a_record_is_what_protoc_would_read(folder):
@@ -50,12 +50,12 @@ def test_a_record_is_what_protoc_would_read(folder):
             place += size
         return found
 
-    first = next(iter(tf.data.TFRecordDataset(str(folder / warmup.FILE)))).numpy()
+    first = next(iter(tf.data.TFRecordDataset(str(folder / serving_warmup.FILE)))).numpy()
     request = fields(fields(fields(first)[6])[1])
     assert fields(request[1]) == {1: b"flowers & more", 3: b"serving_default"}
     assert fields(request[2])[1] == b"image_bytes"
     proto = type(tf.make_tensor_proto(0)).FromString(fields(request[2])[2])
-    assert tf.make_ndarray(proto).tolist() == warmup.requests(folder)[0].numpy().tolist()
+    assert tf.make_ndarray(proto).tolist() == serving_warmup.requests(folder)[0].numpy().tolist()
 
 
 def test_the_messages_of_tensorflow_serving_read_it(folder):

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasft import headers, machine, quiet
-from kerasft.data import copies
+from kerasft.console import stderr_filter
+from kerasft.data import copies, image_headers
+from kerasft.data.decode import decode
 from kerasft.data.listing import Finding, Listing
-from kerasft.decode import decode
+from kerasft.settings import machine
 
 MIN_PIXELS = 64  # an 8x8 picture is the smallest that is taken for one
 MEMORY_SHARE = 0.3  # of the machine's memory for decoded pictures
@@ -108,12 +109,12 @@ def audit(
     def look_for_damage(index: int) -> None:
         with suppress(OSError, ValueError):  # what is gone by now is told when it is used
             contents = listing.read(index)
-            if headers.kind(contents) == "JPEG" and hashlib.sha256(contents).hexdigest() == digests[index]:
+            if image_headers.kind(contents) == "JPEG" and hashlib.sha256(contents).hexdigest() == digests[index]:
                 graph(tf.constant(contents))
                 if told := _damage(complaints()):
                     reasons[index] = (DAMAGED, f"{told}; it can be read, but part of it may be wrong")
 
-    with quiet.captured() as complaints, ThreadPoolExecutor(workers) as pool:
+    with stderr_filter.captured() as complaints, ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, TOGETHER * workers):
             list(pool.map(look, range(start, min(start + TOGETHER * workers, count))))
             # libjpeg does not say of which: where there is damage, those decoded together are decoded one by one.
@@ -140,7 +141,7 @@ def _usable(reason: tuple[str, str] | None) -> bool:
 
 def _damage(lines: list[str]) -> str:
     """The first of libjpeg's complaints about a picture that it has decoded all the same, or nothing."""
-    return next((line for line in lines if line.startswith(quiet.DAMAGE)), "")
+    return next((line for line in lines if line.startswith(stderr_filter.DAMAGE)), "")
 
 
 def _decoded(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, np.ndarray | None]:
@@ -158,14 +159,14 @@ def _refusal(contents: bytes) -> tuple[str, str] | None:
     if not contents:
         return "empty_file", "0 bytes"
     try:
-        size, pixels = headers.size(contents), headers.pixels(contents)
+        size, pixels = image_headers.size(contents), image_headers.pixels(contents)
     except ValueError as error:
         return "corrupt", str(error)
     if size is None:
         return None
-    if pixels > headers.MAX_PIXELS:
+    if pixels > image_headers.MAX_PIXELS:
         frames = "" if pixels == size[0] * size[1] else f", {pixels} in all frames"
-        return "too_large", f"{size[0]}x{size[1]} pixels{frames}; at most {headers.MAX_PIXELS} are decoded"
+        return "too_large", f"{size[0]}x{size[1]} pixels{frames}; at most {image_headers.MAX_PIXELS} are decoded"
     if size[0] * size[1] < MIN_PIXELS:
         return "too_small", f"{size[0]}x{size[1]} pixels hold no picture; at least {MIN_PIXELS} are needed"
     return None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.errors import UserError
+from kerasft.settings.errors import UserError
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {

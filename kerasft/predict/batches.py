@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from multiprocessing.pool import AsyncResult, ThreadPool
 
-from kerasft.predict.answers import Model, Refused, Said
+from kerasft.predict.predictions import Model, Refused, Said
 from kerasft.predict.sources import Pictures
 
 BATCH = 32

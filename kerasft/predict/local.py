@@ -5,10 +5,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasft import headers
-from kerasft.errors import UserError
-from kerasft.export import about, newest
-from kerasft.predict.answers import Model, Refused, Said, last_line, said
+from kerasft.data import image_headers
+from kerasft.export.saved_model import about, newest
+from kerasft.predict.predictions import Model, Refused, Said, last_line, said
+from kerasft.settings.errors import UserError
 
 
 def load(model: str) -> Model:
@@ -43,11 +43,11 @@ def load(model: str) -> Model:
 def _refuse_large(contents: bytes) -> None:
     """Raises Refused for more pixels than are ever decoded; whatever else is wrong, the model says it."""
     try:
-        found = headers.pixels(contents)
+        found = image_headers.pixels(contents)
     except ValueError as error:
         raise Refused(f"is not a whole picture ({error})") from None
-    if found is not None and found > headers.MAX_PIXELS:
-        raise Refused(f"has {found:,} pixels; at most {headers.MAX_PIXELS:,} are decoded")
+    if found is not None and found > image_headers.MAX_PIXELS:
+        raise Refused(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
 
 
 def _digest(folder: Path) -> str:

@@ -20,9 +20,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from kerasft import screen
-from kerasft.errors import UserError
-from kerasft.predict.answers import Model, Refused, Said, last_line, said
+from kerasft.console import console
+from kerasft.predict.predictions import Model, Refused, Said, last_line, said
+from kerasft.settings.errors import UserError
 
 KEY = "KERASFT_API_KEY"
 UNDER_WAY = 4  # requests
@@ -107,7 +107,7 @@ def _about(url: str, model: str, headers: dict[str, str]) -> dict:
     """Task and names: what the SavedModel at hand says, else what kerasft's server says of a model of that name."""
     _version(url, headers)  # waits for the server, and says what is wrong with URL or key
     if model:
-        from kerasft.export import about, newest
+        from kerasft.export.saved_model import about, newest
 
         return about(newest(model))
     top, _, rest = url.partition("/v1/models/")
@@ -168,7 +168,7 @@ def _patiently(url: str, call: Callable[[], dict]) -> dict:
                 f"Received: {url!r}"
             )
         if pause >= 4 and not told:
-            screen.say(f"waiting for {url}: {reason}")
+            console.say(f"waiting for {url}: {reason}")
             told = True
         time.sleep(wait)
         pause = min(2 * pause, 8)

@@ -8,7 +8,7 @@ import hmac
 import json
 import time
 
-from kerasft.serve import gauges
+from kerasft.serve import metrics
 from kerasft.serve.limits import Limits, Refusal, too_large
 
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # need no key
@@ -43,8 +43,8 @@ def guarded(app, *, limits: Limits, keys: tuple[str, ...]):
             if not sent:
                 await _refuse(refusal, noted)
         finally:
-            gauges.REQUESTS.labels(sent[0] if sent else 499).inc()  # 499: it went away before its answer
-            gauges.LATENCY.observe(time.monotonic() - began)
+            metrics.REQUESTS.labels(sent[0] if sent else 499).inc()  # 499: it went away before its answer
+            metrics.LATENCY.observe(time.monotonic() - began)
 
     held = Held(BODIES * limits.body_bytes)
     return call

@@ -12,9 +12,9 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.v1_endpoints import V1Endpoints
 from starlette.exceptions import HTTPException
 
-from kerasft.serve import tensors
+from kerasft.serve import open_inference_v2
 from kerasft.serve.limits import Limits, Refusal
-from kerasft.serve.shelf import Served, Shelf
+from kerasft.serve.repository import Served, Shelf
 
 PAGE = Path(__file__).with_name("page.html")
 JSON = "application/json"
@@ -101,7 +101,7 @@ def _open_inference(shelf: Shelf) -> APIRouter:
     async def infer(name: str, request: Request, number: str = "") -> Response:
         served = _found(shelf, name, number)
         headers = dict(request.headers)
-        asked = tensors.parse(await request.body(), headers.get("inference-header-content-length"), name)
+        asked = open_inference_v2.parse(await request.body(), headers.get("inference-header-content-length"), name)
         answer, _ = await served(asked, headers=headers)
         body, length = answer.to_rest()
         if length is None:

@@ -26,7 +26,7 @@ from kerasft.serve.batching import Batcher
 from kerasft.serve.connections import punctual
 from kerasft.serve.guard import guarded
 from kerasft.serve.limits import Limits
-from kerasft.serve.shelf import Shelf, watch
+from kerasft.serve.repository import Shelf, watch
 from kerasft.serve.versions import Source, Version
 
 CONNECTIONS = 500  # at a time; uvicorn answers 503 to more

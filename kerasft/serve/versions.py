@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kerasft.errors import UserError
-from kerasft.export import about, newest, versions
+from kerasft.export.saved_model import about, newest, versions
+from kerasft.settings.errors import UserError
 
 # What loading a damaged folder raises.
 BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)

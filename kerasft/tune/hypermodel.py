@@ -14,18 +14,20 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
-from kerasft import evaluate, job, losses, measures, planning, settling
-from kerasft import model as models
-from kerasft import search as searches
-from kerasft import spec as specs
-from kerasft.config import Config
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
-from kerasft.errors import UserError, did_you_mean
-from kerasft.evaluate import Judge
-from kerasft.model import Network
-from kerasft.trainer import Trainer
-from kerasft.tune import rates
+from kerasft.evaluation import metrics, scoring
+from kerasft.evaluation.scoring import Judge
+from kerasft.job import resolve, train
+from kerasft.networks import network as networks
+from kerasft.networks.network import Network
+from kerasft.optimization import losses
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError, did_you_mean
+from kerasft.strategies import planning
+from kerasft.training.trainer import Trainer
+from kerasft.tune import rates, search_space
 
 MEASURES = {  # of the validation split, by task: names as in metrics.json, and what is better
     "single_label": {"loss": "min", "accuracy": "max", "top5_accuracy": "max", "macro_f1": "max", "ece": "min"},
@@ -78,14 +80,14 @@ class HyperModel(keras_tuner.HyperModel):
         if folder is None:
             folder = tempfile.mkdtemp()
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.folder, self.space = Path(folder), searches.parse(search, config)
+        self.folder, self.space = Path(folder), search_space.parse(search, config)
         self.listing = sources.load(config)
         self.task = self.listing.task
         self.config = _sharing(config, self.folder)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
-        network, settled = settling.settle(replace(self.config, phases=whole), self.listing, self.folder)
+        network, settled = resolve.settle(replace(self.config, phases=whole), self.listing, self.folder)
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
             kept = {name: settled[name] for name in ("weights", "image_size", "precision")}
             self.config = replace(self.config, **kept)
@@ -95,14 +97,14 @@ class HyperModel(keras_tuner.HyperModel):
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Registers the searched settings."""
-        searches.declare(self.space, hp)
+        search_space.declare(self.space, hp)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The network of a trial, pictures float32 [N, S, S, 3] to logits or values, with a fresh head."""
         keras.utils.set_random_seed(self.config.seed)
-        config = searches.applied(self.config, self.space, searches.declare(self.space, hp))
+        config = search_space.applied(self.config, self.space, search_space.declare(self.space, hp))
         with tempfile.TemporaryDirectory() as place:
-            network, settled = settling.settle(config, self.listing, Path(place))
+            network, settled = resolve.settle(config, self.listing, Path(place))
         self._built = network, settled
         return network.model
 
@@ -128,8 +130,8 @@ class HyperModel(keras_tuner.HyperModel):
         network, settled = self._built
         if network.model is not model:
             raise ValueError("fit needs the model that build gave last")
-        values = searches.declare(self.space, hp)
-        config = searches.applied(self.config, self.space, values)
+        values = search_space.declare(self.space, hp)
+        config = search_space.applied(self.config, self.space, values)
         data = self.data(network.size, config.per_class_limit)
         config = self.configured(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
@@ -153,7 +155,7 @@ class HyperModel(keras_tuner.HyperModel):
             examples: of the training split.
             epochs: in place of searched ones.
         """
-        config = searches.applied(self.config, self.space, values)
+        config = search_space.applied(self.config, self.space, values)
         rate, epochs = values.get("lr"), epochs or values.get("epochs")
         if rate is None and epochs is None:
             return config
@@ -180,12 +182,12 @@ class HyperModel(keras_tuner.HyperModel):
         outputs, task, count = len(self.listing.classes), self.task, max(1, len(self.listing.ids))
         built = {_shape(self.config): network}
         for dimension in self.space:
-            for values in searches.probes(dimension, self.space):
+            for values in search_space.probes(dimension, self.space):
                 try:
-                    config = searches.applied(self.config, self.space, values)
+                    config = search_space.applied(self.config, self.space, values)
                     key = _shape(config)
                     if key not in built:
-                        built[key] = models.build(config, outputs, task)
+                        built[key] = networks.build(config, outputs, task)
                     planning.check(self.configured(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())
@@ -195,7 +197,7 @@ class HyperModel(keras_tuner.HyperModel):
 
     def _data(self, size: int, per_class_limit: int | None) -> Splits:
         config = replace(self.config, per_class_limit=per_class_limit)
-        return job.prepare(config, self.listing, size, self.folder)
+        return train.prepare(config, self.listing, size, self.folder)
 
     def _measured(self, network: Network, data: Splits, trainer: Trainer) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""
@@ -203,12 +205,12 @@ class HyperModel(keras_tuner.HyperModel):
             outputs = trainer.feed.outputs()
         else:  # killed after the last phase
             stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=BATCH)
-            outputs = evaluate.predictor(network.model)(stream)
+            outputs = scoring.predictor(network.model)(stream)
         several = self.task == "multi_label"
-        limits = measures.thresholds(evaluate.served(self.task, outputs), data.val.labels) if several else None
+        limits = metrics.thresholds(scoring.served(self.task, outputs), data.val.labels) if several else None
         error = losses.error(specs.parse_one(self.config.loss, "--loss"), self.task)
         judge = Judge(self.task, data.val.labels, trainer.scale, error=error)
-        found = measures.report(judge, outputs, data.classes, limits)
+        found = metrics.report(judge, outputs, data.classes, limits)
         return {f"val_{key}": found[key] for key in MEASURES[self.task] if isinstance(found.get(key), float)}
 
 

@@ -3,12 +3,12 @@
 import inspect
 from dataclasses import replace
 
-from kerasft import phases, planning
-from kerasft import spec as specs
-from kerasft.config import Config
-from kerasft.errors import UserError
-from kerasft.model import Network
-from kerasft.spec import Spec
+from kerasft.networks.network import Network
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
+from kerasft.strategies import phases, planning
 
 
 def written(config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None) -> str:

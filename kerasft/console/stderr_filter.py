@@ -1,0 +1,68 @@
+"""Keeps TensorFlow's known notices off the screen, and nothing else."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from kerasft.settings.errors import printable
+
+# What libjpeg says of a JPEG that it can still decode, straight to standard error and without a name: the audit has it.
+DAMAGE = (
+    "Corrupt JPEG data",
+    "Premature end of JPEG file",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters",
+)
+_NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the audit names
+    "oneDNN custom operations",
+    "All log messages before absl",
+    "cuda",
+    "CUDA",
+    "cpu_feature_guard",
+    "rebuild TensorFlow",
+    "XNNPACK",
+    "tf_record_dataset_op.cc",
+    "jpeg_mem.cc",
+    "JPEG library",
+    "Input file read error",
+    *DAMAGE,
+)
+
+
+@contextmanager
+def notices() -> Iterator[None]:
+    """Holds standard error back while the block runs, then shows all lines but the known notices.
+
+    They come from C++, some before any log level is read, so the file descriptor itself is redirected.
+    """
+    with captured():
+        yield
+
+
+@contextmanager
+def captured() -> Iterator[Callable[[], list[str]]]:
+    """As `notices`; gives a function to the lines that have come since it was last called."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile("w+b") as held:
+        told = 0
+
+        def lines() -> list[str]:
+            nonlocal told
+            text = os.pread(held.fileno(), os.fstat(held.fileno()).st_size - told, told)
+            told += len(text)
+            return text.decode("utf-8", "replace").splitlines()
+
+        os.dup2(held.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            told = 0
+            for line in lines():
+                if not any(notice in line for notice in _NOTICES):
+                    print(printable(line), file=sys.stderr)

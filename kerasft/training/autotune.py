@@ -1,0 +1,184 @@
+"""How a run computes, chosen by measuring: its precision, the pictures of a step, and whether steps are compiled."""
+
+import time
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kerasft.networks import network as networks
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.settings.errors import counted
+from kerasft.strategies import phases
+from kerasft.strategies.phases import Phase
+from kerasft.strategies.planning import BATCH
+
+ROUNDS = 4  # of one step in each way; the fastest counts
+SMALL = 8  # pictures of a step that fill the cores of a CPU; a GPU takes the whole batch
+WORTH = 1.2  # times as fast that another way has to be
+TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
+BATCHES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
+LEAST_STEPS = 32  # of an epoch that a larger batch has to leave
+STEPS = 500  # of a run: with fewer, compiling is not looked at
+LONG = 600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
+
+
+class Choice(NamedTuple):
+    """What was settled.
+
+    Attributes:
+        value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), pictures a step, or `on` and `off`.
+        reason: in half a line.
+        seconds: of a training step in each way that was measured.
+    """
+
+    value: Any
+    reason: str
+    seconds: dict[Any, float] = {}
+
+
+def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
+    """Settles `--precision`; `auto` times a few training steps on random pictures.
+
+    Args:
+        config: its `precision`, `batch_size` and `deterministic` count.
+        network: in float32; its weights are as before afterwards.
+        phase: whose steps are measured: the one that takes longest. None where nothing is trained.
+    """
+    if config.precision != "auto":
+        return Choice(config.precision, "as --precision says")
+    rival = _rival()
+    if config.deterministic or phase is None or rival is None:
+        why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
+        return Choice("float32", why)
+    batch = _pictures(config.batch_size or BATCH)
+    ways = {policy: (networks.in_precision(network, policy), phase, batch) for policy in ("float32", rival)}
+    seconds = _measured(ways)
+    gain = seconds["float32"] / seconds[rival]
+    return Choice(rival if gain >= WORTH else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds)
+
+
+def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+    """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
+
+    A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
+    fewer pictures (`benchmarks/data/parts.py`).
+
+    Args:
+        network: in the precision of the run; its weights are as before afterwards.
+        phase: as in `precision`.
+        examples: of the training split.
+    """
+    if config.batch_size is not None:
+        return Choice(config.batch_size, "as --batch_size says")
+    larger = [size for size in BATCHES if size * LEAST_STEPS <= examples]
+    if config.deterministic or phase is None or not larger or not on_accelerator():
+        whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
+        whys |= {f"{examples} examples": not larger, "the cores of a CPU are full with it": True}
+        return Choice(BATCH, next(why for why, holds in whys.items() if holds))
+    chosen, seconds, gain = BATCH, {}, 1.0
+    for size in larger:
+        try:
+            seconds |= _measured({way: (network, phase, way) for way in (chosen, size)})
+        except tf.errors.ResourceExhaustedError:
+            return Choice(chosen, f"{size} do not fit into memory", seconds)
+        gain = seconds[chosen] / chosen / (seconds[size] / size)
+        if gain < WORTH:
+            return Choice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
+        chosen = size
+    return Choice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
+
+
+def compiled(config: Config, network: Network, phase: Phase | None, batch: int, steps: int) -> Choice:
+    """Settles `--jit`: whether XLA compiles steps; `auto` times both ways where the run is long enough to win by it.
+
+    Args:
+        network, phase: as in `batch_size`.
+        batch: pictures a step.
+        steps: of all phases.
+    """
+    if config.jit != "auto":
+        return Choice(config.jit, "as --jit says")
+    if config.deterministic or phase is None or steps < STEPS:
+        whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
+        why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
+        return Choice("off", why)
+    pictures = _pictures(batch)
+    try:
+        seconds = _measured({"plain": (network, phase, pictures)})
+        run = steps * seconds["plain"] * batch / pictures
+        if run < LONG:
+            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it", seconds)
+        seconds = _measured({"plain": (network, phase, pictures), "compiled": (network, phase, pictures, True)})
+    except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
+        return Choice("off", f"a step could not be compiled ({type(error).__name__})")
+    gain = seconds["plain"] / seconds["compiled"]
+    return Choice(
+        "on" if gain >= WORTH else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
+    )
+
+
+def on_accelerator() -> bool:
+    """Whether the network computes on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _pictures(batch: int) -> int:
+    """Of a step that tells how fast one of the whole batch is."""
+    return batch if on_accelerator() else min(batch, SMALL)
+
+
+def _rival() -> str | None:
+    """What may be faster than float32 here."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        features = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+        return "mixed_bfloat16" if "avx512_bf16" in features or "amx_bf16" in features else None
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return "mixed_float16" if details.get("compute_capability", (0, 0)) >= TENSOR_CORES else None
+
+
+def _measured(ways: dict[Hashable, tuple]) -> dict[Any, float]:
+    """Seconds of a step in each of several ways, in turn: what else runs on the machine slows all down.
+
+    Args:
+        ways: arguments of `_step`; the networks are left as they were.
+    """
+    networks = {id(given[0]): given[0] for given in ways.values()}.values()
+    before = [network.model.get_weights() for network in networks]
+    try:
+        steps = {way: _step(*given) for way, given in ways.items()}
+        seconds = dict.fromkeys(steps, float("inf"))
+        for _ in range(ROUNDS):
+            for way, step in steps.items():
+                started = time.monotonic()
+                step()
+                seconds[way] = min(seconds[way], round(time.monotonic() - started, 5))
+    finally:
+        for network, weights in zip(networks, before):
+            phases.release(network)
+            network.model.set_weights(weights)
+    return seconds
+
+
+def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
+    """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
+    phases.apply(network, phase)
+    trained = [weight.value for weight in network.model.trainable_weights]
+
+    @tf.function(jit_compile=compiled)
+    def step(images: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(network.model(images, training=True)))
+        return tape.gradient(loss, trained)
+
+    images = tf.random.uniform([batch, network.size, network.size, 3], 0, 255)
+
+    def run() -> None:
+        np.asarray(step(images)[-1])
+
+    run()
+    return run

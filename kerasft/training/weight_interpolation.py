@@ -1,0 +1,133 @@
+"""What a phase leaves behind: a mix of its weights with those before it, chosen on validation, or nothing of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kerasft.evaluation.scoring import LEAST_PICTURES, Judge, preferred
+from kerasft.strategies.phases import Phase
+
+SHARES = (
+    0.5,
+    0.75,
+    0.25,
+    1.0,
+)  # of a phase's weights in the mixes that are tried, the one first that few pictures suggest
+LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
+LEAST_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
+
+Weights = list[np.ndarray]
+
+
+class Choice(NamedTuple):
+    """What is kept.
+
+    Attributes:
+        share: of the phase's weights; 0 where it is undone.
+        temperature: by which the logits are divided.
+        score: loss and headline score on validation; None where it is undone.
+        end: which of the phase's ends.
+    """
+
+    share: float
+    temperature: float
+    score: tuple[float, float] | None
+    end: int = 0
+
+
+UNDONE = Choice(0.0, 1.0, None)
+
+
+def settle(
+    model: keras.Model,
+    outputs: Callable[[], np.ndarray],
+    judge: Judge,
+    first: Weights,
+    ends: list[Weights],
+    shares: tuple[float, ...],
+) -> Choice:
+    """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
+
+    Args:
+        outputs: of the validation split, with the model's weights as they are.
+        ends: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
+    """
+
+    def outputs_at(end: int, share: float) -> np.ndarray:
+        model.set_weights(mixed(first, ends[end], share))
+        return outputs()
+
+    chosen = choose(outputs_at, judge, len(ends), shares) if ends else UNDONE
+    model.set_weights(mixed(first, ends[chosen.end] if ends else first, chosen.share))
+    if chosen.temperature != 1:
+        layer = model.get_layer("logits")
+        layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
+    return chosen
+
+
+def mixed(first: Weights, last: Weights, share: float) -> Weights:
+    """The weights this share of the way from first to last; the ends to the bit."""
+    if share in (0, 1):
+        return last if share else first
+    return [(1 - share) * a + share * b for a, b in zip(first, last)]
+
+
+def choose(
+    outputs_at: Callable[[int, float], np.ndarray], judge: Judge, ends: int, shares: tuple[float, ...]
+) -> Choice:
+    """Chooses the end and the share of a phase's weights by the validation loss.
+
+    Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
+    and fine-tuned networks are too sure of themselves, so each mix has its logits divided by the temperature that
+    suits it (Guo et al. 2017). Few validation pictures tell such candidates apart badly: the first share that is not
+    measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
+    standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
+    Fewer than `LEAST_PICTURES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
+    has nothing to be compared with).
+
+    Args:
+        outputs_at: from an end and a share to float [N, ...], the validation outputs of that mix.
+        judge: of the validation split.
+        ends: their number.
+        shares: to try, the preferred ones first, each in (0, 1].
+    """
+
+    def tempered(end: int, shares: tuple[float, ...] = shares) -> Iterator[tuple[Choice, np.ndarray]]:
+        for share in shares:
+            outputs = outputs_at(end, share)
+            if np.isfinite(outputs).all():
+                temperature, losses = judge.tempered(outputs)
+                yield Choice(share, temperature, (float(losses.mean()), judge.score(outputs)), end), losses
+
+    if len(judge.labels) < LEAST_PICTURES:
+        return next((choice for end in range(ends) for choice, _ in tempered(end, (1.0,))), UNDONE)
+    _, before = judge.tempered(outputs_at(0, 0.0))
+    found = []
+    for end in range(ends):
+        mixes = list(tempered(end))
+        found += [mixes[preferred([losses for _, losses in mixes])]] if mixes else []
+    if not found:
+        return UNDONE
+    chosen, losses = found[preferred([losses for _, losses in found])]
+    gain = before - losses
+    least = max(LEAST_GAIN * before.mean(), LEAST_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    return chosen if gain.mean() >= least else UNDONE
+
+
+def judged(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
+    """The phases that so many validation pictures can judge: all, or with fewer than `LEAST_PICTURES` hardly any.
+
+    A solved head needs no judge, and nothing is trained after it. Without one the first phase stands: it has to give an
+    answer at all.
+
+    Args:
+        planned: the phases of a run; a head phase first where the head is solved.
+        pictures: of the validation split.
+        solved: whether the head is solved.
+    """
+    if pictures >= LEAST_PICTURES:
+        return planned
+    return [replace(planned[0], epochs=0)] if solved else planned[:1]
