@@ -41,7 +41,7 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
         from kerasft.serve import serve
 
         return serve(asked)
-    with stderr_filter.notices():
+    with stderr_filter.without_notices():
         from kerasft import predict
         from kerasft.export import saved_model
         from kerasft.job import train

@@ -192,11 +192,11 @@ def audited(data: str, size: int = 32, **settings):
     return audit.audit(listing, size, lambda count: None, audit.in_memory(len(listing.ids), size))
 
 
-def carved(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):
+def splits_of(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):
     """The Splits of a source, as the job makes them."""
     from kerasft.data import splits
 
-    return splits.carve(*audited(data, **settings), val, test, seed, settings.get("per_class_limit"))
+    return splits.make_splits(*audited(data, **settings), val, test, seed, settings.get("per_class_limit"))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.strategies import phases
 from kerasft.training import callbacks
-from kerasft.training.train_state import Standing
+from kerasft.training.train_state import TrainState
 
 SIZE, BATCH, COUNT = 224, 32, 256
 TRAINED = 192  # pixels of what `--phases=auto` trains on, at 224
@@ -79,7 +79,7 @@ class Silent:
     """Stands in for the trainer, so that the watch does all of its work at each step, and none at the end."""
 
     def __init__(self, steps: int):
-        self.standing, self.steps, self.saved = Standing("", "", {}), steps, 0.0
+        self.state, self.steps, self.saved = TrainState("", "", {}), steps, 0.0
         self.score = "accuracy"
 
     def save_within(self) -> None:
@@ -100,12 +100,12 @@ def fitting() -> None:
         network.model.compile(keras.optimizers.AdamW(1e-4), loss)
         fits.append((network.model, watched))
 
-    class Watch(callbacks.Watch):
+    class PhaseCallback(callbacks.PhaseCallback):
         def on_epoch_end(self, epoch: int, logs: dict) -> None:
             pass  # validation is not part of a step
 
     def fit(trained: keras.Model, watched: bool):
-        callbacks = [Watch(Silent(steps + 1), "", 0, lambda: False)] if watched else []
+        callbacks = [PhaseCallback(Silent(steps + 1), "", 0, lambda: False)] if watched else []
         return lambda: trained.fit(data, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
 
     compare("step of all layers, kerasft's fit / bare fit", steps * BATCH, *(fit(*pair) for pair in fits))

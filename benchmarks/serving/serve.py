@@ -105,7 +105,7 @@ def shares(options: argparse.Namespace, used: float) -> None:
     from kerasft.serve import image_checks
 
     loaded = tf.saved_model.load(str(options.version))
-    contents, size = options.contents[:32], options.told["image_size"]
+    contents, size = options.contents[:32], options.metadata["image_size"]
     bodies = [asking(options.name, content).partition(b"\r\n\r\n")[2] for content in contents]
     decoding = tf.function(lambda batch: decode.decode_batch(batch, size))
     images = tf.cast(decoding(tf.constant(contents)), tf.float32)
@@ -229,11 +229,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         options.model = (options.model or serving.exported(Path(folder))).resolve()
         options.name, options.contents = options.model.name, serving.photographs(options.pictures)
-        from kerasft.export.saved_model import about, newest
+        from kerasft.export.saved_model import newest, read_metadata
 
         options.version = newest(str(options.model))
-        options.told = about(options.version)
-        options.output = "values" if options.told["task"] == "regression" else "probabilities"
+        options.metadata = read_metadata(options.version)
+        options.output = "values" if options.metadata["task"] == "regression" else "probabilities"
         for part in options.parts.split(","):
             wrong += PARTS[part](options)
     print(f"\n{len(wrong)} faults")

@@ -194,11 +194,11 @@ def slow(options: argparse.Namespace) -> list[str]:
             replies, found = asyncio.run(both(server.port, abuse))
             statuses, seconds = {s for s, _ in found}, [s for _, s in found]
             said = {GONE: "closed", -1: "not cut off"}
-            told = ", ".join(str(said.get(s, s)) for s in sorted(statuses))
-            say(name, told, f"{max(seconds):.1f}" if found else "", quick(replies), counts(replies))
+            metadata = ", ".join(str(said.get(s, s)) for s in sorted(statuses))
+            say(name, metadata, f"{max(seconds):.1f}" if found else "", quick(replies), counts(replies))
             others = {200, 503} & ({200} | (abuse[3] if abuse else set()))  # where memory is used up, 503 is right
             if not set(counts(replies)) <= others or (abuse and not statuses <= abuse[3]):
-                wrong.append(f"slow: {name}: {told}; others {counts(replies)}")
+                wrong.append(f"slow: {name}: {metadata}; others {counts(replies)}")
     return wrong
 
 

@@ -81,7 +81,7 @@ class Server:
     def get(self, path: str) -> Reply:
         return asyncio.run(once(self.port, request("GET", path)))
 
-    def told(self, path: str = "/about") -> dict:
+    def metadata(self, path: str = "/about") -> dict:
         return json.loads(self.get(path).body)
 
     def state(self) -> tuple[float, int, int]:

@@ -1,7 +1,7 @@
 """What a phase should leave behind: rules of `selection.choose` compared on the same fine-tuned weights.
 
 Default settings are trained once for each case; of the fine-tuning phase the outputs of every mix with the weights before it are
-kept, for validation and test pictures. Then the rule that undoes a phase is tried at other strengths (`selection.LEAST_ERRORS`:
+kept, for validation and test pictures. Then the rule that undoes a phase is tried at other strengths (`selection.MIN_GAIN_IN_STANDARD_ERRORS`:
 standard errors that the gain on validation has to reach), each judged by the test pictures against the probe.
 `flowers5:10` is 10 training pictures a class and 3 for validation.
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from default_vs_probe import WEIGHTS, fewer, interval
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 RULES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0)
 
 
@@ -30,26 +30,26 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
     from kerasft.settings.config import Config
     from kerasft.training import trainer, weight_interpolation
 
-    settle, made, kept = weight_interpolation.settle, trainer.Trainer.__init__, {}
+    keep_best, made, kept = weight_interpolation.keep_best, trainer.Trainer.__init__, {}
 
     def noted(self, *about) -> None:
         kept["trainer"] = self
         made(self, *about)
 
-    def settled(model, outputs, judge, first, ends, shares):
+    def settled(model, outputs, scorer, first, candidates, alphas):
         splits, network = kept["trainer"].splits, kept["trainer"].network
-        if len(shares) > 1:
+        if len(alphas) > 1:
             predict = scoring.predictor(network.model)
             stream = pipeline.evaluation_stream(splits.test, size=network.size, batch_size=64)
             found = {"val": [], "test": []}
-            for share in SHARES:
-                model.set_weights(weight_interpolation.mixed(first, ends[0], share))
+            for alpha in ALPHAS:
+                model.set_weights(weight_interpolation.mixed(first, candidates[0], alpha))
                 found["val"].append(outputs())
                 found["test"].append(predict(stream))
             np.savez(out, val_labels=splits.val.labels, test_labels=splits.test.labels, **found)
-        return settle(model, outputs, judge, first, ends, shares)
+        return keep_best(model, outputs, scorer, first, candidates, alphas)
 
-    trainer.Trainer.__init__, weight_interpolation.settle = noted, settled
+    trainer.Trainer.__init__, weight_interpolation.keep_best = noted, settled
     folder = out.with_suffix("")
     settings = {"backbone": backbone, "weights": str(weights), "seed": seed, "run_dir": str(folder)}
     train.train(Config(data=f"folder:{data}", export_dir=str(folder / "saved_models"), **settings))
@@ -57,17 +57,19 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
 
 def judged(case: dict[str, np.ndarray], errors: float) -> tuple[float, float, np.ndarray]:
     """The share that a rule takes, and then the accuracy and the log loss of each test picture."""
-    from kerasft.evaluation.scoring import Judge
+    from kerasft.evaluation.scoring import Scorer
     from kerasft.training import weight_interpolation
 
-    weight_interpolation.LEAST_ERRORS = errors
-    weight_interpolation.LEAST_GAIN = -1.0 if errors < 0 else 1e-3
-    outputs = dict(zip(SHARES, case["val"]))
-    judge = Judge("single_label", case["val_labels"])
-    chosen = weight_interpolation.choose(lambda end, share: outputs[share], judge, 1, weight_interpolation.SHARES)
-    test = Judge("single_label", case["test_labels"])
-    found = dict(zip(SHARES, case["test"]))[chosen.share] / chosen.temperature
-    return chosen.share, test.score(found), test.losses(found)
+    weight_interpolation.MIN_GAIN_IN_STANDARD_ERRORS = errors
+    weight_interpolation.MIN_RELATIVE_GAIN = -1.0 if errors < 0 else 1e-3
+    outputs = dict(zip(ALPHAS, case["val"]))
+    scorer = Scorer("single_label", case["val_labels"])
+    chosen = weight_interpolation.choose(
+        lambda candidate, alpha: outputs[alpha], scorer, 1, weight_interpolation.ALPHAS
+    )
+    test = Scorer("single_label", case["test_labels"])
+    found = dict(zip(ALPHAS, case["test"]))[chosen.alpha] / chosen.temperature
+    return chosen.alpha, test.score(found), test.losses(found)
 
 
 def main() -> None:
@@ -100,17 +102,17 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(prepared, cases))
     found = [dict(np.load(place)) for place in places]
-    print("| data | backbone | " + " | ".join(f"{share:g}" for share in SHARES) + " |")
-    print("| --- | --- |" + " --- |" * len(SHARES), flush=True)
-    from kerasft.evaluation.scoring import Judge
+    print("| data | backbone | " + " | ".join(f"{alpha:g}" for alpha in ALPHAS) + " |")
+    print("| --- | --- |" + " --- |" * len(ALPHAS), flush=True)
+    from kerasft.evaluation.scoring import Scorer
 
     for name, backbone in dict.fromkeys(case[:2] for case in cases):  # every mix as it is, on the test pictures
         rows = [one for case, one in zip(cases, found) if case[:2] == (name, backbone)]
         cells = []
-        for place in range(len(SHARES)):
-            judges = [(Judge("single_label", one["test_labels"]), one["test"][place]) for one in rows]
-            loss = np.mean([judge.loss(out) for judge, out in judges])
-            cells.append(f"{loss:.3f} / {np.mean([judge.score(out) for judge, out in judges]):.3f}")
+        for place in range(len(ALPHAS)):
+            judges = [(Scorer("single_label", one["test_labels"]), one["test"][place]) for one in rows]
+            loss = np.mean([scorer.loss(out) for scorer, out in judges])
+            cells.append(f"{loss:.3f} / {np.mean([scorer.score(out) for scorer, out in judges]):.3f}")
         print("| " + " | ".join([name, backbone, *cells]) + " |")
     print("\n| gain, standard errors | undone | accuracy | log loss, less the probe's (95 %) | worse cases |")
     print("| --- | --- | --- | --- | --- |")

@@ -1,7 +1,7 @@
 """The probe's penalty with few examples: the strongest of those whose folds do nearly as well, against the one of the luckiest folds.
 
 Solves the last layer on frozen features of some training pictures of each class, drawn several times, and scores all test pictures:
-mean log loss and accuracy for each number of standard errors that `probe.NEAR` allows.
+mean log loss and accuracy for each number of standard errors that `probe.PENALTY_STANDARD_ERRORS` allows.
 
     python benchmarks/training/probe_penalty.py --shared=../shared [--sets=flowers5,hymenoptera] [--draws=6]
 """
@@ -19,7 +19,7 @@ from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.training import linear_probe
 
-COUNTS, NEAR = (5, 10, 20, 40, 80), (0.0, 0.5, 1.0)
+COUNTS, PENALTY_STANDARD_ERRORS = (5, 10, 20, 40, 80), (0.0, 0.5, 1.0)
 
 
 def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -28,7 +28,7 @@ def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.nda
     listing = sources.load(config)
     network = networks.build(config, len(listing.classes), listing.task)
     held = audit.in_memory(len(listing.ids), network.size)
-    made = splits.carve(*audit.audit(listing, network.size, lambda count: None, held), 0.2, 0.2, 0)
+    made = splits.make_splits(*audit.audit(listing, network.size, lambda count: None, held), 0.2, 0.2, 0)
     predict, found = scoring.predictor(network.part("standardise")), {}
     for part in ("train", "test"):
         split = getattr(made, part)
@@ -37,15 +37,15 @@ def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.nda
 
 
 def scores(found: dict, count: int, draw: int) -> list[tuple[float, float]]:
-    """Log loss and accuracy on the test pictures for each of `NEAR`."""
+    """Log loss and accuracy on the test pictures for each of `PENALTY_STANDARD_ERRORS`."""
     (inputs, labels), (others, expected) = found["train"], found["test"]
     rng, classes = np.random.default_rng(draw), int(labels.max()) + 1
     rows = np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:count] for label in range(classes)])
     mean, variance = inputs[rows].mean(0), inputs[rows].var(0)
     scale = np.sqrt(np.maximum(variance, max(0.01 * variance.mean(), 1e-12)))
     results = []
-    for near in NEAR:
-        linear_probe.NEAR = near
+    for near in PENALTY_STANDARD_ERRORS:
+        linear_probe.PENALTY_STANDARD_ERRORS = near
         solved = linear_probe.solve((inputs[rows] - mean) / scale, labels[rows], classes, "single_label", draw)
         logits = (others - mean) / scale @ solved.kernel + solved.bias
         losses = -log_softmax(logits.astype(np.float64), -1)[np.arange(len(expected)), expected]
@@ -60,8 +60,12 @@ def main() -> None:
     parser.add_argument("--backbones", default=";".join(WEIGHTS), help="parted by ;")
     parser.add_argument("--draws", type=int, default=6)
     options = parser.parse_args()
-    print("| data | backbone | pictures a class | " + " | ".join(f"within {near:g} errors" for near in NEAR) + " |")
-    print("| --- | --- | --- |" + " --- |" * len(NEAR), flush=True)
+    print(
+        "| data | backbone | pictures a class | "
+        + " | ".join(f"within {near:g} errors" for near in PENALTY_STANDARD_ERRORS)
+        + " |"
+    )
+    print("| --- | --- | --- |" + " --- |" * len(PENALTY_STANDARD_ERRORS), flush=True)
     for data in options.sets.split(","):
         for backbone in options.backbones.split(";"):
             weights = options.shared / "weights" / WEIGHTS[backbone]

@@ -16,7 +16,7 @@ from kerasft.settings.errors import printable
 from kerasft.strategies.phases import Phase
 
 NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}  # of scores
-MINUTE = 60.0  # seconds between two lines where there is no terminal
+SECONDS_BETWEEN_LINES = 60.0  # seconds between two lines where there is no terminal
 
 # What is left of a phase, by the share of its weights.
 KEPT = {1.0: "its weights kept", 0.75: "three-quarter-way weights kept", 0.5: "half-way weights kept"}
@@ -85,7 +85,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
             done, now = done + count, time.monotonic()
             rate = done / max(now - began, 1e-3)
             bars.update(task, advance=count, description=f"{title}  {rate:,.0f}/s")
-            if not _console.is_terminal and now - said > MINUTE:
+            if not _console.is_terminal and now - said > SECONDS_BETWEEN_LINES:
                 said = now
                 say(f"{title}: {done:,} of {total:,}, {rate:,.0f} a second")
 
@@ -130,8 +130,8 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
     for phase, trainable, frozen in rows:
         recipe = " | ".join(map(str, phase.augment)) or "none"
         # The table is for a narrow screen; settled.json and the records name the rest.
-        short = replace(phase, optimizer=None, schedule=None, loss=None, augment=None, further=False)
-        name = f"{short}, if it pays" if phase.further else str(short)
+        short = replace(phase, optimizer=None, schedule=None, loss=None, augment=None, conditional=False)
+        name = f"{short}, if it pays" if phase.conditional else str(short)
         cells = (name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a Text, for brackets are no markup here
     _console.print(table)

@@ -32,7 +32,7 @@ _NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the au
 
 
 @contextmanager
-def notices() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
     """Holds standard error back while the block runs, then shows all lines but the known notices.
 
     They come from C++, some before any log level is read, so the file descriptor itself is redirected.
@@ -43,7 +43,7 @@ def notices() -> Iterator[None]:
 
 @contextmanager
 def captured() -> Iterator[Callable[[], list[str]]]:
-    """As `notices`; gives a function to the lines that have come since it was last called."""
+    """As `without_notices`; gives a function to the lines that have come since it was last called."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile("w+b") as held:

@@ -37,7 +37,7 @@ _KINDS = {
 _STILL = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
-class Held(NamedTuple):
+class PixelStore(NamedTuple):
     """Where decoded pictures are held, from any thread.
 
     Attributes:
@@ -57,7 +57,7 @@ def fits(count: int, size: int) -> bool:
     return count * size * size * 3 <= MEMORY_SHARE * machine.available_bytes()
 
 
-def in_memory(count: int, size: int) -> Held:
+def in_memory(count: int, size: int) -> PixelStore:
     """Pictures in one array."""
     rows = np.empty((count, size, size, 3), np.uint8)
 
@@ -65,11 +65,11 @@ def in_memory(count: int, size: int) -> Held:
         if picture is not None:
             rows[index] = picture
 
-    return Held(lambda index, digest: None, put, lambda wanted: rows[wanted])
+    return PixelStore(lambda index, digest: None, put, lambda wanted: rows[wanted])
 
 
 def audit(
-    listing: Listing, size: int, progress: Callable[[int], None], held: Held | None
+    listing: Listing, size: int, progress: Callable[[int], None], pixel_store: PixelStore | None
 ) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
     """Decodes every example, unless it is known already.
 
@@ -77,7 +77,7 @@ def audit(
         listing: what the source lists.
         size: side in pixels.
         progress: called with 1 after each example.
-        held: where the pictures go; None for nowhere.
+        pixel_store: where the pictures go; None for nowhere.
 
     Returns:
         The listing without the rejected files and with findings added; and what gives the pictures of its indices [B], uint8
@@ -95,13 +95,13 @@ def audit(
             reasons[index] = ("unreadable", getattr(error, "strerror", None) or str(error))
         else:
             digests[index] = hashlib.sha256(contents).hexdigest()
-            known = held.known(index, digests[index]) if held else None
+            known = pixel_store.known(index, digests[index]) if pixel_store else None
             if known is None:
                 reasons[index], picture = _decoded(contents, graph)
                 fresh[index] = picture
             else:
                 reasons[index] = known or None
-                picture = held.take(np.array([index]))[0] if _usable(reasons[index]) else None
+                picture = pixel_store.take(np.array([index]))[0] if _usable(reasons[index]) else None
             if picture is not None:
                 pixels[index] = hashlib.sha256(picture.data).hexdigest()
         progress(1)
@@ -121,8 +121,10 @@ def audit(
             if _damage(complaints()):
                 for index in sorted(index for index in fresh if reasons[index] is None):
                     look_for_damage(index)
-            if held:
-                list(pool.map(lambda index: held.put(index, digests[index], reasons[index], fresh[index]), fresh))
+            if pixel_store:
+                list(
+                    pool.map(lambda index: pixel_store.put(index, digests[index], reasons[index], fresh[index]), fresh)
+                )
             fresh.clear()
     named = [
         Finding(listing.ids[i], reason[0], "warn" if _usable(reason) else "reject", reason[1])
@@ -130,9 +132,11 @@ def audit(
         if reason
     ]
     good = np.array([_usable(reason) for reason in reasons], bool)
-    audited, places = listing.audited(good, np.array(digests), np.array(pixels)), np.flatnonzero(good)
-    audited = replace(audited, findings=(*listing.findings, *named, *copies.findings(audited)))
-    return audited, (lambda rows: held.take(places[rows])) if held else None
+    without_rejected, places = listing.without_rejected(good, np.array(digests), np.array(pixels)), np.flatnonzero(good)
+    without_rejected = replace(
+        without_rejected, findings=(*listing.findings, *named, *copies.findings(without_rejected))
+    )
+    return without_rejected, (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
 
 
 def _usable(reason: tuple[str, str] | None) -> bool:

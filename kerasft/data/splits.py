@@ -73,7 +73,7 @@ class Splits:
         return table
 
 
-def carve(
+def make_splits(
     listing: Listing,
     pictures: np.ndarray | None,
     val_fraction: float,

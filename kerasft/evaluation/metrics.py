@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kerasft.evaluation.scoring import Judge, mean_average_precision, served
+from kerasft.evaluation.scoring import Scorer, mean_average_precision, served
 
 LEAST_EXAMPLES = 10  # positives, and negatives, for a threshold of a class's own: the best of fewer is luck
 BINS = 15  # of equal width, for the calibration error
 
 
-def report(judge: Judge, outputs: np.ndarray, classes: tuple[str, ...], thresholds: np.ndarray | None = None) -> dict:
+def report(scorer: Scorer, outputs: np.ndarray, classes: tuple[str, ...], thresholds: np.ndarray | None = None) -> dict:
     """All figures of one split.
 
     Single label: accuracy, top-5 accuracy (of more than five classes), macro F1, expected calibration error, log
@@ -22,20 +22,20 @@ def report(judge: Judge, outputs: np.ndarray, classes: tuple[str, ...], threshol
     vary. Means are over what can be told.
 
     Args:
-        judge: of the split.
+        scorer: of the split.
         outputs: float32 [N, C] logits, or [N, D] values.
         classes: names of the classes or of the targets.
         thresholds: float [C] for multi-label.
     """
     # From what is stored and served: logits may differ where probabilities, in float32, do not.
-    scores = served(judge.task, outputs).astype(np.float32)
-    common = {"loss": Judge(judge.task, judge.labels, judge.scale, None, judge.error).loss(outputs)}
-    common["n"] = len(judge.labels)
-    if judge.task == "single_label":
-        return _single_label(scores, judge.labels, classes) | common
-    if judge.task == "multi_label":
-        return _multi_label(scores, judge.labels, classes, thresholds) | common
-    return _regression(scores, judge, classes) | common
+    scores = served(scorer.task, outputs).astype(np.float32)
+    common = {"loss": Scorer(scorer.task, scorer.labels, scorer.scale, None, scorer.error).loss(outputs)}
+    common["n"] = len(scorer.labels)
+    if scorer.task == "single_label":
+        return _single_label(scores, scorer.labels, classes) | common
+    if scorer.task == "multi_label":
+        return _multi_label(scores, scorer.labels, classes, thresholds) | common
+    return _regression(scores, scorer, classes) | common
 
 
 def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
@@ -80,8 +80,8 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     }
 
 
-def _regression(values: np.ndarray, judge: Judge, targets: tuple[str, ...]) -> dict:
-    labels, scale = judge.labels, judge.scale
+def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) -> dict:
+    labels, scale = scorer.labels, scorer.scale
     gap, spread = values.astype(np.float64) - labels, labels.astype(np.float64) - labels.mean(0, dtype=np.float64)
     absolute, squared, variance = np.abs(gap).mean(0), np.square(gap).mean(0), np.square(spread).mean(0)
     varied = variance > 0

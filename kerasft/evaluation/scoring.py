@@ -56,7 +56,7 @@ def served(task: str, outputs: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """Says how good outputs are for the examples of one split.
 
     Attributes:
@@ -175,7 +175,7 @@ def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
-def preferred(candidates: list[np.ndarray], errors: float = 1.0) -> int:
+def one_standard_error_rule(candidates: list[np.ndarray], errors: float = 1.0) -> int:
     """The one-standard-error rule (Breiman et al. 1984, section 3.4.3) on paired losses.
 
     Args:

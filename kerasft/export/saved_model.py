@@ -21,10 +21,10 @@ from kerasft.export import serving_warmup
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 
-TOP = 5
+TOP_K = 5
 TOLERANCE = 1e-4  # greatest difference of a probability, in float32; of a value, in deviations of its target
-BATCH = 32
-ABOUT = Path("assets.extra", "kerasft.json")  # beside the model, where TensorFlow Serving wants extra files
+PROOF_BATCH = 32
+METADATA_FILE = Path("assets.extra", "kerasft.json")  # beside the model, where TensorFlow Serving wants extra files
 
 
 class ParityError(Exception):
@@ -75,7 +75,7 @@ def export(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in versions(folder):
-        if about(path).get("run") == answer.run:
+        if read_metadata(path).get("run") == answer.run:
             return {"path": path.as_posix(), **_prove(path, network.task, answer, split, expected)}
     _sweep(folder)
     draft = (
@@ -95,10 +95,10 @@ def export(
     return {"path": path.as_posix(), **result}
 
 
-def about(path: Path) -> dict:
+def read_metadata(path: Path) -> dict:
     """What a version says of itself: `run`, `task`, `classes`, `image_size`; empty where it says nothing."""
     try:
-        return json.loads((path / ABOUT).read_text())
+        return json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError):
         return {}
 
@@ -117,7 +117,7 @@ def _write(network: Network, answer: Answer, folder: Path) -> None:
         if network.task == "regression":
             return {"values": outputs}
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
-        scores, order = tf.math.top_k(probabilities, min(TOP, len(answer.classes)))
+        scores, order = tf.math.top_k(probabilities, min(TOP_K, len(answer.classes)))
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
@@ -134,9 +134,9 @@ def _write(network: Network, answer: Answer, folder: Path) -> None:
     archive.add_endpoint("images", scored, [pictures])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
-    told = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}
-    (folder / ABOUT).parent.mkdir(exist_ok=True)
-    (folder / ABOUT).write_text(json.dumps(told, indent=2) + "\n")
+    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}
+    (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
+    (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
 
 
 def _prove(folder: Path, task: str, answer: Answer, split: Split, expected: np.ndarray) -> dict:
@@ -148,8 +148,8 @@ def _prove(folder: Path, task: str, answer: Answer, split: Split, expected: np.n
         serve(image_bytes=contents)
     key = "values" if task == "regression" else "probabilities"
     found = []
-    for start in range(0, len(split), BATCH):
-        contents = [split.read(index) for index in range(start, min(start + BATCH, len(split)))]
+    for start in range(0, len(split), PROOF_BATCH):
+        contents = [split.read(index) for index in range(start, min(start + PROOF_BATCH, len(split)))]
         found.append(serve(image_bytes=tf.constant(contents))[key].numpy())
     given = np.concatenate(found)
     gap = np.abs(given - expected)

@@ -19,12 +19,12 @@ from kerasft.strategies import planning
 from kerasft.strategies.phases import Phase
 from kerasft.training import autotune
 
-LOOKS = 64  # pictures whose headers tell how large they are
-ENLARGED = 4  # times at the most that pictures are enlarged: more pixels hold no more to see
+SAMPLED_HEADERS = 64  # pictures whose headers tell how large they are
+MAX_ENLARGEMENT = 4  # times at the most that pictures are enlarged: more pixels hold no more to see
 STRIDE = 32  # of most backbones
 
 
-def settle(config: Config, listing: Listing, folder: Path) -> tuple[Network, dict]:
+def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, dict]:
     """Builds the network, in the image size and precision that are settled now or were before.
 
     Returns:
@@ -34,7 +34,7 @@ def settle(config: Config, listing: Listing, folder: Path) -> tuple[Network, dic
         UserError: a mistake in the backbone's, the head's or the phases' flags.
     """
     before = run_folder.read_json(folder / "settled.json")
-    weights = before.get("weights") or bundled.settled_weights(config)
+    weights = before.get("weights") or bundled.resolve_weights(config)
     if weights == "bundled" != config.weights:
         console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
     config = replace(config, weights=weights)
@@ -57,19 +57,19 @@ def settle(config: Config, listing: Listing, folder: Path) -> tuple[Network, dic
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
     """`compute.precision`; runs that share a `--cache_dir` measure it once."""
-    store = disk_cache.of(config, run_folder)
-    if config.precision != "auto" or not store.kept or longest is None:
+    cache = disk_cache.of(config, run_folder)
+    if config.precision != "auto" or not cache.kept or longest is None:
         return autotune.precision(config, network, longest)
     trained = longest.kind, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
-    causes = network.name, network.size, network.model.count_params(), trained, machine
+    key_parts = network.name, network.size, network.model.count_params(), trained, machine
 
     def measured() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)
         return {"value": chosen.value, "reason": chosen.reason}
 
-    with disk_cache.locked(store, "precision") as folder:
-        found = feature_cache.beside(folder, causes, measured)
+    with disk_cache.locked(cache, "precision") as folder:
+        found = feature_cache.memoize(folder, key_parts, measured)
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 
@@ -77,11 +77,13 @@ def _image_size(config: Config, listing: Listing) -> int | None:
     """The backbone's own size, or less where the pictures are far smaller; None for a saved model."""
     own = backbones.own_size(config.backbone, config.weights)
     count = len(listing.ids)
-    sides = [_shorter_side(listing, i * count // LOOKS) for i in range(LOOKS)] if own and count else []
+    sides = (
+        [_shorter_side(listing, i * count // SAMPLED_HEADERS) for i in range(SAMPLED_HEADERS)] if own and count else []
+    )
     sides = [side for side in sides if side]
     if not sides:
         return own
-    enough = -(-ENLARGED * statistics.median_low(sides) // STRIDE) * STRIDE
+    enough = -(-MAX_ENLARGEMENT * statistics.median_low(sides) // STRIDE) * STRIDE
     size = min(own, max(enough, 2 * STRIDE))
     if size < own:
         console.say(f"image size: {size}, for the pictures are about {statistics.median_low(sides)} pixels")

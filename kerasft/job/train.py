@@ -20,7 +20,7 @@ from kerasft.data.audit import audit
 from kerasft.data.decode import decode_batch
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.evaluation import metrics, scoring
-from kerasft.evaluation.scoring import Judge
+from kerasft.evaluation.scoring import Scorer
 from kerasft.export import saved_model
 from kerasft.job import resolve
 from kerasft.networks import network as networks
@@ -89,7 +89,7 @@ def _train(config: Config, listing: Listing, folder: Path, clock: dict, started:
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network, settled = resolve.settle(config, listing, folder)
+    network, settled = resolve.resolve_settings(config, listing, folder)
     with _timed(clock, "audit"):
         data = prepare(config, listing, network.size, folder)
     needed = disk_space.check(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
@@ -111,8 +111,8 @@ def _train(config: Config, listing: Listing, folder: Path, clock: dict, started:
         "classes": list(data.classes),
         "backbone": network.name,
         "image_size": network.size,
-        "augment": trainer.standing.settled["augment"],
-        "settled": trainer.standing.settled,
+        "augment": trainer.state.settled["augment"],
+        "settled": trainer.state.settled,
         **scores,
         "phases": records,
         "seconds": clock,
@@ -128,7 +128,7 @@ def _train(config: Config, listing: Listing, folder: Path, clock: dict, started:
     # Last, for a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
-    disk_cache.remove(trainer.store)
+    disk_cache.remove(trainer.cache)
     _summary(folder, metrics)
     return Run(folder, metrics)
 
@@ -170,13 +170,13 @@ def _evaluate(
     limits = metrics.thresholds(scoring.served(network.task, outputs["val"]), data.val.labels) if several else None
     scores = {}
     for part in ("test", "val"):
-        judge = Judge(network.task, getattr(data, part).labels, trainer.scale, error=trainer.judge.error)
-        scores[part] = metrics.report(judge, outputs[part], data.classes, limits) | {
+        scorer = Scorer(network.task, getattr(data, part).labels, trainer.scale, error=trainer.scorer.error)
+        scores[part] = metrics.report(scorer, outputs[part], data.classes, limits) | {
             "excluded_copies": data.excluded[part]
         }
     expected = scoring.served(network.task, outputs["test"])
     _save_predictions(folder, network.task, data, expected, limits)
-    return saved_model.Answer(trainer.standing.run, data.classes, limits, trainer.scale), expected, scores
+    return saved_model.Answer(trainer.state.run, data.classes, limits, trainer.scale), expected, scores
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -198,9 +198,9 @@ def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits
     """
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
-    place = image_cache.held(listing, size, disk_cache.of(config, folder))
-    with place as held, console.progress("audit", len(listing.ids)) as advance, stderr_filter.notices():
-        checked, pictures = audit(listing, size, advance, held)
+    place = image_cache.pixel_store(listing, size, disk_cache.of(config, folder))
+    with place as pixel_store, console.progress("audit", len(listing.ids)) as advance, stderr_filter.without_notices():
+        checked, pictures = audit(listing, size, advance, pixel_store)
     if any((folder / name).exists() for name in checkpoints.NAMES):
         _refuse_changes(config, listing, folder)
     else:
@@ -214,7 +214,7 @@ def prepare(config: Config, listing: Listing, size: int, folder: Path) -> splits
         raise UserError(
             f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
         )
-    data = splits.carve(
+    data = splits.make_splits(
         checked, pictures, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
     )
     console.show_findings(data.findings[len(checked.findings) :])

@@ -180,7 +180,7 @@ def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.
     return keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")(features)
 
 
-def settled_init(head_init: str, pretrained: bool) -> str:
+def resolve_head_init(head_init: str, pretrained: bool) -> str:
     """`--head_init` with `auto` replaced: a probe of random features would only be in the way."""
     return ("probe" if pretrained else "glorot_uniform") if head_init.strip() == "auto" else head_init.strip()
 

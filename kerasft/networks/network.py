@@ -54,7 +54,7 @@ def build(config: Config, outputs: int, task: str) -> Network:
         UserError: from the backbone's or the head's flags.
     """
     backbone = backbones.load(config.backbone, config.weights, config.image_size, config.preprocessing)
-    head_init = heads.settled_init(config.head_init, backbone.pretrained)
+    head_init = heads.resolve_head_init(config.head_init, backbone.pretrained)
     logits = heads.build(config.head, head_init, backbone.model.output, outputs)
     if task == "regression":  # so that what trains is of the size of 1, whatever the targets' units
         logits = keras.layers.Normalization(axis=-1, invert=True, dtype="float32", name="values")(logits)

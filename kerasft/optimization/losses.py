@@ -140,7 +140,7 @@ def build(spec: Spec, task: str, scale: list[float] | None = None, *, mixed: boo
 
 
 def error(spec: Spec, task: str) -> str:
-    """How `evaluate.Judge` measures regression under this loss: `squared`, `absolute` or `huber`."""
+    """How `evaluate.Scorer` measures regression under this loss: `squared`, `absolute` or `huber`."""
     return _ERRORS.get(_named(spec, task)[0], "squared")
 
 

@@ -16,13 +16,13 @@ from filelock import FileLock, Timeout
 
 from kerasft.console import console
 from kerasft.predict import batches, table_files
-from kerasft.predict.predictions import Model, Said
+from kerasft.predict.predictions import Model, Prediction
 from kerasft.predict.sources import Pictures
-from kerasft.predict.table_files import Stretch
+from kerasft.predict.table_files import Chunk
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
 
-STRETCH = 512  # pictures; a multiple of `batches.BATCH`, so that batches hold the same pictures whenever it goes on
+CHUNK_SIZE = 512  # pictures; a multiple of `batches.BATCH`, so that batches hold the same pictures whenever it goes on
 
 
 def place(out: Path) -> Path:
@@ -52,27 +52,27 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def fill(folder: Path, model: Model, pictures: Pictures) -> tuple[list[Stretch], int]:
+def fill(folder: Path, model: Model, pictures: Pictures) -> tuple[list[Chunk], int]:
     """Scores what is not there yet; all stretches in order, and how many pictures had to be scored."""
     digest, names = model.digest(), pictures.names
-    parts = [names[start : start + STRETCH] for start in range(0, len(names), STRETCH)]
-    stretches = [(part, folder / _name(i, digest, pictures, part)) for i, part in enumerate(parts)]
-    _remove_others(folder, {path for _, path in stretches})
-    missing = [(part, path) for part, path in stretches if not table_files.whole(path, len(part))]
+    parts = [names[start : start + CHUNK_SIZE] for start in range(0, len(names), CHUNK_SIZE)]
+    chunks = [(part, folder / _name(i, digest, pictures, part)) for i, part in enumerate(parts)]
+    _remove_others(folder, {path for _, path in chunks})
+    missing = [(part, path) for part, path in chunks if not table_files.whole(path, len(part))]
     todo = sum(len(part) for part, _ in missing)
     if todo < len(names):
         console.say(f"{len(names) - todo:,} of {len(names):,} were done before")
-    every = (part[i : i + batches.BATCH] for part, _ in missing for i in range(0, len(part), batches.BATCH))
+    every = (part[i : i + batches.BATCH_SIZE] for part, _ in missing for i in range(0, len(part), batches.BATCH_SIZE))
     with console.progress("predict", todo) as advance, closing(batches.scored(model, pictures, every)) as answers:
         for part, path in missing:
-            rows: list[Said] = []
+            rows: list[Prediction] = []
             while len(rows) < len(part):
                 rows += (found := next(answers))
                 advance(len(found))
             if model.digest() != digest:
                 raise UserError("--url: the server has another version of the model now; the same command starts over.")
             run_folder.write(path, lambda file, rows=rows: table_files.save(rows, file))
-    return stretches, todo
+    return chunks, todo
 
 
 def _name(index: int, digest: str, pictures: Pictures, names: list[str]) -> str:
@@ -80,10 +80,10 @@ def _name(index: int, digest: str, pictures: Pictures, names: list[str]) -> str:
     for name in names:
         try:
             found = os.stat(pictures.folder / name)
-            told = f"{found.st_size} {found.st_mtime_ns}"
+            metadata = f"{found.st_size} {found.st_mtime_ns}"
         except (OSError, ValueError):
-            told = "missing"
-        causes.update(f"{name}\0{told}\0".encode("utf-8", "surrogateescape"))
+            metadata = "missing"
+        causes.update(f"{name}\0{metadata}\0".encode("utf-8", "surrogateescape"))
     return f"{index:06d}-{causes.hexdigest()[:32]}.stretch"
 
 

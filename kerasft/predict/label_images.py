@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kerasft.console import console, stderr_filter
 from kerasft.predict import batches, sources
-from kerasft.predict.predictions import Model, Said
+from kerasft.predict.predictions import Model, Prediction
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
 
@@ -42,7 +42,7 @@ def predict(model: str, images: str, out: str, url: str = "") -> int:
             "Received: ''"
         )
     service = _service(model, url)
-    with stderr_filter.notices():
+    with stderr_filter.without_notices():
         if not out:
             return _on_screen(service, sources.pictures(images))
         try:
@@ -64,7 +64,7 @@ def _service(model: str, url: str) -> Model:
 
 def _on_screen(service: Model, pictures: sources.Pictures) -> int:
     names, wrong = pictures.names, 0
-    parts = [names[i : i + batches.BATCH] for i in range(0, len(names), batches.BATCH)]
+    parts = [names[i : i + batches.BATCH_SIZE] for i in range(0, len(names), batches.BATCH_SIZE)]
     with (
         console.progress("predict", len(names)) as advance,
         closing(batches.scored(service, pictures, parts)) as answers,
@@ -77,7 +77,7 @@ def _on_screen(service: Model, pictures: sources.Pictures) -> int:
     return wrong
 
 
-def _words(row: Said) -> str:
+def _words(row: Prediction) -> str:
     if row.error is not None:
         return f"ERROR {row.error}"
     return "  ".join(f"{name} {number:.4f}" for name, number in zip(row.names, row.numbers)) or "none of the labels"

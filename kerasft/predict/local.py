@@ -6,8 +6,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasft.data import image_headers
-from kerasft.export.saved_model import about, newest
-from kerasft.predict.predictions import Model, Refused, Said, last_line, said
+from kerasft.export.saved_model import newest, read_metadata
+from kerasft.predict.predictions import Model, Prediction, RefusedBatch, last_line, to_predictions
 from kerasft.settings.errors import UserError
 
 
@@ -24,20 +24,20 @@ def load(model: str) -> Model:
     serve = loaded.signatures.get("serving_default")
     if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
         raise UserError(f"--model: has no signature serving_default that takes image_bytes. Received: '{path}'")
-    told = about(path)
-    names = told.get("classes") or []
+    metadata = read_metadata(path)
+    names = metadata.get("classes") or []
 
-    def answer(contents: list[bytes], _alive=loaded) -> list[Said]:
+    def answer(contents: list[bytes], _alive=loaded) -> list[Prediction]:
         for one in contents:
             _refuse_large(one)
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
-            raise Refused("not a picture that the model takes: " + last_line(error.message)) from None
-        return said({name: value.numpy() for name, value in given.items()}, names)
+            raise RefusedBatch("not a picture that the model takes: " + last_line(error.message)) from None
+        return to_predictions({name: value.numpy() for name, value in given.items()}, names)
 
     digest = _digest(path)
-    return Model(answer, lambda: digest, told.get("task", ""), names, under_way=2)
+    return Model(answer, lambda: digest, metadata.get("task", ""), names, concurrency=2)
 
 
 def _refuse_large(contents: bytes) -> None:
@@ -45,9 +45,9 @@ def _refuse_large(contents: bytes) -> None:
     try:
         found = image_headers.pixels(contents)
     except ValueError as error:
-        raise Refused(f"is not a whole picture ({error})") from None
+        raise RefusedBatch(f"is not a whole picture ({error})") from None
     if found is not None and found > image_headers.MAX_PIXELS:
-        raise Refused(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
+        raise RefusedBatch(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
 
 
 def _digest(folder: Path) -> str:

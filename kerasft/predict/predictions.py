@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Refused(Exception):
+class RefusedBatch(Exception):
     """There is a picture among those given that cannot be decoded, or more than are taken at once."""
 
 
-class Said(NamedTuple):
+class Prediction(NamedTuple):
     """What is said of one picture.
 
     Attributes:
@@ -36,17 +36,17 @@ class Model(NamedTuple):
         digest: of all that an answer depends on, as it is now; a server may change.
         task: empty where it is not known before an answer.
         names: of the C classes or D targets; empty where they are not known.
-        under_way: how many batches are worth having under way at once.
+        concurrency: how many batches are worth having under way at once.
     """
 
-    answer: Callable[[list[bytes]], list[Said]]
+    answer: Callable[[list[bytes]], list[Prediction]]
     digest: Callable[[], str]
     task: str
     names: list[str]
-    under_way: int
+    concurrency: int
 
 
-def said(answer: dict[str, np.ndarray], names: list[str]) -> list[Said]:
+def to_predictions(answer: dict[str, np.ndarray], names: list[str]) -> list[Prediction]:
     """The outputs of an exported model, picture by picture.
 
     Args:
@@ -56,20 +56,20 @@ def said(answer: dict[str, np.ndarray], names: list[str]) -> list[Said]:
     """
     if "values" in answer:
         targets = names or [f"value_{j}" for j in range(answer["values"].shape[1])]
-        return [Said("regression", targets, values) for values in answer["values"]]
+        return [Prediction("regression", targets, values) for values in answer["values"]]
     if "predicted" in answer:
         return [_present(*row, names) for row in zip(*map(answer.get, ("classes", "probabilities", "predicted")))]
     rows = zip(*map(answer.get, ("classes", "scores", "probabilities")))
-    return [Said("single_label", _texts(classes), scores, all_of) for classes, scores, all_of in rows]
+    return [Prediction("single_label", _texts(classes), scores, all_of) for classes, scores, all_of in rows]
 
 
-def _present(classes: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: list[str]) -> Said:
+def _present(classes: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: list[str]) -> Prediction:
     """The labels taken for present. Without names, those of the best few are in the answer; others get their number."""
     order = (-probabilities).argsort(kind="stable")  # as top_k orders, so that the best few have their places
     texts = dict(zip(order.tolist(), _texts(classes)))
     present = [j for j in order.tolist() if predicted[j]]
     labels = [names[j] if names else texts.get(j, str(j)) for j in present]
-    return Said("multi_label", labels, probabilities[present], probabilities)
+    return Prediction("multi_label", labels, probabilities[present], probabilities)
 
 
 def _texts(classes: np.ndarray) -> list[str]:

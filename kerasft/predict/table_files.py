@@ -1,6 +1,6 @@
 """Tables of answers: one form in which stretches wait, and the three in which a user gets them.
 
-A waiting stretch is a Parquet file of `Said`, the same columns for every task and with float32 as it came. From those the
+A waiting stretch is a Parquet file of `Prediction`, the same columns for every task and with float32 as it came. From those the
 table is written stretch by stretch, so that no more than a few are in memory.
 """
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kerasft.predict.cells import safe
-from kerasft.predict.predictions import Said
+from kerasft.predict.predictions import Prediction
 
 _NUMBERS = pa.list_(pa.float32())
 _WAITING = pa.schema(
@@ -29,10 +29,10 @@ _WAITING = pa.schema(
     ]
 )
 _GROUP = 1 << 24  # bytes of a row group of the finished Parquet file, about
-Stretch = tuple[list[str], Path]  # the names of its pictures, and the file that holds what is said of them
+Chunk = tuple[list[str], Path]  # the names of its pictures, and the file that holds what is said of them
 
 
-def save(rows: list[Said], file: BinaryIO) -> None:
+def save(rows: list[Prediction], file: BinaryIO) -> None:
     """Writes what is said of a stretch, to wait for the others."""
     columns = [[getattr(row, name) for row in rows] for name in _WAITING.names]
     columns[-1] = [error and _utf8(error) for error in columns[-1]]
@@ -48,9 +48,9 @@ def whole(path: Path, count: int) -> bool:
         return False
 
 
-def kind(stretches: Iterable[Stretch]) -> tuple[str, list[str]]:
+def kind(chunks: Iterable[Chunk]) -> tuple[str, list[str]]:
     """Task and names of the first answer; empty where there is none."""
-    for _, path in stretches:
+    for _, path in chunks:
         table = pq.read_table(path, columns=["task", "names"])
         good = table.filter(pc.is_valid(table["task"]))
         if len(good):
@@ -58,12 +58,12 @@ def kind(stretches: Iterable[Stretch]) -> tuple[str, list[str]]:
     return "", []
 
 
-def failures(stretches: Iterable[Stretch]) -> int:
+def failures(chunks: Iterable[Chunk]) -> int:
     """How many pictures have an error."""
-    return sum(pc.count(pq.read_table(path, columns=["error"])["error"]).as_py() for _, path in stretches)
+    return sum(pc.count(pq.read_table(path, columns=["error"])["error"]).as_py() for _, path in chunks)
 
 
-def writer(form: str, stretches: list[Stretch], task: str, names: list[str]) -> Callable[[BinaryIO], None]:
+def writer(form: str, chunks: list[Chunk], task: str, names: list[str]) -> Callable[[BinaryIO], None]:
     """What writes the finished table into a file.
 
     Args:
@@ -74,15 +74,15 @@ def writer(form: str, stretches: list[Stretch], task: str, names: list[str]) -> 
         names: of the classes in the order of `probabilities`, as far as known; or of the targets.
     """
     write = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[form]
-    return lambda file: write(file, stretches, task, names)
+    return lambda file: write(file, chunks, task, names)
 
 
-def _csv(file: BinaryIO, stretches: list[Stretch], task: str, names: list[str]) -> None:
+def _csv(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> None:
     text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     table = csv.writer(text)
     middle = {"regression": _targets(names), "multi_label": ["labels"]}.get(task, ["class", "score"])
     table.writerow(["path", *map(safe, middle), "error"])
-    for path, row in _rows(stretches):
+    for path, row in _rows(chunks):
         if row.error is not None:
             cells = [""] * len(middle)
         elif task == "regression":
@@ -94,26 +94,26 @@ def _csv(file: BinaryIO, stretches: list[Stretch], task: str, names: list[str]) 
     text.detach()
 
 
-def _jsonl(file: BinaryIO, stretches: list[Stretch], task: str, names: list[str]) -> None:
-    for path, row in _rows(stretches):
-        told: dict = {"path": path}
+def _jsonl(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> None:
+    for path, row in _rows(chunks):
+        metadata: dict = {"path": path}
         if row.error is not None:
-            told["error"] = row.error
+            metadata["error"] = row.error
         elif task == "regression":
-            told["values"] = dict(zip(row.names, row.numbers))
+            metadata["values"] = dict(zip(row.names, row.numbers))
         else:
-            told["labels"] = [{"class": name, "score": score} for name, score in zip(row.names, row.numbers)]
-        file.write((json.dumps(told) + "\n").encode())
+            metadata["labels"] = [{"class": name, "score": score} for name, score in zip(row.names, row.numbers)]
+        file.write((json.dumps(metadata) + "\n").encode())
 
 
-def _parquet(file: BinaryIO, stretches: list[Stretch], task: str, names: list[str]) -> None:
+def _parquet(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> None:
     waiting: list[pa.Table] = []
     columns = _columns(task, names)
     schema = pa.schema([("path", pa.string()), *((name, type_) for name, type_, _ in columns), ("error", pa.string())])
     if task != "regression" and names:
         schema = schema.with_metadata({"classes": json.dumps(names)})  # in the order of `probabilities`
     with pq.ParquetWriter(file, schema) as table:
-        for paths, place in stretches:
+        for paths, place in chunks:
             found = pq.read_table(place)
             arrays = [pa.array(map(_utf8, paths), pa.string()), *(make(found) for _, _, make in columns)]
             waiting.append(pa.table([*arrays, found["error"]], schema=schema))
@@ -144,12 +144,12 @@ def _targets(names: list[str]) -> list[str]:
     return [f"{name} (target)" if name in ("path", "error") else name for name in names]
 
 
-def _rows(stretches: list[Stretch]) -> Iterator[tuple[str, Said]]:
+def _rows(chunks: list[Chunk]) -> Iterator[tuple[str, Prediction]]:
     """Each path, and what is said of it but the probabilities."""
-    for paths, place in stretches:
+    for paths, place in chunks:
         table = pq.read_table(place, columns=["task", "names", "numbers", "error"])
         for path, row in zip(paths, table.to_pylist()):
-            yield path, Said(**row)
+            yield path, Prediction(**row)
 
 
 def _utf8(text: str) -> str:

@@ -29,25 +29,27 @@ def parse(body: bytes, json_length: str | None, name: str) -> InferRequest:
     """
     try:
         place = int(json_length) if json_length is not None else len(body)
-        told = orjson.loads(body[:place])
+        metadata = orjson.loads(body[:place])
         inputs = []
-        for one in told["inputs"]:
+        for one in metadata["inputs"]:
             parameters = dict(one.get("parameters") or {})
             data = one.get("data")
             if data is None:
                 size = int(parameters["binary_data_size"])
                 data, place = _binary(body[place : place + size], one["datatype"]), place + size
             inputs.append(InferInput(str(one["name"]), one["shape"], one["datatype"], data, parameters))
-        outputs = told.get("outputs") or []
+        outputs = metadata.get("outputs") or []
         wanted = [RequestedOutput(str(one["name"]), dict(one.get("parameters") or {})) for one in outputs]
-        return InferRequest(name, inputs, told.get("id"), None, False, dict(told.get("parameters") or {}), wanted)
+        return InferRequest(
+            name, inputs, metadata.get("id"), None, False, dict(metadata.get("parameters") or {}), wanted
+        )
     except KeyError as error:
         raise Refusal(400, f"The request lacks {error.args[0]!r}; see the Open Inference Protocol.") from None
     except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise Refusal(400, f"The body is no request of the Open Inference Protocol: {error}") from None
 
 
-def asked(request: InferRequest, version: Version, limits: Limits) -> tfserving_v1.Asked:
+def parse_request(request: InferRequest, version: Version, limits: Limits) -> tfserving_v1.Asked:
     """What a request asks for; the signature by its parameter `signature_name`.
 
     Raises:

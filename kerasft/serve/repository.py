@@ -8,11 +8,11 @@ from kerasft.console import console
 from kerasft.serve import metrics, open_inference_v2, tfserving_v1
 from kerasft.serve.batching import BadRow, Batcher
 from kerasft.serve.limits import Refusal
-from kerasft.serve.versions import BROKEN, Source, Version, best, load, mark
+from kerasft.serve.versions import LOAD_ERRORS, Source, Version, best, fingerprint, load
 from kerasft.settings.errors import UserError
 
-PERIOD = 1.0  # seconds between two looks at the folder
-LARGE = 1 << 20  # bytes of a body whose pictures are looked at in a thread, so that others need not wait
+POLL_SECONDS = 1.0  # seconds between two looks at the folder
+LARGE_BODY_BYTES = 1 << 20  # bytes of a body whose pictures are looked at in a thread, so that others need not wait
 
 
 class Served(kserve.Model):
@@ -25,16 +25,20 @@ class Served(kserve.Model):
     async def predict(self, payload, headers=None, response_headers=None):
         """A TensorFlow Serving body (JSON, parsed or not) or an InferRequest to the answer that KServe encodes."""
         limits, version = self.batcher.limits, self.version
-        large = int((headers or {}).get("content-length", 0)) > LARGE
-        read = open_inference_v2.asked if isinstance(payload, kserve.InferRequest) else tfserving_v1.asked
-        asked = await asyncio.to_thread(read, payload, version, limits) if large else read(payload, version, limits)
+        large = int((headers or {}).get("content-length", 0)) > LARGE_BODY_BYTES
+        read = (
+            open_inference_v2.parse_request if isinstance(payload, kserve.InferRequest) else tfserving_v1.parse_request
+        )
+        parse_request = (
+            await asyncio.to_thread(read, payload, version, limits) if large else read(payload, version, limits)
+        )
         try:
-            outputs = await self.batcher.answer(asked.signature.call, asked.rows)
+            outputs = await self.batcher.answer(parse_request.signature.call, parse_request.rows)
         except BadRow as bad:
-            raise Refusal(400, f"{asked.where}[{bad.row}]: cannot be decoded ({bad.why}).") from None
+            raise Refusal(400, f"{parse_request.where}[{bad.row}]: cannot be decoded ({bad.why}).") from None
         if isinstance(payload, kserve.InferRequest):
             return open_inference_v2.answer(payload, version, outputs)
-        return tfserving_v1.answer(outputs, asked.where == tfserving_v1.ROWS)
+        return tfserving_v1.answer(outputs, parse_request.where == tfserving_v1.ROWS)
 
     def get_input_types(self) -> list[dict]:
         """Of `serving_default`, for `/v2/models/NAME`."""
@@ -47,7 +51,7 @@ class Served(kserve.Model):
         return [open_inference_v2.metadata(name, spec) for name, spec in outputs.items()]
 
 
-class Shelf(kserve.ModelRepository):
+class VersionRepository(kserve.ModelRepository):
     """KServe's repository with one model in it, under its name and as `NAME/versions/NUMBER`.
 
     Requests keep the version that they began with; who comes after a `put` gets the new one.
@@ -81,28 +85,30 @@ def first(source: Source, batch: int) -> Version:
     """
     refused = {}
     while path := best(source, refused):
-        refused[path] = mark(path)
+        refused[path] = fingerprint(path)
         try:
             return load(path, batch)
-        except (*BROKEN, UserError) as error:
+        except (*LOAD_ERRORS, UserError) as error:
             console.say(_passed_over(path, error))
     raise UserError(f"--model: no version of it can be loaded. Received: '{source.folder}'")
 
 
-async def watch(shelf: Shelf, source: Source) -> None:
+async def watch(repository: VersionRepository, source: Source) -> None:
     """Looks at the folder each second, until it is cancelled: loads what is new, goes back where the newest is gone."""
-    refused, batch, missing = {}, shelf.batcher.limits.batch, False
+    refused, batch, missing = {}, repository.batcher.limits.batch, False
     while True:
-        await asyncio.sleep(PERIOD)
+        await asyncio.sleep(POLL_SECONDS)
         path = await asyncio.to_thread(best, source, refused)
         if (path is None) != missing:
             missing = path is None
             if missing:
-                console.say(f"no version is left in {source.folder}: version {shelf.current.number} goes on answering")
+                console.say(
+                    f"no version is left in {source.folder}: version {repository.current.number} goes on answering"
+                )
         if path is None:
             continue
-        seen = await asyncio.to_thread(mark, path)
-        if (path, seen) == (shelf.current.path, shelf.current.mark):
+        seen = await asyncio.to_thread(fingerprint, path)
+        if (path, seen) == (repository.current.path, repository.current.fingerprint):
             continue
         loading = asyncio.create_task(asyncio.to_thread(load, path, batch))
         await asyncio.wait([loading])
@@ -110,9 +116,9 @@ async def watch(shelf: Shelf, source: Source) -> None:
             refused[path] = seen
             console.say(_passed_over(path, error))
             continue
-        before = shelf.current.number
-        shelf.put(loading.result())
-        console.say(f"version {shelf.current.number} answers now, after version {before}")
+        before = repository.current.number
+        repository.put(loading.result())
+        console.say(f"version {repository.current.number} answers now, after version {before}")
 
 
 def _passed_over(path, error: Exception) -> str:

@@ -43,7 +43,7 @@ def serve(asked: dict) -> int:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # a broken picture is told to its sender, not to the screen
     argv, sys.argv = sys.argv, sys.argv[:1]  # KServe reads flags of its own as it is imported
     try:
-        with stderr_filter.notices():
+        with stderr_filter.without_notices():
             from kerasft.console import console
             from kerasft.serve import repository, server, versions
     finally:

@@ -26,7 +26,7 @@ class Asked(NamedTuple):
     where: str
 
 
-def asked(body: object, version: Version, limits: Limits) -> Asked:
+def parse_request(body: object, version: Version, limits: Limits) -> Asked:
     """What a body asks for; `where` is ROWS or COLUMNS.
 
     Args:

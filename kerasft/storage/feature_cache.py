@@ -1,6 +1,6 @@
 """What the frozen part of a network makes of each picture, computed once and kept on disk under a digest of its causes.
 
-An entry is one view of one split: a memory-mapped array of activations, in stretches of `STRETCH` rows that are
+An entry is one view of one split: a memory-mapped array of activations, in stretches of `CHUNK_ROWS` rows that are
 checksummed one by one. So a build that was killed goes on where it stopped, two runs that want the same entry
 build it once, and a byte that flipped on disk costs one stretch.
 """
@@ -25,11 +25,11 @@ from kerasft.data.splits import Split
 from kerasft.evaluation import scoring
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, run_folder
-from kerasft.storage.disk_cache import Store
+from kerasft.storage.disk_cache import DiskCache
 
 NIL = 1e-3  # of the largest activation: by which float16 may change one
-STRETCH = 1024  # rows with a checksum of their own
-BATCH = 64
+CHUNK_ROWS = 1024  # rows with a checksum of their own
+EVALUATION_BATCH = 64
 _MAPS: WeakValueDictionary = WeakValueDictionary()
 _TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")  # settings that say nothing of inference
 
@@ -48,7 +48,7 @@ class Prefix(NamedTuple):
     predict: scoring.Predictor
 
 
-class View(NamedTuple):
+class CachedAugmentation(NamedTuple):
     """One view of a split's pictures: as they are (`augment` None), or augmented as in this round of this seed."""
 
     augment: Augment | None = None
@@ -65,7 +65,7 @@ class Entry(NamedTuple):
     folder: Path
 
 
-PLAIN = View()
+UNAUGMENTED = CachedAugmentation()
 
 
 class RangeError(Exception):
@@ -127,7 +127,9 @@ def size_of(model: keras.Model, split: Split, dtype: str) -> int:
     return len(split) * int(np.prod(model.output.shape[1:])) * tf.as_dtype(dtype).size
 
 
-def activations(store: Store, prefix: Prefix, split: Split, size: int, view: View = PLAIN, dtype: str = "") -> Entry:
+def activations(
+    cache: DiskCache, prefix: Prefix, split: Split, size: int, view: CachedAugmentation = UNAUGMENTED, dtype: str = ""
+) -> Entry:
     """What a prefix makes of a view of all pictures of a split, in order; from the cache as far as it is there.
 
     Args:
@@ -140,29 +142,29 @@ def activations(store: Store, prefix: Prefix, split: Split, size: int, view: Vie
     """
     dtype = dtype or prefix.model.output.dtype
     augmented = (AUGMENT_VERSION, view.recipe, view.seed, view.round) if view.augment else None
-    causes = (prefix.digest, split.digest, size, augmented, dtype)
-    with disk_cache.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
+    key_parts = (prefix.digest, split.digest, size, augmented, dtype)
+    with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         try:
-            disk_cache.make_room(store, folder, size_of(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
+            disk_cache.evict(cache, folder, size_of(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
             return _filled(folder, prefix, split, size, view, dtype)
         except OSError as error:
             raise UserError(
                 f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
-                f"or give the phase views=0. Received: {store.limit / 1e9:g}"
+                f"or give the phase views=0. Received: {cache.limit / 1e9:g}"
             ) from error
 
 
-def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, dtype: str) -> Entry:
+def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: CachedAugmentation, dtype: str) -> Entry:
     """Computes the stretches that are missing or damaged, and notes each as soon as it is on disk."""
-    model, about = prefix.model, disk_cache.about(folder)
+    model, read_meta = prefix.model, disk_cache.read_meta(folder)
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
-    sums, seconds, place = about.get("crc32", {}), about.get("seconds", 0.0), folder / disk_cache.ACTIVATIONS
+    sums, seconds, place = read_meta.get("crc32", {}), read_meta.get("seconds", 0.0), folder / disk_cache.ACTIVATIONS
     if not place.is_file() or place.stat().st_size != size_of(model, split, dtype):
         sums = {}
         with place.open("wb") as file:
             file.truncate(size_of(model, split, dtype))
     rows = _mapped(place, kind, shape)
-    starts = [start for start in range(0, len(split), STRETCH) if sums.get(str(start)) != _sum(rows, start)]
+    starts = [start for start in range(0, len(split), CHUNK_ROWS) if sums.get(str(start)) != _sum(rows, start)]
     if damaged := sum(str(start) in sums for start in starts):
         console.say(f"cache: {damaged} damaged stretches of {place} are computed again")
     if not starts:
@@ -170,32 +172,34 @@ def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: View, d
         return Entry(rows, seconds, folder)
     with console.progress("cache", len(split)) as advance, place.open("r+b") as file:
         for start in starts:
-            began, span = time.monotonic(), range(start, min(start + STRETCH, len(split)))
+            began, span = time.monotonic(), range(start, min(start + CHUNK_ROWS, len(split)))
             given = {"augment": view.augment, "seed": view.seed, "round": view.round, "span": span}
-            found = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=BATCH, **given))
+            found = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH, **given))
             if dtype == "float16" and not holds(found, dtype):
                 raise RangeError("float16 does not hold its activations")
             file.seek(start * (place.stat().st_size // len(split)))
             file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
             file.flush()  # not to the disk at once, which takes longer than computing it: the sums will tell
             sums[str(start)], seconds = _sum(rows, start), seconds + time.monotonic() - began
-            disk_cache.note(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
+            disk_cache.write_meta(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
             advance(len(span))
     return Entry(rows, seconds, folder)
 
 
-def beside(folder: Path | None, causes: Iterable[Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def memoize(
+    folder: Path | None, key_parts: Iterable[Any], make: Callable[[], Mapping[str, Any]]
+) -> dict[str, np.ndarray]:
     """What is made of an entry's rows, made once: kept in its folder, under a digest of its causes.
 
     Args:
         folder: of the entry; None where there is none, and it is made each time.
-        causes: arrays, and other values by their repr.
+        key_parts: arrays, and other values by their repr.
         make: gives arrays, numbers or texts by name; 0-dimensional arrays come back for the latter.
     """
     if folder is None:
         return {name: np.asarray(value) for name, value in make().items()}
     digest = hashlib.sha256()
-    _add(digest, tuple(causes))
+    _add(digest, tuple(key_parts))
     place = folder / f"{digest.hexdigest()[:24]}.npz"
     try:
         with place.open("rb") as file, np.load(file) as found:
@@ -215,4 +219,4 @@ def _mapped(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _sum(rows: np.ndarray, start: int) -> int:
-    return zlib.crc32(np.ascontiguousarray(rows[start : start + STRETCH]).view(np.uint8).data)
+    return zlib.crc32(np.ascontiguousarray(rows[start : start + CHUNK_ROWS]).view(np.uint8).data)

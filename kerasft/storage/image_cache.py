@@ -16,17 +16,17 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.data import audit, decode
-from kerasft.data.audit import DAMAGED, Held
+from kerasft.data.audit import DAMAGED, PixelStore
 from kerasft.data.listing import Listing
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache
-from kerasft.storage.disk_cache import Store
+from kerasft.storage.disk_cache import DiskCache
 
 LOG = "pictures.jsonl"  # of the rows that came since `about.json` was written: index, SHA-256, CRC-32, reason
 
 
 @contextmanager
-def held(listing: Listing, size: int, store: Store) -> Iterator[Held | None]:
+def pixel_store(listing: Listing, size: int, cache: DiskCache) -> Iterator[PixelStore | None]:
     """Where the audit puts the pictures of a listing: on disk if they are kept, else in memory if they fit, else on disk if they do.
 
     Args:
@@ -41,18 +41,18 @@ def held(listing: Listing, size: int, store: Store) -> Iterator[Held | None]:
     """
     needed = len(listing.ids) * size * size * 3
     fits = audit.fits(len(listing.ids), size)
-    if not (store.kept or not fits) or not 0 < needed <= disk_cache.room(store, disk_cache.PICTURES):
+    if not (cache.kept or not fits) or not 0 < needed <= disk_cache.available_bytes(cache, disk_cache.PICTURES):
         yield audit.in_memory(len(listing.ids), size) if fits else None
         return
-    causes = (tf.__version__, decode.DECODER_VERSION, size, listing.name, listing.ids.tolist())
-    with disk_cache.locked(store, hashlib.sha256(repr(causes).encode()).hexdigest()[:24]) as folder:
-        disk_cache.make_room(store, folder, needed, disk_cache.PICTURES)
+    key_parts = (tf.__version__, decode.DECODER_VERSION, size, listing.name, listing.ids.tolist())
+    with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
+        disk_cache.evict(cache, folder, needed, disk_cache.PICTURES)
         empty = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}, "damaged": {}}
-        about, log = empty | disk_cache.about(folder), folder / LOG
-        _replay(log, about)
+        read_meta, log = empty | disk_cache.read_meta(folder), folder / LOG
+        _replay(log, read_meta)
         with _opened(log) as file:
-            yield _on_disk(folder / disk_cache.PICTURES, about, (len(listing.ids), size, size, 3), file)
-        disk_cache.note(folder, about)
+            yield _on_disk(folder / disk_cache.PICTURES, read_meta, (len(listing.ids), size, size, 3), file)
+        disk_cache.write_meta(folder, read_meta)
         log.unlink()
         (folder / disk_cache.PICTURES).touch()  # used last now
 
@@ -64,7 +64,7 @@ def _opened(log: Path) -> TextIO:
         raise _full(log, error) from error
 
 
-def _replay(log: Path, about: dict) -> None:
+def _replay(log: Path, read_meta: dict) -> None:
     """Adds to what is known of the rows what an audit that was killed has noted; its last line may be cut."""
     try:
         lines = log.read_text().splitlines()
@@ -72,24 +72,24 @@ def _replay(log: Path, about: dict) -> None:
         return
     for line in lines:
         try:
-            _note(about, *json.loads(line))
+            _note(read_meta, *json.loads(line))
         except (ValueError, TypeError, IndexError):
             continue
 
 
-def _note(about: dict, index: int, digest: str, crc32: int, reason: list[str] | None) -> None:
-    about["sha256"][index], about["crc32"][index] = digest, crc32
+def _note(read_meta: dict, index: int, digest: str, crc32: int, reason: list[str] | None) -> None:
+    read_meta["sha256"][index], read_meta["crc32"][index] = digest, crc32
     for name, holds in (("refused", reason and reason[0] != DAMAGED), ("damaged", reason and reason[0] == DAMAGED)):
-        about[name].pop(str(index), None)
+        read_meta[name].pop(str(index), None)
         if holds:
-            about[name][str(index)] = reason
+            read_meta[name][str(index)] = reason
 
 
-def _on_disk(place: Path, about: dict, shape: tuple[int, ...], log: TextIO) -> Held:
+def _on_disk(place: Path, read_meta: dict, shape: tuple[int, ...], log: TextIO) -> PixelStore:
     """Pictures in a file, one a row, each with a checksum: a row that is not that of its file's bytes is decoded again.
 
     Args:
-        about: what is known of the rows; it is added to.
+        read_meta: what is known of the rows; it is added to.
         shape: [N, S, S, 3].
         log: where each row is noted as soon as it is there, so that an audit that is killed loses none.
     """
@@ -102,30 +102,30 @@ def _on_disk(place: Path, about: dict, shape: tuple[int, ...], log: TextIO) -> H
     rows = np.memmap(place, np.uint8, "r", shape=shape)
 
     def known(index: int, digest: str) -> tuple[str, str] | tuple[()] | None:
-        if about["sha256"][index] != digest:
+        if read_meta["sha256"][index] != digest:
             return None
-        if reason := about["refused"].get(str(index)):
+        if reason := read_meta["refused"].get(str(index)):
             return tuple(reason)
-        whole = zlib.crc32(rows[index]) == about["crc32"][index]
-        return tuple(about["damaged"].get(str(index), ())) if whole else None
+        whole = zlib.crc32(rows[index]) == read_meta["crc32"][index]
+        return tuple(read_meta["damaged"].get(str(index), ())) if whole else None
 
     def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
         nonlocal rows, alone
         with lock:
             try:
-                if about["sha256"][index] not in ("", digest) and not alone:
+                if read_meta["sha256"][index] not in ("", digest) and not alone:
                     alone, rows = True, _apart(place, shape)
                 if picture is not None:
                     with place.open("r+b") as file:  # through a map, a full disk would end the process
                         file.seek(index * picture.nbytes)
                         file.write(picture.data)
                 row = (index, digest, 0 if picture is None else zlib.crc32(picture), reason and list(reason))
-                _note(about, *row)
+                _note(read_meta, *row)
                 log.write(json.dumps(row) + "\n")
             except OSError as error:
                 raise _full(place, error) from error
 
-    return Held(known, put, lambda wanted: rows[wanted])
+    return PixelStore(known, put, lambda wanted: rows[wanted])
 
 
 def _apart(place: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,9 +18,9 @@ from kerasft.settings.spec import Spec
 __all__ = ["all", "head", "top"]
 
 BATCH_NORM = ("hold", "train")
-LEAST_SIDE = 32  # pixels
+MIN_IMAGE_SIDE = 32  # pixels
 HEAD_RATE = 1e-3
-LEAST_BLOCKS = 6  # between cut points, for fractions of them to mean anything
+MIN_BLOCKS = 6  # between cut points, for fractions of them to mean anything
 BN_MOMENTUM = 0.9  # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds
 
 
@@ -40,7 +40,7 @@ class Phase:
             and serving have in any case.
         views: of each picture whose way through the frozen part is computed once and kept (see `feed`): 1 is the
             picture as it is, more are augmented ones, 0 computes everything anew each epoch; None chooses.
-        further: runs only while the phase before gained much (`planning.worthwhile`); for `auto`.
+        conditional: runs only while the phase before gained much (`planning.gained_enough`); for `auto`.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Phase:
     augment: tuple[Spec, ...] | Spec | None = None
     views: int | None = None
     image_size: int | None = None
-    further: bool = False
+    conditional: bool = False
 
     def __post_init__(self) -> None:
         whole = isinstance(self.epochs, int) and not isinstance(self.epochs, bool)
@@ -64,15 +64,15 @@ class Phase:
             raise ValueError("lr must be a number in (0, 10]")
         if self.views is not None and (type(self.views) is not int or self.views < 0):
             raise ValueError("views must be a whole number of at least 0")
-        if self.image_size is not None and (type(self.image_size) is not int or self.image_size < LEAST_SIDE):
-            raise ValueError(f"image_size must be a whole number of at least {LEAST_SIDE}")
+        if self.image_size is not None and (type(self.image_size) is not int or self.image_size < MIN_IMAGE_SIDE):
+            raise ValueError(f"image_size must be a whole number of at least {MIN_IMAGE_SIDE}")
         for name in ("optimizer", "schedule", "loss"):
             if not isinstance(getattr(self, name), Spec | None):
                 raise ValueError(f"{name} must be a name or a call, without quotes")
         recipe = self.augment if isinstance(self.augment, tuple) else (self.augment,)
         if any(not isinstance(one, Spec | None) for one in recipe):
             raise ValueError("augment must be names or calls joined by |, without quotes")
-        if type(self.further) is not bool:
+        if type(self.conditional) is not bool:
             raise ValueError("further must be True or False")
         word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
         if word not in BATCH_NORM:
@@ -90,7 +90,7 @@ class Phase:
         named |= {} if self.batch_norm == "hold" else {"batch_norm": self.batch_norm}
         also = {"optimizer": self.optimizer, "schedule": self.schedule, "loss": self.loss}
         also |= {"augment": Spec("none") if self.augment == () else self.augment}
-        also |= {"views": self.views, "image_size": self.image_size, "further": self.further or None}
+        also |= {"views": self.views, "image_size": self.image_size, "further": self.conditional or None}
         return str(Spec(self.kind, (), named | {name: value for name, value in also.items() if value is not None}))
 
 
@@ -132,10 +132,10 @@ def all(
     loss: Spec | None = None,
     augment: Spec | tuple | None = None,
     image_size: int | None = None,
-    further: bool = False,
+    conditional: bool = False,
 ) -> Phase:
-    """The head and the whole backbone; a `further` one runs only where the phase before gained much."""
-    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment, None, image_size, further)
+    """The head and the whole backbone; a `conditional` one runs only where the phase before gained much."""
+    return Phase("all", 1.0, epochs, lr, batch_norm, optimizer, schedule, loss, augment, None, image_size, conditional)
 
 
 def parse(text: str) -> Phase:
@@ -165,7 +165,7 @@ def blocks(network: Network) -> list[str]:
             if weighted:
                 starts.append(opening)
             opening, weighted = None, False
-    return starts if len(starts) >= LEAST_BLOCKS else [name for name in network.backbone if _learns(operations[name])]
+    return starts if len(starts) >= MIN_BLOCKS else [name for name in network.backbone if _learns(operations[name])]
 
 
 def first_layer(network: Network, phase: Phase) -> str | None:

@@ -14,18 +14,18 @@ from kerasft.settings.spec import Spec
 from kerasft.strategies import phases
 from kerasft.strategies.phases import Phase
 
-BACKWARD = 4.0  # a training step of all layers takes about as long as four forward passes
-BATCH = 32  # pictures of a step, where neither a flag nor a measurement says otherwise
-STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
-SEEN = 100  # times that an example of a class is to be seen in fine-tuning, on average
-MOST_EPOCHS = 30  # over few examples
-SIZE_SHARE, SIZE_STEP = (
+FORWARD_PASSES_PER_STEP = 4.0  # a training step of all layers takes about as long as four forward passes
+DEFAULT_BATCH_SIZE = 32  # pictures of a step, where neither a flag nor a measurement says otherwise
+FINE_TUNING_STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
+VISITS_PER_EXAMPLE = 100  # times that an example of a class is to be seen in fine-tuning, on average
+MAX_EPOCHS = 30  # over few examples
+TRAINING_SIZE_RATIO, SIZE_MULTIPLE = (
     6 / 7,
     32,
 )  # of the pictures' side that fine-tuning sees: the next multiple of what networks halve to 1
-FURTHER = 3  # lengths of the first phase that a further one takes
-MUCH = 0.4  # of its validation loss, which a phase has to lose for a further one to follow
-BUDGET = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
+CONDITIONAL_LENGTH = 3  # lengths of the first phase that a further one takes
+MIN_LOSS_REDUCTION = 0.4  # of its validation loss, which a phase has to lose for a further one to follow
+MAX_AUTO_SECONDS = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
 
 
 def plan(config: Config, network: Network, examples: int, speed: float | None = None) -> tuple[list[Phase], str]:
@@ -82,13 +82,13 @@ def ends_in_auto(config: Config) -> bool:
     return bool(found) and str(found[-1]) == "auto"
 
 
-def worthwhile(record: dict) -> bool:
+def gained_enough(record: dict) -> bool:
     """Whether a further phase is to follow: the one of this record was kept whole, and still gained much.
 
     Data far from what the weights were learned on want many more steps than near ones, and no figure of the frozen
     features tells which these are; how far the first steps led does.
     """
-    return record["share"] == 1 and record["val_after"] <= (1 - MUCH) * record["val_before"]
+    return record["share"] == 1 and record["val_after"] <= (1 - MIN_LOSS_REDUCTION) * record["val_before"]
 
 
 def check(config: Config, network: Network) -> Phase | None:
@@ -130,33 +130,33 @@ def _auto(config: Config, network: Network, examples: int, speed: float | None, 
     Args:
         first: what goes before, in words.
     """
-    batch = config.batch_size or BATCH
+    batch = config.batch_size or DEFAULT_BATCH_SIZE
     steps = max(1, examples // min(batch, examples))
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [phases.all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    wanted = max(STEPS, SEEN * network.model.output_shape[-1] // batch)
-    epochs = min(MOST_EPOCHS, max(3, math.ceil(wanted / steps)))
+    wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
+    epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
     why += counted(epochs, "epoch")
-    size, further = _training_size(config, network), True
+    size, conditional = _training_size(config, network), True
     if size:
         why += f" on pictures of {size} pixels"
     if speed:
-        epoch = examples * BACKWARD / speed * (1.0 if size is None else (size / network.size) ** 2)
-        if epochs * epoch > BUDGET:
-            epochs = max(1, int(BUDGET / epoch))
+        epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
+        if epochs * epoch > MAX_AUTO_SECONDS:
+            epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
             why = (
                 f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
             )
         why += f" (about {epochs * epoch:.0f} s)"
-        further = (1 + FURTHER) * epochs * epoch <= BUDGET
+        conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
     chosen = [phases.head(0), phases.all(epochs, lr, "train", image_size=size)]
-    if further:
-        chosen.append(replace(chosen[-1], epochs=FURTHER * epochs, further=True))
-        why += f", and {FURTHER * epochs} more if that gains much"
+    if conditional:
+        chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
+        why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
     return chosen, why
 
 
@@ -165,10 +165,10 @@ def _training_size(config: Config, network: Network) -> int | None:
 
     Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
     things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
-    multiples of `SIZE_STEP`, so that every stage of a network pads as it does at its own size.
+    multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
     """
-    size = SIZE_STEP * math.ceil(SIZE_SHARE * network.size / SIZE_STEP)
-    if config.augment.strip() != "auto" or network.size % SIZE_STEP or size >= network.size:
+    size = SIZE_MULTIPLE * math.ceil(TRAINING_SIZE_RATIO * network.size / SIZE_MULTIPLE)
+    if config.augment.strip() != "auto" or network.size % SIZE_MULTIPLE or size >= network.size:
         return None
     try:
         networks.resized(network, size)

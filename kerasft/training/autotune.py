@@ -14,16 +14,18 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import counted
 from kerasft.strategies import phases
 from kerasft.strategies.phases import Phase
-from kerasft.strategies.planning import BATCH
+from kerasft.strategies.planning import DEFAULT_BATCH_SIZE
 
-ROUNDS = 4  # of one step in each way; the fastest counts
-SMALL = 8  # pictures of a step that fill the cores of a CPU; a GPU takes the whole batch
-WORTH = 1.2  # times as fast that another way has to be
+TIMED_ROUNDS = 4  # of one step in each way; the fastest counts
+CPU_TIMING_BATCH = 8  # pictures of a step that fill the cores of a CPU; a GPU takes the whole batch
+MIN_SPEEDUP = 1.2  # times as fast that another way has to be
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
-BATCHES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
-LEAST_STEPS = 32  # of an epoch that a larger batch has to leave
-STEPS = 500  # of a run: with fewer, compiling is not looked at
-LONG = 600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
+LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
+MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
+MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
+MIN_SECONDS_FOR_XLA = (
+    600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
+)
 
 
 class Choice(NamedTuple):
@@ -54,18 +56,20 @@ def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
     if config.deterministic or phase is None or rival is None:
         why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
         return Choice("float32", why)
-    batch = _pictures(config.batch_size or BATCH)
+    batch = _pictures(config.batch_size or DEFAULT_BATCH_SIZE)
     ways = {policy: (networks.in_precision(network, policy), phase, batch) for policy in ("float32", rival)}
     seconds = _measured(ways)
     gain = seconds["float32"] / seconds[rival]
-    return Choice(rival if gain >= WORTH else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds)
+    return Choice(
+        rival if gain >= MIN_SPEEDUP else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds
+    )
 
 
 def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
     """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
 
     A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
-    fewer pictures (`benchmarks/data/parts.py`).
+    fewer pictures (`benchmarks/data/micro_batches.py`).
 
     Args:
         network: in the precision of the run; its weights are as before afterwards.
@@ -74,19 +78,19 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
     """
     if config.batch_size is not None:
         return Choice(config.batch_size, "as --batch_size says")
-    larger = [size for size in BATCHES if size * LEAST_STEPS <= examples]
+    larger = [size for size in LARGER_BATCH_SIZES if size * MIN_STEPS_PER_EPOCH <= examples]
     if config.deterministic or phase is None or not larger or not on_accelerator():
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         whys |= {f"{examples} examples": not larger, "the cores of a CPU are full with it": True}
-        return Choice(BATCH, next(why for why, holds in whys.items() if holds))
-    chosen, seconds, gain = BATCH, {}, 1.0
+        return Choice(DEFAULT_BATCH_SIZE, next(why for why, holds in whys.items() if holds))
+    chosen, seconds, gain = DEFAULT_BATCH_SIZE, {}, 1.0
     for size in larger:
         try:
             seconds |= _measured({way: (network, phase, way) for way in (chosen, size)})
         except tf.errors.ResourceExhaustedError:
             return Choice(chosen, f"{size} do not fit into memory", seconds)
         gain = seconds[chosen] / chosen / (seconds[size] / size)
-        if gain < WORTH:
+        if gain < MIN_SPEEDUP:
             return Choice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
         chosen = size
     return Choice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
@@ -102,7 +106,7 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
     """
     if config.jit != "auto":
         return Choice(config.jit, "as --jit says")
-    if config.deterministic or phase is None or steps < STEPS:
+    if config.deterministic or phase is None or steps < MIN_STEPS_FOR_XLA:
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
         return Choice("off", why)
@@ -110,14 +114,14 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
     try:
         seconds = _measured({"plain": (network, phase, pictures)})
         run = steps * seconds["plain"] * batch / pictures
-        if run < LONG:
+        if run < MIN_SECONDS_FOR_XLA:
             return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it", seconds)
         seconds = _measured({"plain": (network, phase, pictures), "compiled": (network, phase, pictures, True)})
     except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
         return Choice("off", f"a step could not be compiled ({type(error).__name__})")
     gain = seconds["plain"] / seconds["compiled"]
     return Choice(
-        "on" if gain >= WORTH else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
+        "on" if gain >= MIN_SPEEDUP else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
     )
 
 
@@ -128,7 +132,7 @@ def on_accelerator() -> bool:
 
 def _pictures(batch: int) -> int:
     """Of a step that tells how fast one of the whole batch is."""
-    return batch if on_accelerator() else min(batch, SMALL)
+    return batch if on_accelerator() else min(batch, CPU_TIMING_BATCH)
 
 
 def _rival() -> str | None:
@@ -152,7 +156,7 @@ def _measured(ways: dict[Hashable, tuple]) -> dict[Any, float]:
     try:
         steps = {way: _step(*given) for way, given in ways.items()}
         seconds = dict.fromkeys(steps, float("inf"))
-        for _ in range(ROUNDS):
+        for _ in range(TIMED_ROUNDS):
             for way, step in steps.items():
                 started = time.monotonic()
                 step()

@@ -12,16 +12,16 @@ import numpy as np
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
-from kerasft.evaluation.scoring import Judge
+from kerasft.evaluation.scoring import Scorer
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
-from kerasft.storage.disk_cache import Store
+from kerasft.storage.disk_cache import DiskCache
 from kerasft.training import linear_probe, mirroring
 
-BATCH = 64
-AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
+EVALUATION_BATCH = 64
+DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
 
 
 class Start(NamedTuple):
@@ -48,8 +48,8 @@ def prepare(
     config: Config,
     network: Network,
     splits: Splits,
-    judge: Judge,
-    store: Store,
+    scorer: Scorer,
+    cache: DiskCache,
     weights: np.ndarray | None = None,
     *,
     augmented: bool = True,
@@ -60,8 +60,8 @@ def prepare(
     The probe also tells whether mirroring is harmless (`mirroring.verdict`); without one there is no mirroring.
 
     Args:
-        judge: of the validation split.
-        store: keeps the features.
+        scorer: of the validation split.
+        cache: keeps the features.
         weights: float [N] of the training examples, or None.
         augmented: whether any phase trains on augmented pictures.
         head_first: whether the first phase trains the head alone, and is judged by features.
@@ -70,7 +70,7 @@ def prepare(
     automatic = config.augment.strip() == "auto" and augmented
     solution, pixels, speed = None, None, None
     mirrored, reason = False, "no pretrained features tell whether it is harmless" if automatic else ""
-    recipe = AUGMENT if automatic else config.augment if augmented else "none"
+    recipe = DEFAULT_AUGMENT if automatic else config.augment if augmented else "none"
     labels = splits.train.labels
     if config.preprocessing == "dataset":
         pixels = _pixels(splits.train, network.size)
@@ -80,15 +80,15 @@ def prepare(
     if network.head_init == "prior":
         linear_probe.set_prior(network.model.get_layer("logits"), labels, network.task)
     if network.pretrained or network.head_init == "probe":
-        embed = _embedder(network, store)
+        embed = _embedder(network, cache)
         inputs, seconds, folder = embed(splits.train, 1)
         speed = len(inputs) / seconds
         if head_first:
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
             given = inputs, labels, len(splits.classes), network.task, config.seed, weights
-            causes = *given, linear_probe.SOLVER_VERSION, version("scikit-learn")
-            found = feature_cache.beside(folder, causes, lambda: linear_probe.solve(*given)._asdict())
+            key_parts = *given, linear_probe.SOLVER_VERSION, version("scikit-learn")
+            found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())
             solved = linear_probe.Solution(found["kernel"], found["bias"], str(found["penalty"]))
             kind = "ridge" if network.task == "regression" else "logistic"
             console.say(f"probe: {kind} regression on {inputs.shape[1]} features, {solved.penalty}")
@@ -100,9 +100,9 @@ def prepare(
                 ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
                 return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
 
-            found = feature_cache.beside(folder, (*causes, splits.val.digest), answers)
+            found = feature_cache.memoize(folder, (*key_parts, splits.val.digest), answers)
             constant = linear_probe.constant(labels, len(splits.classes), network.task, weights)
-            seen = judge, found["plain"], found["mirrored"], labels, constant, splits.classes
+            seen = scorer, found["plain"], found["mirrored"], labels, constant, splits.classes
             mirrored, reason = mirroring.verdict(*seen)
     if automatic:
         recipe += " | flip" if mirrored else ""
@@ -115,7 +115,7 @@ def prepare(
 def _pixels(split: Split, size: int) -> tuple[list[float], list[float]]:
     """Mean and variance by channel over all pixels."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
-    for images in pipeline.evaluation_stream(split, size=size, batch_size=BATCH):
+    for images in pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH):
         pixels = images.numpy().reshape(-1, 3).astype(np.float64)
         total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
     mean = total / count
@@ -129,7 +129,7 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(network.model.get_layer("values")(logits))
 
 
-def _embedder(network: Network, store: Store) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
+def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
     """A function (split, step) to what reaches the last layer, float32 [N, D], the seconds that took, and its cache's folder.
 
     Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
@@ -143,11 +143,11 @@ def _embedder(network: Network, store: Store) -> Callable[[Split, int], tuple[np
     def embed(split: Split, step: int) -> tuple[np.ndarray, float, Path | None]:
         nonlocal fitted
         folder = None
-        if step == 1 and feature_cache.size_of(part, split, "float32") <= disk_cache.room(store):
-            values, seconds, folder = feature_cache.activations(store, prefix, split, network.size)
+        if step == 1 and feature_cache.size_of(part, split, "float32") <= disk_cache.available_bytes(cache):
+            values, seconds, folder = feature_cache.activations(cache, prefix, split, network.size)
         else:
             started = time.monotonic()
-            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH)
+            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=EVALUATION_BATCH)
             values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
             seconds = time.monotonic() - started
         if not fitted:

@@ -7,18 +7,18 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.evaluation.scoring import preferred
+from kerasft.evaluation.scoring import one_standard_error_rule
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
 SOLVER_VERSION = 1
-STRENGTHS = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
-NEAR = 0.5  # standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds
+INVERSE_PENALTIES = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
+PENALTY_STANDARD_ERRORS = 0.5  # standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds
 FOLDS = 5
 UNKNOWN = 0.01  # C where nothing can be held out: a strong penalty
-SMALL = (
+MAX_SINGLE_THREAD_MACS = (
     1e8  # multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end
 )
-MANY = 10_000  # examples: of more, this many and one held-out fifth of them are enough to choose the penalty
+MAX_CV_EXAMPLES = 10_000  # examples: of more, this many and one held-out fifth of them are enough to choose the penalty
 
 
 class Solution(NamedTuple):
@@ -97,7 +97,7 @@ def solve(
     from threadpoolctl import threadpool_limits
 
     # Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores.
-    with threadpool_limits(1 if features.size * outputs < SMALL else None):
+    with threadpool_limits(1 if features.size * outputs < MAX_SINGLE_THREAD_MACS else None):
         if task == "regression":
             return _ridge(features, labels, weights)
         if task == "multi_label":
@@ -121,7 +121,7 @@ def _multinomial(
     best = UNKNOWN
     if len(present) > 1:
         rows = _sample(labels, seed)
-        splits = _folds(labels, rows, seed)[: 1 if len(labels) > MANY else None]
+        splits = _folds(labels, rows, seed)[: 1 if len(labels) > MAX_CV_EXAMPLES else None]
         models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
 
         def held_out(strength: float) -> np.ndarray:
@@ -165,12 +165,12 @@ def _folds(labels: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np.nda
 
 
 def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Rows to choose the penalty on: all, or `MANY` with the classes in proportion and two of each at least."""
-    if len(labels) <= MANY:
+    """Rows to choose the penalty on: all, or `MAX_CV_EXAMPLES` with the classes in proportion and two of each at least."""
+    if len(labels) <= MAX_CV_EXAMPLES:
         return np.arange(len(labels))
     order = np.random.default_rng(seed).permutation(len(labels))
     sizes = np.bincount(labels)
-    wanted = np.minimum(sizes, np.maximum(2, np.round(sizes * MANY / len(labels)))).astype(int)
+    wanted = np.minimum(sizes, np.maximum(2, np.round(sizes * MAX_CV_EXAMPLES / len(labels)))).astype(int)
     return np.sort(np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(wanted)]))
 
 
@@ -218,17 +218,17 @@ def _ridge(features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None)
 
 def _tolerance(features: np.ndarray, outputs: int) -> float:
     """Of the last fit's gradient: at scikit-learn's 1e-4 a weak penalty can leave probabilities 0.05 off."""
-    return 1e-6 if features.size * outputs < SMALL else 1e-4
+    return 1e-6 if features.size * outputs < MAX_SINGLE_THREAD_MACS else 1e-4
 
 
 def _strongest(held_out: Callable[[float], np.ndarray]) -> float:
     """The least C whose held-out losses are near the lowest; weaker penalties are tried until two in a row no longer help."""
     tried: list[np.ndarray] = []
-    for strength in STRENGTHS:
+    for strength in INVERSE_PENALTIES:
         tried.append(held_out(strength))
         if len(tried) - int(np.argmin([losses.mean() for losses in tried])) > 2:
             break
-    return float(STRENGTHS[preferred(tried, NEAR)])
+    return float(INVERSE_PENALTIES[one_standard_error_rule(tried, PENALTY_STANDARD_ERRORS)])
 
 
 def _rows(weights: np.ndarray | None, rows: np.ndarray, otherwise: float | None = None) -> np.ndarray | float | None:

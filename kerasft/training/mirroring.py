@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.evaluation.scoring import LEAST_PICTURES, Judge
+from kerasft.evaluation.scoring import LEAST_PICTURES, Scorer
 
 # The level of each one-sided t-test.
 LEVEL = 0.05
@@ -45,7 +45,7 @@ class _Question(NamedTuple):
 
 
 def verdict(
-    judge: Judge, plain: np.ndarray, mirrored: np.ndarray, labels: np.ndarray, constant: np.ndarray, names: tuple
+    scorer: Scorer, plain: np.ndarray, mirrored: np.ndarray, labels: np.ndarray, constant: np.ndarray, names: tuple
 ) -> Verdict:
     """Asks whether a probe knows each class or target, on plain and on mirrored validation pictures.
 
@@ -53,7 +53,7 @@ def verdict(
     below that of the mean. "Measurably" is a one-sided t-test at `LEVEL`.
 
     Args:
-        judge: of the validation split.
+        scorer: of the validation split.
         plain, mirrored: float [N, C], the probe's outputs for its pictures as they are and mirrored.
         labels: of the training split, in the form of its task.
         constant: float [C], the best constant answer: log frequencies, log odds or means of the training labels.
@@ -61,8 +61,8 @@ def verdict(
     """
     if not (np.isfinite(plain).all() and np.isfinite(mirrored).all()):
         return Verdict(False, "the probe's answers are not finite")
-    ask = {"single_label": _classes, "multi_label": _labels, "regression": _targets}[judge.task]
-    questions = list(ask(judge, plain, mirrored, labels, constant, names))
+    ask = {"single_label": _classes, "multi_label": _labels, "regression": _targets}[scorer.task]
+    questions = list(ask(scorer, plain, mirrored, labels, constant, names))
     for question in questions:
         if (count := len(question.plain)) < LEAST_PICTURES:
             found = f"{count} validation picture{'s' * (count != 1)}"
@@ -70,16 +70,16 @@ def verdict(
     for question in questions:
         if not _positive(KNOWN * question.constant - question.plain):
             return Verdict(False, f"the probe {question.words} hardly better than a constant answer")
-    cost = judge.loss(mirrored) / max(judge.loss(plain), 1e-3)
+    cost = scorer.loss(mirrored) / max(scorer.loss(plain), 1e-3)
     said = f"on mirrored pictures the probe's loss is {cost:.2f} times as high"
     if cost > COST:
         return Verdict(False, said)
-    groups = dict(_by_group(judge, plain, mirrored, names))
+    groups = dict(_by_group(scorer, plain, mirrored, names))
     for name, rise in groups.items():
         # So many classes are looked at that one of them rises by chance.
         if len(rise) >= LEAST_PICTURES and _positive(rise, LEVEL / len(groups)):
             return Verdict(False, f"on mirrored pictures of '{name}' the probe's loss is measurably higher")
-    if judge.task != "regression" and _positive(judge.losses(mirrored) - judge.losses(plain)):
+    if scorer.task != "regression" and _positive(scorer.losses(mirrored) - scorer.losses(plain)):
         return Verdict(False, f"{said}, which is measurable")
     for question in questions:
         if not _positive(KNOWN * question.constant - question.mirrored):
@@ -99,16 +99,16 @@ def _softplus(values: np.ndarray) -> np.ndarray:
     return np.logaddexp(0, values)
 
 
-def _beyond(judge: Judge, plain: np.ndarray, mirrored: np.ndarray, constant: np.ndarray) -> list[np.ndarray]:
+def _beyond(scorer: Scorer, plain: np.ndarray, mirrored: np.ndarray, constant: np.ndarray) -> list[np.ndarray]:
     """Logits beyond a constant answer's, as sure as suits the validation pictures: 0 where nothing is known."""
-    temperature = judge.temperature(plain)
+    temperature = scorer.temperature(plain)
     return [(outputs.astype(np.float64) - constant) / temperature for outputs in (plain, mirrored)]
 
 
-def _classes(judge, plain, mirrored, labels, constant, names) -> Iterator[_Question]:
-    plain, mirrored = _beyond(judge, plain, mirrored, constant)
+def _classes(scorer, plain, mirrored, labels, constant, names) -> Iterator[_Question]:
+    plain, mirrored = _beyond(scorer, plain, mirrored, constant)
     for c, name in enumerate(names):
-        rows = judge.labels == c
+        rows = scorer.labels == c
         losses = [_softplus(logits[rows] - logits[rows, c : c + 1]) for logits in (plain, mirrored)]
         for d, other in enumerate(names):
             if d != c:
@@ -116,9 +116,9 @@ def _classes(judge, plain, mirrored, labels, constant, names) -> Iterator[_Quest
                 yield _Question(words, name, *(found[:, d] for found in losses), np.full(rows.sum(), np.log(2)))
 
 
-def _labels(judge, plain, mirrored, labels, constant, names) -> Iterator[_Question]:
-    both = _beyond(judge, plain, mirrored, constant)
-    truth, trained = judge.labels > 0.5, labels > 0.5
+def _labels(scorer, plain, mirrored, labels, constant, names) -> Iterator[_Question]:
+    both = _beyond(scorer, plain, mirrored, constant)
+    truth, trained = scorer.labels > 0.5, labels > 0.5
     for c, name in enumerate(names):
         if not 0 < trained[:, c].sum() < len(trained):
             continue  # nothing can be learnt of it
@@ -133,18 +133,20 @@ def _labels(judge, plain, mirrored, labels, constant, names) -> Iterator[_Questi
                 yield _Question(f"tells '{name}' from '{other}'", name, *losses, np.full(rows.sum(), np.log(2)))
 
 
-def _targets(judge, plain, mirrored, labels, constant, names) -> Iterator[_Question]:
-    answer = np.broadcast_to(constant, judge.labels.shape)
-    errors = [judge.errors(outputs).T for outputs in (plain, mirrored, answer)]
+def _targets(scorer, plain, mirrored, labels, constant, names) -> Iterator[_Question]:
+    answer = np.broadcast_to(constant, scorer.labels.shape)
+    errors = [scorer.errors(outputs).T for outputs in (plain, mirrored, answer)]
     for name, *found in zip(names, *errors):
         yield _Question(f"knows '{name}'", name, *found)
 
 
-def _by_group(judge: Judge, plain: np.ndarray, mirrored: np.ndarray, names: tuple) -> Iterator[tuple[str, np.ndarray]]:
+def _by_group(
+    scorer: Scorer, plain: np.ndarray, mirrored: np.ndarray, names: tuple
+) -> Iterator[tuple[str, np.ndarray]]:
     """By how much the loss rises in the mirror, by class, label or target."""
-    if judge.task == "regression":
-        yield from zip(names, (judge.errors(mirrored) - judge.errors(plain)).T)
+    if scorer.task == "regression":
+        yield from zip(names, (scorer.errors(mirrored) - scorer.errors(plain)).T)
         return
-    rise = judge.losses(mirrored) - judge.losses(plain)
+    rise = scorer.losses(mirrored) - scorer.losses(plain)
     for c, name in enumerate(names):
-        yield name, rise[judge.labels == c if judge.task == "single_label" else judge.labels[:, c] > 0.5]
+        yield name, rise[scorer.labels == c if scorer.task == "single_label" else scorer.labels[:, c] > 0.5]

@@ -15,7 +15,7 @@ from kerasft.training.weight_interpolation import Weights
 
 
 @dataclass
-class Standing:
+class TrainState:
     """How far a run has come: all but the arrays of what a checkpoint holds.
 
     Attributes:
@@ -28,8 +28,8 @@ class Standing:
         before, best: loss and score on validation at its start, and after its best epoch.
         first_loss: of its first batch.
         losses: on validation after each of its epochs.
-        parts: that a step is done in, where it does not fit into memory as a whole.
-        retries: times that it fell back to its best weights at a lower rate.
+        micro_batches: that a step is done in, where it does not fit into memory as a whole.
+        lr_backoffs: times that it fell back to its best weights at a lower rate.
         begun: steps of the phase that were done when its optimizer was made: 0, until it falls back.
         history: lines of `history.jsonl`.
         saves: checkpoints written.
@@ -47,8 +47,8 @@ class Standing:
     best: tuple[float, float] | None = None
     first_loss: float | None = None
     losses: list[float] = field(default_factory=list)
-    parts: int = 1
-    retries: int = 0
+    micro_batches: int = 1
+    lr_backoffs: int = 0
     begun: int = 0
     history: int = 0
     saves: int = 0
@@ -67,14 +67,14 @@ class Standing:
         return text + (f", after {counted(self.step, 'step')} of it" if self.step else "")
 
 
-def save(folder: Path, model: keras.Model, standing: Standing, arrays: dict[str, Weights]) -> None:
+def save(folder: Path, model: keras.Model, state: TrainState, arrays: dict[str, Weights]) -> None:
     """Writes the checkpoint: the model's variables (seeds of dropout included), these arrays, and the standing."""
     variables = [np.asarray(value) for value in model.variables]
-    checkpoints.save(folder, {"variables": variables, **arrays}, asdict(standing), standing.saves)
-    standing.saves += 1
+    checkpoints.save(folder, {"variables": variables, **arrays}, asdict(state), state.saves)
+    state.saves += 1
 
 
-def resume(folder: Path, model: keras.Model, data: str) -> tuple[Standing, dict[str, Weights]] | None:
+def resume(folder: Path, model: keras.Model, data: str) -> tuple[TrainState, dict[str, Weights]] | None:
     """Gives the model its variables of the last checkpoint; the standing and the other arrays, None without one.
 
     Args:
@@ -83,21 +83,21 @@ def resume(folder: Path, model: keras.Model, data: str) -> tuple[Standing, dict[
     Raises:
         UserError: the data have changed, or both checkpoints are damaged.
     """
-    state = checkpoints.load(folder)
-    if state is None:
+    restored = checkpoints.load(folder)
+    if restored is None:
         return None
-    arrays, notes, serial, damaged = state
+    arrays, notes, serial, damaged = restored
     if damaged:
         console.say(f"warning: {folder / damaged} is damaged; going on from the checkpoint beside it")
-    standing = Standing(**{**notes, "saves": serial + 1})
-    if standing.data != data:
+    state = TrainState(**{**notes, "saves": serial + 1})
+    if state.data != data:
         rule = f"the pictures have changed since the run in '{folder}' was stopped; start again with --noresume"
-        raise UserError(f"--data: {rule}. Received: digest {data}, not {standing.data}")
+        raise UserError(f"--data: {rule}. Received: digest {data}, not {state.data}")
     assign(model.variables, arrays.pop("variables"))
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # it computes with copies of its variables
-    return standing, arrays
+    return state, arrays
 
 
 def assign(variables: list, values: Weights) -> None:

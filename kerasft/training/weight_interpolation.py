@@ -7,17 +7,17 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.evaluation.scoring import LEAST_PICTURES, Judge, preferred
+from kerasft.evaluation.scoring import LEAST_PICTURES, Scorer, one_standard_error_rule
 from kerasft.strategies.phases import Phase
 
-SHARES = (
+ALPHAS = (
     0.5,
     0.75,
     0.25,
     1.0,
 )  # of a phase's weights in the mixes that are tried, the one first that few pictures suggest
-LEAST_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
-LEAST_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
+MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
+MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
 
 Weights = list[np.ndarray]
 
@@ -26,57 +26,57 @@ class Choice(NamedTuple):
     """What is kept.
 
     Attributes:
-        share: of the phase's weights; 0 where it is undone.
+        alpha: of the phase's weights; 0 where it is undone.
         temperature: by which the logits are divided.
         score: loss and headline score on validation; None where it is undone.
-        end: which of the phase's ends.
+        candidate: which of the phase's ends.
     """
 
-    share: float
+    alpha: float
     temperature: float
     score: tuple[float, float] | None
-    end: int = 0
+    candidate: int = 0
 
 
 UNDONE = Choice(0.0, 1.0, None)
 
 
-def settle(
+def keep_best(
     model: keras.Model,
     outputs: Callable[[], np.ndarray],
-    judge: Judge,
+    scorer: Scorer,
     first: Weights,
-    ends: list[Weights],
-    shares: tuple[float, ...],
+    candidates: list[Weights],
+    alphas: tuple[float, ...],
 ) -> Choice:
     """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
 
     Args:
         outputs: of the validation split, with the model's weights as they are.
-        ends: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
+        candidates: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
     """
 
-    def outputs_at(end: int, share: float) -> np.ndarray:
-        model.set_weights(mixed(first, ends[end], share))
+    def outputs_at(candidate: int, alpha: float) -> np.ndarray:
+        model.set_weights(mixed(first, candidates[candidate], alpha))
         return outputs()
 
-    chosen = choose(outputs_at, judge, len(ends), shares) if ends else UNDONE
-    model.set_weights(mixed(first, ends[chosen.end] if ends else first, chosen.share))
+    chosen = choose(outputs_at, scorer, len(candidates), alphas) if candidates else UNDONE
+    model.set_weights(mixed(first, candidates[chosen.candidate] if candidates else first, chosen.alpha))
     if chosen.temperature != 1:
         layer = model.get_layer("logits")
         layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
     return chosen
 
 
-def mixed(first: Weights, last: Weights, share: float) -> Weights:
+def mixed(first: Weights, last: Weights, alpha: float) -> Weights:
     """The weights this share of the way from first to last; the ends to the bit."""
-    if share in (0, 1):
-        return last if share else first
-    return [(1 - share) * a + share * b for a, b in zip(first, last)]
+    if alpha in (0, 1):
+        return last if alpha else first
+    return [(1 - alpha) * a + alpha * b for a, b in zip(first, last)]
 
 
 def choose(
-    outputs_at: Callable[[int, float], np.ndarray], judge: Judge, ends: int, shares: tuple[float, ...]
+    outputs_at: Callable[[int, float], np.ndarray], scorer: Scorer, candidates: int, alphas: tuple[float, ...]
 ) -> Choice:
     """Chooses the end and the share of a phase's weights by the validation loss.
 
@@ -90,30 +90,30 @@ def choose(
 
     Args:
         outputs_at: from an end and a share to float [N, ...], the validation outputs of that mix.
-        judge: of the validation split.
-        ends: their number.
-        shares: to try, the preferred ones first, each in (0, 1].
+        scorer: of the validation split.
+        candidates: their number.
+        alphas: to try, the preferred ones first, each in (0, 1].
     """
 
-    def tempered(end: int, shares: tuple[float, ...] = shares) -> Iterator[tuple[Choice, np.ndarray]]:
-        for share in shares:
-            outputs = outputs_at(end, share)
+    def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[Choice, np.ndarray]]:
+        for alpha in alphas:
+            outputs = outputs_at(candidate, alpha)
             if np.isfinite(outputs).all():
-                temperature, losses = judge.tempered(outputs)
-                yield Choice(share, temperature, (float(losses.mean()), judge.score(outputs)), end), losses
+                temperature, losses = scorer.tempered(outputs)
+                yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
 
-    if len(judge.labels) < LEAST_PICTURES:
-        return next((choice for end in range(ends) for choice, _ in tempered(end, (1.0,))), UNDONE)
-    _, before = judge.tempered(outputs_at(0, 0.0))
+    if len(scorer.labels) < LEAST_PICTURES:
+        return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
+    _, before = scorer.tempered(outputs_at(0, 0.0))
     found = []
-    for end in range(ends):
-        mixes = list(tempered(end))
-        found += [mixes[preferred([losses for _, losses in mixes])]] if mixes else []
+    for candidate in range(candidates):
+        mixes = list(tempered(candidate))
+        found += [mixes[one_standard_error_rule([losses for _, losses in mixes])]] if mixes else []
     if not found:
         return UNDONE
-    chosen, losses = found[preferred([losses for _, losses in found])]
+    chosen, losses = found[one_standard_error_rule([losses for _, losses in found])]
     gain = before - losses
-    least = max(LEAST_GAIN * before.mean(), LEAST_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
     return chosen if gain.mean() >= least else UNDONE
 
 

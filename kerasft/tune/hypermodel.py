@@ -17,7 +17,7 @@ import tensorflow as tf
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
-from kerasft.evaluation.scoring import Judge
+from kerasft.evaluation.scoring import Scorer
 from kerasft.job import resolve, train
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
@@ -29,7 +29,7 @@ from kerasft.strategies import planning
 from kerasft.training.trainer import Trainer
 from kerasft.tune import rates, search_space
 
-MEASURES = {  # of the validation split, by task: names as in metrics.json, and what is better
+OBJECTIVES = {  # of the validation split, by task: names as in metrics.json, and what is better
     "single_label": {"loss": "min", "accuracy": "max", "top5_accuracy": "max", "macro_f1": "max", "ece": "min"},
     "multi_label": {
         **{"loss": "min", "map": "max", "micro_f1": "max", "macro_f1": "max"},
@@ -37,7 +37,7 @@ MEASURES = {  # of the validation split, by task: names as in metrics.json, and 
     },
     "regression": {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"},
 }
-BATCH = 64  # pictures a step in evaluation
+DEFAULT_BATCH_SIZE = 64  # pictures a step in evaluation
 
 
 class HyperModel(keras_tuner.HyperModel):
@@ -87,11 +87,13 @@ class HyperModel(keras_tuner.HyperModel):
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
-        network, settled = resolve.settle(replace(self.config, phases=whole), self.listing, self.folder)
+        network, settled = resolve.resolve_settings(replace(self.config, phases=whole), self.listing, self.folder)
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
             kept = {name: settled[name] for name in ("weights", "image_size", "precision")}
             self.config = replace(self.config, **kept)
-        self.config = replace(self.config, batch_size=self.config.batch_size or planning.BATCH)  # all trials do alike
+        self.config = replace(
+            self.config, batch_size=self.config.batch_size or planning.DEFAULT_BATCH_SIZE
+        )  # all trials do alike
         self._check(network, epochs=1 if sets_epochs else None)
         self.data = lru_cache(maxsize=2)(self._data)
 
@@ -104,7 +106,7 @@ class HyperModel(keras_tuner.HyperModel):
         keras.utils.set_random_seed(self.config.seed)
         config = search_space.applied(self.config, self.space, search_space.declare(self.space, hp))
         with tempfile.TemporaryDirectory() as place:
-            network, settled = resolve.settle(config, self.listing, Path(place))
+            network, settled = resolve.resolve_settings(config, self.listing, Path(place))
         self._built = network, settled
         return network.model
 
@@ -167,7 +169,7 @@ class HyperModel(keras_tuner.HyperModel):
         Raises:
             UserError: from `--objective`.
         """
-        known = {f"val_{key}": value for key, value in MEASURES[self.task].items()}
+        known = {f"val_{key}": value for key, value in OBJECTIVES[self.task].items()}
         if len(self.listing.classes) <= 5:
             known.pop("val_top5_accuracy", None)
         if name not in known:
@@ -202,16 +204,16 @@ class HyperModel(keras_tuner.HyperModel):
     def _measured(self, network: Network, data: Splits, trainer: Trainer) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""
         if hasattr(trainer, "feed"):  # of the last phase, cached where it was
-            outputs = trainer.feed.outputs()
+            outputs = trainer.inputs.outputs()
         else:  # killed after the last phase
-            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=BATCH)
+            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=DEFAULT_BATCH_SIZE)
             outputs = scoring.predictor(network.model)(stream)
         several = self.task == "multi_label"
         limits = metrics.thresholds(scoring.served(self.task, outputs), data.val.labels) if several else None
         error = losses.error(specs.parse_one(self.config.loss, "--loss"), self.task)
-        judge = Judge(self.task, data.val.labels, trainer.scale, error=error)
-        found = metrics.report(judge, outputs, data.classes, limits)
-        return {f"val_{key}": found[key] for key in MEASURES[self.task] if isinstance(found.get(key), float)}
+        scorer = Scorer(self.task, data.val.labels, trainer.scale, error=error)
+        found = metrics.report(scorer, outputs, data.classes, limits)
+        return {f"val_{key}": found[key] for key in OBJECTIVES[self.task] if isinstance(found.get(key), float)}
 
 
 def forget() -> None:

@@ -23,7 +23,7 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     Raises:
         UserError: no phase has epochs, or one comes to a rate above 10.
     """
-    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.further]
+    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
     found = list(planning.named(config))
     if planning.ends_in_auto(config):
         found += [Spec(phase.kind, (), _arguments(phase)) for phase in (planned[-1:] if found else planned)]

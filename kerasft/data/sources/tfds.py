@@ -87,7 +87,7 @@ def _silence() -> Iterator[None]:
     tfds.disable_progress_bar()
     logging.disable(logging.WARNING)
     try:
-        with stderr_filter.notices(), contextlib.redirect_stdout(io.StringIO()):
+        with stderr_filter.without_notices(), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(logging.NOTSET)

@@ -16,7 +16,7 @@ SIZE = 64  # of the pictures that it was trained on, in pixels
 PATH = Path(__file__).with_name("mobilenet_0.25.npz")
 
 
-def settled_weights(config: Config) -> str:
+def resolve_weights(config: Config) -> str:
     """`--weights`, with `auto` settled: `bundled` for the embedded data and the backbone it is for, else `imagenet`."""
     if config.weights != "auto":
         return config.weights
