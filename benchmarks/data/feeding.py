@@ -18,12 +18,12 @@ import tensorflow as tf
 from parts import compare, drain
 from PIL import Image, ImageOps
 
-from kerasft import augment
+from kerasft import augment, strategies
 from kerasft.data import pipeline, splits
 from kerasft.networks import network as networks
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.strategies import phases
+from kerasft.strategies import freezing
 from kerasft.training import callbacks
 from kerasft.training.train_state import TrainState
 
@@ -96,7 +96,7 @@ def fitting() -> None:
     fits = []
     for watched in (True, False):
         network = networks.build(Config(weights="none", image_size=SIZE), 5, "single_label")
-        phases.apply(network, phases.all())  # BatchNormalization held in both: the same work
+        freezing.apply(network, strategies.full())  # BatchNormalization held in both: the same work
         network.model.compile(keras.optimizers.AdamW(1e-4), loss)
         fits.append((network.model, watched))
 

@@ -11,9 +11,12 @@ from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
 
+# What a score is called in words.
+TITLES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}
+
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}  # a task's headline, in metrics.json
 # Fewer validation pictures than this judge nothing: neither a phase nor a temperature is chosen on them.
-LEAST_PICTURES = 5
+MIN_VALIDATION_IMAGES = 5
 
 
 def predictor(model: keras.Model) -> Predictor:
@@ -72,6 +75,17 @@ class Scorer:
     scale: np.ndarray | None = None
     weights: np.ndarray | None = None
     error: str = "squared"
+
+    @property
+    def name(self) -> str:
+        """The headline score, as `metrics.json` names it."""
+        return SCORES[self.task]
+
+    @property
+    def title(self) -> str:
+        """The headline score in words; the error of several targets is in their deviations."""
+        several = self.task == "regression" and self.labels.shape[1] > 1
+        return TITLES[self.name] + (" in deviations" if several else "")
 
     def losses(self, outputs: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
         """Loss of each example, float64 [N].
@@ -137,11 +151,11 @@ class Scorer:
         Labels are smoothed by 1 / (N + 2), after Platt (1999): few pictures, all of them right, would ask for certainty.
         For a T below 1, which asks for more of it, they are by 3 / N: the share of mistakes that may well be
         where N pictures showed none (Hanley and Lippman-Hand 1983). It is 1 for regression, for values have none, and
-        for fewer than `LEAST_PICTURES`.
+        for fewer than `MIN_VALIDATION_IMAGES`.
         """
         from scipy.optimize import minimize_scalar
 
-        if self.task == "regression" or len(self.labels) < LEAST_PICTURES:
+        if self.task == "regression" or len(self.labels) < MIN_VALIDATION_IMAGES:
             return 1.0
         bounds = (-np.log(2), np.log(8))
 

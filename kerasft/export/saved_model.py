@@ -18,6 +18,7 @@ import tensorflow as tf
 from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
 from kerasft.export import serving_warmup
+from kerasft.networks import layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 
@@ -105,7 +106,9 @@ def read_metadata(path: Path) -> dict:
 
 def _write(network: Network, answer: Answer, folder: Path) -> None:
     names, size = tf.constant(answer.classes), network.size
-    both = keras.Model(network.model.inputs[0], [network.model.get_layer("features").output, network.model.output])
+    both = keras.Model(
+        network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
+    )
     pictures = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
 
     @tf.function(input_signature=[pictures])  # traced once for all signatures

@@ -1,4 +1,4 @@
-"""What is settled before a picture is read: weights, image size and precision; a run that goes on takes them from its folder."""
+"""Resolves what must be known before an image is read: weights, image size and precision."""
 
 import platform
 import statistics
@@ -10,57 +10,55 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
-from kerasft.networks import backbones, bundled
+from kerasft.networks import backbones, bundled, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
-from kerasft.storage import disk_cache, feature_cache, run_folder
+from kerasft.storage import disk_cache, feature_cache, resolved_settings
+from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
-from kerasft.strategies.phases import Phase
+from kerasft.strategies.phase import Phase
 from kerasft.training import autotune
 
-SAMPLED_HEADERS = 64  # pictures whose headers tell how large they are
-MAX_ENLARGEMENT = 4  # times at the most that pictures are enlarged: more pixels hold no more to see
-STRIDE = 32  # of most backbones
+# Images whose headers are read, to know how large the images are.
+SAMPLED_HEADERS = 64
+
+# Images are enlarged this many times at most: more pixels hold no more to see.
+MAX_ENLARGEMENT = 4
+
+# Most backbones halve their input five times.
+STRIDE = 32
 
 
-def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, dict]:
-    """Builds the network, in the image size and precision that are settled now or were before.
-
-    Returns:
-        The network, and what was settled, for `settled.json`.
+def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
+    """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
     Raises:
         UserError: a mistake in the backbone's, the head's or the phases' flags.
     """
-    before = run_folder.read_json(folder / "settled.json")
-    weights = before.get("weights") or bundled.resolve_weights(config)
+    resolved = resolved_settings.read(folder)
+    weights = resolved.weights if resolved else bundled.resolve_weights(config)
     if weights == "bundled" != config.weights:
         console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
     config = replace(config, weights=weights)
-    size = before.get("image_size") or config.image_size or _image_size(config, listing)
+    size = resolved.image_size if resolved else config.image_size or _image_size(config, listing)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
     longest = planning.check(config, network)
-    if "precision" not in before:
+    if resolved is None:
         chosen = _precision(config, network, longest, folder)
-        before = {
-            "weights": weights,
-            "image_size": network.size,
-            "precision": chosen.value,
-            "precision_reason": chosen.reason,
-        }
+        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason)
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
-        run_folder.write_json(folder / "settled.json", before)
-    return networks.in_precision(network, before["precision"]), before
+        resolved.write(folder)
+    return surgery.precision(network, resolved.precision), resolved
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
-    """`compute.precision`; runs that share a `--cache_dir` measure it once."""
+    """`autotune.precision`; runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.of(config, run_folder)
     if config.precision != "auto" or not cache.kept or longest is None:
         return autotune.precision(config, network, longest)
-    trained = longest.kind, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
+    trained = longest.strategy, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, network.size, network.model.count_params(), trained, machine
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import bundled, saved_files
+from kerasft.networks import bundled, layer_names, saved_files
 from kerasft.settings import spec as specs
 from kerasft.settings.config import is_file
 from kerasft.settings.errors import UserError, did_you_mean, one_of
@@ -159,15 +159,15 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
 def _preprocessed(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
     """RGB in 0..255 as a family's `preprocess_input` gives it, in layers that are saved with the model."""
     if preprocessing == "dataset":  # no weights: files of weights would not fit
-        return keras.layers.Rescaling(np.nan, name="preprocess")(inputs)
+        return keras.layers.Rescaling(np.nan, name=layer_names.PREPROCESS)(inputs)
     mode = _MODES[preprocessing]
     if mode == "tf":
-        return keras.layers.Rescaling(1 / 127.5, -1.0, name="preprocess")(inputs)
+        return keras.layers.Rescaling(1 / 127.5, -1.0, name=layer_names.PREPROCESS)(inputs)
     if mode == "torch":
         scale, offset = 1 / (255 * _IMAGENET_STD), -_IMAGENET_MEAN / _IMAGENET_STD
-        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name="preprocess")(inputs)
+        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer_names.PREPROCESS)(inputs)
     means = [-103.939, -116.779, -123.68]  # of BGR
-    return keras.layers.Rescaling(1.0, means, name="preprocess")(keras.ops.flip(inputs, axis=-1))
+    return keras.layers.Rescaling(1.0, means, name=layer_names.PREPROCESS)(keras.ops.flip(inputs, axis=-1))
 
 
 def _settle_efficientnet(model: keras.Model, weights: str, own: bool) -> None:
@@ -217,8 +217,8 @@ def _saved(path: str, size: int | None) -> Backbone:
 def _without_classifier(model: keras.Model) -> keras.KerasTensor:
     """What goes into a run's head, or into a last Dense if only activations and dropout follow it; else the output."""
     names = [operation.name for operation in model.operations]
-    if "features" in names and "standardise" in names:
-        return model.get_layer("features").input
+    if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
+        return model.get_layer(layer_names.FEATURES).input
     if len(model.output.shape) == 2:
         for operation in reversed(model.operations):
             if isinstance(operation, keras.layers.Dense):

@@ -6,6 +6,7 @@ A head is a function of (features, outputs, initializer); adding one is adding a
 
 import keras
 
+from kerasft.networks import layer_names
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import did_you_mean, one_of
 from kerasft.settings.spec import Spec
@@ -81,8 +82,8 @@ def standardised(features: keras.KerasTensor, pooling: str = "avg") -> keras.Ker
         float32 [N, C]; its layers are named `features` and `standardise`.
     """
     pool = _choice(_POOLINGS, "pooling", pooling) if len(features.shape) == 4 else keras.layers.Identity
-    pooled = pool(dtype="float32", name="features")(features)
-    return keras.layers.Normalization(axis=-1, dtype="float32", name="standardise")(pooled)
+    pooled = pool(dtype="float32", name=layer_names.FEATURES)(features)
+    return keras.layers.Normalization(axis=-1, dtype="float32", name=layer_names.STANDARDISE)(pooled)
 
 
 def _choice(table: dict, argument: str, value: str | Spec):
@@ -177,7 +178,9 @@ def _activation(activation: str | Spec, name: str) -> keras.Layer:
 
 
 def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer) -> keras.KerasTensor:
-    return keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name="logits")(features)
+    return keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name=layer_names.LOGITS)(
+        features
+    )
 
 
 def resolve_head_init(head_init: str, pretrained: bool) -> str:

@@ -155,11 +155,11 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
 class History:
     """`history.jsonl`: one line an epoch, cut back to the saved state when a run goes on."""
 
-    def __init__(self, path: Path, lines: int):
+    def __init__(self, path: Path, rows: int):
         self.path = path
-        kept = path.read_text().splitlines()[:lines] if path.is_file() else []
+        kept = path.read_text().splitlines()[:rows] if path.is_file() else []
         write(path, lambda file: file.write("".join(line + "\n" for line in kept).encode()))
-        self.lines = len(kept)
+        self.rows = len(kept)
 
     def add(self, row: dict) -> None:
         """Appends a row and flushes it to disk."""
@@ -171,4 +171,4 @@ class History:
         except OSError as error:
             error.filename = error.filename or str(self.path)
             raise
-        self.lines += 1
+        self.rows += 1

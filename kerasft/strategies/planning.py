@@ -1,31 +1,21 @@
-"""The phases of a run, complete: those that `--phases` names, or those that the rule of `auto` chooses."""
+"""The plan of a run: the phases that `--phases` names, and those that the rule of `auto` adds."""
 
-import math
 from dataclasses import replace
 
 from kerasft import augment
-from kerasft.networks import network as networks
 from kerasft.networks.network import Network
+from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import losses, optimizers
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.settings.errors import UserError, counted
+from kerasft.settings.errors import UserError, one_of
 from kerasft.settings.spec import Spec
-from kerasft.strategies import phases
-from kerasft.strategies.phases import Phase
+from kerasft.strategies import STRATEGIES, auto, freezing
+from kerasft.strategies.head import head
+from kerasft.strategies.phase import Phase
 
-FORWARD_PASSES_PER_STEP = 4.0  # a training step of all layers takes about as long as four forward passes
-DEFAULT_BATCH_SIZE = 32  # pictures of a step, where neither a flag nor a measurement says otherwise
-FINE_TUNING_STEPS = 300  # of fine-tuning: fewer leave the features, and the statistics of BatchNorm, half way
-VISITS_PER_EXAMPLE = 100  # times that an example of a class is to be seen in fine-tuning, on average
-MAX_EPOCHS = 30  # over few examples
-TRAINING_SIZE_RATIO, SIZE_MULTIPLE = (
-    6 / 7,
-    32,
-)  # of the pictures' side that fine-tuning sees: the next multiple of what networks halve to 1
-CONDITIONAL_LENGTH = 3  # lengths of the first phase that a further one takes
-MIN_LOSS_REDUCTION = 0.4  # of its validation loss, which a phase has to lose for a further one to follow
-MAX_AUTO_SECONDS = 3600.0  # seconds that `auto` spends on fine-tuning where the measured speed lets it choose
+# Epochs of a head phase whose head is not solved.
+HEAD_EPOCHS = 5
 
 
 def plan(config: Config, network: Network, examples: int, speed: float | None = None) -> tuple[list[Phase], str]:
@@ -40,20 +30,23 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
     """
-    own, reason = specs.choices(phases), "as --phases says"
-    chosen = [specs.build(spec, "--phases", own, kind=Phase, outside=Phase) for spec in named(config)]
+    reason = "as --phases says"
+    chosen = [phase for spec in named(config) for phase in build(spec, "--phases")]
     if ends_in_auto(config):
-        following, reason = _auto(config, network, examples, speed, "what is named" if chosen else "solve the head")
+        following, reason = auto.phases(
+            config, network, examples, speed, "what is named" if chosen else "solve the head"
+        )
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
     if not chosen:
-        raise UserError(f"--phases: at least one of all, head, top, or auto is needed. Received: {config.phases!r}")
+        rule = f"at least one of {one_of(STRATEGIES)}, or auto is needed"
+        raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
     solved = network.head_init == "probe"
-    if solved and chosen[0].kind != "head":
-        chosen = [phases.head(epochs=0), *chosen]
-    settled = []
+    if solved and chosen[0].trains_backbone:
+        chosen = [head(epochs=0), *chosen]
+    complete = []
     for phase in chosen:
-        epochs = phase.epochs if phase.epochs is not None else 0 if solved else 5
-        settled.append(
+        epochs = phase.epochs if phase.epochs is not None else 0 if solved else HEAD_EPOCHS
+        complete.append(
             replace(
                 phase,
                 epochs=epochs,
@@ -63,8 +56,28 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
                 augment=_recipe(phase, config),
             )
         )
-        phases.first_layer(network, phase)
-    return settled, reason
+        freezing.first_layer(network, phase)
+    return complete, reason
+
+
+def build(spec: Spec, flag: str) -> tuple[Phase, ...]:
+    """The phases that one Spec names.
+
+    Raises:
+        UserError: an unknown strategy, or an argument that it does not take.
+    """
+    found = specs.build(spec, flag, STRATEGIES, kind=Phase | tuple, outside=Phase)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def parse(text: str) -> Phase:
+    """The phase that `str(phase)` wrote.
+
+    Raises:
+        UserError: it is no phase.
+    """
+    (phase,) = build(specs.parse_one(text, "--phases"), "--phases")
+    return phase
 
 
 def named(config: Config) -> tuple[Spec, ...]:
@@ -80,15 +93,6 @@ def ends_in_auto(config: Config) -> bool:
     """Whether the rule of `auto` chooses the phases, or those after the named ones."""
     found = specs.parse(config.phases, "--phases")
     return bool(found) and str(found[-1]) == "auto"
-
-
-def gained_enough(record: dict) -> bool:
-    """Whether a further phase is to follow: the one of this record was kept whole, and still gained much.
-
-    Data far from what the weights were learned on want many more steps than near ones, and no figure of the frozen
-    features tells which these are; how far the first steps led does.
-    """
-    return record["share"] == 1 and record["val_after"] <= (1 - MIN_LOSS_REDUCTION) * record["val_before"]
 
 
 def check(config: Config, network: Network) -> Phase | None:
@@ -111,7 +115,7 @@ def check(config: Config, network: Network) -> Phase | None:
             if phase.image_size > network.size:
                 rule = f"image_size must be at most the network's {network.size} (--image_size)"
                 raise UserError(f"--phases: {rule}. Received: '{phase}'")
-            networks.resized(network, phase.image_size)
+            resolution(network, phase.image_size)
     longest = max(planned, key=lambda phase: phase.epochs)
     return longest if longest.epochs else None
 
@@ -122,56 +126,3 @@ def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
         return specs.parse(config.augment, "--augment")
     recipe = phase.augment if isinstance(phase.augment, tuple) else (phase.augment,)
     return () if [str(spec) for spec in recipe] == ["none"] else recipe
-
-
-def _auto(config: Config, network: Network, examples: int, speed: float | None, first: str) -> tuple[list[Phase], str]:
-    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon.
-
-    Args:
-        first: what goes before, in words.
-    """
-    batch = config.batch_size or DEFAULT_BATCH_SIZE
-    steps = max(1, examples // min(batch, examples))
-    if not network.pretrained:
-        epochs = min(60, max(5, math.ceil(3000 / steps)))
-        return [phases.all(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
-    epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
-    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
-    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
-    why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
-    why += counted(epochs, "epoch")
-    size, conditional = _training_size(config, network), True
-    if size:
-        why += f" on pictures of {size} pixels"
-    if speed:
-        epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
-        if epochs * epoch > MAX_AUTO_SECONDS:
-            epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
-            why = (
-                f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
-            )
-        why += f" (about {epochs * epoch:.0f} s)"
-        conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
-    chosen = [phases.head(0), phases.all(epochs, lr, "train", image_size=size)]
-    if conditional:
-        chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
-        why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
-    return chosen, why
-
-
-def _training_size(config: Config, network: Network) -> int | None:
-    """Side of the pictures that `auto` fine-tunes on; None for the network's own.
-
-    Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
-    things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
-    multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
-    """
-    size = SIZE_MULTIPLE * math.ceil(TRAINING_SIZE_RATIO * network.size / SIZE_MULTIPLE)
-    if config.augment.strip() != "auto" or network.size % SIZE_MULTIPLE or size >= network.size:
-        return None
-    try:
-        networks.resized(network, size)
-    except UserError:
-        return None
-    return size

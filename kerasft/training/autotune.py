@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasft.networks import network as networks
+from kerasft.networks import surgery
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import counted
-from kerasft.strategies import phases
-from kerasft.strategies.phases import Phase
-from kerasft.strategies.planning import DEFAULT_BATCH_SIZE
+from kerasft.strategies import freezing
+from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
+from kerasft.strategies.phase import Phase
 
 TIMED_ROUNDS = 4  # of one step in each way; the fastest counts
 CPU_TIMING_BATCH = 8  # pictures of a step that fill the cores of a CPU; a GPU takes the whole batch
@@ -57,7 +57,7 @@ def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
         why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
         return Choice("float32", why)
     batch = _pictures(config.batch_size or DEFAULT_BATCH_SIZE)
-    ways = {policy: (networks.in_precision(network, policy), phase, batch) for policy in ("float32", rival)}
+    ways = {policy: (surgery.precision(network, policy), phase, batch) for policy in ("float32", rival)}
     seconds = _measured(ways)
     gain = seconds["float32"] / seconds[rival]
     return Choice(
@@ -163,14 +163,14 @@ def _measured(ways: dict[Hashable, tuple]) -> dict[Any, float]:
                 seconds[way] = min(seconds[way], round(time.monotonic() - started, 5))
     finally:
         for network, weights in zip(networks, before):
-            phases.release(network)
+            freezing.release(network)
             network.model.set_weights(weights)
     return seconds
 
 
 def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
     """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
-    phases.apply(network, phase)
+    freezing.apply(network, phase)
     trained = [weight.value for weight in network.model.trainable_weights]
 
     @tf.function(jit_compile=compiled)

@@ -13,6 +13,7 @@ from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
+from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
@@ -76,9 +77,9 @@ def prepare(
         pixels = _pixels(splits.train, network.size)
         networks.set_pixel_statistics(network, *pixels)
     if network.task == "regression":
-        linear_probe.set_statistics(network.model.get_layer("values"), labels)
+        linear_probe.set_statistics(network.model.get_layer(layer_names.VALUES), labels)
     if network.head_init == "prior":
-        linear_probe.set_prior(network.model.get_layer("logits"), labels, network.task)
+        linear_probe.set_prior(network.model.get_layer(layer_names.LOGITS), labels, network.task)
     if network.pretrained or network.head_init == "probe":
         embed = _embedder(network, cache)
         inputs, seconds, folder = embed(splits.train, 1)
@@ -126,7 +127,7 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
     """What the network makes of its last dense layer's outputs."""
     if network.task != "regression":
         return logits
-    return keras.ops.convert_to_numpy(network.model.get_layer("values")(logits))
+    return keras.ops.convert_to_numpy(network.model.get_layer(layer_names.VALUES)(logits))
 
 
 def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
@@ -134,7 +135,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
 
     Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
     """
-    part = network.part("standardise")
+    part = network.part(layer_names.STANDARDISE)
     prefix = feature_cache.prefix(part)
     head = network.head_layers()
     standardise = head[0]

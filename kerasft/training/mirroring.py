@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.evaluation.scoring import LEAST_PICTURES, Scorer
+from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
 
 # The level of each one-sided t-test.
 LEVEL = 0.05
@@ -64,9 +64,11 @@ def verdict(
     ask = {"single_label": _classes, "multi_label": _labels, "regression": _targets}[scorer.task]
     questions = list(ask(scorer, plain, mirrored, labels, constant, names))
     for question in questions:
-        if (count := len(question.plain)) < LEAST_PICTURES:
+        if (count := len(question.plain)) < MIN_VALIDATION_IMAGES:
             found = f"{count} validation picture{'s' * (count != 1)}"
-            return Verdict(False, f"{found} cannot show that the probe {question.words} (needed: {LEAST_PICTURES})")
+            return Verdict(
+                False, f"{found} cannot show that the probe {question.words} (needed: {MIN_VALIDATION_IMAGES})"
+            )
     for question in questions:
         if not _positive(KNOWN * question.constant - question.plain):
             return Verdict(False, f"the probe {question.words} hardly better than a constant answer")
@@ -77,7 +79,7 @@ def verdict(
     groups = dict(_by_group(scorer, plain, mirrored, names))
     for name, rise in groups.items():
         # So many classes are looked at that one of them rises by chance.
-        if len(rise) >= LEAST_PICTURES and _positive(rise, LEVEL / len(groups)):
+        if len(rise) >= MIN_VALIDATION_IMAGES and _positive(rise, LEVEL / len(groups)):
             return Verdict(False, f"on mirrored pictures of '{name}' the probe's loss is measurably higher")
     if scorer.task != "regression" and _positive(scorer.losses(mirrored) - scorer.losses(plain)):
         return Verdict(False, f"{said}, which is measurable")

@@ -12,14 +12,14 @@ from kerasft import augment
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.networks import network as networks
+from kerasft.networks import layer_names, surgery
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import CachedAugmentation
-from kerasft.strategies import phases
-from kerasft.strategies.phases import Phase
+from kerasft.strategies import freezing
+from kerasft.strategies.phase import Phase
 
 EVALUATION_BATCH = 64  # of evaluation
 MAX_WORK_RATIO = 0.8  # of the work without a cache: what it has to come down to
@@ -54,12 +54,24 @@ class Plan(NamedTuple):
     reason: str
 
 
+def build(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: "Plan") -> PhaseInputs:
+    """The inputs of a phase, as planned.
+
+    Raises:
+        UserError: the disk is full.
+        feature_cache.RangeError: the plan's dtype does not hold the features.
+    """
+    if plan.views:
+        return activations(network, splits, phase, seed, cache, plan)
+    return pictures(network, splits, phase, seed)
+
+
 def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
     """Feeds the whole network, in training with pictures of the phase's size."""
     predict = scoring.predictor(network.model)
     stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=EVALUATION_BATCH)
     layer = augment.build(phase.augment, network.task, len(splits.classes))
-    model = networks.resized(network, phase.image_size or network.size)
+    model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.pictures(splits.train, network.size, layer, seed, phase.image_size)
     return PhaseInputs(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
 
@@ -98,9 +110,9 @@ def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Mod
 
     They share the network's layers. Where the head's pooling has nothing to train, it is in the first half.
     """
-    first = phases.first_layer(network, phase)
+    first = freezing.first_layer(network, phase)
     if first is None:
-        pooling = network.model.get_layer("features")
+        pooling = network.model.get_layer(layer_names.FEATURES)
         end = pooling.input if pooling.weights else pooling.output
     else:
         before = network.backbone[: network.backbone.index(first)]
@@ -124,22 +136,22 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
     if phase.image_size not in (None, network.size):
         if wanted:
-            rule = f"{phase.kind}(views={wanted}) is for pictures of {network.size} pixels; leave it or image_size="
+            rule = f"{phase.strategy}(views={wanted}) is for pictures of {network.size} pixels; leave it or image_size="
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
         return Plan(0, "", f"it trains on pictures of {phase.image_size} pixels")
-    micro_batches = None if wanted == 0 else split_at_cut(network, phase)
-    if micro_batches is None:
+    halves = None if wanted == 0 else split_at_cut(network, phase)
+    if halves is None:
         return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")
     if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
         why = "mixes pictures with each other" if layer.mixes else "is Keras's and draws numbers of its own"
         if wanted:
-            rule = f"{phase.kind}(views={wanted}) cannot be had, for its augmentation {why}"
+            rule = f"{phase.strategy}(views={wanted}) cannot be had, for its augmentation {why}"
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
         return Plan(0, "", f"its augmentation {why}")
     views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
     free, count, others = disk_cache.available_bytes(cache), len(splits.train) if phase.epochs else 0, len(splits.val)
-    for dtype in _dtypes(micro_batches[0], splits, network.size, halved=halved):
-        each = tf.as_dtype(dtype).size * math.prod(micro_batches[0].output.shape[1:])
+    for dtype in _dtypes(halves[0], splits, network.size, halved=halved):
+        each = tf.as_dtype(dtype).size * math.prod(halves[0].output.shape[1:])
         fewest = min(MIN_CACHED_AUGMENTATIONS, phase.epochs)
         most = (free // each - others) // count if count else 1
         chosen = views or min(max(fewest, math.ceil(phase.epochs / MIN_CACHED_AUGMENTATIONS)), most)
@@ -148,13 +160,13 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
             break
     else:
         if wanted:
-            rule = f"{phase.kind}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
+            rule = f"{phase.strategy}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
             raise UserError(f"--cache_gb: {rule}. Received: {cache.limit / 1e9:g}")
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
     seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs and not cache.kept:  # a kept cache pays in the runs to come
-        share = count_macs(micro_batches[0]) / count_macs(network.model)
+        share = count_macs(halves[0]) / count_macs(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
         left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
         if left > MAX_WORK_RATIO:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.evaluation.scoring import LEAST_PICTURES, Scorer, one_standard_error_rule
-from kerasft.strategies.phases import Phase
+from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer, one_standard_error_rule
+from kerasft.networks import layer_names
+from kerasft.strategies.phase import Phase
 
 ALPHAS = (
     0.5,
@@ -63,7 +64,7 @@ def keep_best(
     chosen = choose(outputs_at, scorer, len(candidates), alphas) if candidates else UNDONE
     model.set_weights(mixed(first, candidates[chosen.candidate] if candidates else first, chosen.alpha))
     if chosen.temperature != 1:
-        layer = model.get_layer("logits")
+        layer = model.get_layer(layer_names.LOGITS)
         layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
     return chosen
 
@@ -85,7 +86,7 @@ def choose(
     suits it (Guo et al. 2017). Few validation pictures tell such candidates apart badly: the first share that is not
     measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
     standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
-    Fewer than `LEAST_PICTURES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
+    Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
     has nothing to be compared with).
 
     Args:
@@ -102,7 +103,7 @@ def choose(
                 temperature, losses = scorer.tempered(outputs)
                 yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
 
-    if len(scorer.labels) < LEAST_PICTURES:
+    if len(scorer.labels) < MIN_VALIDATION_IMAGES:
         return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
     _, before = scorer.tempered(outputs_at(0, 0.0))
     found = []
@@ -117,8 +118,8 @@ def choose(
     return chosen if gain.mean() >= least else UNDONE
 
 
-def judged(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
-    """The phases that so many validation pictures can judge: all, or with fewer than `LEAST_PICTURES` hardly any.
+def judgeable(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
+    """The phases that so many validation pictures can judge: all, or with fewer than `MIN_VALIDATION_IMAGES` hardly any.
 
     A solved head needs no judge, and nothing is trained after it. Without one the first phase stands: it has to give an
     answer at all.
@@ -128,6 +129,6 @@ def judged(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
         pictures: of the validation split.
         solved: whether the head is solved.
     """
-    if pictures >= LEAST_PICTURES:
+    if pictures >= MIN_VALIDATION_IMAGES:
         return planned
     return [replace(planned[0], epochs=0)] if solved else planned[:1]

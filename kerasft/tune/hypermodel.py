@@ -18,15 +18,17 @@ from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Scorer
-from kerasft.job import resolve, train
+from kerasft.job.audit import audited_splits
+from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
-from kerasft.strategies import planning
-from kerasft.training.trainer import Trainer
+from kerasft.strategies import auto, planning
+from kerasft.training import trainer
+from kerasft.training.trainer import Trained
 from kerasft.tune import rates, search_space
 
 OBJECTIVES = {  # of the validation split, by task: names as in metrics.json, and what is better
@@ -87,13 +89,12 @@ class HyperModel(keras_tuner.HyperModel):
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
-        network, settled = resolve.resolve_settings(replace(self.config, phases=whole), self.listing, self.folder)
+        network, resolved = resolve_settings(replace(self.config, phases=whole), self.listing, self.folder)
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
-            kept = {name: settled[name] for name in ("weights", "image_size", "precision")}
+            kept = {name: getattr(resolved, name) for name in ("weights", "image_size", "precision")}
             self.config = replace(self.config, **kept)
-        self.config = replace(
-            self.config, batch_size=self.config.batch_size or planning.DEFAULT_BATCH_SIZE
-        )  # all trials do alike
+        # All trials do alike.
+        self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
         self.data = lru_cache(maxsize=2)(self._data)
 
@@ -106,8 +107,8 @@ class HyperModel(keras_tuner.HyperModel):
         keras.utils.set_random_seed(self.config.seed)
         config = search_space.applied(self.config, self.space, search_space.declare(self.space, hp))
         with tempfile.TemporaryDirectory() as place:
-            network, settled = resolve.resolve_settings(config, self.listing, Path(place))
-        self._built = network, settled
+            network, resolved = resolve_settings(config, self.listing, Path(place))
+        self._built = network, resolved
         return network.model
 
     def fit(
@@ -129,7 +130,7 @@ class HyperModel(keras_tuner.HyperModel):
             epochs, initial_epoch: of the last phase that has epochs, their difference; by default as configured.
             callbacks: told once, after the training, so that they can save the model.
         """
-        network, settled = self._built
+        network, resolved = self._built
         if network.model is not model:
             raise ValueError("fit needs the model that build gave last")
         values = search_space.declare(self.space, hp)
@@ -137,9 +138,9 @@ class HyperModel(keras_tuner.HyperModel):
         data = self.data(network.size, config.per_class_limit)
         config = self.configured(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
-            trainer = Trainer(config, network, data, folder or Path(place), settled)
-            self.trained, self.records = config, trainer.train()
-            found = self._measured(network, data, trainer)
+            trained = trainer.train(config, network, data, folder or Path(place), resolved)
+            self.trained, self.records = config, [record.to_json() for record in trained.state.records]
+            found = self._measured(network, data, trained)
         told = keras.callbacks.CallbackList(list(callbacks), model=model)
         told.on_train_begin()
         told.on_epoch_begin(0)
@@ -199,19 +200,20 @@ class HyperModel(keras_tuner.HyperModel):
 
     def _data(self, size: int, per_class_limit: int | None) -> Splits:
         config = replace(self.config, per_class_limit=per_class_limit)
-        return train.prepare(config, self.listing, size, self.folder)
+        return audited_splits(config, self.listing, size, self.folder)
 
-    def _measured(self, network: Network, data: Splits, trainer: Trainer) -> dict[str, float]:
+    def _measured(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""
-        if hasattr(trainer, "feed"):  # of the last phase, cached where it was
-            outputs = trainer.inputs.outputs()
-        else:  # killed after the last phase
+        # A trial that was killed after its last phase has no inputs any more.
+        if trained.validation_outputs:
+            outputs = trained.validation_outputs()
+        else:
             stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=DEFAULT_BATCH_SIZE)
             outputs = scoring.predictor(network.model)(stream)
         several = self.task == "multi_label"
         limits = metrics.thresholds(scoring.served(self.task, outputs), data.val.labels) if several else None
         error = losses.error(specs.parse_one(self.config.loss, "--loss"), self.task)
-        scorer = Scorer(self.task, data.val.labels, trainer.scale, error=error)
+        scorer = Scorer(self.task, data.val.labels, trained.setup.scorer.scale, error=error)
         found = metrics.report(scorer, outputs, data.classes, limits)
         return {f"val_{key}": found[key] for key in OBJECTIVES[self.task] if isinstance(found.get(key), float)}
 

@@ -8,7 +8,7 @@ from kerasft.console import console, stderr_filter
 from kerasft.data.listing import Finding
 from kerasft.settings import failures
 from kerasft.settings.spec import Spec, parse, parse_one
-from kerasft.strategies import phases
+from kerasft.strategies.phase import Phase
 
 
 def test_odd_names_are_printed_as_they_are(capsys):
@@ -28,7 +28,7 @@ def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
     assert printed.out == f"{shown}\n  to look at: {shown}: duplicate: {shown}\n"
     assert printed.err.startswith(f"{shown}\nsecond line\n")
     augment = (Spec("crop", (hostile,)), Spec("step", (), {"at": ["bold"]}))
-    phase = phases.Phase("all", 1.0, 3, 1e-4, "hold", Spec("adamw"), Spec("constant"), None, augment)
+    phase = Phase("all", 1.0, 3, 1e-4, "hold", Spec("adamw"), Spec("constant"), None, augment)
     console.show_phases([(phase, 1, 2)])
     printed = capsys.readouterr().out
     assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
@@ -47,9 +47,7 @@ def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
 
 def test_the_table_of_phases(capsys):
     augment = parse("flip", "--augment")
-    phase = phases.Phase(
-        "top", 0.5, 3, 1e-4, "hold", parse_one("adamw", "x"), parse_one("constant", "x"), None, augment
-    )
+    phase = Phase("top", 0.5, 3, 1e-4, "hold", parse_one("adamw", "x"), parse_one("constant", "x"), None, augment)
     console.show_phases([(phase, 1234, 567890)])
     printed = capsys.readouterr().out
     for part in ("top(unfreeze=0.5", "1,234", "567,890", "flip"):

@@ -248,7 +248,7 @@ def test_the_last_rate_of_a_schedule(schedule, share):
 
 def _begun(text, schedule, begun, steps=2000, parts=1, average="none", model=None):
     parsed = specs.parse_one(text, "--optimizer"), specs.parse_one(schedule, "--schedule")
-    return optimizers.build(*specs, 0.1, steps, specs.parse(average, "--average"), model, parts, begun)[0]
+    return optimizers.build(*parsed, 0.1, steps, specs.parse(average, "--average"), model, parts, begun)[0]
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw(weight_decay=0)", "nadam", "lamb(weight_decay=0)", "lion", "rmsprop"])

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from conftest import EVERY_BACKBONE
 
+from kerasft import strategies
 from kerasft.networks import heads
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.strategies import phases, planning
+from kerasft.strategies import freezing, planning
 
 SMALL = ["MobileNet(alpha=0.25)", "EfficientNetB0"]
 SIZE = 76  # InceptionV3 takes no less than 75
@@ -42,11 +43,11 @@ def test_frozen_means_frozen(backbone):
     warm, *planned = _plan(
         network, "all(batch_norm='train') | head(epochs=1) | top(unfreeze=0.3, epochs=1) | all(epochs=1)"
     )
-    phases.apply(network, warm)  # gives the random network statistics under which a signal comes through
+    freezing.apply(network, warm)  # gives the random network statistics under which a signal comes through
     network.model.compile(keras.optimizers.SGD(1e-3), loss)
     network.model.fit(images, labels, batch_size=4, epochs=6, verbose=0)
     for phase in planned:
-        phases.apply(network, phase)
+        freezing.apply(network, phase)
         names = {layer.name for layer in network.model.layers if layer.trainable_weights}
         before = {layer.name: _bytes(layer) for layer in network.model.layers}
         network.model.compile(keras.optimizers.SGD(1e-3), loss)
@@ -73,15 +74,15 @@ def test_a_frozen_part_is_deterministic_in_training_mode():
         return [bool((np.asarray(layer(ones, training=True)) == 0).any()) for layer in drops]
 
     usual = live()
-    phases.apply(network, head)
+    freezing.apply(network, head)
     features = network.part("standardise")
     np.testing.assert_array_equal(features(images, training=True), features(images, training=False))
     assert not any(live()[: len(network.backbone)])
-    phases.apply(network, top)
+    freezing.apply(network, top)
     assert any(live())
     assert not all(live())
-    for undo in (lambda: phases.apply(network, everything), lambda: phases.release(network)):
-        phases.apply(network, head)
+    for undo in (lambda: freezing.apply(network, everything), lambda: freezing.release(network)):
+        freezing.apply(network, head)
         undo()
         assert live() == usual
 
@@ -139,13 +140,13 @@ def drawing(request):
 
 
 @pytest.mark.parametrize("drawing", DRAWING, indirect=True)
-@pytest.mark.parametrize("phase", [phases.head(epochs=1), phases.top("conv_2", batch_norm="train")])
+@pytest.mark.parametrize("phase", [strategies.head(epochs=1), strategies.top("conv_2", batch_norm="train")])
 def test_whatever_draws_or_adapts_is_frozen_too(drawing, phase):
     """Frozen features are the same bit for bit in every call in training mode, and after a fit, as in inference mode."""
     images = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 3)).astype(np.float32)
     place = keras.Model(drawing.model.inputs[0], drawing.model.get_layer("cut").output)
     usual = np.asarray(place(images, training=False))
-    phases.apply(drawing, phase)
+    freezing.apply(drawing, phase)
     kept = [np.asarray(weight) for weight in place.weights]
     drawing.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     head = _bytes(drawing.model.get_layer("logits"))
@@ -155,7 +156,7 @@ def test_whatever_draws_or_adapts_is_frozen_too(drawing, phase):
     assert _bytes(drawing.model.get_layer("logits")) != head
     for ours, before in zip(place.weights, kept):
         np.testing.assert_array_equal(ours, before)
-    phases.release(drawing)
+    freezing.release(drawing)
     assert not np.array_equal(place(images, training=True), usual) or not np.array_equal(
         place(images, training=True), usual
     )
@@ -175,8 +176,8 @@ def test_whatever_draws_or_adapts_is_frozen_too(drawing, phase):
     ],
 )
 def test_a_phase_is_read_back_from_what_it_says(text):
-    phase = phases.parse(text)
-    assert phases.parse(str(phase)) == phase
+    phase = planning.parse(text)
+    assert planning.parse(str(phase)) == phase
     for given in ("flip", "focal", "sgd(momentum=0.9)", "step(at=(0.5, 0.75))", "crop(area=(0.35, 1)) | flip"):
         assert (given in text) <= (given in str(phase))
 
@@ -185,20 +186,20 @@ def test_a_planned_phase_names_all_that_runs():
     (_, phase) = _plan(_network(head_init="probe"), "all(epochs=2)", optimizer="lion", augment="flip | rotate(3)")
     expected = "all(epochs=2, lr=0.0001, optimizer=lion, schedule=cosine, loss=auto, augment=flip | rotate(3))"
     assert str(phase) == expected
-    assert phases.parse(str(phase)) == phase
+    assert planning.parse(str(phase)) == phase
 
 
 def test_batch_norm_trains_when_asked_and_follows_faster():
     network = _network()
     (phase,) = _plan(network, "all(epochs=1, batch_norm='train')")
-    phases.apply(network, phase)
+    freezing.apply(network, phase)
     norms = [layer for layer in network.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     before = [_bytes(layer) for layer in norms]
     network.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     network.model.fit(np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 3, verbose=0)
     assert all(_bytes(layer) != old for layer, old in zip(norms, before))
-    assert {layer.momentum for layer in norms} == {phases.BN_MOMENTUM}
-    phases.release(network)
+    assert {layer.momentum for layer in norms} == {freezing.BATCH_NORM_MOMENTUM}
+    freezing.release(network)
     assert {layer.momentum for layer in norms} == {0.99}
 
 
@@ -207,7 +208,7 @@ def test_batch_norm_is_held_and_the_rest_moves(backbone):
     """Every constructor with the new head, one step over all layers: no BatchNormalization moves by a bit."""
     network = _network(backbone, image_size=SIZE, head_init="he_normal")
     (phase,) = _plan(network, "all(epochs=1)")
-    phases.apply(network, phase)
+    freezing.apply(network, phase)
     norms = [layer for layer in network.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     before, kernel = [_bytes(layer) for layer in norms], _bytes(network.model.get_layer("logits"))
     images = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
@@ -221,7 +222,7 @@ def test_batch_norm_is_held_and_the_rest_moves(backbone):
 def test_batch_norm_of_the_head_trains_while_the_backbones_is_held():
     network = _network(head="mlp(normalisation=batch)", head_init="he_normal")
     (phase,) = _plan(network, "head(epochs=1)")
-    phases.apply(network, phase)
+    freezing.apply(network, phase)
     before = _bytes(network.model.get_layer("head_norm_0"))
     network.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     network.model.fit(np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 3, verbose=0)
@@ -233,26 +234,26 @@ def test_batch_norm_of_the_head_trains_while_the_backbones_is_held():
 @pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_fractions_and_names_unfreeze_the_end(backbone):
     network = _network(backbone, image_size=SIZE)
-    starts = phases.blocks(network)
+    starts = freezing.blocks(network)
     assert len(starts) == len(set(starts)) > 5
     everything = None
     counts = []
     for fraction in (0.001, 0.25, 0.5, 1.0):
-        trainable, frozen = phases.apply(network, phases.top(unfreeze=fraction))
+        trainable, frozen = freezing.apply(network, strategies.top(unfreeze=fraction))
         everything = everything or trainable + frozen
         assert trainable + frozen == everything == network.model.count_params()
         counts.append(trainable)
     assert counts == sorted(set(counts))
-    assert phases.apply(network, phases.all())[0] == counts[-1]
-    assert phases.apply(network, phases.head())[0] == sum(
+    assert freezing.apply(network, strategies.full())[0] == counts[-1]
+    assert freezing.apply(network, strategies.head())[0] == sum(
         np.prod(w.shape) for w in network.model.get_layer("logits").weights
     )
     name = next(
         layer.name
         for layer in reversed(network.model.layers)
-        if layer.name in network.backbone and phases._learns(layer)
+        if layer.name in network.backbone and freezing._learns(layer)
     )
-    phases.apply(network, phases.top(unfreeze=name))
+    freezing.apply(network, strategies.top(unfreeze=name))
     trained = [layer.name for layer in network.model.layers if layer.trainable_weights]
     assert trained[0] == name
     assert trained[-1] == "logits"
@@ -260,16 +261,16 @@ def test_fractions_and_names_unfreeze_the_end(backbone):
 
 def test_half_of_mobilenet_is_half_of_its_blocks():
     network = _network()
-    starts = phases.blocks(network)
+    starts = freezing.blocks(network)
     assert len(starts) == 27  # the stem, and 13 depthwise and 13 pointwise convolutions
-    assert phases.first_layer(network, phases.top(unfreeze=0.5)) == starts[-14]
-    assert phases.first_layer(network, phases.all()) == network.backbone[0]
+    assert freezing.first_layer(network, strategies.top(unfreeze=0.5)) == starts[-14]
+    assert freezing.first_layer(network, strategies.full()) == network.backbone[0]
 
 
 def test_a_bare_name_is_a_layer():
     network = _network()
     (phase,) = _plan(network, "top(unfreeze=conv_pw_6_relu)")
-    assert phases.first_layer(network, phase) == "conv_pw_6_relu"
+    assert freezing.first_layer(network, phase) == "conv_pw_6_relu"
 
 
 @pytest.mark.parametrize(

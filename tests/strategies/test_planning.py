@@ -5,7 +5,7 @@ import pytest
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.strategies import planning
+from kerasft.strategies import auto, planning
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_many_classes_take_more_steps(pretrained):
     ("share", "after", "expected"), [(1.0, 0.5, True), (1.0, 0.6, True), (1.0, 0.61, False), (0.75, 0.1, False)]
 )
 def test_a_further_phase_follows_one_that_was_kept_whole_and_gained_much(share, after, expected):
-    assert planning.gained_enough({"share": share, "val_before": 1.0, "val_after": after}) is expected
+    assert auto.gained_enough({"share": share, "val_before": 1.0, "val_after": after}) is expected
 
 
 def test_auto_may_follow_named_phases(pretrained):

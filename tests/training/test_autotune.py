@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasft import strategies
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
-from kerasft.strategies import phases
 from kerasft.training import autotune
 
 CPU_TIMING_BATCH = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32, "batch_size": 4}
@@ -39,7 +39,7 @@ def _on_gpu(monkeypatch):
 )
 def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, half, policy):
     _times(monkeypatch, {("float32", 4, False): float32, ("bfloat16", 4, False): half})
-    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, phases.all())
+    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
     assert choice.value == policy
     assert choice.seconds == pytest.approx({"float32": float32, "mixed_bfloat16": half})
     assert f"{float32 / half:.2f} times as fast" in choice.reason
@@ -48,9 +48,9 @@ def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, h
 @pytest.mark.parametrize(
     ("settings", "phase", "policy"),
     [
-        ({"precision": "mixed_float16"}, phases.all(), "mixed_float16"),
-        ({"deterministic": True}, phases.all(), "float32"),
-        ({"precision": "mixed_bfloat16", "deterministic": True}, phases.all(), "mixed_bfloat16"),
+        ({"precision": "mixed_float16"}, strategies.full(), "mixed_float16"),
+        ({"deterministic": True}, strategies.full(), "float32"),
+        ({"precision": "mixed_bfloat16", "deterministic": True}, strategies.full(), "mixed_bfloat16"),
         ({}, None, "float32"),
     ],
 )
@@ -59,7 +59,7 @@ def test_nothing_is_measured_without_need(network, monkeypatch, settings, phase,
     assert autotune.precision(Config(**CPU_TIMING_BATCH, **settings), network, phase).value == policy
 
 
-@pytest.mark.parametrize("phase", [phases.head(epochs=1), phases.all(batch_norm="train")])
+@pytest.mark.parametrize("phase", [strategies.head(epochs=1), strategies.full(batch_norm="train")])
 def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
     monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
     monkeypatch.setattr(autotune, "MIN_SECONDS_FOR_XLA", 0.0)
@@ -92,7 +92,9 @@ def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
 def test_a_larger_batch_has_to_be_worth_it(network, monkeypatch, seconds, examples, chosen, reason):
     _on_gpu(monkeypatch)
     _times(monkeypatch, {("float32", batch, False): took for batch, took in seconds.items()})
-    choice = autotune.batch_size(Config(**CPU_TIMING_BATCH | {"batch_size": None}), network, phases.all(), examples)
+    choice = autotune.batch_size(
+        Config(**CPU_TIMING_BATCH | {"batch_size": None}), network, strategies.full(), examples
+    )
     assert (choice.value, choice.reason) == (chosen, reason)
 
 
@@ -104,13 +106,13 @@ def test_a_batch_that_does_not_fit_is_not_taken(network, monkeypatch):
 
     _on_gpu(monkeypatch)
     monkeypatch.setattr(autotune, "_measured", measured)
-    choice = autotune.batch_size(Config(**CPU_TIMING_BATCH | {"batch_size": None}), network, phases.all(), 10**5)
+    choice = autotune.batch_size(Config(**CPU_TIMING_BATCH | {"batch_size": None}), network, strategies.full(), 10**5)
     assert (choice.value, choice.reason) == (64, "128 do not fit into memory")
 
 
 @pytest.mark.parametrize(
     ("settings", "phase", "chosen"),
-    [({}, phases.all(), 4), ({"batch_size": None}, phases.all(), 32), ({"batch_size": None}, None, 32)],
+    [({}, strategies.full(), 4), ({"batch_size": None}, strategies.full(), 32), ({"batch_size": None}, None, 32)],
 )
 def test_no_batch_is_measured_on_a_cpu_or_where_one_is_named(network, monkeypatch, settings, phase, chosen):
     _times(monkeypatch, {})
@@ -129,7 +131,7 @@ def test_no_batch_is_measured_on_a_cpu_or_where_one_is_named(network, monkeypatc
 )
 def test_steps_are_compiled_where_a_run_is_long_enough_to_win(network, monkeypatch, plain, compiled, steps, chosen):
     _times(monkeypatch, {("float32", 4, False): plain, ("float32", 4, True): compiled})
-    choice = autotune.compiled(Config(**CPU_TIMING_BATCH), network, phases.all(), 4, steps)
+    choice = autotune.compiled(Config(**CPU_TIMING_BATCH), network, strategies.full(), 4, steps)
     assert choice.value == chosen
     assert len(choice.seconds) == (0 if steps < autotune.MIN_STEPS_FOR_XLA else 1 if compiled is None else 2)
 
@@ -138,8 +140,8 @@ def test_steps_are_compiled_where_a_run_is_long_enough_to_win(network, monkeypat
     ("settings", "phase", "chosen"),
     [
         ({"jit": "on"}, None, "on"),
-        ({"jit": "off"}, phases.all(), "off"),
-        ({"deterministic": True}, phases.all(), "off"),
+        ({"jit": "off"}, strategies.full(), "off"),
+        ({"deterministic": True}, strategies.full(), "off"),
         ({}, None, "off"),
     ],
 )
@@ -156,5 +158,5 @@ def test_a_step_that_cannot_be_compiled_is_not(network, monkeypatch):
 
     monkeypatch.setattr(autotune, "_step", step)
     monkeypatch.setattr(autotune, "MIN_SECONDS_FOR_XLA", 0.0)
-    choice = autotune.compiled(Config(**CPU_TIMING_BATCH), network, phases.all(), 4, 10**9)
+    choice = autotune.compiled(Config(**CPU_TIMING_BATCH), network, strategies.full(), 4, 10**9)
     assert (choice.value, choice.reason) == ("off", "a step could not be compiled (UnimplementedError)")

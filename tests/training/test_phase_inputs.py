@@ -1,13 +1,14 @@
 """What a phase is fed: the same training, cached or not; and when a cache is used."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 from conftest import SMALL, splits_of
 
-from kerasft import augment
+from kerasft import augment, strategies
 from kerasft.data import pipeline
 from kerasft.evaluation import scoring
 from kerasft.networks import network as networks
@@ -15,7 +16,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.strategies import phases, planning
+from kerasft.strategies import freezing
 from kerasft.training import phase_inputs
 from kerasft.training.trainer import Trainer
 
@@ -65,8 +66,8 @@ def test_cached_training_gives_the_weights_of_recomputed_training(data, tiny, tm
 
 
 def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
-    phase = phases.head(epochs=8, views=3)
-    phase = planning.replace(phase, augment=specs.parse("crop | flip", "--augment"))
+    phase = strategies.head(epochs=8, views=3)
+    phase = replace(phase, augment=specs.parse("crop | flip", "--augment"))
     cache = DiskCache(tmp_path, 10**9, False)
     plan = phase_inputs.plan(network, data, phase, cache)
     assert plan.views == 3
@@ -89,17 +90,17 @@ def test_the_halves_put_together_are_the_network(name):
     )
     images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = network.model(images, training=False)
-    for phase in (phases.head(), phases.top(unfreeze=0.3)):
+    for phase in (strategies.head(), strategies.top(unfreeze=0.3)):
         front, end = phase_inputs.split_at_cut(network, phase)
         np.testing.assert_allclose(end(front(images, training=False), training=False), whole, rtol=1e-4, atol=1e-4)
         assert end.weights and not set(map(id, end.weights)) & set(map(id, front.weights))
 
 
 def _plan(network, data, folder, phase, gigabytes=1.0, recipe="crop", kept=False):
-    chosen = specs.build(specs.parse_one(phase, "--phases"), "--phases", vars(phases))
+    chosen = planning.parse(phase)
     recipe = () if recipe == "none" else specs.parse(recipe, "--augment")
     return phase_inputs.plan(
-        network, data, planning.replace(chosen, augment=recipe), DiskCache(folder, int(gigabytes * 1e9), kept)
+        network, data, replace(chosen, augment=recipe), DiskCache(folder, int(gigabytes * 1e9), kept)
     )
 
 
@@ -166,8 +167,8 @@ def test_a_second_run_takes_the_kept_activations(data, tiny, tmp_path, monkeypat
 def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(photos):
     data = splits_of(f"folder:{photos}", size=96)
     network = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=96), 2, "single_label")
-    phase = planning.replace(phases.all(epochs=1, image_size=48), augment=())
-    phases.apply(network, phase)
+    phase = replace(strategies.full(epochs=1, image_size=48), augment=())
+    freezing.apply(network, phase)
     fed = phase_inputs.pictures(network, data, phase, 0)
     rows = np.int64([3, 0, 11])
     halved = fed.load(np.zeros(3, np.int64), rows)[0].numpy()

@@ -9,6 +9,7 @@ import pytest
 from conftest import audited
 from PIL import Image
 
+from kerasft import strategies
 from kerasft.data import splits
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks import network as networks
@@ -16,7 +17,8 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import checkpoints, feature_cache
-from kerasft.strategies import phases, planning
+from kerasft.strategies import planning
+from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, callbacks, fitting, head_init, phase_inputs, weight_interpolation
 from kerasft.training.train_state import TrainState
 from kerasft.training.trainer import Trainer
@@ -36,7 +38,7 @@ def ready(tmp_path):
     data = splits.Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     made = Trainer(Config(), network, data, tmp_path)
     made.state = TrainState("r", "0", {"augment": "none", "speed": None})
-    made.inputs = phase_inputs.pictures(network, data, phases.Phase("all", 1.0, 1, 1e-3, augment=()), 0)
+    made.inputs = phase_inputs.pictures(network, data, Phase("all", 1.0, 1, 1e-3, augment=()), 0)
     return made
 
 
@@ -418,7 +420,7 @@ def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(tiny, data, tmp_p
     [("cosine", 3, ["last"]), ("constant", 3, ["last", "best"]), ("cosine", 2, ["best"])],  # the latter by --patience
 )
 def test_what_a_phase_came_to(ready, schedule, epoch, expected):
-    phase = phases.Phase("all", 1.0, 3, 1e-3, schedule=specs.parse_one(schedule, "--schedule"))
+    phase = Phase("all", 1.0, 3, 1e-3, schedule=specs.parse_one(schedule, "--schedule"))
     ready.best_weights, ready.last_weights = ["best"], ["last"]
     ready.state.epoch, ready.state.best = epoch, (0.5, 0.9)
     assert [candidate[0] for candidate in ready._candidates(phase)] == expected
@@ -580,7 +582,7 @@ def test_a_run_whose_checkpoints_are_damaged_is_not_started_over_silently(tiny, 
 
 
 def test_a_resumed_run_says_where_it_goes_on():
-    planned = [phases.head(epochs=0), phases.all(epochs=7)]
+    planned = [strategies.head(epochs=0), strategies.full(epochs=7)]
     state = TrainState("r", "0", {}, phase=1, epoch=2, step=1)
     assert state.place(planned) == "phase 2 of 2 (all), epoch 3 of 7, after 1 step of it"
     state.epoch, state.step = 0, 12

@@ -5,14 +5,14 @@ import warnings
 import numpy as np
 import pytest
 
-from kerasft.evaluation.scoring import LEAST_PICTURES, Scorer
-from kerasft.strategies.phases import Phase
+from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.strategies.phase import Phase
 from kerasft.training import weight_interpolation
 
 PLANNED = [Phase("head", 0, 9, 1e-3), Phase("all", 1.0, 30, 1e-4), Phase("all", 1.0, 90, 1e-4, conditional=True)]
 
 
-@pytest.mark.parametrize("pictures", [1, 2, LEAST_PICTURES - 1])
+@pytest.mark.parametrize("pictures", [1, 2, MIN_VALIDATION_IMAGES - 1])
 def test_few_pictures_choose_nothing(pictures):
     """The end of the phase as it is, without a temperature, and without a warning of NumPy's."""
     labels = np.arange(pictures) % 2
@@ -32,7 +32,7 @@ def test_few_pictures_choose_nothing(pictures):
 
 
 def test_under_five_pictures_the_solved_head_stands_and_nothing_follows():
-    assert weight_interpolation.judged(PLANNED, LEAST_PICTURES, solved=True) == PLANNED
-    (only,) = weight_interpolation.judged(PLANNED, LEAST_PICTURES - 1, solved=True)
+    assert weight_interpolation.judgeable(PLANNED, MIN_VALIDATION_IMAGES, solved=True) == PLANNED
+    (only,) = weight_interpolation.judgeable(PLANNED, MIN_VALIDATION_IMAGES - 1, solved=True)
     assert (only.kind, only.epochs) == ("head", 0)
-    assert weight_interpolation.judged(PLANNED, 1, solved=False) == PLANNED[:1]  # an answer is needed at all
+    assert weight_interpolation.judgeable(PLANNED, 1, solved=False) == PLANNED[:1]  # an answer is needed at all
