@@ -222,6 +222,7 @@ def release(network: Network) -> None:
     """Undoes what `apply` holds, before the model is saved."""
     network.model.trainable = True
     for layer in network.model.layers:
+        layer.trainable = True  # Keras leaves those alone of a model that is trainable itself
         for inner in layer._flatten_layers():
             _restore(inner)
 
