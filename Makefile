@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 
-.PHONY: quickstart test test-all lint bench clean
+.PHONY: quickstart test test-all lint bench flags clean
 
 quickstart: $(READY)
 	$(PY) -m kerasft.run --flagfile=pipelines/quickstart.flags
@@ -23,10 +23,13 @@ lint: $(EXTRAS)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
+flags: $(READY)
+	$(PY) -m kerasft flags > docs/flags.md
+
 clean:
 	rm -rf runs .pytest_cache .ruff_cache
 
-$(READY): setup.cfg pyproject.toml
+$(READY): setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --editable .
 	touch $@

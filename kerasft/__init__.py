@@ -23,4 +23,8 @@ def __getattr__(name: str):
     """Imports a public name when it is first asked for: TensorFlow is loaded by `train`, not by `import kerasft`."""
     if name not in _HOMES:
         raise AttributeError(f"module 'kerasft' has no attribute '{name}'; it has {', '.join(__all__)}")
+    if name in ("Run", "train", "HyperModel"):
+        from kerasft.console import stderr_filter
+
+        stderr_filter.tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)

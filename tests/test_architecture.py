@@ -18,6 +18,15 @@ ROOMS = [
     "search",
     "command_line",
     "failures",
+    "settings.modes",
+    "settings.presets",
+    "settings.arguments",
+    "settings.help",
+    "settings",
+    "console.columns",
+    "console",
+    "networks.published",
+    "networks",
     "quiet",
     "decode",
     "augment.ranges",
@@ -87,6 +96,7 @@ ROOMS = [
     "report.page",
     "report.importance",
     "report.trials",
+    "report.comparison",
     "report",
     "predict.answers",
     "predict.cells",
@@ -113,6 +123,7 @@ ROOMS = [
     "serve.job",
     "serve",
     "settling",
+    "dry_run",
     "job",
     "tune.rates",
     "tune.oracles",
@@ -121,7 +132,16 @@ ROOMS = [
     "tune.study",
     "tune.job",
     "tune",
+    "commands.words",
+    "commands.backbones",
+    "commands.presets",
+    "commands.layers",
+    "commands.runs",
+    "commands.flags",
+    "commands",
+    "front_door",
     "run",
+    "__main__",
 ]
 WITHOUT_TENSORFLOW = (
     "errors",
@@ -149,7 +169,8 @@ WITHOUT_TENSORFLOW = (
     "runs",
 )
 HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib"}
-WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith("report"))
+_LIGHT = ("report", "settings", "console", "networks", "commands", "front_door", "__main__")
+WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith(_LIGHT))
 LIBRARY = ROOT / "kerasft"
 
 

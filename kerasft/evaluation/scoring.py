@@ -33,9 +33,9 @@ def predictor(model: keras.Model) -> Predictor:
     most = [None]  # pictures that a call takes, once more did not fit into memory
 
     def answers(inputs: tf.Tensor) -> list[np.ndarray]:
-        count = len(inputs)
-        if most[0] and count > most[0]:
-            return [found for start in range(0, count, most[0]) for found in answers(inputs[start : start + most[0]])]
+        count, size = len(inputs), most[0]
+        if size and count > size:
+            return [found for start in range(0, count, size) for found in answers(inputs[start : start + size])]
         try:
             return [graph(inputs).numpy()]
         except tf.errors.ResourceExhaustedError as error:

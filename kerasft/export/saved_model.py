@@ -9,11 +9,12 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
@@ -26,6 +27,10 @@ TOP_K = 5
 TOLERANCE = 1e-4  # greatest difference of a probability, in float32; of a value, in deviations of its target
 PROOF_BATCH = 32
 METADATA_FILE = Path("assets.extra", "kerasft.json")  # beside the model, where TensorFlow Serving wants extra files
+
+
+# What TensorFlow raises of a damaged folder.
+BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)
 
 
 class ParityError(Exception):
@@ -220,3 +225,21 @@ def newest(model: str) -> Path:
     if not found:
         raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {model!r}")
     return found[-1]
+
+
+def load(path: Path) -> Any:
+    """The SavedModel of a folder, as `tf.saved_model.load` gives it.
+
+    Raises:
+        UserError: it is damaged, and how.
+    """
+    try:
+        # Said before TensorFlow has a look: its own words for both name neither the file nor what is wrong.
+        if not (path / "saved_model.pb").stat().st_size:
+            raise ValueError("saved_model.pb is empty")
+        if not (path / "variables" / "variables.index").is_file():
+            raise ValueError("its folder 'variables' is missing or incomplete")
+        return tf.saved_model.load(str(path))
+    except BROKEN as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"--model: the SavedModel cannot be loaded ({reason}). Received: '{path}'") from error

@@ -1,0 +1,1 @@
+"""Networks: what is known of the backbones."""

@@ -41,8 +41,8 @@ def predict(model: str, images: str, out: str, url: str = "") -> int:
             "--images: a file, a folder, a .csv with a column path, or a pattern such as 'photos/**/*.jpg' is needed. "
             "Received: ''"
         )
-    service = _service(model, url)
     with stderr_filter.without_notices():
+        service = _service(model, url)
         if not out:
             return _on_screen(service, sources.pictures(images))
         try:

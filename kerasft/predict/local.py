@@ -6,8 +6,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasft.data import image_headers
-from kerasft.export.saved_model import newest, read_metadata
-from kerasft.predict.predictions import Model, Prediction, RefusedBatch, last_line, to_predictions
+from kerasft.export import saved_model
+from kerasft.predict.predictions import Model, Prediction, RefusedBatch, refused, to_predictions
 from kerasft.settings.errors import UserError
 
 
@@ -17,14 +17,17 @@ def load(model: str) -> Model:
     Two batches are under way at once: while one is waited for on disk, or written down, the other one has the cores.
 
     Raises:
-        UserError: there is none, or it takes no encoded pictures.
+        UserError: there is none, it is damaged, or it takes no encoded pictures.
     """
-    path = newest(model)
-    loaded = tf.saved_model.load(str(path))
+    path = saved_model.newest(model)
+    loaded = saved_model.load(path)
     serve = loaded.signatures.get("serving_default")
     if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
-        raise UserError(f"--model: has no signature serving_default that takes image_bytes. Received: '{path}'")
-    metadata = read_metadata(path)
+        raise UserError(
+            "--model: must be a SavedModel that kerasft has exported, with a signature serving_default that takes "
+            f"image_bytes. Received: '{path}'"
+        )
+    metadata = saved_model.read_metadata(path)
     names = metadata.get("classes") or []
 
     def answer(contents: list[bytes], _alive=loaded) -> list[Prediction]:
@@ -33,7 +36,7 @@ def load(model: str) -> Model:
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
-            raise RefusedBatch("not a picture that the model takes: " + last_line(error.message)) from None
+            raise refused(error.message) from None
         return to_predictions({name: value.numpy() for name, value in given.items()}, names)
 
     digest = _digest(path)

@@ -80,3 +80,8 @@ def last_line(message: str) -> str:
     """The end of a message of TensorFlow's, where it says what was wrong; at most 160 letters."""
     lines = [line.strip() for line in message.splitlines() if line.strip() and "[[{{" not in line]  # nodes of the graph
     return lines[-1][:160] if lines else "no reason given"
+
+
+def refused(message: str) -> RefusedBatch:
+    """The Refused of a message of TensorFlow's or of a server's, such as `is not a whole picture`."""
+    return RefusedBatch("the model does not take it: " + last_line(message))

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 
 from kerasft.console import console
-from kerasft.predict.predictions import Model, Prediction, RefusedBatch, last_line, to_predictions
+from kerasft.predict.predictions import Model, Prediction, last_line, refused, to_predictions
 from kerasft.settings.errors import UserError
 
 KEY = "KERASFT_API_KEY"
@@ -77,7 +77,7 @@ def ask(url: str, model: str = "") -> Model:
         except urllib.error.HTTPError as error:
             if error.code in (400, 413):
                 reason = _reason(error).removeprefix("instances[0]: ")  # kerasft's server counts within a request
-                raise RefusedBatch(f"not a picture that the model takes: {reason}") from None
+                raise refused(reason) from None
             raise _mistake(url, error) from None
         return to_predictions(_arrays(url, found, len(contents), names), names)
 

@@ -35,12 +35,12 @@ class Caveats(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-def caveats(audit: dict, test: dict, ids: np.ndarray) -> Caveats:
-    """The Caveats of an audit.
+def caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
+    """The Caveats of a test split.
 
     Args:
+        test: its figures, as in `metrics.json`.
         audit: as in `audit.json`.
-        test: figures of the test split, as in `metrics.json`.
         ids: str [N], the test pictures that were scored.
     """
     scored = set(ids.tolist())

@@ -44,6 +44,7 @@ def environment() -> jinja2.Environment:
     )
     environment.filters |= {"percent": wording.percent, "duration": wording.duration, "counted": wording.count}
     environment.filters |= {"number": wording.number}
+    environment.filters["figure"] = wording.number
     return environment
 
 
@@ -66,7 +67,7 @@ def _content(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.
         "score": score,
         "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
-        "headline": _HEADLINES[task](test, arrays, classes, headline.caveats(audit, test, arrays["ids"])),
+        "headline": _HEADLINES[task](test, arrays, classes, headline.caveats(test, audit, arrays["ids"])),
         "done": sections.done(config, metrics, audit["counts"]),
         "measures": sections.measures(test, metrics["val"]),
         "phases": sections.phases(metrics["phases"], score),

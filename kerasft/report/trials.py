@@ -30,6 +30,7 @@ def write_search(folder: Path) -> None:
     enough = len(done) >= LEAST and axes
     ranking, method = importance(axes, scores) if enough else ([], "")
     page = environment().get_template("tune.html.j2")
+    metrics = run_folder.read_json(folder / "best" / "metrics.json")
     content = {
         "found": found,
         "version": __version__,
@@ -39,13 +40,23 @@ def write_search(folder: Path) -> None:
         "coordinates": parallel(axes, scores, found["objective"], found["direction"]) if enough else None,
         "ranking": ranking,
         "method": method,
-        "metrics": run_folder.read_json(folder / "best" / "metrics.json"),
+        "metrics": metrics,
+        "reached": _reached(metrics["test"]) if metrics else "",
         "flags": (folder / "run.flags").read_text() if (folder / "run.flags").is_file() else "",
         "folder": folder.as_posix(),
         "shown": _shown,
     }
     text = page.render(content)
     run_folder.write(folder / "tune.html", lambda file: file.write(text.encode("utf-8", "replace")))
+
+
+def _reached(test: dict[str, Any]) -> str:
+    """The winner's figure on the test split; of several targets each one's, for they may have different units."""
+    for key, name in (("accuracy", "accuracy"), ("map", "mean average precision")):
+        if key in test:
+            return f"{name} {number(test[key])}"
+    each = [f"“{name}” {number(row['mae'])}" for name, row in test["per_target"].items()]
+    return "mean absolute error " + (", ".join(each) if len(each) > 1 else number(test["mae"]))
 
 
 def ranked(found: list[dict[str, Any]], direction: str) -> list[dict[str, Any]]:

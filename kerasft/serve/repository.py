@@ -5,10 +5,11 @@ import asyncio
 import kserve
 
 from kerasft.console import console
+from kerasft.export.saved_model import LOAD_ERRORS
 from kerasft.serve import metrics, open_inference_v2, tfserving_v1
 from kerasft.serve.batching import BadRow, Batcher
 from kerasft.serve.limits import Refusal
-from kerasft.serve.versions import LOAD_ERRORS, Source, Version, best, fingerprint, load
+from kerasft.serve.versions import Source, Version, best, fingerprint, load
 from kerasft.settings.errors import UserError
 
 POLL_SECONDS = 1.0  # seconds between two looks at the folder
@@ -78,19 +79,27 @@ class VersionRepository(kserve.ModelRepository):
 
 
 def first(source: Source, batch: int) -> Version:
-    """The highest version that can be loaded; those that cannot are named.
+    """The highest version that can be loaded; those above it, which cannot, are named.
 
     Raises:
-        UserError: none can.
+        UserError: none can; why the highest one cannot.
     """
-    refused = {}
+    refused, errors = {}, {}
     while path := best(source, refused):
         refused[path] = fingerprint(path)
         try:
-            return load(path, batch)
+            found = load(path, batch)
         except (*LOAD_ERRORS, UserError) as error:
-            console.say(_passed_over(path, error))
-    raise UserError(f"--model: no version of it can be loaded. Received: '{source.folder}'")
+            errors[path] = error
+            continue
+        for above, error in errors.items():
+            console.say(_passed_over(above, error))
+        return found
+    if not errors:
+        raise UserError(f"--model: no version of it can be loaded. Received: '{source.folder}'")
+    path, error = next(iter(errors.items()))
+    rule = "no version of it can be loaded" if len(errors) > 1 else "it cannot be loaded"
+    raise UserError(f"--model: {rule} ({_reason(error)}). Received: '{path}'")
 
 
 async def watch(repository: VersionRepository, source: Source) -> None:
@@ -122,5 +131,13 @@ async def watch(repository: VersionRepository, source: Source) -> None:
 
 
 def _passed_over(path, error: Exception) -> str:
+    return f"{path} cannot be loaded and is passed over: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what was wrong, without the flag and the folder, which are said around it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{path} cannot be loaded and is passed over: {lines[0][:200] if lines else type(error).__name__}"
+    first = lines[0] if lines else type(error).__name__
+    if isinstance(error, UserError):
+        first = first.removeprefix("--model: ").partition(". Received: ")[0]
+    return first[:300]

@@ -1,5 +1,6 @@
 """The mode `serve`: what the flags say, checked before anything heavy is loaded; the port is taken first."""
 
+import errno
 import importlib.util
 import ipaddress
 import os
@@ -51,7 +52,8 @@ def serve(asked: dict) -> int:
     with listening:
         try:
             source = versions.source(asked["model"])
-            version = repository.first(source, limits.batch)
+            with stderr_filter.without_notices():
+                version = repository.first(source, limits.batch)
             listening.listen()
             address, port = listening.getsockname()[:2]
             url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
@@ -60,7 +62,8 @@ def serve(asked: dict) -> int:
             console.say(
                 f"{source.name}, version {version.number}: page {url}/ , requests {url}/v1/models/{source.name}:predict"
             )
-            server.run(listening, source, version, limits, keys)
+            with stderr_filter.filtered():  # libjpeg's word about a damaged picture of somebody's
+                server.run(listening, source, version, limits, keys)
         except KeyboardInterrupt:
             pass  # an orderly end: uvicorn has answered what had come, and passes the signal on
     return 0
@@ -116,6 +119,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         if listening:
             listening.close()
-        flag = "--host" if isinstance(error, socket.gaierror) else "--port"
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        flag = "--host" if elsewhere else "--port"
         raise UserError(f"{flag}: cannot be listened on ({error.strerror}). Received: '{host}:{port}'") from error
     return listening

@@ -9,24 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kerasft.export.saved_model import load as load_model
 from kerasft.export.saved_model import newest, read_metadata, versions
 from kerasft.settings.errors import UserError
 
-# What loading a damaged folder raises.
-LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    DecodeError,
-    tf.errors.OpError,
-)
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
@@ -112,12 +101,12 @@ def load(path: Path, batch: int) -> Version:
     """Loads a version and has it answer a picture alone and a batch, so that the first request is as quick as any.
 
     Raises:
-        BROKEN: it cannot be loaded, or does not answer.
-        UserError: it has no `serving_default` of one input that starts with the batch.
+        export.BROKEN: it does not answer.
+        UserError: it cannot be loaded, or has no `serving_default` of one input that starts with the batch.
     """
     before = fingerprint(path)
+    loaded = load_model(path)
     graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
-    loaded = tf.saved_model.load(str(path))
     signatures = {}
     for name, function in loaded.signatures.items():
         taken = function.structured_input_signature[1]

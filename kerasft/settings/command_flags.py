@@ -8,10 +8,11 @@ from typing import Any
 
 from absl import flags
 
+from kerasft.settings import arguments
 from kerasft.settings import config as configs
 from kerasft.settings.errors import UserError, did_you_mean, one_of
+from kerasft.settings.modes import MODES
 
-MODES = ("train", "predict", "serve", "tune")
 EXAMPLE = (
     "no flags were given, so this is an example without a download: MobileNet learns scikit-learn's 1,797 handwritten "
     "digits. It is recorded in runs/ and exported into saved_models/. Your own pictures: --data=DIR; all flags: --help."
@@ -21,6 +22,16 @@ COMMAND = {  # the flags that are no settings of a run: type, default, help
         str,
         "train",
         "train: audit, train, evaluate, export; predict: label pictures; serve: answer over HTTP; tune: search settings.",
+    ),
+    "preset": (
+        str,
+        "",
+        "A flagfile that comes with kerasft, by its name, such as own_folder; `kerasft presets` lists them.",
+    ),
+    "dry_run": (
+        bool,
+        False,
+        "train: say what would be done, with the time that it would take; train and write nothing.",
     ),
     "model": (str, "", "predict, serve: a SavedModel, or a folder of numbered ones."),
     "images": (
@@ -110,6 +121,9 @@ def _is_text(argument: str) -> bool:
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the flags of the command, and one for every field of Config with its default, group and help text."""
     for name, (kind, default, text) in COMMAND.items():
+        if kind is bool:
+            flags.DEFINE_boolean(name, default, text, flag_values=flag_values)
+            continue
         flags.DEFINE(_Parser(kind), name, default, text, flag_values=flag_values)
     for name, item in configs.FIELDS.items():
         kind, _ = configs.kind_of(name)
@@ -173,6 +187,7 @@ def settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[configs.C
     mode = asked["mode"]
     if mode not in MODES:
         raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
+    arguments.check(asked["preset"], asked["dry_run"], mode)
     return from_flags(flag_values), asked
 
 
@@ -188,21 +203,6 @@ def places(flag_values: flags.FlagValues) -> dict[str, str]:
 def from_flags(flag_values: flags.FlagValues) -> configs.Config:
     """The Config that parsed flags give."""
     return configs.Config(**{name: flag_values[name].value for name in configs.FIELDS})
-
-
-def help_text() -> str:
-    """The flags of the command, then those of Config by group, with defaults."""
-    lines, group = ["\ncommand:"], None
-    for name, (_, default, text) in COMMAND.items():
-        lines.append(f"  --{name}{f' [{default}]' if default else ''}\n      {text}")
-    for name, item in configs.FIELDS.items():
-        if item.metadata["group"] != group:
-            group = item.metadata["group"]
-            lines.append(f"\n{group}:")
-        shown = f"--[no]{name}" if configs.kind_of(name)[0] is bool else f"--{name}"
-        default = "" if item.default in (None, "", ()) or item.default is False else f" [{item.default}]"
-        lines.append(f"  {shown}{default}\n      {item.metadata['help']}")
-    return "\n".join(lines)
 
 
 def _flag_mistake(error: flags.Error, names: list[str]) -> str:

@@ -75,6 +75,7 @@ class RangeError(Exception):
 def prefix(model: keras.Model) -> Prefix:
     """A model as a Prefix; its digest is of operations, connections and weights, and of the version of the decoder."""
     digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
+    own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     places = {operation.name: place for place, operation in enumerate(model.operations)}
 
     def source(value: Any) -> Any:
@@ -82,7 +83,7 @@ def prefix(model: keras.Model) -> Prefix:
 
     for operation in model.operations:
         # A layer that other models use too, such as the end of this network, has calls that are not of this one.
-        calls = [node for node in operation._inbound_nodes if node in model._nodes]
+        calls = [node for node in operation._inbound_nodes if id(node) in own]
         arguments = keras.tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in calls])
         kind = f"{type(operation).__module__}.{type(operation).__qualname__}"
         _add(digest, (kind, _settings(operation), [source(value) for value in arguments]))

@@ -93,6 +93,8 @@ def release(network: Network) -> None:
     """Undoes what `apply` holds, before the model is saved."""
     network.model.trainable = True
     for layer in network.model.layers:
+        # Keras leaves the layers of a model alone that is trainable itself.
+        layer.trainable = True
         for inner in layer._flatten_layers():
             _restore(inner)
 

@@ -1,7 +1,8 @@
 """How a run computes, chosen by measuring: its precision, the pictures of a step, and whether steps are compiled."""
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,8 @@ from kerasft.strategies import freezing
 from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
 from kerasft.strategies.phase import Phase
 
-TIMED_ROUNDS = 4  # of one step in each way; the fastest counts
-CPU_TIMING_BATCH = 8  # pictures of a step that fill the cores of a CPU; a GPU takes the whole batch
-MIN_SPEEDUP = 1.2  # times as fast that another way has to be
+TIMED_ROUNDS = 4  # of one step in each way, in turn
+MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
 LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
 MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
@@ -34,7 +34,8 @@ class Choice(NamedTuple):
     Attributes:
         value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), pictures a step, or `on` and `off`.
         reason: in half a line.
-        seconds: of a training step in each way that was measured.
+        seconds: of a training step in each way that was measured, in its fastest round: of the processor's time on a
+            CPU, which what else runs on the machine does not add to; of the clock's on a GPU.
     """
 
     value: Any
@@ -56,10 +57,9 @@ def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
     if config.deterministic or phase is None or rival is None:
         why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
         return Choice("float32", why)
-    batch = _pictures(config.batch_size or DEFAULT_BATCH_SIZE)
+    batch = config.batch_size or DEFAULT_BATCH_SIZE
     ways = {policy: (surgery.precision(network, policy), phase, batch) for policy in ("float32", rival)}
-    seconds = _measured(ways)
-    gain = seconds["float32"] / seconds[rival]
+    seconds, gain = _measured(ways)
     return Choice(
         rival if gain >= MIN_SPEEDUP else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds
     )
@@ -86,10 +86,11 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
     chosen, seconds, gain = DEFAULT_BATCH_SIZE, {}, 1.0
     for size in larger:
         try:
-            seconds |= _measured({way: (network, phase, way) for way in (chosen, size)})
+            found, gain = _measured({way: (network, phase, way) for way in (chosen, size)})
         except tf.errors.ResourceExhaustedError:
             return Choice(chosen, f"{size} do not fit into memory", seconds)
-        gain = seconds[chosen] / chosen / (seconds[size] / size)
+        seconds |= found
+        gain *= size / chosen
         if gain < MIN_SPEEDUP:
             return Choice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
         chosen = size
@@ -110,16 +111,13 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
         return Choice("off", why)
-    pictures = _pictures(batch)
     try:
-        seconds = _measured({"plain": (network, phase, pictures)})
-        run = steps * seconds["plain"] * batch / pictures
+        run = steps * _clocked(network, phase, batch)
         if run < MIN_SECONDS_FOR_XLA:
-            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it", seconds)
-        seconds = _measured({"plain": (network, phase, pictures), "compiled": (network, phase, pictures, True)})
+            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
+        seconds, gain = _measured({"plain": (network, phase, batch), "compiled": (network, phase, batch, True)})
     except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
         return Choice("off", f"a step could not be compiled ({type(error).__name__})")
-    gain = seconds["plain"] / seconds["compiled"]
     return Choice(
         "on" if gain >= MIN_SPEEDUP else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
     )
@@ -128,11 +126,6 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
 def on_accelerator() -> bool:
     """Whether the network computes on a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
-
-
-def _pictures(batch: int) -> int:
-    """Of a step that tells how fast one of the whole batch is."""
-    return batch if on_accelerator() else min(batch, CPU_TIMING_BATCH)
 
 
 def _rival() -> str | None:
@@ -145,41 +138,70 @@ def _rival() -> str | None:
     return "mixed_float16" if details.get("compute_capability", (0, 0)) >= TENSOR_CORES else None
 
 
-def _measured(ways: dict[Hashable, tuple]) -> dict[Any, float]:
-    """Seconds of a step in each of several ways, in turn: what else runs on the machine slows all down.
+def _measured(ways: dict[Hashable, tuple]) -> tuple[dict[Any, float], float]:
+    """Seconds of a step in each of two ways, and how many times as fast the second is: the least of all rounds.
+
+    A change has to win every time. So rounds end with the first that the second does not win.
 
     Args:
         ways: arguments of `_step`; the networks are left as they were.
     """
-    networks = {id(given[0]): given[0] for given in ways.values()}.values()
+    clock = time.monotonic if on_accelerator() else time.process_time
+    with _kept(given[0] for given in ways.values()):
+        steps = {way: _step(*given) for way, given in ways.items()}
+        rounds = []
+        for _ in range(TIMED_ROUNDS):
+            taken = []
+            for step in steps.values():
+                started = clock()
+                step()
+                taken.append(max(clock() - started, 1e-9))
+            rounds.append(taken)
+            if taken[0] <= taken[1]:
+                break
+    gain = min(first / second for first, second in rounds)
+    return {way: round(min(found), 5) for way, found in zip(steps, zip(*rounds))}, gain
+
+
+def _clocked(network: Network, phase: Phase, batch: int) -> float:
+    """Seconds of a step by the clock: the faster of two."""
+    taken = []
+    with _kept([network]):
+        step = _step(network, phase, batch)
+        for _ in range(2):
+            started = time.monotonic()
+            step()
+            taken.append(time.monotonic() - started)
+    return min(taken)
+
+
+@contextmanager
+def _kept(networks: Iterable[Network]) -> Iterator[None]:
+    """Leaves networks as they were."""
+    networks = list({id(network): network for network in networks}.values())
     before = [network.model.get_weights() for network in networks]
     try:
-        steps = {way: _step(*given) for way, given in ways.items()}
-        seconds = dict.fromkeys(steps, float("inf"))
-        for _ in range(TIMED_ROUNDS):
-            for way, step in steps.items():
-                started = time.monotonic()
-                step()
-                seconds[way] = min(seconds[way], round(time.monotonic() - started, 5))
+        yield
     finally:
         for network, weights in zip(networks, before):
             freezing.release(network)
             network.model.set_weights(weights)
-    return seconds
 
 
 def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
     """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
     freezing.apply(network, phase)
+    size = phase.image_size or network.size
+    model = surgery.resolution(network, size).model
     trained = [weight.value for weight in network.model.trainable_weights]
 
     @tf.function(jit_compile=compiled)
     def step(images: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(network.model(images, training=True)))
+            loss = tf.reduce_mean(tf.square(model(images, training=True)))
         return tape.gradient(loss, trained)
 
-    images = tf.random.uniform([batch, network.size, network.size, 3], 0, 255)
+    images = tf.random.uniform([batch, size, size, 3], 0, 255)
 
     def run() -> None:
         np.asarray(step(images)[-1])

@@ -1,6 +1,7 @@
 """Signals that wait for a safe moment: a step is finished and saved before the run stops."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,3 +34,36 @@ def deferred() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt
+
+
+def stop_on_sigterm() -> None:
+    """Lets SIGTERM raise KeyboardInterrupt, as SIGINT does, and sends a signal again that Python has swallowed.
+
+    A signal may strike inside a `__del__` or a callback from C. Python prints what is raised there, and goes on: the run
+    would not stop.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def swallowed(found: "sys.UnraisableHookArgs") -> None:
+        if found.exc_type is not KeyboardInterrupt:
+            sys.__unraisablehook__(found)
+            return
+        # Not at once: it would strike inside this hook. To the main thread: another one would not wake it.
+        main = threading.main_thread().ident
+        again = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    signal.signal(signal.SIGTERM, stop)
+    sys.unraisablehook = swallowed
+
+
+def taken() -> None:
+    """Tells Python that a KeyboardInterrupt has been dealt with, so that the exit status is ours.
+
+    One that was raised inside `exec` or `eval` of a text leaves a mark in the interpreter, and `python -m` then ends as
+    if by SIGINT, whatever the status is (CPython, `run_eval_code_obj`). The next `exec` takes the mark off.
+    """
+    exec("")

@@ -57,7 +57,7 @@ def tune(
     Raises:
         UserError: a mistake in the flags, before a picture is read; or no trial has succeeded.
     """
-    if budget_minutes is not None and budget_minutes <= 0:
+    if budget_minutes is not None and not budget_minutes > 0:  # NaN among them
         raise UserError(f"--budget_minutes: must be above 0. Received: {budget_minutes}")
     oracle = _oracle(tuner, config.seed)
     space = search_space.parse(search, config)
@@ -83,7 +83,10 @@ def _searched(
     if role != "worker" and (done := _open(folder, config, asked)):
         console.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _say_best(done)
-        return train.train(_winner(config, folder, done))
+        run = train.train(_winner(config, folder, done))
+        if not (folder / "tune.html").is_file():
+            report.write_search(folder)
+        return run
     home = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
     shared = config if config.keep_cache else replace(config, keep_cache=True, cache_dir=str(folder / "cache"))
     given = {"sets_epochs": isinstance(oracle, HyperbandOracle), "winner_phases": winner_phases}
@@ -128,8 +131,9 @@ def _finish(config: Config, asked: dict[str, str], oracle: Kept, folder: Path) -
     _say_best(found)
     run = train.train(_winner(config, folder, found))
     shutil.rmtree(folder / "cache", ignore_errors=True)
-    run_folder.write_json(folder / "tune.json", found | {"finished": True})
     report.write_search(folder)
+    # Last, for a search that says so is finished. Until then the same command does all of this again.
+    run_folder.write_json(folder / "tune.json", found | {"finished": True})
     console.say(f"searched: {folder}, with tune.json and tune.html")
     return run
 

@@ -1,6 +1,7 @@
 """The trials of a search: each is run, recorded in a folder of its own, and passed by where it fails."""
 
 import json
+import math
 import shutil
 import time
 import traceback
@@ -80,7 +81,10 @@ class Study(BaseTuner):
             with console.silence():
                 model = hypermodel.build(hp)
                 found = hypermodel.fit(hp, model, folder=place, epochs=hp.values.get("tuner/epochs"))
-            row |= {"score": found[self.oracle.objective.name], "status": "COMPLETED", "measures": found}
+            name = self.oracle.objective.name
+            if found[name] is None or not math.isfinite(found[name]):
+                raise UserError(f"--objective: cannot be measured on these validation pictures. Received: {name!r}")
+            row |= {"score": found[name], "status": "COMPLETED", "measures": found}
             row["epochs"] = sum(record["epochs"] for record in hypermodel.records)
             run_folder.write_json(place / "config.json", asdict(hypermodel.trained))
         except Exception as error:  # noqa: BLE001 - a trial may fail at anything; the others go on

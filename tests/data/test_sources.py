@@ -29,7 +29,10 @@ def test_digits_are_embedded():
         ("folder:{root}/trian", r"no such folder \(did you mean 'train'\?\)"),
         ("folder:{root}/train/disc", "at least two class folders"),
         ("folder:{root}/train/disc/0.png", "is a file; a table is csv:FILE"),
-        ("csv:{root}", r"is a folder; one of class folders is folder:DIR, a table is csv:FILE \(in it: rows.csv\)"),
+        (
+            "csv:{root}",
+            r"no such file, for it is a folder; one of class folders is folder:DIR, a table is csv:FILE \(in it: rows.csv\)",
+        ),
         ("folder:/", "its name names the export's folder"),
     ],
 )

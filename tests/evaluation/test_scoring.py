@@ -130,3 +130,31 @@ def test_what_is_compared_is_the_loss_at_the_best_temperature(scored):
     logits[3, 1] = np.nan
     assert np.isnan(scorer.compared(logits)[0])
     assert np.isnan(Scorer("multi_label", np.eye(4)[labels]).compared(logits)[0])
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch):
+    import keras
+    import tensorflow as tf
+
+    from kerasft.settings.errors import UserError
+
+    inputs = keras.Input((2,))
+    model, limit, function = keras.Model(inputs, inputs * 2), [3], tf.function
+
+    def small(call, **given):
+        graph = function(call, **given)
+
+        def run(batch):
+            if len(batch) > limit[0]:
+                raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+            return graph(batch)
+
+        return run
+
+    monkeypatch.setattr(tf, "function", small)
+    predict, rows = scoring.predictor(model), np.arange(26, dtype=np.float32).reshape(13, 2)
+    for _ in range(2):
+        np.testing.assert_array_equal(predict([tf.constant(rows[:8]), tf.constant(rows[8:])]), rows * 2)
+    limit[0] = 0
+    with pytest.raises(UserError, match="--image_size: not even one picture fits into memory"):
+        predict([tf.constant(rows)])

@@ -117,7 +117,7 @@ def test_without_out_each_picture_is_a_line(tiny, tmp_path_factory, folder, caps
     assert label_images.predict(model, f"{folder}/disc/e*", "") == 1
     assert label_images.predict(model, f"{folder}/disc/001.png", "") == 0
     bad, good = capsys.readouterr().out.splitlines()
-    assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR not a picture that the model takes")
+    assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR the model does not take it: ")
     assert good.startswith(f"{folder}/disc/001.png: ")
     assert len(good.split("  ")) == 3
 
@@ -249,6 +249,52 @@ def test_mistakes_are_said(flags, message, tmp_path, monkeypatch):
     Path("d.csv").mkdir()
     with pytest.raises(UserError, match=message):
         label_images.predict(*flags)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("a file", "must be a SavedModel, or a folder of numbered ones"),
+        ("empty", "must be a SavedModel, or a folder of numbered ones"),
+        ("no definition", r"cannot be loaded \(saved_model.pb is empty\)"),
+        ("cut short", r"cannot be loaded \(Cannot parse file"),
+        ("no variables", r"cannot be loaded \(its folder 'variables' is missing or incomplete\)"),
+        ("somebody else's", "must be a SavedModel that kerasft has exported"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_one_message(kind, message, tiny, tmp_path_factory, tmp_path):
+    """For predict and for serve."""
+    import tensorflow as tf
+
+    model = tmp_path / "model"
+    if kind == "a file":
+        model.write_text("x")
+    elif kind == "empty":
+        model.mkdir()
+    elif kind == "somebody else's":
+        module = tf.Module()
+        module.same = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([], name="x")])
+        tf.saved_model.save(module, str(model / "1"), signatures={"serving_default": module.same})
+    else:
+        shutil.copytree(models("single_label", tiny, tmp_path_factory), model)
+        file = model / "1" / "saved_model.pb"
+        if kind == "no variables":
+            shutil.rmtree(model / "1" / "variables")
+        else:
+            file.write_bytes(file.read_bytes()[: 2000 if kind == "cut short" else 0])
+    with pytest.raises(UserError, match=f"^--model: .*{message}.* Received: '{model}"):
+        label_images.predict(str(model), str(tmp_path), "")
+    if kind in ("a file", "empty"):
+        return
+    pytest.importorskip("kserve")
+    from kerasft.serve import repository, versions
+
+    # Serve also takes models of others, if they take pictures one by one.
+    message = message.replace(
+        "must be a SavedModel that kerasft has exported", "a signature 'serving_default' of one input"
+    )
+    with pytest.raises(UserError, match=message.replace("cannot be loaded", ".*cannot be loaded")):
+        repository.first(versions.source(str(model)), 2)
 
 
 def test_a_table_that_cannot_be_written_is_said_first(tiny, tmp_path_factory, folder, tmp_path):

@@ -8,6 +8,7 @@ from absl import flags
 
 from kerasft.settings import command_flags
 from kerasft.settings import config as configs
+from kerasft.settings import help as help_pages
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -22,7 +23,7 @@ def _parse(*arguments: str) -> Config:
 
 def test_every_field_is_a_flag_with_help_and_the_same_default():
     assert _parse() == Config()
-    text = command_flags.help_text()
+    text = help_pages.full()
     for item in fields(Config):
         assert f"{item.name}" in text
         assert item.metadata["help"]

@@ -264,3 +264,71 @@ def test_what_is_made_of_an_entry_is_kept_beside_it(tmp_path):
     feature_cache.memoize(tmp_path, key_parts, make)
     feature_cache.memoize(None, key_parts, make)
     assert len(made) == 6
+
+
+def _graph(operation):
+    inputs = keras.Input((SIDE, SIDE, 3))
+    return keras.Model(inputs, operation(inputs))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda x: keras.ops.flip(x, axis=1), lambda x: keras.ops.flip(x, axis=2)),
+        (lambda x: keras.ops.roll(x, 1, axis=1), lambda x: keras.ops.roll(x, 2, axis=1)),
+        (lambda x: keras.ops.mean(x, axis=1), lambda x: keras.ops.mean(x, axis=2)),
+        (lambda x: x[:, :16], lambda x: x[:, 16:]),
+        (lambda x: x + np.zeros((SIDE, SIDE, 3), np.float32), lambda x: x + _one_differs()),
+    ],
+)
+def test_the_arguments_of_plain_operations_count(one, other):
+    """And constants whose middle `repr` leaves out."""
+    assert feature_cache.prefix(_graph(one)).digest == feature_cache.prefix(_graph(one)).digest
+    assert feature_cache.prefix(_graph(one)).digest != feature_cache.prefix(_graph(other)).digest
+
+
+def test_connections_count():
+    """The same operations, joined in another order."""
+
+    def graph(swapped):
+        inputs = keras.Input((SIDE, SIDE, 3))
+        one, other = keras.ops.relu(inputs), keras.ops.square(inputs)
+        return keras.Model(inputs, other - one if swapped else one - other)
+
+    assert feature_cache.prefix(graph(True)).digest != feature_cache.prefix(graph(False)).digest
+
+
+def _one_differs():
+    constant = np.zeros((SIDE, SIDE, 3), np.float32)
+    constant[16, 16] = 1
+    return constant
+
+
+def test_the_source_of_a_module_does_not_count(model, monkeypatch, tmp_path):
+    """Only its version does."""
+    digest = feature_cache.prefix(model).digest
+    copy = tmp_path / "decode.py"
+    copy.write_text("# another comment")
+    monkeypatch.setattr(feature_cache.decode, "__file__", str(copy))
+    assert feature_cache.prefix(model).digest == digest
+    monkeypatch.setattr(feature_cache.decode, "DECODER_VERSION", 2)
+    assert feature_cache.prefix(model).digest != digest
+
+
+def test_every_stretch_is_looked_at_before_it_is_stored_in_half_precision(model, split, cache, monkeypatch):
+    holds, seen = feature_cache.holds, []
+
+    def noted(values, dtype):
+        seen.append(len(values))
+        return holds(values * (1e9 if len(seen) == 3 else 1), dtype)
+
+    monkeypatch.setattr(feature_cache, "holds", noted)
+    with pytest.raises(feature_cache.RangeError, match="float16 does not hold"):
+        feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE, dtype="float16")
+    assert seen == [10, 10, 8]
+
+
+def test_what_float16_holds():
+    assert feature_cache.holds(np.float32([0, 1, 60000]), "float16")
+    assert not feature_cache.holds(np.float32([0, 1, 70000]), "float16")
+    assert not feature_cache.holds(np.float32([np.nan]), "float16")

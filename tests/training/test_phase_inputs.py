@@ -16,7 +16,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.strategies import freezing
+from kerasft.strategies import freezing, planning
 from kerasft.training import phase_inputs
 from kerasft.training.trainer import Trainer
 

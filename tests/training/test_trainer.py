@@ -381,7 +381,7 @@ def test_correcting_twice_is_said(ready, tmp_path, capsys):
 
 
 def test_phases_of_the_plan_hold_only_known_kinds():
-    assert set(phases.__all__) == {"head", "top", "all"}
+    assert set(strategies.STRATEGIES) == {"head", "top", "all"}
 
 
 def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(tiny, data, tmp_path, monkeypatch, capsys):

@@ -50,6 +50,8 @@ class Stub(keras_tuner.HyperModel):
         self.records = [{"epochs": epochs or 2}]
         if values.get("batch_size") == 7:
             raise RuntimeError("out of \n memory")
+        if values.get("batch_size") in (5, 6):
+            return {"val_loss": np.nan if values["batch_size"] == 5 else None}
         return {"val_loss": abs(np.log10(values.get("lr", 1e-2)) + 2) + 1 / (epochs or 1), "val_accuracy": 0.5}
 
 
@@ -126,6 +128,14 @@ def test_failed_trials_are_recorded_and_passed_by(tmp_path):
     assert "Traceback" in (tmp_path / "trials" / rows[0]["trial"] / "error.txt").read_text()
     assert report.ranked(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
     assert report.ranked(rows, "max")[0]["values"] == {"batch_size": 8, "lr": 0.1}
+
+
+def test_a_score_that_is_none_or_not_a_number_is_a_failure(tmp_path):
+    searched(tmp_path, "grid", "batch_size=choice(5, 6, 8); lr=choice(0.1, 0.01)")
+    rows = study.rows(tmp_path)
+    assert [row["status"] for row in rows] == ["FAILED"] * 4 + ["COMPLETED"] * 2
+    assert rows[0]["error"] == "--objective: cannot be measured on these validation pictures. Received: 'val_loss'"
+    assert report.ranked(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
 
 
 def test_the_budget_counts_earlier_starts(tmp_path):
@@ -397,6 +407,20 @@ def test_the_page_bears_few_trials_and_odd_names(tmp_path):
         assert "<x>" in page.text["code"]
 
 
+def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
+    row = {"trial": "0", "values": {"lr": 1e-3}, "score": 0.5, "status": "COMPLETED", "seconds": 1.0, "epochs": 1}
+    row |= {"error": None, "measures": {"val_loss": 0.5}}
+    found = {"search": "x", "tuner": "grid", "objective": "val_loss", "direction": "min", "seconds": 2.0}
+    best = {"trial": "0", "values": row["values"], "score": 0.5, "run_dir": "r/best"}
+    (tmp_path / "tune.json").write_text(json.dumps({**found, "trials": [row], "best": best}))
+    test = {"n": 9, "mae": 8651.0, "per_target": {"price": {"mae": 17302.0}, "share": {"mae": 0.0005}}}
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "metrics.json").write_text(json.dumps({"test": test, "export": {"path": "p"}}))
+    report.write_search(tmp_path)
+    text = (tmp_path / "tune.html").read_text()
+    assert "mean absolute error “price” 17,302, “share” 0.0005" in text and "8651" not in text
+
+
 def test_every_objective_has_a_direction():
     assert all(set(found.values()) <= {"min", "max"} for found in hypermodel.OBJECTIVES.values())
-    assert hypermodel.OBJECTIVES["regression"] == {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
+    assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "mae_in_deviations", "rmse", "r2"}

@@ -58,7 +58,7 @@ def table(argument: str, task: str) -> Listing:
         beside = [path.name for path in file.parent.iterdir()] if argument and file.parent.is_dir() else []
         if argument and file.is_dir():
             tables = ", ".join(sorted(path.name for path in file.glob("*.csv"))[:5]) or "none"
-            rule = f"is a folder; one of class folders is folder:DIR, a table is csv:FILE (in it: {tables})"
+            rule = f"no such file, for it is a folder; one of class folders is folder:DIR, a table is csv:FILE (in it: {tables})"
             raise UserError(f"--data: {rule}. {received}")
         raise UserError(f"--data: no such file{did_you_mean(file.name, beside)}. {received}")
     findings: list[Finding] = []

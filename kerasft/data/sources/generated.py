@@ -16,19 +16,23 @@ from kerasft.data.sources.formulas import KINDS, SIDE
 from kerasft.settings.errors import UserError
 
 NAMES = tuple(KINDS)
+# Pictures in all: the names of more would fill the memory before the first one is drawn.
+MOST = 10_000_000
 
 
 def generated(argument: str) -> Listing:
     """Lists the pictures of `generated:CLASSESxPICTURES`; the kinds take turns, so that any number of classes is a mix.
 
     Raises:
-        UserError: an argument of another form, or fewer than two classes.
+        UserError: an argument of another form, fewer than two classes, or more than `MOST` pictures.
     """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", argument)
     if not match or int(match[1]) < 2:
         rule = "generated needs CLASSESxPICTURES, such as generated:200x100 (at least 2 classes of 100 pictures each)"
         raise UserError(f"--data: {rule}. Received: 'generated:{argument}'")
-    classes, each = int(match[1]), int(match[2])
+    classes, each = (int(number[:9]) for number in match.groups())
+    if classes * each > MOST:
+        raise UserError(f"--data: at most {MOST:,} pictures can be generated. Received: 'generated:{argument}'")
     names = tuple(f"{label:04d}-{NAMES[label % len(NAMES)]}" for label in range(classes))
     return Listing(
         name="generated",

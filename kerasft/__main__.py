@@ -1,0 +1,17 @@
+"""The console script `kerasft`, and `python -m kerasft`."""
+
+import sys
+
+from kerasft import front_door, run
+
+
+def console() -> None:
+    """Runs the command that was typed; without anything behind it, `kerasft` shows the short help."""
+    if len(sys.argv) == 1:
+        front_door.welcome()
+    else:
+        run.start()
+
+
+if __name__ == "__main__":
+    console()

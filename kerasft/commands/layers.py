@@ -1,0 +1,105 @@
+"""`kerasft layers BACKBONE`: its blocks and layers, and what to write into `top(unfreeze=...)` to train from one on."""
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from kerasft.console.columns import columns, write
+from kerasft.settings.config import Config
+from kerasft.strategies import freezing
+
+if TYPE_CHECKING:
+    from kerasft.networks.network import Network
+
+
+class Block(NamedTuple):
+    """A block of a backbone.
+
+    Attributes:
+        layers: names of its operations, input to output.
+        parameters: of all its layers.
+        above: parameters of it and of all blocks after it.
+        fraction: `top(unfreeze=fraction)` trains this block and all after it; None for what stands before the first one.
+    """
+
+    layers: tuple[str, ...]
+    parameters: int
+    above: int
+    fraction: float | None
+
+
+def run(argument: str, all: bool = False) -> None:
+    """Prints the blocks of a backbone, or under `all` every layer."""
+    from kerasft.console import stderr_filter
+
+    with stderr_filter.without_notices():
+        from kerasft.networks import network as networks
+
+        # No weights are needed to tell names and shapes.
+        network = networks.build(Config(backbone=argument, weights="none", head_init="zeros"), 2, "single_label")
+    write(table(network, every=all))
+
+
+def table(network: "Network", every: bool) -> str:
+    """The blocks as text: number, first layer, output shape, parameters, and what unfreezes from there on.
+
+    Args:
+        every: a line for each layer instead.
+    """
+    operations = {operation.name: operation for operation in network.model.operations}
+    rows, found, number = [], blocks(network), 0
+    for block in found:
+        number += block.fraction is not None
+        fraction = "" if block.fraction is None else f"{block.fraction:g}"
+        start = (str(number) if number else "", fraction, f"{block.above:,}")
+        if every:
+            for place, name in enumerate(block.layers):
+                shape, count = _shape(operations[name]), f"{_parameters(operations[name]):,}"
+                rows.append((start[0], name, shape, count, *(start[1:] if place == 0 else ("", ""))))
+        elif number:
+            rows.append(
+                (start[0], block.layers[0], _shape(operations[block.layers[-1]]), f"{block.parameters:,}", *start[1:])
+            )
+    head = ("block", "layer" if every else "first layer", "output", "parameters", "unfreeze", "trained from here")
+    total = sum(block.parameters for block in found)
+    example = found[-1 - len(found) // 4]
+    return (
+        columns(head, rows, right=(head[0], *head[3:]))
+        + f"\n\n{network.name}: {total:,} parameters in {number} blocks, pictures of {network.size} pixels.\n"
+        f"Train from a block on with --phases='head | top(unfreeze={example.fraction:g})', or name its first layer: "
+        f"top(unfreeze='{example.layers[0]}').\nThe head is trained too, and not counted here."
+    )
+
+
+def blocks(network: "Network") -> list[Block]:
+    """The blocks of a backbone, input to output; what stands before the first of them comes first, without a fraction."""
+
+    operations = {operation.name: operation for operation in network.model.operations}
+    starts = [network.backbone.index(name) for name in freezing.blocks(network)]
+    edges = [*starts, len(network.backbone)]
+    parts = [(None, network.backbone[: starts[0]])] if starts[0] else []
+    for place, (start, end) in enumerate(pairwise(edges)):
+        parts.append((unfreeze(len(starts) - place, len(starts)), network.backbone[start:end]))
+    counts = [sum(_parameters(operations[name]) for name in names) for _, names in parts]
+    return [Block(names, counts[place], sum(counts[place:]), fraction) for place, (fraction, names) in enumerate(parts)]
+
+
+def unfreeze(wanted: int, total: int) -> float:
+    """A short fraction that `top(unfreeze=...)` takes for so many blocks: it unfreezes ceil(fraction * total) of them."""
+    for digits in range(1, 10):
+        scale = 10**digits
+        highest = math.floor(wanted / total * scale)
+        # One less, too: 0.28 * 25 is 7.000000000000001 in floating point, whose ceiling is 8.
+        for steps in (highest, highest - 1):
+            if math.ceil(steps / scale * total) == wanted:
+                return steps / scale
+    return wanted / total
+
+
+def _parameters(operation) -> int:
+    return operation.count_params() if hasattr(operation, "count_params") else 0
+
+
+def _shape(operation) -> str:
+    """Height x width x channels of what an operation gives."""
+    return "x".join("?" if side is None else str(side) for side in operation.output.shape[1:])

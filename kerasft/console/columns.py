@@ -1,0 +1,36 @@
+"""Plain text: tables whose columns line up, and output into a pipe that may be closed early."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """A table as text, one line a row, without borders, so that `grep` and `sort` work on it.
+
+    Args:
+        head: titles of the columns.
+        rows: cells, as many as there are titles.
+        right: titles of the columns that are aligned to the right.
+    """
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    sides = ["rjust" if title in right else "ljust" for title in head]
+    return "\n".join(
+        "  ".join(getattr(cell, side)(width) for cell, side, width in zip(line, sides, widths)).rstrip()
+        for line in lines
+    )
+
+
+def printable(text: str) -> str:
+    """The text with control characters and lone surrogates written as escapes, so that a name cannot steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def write(text: str) -> None:
+    """Prints a text; a reader that has seen enough (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes standard output once more when it ends: that goes nowhere then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,57 @@
+"""The words of a command line, written out as flags: `kerasft serve` is `--mode=serve`, `--preset=NAME` is a flagfile."""
+
+from kerasft.settings import presets
+from kerasft.settings.errors import UserError, did_you_mean, one_of
+from kerasft.settings.modes import COMMANDS, MODES
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Replaces a leading MODE by `--mode=MODE`, and each `--preset=NAME` by the `--flagfile=` that it stands for.
+
+    A preset keeps its place, so that a flag after it wins and one before it loses. MODE goes to the end, so that
+    it wins over a `--mode` in a flagfile.
+
+    Args:
+        arguments: as they were typed, without the name of the program.
+
+    Raises:
+        UserError: a first word that is no mode, a second mode, or a preset that does not exist.
+    """
+    mode = []
+    if arguments and not arguments[0].startswith("-"):
+        word, *arguments = arguments
+        if word not in MODES:
+            known = [*MODES, *COMMANDS]
+            rule = f"the first word must be one of {one_of(known)}{did_you_mean(word, known)}"
+            raise UserError(f"{rule}; flags are written --name=value. Received: {word!r}")
+        if again := [text for text in arguments if text.lstrip("-").partition("=")[0] == "mode"]:
+            raise UserError(f"--mode: is {word} already; leave it. Received: {again[0]!r}")
+        mode = [f"--mode={word}"]
+    return [*_without_presets(arguments), *mode]
+
+
+def check(preset: str, dry_run: bool, mode: str) -> None:
+    """Refuses what only makes sense on the command line, or for another mode.
+
+    Args:
+        preset: what is left of `--preset` after `expand`: something where it stood in a flagfile.
+
+    Raises:
+        UserError: see above.
+    """
+    if preset:
+        rule = "is for the command line; in a flagfile write --flagfile= with the file's name"
+        raise UserError(f"--preset: {rule}. Received: {preset!r}")
+    if dry_run and mode != "train":
+        raise UserError(f"--dry_run: is for --mode=train. Received: --mode={mode}")
+
+
+def _without_presets(arguments: list[str]) -> list[str]:
+    expanded, words = [], iter(arguments)
+    for word in words:
+        flag, equals, name = word.partition("=")
+        if flag in ("--preset", "-preset"):
+            name = name if equals else next(words, "")
+            word = f"--flagfile={presets.path(name)}"
+        expanded.append(word)
+    return expanded

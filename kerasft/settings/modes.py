@@ -1,0 +1,75 @@
+"""What the first word of a command may be: the modes of a run, and the commands that only tell something."""
+
+from typing import NamedTuple
+
+
+class Mode(NamedTuple):
+    """One value of `--mode`.
+
+    Attributes:
+        purpose: what it does, in half a line.
+        example: a whole command.
+        trains: whether the settings of a run (the fields of Config) are for it.
+    """
+
+    purpose: str
+    example: str
+    trains: bool
+
+
+class Command(NamedTuple):
+    """A command beside the modes.
+
+    Attributes:
+        purpose: what it tells, in half a line.
+        example: a whole command.
+        argument: its one argument as the help shows it, in brackets where it may be left out; empty for none.
+        flags: its flags, and what they do.
+    """
+
+    purpose: str
+    example: str
+    argument: str = ""
+    flags: dict[str, str] = {}
+
+
+MODES = {
+    "train": Mode(
+        "audit the pictures, train, evaluate, export",
+        "kerasft train --data=folder:photos --backbone='MobileNetV2(alpha=0.35)'",
+        True,
+    ),
+    "predict": Mode(
+        "label pictures with an exported model",
+        "kerasft predict --model=saved_models/photos --images='new/**/*.jpg' --out=labels.csv",
+        False,
+    ),
+    "serve": Mode(
+        "answer over HTTP with an exported model",
+        "kerasft serve --model=saved_models/photos --port=8501",
+        False,
+    ),
+    "tune": Mode(
+        "search settings, then train with the best ones",
+        "kerasft tune --data=folder:photos --phases='head(epochs=9)' --search='lr=log(1e-4, 1e-1)'",
+        True,
+    ),
+}
+
+COMMANDS = {
+    "backbones": Command("list the backbones, with parameters and published accuracy", "kerasft backbones"),
+    "presets": Command("list the presets, with what each is for", "kerasft presets"),
+    "layers": Command(
+        "list the blocks and layers of a backbone, for top(unfreeze=...)",
+        "kerasft layers 'MobileNetV2(alpha=0.35)'",
+        "BACKBONE",
+        {"all": "List every layer, not only the first one of each block."},
+    ),
+    "runs": Command(
+        "compare the finished runs of a folder (default: runs)",
+        "kerasft runs --out=runs.html",
+        "[DIR]",
+        {"out=FILE": "Write the comparison as one self-contained page (.html), too."},
+    ),
+    "flags": Command("print all flags as a Markdown page, which is docs/flags.md", "kerasft flags"),
+}

@@ -1,0 +1,119 @@
+"""The command as it is typed: the console script and the module do the same."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from finished import run_folder
+
+from kerasft import __version__, commands, front_door
+from kerasft.settings import help
+from kerasft.settings.errors import UserError
+from kerasft.settings.modes import COMMANDS, MODES
+
+
+def test_alone_the_script_shows_the_short_help_and_the_module_trains(command, tmp_path):
+    done = command(cwd=tmp_path, module="kerasft")
+    assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", help.overview().strip())
+
+
+@pytest.mark.parametrize("module", ["kerasft", "kerasft.run"])
+def test_both_ways_in_give_the_same(command, tmp_path, module):
+    done = command("trian", cwd=tmp_path, module=module)
+    assert done.returncode == 2 and "did you mean 'train'?" in done.stderr and not done.stdout
+    done = command("predict", "--port=zero", cwd=tmp_path, module=module)
+    assert (done.returncode, done.stderr) == (2, "--port: must be a whole number. Received: 'zero'\n")
+    done = command("--version", cwd=tmp_path, module=module)
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
+
+
+def test_a_flag_after_a_preset_wins_and_one_before_loses(command, tmp_path):
+    after = command("train", "--preset=quickstart", "--batch_size=0", cwd=tmp_path, module="kerasft")
+    before = command("--image_size=1", "--preset=quickstart", "--dry_run", "--test_fraction=7", cwd=tmp_path)
+    assert (after.returncode, after.stderr) == (2, "--batch_size: must be in [1, 65536]. Received: 0\n")
+    # The size of the preset took the place of the one that is too small: only the fraction is refused.
+    assert before.stderr == "--test_fraction: must be in [0.01, 0.9]. Received: 7.0\n"
+
+
+def test_a_preset_in_a_flagfile_is_refused(command, tmp_path):
+    (tmp_path / "a.flags").write_text("--preset=quickstart\n")
+    done = command("--flagfile=a.flags", cwd=tmp_path)
+    assert done.returncode == 2 and "--preset: is for the command line" in done.stderr
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_help_by_mode(capsys, name):
+    assert front_door.answer([name, "--help"])
+    first = capsys.readouterr().out
+    assert front_door.answer([f"--mode={name}", "-h"])
+    assert capsys.readouterr().out == first == help.of_mode(name) + "\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_by_command(capsys, name):
+    assert front_door.answer([name, "--help"])
+    assert COMMANDS[name].example in capsys.readouterr().out
+
+
+def test_help_for_an_unknown_mode():
+    with pytest.raises(UserError, match="did you mean 'serve'"):
+        front_door.answer(["serv", "--help"])
+
+
+def test_a_run_is_not_answered_here():
+    assert not front_door.answer([])
+    assert not front_door.answer(["train", "--data=digits"])
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "message"),
+    [
+        ("backbones", ["x"], "kerasft backbones: takes no argument, such as: kerasft backbones. Received: 'x'"),
+        ("layers", [], "takes one argument, BACKBONE, such as: kerasft layers"),
+        ("layers", ["a", "b"], "Received: 'a b'"),
+        ("runs", ["--uot=x.html"], "--uot: kerasft runs takes --out (did you mean 'out'?). Received: '--uot=x.html'"),
+        ("runs", ["--out"], "--out: needs a value. Received: '--out'"),
+        ("layers", ["a", "--all=1"], "--all: takes no value. Received: '--all=1'"),
+        ("flags", ["--markdown"], "--markdown: kerasft flags takes no flags. Received: '--markdown'"),
+    ],
+)
+def test_a_mistake_behind_a_command(name, typed, message):
+    with pytest.raises(UserError) as raised:
+        commands.run(name, typed)
+    assert message in str(raised.value)
+
+
+def test_what_trains_nothing_imports_no_tensorflow(tmp_path):
+    run_folder(tmp_path / "runs" / "one", "single_label", ["ants", "bees"])
+    lines = [
+        ["--help"],
+        ["--helpfull"],
+        ["train", "--help"],
+        ["--version"],
+        ["backbones"],
+        ["presets"],
+        ["flags"],
+        ["runs", str(tmp_path / "runs")],
+    ]
+    code = f"""
+import sys
+from kerasft import front_door, run
+for words in {lines!r}:
+    assert front_door.answer(words)
+print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'tensorflow', 'keras', 'sklearn', 'scipy'}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_help_imports_nothing_that_takes_long():
+    code = """
+import sys
+from kerasft import front_door, run
+for words in (["--help"], ["train", "--help"], ["--helpfull"], ["--version"]):
+    assert front_door.answer(words)
+print(sorted({name.partition('.')[0] for name in sys.modules} & {'numpy', 'rich', 'jinja2', 'PIL', 'keras', 'tensorflow'}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
