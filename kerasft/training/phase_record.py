@@ -25,7 +25,7 @@ class PhaseRecord:
         alpha: fraction of the phase's weights that was kept; 0 where it was undone.
         temperature: that the logits were divided by.
         views: cached augmentations of each image; 0 where nothing was cached.
-        trainable, frozen: numbers of parameters.
+        trainable_parameters, frozen_parameters: their numbers.
         lr_backoffs: times that training diverged and went on at a lower rate.
     """
 
@@ -40,8 +40,8 @@ class PhaseRecord:
     alpha: float
     temperature: float
     views: int
-    trainable: int
-    frozen: int
+    trainable_parameters: int
+    frozen_parameters: int
     lr_backoffs: int
 
     def sentence(self, title: str) -> str:
@@ -62,7 +62,7 @@ class PhaseRecord:
         row |= {f"val_{self.score}_before": self.initial[1], f"val_{self.score}_after": self.final[1]}
         row |= {"accepted": self.alpha > 0, "share": self.alpha, "temperature": self.temperature}
         row |= {"cached": self.views > 0, "views": self.views}
-        return row | {"trainable": self.trainable, "frozen": self.frozen, "retries": self.lr_backoffs}
+        return row | {"trainable": self.trainable_parameters, "frozen": self.frozen_parameters, "retries": self.lr_backoffs}
 
     def state(self) -> dict[str, Any]:
         """All fields, for a checkpoint."""

@@ -2,56 +2,21 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import keras
 import numpy as np
 
-from kerasft.data.splits import Splits
-from kerasft.evaluation.scoring import Scorer
-from kerasft.networks.network import Network
 from kerasft.optimization import optimizers
-from kerasft.settings.config import Config
-from kerasft.settings.spec import Spec
-from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.run_folder import History
 from kerasft.strategies.phase import Phase
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
+from kerasft.training.setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 
 # A schedule has decayed once the rate is at most this fraction of its peak.
 DECAYED_FRACTION = 0.1
-
-
-@dataclass(frozen=True)
-class TrainSetup:
-    """What a run trains, the same for all its phases.
-
-    Attributes:
-        config: the settings.
-        network: whose weights are trained.
-        splits: the examples.
-        folder: the run folder.
-        cache: where cached features are kept.
-        scorer: of the validation split.
-        example_weights: float [N] of the training examples, or None.
-        average: Specs of `--average`.
-        batch_size: images a step.
-        steps_per_epoch: steps.
-    """
-
-    config: Config
-    network: Network
-    splits: Splits
-    folder: Path
-    cache: DiskCache
-    scorer: Scorer
-    example_weights: np.ndarray | None
-    average: tuple[Spec, ...]
-    batch_size: int
-    steps_per_epoch: int
 
 
 @dataclass

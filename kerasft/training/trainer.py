@@ -12,27 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.console import console
-from kerasft.data import pipeline
-from kerasft.data.splits import Splits, example_weights
+from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.evaluation.scoring import Scorer
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
-from kerasft.optimization import losses
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.storage import disk_cache, feature_cache, run_folder
+from kerasft.storage import feature_cache, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.phase_record import PhaseRecord
-from kerasft.training.phase_run import PhaseRun, TrainSetup
+from kerasft.training.phase_run import PhaseRun
 from kerasft.training.phase_table import show_phases
+from kerasft.training.setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 
@@ -67,7 +66,7 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    setup = _setup(config, network, splits, folder)
+    setup = setup_of_run.prepare(config, network, splits, folder)
     checkpointer = Checkpointer(folder, network.model)
     restored = checkpointer.restore(splits.digest)
     state, arrays = restored or _start(setup, resolved)
@@ -94,40 +93,6 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         checkpointer.save(state)
     freezing.release(network)
     return Trained(setup, state, inputs.outputs if inputs else None)
-
-
-def _setup(config: Config, network: Network, splits: Splits, folder: Path) -> TrainSetup:
-    weighted = config.class_weights == "balanced"
-    if weighted and config.sampling == "balanced":
-        console.say(
-            "warning: --class_weights=balanced and --sampling=balanced both make up for rare classes, "
-            "so they are corrected twice; one of the two is enough"
-        )
-    task = network.task
-    weights = example_weights(splits.train, splits.classes, task) if weighted else None
-    validation_weights = example_weights(splits.val, splits.classes, task) if weighted else None
-    scale = splits.train.labels.std(0, dtype=np.float64) if task == "regression" else None
-    error = losses.error(specs.parse_one(config.loss, "--loss"), task)
-    setup = TrainSetup(
-        config=config,
-        network=network,
-        splits=splits,
-        folder=folder,
-        cache=disk_cache.of(config, folder),
-        scorer=Scorer(task, splits.val.labels, scale, validation_weights, error),
-        example_weights=weights,
-        average=specs.parse(config.average, "--average"),
-        batch_size=0,
-        steps_per_epoch=0,
-    )
-    return _with_batch_size(setup, config.batch_size or auto.DEFAULT_BATCH_SIZE)
-
-
-def _with_batch_size(setup: TrainSetup, batch_size: int) -> TrainSetup:
-    count = len(setup.splits.train)
-    batch = min(batch_size, count)
-    steps = pipeline.steps_per_epoch(count, batch)
-    return replace(setup, batch_size=batch, steps_per_epoch=steps)
 
 
 def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainState, dict[str, Weights]]:
@@ -160,7 +125,7 @@ def _plan(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], T
         choice = autotune.batch_size(config, network, longest, count)
         resolved.batch_size, resolved.batch_size_reason = choice.value, choice.reason
         _say_choice("batch size", choice)
-    setup = _with_batch_size(setup, resolved.batch_size)
+    setup = setup_of_run.with_batch_size(setup, resolved.batch_size)
     setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
     planned = [planning.parse(text) for text in resolved.phases]
     if not planned:
@@ -297,8 +262,8 @@ def _finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
         alpha=kept.alpha,
         temperature=kept.temperature,
         views=run.inputs.views,
-        trainable=trainable,
-        frozen=frozen,
+        trainable_parameters=trainable,
+        frozen_parameters=frozen,
         lr_backoffs=state.lr_backoffs,
     )
     console.say(f"{run.name}: {record.sentence(setup.scorer.title)} ({seconds:.1f} s)")
