@@ -387,7 +387,11 @@ def test_killed_at_random_moments_a_run_ends_the_same(photos, weights, tmp_path)
     line = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), f"--data=folder:{photos}", f"--weights={weights}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*line, f"--out={tmp_path}", "--kills=3"], env=environment, capture_output=True, text=True, timeout=900
+        [*line, f"--out={tmp_path}", "--modes=train", "--kills=3"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 faults" in done.stdout
