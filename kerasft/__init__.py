@@ -10,7 +10,12 @@ import importlib
 __version__ = "0.1.0"
 __all__ = ["Config", "HyperModel", "Run", "UserError", "train"]
 
-_HOMES = {"Config": "kerasft.config", "UserError": "kerasft.errors", "Run": "kerasft.job", "train": "kerasft.job"}
+_HOMES = {
+    "Config": "kerasft.settings.config",
+    "UserError": "kerasft.settings.errors",
+    "Run": "kerasft.job.train",
+    "train": "kerasft.job.train",
+}
 _HOMES["HyperModel"] = "kerasft.tune.hypermodel"
 
 
@@ -19,7 +24,7 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'kerasft' has no attribute '{name}'; it has {', '.join(__all__)}")
     if name in ("Run", "train", "HyperModel"):
-        from kerasft import quiet
+        from kerasft.console import stderr_filter
 
-        quiet.tensorflow()
+        stderr_filter.tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -4,11 +4,11 @@ import sys
 
 from absl import flags
 
-from kerasft import __version__, command_line, commands, failures
+from kerasft import __version__, commands
 from kerasft.console.columns import write
-from kerasft.errors import UserError, did_you_mean, one_of
-from kerasft.settings import arguments
+from kerasft.settings import arguments, command_flags, failures
 from kerasft.settings import help as help_pages
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.modes import COMMANDS, MODES
 
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
@@ -25,7 +25,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues) -> list[str]:
     try:
         if answer(argv[1:]):
             sys.exit(DONE)
-        return command_line.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
+        return command_flags.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
     except (UserError, BrokenPipeError) as error:
         sys.exit(failures.answered(error, {}))
 

@@ -6,10 +6,13 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from kerasft import command_line, failures, front_door, interrupt, machine, quiet
-from kerasft.config import Config
+from kerasft import front_door
+from kerasft.console import stderr_filter
+from kerasft.settings import command_flags, failures, machine
+from kerasft.settings.config import Config
+from kerasft.training import signals
 
-command_line.define_flags(flags.FLAGS)
+command_flags.define_flags(flags.FLAGS)
 
 DONE, BROKEN = 0, 1
 
@@ -17,19 +20,19 @@ DONE, BROKEN = 0, 1
 def main(argv: list[str]) -> int:
     """Runs one mode and returns the exit status."""
     try:
-        settings, asked = command_line.settings(flags.FLAGS, argv)
+        settings, asked = command_flags.settings(flags.FLAGS, argv)
         if len(sys.argv) == 1:
-            print(command_line.EXAMPLE, flush=True)
+            print(command_flags.EXAMPLE, flush=True)
         # A phase that starts again is traced again, and TensorFlow would say so.
         logging.set_verbosity(logging.ERROR)
         status = _run(settings, asked)
         sys.stdout.flush()
         return status
     except (Exception, KeyboardInterrupt) as error:
-        status = failures.answered(error, command_line.places(flags.FLAGS))
+        status = failures.answered(error, command_flags.places(flags.FLAGS))
         if status is None:
             raise
-        interrupt.taken()
+        signals.taken()
         return status
 
 
@@ -38,8 +41,10 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
         from kerasft.serve import serve
 
         return serve(asked)
-    quiet.tensorflow()
-    from kerasft import export, job, predict
+    stderr_filter.tensorflow()
+    from kerasft import predict
+    from kerasft.export import saved_model
+    from kerasft.job import train
 
     try:
         if asked["mode"] == "predict":
@@ -49,12 +54,12 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
 
             tune.tune(settings, **{name: asked[name] for name in tune.FLAGS})
         elif asked["dry_run"]:
-            from kerasft import dry_run
+            from kerasft.job import dry_run
 
             dry_run.show(settings)
         else:
-            job.train(settings)
-    except export.ParityError as error:
+            train.train(settings)
+    except saved_model.ParityError as error:
         failures.tell(error.args)
         return BROKEN
     return DONE
@@ -64,7 +69,7 @@ def start() -> None:
     """Runs the command that was typed, and ends the process with its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     machine.limit_threads()
-    interrupt.stop_on_sigterm()
+    signals.stop_on_sigterm()
     app.run(main, flags_parser=lambda argv: front_door.parse(argv, flags.FLAGS))
 
 

@@ -185,18 +185,18 @@ def split_folder(tmp_path) -> Path:
 
 def audited(data: str, size: int = 32, **settings):
     """The audited Listing of a source, and what gives its pictures of this many pixels a side."""
-    from kerasft.config import Config
     from kerasft.data import audit, sources
+    from kerasft.settings.config import Config
 
     listing = sources.load(Config(data=data, **settings))
     return audit.audit(listing, size, lambda count: None, audit.in_memory(len(listing.ids), size))
 
 
-def carved(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):
+def splits_of(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):
     """The Splits of a source, as the job makes them."""
     from kerasft.data import splits
 
-    return splits.carve(*audited(data, **settings), val, test, seed, settings.get("per_class_limit"))
+    return splits.make_splits(*audited(data, **settings), val, test, seed, settings.get("per_class_limit"))
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,13 @@ def saved_model(task: str, backbone: str, factory) -> Path:
         factory: pytest's `tmp_path_factory`.
     """
     if task not in _made:
-        from kerasft import export, model
-        from kerasft.config import Config
+        from kerasft.export import saved_model
+        from kerasft.networks import network as networks
+        from kerasft.settings.config import Config
 
         names = NAMES[task]
         config = Config(backbone=backbone, image_size=32, task=task, head_init="he_normal", weights="none")
-        network = model.build(config, len(names), task)
+        network = networks.build(config, len(names), task)
         rng = np.random.default_rng(0)
         layer = network.model.get_layer("logits")
         kernel, bias = layer.get_weights()
@@ -34,6 +35,6 @@ def saved_model(task: str, backbone: str, factory) -> Path:
         limits = np.full(len(names), 0.4, np.float32) if task == "multi_label" else None
         folder = factory.mktemp("models") / f"the {task}"
         folder.mkdir()
-        export._write(network, export.Answer("r", names, limits), folder / "1")
+        saved_model._write(network, saved_model.Answer("r", names, limits), folder / "1")
         _made[task] = folder
     return _made[task]

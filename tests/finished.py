@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from sklearn import metrics as sk
 
-from kerasft.config import Config
 from kerasft.report import sections
+from kerasft.settings.config import Config
 
 HOSTILE = ["<script>alert(1)</script>", "Käfer „ü“ & 'so'", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}", "a" * 90]
 CASES = {

@@ -97,11 +97,13 @@ def _wait(child: int, ends: tuple[int, int], seconds: float) -> list:
 
 
 def _serve() -> None:
-    from kerasft import export, job, predict, tune
-    from kerasft.predict import local, remote, stretches, tables
-    from kerasft.serve import server as http
+    from kerasft.export import saved_model
+    from kerasft.job import train
+    from kerasft.predict import chunks, label_images, local, remote, table_files
+    from kerasft.serve import server
+    from kerasft.tune import search
 
-    assert all((export, job, predict, tune, local, remote, stretches, tables, http))
+    assert all((saved_model, train, label_images, chunks, table_files, local, remote, search, server))
     answers = os.fdopen(os.dup(1), "w")
     print("ready", file=answers, flush=True)
     for line in sys.stdin:

@@ -86,7 +86,7 @@ def run_folder(begun: bool = True, **contents: str) -> Callable[[Path, dict[str,
     """A run folder `r` as the flags MADE would have left it, with files of these contents (`__` is a dot)."""
 
     def make(cwd: Path, places: dict[str, str]) -> None:
-        from kerasft.config import Config
+        from kerasft.settings.config import Config
 
         config = Config(
             data="generated:2x8",

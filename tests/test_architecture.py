@@ -1,177 +1,59 @@
-"""The rooms: a module imports only from those above it, none is too large, and the frame needs no TensorFlow."""
+"""The rooms: a package imports only from those below it, no file is too large, and help and mistakes need no TensorFlow."""
 
 import ast
 import builtins
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-# From the bottom up; a room may import from any line above its own.
-ROOMS = [
-    "errors",
-    "files",
-    "machine",
-    "headers",
-    "spec",
-    "config",
-    "search",
-    "command_line",
-    "failures",
-    "settings.modes",
-    "settings.presets",
-    "settings.arguments",
-    "settings.help",
+LIBRARY = ROOT / "kerasft"
+
+# From the bottom up. A package may import from any below it; inside a package, whatever is simple.
+PACKAGES = (
     "settings",
-    "console.columns",
     "console",
-    "networks.published",
-    "networks",
-    "quiet",
-    "decode",
-    "augment.ranges",
-    "augment.boxes",
-    "augment.pixels",
-    "augment.tables",
-    "augment.fusion",
-    "augment.operations",
-    "augment.pointwise",
-    "augment.policies",
-    "augment.erasing",
-    "augment.mixing",
-    "augment.layer",
+    "evaluation",
     "augment",
-    "data.listing",
-    "data.copies",
-    "data.formulas",
-    "data.generated",
-    "data.folder",
-    "data.table",
-    "data.catalog",
-    "data.sources",
-    "data.audit",
-    "data.splits",
-    "data.pipeline",
     "data",
-    "bundled",
-    "saved_files",
-    "backbones",
-    "heads",
-    "model",
-    "batchnorm",
-    "losses",
-    "optimizers",
-    "phases",
-    "planning",
-    "compute",
-    "evaluate",
-    "measures",
-    "probe",
-    "mirroring",
-    "selection",
-    "runs",
-    "manifest",
-    "disk_space",
-    "checkpoint",
-    "interrupt",
-    "screen",
-    "locks",
-    "store",
-    "decoded",
-    "cache",
-    "feed",
-    "warmstart",
-    "standing",
-    "epochs",
-    "fitting",
-    "trainer",
-    "warmup",
+    "optimization",
+    "networks",
+    "strategies",
+    "storage",
+    "evidence",
     "export",
-    "report.words",
-    "report.statistics",
-    "report.figures",
-    "report.headline",
-    "report.sections",
-    "report.usage",
-    "report.page",
-    "report.importance",
-    "report.trials",
-    "report.comparison",
+    "training",
     "report",
-    "predict.answers",
-    "predict.cells",
-    "predict.sources",
-    "predict.batches",
-    "predict.tables",
-    "predict.stretches",
-    "predict.local",
-    "predict.remote",
-    "predict.job",
     "predict",
-    "serve.limits",
-    "serve.pictures",
-    "serve.gauges",
-    "serve.guard",
-    "serve.connections",
-    "serve.batching",
-    "serve.versions",
-    "serve.rows",
-    "serve.tensors",
-    "serve.shelf",
-    "serve.routes",
-    "serve.server",
-    "serve.job",
     "serve",
-    "settling",
-    "dry_run",
     "job",
-    "tune.rates",
-    "tune.oracles",
-    "tune.hypermodel",
-    "tune.hparams",
-    "tune.study",
-    "tune.job",
     "tune",
-    "commands.words",
-    "commands.backbones",
-    "commands.presets",
-    "commands.layers",
-    "commands.runs",
-    "commands.flags",
     "commands",
     "front_door",
     "run",
     "__main__",
-]
-WITHOUT_TENSORFLOW = (
-    "errors",
-    "files",
-    "machine",
-    "headers",
-    "spec",
-    "config",
-    "search",
-    "command_line",
-    "failures",
-    "quiet",
-    "run",
-    "manifest",
-    "disk_space",
-    "data.listing",
-    "data.copies",
-    "data.formulas",
-    "data.generated",
-    "data.folder",
-    "data.table",
-    "data.catalog",
-    "data.sources",
-    "data.splits",
-    "runs",
 )
-HEAVY = {"tensorflow", "tensorflow_datasets", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib"}
-_LIGHT = ("report", "settings", "console", "networks", "commands", "front_door", "__main__")
-WITHOUT_TENSORFLOW += tuple(room for room in ROOMS if room.startswith(_LIGHT))
-LIBRARY = ROOT / "kerasft"
+
+# Importing one of these takes more than a tenth of a second.
+HEAVY = ("tensorflow", "tensorflow_datasets", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib")
+
+# What help, a mistake in a flag or a page needs.
+LIGHT = (
+    "kerasft",
+    "kerasft.run",
+    "kerasft.front_door",
+    "kerasft.commands",
+    "kerasft.report",
+    "kerasft.data.sources",
+    "kerasft.data.splits",
+    "kerasft.storage.run_folder",
+    "kerasft.storage.manifest",
+    "kerasft.storage.disk_space",
+    "kerasft.networks.published",
+    "kerasft.console.stderr_filter",
+)
 
 
 def _name(path: Path) -> str:
@@ -179,71 +61,74 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {
-    _name(path): path for path in LIBRARY.rglob("*.py") if _name(path)
-}  # the package itself imports nothing until asked
+FILES = {_name(path): path for path in LIBRARY.rglob("*.py") if _name(path)}
 
 
-def _imports(path: Path, *, late: bool) -> set[str]:
-    """Modules that a file imports, at its top only or anywhere."""
-    tree = ast.parse(path.read_text())
+def _packages(path: Path) -> set[str]:
+    """The packages of kerasft that a file imports from, at its top or in a function."""
     found = set()
-    for node in ast.walk(tree) if late else tree.body:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("kerasft.")}
+    return found & {name.split(".")[0] for name in FILES}
 
 
-def _rooms(path: Path) -> set[str]:
-    found = set()
-    for name in _imports(path, late=True):
-        inner = name.removeprefix("kerasft.")
-        if name.startswith("kerasft."):
-            found.add(
-                max((room for room in FILES if inner == room or inner.startswith(room + ".")), key=len, default="")
-            )
-    return found - {""}
+def test_every_file_is_in_a_package():
+    assert {name.split(".")[0] for name in FILES} <= set(PACKAGES)
 
 
-def test_every_file_is_a_room():
-    assert sorted(FILES) == sorted(ROOMS)
+@pytest.mark.parametrize("name", FILES)
+def test_imports_go_one_way(name):
+    allowed = PACKAGES[: PACKAGES.index(name.split(".")[0]) + 1]
+    assert _packages(FILES[name]) <= set(allowed)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_go_one_way(room):
-    allowed = set(ROOMS[: ROOMS.index(room)])
-    assert _rooms(FILES[room]) <= allowed
+@pytest.mark.parametrize("package", [name for name, path in FILES.items() if path.name == "__init__.py"])
+def test_every_package_says_what_it_is_for(package):
+    text = ast.get_docstring(ast.parse(FILES[package].read_text()))
+    assert text and text.splitlines()[0].endswith(".")
 
 
-@pytest.mark.parametrize("room", WITHOUT_TENSORFLOW)
-def test_the_frame_imports_nothing_heavy(room):
-    assert not {name.partition(".")[0] for name in _imports(FILES[room], late=False)} & HEAVY
+def test_what_is_light_loads_nothing_heavy():
+    code = f"import sys, {', '.join(LIGHT)}; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
-def test_only_phases_touches_trainable():
-    for room, path in FILES.items():
+def test_only_freezing_touches_trainable():
+    for name, path in FILES.items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr == "trainable":
                 read = isinstance(node.ctx, ast.Load)
-                assert room == "phases" or (room == "batchnorm" and read), f"{room}:{node.lineno}"
+                assert name == "strategies.freezing" or (name == "networks.fused_batch_norm" and read), name
+
+
+def test_nobody_compares_the_name_of_a_strategy():
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            compared = [side for side in sides if isinstance(side, ast.Attribute) and side.attr == "strategy"]
+            assert not compared or name == "strategies.phase", f"{name}:{node.lineno}"
 
 
 def test_flags_are_read_in_run_only():
-    for room, path in FILES.items():
-        assert ("flags.FLAGS" in path.read_text()) == (room == "run")
+    for name, path in FILES.items():
+        assert ("flags.FLAGS" in path.read_text()) == (name == "run")
 
 
 def test_no_file_is_too_large():
-    sizes = {room: len(path.read_text().splitlines()) for room, path in FILES.items()}
-    assert {room: size for room, size in sizes.items() if size > 300} == {}
-    assert sizes["run"] <= 80
+    sizes = {name: len(path.read_text().splitlines()) for name, path in FILES.items()}
+    assert {name: size for name, size in sizes.items() if size > 300} == {}
 
 
 def test_the_library_has_no_assert():
-    for room, path in FILES.items():
-        assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)], room
+    for name, path in FILES.items():
+        assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)], name
 
 
 def test_no_exception_is_made_before_it_is_raised():

@@ -8,8 +8,8 @@ from conftest import ROOT
 from finished import run_folder
 
 from kerasft import __version__, commands, front_door
-from kerasft.errors import UserError
 from kerasft.settings import help
+from kerasft.settings.errors import UserError
 from kerasft.settings.modes import COMMANDS, MODES
 
 

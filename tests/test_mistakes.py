@@ -107,11 +107,11 @@ def test_names_are_told_apart():
 
 
 def test_every_flag_is_got_wrong_once():
-    from kerasft import command_line
-    from kerasft.config import FIELDS
+    from kerasft.settings import command_flags
+    from kerasft.settings.config import FIELDS
 
     given = {flag.partition("=")[0].lstrip("-") for row in mistakes.ROWS for flag in row.flags}
-    assert {*FIELDS, *command_line.COMMAND} <= given
+    assert {*FIELDS, *command_flags.COMMAND} <= given
 
 
 SAMPLE = ("unknown_flag", "escape_in_value", "flagfile_not_utf8", "imports_by_name_of_flagfile", "optimizer_misspelt")

@@ -8,7 +8,8 @@ import pytest
 from absl import flags
 from conftest import ROOT
 
-from kerasft import command_line, run
+from kerasft import run
+from kerasft.settings import command_flags
 
 
 def test_help_is_complete_and_exits_with_0(command, tmp_path):
@@ -109,9 +110,9 @@ def test_a_strangers_flagfile_runs_no_code(command, tmp_path, line):
 def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
     for words in (["--allow_imports=a,b"], ["--allow_imports", "a,b"], ["-allow_imports=x", "--allow_imports=a,b"]):
         values = flags.FlagValues()
-        command_line.define_flags(values)
-        assert command_line.parse(values, ["run", *words, "rest"]) == ["run", "rest"]
-        assert command_line.from_flags(values).allow_imports == ("a", "b")
+        command_flags.define_flags(values)
+        assert command_flags.parse(values, ["run", *words, "rest"]) == ["run", "rest"]
+        assert command_flags.from_flags(values).allow_imports == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,8 @@ def test_without_flags_the_first_line_says_what_is_done(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run"])
     monkeypatch.setattr(run, "_run", lambda settings, asked: run.DONE)
     values = flags.FlagValues()
-    command_line.define_flags(values)
-    command_line.parse(values, ["run"])
+    command_flags.define_flags(values)
+    command_flags.parse(values, ["run"])
     monkeypatch.setattr(run.flags, "FLAGS", values)
     assert run.main(["run"]) == 0
     first = capsys.readouterr().out

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kerasft.augment import pixels, tables
+from kerasft.augment import lookup_tables, pixels
 
 
 class Operation(NamedTuple):
@@ -65,8 +65,8 @@ def in_turn(operations: tuple[Operation, ...], *, shared: int | None = None) -> 
         (first, part), *others = having("table", u)
         total = tf.broadcast_to(first.table(part, histogram), tf.shape(histogram))
         for one, part in others:
-            seen = tables.through(histogram, total) if one.histogram else histogram
-            total = tables.after(total, one.table(part, seen))
+            seen = lookup_tables.through(histogram, total) if one.histogram else histogram
+            total = lookup_tables.after(total, one.table(part, seen))
         return total
 
     def histogram(u: tf.Tensor) -> tf.Tensor:

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasft import spec as specs
 from kerasft.augment import erasing, mixing, operations, pointwise, policies
 from kerasft.augment.fusion import Operation, Pass, fuse, in_turn
 from kerasft.augment.mixing import Mix
-from kerasft.errors import UserError
-from kerasft.spec import Spec
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
 
 _MODULES = (operations, pointwise, policies, erasing, mixing)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from kerasft.augment import ranges, tables
+from kerasft.augment import lookup_tables, ranges
 from kerasft.augment.fusion import Operation
 
 __all__ = ["autocontrast", "equalize", "gamma", "invert", "posterize", "solarize"]
@@ -19,7 +19,7 @@ def posterize(bits: int = 4) -> Operation:
     least = ranges.whole("bits", bits, 1, 8)
 
     def table(u: tf.Tensor, histogram: tf.Tensor) -> tf.Tensor:
-        return tables.posterized(tf.cast(tf.floor(ranges.between(u[:, 0], least, 9)), tf.int32))
+        return lookup_tables.posterized(tf.cast(tf.floor(ranges.between(u[:, 0], least, 9)), tf.int32))
 
     return Operation(1, table=table)
 
@@ -27,29 +27,31 @@ def posterize(bits: int = 4) -> Operation:
 def solarize(threshold: int = 128) -> Operation:
     """Inverts what is at or above a threshold between `threshold` (0 to 256) and 256, as Pillow does."""
     least = ranges.whole("threshold", threshold, 0, 256)
-    return Operation(1, table=lambda u, histogram: tables.solarized(ranges.between(u[:, 0], least, 256)))
+    return Operation(1, table=lambda u, histogram: lookup_tables.solarized(ranges.between(u[:, 0], least, 256)))
 
 
 def gamma(amount: float = 0.3) -> Operation:
     """Raises values of 0..1 to a power between 1 / (1 + amount) and 1 + amount (amount at most 9), on a log scale."""
     limit = math.log1p(ranges.amount("amount", amount, 9))
-    return Operation(1, table=lambda u, histogram: tables.powered(tf.exp(ranges.between(u[:, 0], -limit, limit))))
+    return Operation(
+        1, table=lambda u, histogram: lookup_tables.powered(tf.exp(ranges.between(u[:, 0], -limit, limit)))
+    )
 
 
 def invert(probability: float = 0.5) -> Operation:
     """Turns v into 255 - v in this share of the pictures."""
     share = ranges.amount("probability", probability, 1)
-    return Operation(1, table=lambda u, histogram: tables.solarized(tf.where(u[:, 0] < share, 0.0, 256.0)))
+    return Operation(1, table=lambda u, histogram: lookup_tables.solarized(tf.where(u[:, 0] < share, 0.0, 256.0)))
 
 
 def equalize(probability: float = 0.5) -> Operation:
     """Makes all values of a channel about equally frequent, in this share of the pictures, as Pillow does."""
-    return _counted(probability, tables.equalized)
+    return _counted(probability, lookup_tables.equalized)
 
 
 def autocontrast(probability: float = 0.5) -> Operation:
     """Spreads each channel over 0 to 255, in this share of the pictures, as Pillow does without a cutoff."""
-    return _counted(probability, tables.stretched)
+    return _counted(probability, lookup_tables.stretched)
 
 
 def _counted(probability: float, made: Callable[[tf.Tensor], tf.Tensor]) -> Operation:
@@ -59,6 +61,6 @@ def _counted(probability: float, made: Callable[[tf.Tensor], tf.Tensor]) -> Oper
         return u[:, 0] < share
 
     def table(u: tf.Tensor, histogram: tf.Tensor) -> tf.Tensor:
-        return tables.where(drawn(u), made(histogram))
+        return lookup_tables.where(drawn(u), made(histogram))
 
     return Operation(1, table=table, histogram=drawn)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kerasft.augment import operations, pixels, ranges, tables
+from kerasft.augment import lookup_tables, operations, pixels, ranges
 from kerasft.augment.fusion import Operation, Pass, fuse, in_turn
 
 __all__ = ["augmix", "autoaugment", "randaugment", "trivialaugment"]
@@ -260,9 +260,9 @@ def _drawn(draws: int, strengths: Strengths, draw: Callable[[tf.Tensor], Drawn])
         drawn = draw(u)
         bits = tf.cast(tf.round(value(drawn, "posterize", 8.0)), tf.int32)
         threshold = tf.where(is_drawn(drawn, "invert"), 0.0, value(drawn, "solarize", 256.0))
-        plain = tf.where((bits < 8)[:, None, None], tables.posterized(bits), tables.solarized(threshold))
-        stretched = tf.where(is_drawn(drawn, "autocontrast")[:, None, None], tables.stretched(counts), plain)
-        return tf.where(is_drawn(drawn, "equalize")[:, None, None], tables.equalized(counts), stretched)
+        plain = tf.where((bits < 8)[:, None, None], lookup_tables.posterized(bits), lookup_tables.solarized(threshold))
+        stretched = tf.where(is_drawn(drawn, "autocontrast")[:, None, None], lookup_tables.stretched(counts), plain)
+        return tf.where(is_drawn(drawn, "equalize")[:, None, None], lookup_tables.equalized(counts), stretched)
 
     def colour(u: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
         drawn = draw(u)

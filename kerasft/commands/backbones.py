@@ -11,7 +11,7 @@ def run(argument: str) -> None:
 
 def table() -> str:
     """Name, parameters, size, published accuracy, and whether the ImageNet weights are on this machine."""
-    from kerasft import bundled
+    from kerasft.networks import bundled
 
     rows = []
     for backbone in published.BACKBONES:

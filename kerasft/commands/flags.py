@@ -1,7 +1,8 @@
 """`kerasft flags`: all flags as a Markdown page, which is kept as `docs/flags.md`."""
 
-from kerasft import command_line, config
 from kerasft.console.columns import write
+from kerasft.settings import command_flags
+from kerasft.settings import config as configs
 from kerasft.settings.modes import COMMANDS, MODES
 
 
@@ -21,13 +22,13 @@ def page() -> str:
         words = [name, *([command.argument] if command.argument else []), *(f"[--{flag}]" for flag in command.flags)]
         lines.append(f"| `kerasft {_cell(' '.join(words))}` | {_cell(command.purpose)} |")
     lines += ["", "## Of the command", "", *_HEAD]
-    lines += [_row(name, default, text) for name, (_, default, text) in command_line.COMMAND.items()]
+    lines += [_row(name, default, text) for name, (_, default, text) in command_flags.COMMAND.items()]
     group = None
-    for name, item in config.FIELDS.items():
+    for name, item in configs.FIELDS.items():
         if item.metadata["group"] != group:
             group = item.metadata["group"]
             lines += ["", f"## Of a run: {group}", "", *_HEAD]
-        shown = f"[no]{name}" if config.kind_of(name)[0] is bool else name
+        shown = f"[no]{name}" if configs.kind_of(name)[0] is bool else name
         lines.append(_row(shown, item.default, _text(item.metadata)))
     return "\n".join(lines)
 

@@ -4,11 +4,12 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from kerasft.config import Config
 from kerasft.console.columns import columns, write
+from kerasft.settings.config import Config
+from kerasft.strategies import freezing
 
 if TYPE_CHECKING:
-    from kerasft.model import Network
+    from kerasft.networks.network import Network
 
 
 class Block(NamedTuple):
@@ -29,13 +30,13 @@ class Block(NamedTuple):
 
 def run(argument: str, all: bool = False) -> None:
     """Prints the blocks of a backbone, or under `all` every layer."""
-    from kerasft import quiet
+    from kerasft.console import stderr_filter
 
-    with quiet.notices():
-        from kerasft import model as models
+    with stderr_filter.without_notices():
+        from kerasft.networks import network as networks
 
         # No weights are needed to tell names and shapes.
-        network = models.build(Config(backbone=argument, weights="none", head_init="zeros"), 2, "single_label")
+        network = networks.build(Config(backbone=argument, weights="none", head_init="zeros"), 2, "single_label")
     write(table(network, every=all))
 
 
@@ -72,10 +73,9 @@ def table(network: "Network", every: bool) -> str:
 
 def blocks(network: "Network") -> list[Block]:
     """The blocks of a backbone, input to output; what stands before the first of them comes first, without a fraction."""
-    from kerasft import phases
 
     operations = {operation.name: operation for operation in network.model.operations}
-    starts = [network.backbone.index(name) for name in phases.blocks(network)]
+    starts = [network.backbone.index(name) for name in freezing.blocks(network)]
     edges = [*starts, len(network.backbone)]
     parts = [(None, network.backbone[: starts[0]])] if starts[0] else []
     for place, (start, end) in enumerate(pairwise(edges)):

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from kerasft.console.columns import columns, write
-from kerasft.errors import UserError
 from kerasft.report import comparison
-from kerasft.report.words import duration, number, percent
+from kerasft.report.wording import duration, number, percent
+from kerasft.settings.errors import UserError
 
 ENDINGS = (".html", ".htm")
 

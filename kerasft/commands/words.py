@@ -1,6 +1,6 @@
 """The arguments of a command: one word at the most, and flags."""
 
-from kerasft.errors import UserError, did_you_mean, one_of
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.modes import COMMANDS
 
 

@@ -1,1 +1,1 @@
-"""What is printed."""
+"""The console: what is printed, and what of TensorFlow's notices is not."""

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasft import headers, machine, quiet
-from kerasft.data import copies
+from kerasft.console import stderr_filter
+from kerasft.data import copies, image_headers
+from kerasft.data.decode import decode
 from kerasft.data.listing import Finding, Listing
-from kerasft.decode import decode
+from kerasft.settings import machine
 
 MIN_PIXELS = 64  # an 8x8 picture is the smallest that is taken for one
 MEMORY_SHARE = 0.3  # of the machine's memory for decoded pictures
@@ -36,7 +37,7 @@ _KINDS = {
 _STILL = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
-class Held(NamedTuple):
+class PixelStore(NamedTuple):
     """Where decoded pictures are held, from any thread.
 
     Attributes:
@@ -56,7 +57,7 @@ def fits(count: int, size: int) -> bool:
     return count * size * size * 3 <= MEMORY_SHARE * machine.available_bytes()
 
 
-def in_memory(count: int, size: int) -> Held:
+def in_memory(count: int, size: int) -> PixelStore:
     """Pictures in one array."""
     rows = np.empty((count, size, size, 3), np.uint8)
 
@@ -64,11 +65,11 @@ def in_memory(count: int, size: int) -> Held:
         if picture is not None:
             rows[index] = picture
 
-    return Held(lambda index, digest: None, put, lambda wanted: rows[wanted])
+    return PixelStore(lambda index, digest: None, put, lambda wanted: rows[wanted])
 
 
 def audit(
-    listing: Listing, size: int, progress: Callable[[int], None], held: Held | None
+    listing: Listing, size: int, progress: Callable[[int], None], pixel_store: PixelStore | None
 ) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
     """Decodes every example, unless it is known already.
 
@@ -76,7 +77,7 @@ def audit(
         listing: what the source lists.
         size: side in pixels.
         progress: called with 1 after each example.
-        held: where the pictures go; None for nowhere.
+        pixel_store: where the pictures go; None for nowhere.
 
     Returns:
         The listing without the rejected files and with findings added; and what gives the pictures of its indices [B], uint8
@@ -94,13 +95,13 @@ def audit(
             reasons[index] = ("unreadable", getattr(error, "strerror", None) or str(error))
         else:
             digests[index] = hashlib.sha256(contents).hexdigest()
-            known = held.known(index, digests[index]) if held else None
+            known = pixel_store.known(index, digests[index]) if pixel_store else None
             if known is None:
                 reasons[index], picture = _decoded(contents, graph)
                 fresh[index] = picture
             else:
                 reasons[index] = known or None
-                picture = held.take(np.array([index]))[0] if _usable(reasons[index]) else None
+                picture = pixel_store.take(np.array([index]))[0] if _usable(reasons[index]) else None
             if picture is not None:
                 pixels[index] = hashlib.sha256(picture.data).hexdigest()
         progress(1)
@@ -108,20 +109,22 @@ def audit(
     def look_for_damage(index: int) -> None:
         with suppress(OSError, ValueError):  # what is gone by now is told when it is used
             contents = listing.read(index)
-            if headers.kind(contents) == "JPEG" and hashlib.sha256(contents).hexdigest() == digests[index]:
+            if image_headers.kind(contents) == "JPEG" and hashlib.sha256(contents).hexdigest() == digests[index]:
                 graph(tf.constant(contents))
                 if told := _damage(complaints()):
                     reasons[index] = (DAMAGED, f"{told}; it can be read, but part of it may be wrong")
 
-    with quiet.captured() as complaints, ThreadPoolExecutor(workers) as pool:
+    with stderr_filter.captured() as complaints, ThreadPoolExecutor(workers) as pool:
         for start in range(0, count, TOGETHER * workers):
             list(pool.map(look, range(start, min(start + TOGETHER * workers, count))))
             # libjpeg does not say of which: where there is damage, those decoded together are decoded one by one.
             if _damage(complaints()):
                 for index in sorted(index for index in fresh if reasons[index] is None):
                     look_for_damage(index)
-            if held:
-                list(pool.map(lambda index: held.put(index, digests[index], reasons[index], fresh[index]), fresh))
+            if pixel_store:
+                list(
+                    pool.map(lambda index: pixel_store.put(index, digests[index], reasons[index], fresh[index]), fresh)
+                )
             fresh.clear()
     named = [
         Finding(listing.ids[i], reason[0], "warn" if _usable(reason) else "reject", reason[1])
@@ -129,9 +132,11 @@ def audit(
         if reason
     ]
     good = np.array([_usable(reason) for reason in reasons], bool)
-    audited, places = listing.audited(good, np.array(digests), np.array(pixels)), np.flatnonzero(good)
-    audited = replace(audited, findings=(*listing.findings, *named, *copies.findings(audited)))
-    return audited, (lambda rows: held.take(places[rows])) if held else None
+    without_rejected, places = listing.without_rejected(good, np.array(digests), np.array(pixels)), np.flatnonzero(good)
+    without_rejected = replace(
+        without_rejected, findings=(*listing.findings, *named, *copies.findings(without_rejected))
+    )
+    return without_rejected, (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
 
 
 def _usable(reason: tuple[str, str] | None) -> bool:
@@ -140,7 +145,7 @@ def _usable(reason: tuple[str, str] | None) -> bool:
 
 def _damage(lines: list[str]) -> str:
     """The first of libjpeg's complaints about a picture that it has decoded all the same, or nothing."""
-    return next((line for line in lines if line.startswith(quiet.DAMAGE)), "")
+    return next((line for line in lines if line.startswith(stderr_filter.DAMAGE)), "")
 
 
 def _decoded(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, np.ndarray | None]:
@@ -158,14 +163,14 @@ def _refusal(contents: bytes) -> tuple[str, str] | None:
     if not contents:
         return "empty_file", "0 bytes"
     try:
-        size, pixels = headers.size(contents), headers.pixels(contents)
+        size, pixels = image_headers.size(contents), image_headers.pixels(contents)
     except ValueError as error:
         return "corrupt", str(error)
     if size is None:
         return None
-    if pixels > headers.MAX_PIXELS:
+    if pixels > image_headers.MAX_PIXELS:
         frames = "" if pixels == size[0] * size[1] else f", {pixels} in all frames"
-        return "too_large", f"{size[0]}x{size[1]} pixels{frames}; at most {headers.MAX_PIXELS} are decoded"
+        return "too_large", f"{size[0]}x{size[1]} pixels{frames}; at most {image_headers.MAX_PIXELS} are decoded"
     if size[0] * size[1] < MIN_PIXELS:
         return "too_small", f"{size[0]}x{size[1]} pixels hold no picture; at least {MIN_PIXELS} are needed"
     return None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.errors import UserError
+from kerasft.settings.errors import UserError
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -58,7 +58,7 @@ class Listing:
     digests: np.ndarray | None = None
     pixels: np.ndarray | None = None
 
-    def audited(self, good: np.ndarray, digests: np.ndarray, pixels: np.ndarray) -> "Listing":
+    def without_rejected(self, good: np.ndarray, digests: np.ndarray, pixels: np.ndarray) -> "Listing":
         """The examples where bool [N] `good` holds, with their digests; `read` then gives the audited bytes or none.
 
         A file that is gone or has changed since raises UserError as it is read.

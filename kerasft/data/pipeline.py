@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from kerasft import machine
 from kerasft.augment import Augment
+from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
-from kerasft.decode import decode_batch
-from kerasft.errors import UserError
+from kerasft.settings import machine
+from kerasft.settings.errors import UserError
 
 SIDE_BY_SIDE = min(machine.cpu_count(), 16)  # batches that are made at a time
 AHEAD = 2  # batches that wait for their step

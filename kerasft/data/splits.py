@@ -8,7 +8,7 @@ import numpy as np
 
 from kerasft.data import copies
 from kerasft.data.listing import SPLITS, Finding, Listing
-from kerasft.errors import UserError
+from kerasft.settings.errors import UserError
 
 NAMED = 10  # classes that a split lacks, in one line
 _SILENT = {"val": "what is kept is chosen without", "test": "the test score says nothing of"}
@@ -73,7 +73,7 @@ class Splits:
         return table
 
 
-def carve(
+def make_splits(
     listing: Listing,
     pictures: np.ndarray | None,
     val_fraction: float,

@@ -1,1 +1,1 @@
-"""Networks: what is known of the backbones."""
+"""Networks: backbones, heads, and surgery on them."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kerasft import export, headers
-from kerasft.errors import UserError
-from kerasft.predict.answers import Model, Refused, Said, refused, said
+from kerasft.data import image_headers
+from kerasft.export import saved_model
+from kerasft.predict.predictions import Model, Prediction, RefusedBatch, refused, to_predictions
+from kerasft.settings.errors import UserError
 
 
 def load(model: str) -> Model:
@@ -18,38 +19,38 @@ def load(model: str) -> Model:
     Raises:
         UserError: there is none, it is damaged, or it takes no encoded pictures.
     """
-    path = export.newest(model)
-    loaded = export.load(path)
+    path = saved_model.newest(model)
+    loaded = saved_model.load(path)
     serve = loaded.signatures.get("serving_default")
     if serve is None or "image_bytes" not in serve.structured_input_signature[1]:
         raise UserError(
             "--model: must be a SavedModel that kerasft has exported, with a signature serving_default that takes "
             f"image_bytes. Received: '{path}'"
         )
-    told = export.about(path)
-    names = told.get("classes") or []
+    metadata = saved_model.read_metadata(path)
+    names = metadata.get("classes") or []
 
-    def answer(contents: list[bytes], _alive=loaded) -> list[Said]:
+    def answer(contents: list[bytes], _alive=loaded) -> list[Prediction]:
         for one in contents:
             _refuse_large(one)
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
             raise refused(error.message) from None
-        return said({name: value.numpy() for name, value in given.items()}, names)
+        return to_predictions({name: value.numpy() for name, value in given.items()}, names)
 
     digest = _digest(path)
-    return Model(answer, lambda: digest, told.get("task", ""), names, under_way=2)
+    return Model(answer, lambda: digest, metadata.get("task", ""), names, concurrency=2)
 
 
 def _refuse_large(contents: bytes) -> None:
     """Raises Refused for more pixels than are ever decoded; whatever else is wrong, the model says it."""
     try:
-        found = headers.pixels(contents)
+        found = image_headers.pixels(contents)
     except ValueError as error:
-        raise Refused(f"is not a whole picture ({error})") from None
-    if found is not None and found > headers.MAX_PIXELS:
-        raise Refused(f"has {found:,} pixels; at most {headers.MAX_PIXELS:,} are decoded")
+        raise RefusedBatch(f"is not a whole picture ({error})") from None
+    if found is not None and found > image_headers.MAX_PIXELS:
+        raise RefusedBatch(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
 
 
 def _digest(folder: Path) -> str:

@@ -20,17 +20,17 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from kerasft import screen
-from kerasft.errors import UserError
-from kerasft.predict.answers import Model, Said, last_line, refused, said
+from kerasft.console import console
+from kerasft.predict.predictions import Model, Prediction, last_line, refused, to_predictions
+from kerasft.settings.errors import UserError
 
 KEY = "KERASFT_API_KEY"
-UNDER_WAY = 4  # requests
-LARGEST = 8_000_000  # bytes of pictures in a request of more than one
-TIMEOUT = 120  # seconds for the answer to pictures
-_SOON = 10  # seconds for any other
-PATIENCE = 60  # seconds in which a request is tried again
-_AGAIN = {408, 429, 502, 503, 504}  # busy, or starting: said by a server or by what stands before it
+MAX_CONCURRENT_REQUESTS = 4  # requests
+MAX_REQUEST_BYTES = 8_000_000  # bytes of pictures in a request of more than one
+ANSWER_TIMEOUT_SECONDS = 120  # seconds for the answer to pictures
+_SHORT_TIMEOUT_SECONDS = 10  # seconds for any other
+RETRY_SECONDS = 60  # seconds in which a request is tried again
+_RETRIED_STATUSES = {408, 429, 502, 503, 504}  # busy, or starting: said by a server or by what stands before it
 _TYPES = {"classes": str, "scores": np.float32, "probabilities": np.float32, "predicted": bool, "values": np.float32}
 
 
@@ -47,7 +47,7 @@ _opener = urllib.request.build_opener(_Stay)
 def ask(url: str, model: str = "") -> Model:
     """A model that a server has.
 
-    Its names of classes or targets are those of `model`, or what kerasft's own server says at `/about`; TensorFlow
+    Its names of classes or targets are those of `model`, or what kerasft's own server says at `/read_metadata`; TensorFlow
     Serving does not tell them, but for the best five in each answer.
 
     Args:
@@ -56,19 +56,19 @@ def ask(url: str, model: str = "") -> Model:
         model: as `--model`, or empty.
 
     Raises:
-        UserError: no such URL, no server that answers in `PATIENCE` seconds, no such model, or the key is not accepted.
+        UserError: no such URL, no server that answers in `RETRY_SECONDS` seconds, no such model, or the key is not accepted.
     """
     url = url.removesuffix("/").removesuffix(":predict")
     if not _usable(url):
         raise UserError(f"--url: must be http://HOST:PORT/v1/models/NAME, or https. Received: {url!r}")
     url = quote(url, safe="%/:[]")  # a model may be called anything
     headers = {"Content-Type": "application/json", **_key()}
-    told = _about(url, model, headers)
-    names = told.get("classes") or []
+    metadata = _read_metadata(url, model, headers)
+    names = metadata.get("classes") or []
 
-    def answer(contents: list[bytes]) -> list[Said]:
+    def answer(contents: list[bytes]) -> list[Prediction]:
         size = sum(map(len, contents))
-        if len(contents) > 1 and size > LARGEST:
+        if len(contents) > 1 and size > MAX_REQUEST_BYTES:
             half = len(contents) // 2
             return answer(contents[:half]) + answer(contents[half:])
         encoded = b",".join(b'{"b64":"' + base64.b64encode(content) + b'"}' for content in contents)
@@ -79,12 +79,12 @@ def ask(url: str, model: str = "") -> Model:
                 reason = _reason(error).removeprefix("instances[0]: ")  # kerasft's server counts within a request
                 raise refused(reason) from None
             raise _mistake(url, error) from None
-        return said(_arrays(url, found, len(contents), names), names)
+        return to_predictions(_arrays(url, found, len(contents), names), names)
 
     def digest() -> str:
         return f"{url} {_version(url, headers)} {names}"
 
-    return Model(answer, digest, told.get("task") or "", names, UNDER_WAY)
+    return Model(answer, digest, metadata.get("task") or "", names, MAX_CONCURRENT_REQUESTS)
 
 
 def _usable(url: str) -> bool:
@@ -103,37 +103,37 @@ def _key() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _about(url: str, model: str, headers: dict[str, str]) -> dict:
+def _read_metadata(url: str, model: str, headers: dict[str, str]) -> dict:
     """Task and names: what the SavedModel at hand says, else what kerasft's server says of a model of that name."""
     _version(url, headers)  # waits for the server, and says what is wrong with URL or key
     if model:
-        from kerasft.export import about, newest
+        from kerasft.export.saved_model import newest, read_metadata
 
-        return about(newest(model))
+        return read_metadata(newest(model))
     top, _, rest = url.partition("/v1/models/")
     try:
-        told = _sent(f"{top}/about", headers)
+        metadata = _sent(f"{top}/about", headers)
     except (OSError, ValueError, http.client.HTTPException):
         return {}
-    same = isinstance(told, dict) and told.get("name") == unquote(rest.partition("/")[0])
-    return told if same else {}
+    same = isinstance(metadata, dict) and metadata.get("name") == unquote(rest.partition("/")[0])
+    return metadata if same else {}
 
 
 def _version(url: str, headers: dict[str, str]) -> str:
     """The versions that the server has ready; empty where it does not say."""
     try:
-        told = _patiently(url, lambda: _sent(url, headers))
+        metadata = _patiently(url, lambda: _sent(url, headers))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):
             raise _mistake(url, error) from None
         return ""
-    states = told.get("model_version_status", []) if isinstance(told, dict) else []
+    states = metadata.get("model_version_status", []) if isinstance(metadata, dict) else []
     return " ".join(sorted(str(row.get("version")) for row in states if row.get("state") == "AVAILABLE"))
 
 
 def _sent(url: str, headers: dict[str, str], body: bytes | None = None) -> dict:
     request = urllib.request.Request(url, body, headers)
-    with _opener.open(request, timeout=TIMEOUT if body else _SOON) as response:
+    with _opener.open(request, timeout=ANSWER_TIMEOUT_SECONDS if body else _SHORT_TIMEOUT_SECONDS) as response:
         return json.load(response)
 
 
@@ -141,15 +141,15 @@ def _patiently(url: str, call: Callable[[], dict]) -> dict:
     """Calls again, after longer and longer pauses or those that the server asks for, while it is away or busy.
 
     Raises:
-        UserError: `PATIENCE` seconds are over, or waiting is of no use.
+        UserError: `RETRY_SECONDS` seconds are over, or waiting is of no use.
         HTTPError: the server answers with any other status that is no success.
     """
-    until, pause, told = time.monotonic() + PATIENCE, 0.5, False
+    until, pause, metadata = time.monotonic() + RETRY_SECONDS, 0.5, False
     while True:
         try:
             return call()
         except urllib.error.HTTPError as error:
-            if error.code not in _AGAIN:
+            if error.code not in _RETRIED_STATUSES:
                 raise
             reason, asked = f"{error.code} {error.reason}", _retry_after(error)
         except (OSError, http.client.HTTPException) as error:
@@ -164,12 +164,12 @@ def _patiently(url: str, call: Callable[[], dict]) -> dict:
         wait = max(asked, pause * random.uniform(0.5, 1))
         if time.monotonic() + wait > until:
             raise UserError(
-                f"--url: no answer within {PATIENCE:g} seconds ({reason}); the same command goes on when there is. "
+                f"--url: no answer within {RETRY_SECONDS:g} seconds ({reason}); the same command goes on when there is. "
                 f"Received: {url!r}"
             )
-        if pause >= 4 and not told:
-            screen.say(f"waiting for {url}: {reason}")
-            told = True
+        if pause >= 4 and not metadata:
+            console.say(f"waiting for {url}: {reason}")
+            metadata = True
         time.sleep(wait)
         pause = min(2 * pause, 8)
 

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from kerasft import files, screen
-from kerasft.data.folder import hidden
-from kerasft.data.table import MAX_BYTES, parted
-from kerasft.errors import UserError
+from kerasft.console import console
+from kerasft.data import files
+from kerasft.data.sources.csv import MAX_BYTES, parted
+from kerasft.data.sources.folder import hidden
 from kerasft.predict.cells import meant
+from kerasft.settings.errors import UserError
 
 
 class Pictures(NamedTuple):
@@ -75,7 +76,7 @@ def _below(top: str) -> list[str]:
     for parent, folders, names in os.walk(top, onerror=stop):
         folders[:] = [name for name in folders if not hidden(name)]
         for linked in filter(os.path.islink, (os.path.join(parent, name) for name in folders)):
-            screen.say(f"{linked}: is a link to a folder, and not followed")
+            console.say(f"{linked}: is a link to a folder, and not followed")
         found += [os.path.join(parent, name) for name in names if not hidden(name)]
     return found
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft import __version__, runs
+from kerasft import __version__
 from kerasft.report import headline
 from kerasft.report.page import environment
 from kerasft.report.sections import SCORES
+from kerasft.storage import run_folder
 
 _HEADLINES = {
     "single_label": headline.single_label,
@@ -114,7 +115,7 @@ def write_page(path: Path, rows: list[FinishedRun], damaged: list[Unreadable]) -
     template = environment().get_template("runs.html.j2")
     content = {"groups": groups(rows), "damaged": damaged, "names": NAMES, "version": __version__, "place": _place}
     page = template.render(content)
-    runs.write(path, lambda file: file.write(page.encode("utf-8", "replace")))
+    run_folder.write(path, lambda file: file.write(page.encode("utf-8", "replace")))
 
 
 def _folders(root: Path) -> Iterator[Path]:

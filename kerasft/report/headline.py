@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.report import figures, statistics
-from kerasft.report.words import NONE, count, listed, number, percent
+from kerasft.report.wording import NONE, count, listed, number, percent
 
 # Test pictures, below which the interval is wide enough for a word about it.
 FEW = 200

@@ -8,8 +8,9 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from kerasft import __version__, runs
-from kerasft.report import headline, sections, usage, words
+from kerasft import __version__
+from kerasft.report import headline, sections, usage, wording
+from kerasft.storage import run_folder
 
 _HEADLINES = {
     "single_label": headline.single_label,
@@ -29,7 +30,7 @@ def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.nda
     """
     page = environment().get_template("report.html.j2").render(_content(folder, metrics, thumbnails))
     # A name that is no valid Unicode (an odd file name) is shown with question marks.
-    runs.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
+    run_folder.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
 
 
 def environment() -> jinja2.Environment:
@@ -41,9 +42,9 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "duration": words.duration, "counted": words.count}
-    environment.filters |= {"number": words.number}
-    environment.filters["figure"] = words.number
+    environment.filters |= {"percent": wording.percent, "duration": wording.duration, "counted": wording.count}
+    environment.filters |= {"number": wording.number}
+    environment.filters["figure"] = wording.number
     return environment
 
 

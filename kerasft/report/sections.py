@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kerasft.config import Config
 from kerasft.report import figures, statistics
-from kerasft.report.words import NONE, count, duration, number, percent
+from kerasft.report.wording import NONE, count, duration, number, percent
+from kerasft.settings.config import Config
 
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
 PICTURES = 12  # of mistakes

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from kerasft import __version__, runs
+from kerasft import __version__
 from kerasft.report.figures import WIDTH, tag
 from kerasft.report.importance import Axis, importance
 from kerasft.report.page import environment
-from kerasft.report.words import number
+from kerasft.report.wording import number
+from kerasft.storage import run_folder
 
 ROW = 62  # height of one axis of the parallel coordinates
 MARGIN = 14
@@ -21,7 +22,7 @@ LEAST = 2  # trials for figures
 
 def write_search(folder: Path) -> None:
     """Writes `tune.html` from `tune.json` and, once the winner is trained, its `metrics.json`."""
-    found = runs.read_json(folder / "tune.json")
+    found = run_folder.read_json(folder / "tune.json")
     trials = found["trials"]
     done = ranked(trials, found["direction"])
     scores = np.array([row["score"] for row in done])
@@ -29,7 +30,7 @@ def write_search(folder: Path) -> None:
     enough = len(done) >= LEAST and axes
     ranking, method = importance(axes, scores) if enough else ([], "")
     page = environment().get_template("tune.html.j2")
-    metrics = runs.read_json(folder / "best" / "metrics.json")
+    metrics = run_folder.read_json(folder / "best" / "metrics.json")
     content = {
         "found": found,
         "version": __version__,
@@ -46,7 +47,7 @@ def write_search(folder: Path) -> None:
         "shown": _shown,
     }
     text = page.render(content)
-    runs.write(folder / "tune.html", lambda file: file.write(text.encode("utf-8", "replace")))
+    run_folder.write(folder / "tune.html", lambda file: file.write(text.encode("utf-8", "replace")))
 
 
 def _reached(test: dict[str, Any]) -> str:

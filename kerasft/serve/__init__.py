@@ -1,5 +1,5 @@
 """Serving: an exported model behind HTTP, on KServe's server, with batches, limits and new versions while it runs."""
 
-from kerasft.serve.job import serve
+from kerasft.serve.start import serve
 
 __all__ = ["serve"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.serve import gauges
+from kerasft.serve import metrics
 from kerasft.serve.limits import Limits, Refusal
 
 Model = Callable[[list], dict[str, np.ndarray]]  # N rows to outputs [N, ...]
@@ -110,7 +110,7 @@ class Batcher:
 
     def _count(self, change: int) -> None:
         self._waiting += change
-        gauges.WAITING.set(self._waiting)
+        metrics.WAITING.set(self._waiting)
 
 
 class BadRow(Exception):
@@ -127,8 +127,8 @@ def _run(jobs: list[Job], broken: type[Exception]) -> list[Given]:
         return []
     began = time.monotonic()
     given = _attempt(jobs, broken)
-    gauges.BATCHES.observe(sum(len(job.rows) for job in jobs))
-    gauges.MODEL_SECONDS.observe(time.monotonic() - began)
+    metrics.BATCHES.observe(sum(len(job.rows) for job in jobs))
+    metrics.MODEL_SECONDS.observe(time.monotonic() - began)
     return given
 
 
@@ -137,7 +137,7 @@ def _attempt(jobs: list[Job], broken: type[Exception]) -> list[Given]:
         outputs = jobs[0].model([row for job in jobs for row in job.rows])
     except broken as error:
         return [_blame(jobs[0], error, broken)] if len(jobs) == 1 else [_attempt([job], broken)[0] for job in jobs]
-    gauges.PICTURES.inc(sum(len(job.rows) for job in jobs))
+    metrics.PICTURES.inc(sum(len(job.rows) for job in jobs))
     given, start = [], 0
     for job in jobs:
         given.append({name: value[start : start + len(job.rows)] for name, value in outputs.items()})

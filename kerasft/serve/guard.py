@@ -8,11 +8,11 @@ import hmac
 import json
 import time
 
-from kerasft.serve import gauges
+from kerasft.serve import metrics
 from kerasft.serve.limits import Limits, Refusal, too_large
 
-OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # need no key
-BODIES = 8  # of the greatest size may be in memory at a time
+KEYLESS_PATHS = ("/", "/v2/health/live", "/v2/health/ready")  # need no key
+MAX_BODIES_IN_MEMORY = 8  # of the greatest size may be in memory at a time
 KEYLESS = "A key is needed: header 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
 
 
@@ -43,10 +43,10 @@ def guarded(app, *, limits: Limits, keys: tuple[str, ...]):
             if not sent:
                 await _refuse(refusal, noted)
         finally:
-            gauges.REQUESTS.labels(sent[0] if sent else 499).inc()  # 499: it went away before its answer
-            gauges.LATENCY.observe(time.monotonic() - began)
+            metrics.REQUESTS.labels(sent[0] if sent else 499).inc()  # 499: it went away before its answer
+            metrics.LATENCY.observe(time.monotonic() - began)
 
-    held = Held(BODIES * limits.body_bytes)
+    held = Held(MAX_BODIES_IN_MEMORY * limits.body_bytes)
     return call
 
 
@@ -59,7 +59,7 @@ class Held:
 
 async def _passed(app, scope, receive, send, limits: Limits, keys: tuple[str, ...], held: Held) -> None:
     headers = dict(scope["headers"])
-    if keys and scope["path"] not in OPEN and not _known(headers, keys):
+    if keys and scope["path"] not in KEYLESS_PATHS and not _known(headers, keys):
         # A new one each time: a raised exception holds its traceback, and one that all share would gather everybody's.
         raise Refusal(401, KEYLESS, {"WWW-Authenticate": "Bearer"})
     length = headers.get(b"content-length", b"0")

@@ -12,24 +12,24 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.rest.v1_endpoints import V1Endpoints
 from starlette.exceptions import HTTPException
 
-from kerasft.serve import tensors
+from kerasft.serve import open_inference_v2
 from kerasft.serve.limits import Limits, Refusal
-from kerasft.serve.shelf import Served, Shelf
+from kerasft.serve.repository import Served, VersionRepository
 
 PAGE = Path(__file__).with_name("page.html")
 JSON = "application/json"
 
 
-def register(app: FastAPI, shelf: Shelf, limits: Limits, lifespan) -> None:
+def register(app: FastAPI, repository: VersionRepository, limits: Limits, lifespan) -> None:
     """Adds the routes, ahead of KServe's, and the handlers that put errors into words."""
-    app.include_router(_pages(shelf, limits, lifespan))
-    app.include_router(_tensorflow_serving(shelf))
-    app.include_router(_open_inference(shelf))
+    app.include_router(_pages(repository, limits, lifespan))
+    app.include_router(_tensorflow_serving(repository))
+    app.include_router(_open_inference(repository))
     app.add_exception_handler(Refusal, lambda _, error: _error(error.status, error.text, error.headers))
     app.add_exception_handler(HTTPException, lambda _, error: _error(error.status_code, error.detail, error.headers))
 
 
-def _pages(shelf: Shelf, limits: Limits, lifespan) -> APIRouter:
+def _pages(repository: VersionRepository, limits: Limits, lifespan) -> APIRouter:
     router, text = APIRouter(lifespan=lifespan, include_in_schema=False), PAGE.read_bytes()
     headers = {
         "Content-Security-Policy": policy(text.decode()),
@@ -43,12 +43,12 @@ def _pages(shelf: Shelf, limits: Limits, lifespan) -> APIRouter:
         return Response(text, media_type="text/html; charset=utf-8", headers=headers)
 
     @router.get("/about")
-    async def about() -> Response:
-        told = shelf.current.told
+    async def read_metadata() -> Response:
+        metadata = repository.current.metadata
         bounds = {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "pictures": limits.pictures}
         return _json(
-            {"name": shelf.name, "version": shelf.current.number}
-            | {key: told.get(key) for key in ("task", "classes", "image_size")}
+            {"name": repository.name, "version": repository.current.number}
+            | {key: metadata.get(key) for key in ("task", "classes", "image_size")}
             | {"limits": bounds}
         )
 
@@ -69,8 +69,8 @@ def policy(page: str) -> str:
     )
 
 
-def _tensorflow_serving(shelf: Shelf) -> APIRouter:
-    router, kserve = APIRouter(prefix="/v1/models/{name}", include_in_schema=False), V1Endpoints(DataPlane(shelf))
+def _tensorflow_serving(repository: VersionRepository) -> APIRouter:
+    router, kserve = APIRouter(prefix="/v1/models/{name}", include_in_schema=False), V1Endpoints(DataPlane(repository))
 
     @router.post("/versions/{number}:predict")
     async def predict(name: str, number: str, request: Request):
@@ -79,29 +79,29 @@ def _tensorflow_serving(shelf: Shelf) -> APIRouter:
     @router.get("")
     @router.get("/versions/{number}")
     async def status(name: str, number: str = "") -> Response:
-        served = _found(shelf, name, number)
+        served = _found(repository, name, number)
         state = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
         return _json({"model_version_status": [{"version": str(served.version.number), **state}]})
 
     @router.get("/metadata")
     @router.get("/versions/{number}/metadata")
     async def metadata(name: str, number: str = "") -> Response:
-        version = _found(shelf, name, number).version
+        version = _found(repository, name, number).version
         spec = {"name": name, "signature_name": "", "version": str(version.number)}
         return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": version.definitions}}})
 
     return router
 
 
-def _open_inference(shelf: Shelf) -> APIRouter:
-    router, dataplane = APIRouter(prefix="/v2", include_in_schema=False), DataPlane(shelf)
+def _open_inference(repository: VersionRepository) -> APIRouter:
+    router, dataplane = APIRouter(prefix="/v2", include_in_schema=False), DataPlane(repository)
 
     @router.post("/models/{name}/infer")
     @router.post("/models/{name}/versions/{number}/infer")
     async def infer(name: str, request: Request, number: str = "") -> Response:
-        served = _found(shelf, name, number)
+        served = _found(repository, name, number)
         headers = dict(request.headers)
-        asked = tensors.parse(await request.body(), headers.get("inference-header-content-length"), name)
+        asked = open_inference_v2.parse(await request.body(), headers.get("inference-header-content-length"), name)
         answer, _ = await served(asked, headers=headers)
         body, length = answer.to_rest()
         if length is None:
@@ -113,13 +113,13 @@ def _open_inference(shelf: Shelf) -> APIRouter:
     @router.get("/models/{name}")
     @router.get("/models/{name}/versions/{number}")
     async def metadata(name: str, number: str = "") -> Response:
-        version = _found(shelf, name, number).version
-        told = await dataplane.model_metadata(name)
-        return _json({**told, "versions": [str(version.number)], "platform": "tensorflow_savedmodel"})
+        version = _found(repository, name, number).version
+        metadata = await dataplane.model_metadata(name)
+        return _json({**metadata, "versions": [str(version.number)], "platform": "tensorflow_savedmodel"})
 
     @router.get("/models/{name}/versions/{number}/ready")
     async def ready(name: str, number: str) -> Response:
-        return _json({"name": _found(shelf, name, number).name, "ready": True})
+        return _json({"name": _found(repository, name, number).name, "ready": True})
 
     @router.api_route("/repository/{rest:path}", methods=["GET", "POST"])
     async def repository(rest: str) -> Response:
@@ -128,8 +128,8 @@ def _open_inference(shelf: Shelf) -> APIRouter:
     return router
 
 
-def _found(shelf: Shelf, name: str, number: str) -> Served:
-    served = shelf.get_model(f"{name}/versions/{number}" if number else name)
+def _found(repository: VersionRepository, name: str, number: str) -> Served:
+    served = repository.get_model(f"{name}/versions/{number}" if number else name)
     if served is None:
         raise ModelNotFound(f"{name}, version {number}" if number else name)
     return served

@@ -26,10 +26,10 @@ from kerasft.serve.batching import Batcher
 from kerasft.serve.connections import punctual
 from kerasft.serve.guard import guarded
 from kerasft.serve.limits import Limits
-from kerasft.serve.shelf import Shelf, watch
+from kerasft.serve.repository import VersionRepository, watch
 from kerasft.serve.versions import Source, Version
 
-CONNECTIONS = 500  # at a time; uvicorn answers 503 to more
+MAX_CONNECTIONS = 500  # at a time; uvicorn answers 503 to more
 
 
 def run(listening: socket.socket, source: Source, version: Version, limits: Limits, keys: tuple[str, ...]) -> None:
@@ -45,8 +45,8 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
         Exception: what the queue or the watch died of, if they did.
     """
     batcher = Batcher(limits, tf.errors.InvalidArgumentError)
-    shelf = Shelf(source.name, batcher)
-    shelf.put(version)
+    repository = VersionRepository(source.name, batcher)
+    repository.put(version)
     failures = []
 
     def ended(task: asyncio.Task) -> None:
@@ -59,7 +59,7 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
     async def lifespan(_) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(batcher.work())]
         if not source.pinned:
-            tasks.append(asyncio.create_task(watch(shelf, source)))
+            tasks.append(asyncio.create_task(watch(repository, source)))
         for task in tasks:
             task.add_done_callback(ended)
         yield
@@ -68,15 +68,15 @@ def run(listening: socket.socket, source: Source, version: Version, limits: Limi
         await asyncio.gather(*tasks, return_exceptions=True)
 
     _quiet()
-    routes.register(app, shelf, limits, lifespan)
+    routes.register(app, repository, limits, lifespan)
     server = RESTServer(
         guarded(app, limits=limits, keys=keys),
-        DataPlane(shelf),
-        ModelRepositoryExtension(shelf),
+        DataPlane(repository),
+        ModelRepositoryExtension(repository),
         http_port=listening.getsockname()[1],
         grace_period=int(limits.seconds) + 1,
     )
-    server.config.limit_concurrency = CONNECTIONS
+    server.config.limit_concurrency = MAX_CONNECTIONS
     server.config.http = punctual(limits.seconds + 1)  # whose body is late is told so before, by the guard
     try:
         server.run(sockets=[listening])

@@ -12,11 +12,11 @@ from google.protobuf import json_format
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kerasft.errors import UserError
-from kerasft.export import about, newest, versions
-from kerasft.export import load as load_model
+from kerasft.export.saved_model import load as load_model
+from kerasft.export.saved_model import newest, read_metadata, versions
+from kerasft.settings.errors import UserError
 
-Mark = tuple[tuple[str, int, int], ...]
+Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 class Signature(NamedTuple):
@@ -46,16 +46,16 @@ class Version(NamedTuple):
     Attributes:
         number: the folder's name, or 1.
         path: its folder.
-        mark: what the folder's files looked like.
-        told: what it says of itself (`export.about`).
+        fingerprint: what the folder's files looked like.
+        metadata: what it says of itself (`export.read_metadata`).
         signatures: by name.
         definitions: `signature_def` of the SavedModel as JSON, for TensorFlow Serving's metadata.
     """
 
     number: int
     path: Path
-    mark: Mark
-    told: dict
+    fingerprint: Fingerprint
+    metadata: dict
     signatures: dict[str, Signature]
     definitions: dict
 
@@ -80,13 +80,15 @@ def source(model: str) -> Source:
     return Source(path.parent.name if pinned and path.name.isdecimal() else path.name, path, pinned)
 
 
-def best(source: Source, refused: dict[Path, Mark]) -> Path | None:
+def best(source: Source, refused: dict[Path, Fingerprint]) -> Path | None:
     """The highest version, passing over those that could not be loaded and have not changed since; None without any."""
     found = [source.folder] if source.pinned else versions(source.folder)
-    return next((path for path in reversed(found) if refused.get(path) is None or refused[path] != mark(path)), None)
+    return next(
+        (path for path in reversed(found) if refused.get(path) is None or refused[path] != fingerprint(path)), None
+    )
 
 
-def mark(path: Path) -> Mark:
+def fingerprint(path: Path) -> Fingerprint:
     """Names, sizes and times of a folder's files; changes while one is copied or replaced."""
     try:
         files = [(file, file.stat()) for file in sorted(path.rglob("*"))]
@@ -102,7 +104,7 @@ def load(path: Path, batch: int) -> Version:
         export.BROKEN: it does not answer.
         UserError: it cannot be loaded, or has no `serving_default` of one input that starts with the batch.
     """
-    before = mark(path)
+    before = fingerprint(path)
     loaded = load_model(path)
     graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
     signatures = {}
@@ -120,7 +122,7 @@ def load(path: Path, batch: int) -> Version:
     for signature in signatures.values():
         _warm(signature, batch)
     number = int(path.name) if path.name.isdecimal() else 1
-    return Version(number, path, before, about(path), signatures, _definitions(graph))
+    return Version(number, path, before, read_metadata(path), signatures, _definitions(graph))
 
 
 def _call(loaded, name: str, key: str, rows: list) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""What a user may ask for: modes, presets, and the help about them. No TensorFlow here."""
+"""Settings: Config, Spec, flags, and the errors of a user. No TensorFlow here."""

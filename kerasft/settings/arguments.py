@@ -1,7 +1,7 @@
 """The words of a command line, written out as flags: `kerasft serve` is `--mode=serve`, `--preset=NAME` is a flagfile."""
 
-from kerasft.errors import UserError, did_you_mean, one_of
 from kerasft.settings import presets
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.modes import COMMANDS, MODES
 
 

@@ -3,7 +3,8 @@
 import shutil
 import textwrap
 
-from kerasft import command_line, config
+from kerasft.settings import command_flags
+from kerasft.settings import config as configs
 from kerasft.settings.modes import COMMANDS, MODES
 
 WIDEST = 100  # columns: longer lines are hard to read
@@ -31,7 +32,7 @@ def of_mode(name: str) -> str:
     mode = MODES[name]
     lines = [*_wrapped(f"kerasft {name}: {mode.purpose}."), "", f"Usage: {USAGE.replace('MODE', name)}", ORDER]
     lines += ["", "Example:", f"  {mode.example}", "", "Flags of this mode:"]
-    for flag, (_, default, text) in command_line.COMMAND.items():
+    for flag, (_, default, text) in command_flags.COMMAND.items():
         names, rest = concerns(text)
         if flag != "mode" and name in names:
             lines += _flag(flag, default, rest[:1].upper() + rest[1:])
@@ -43,7 +44,7 @@ def of_mode(name: str) -> str:
 def full() -> str:
     """All flags."""
     lines = [f"Usage: {USAGE}", ORDER, "", "Flags of the command:"]
-    for flag, (_, default, text) in command_line.COMMAND.items():
+    for flag, (_, default, text) in command_flags.COMMAND.items():
         lines += _flag(flag, default, text)
     return "\n".join([*lines, *_settings()])
 
@@ -68,11 +69,11 @@ def concerns(text: str) -> tuple[tuple[str, ...], str]:
 
 def _settings() -> list[str]:
     lines, group = [], None
-    for name, item in config.FIELDS.items():
+    for name, item in configs.FIELDS.items():
         if item.metadata["group"] != group:
             group = item.metadata["group"]
             lines += ["", f"{group.capitalize()}:"]
-        shown = f"[no]{name}" if config.kind_of(name)[0] is bool else name
+        shown = f"[no]{name}" if configs.kind_of(name)[0] is bool else name
         lines += _flag(shown, item.default, item.metadata["help"])
     return lines
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kerasft.errors import UserError, did_you_mean, one_of
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 
 PACKAGE = Path(__file__).parents[1]
 PURPOSE = "# Purpose:"  # how the first line of a preset begins

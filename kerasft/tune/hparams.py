@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 from tensorboard.plugins.hparams import api
 
-from kerasft.search import Dimension
+from kerasft.tune.search_space import Dimension
 
 
 def declare(folder: Path, space: Iterable[Dimension], objective: str) -> None:

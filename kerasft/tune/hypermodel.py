@@ -14,20 +14,24 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
-from kerasft import evaluate, job, losses, measures, planning, settling
-from kerasft import model as models
-from kerasft import search as searches
-from kerasft import spec as specs
-from kerasft.config import Config
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
-from kerasft.errors import UserError, did_you_mean
-from kerasft.evaluate import Judge
-from kerasft.model import Network
-from kerasft.trainer import Trainer
-from kerasft.tune import rates
+from kerasft.evaluation import metrics, scoring
+from kerasft.evaluation.scoring import Scorer
+from kerasft.job.audit import audited_splits
+from kerasft.job.resolve import resolve_settings
+from kerasft.networks import network as networks
+from kerasft.networks.network import Network
+from kerasft.optimization import losses
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError, did_you_mean
+from kerasft.strategies import auto, planning
+from kerasft.training import trainer
+from kerasft.training.trainer import Trained
+from kerasft.tune import rates, search_space
 
-MEASURES = {  # of the validation split, by task: names as in metrics.json, and what is better
+OBJECTIVES = {  # of the validation split, by task: names as in metrics.json, and what is better
     "single_label": {"loss": "min", "accuracy": "max", "top5_accuracy": "max", "macro_f1": "max", "ece": "min"},
     "multi_label": {
         **{"loss": "min", "map": "max", "micro_f1": "max", "macro_f1": "max"},
@@ -35,7 +39,7 @@ MEASURES = {  # of the validation split, by task: names as in metrics.json, and 
     },
     "regression": {"loss": "min", "mae": "min", "mae_in_deviations": "min", "rmse": "min", "r2": "max"},
 }
-BATCH = 64  # pictures a step in evaluation
+DEFAULT_BATCH_SIZE = 64  # pictures a step in evaluation
 
 
 class HyperModel(keras_tuner.HyperModel):
@@ -78,32 +82,33 @@ class HyperModel(keras_tuner.HyperModel):
         if folder is None:
             folder = tempfile.mkdtemp()
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.folder, self.space = Path(folder), searches.parse(search, config)
+        self.folder, self.space = Path(folder), search_space.parse(search, config)
         self.listing = sources.load(config)
         self.task = self.listing.task
         self.config = _sharing(config, self.folder)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
-        network, settled = settling.settle(replace(self.config, phases=whole), self.listing, self.folder)
+        network, resolved = resolve_settings(replace(self.config, phases=whole), self.listing, self.folder)
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
-            kept = {name: settled[name] for name in ("weights", "image_size", "precision")}
+            kept = {name: getattr(resolved, name) for name in ("weights", "image_size", "precision")}
             self.config = replace(self.config, **kept)
-        self.config = replace(self.config, batch_size=self.config.batch_size or planning.BATCH)  # all trials do alike
+        # All trials do alike.
+        self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
         self.data = lru_cache(maxsize=2)(self._data)
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Registers the searched settings."""
-        searches.declare(self.space, hp)
+        search_space.declare(self.space, hp)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The network of a trial, pictures float32 [N, S, S, 3] to logits or values, with a fresh head."""
         keras.utils.set_random_seed(self.config.seed)
-        config = searches.applied(self.config, self.space, searches.declare(self.space, hp))
+        config = search_space.applied(self.config, self.space, search_space.declare(self.space, hp))
         with tempfile.TemporaryDirectory() as place:
-            network, settled = settling.settle(config, self.listing, Path(place))
-        self._built = network, settled
+            network, resolved = resolve_settings(config, self.listing, Path(place))
+        self._built = network, resolved
         return network.model
 
     def fit(
@@ -125,17 +130,17 @@ class HyperModel(keras_tuner.HyperModel):
             epochs, initial_epoch: of the last phase that has epochs, their difference; by default as configured.
             callbacks: told once, after the training, so that they can save the model.
         """
-        network, settled = self._built
+        network, resolved = self._built
         if network.model is not model:
             raise ValueError("fit needs the model that build gave last")
-        values = searches.declare(self.space, hp)
-        config = searches.applied(self.config, self.space, values)
+        values = search_space.declare(self.space, hp)
+        config = search_space.applied(self.config, self.space, values)
         data = self.data(network.size, config.per_class_limit)
         config = self.configured(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
-            trainer = Trainer(config, network, data, folder or Path(place), settled)
-            self.trained, self.records = config, trainer.train()
-            found = self._measured(network, data, trainer)
+            trained = trainer.train(config, network, data, folder or Path(place), resolved)
+            self.trained, self.records = config, [record.to_json() for record in trained.state.records]
+            found = self._measured(network, data, trained)
         told = keras.callbacks.CallbackList(list(callbacks), model=model)
         told.on_train_begin()
         told.on_epoch_begin(0)
@@ -153,7 +158,7 @@ class HyperModel(keras_tuner.HyperModel):
             examples: of the training split.
             epochs: in place of searched ones.
         """
-        config = searches.applied(self.config, self.space, values)
+        config = search_space.applied(self.config, self.space, values)
         rate, epochs = values.get("lr"), epochs or values.get("epochs")
         if rate is None and epochs is None:
             return config
@@ -165,7 +170,7 @@ class HyperModel(keras_tuner.HyperModel):
         Raises:
             UserError: from `--objective`.
         """
-        known = {f"val_{key}": value for key, value in MEASURES[self.task].items()}
+        known = {f"val_{key}": value for key, value in OBJECTIVES[self.task].items()}
         if len(self.listing.classes) <= 5:
             known.pop("val_top5_accuracy", None)
         if name not in known:
@@ -180,12 +185,12 @@ class HyperModel(keras_tuner.HyperModel):
         outputs, task, count = len(self.listing.classes), self.task, max(1, len(self.listing.ids))
         built = {_shape(self.config): network}
         for dimension in self.space:
-            for values in searches.probes(dimension, self.space):
+            for values in search_space.probes(dimension, self.space):
                 try:
-                    config = searches.applied(self.config, self.space, values)
+                    config = search_space.applied(self.config, self.space, values)
                     key = _shape(config)
                     if key not in built:
-                        built[key] = models.build(config, outputs, task)
+                        built[key] = networks.build(config, outputs, task)
                     planning.check(self.configured(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())
@@ -195,21 +200,22 @@ class HyperModel(keras_tuner.HyperModel):
 
     def _data(self, size: int, per_class_limit: int | None) -> Splits:
         config = replace(self.config, per_class_limit=per_class_limit)
-        return job.prepare(config, self.listing, size, self.folder)
+        return audited_splits(config, self.listing, size, self.folder)
 
-    def _measured(self, network: Network, data: Splits, trainer: Trainer) -> dict[str, float]:
+    def _measured(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""
-        if hasattr(trainer, "feed"):  # of the last phase, cached where it was
-            outputs = trainer.feed.outputs()
-        else:  # killed after the last phase
-            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=BATCH)
-            outputs = evaluate.predictor(network.model)(stream)
+        # A trial that was killed after its last phase has no inputs any more.
+        if trained.validation_outputs:
+            outputs = trained.validation_outputs()
+        else:
+            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=DEFAULT_BATCH_SIZE)
+            outputs = scoring.predictor(network.model)(stream)
         several = self.task == "multi_label"
-        limits = measures.thresholds(evaluate.served(self.task, outputs), data.val.labels) if several else None
+        limits = metrics.thresholds(scoring.served(self.task, outputs), data.val.labels) if several else None
         error = losses.error(specs.parse_one(self.config.loss, "--loss"), self.task)
-        judge = Judge(self.task, data.val.labels, trainer.scale, error=error)
-        found = measures.report(judge, outputs, data.classes, limits)
-        return {f"val_{key}": found[key] for key in MEASURES[self.task] if isinstance(found.get(key), float)}
+        scorer = Scorer(self.task, data.val.labels, trained.setup.scorer.scale, error=error)
+        found = metrics.report(scorer, outputs, data.classes, limits)
+        return {f"val_{key}": found[key] for key in OBJECTIVES[self.task] if isinstance(found.get(key), float)}
 
 
 def forget() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import keras_tuner
 from keras_tuner import oracles
 
-from kerasft import runs
+from kerasft.storage import run_folder
 
 __all__ = ["bayesian", "grid", "hyperband", "random"]
 
@@ -56,7 +56,7 @@ class Kept(keras_tuner.Oracle):
 
     def save(self) -> None:
         """Writes the state atomically."""
-        runs.write_json(Path(self._get_oracle_fname()), self.get_state())
+        run_folder.write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def reload(self) -> None:
         """Reads what was saved, without a trial that was written down after it: that one is drawn again."""
@@ -64,7 +64,7 @@ class Kept(keras_tuner.Oracle):
         self.trials = {name: self.trials[name] for name in self.start_order}
 
     def _save_trial(self, trial: Any) -> None:
-        runs.write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+        run_folder.write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
 
 class _Combinations(keras_tuner.Oracle):

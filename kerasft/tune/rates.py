@@ -3,12 +3,14 @@
 import inspect
 from dataclasses import replace
 
-from kerasft import phases, planning
-from kerasft import spec as specs
-from kerasft.config import Config
-from kerasft.errors import UserError
-from kerasft.model import Network
-from kerasft.spec import Spec
+from kerasft import strategies
+from kerasft.networks.network import Network
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
+from kerasft.strategies import planning
+from kerasft.strategies.phase import Phase
 
 
 def written(config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None) -> str:
@@ -23,10 +25,10 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     Raises:
         UserError: no phase has epochs, or one comes to a rate above 10.
     """
-    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.further]
+    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
     found = list(planning.named(config))
     if planning.ends_in_auto(config):
-        found += [Spec(phase.kind, (), _arguments(phase)) for phase in (planned[-1:] if found else planned)]
+        found += [Spec(phase.strategy, (), _arguments(phase)) for phase in (planned[-1:] if found else planned)]
     planned = planned[-len(found) :]  # without the head phase that `plan` may have put first
     timed = [phase for phase in planned if phase.epochs]
     if not timed:
@@ -49,7 +51,7 @@ def check_following(config: Config, phases_after: str) -> None:
     flag = "--winner_phases"
     for spec in specs.parse(phases_after, flag):
         if str(spec) != "auto":
-            specs.build(spec, flag, specs.choices(phases), kind=phases.Phase)
+            planning.build(spec, flag)
     if phases_after and planning.ends_in_auto(config):
         rule = "goes on where --phases ends; name the phases of the trials there, such as head(epochs=9)"
         raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
@@ -71,11 +73,11 @@ def followed(trial: Config, config: Config, phases_after: str) -> Config:
 
 def _named(spec: Spec) -> dict:
     """The arguments of a phase's Spec, all by name."""
-    signature = inspect.signature(specs.resolve(spec, "--phases", specs.choices(phases), outside=phases.Phase))
+    signature = inspect.signature(specs.resolve(spec, "--phases", strategies.STRATEGIES, outside=Phase))
     return dict(signature.bind(*spec.args, **spec.kwargs).arguments)
 
 
-def _arguments(phase: phases.Phase) -> dict:
+def _arguments(phase: Phase) -> dict:
     """Those that `auto` sets."""
     if not phase.epochs:
         return {"epochs": 0}

@@ -13,8 +13,9 @@ from typing import Any
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
 
-from kerasft import checkpoint, runs, screen
-from kerasft.errors import UserError
+from kerasft.console import console
+from kerasft.settings.errors import UserError
+from kerasft.storage import checkpoints, run_folder
 from kerasft.tune.hypermodel import HyperModel, forget
 from kerasft.tune.oracles import Kept
 
@@ -40,15 +41,15 @@ class Study(BaseTuner):
             FailedTrialError: whatever went wrong; the row says it.
         """
         place = self.folder / "trials" / trial.trial_id
-        row = runs.read_json(place / "trial.json")
+        row = run_folder.read_json(place / "trial.json")
         if row.get("values") != _searched(trial):
             shutil.rmtree(place, ignore_errors=True)
             row = {"trial": trial.trial_id, "values": _searched(trial), "score": None, "status": "RUNNING"}
             row |= {"seconds": 0.0, "epochs": 0, "error": None, "measures": {}}
-            runs.write_json(place / "trial.json", row)
+            run_folder.write_json(place / "trial.json", row)
         if row["status"] == "RUNNING":  # else: killed between this file and KerasTuner's
             row = self._run(trial, place, row)
-            runs.write_json(place / "trial.json", row)
+            run_folder.write_json(place / "trial.json", row)
         self.ended(row)
         if row["status"] == "FAILED":
             raise keras_tuner.errors.FailedTrialError(row["error"])
@@ -58,7 +59,7 @@ class Study(BaseTuner):
         """Writes KerasTuner's state atomically."""
         if not self._is_worker():
             self.oracle.save()
-        runs.write_json(Path(self._get_tuner_fname()), self.get_state())
+        run_folder.write_json(Path(self._get_tuner_fname()), self.get_state())
 
     def _try_run_and_update_trial(self, trial: Any, *_: Any, **__: Any) -> None:
         """As KerasTuner's, which prints the traceback of a trial that fails."""
@@ -77,7 +78,7 @@ class Study(BaseTuner):
         hypermodel, hp = self.hypermodel, trial.hyperparameters
         forget()
         try:
-            with screen.silence():
+            with console.silence():
                 model = hypermodel.build(hp)
                 found = hypermodel.fit(hp, model, folder=place, epochs=hp.values.get("tuner/epochs"))
             name = self.oracle.objective.name
@@ -85,14 +86,14 @@ class Study(BaseTuner):
                 raise UserError(f"--objective: cannot be measured on these validation pictures. Received: {name!r}")
             row |= {"score": found[name], "status": "COMPLETED", "measures": found}
             row["epochs"] = sum(record["epochs"] for record in hypermodel.records)
-            runs.write_json(place / "config.json", asdict(hypermodel.trained))
+            run_folder.write_json(place / "config.json", asdict(hypermodel.trained))
         except Exception as error:  # noqa: BLE001 - a trial may fail at anything; the others go on
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             row["status"], row["error"] = "FAILED", kind + " ".join(str(error).split())[:500]
             text = traceback.format_exc()
-            runs.write(place / "error.txt", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+            run_folder.write(place / "error.txt", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
         row["seconds"] = round(time.monotonic() - started, 3)
-        checkpoint.remove(place)
+        checkpoints.remove(place)
         shutil.rmtree(place / "phases", ignore_errors=True)  # the weights: the best Config is trained again
         return row
 

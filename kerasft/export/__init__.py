@@ -1,0 +1,1 @@
+"""Export: artefacts, each published only with a proof."""

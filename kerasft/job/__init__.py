@@ -1,0 +1,1 @@
+"""The job of a run: audit, train, evaluate, export, report."""

@@ -1,0 +1,65 @@
+"""The audit of a run: every image is decoded once, what is wrong is named, and the splits are made."""
+
+from collections import Counter
+from pathlib import Path
+
+from kerasft.console import console, stderr_filter
+from kerasft.data import audit, findings, splits
+from kerasft.data.listing import SPLITS, Listing
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import checkpoints, disk_cache, image_cache, manifest, run_folder
+
+
+def audited_splits(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
+    """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left.
+
+    Args:
+        size: side in pixels.
+
+    Raises:
+        UserError: files that cannot be used under `--bad_images=fail`, or too few that can.
+    """
+    names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
+    console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
+    place = image_cache.pixel_store(listing, size, disk_cache.of(config, folder))
+    with place as pixel_store, console.progress("audit", len(listing.ids)) as advance, stderr_filter.without_notices():
+        checked, pictures = audit.audit(listing, size, advance, pixel_store)
+    if any((folder / name).exists() for name in checkpoints.NAMES):
+        refuse_changes(config, listing, folder)
+    else:
+        manifest.write(folder, listing, checked)
+    findings.show(checked.findings)
+    bad = [finding for finding in checked.findings if finding.verdict == "reject"]
+    rows = [finding._asdict() for finding in checked.findings]
+    report = {"files": len(listing.ids), "counts": {}, "findings": rows}
+    run_folder.write_json(folder / "audit.json", report)
+    if bad and config.bad_images == "fail":
+        raise UserError(
+            f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
+        )
+    data = splits.make_splits(
+        checked, pictures, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
+    )
+    findings.show(data.findings[len(checked.findings) :])
+    rows = [finding._asdict() for finding in data.findings]
+    run_folder.write_json(folder / "audit.json", {**report, "counts": data.counts(), "findings": rows})
+    kinds = Counter(finding.kind.replace("_", " ") for finding in data.findings)
+    found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
+    sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in SPLITS)
+    console.say(f"audit: {sizes}; {found}")
+    for finding in data.findings:
+        if finding.kind == "missing_class":
+            console.say(f"WARNING: {finding.path} has {finding.detail}")
+    return data
+
+
+def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
+    """Raises UserError where the data are not those that a run was given; made ones cannot change."""
+    if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
+        return
+    if changed := manifest.changes(folder, listing):
+        rule = (
+            f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on what is there now"
+        )
+        raise UserError(f"--data: {rule}, another --run_dir keeps both. Received: {config.data!r}")

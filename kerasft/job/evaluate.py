@@ -1,0 +1,66 @@
+"""The evaluation of a trained network: figures of validation and test, and the predictions for the test images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.data import pipeline
+from kerasft.data.splits import Splits
+from kerasft.evaluation import metrics, scoring
+from kerasft.evaluation.scoring import Scorer
+from kerasft.networks.network import Network
+from kerasft.storage import run_folder
+
+# Images of a forward pass.
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network does on the splits that it was not trained on.
+
+    Attributes:
+        figures: of `test` and `val`, as in `metrics.json`.
+        test: what is served for the test images: probabilities float64 [N, C], or values [N, D].
+        thresholds: float32 [C] for multi-label, chosen on validation; else None.
+    """
+
+    figures: dict[str, dict[str, Any]]
+    test: np.ndarray
+    thresholds: np.ndarray | None
+
+
+def evaluate(network: Network, splits: Splits, validation: Scorer) -> Evaluation:
+    """Scores validation and test.
+
+    Args:
+        network: in float32.
+        splits: whose test split is read here for the first time.
+        validation: the Scorer of the validation split; its scale and its error are those of the test split too.
+    """
+    predict = scoring.predictor(network.model)
+    outputs = {}
+    for name in ("val", "test"):
+        split = getattr(splits, name)
+        outputs[name] = predict(pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE))
+    thresholds = None
+    if network.task == "multi_label":
+        thresholds = metrics.thresholds(scoring.served(network.task, outputs["val"]), splits.val.labels)
+    figures = {}
+    for name in ("test", "val"):
+        labels = getattr(splits, name).labels
+        scorer = Scorer(network.task, labels, validation.scale, error=validation.error)
+        figures[name] = metrics.report(scorer, outputs[name], splits.classes, thresholds)
+        figures[name]["excluded_copies"] = splits.excluded[name]
+    return Evaluation(figures, scoring.served(network.task, outputs["test"]), thresholds)
+
+
+def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:
+    """Writes `predictions.npz`: ids, labels, classes, and what is served for the test images."""
+    arrays = {"ids": splits.test.ids, "labels": splits.test.labels, "classes": np.array(splits.classes)}
+    arrays["values" if task == "regression" else "probabilities"] = evaluation.test.astype(np.float32)
+    if evaluation.thresholds is not None:
+        arrays["thresholds"] = evaluation.thresholds
+    run_folder.write(folder / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))

@@ -1,0 +1,96 @@
+"""Resolves what must be known before an image is read: weights, image size and precision."""
+
+import platform
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import tensorflow as tf
+
+from kerasft.console import console
+from kerasft.data import image_headers
+from kerasft.data.listing import Listing
+from kerasft.networks import backbones, bundled, surgery
+from kerasft.networks import network as networks
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.storage import disk_cache, feature_cache, resolved_settings
+from kerasft.storage.resolved_settings import ResolvedSettings
+from kerasft.strategies import planning
+from kerasft.strategies.phase import Phase
+from kerasft.training import autotune
+
+# Images whose headers are read, to know how large the images are.
+SAMPLED_HEADERS = 64
+
+# Images are enlarged this many times at most: more pixels hold no more to see.
+MAX_ENLARGEMENT = 4
+
+# Most backbones halve their input five times.
+STRIDE = 32
+
+
+def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
+    """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
+
+    Raises:
+        UserError: a mistake in the backbone's, the head's or the phases' flags.
+    """
+    resolved = resolved_settings.read(folder)
+    weights = resolved.weights if resolved else bundled.resolve_weights(config)
+    if weights == "bundled" != config.weights:
+        console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
+    config = replace(config, weights=weights)
+    size = resolved.image_size if resolved else config.image_size or _image_size(config, listing)
+    network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
+    longest = planning.check(config, network)
+    if resolved is None:
+        chosen = _precision(config, network, longest, folder)
+        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason)
+        if longest and config.precision == "auto":
+            console.say(f"precision: {chosen.value} ({chosen.reason})")
+        resolved.write(folder)
+    return surgery.precision(network, resolved.precision), resolved
+
+
+def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
+    """`autotune.precision`; runs that share a `--cache_dir` measure it once."""
+    cache = disk_cache.of(config, run_folder)
+    if config.precision != "auto" or not cache.kept or longest is None:
+        return autotune.precision(config, network, longest)
+    trained = longest.strategy, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
+    machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
+    key_parts = network.name, network.size, network.model.count_params(), trained, machine
+
+    def measured() -> dict[str, str]:
+        chosen = autotune.precision(config, network, longest)
+        return {"value": chosen.value, "reason": chosen.reason}
+
+    with disk_cache.locked(cache, "precision") as folder:
+        found = feature_cache.memoize(folder, key_parts, measured)
+    return autotune.Choice(str(found["value"]), str(found["reason"]))
+
+
+def _image_size(config: Config, listing: Listing) -> int | None:
+    """The backbone's own size, or less where the pictures are far smaller; None for a saved model."""
+    own = backbones.own_size(config.backbone, config.weights)
+    count = len(listing.ids)
+    sides = (
+        [_shorter_side(listing, i * count // SAMPLED_HEADERS) for i in range(SAMPLED_HEADERS)] if own and count else []
+    )
+    sides = [side for side in sides if side]
+    if not sides:
+        return own
+    enough = -(-MAX_ENLARGEMENT * statistics.median_low(sides) // STRIDE) * STRIDE
+    size = min(own, max(enough, 2 * STRIDE))
+    if size < own:
+        console.say(f"image size: {size}, for the pictures are about {statistics.median_low(sides)} pixels")
+    return size
+
+
+def _shorter_side(listing: Listing, index: int) -> int | None:
+    try:
+        found = image_headers.size(listing.read(index))
+    except (OSError, ValueError):  # whatever is wrong with the file, the audit says it
+        return None
+    return min(found) if found else None

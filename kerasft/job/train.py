@@ -1,0 +1,145 @@
+"""The main job: audit, train, evaluate, export, report; each timed and written into the run folder."""
+
+import hashlib
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasft import report
+from kerasft.data import pipeline, sources
+from kerasft.data.decode import decode_batch
+from kerasft.data.listing import Listing
+from kerasft.export import saved_model
+from kerasft.job.audit import audited_splits, refuse_changes
+from kerasft.job.evaluate import evaluate, write_predictions
+from kerasft.job.finished import complete, summarise
+from kerasft.job.resolve import resolve_settings
+from kerasft.networks import surgery
+from kerasft.settings import failures
+from kerasft.settings.config import Config
+from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
+from kerasft.training import trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: with everything that was recorded.
+        metrics: as in `metrics.json`.
+    """
+
+    folder: Path
+    metrics: dict
+
+
+@pipeline.user_errors()
+def train(config: Config) -> Run:
+    """Does what a Config says, from data to SavedModel. A finished run is only read.
+
+    Raises:
+        UserError: a mistake in the Config, the data or the run folder.
+        ParityError: the exported model does not score like the trained one.
+    """
+    seconds, started = {}, time.monotonic()
+    listing = sources.load(config)
+    folder, finished = run_folder.look(config, listing.name)
+    if finished is None:
+        with run_lock.alone(folder):
+            # Another run may have finished it meanwhile.
+            folder, finished = run_folder.open_folder(config, listing.name)
+            if finished is None:
+                return _train(config, listing, folder, seconds, started)
+    finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
+    refuse_changes(config, listing, folder)
+    complete(folder, finished, listing)
+    summarise(folder, finished)
+    return Run(folder, finished)
+
+
+def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float) -> Run:
+    """Runs the steps in a locked run folder."""
+    exports = Path(config.export_dir) / listing.name
+    # A folder that cannot be written is told now, not after training.
+    run_folder.try_to_make(exports)
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    network, resolved = resolve_settings(config, listing, folder)
+    with _timed(seconds, "audit"):
+        splits = audited_splits(config, listing, network.size, folder)
+    needed = disk_space.check(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
+    with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
+        trained = trainer.train(config, network, splits, folder, resolved)
+        # What was learned in half precision is served in full.
+        network = surgery.precision(network, "float32")
+        # Not compiled, so that Keras alone can load it: the loss is a function of ours.
+        plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
+        run_folder.write_by_name(folder / "model.keras", plain.save)
+    with _timed(seconds, "evaluate"):
+        scorer = trained.setup.scorer
+        evaluation = evaluate(network, splits, scorer)
+        write_predictions(folder, network.task, splits, evaluation)
+    with _timed(seconds, "export"):
+        answer = saved_model.Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale)
+        warm = splits.val if config.warmup else None
+        proof = saved_model.export(network, answer, splits.test, evaluation.test, exports, warm)
+    seconds["total"] = round(time.monotonic() - started, 3)
+    metrics = {
+        "task": network.task,
+        "classes": list(splits.classes),
+        "backbone": network.name,
+        "image_size": network.size,
+        "augment": trained.state.resolved.augment,
+        "settled": trained.state.resolved.to_json(),
+        **evaluation.figures,
+        "phases": [record.to_json() for record in trained.state.records],
+        "seconds": seconds,
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "weights_sha256": weights_digest(network.model),
+        "export": proof,
+    }
+
+    def thumbnails(rows: np.ndarray) -> np.ndarray:
+        return decode_batch(tf.constant([splits.test.read(int(row)) for row in rows]), network.size).numpy()
+
+    report.write(folder, metrics, thumbnails)
+    # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
+    run_folder.write_json(folder / "metrics.json", metrics)
+    checkpoints.remove(folder)
+    disk_cache.remove(trained.setup.cache)
+    summarise(folder, metrics)
+    return Run(folder, metrics)
+
+
+def weights_digest(model: keras.Model) -> str:
+    """SHA-256 over all weights in layer order."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _noted(text: str) -> Iterator[None]:
+    """Adds a note to an error, for `failures`."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(text)
+        raise
+
+
+@contextmanager
+def _timed(seconds: dict, name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - started, 3)

@@ -1,0 +1,51 @@
+"""`--weights=bundled`: a small backbone that this project pretrained on pictures made by formulas; part of the package.
+
+`pipelines/pretrain_bundled.flags` and `benchmarks/weights/bundle.py` made the file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config, is_file
+from kerasft.settings.errors import UserError
+
+BACKBONE = "MobileNet(alpha=0.25)"
+SIZE = 64  # of the pictures that it was trained on, in pixels
+PATH = Path(__file__).with_name("mobilenet_0.25.npz")
+
+
+def resolve_weights(config: Config) -> str:
+    """`--weights`, with `auto` settled: `bundled` for the embedded data and the backbone it is for, else `imagenet`."""
+    if config.weights != "auto":
+        return config.weights
+    embedded = config.data.partition(":")[0] in ("digits", "generated")
+    return "bundled" if embedded and fits(config.backbone) else "imagenet"
+
+
+def fits(backbone: str) -> bool:
+    """Whether a `--backbone` is the network that the bundled weights are for."""
+    if is_file(backbone):
+        return False
+    found, own = (specs.parse_one(text, "--backbone") for text in (backbone, BACKBONE))
+    return (found.name.lower(), found.args, found.kwargs) == (own.name.lower(), own.args, own.kwargs)
+
+
+def read(backbone: str) -> list[np.ndarray]:
+    """The weights, float32, in the order of `keras.Model.get_weights` of the network without its top.
+
+    Raises:
+        UserError: another backbone.
+    """
+    if not fits(backbone):
+        rule = f"bundled is for --backbone='{BACKBONE}' alone; {backbone} needs imagenet, none or a weights file"
+        raise UserError(f"--weights: {rule}. Received: 'bundled'")
+    with np.load(PATH) as stored:
+        return [stored[name].astype(np.float32) for name in sorted(stored)]
+
+
+def write(weights: list[np.ndarray], path: Path = PATH) -> None:
+    """Writes weights for `read`: kernels as float16, vectors (BatchNorm's) as float32, whose range they need."""
+    arrays = {f"{i:03d}": np.asarray(w, np.float16 if w.ndim > 1 else np.float32) for i, w in enumerate(weights)}
+    np.savez_compressed(path, **arrays)

@@ -1,0 +1,213 @@
+"""Heads: from the backbone's features to one logit a class, and how the last layer begins.
+
+A head is a function of (features, outputs, initializer); adding one is adding a function to `__all__`. It begins with
+`standardised`, so that its layers are a chain from `features` over `standardise` to `logits`.
+"""
+
+import keras
+
+from kerasft.networks import layer_names
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import did_you_mean, one_of
+from kerasft.settings.spec import Spec
+
+__all__ = ["linear", "mlp"]
+
+SOLVED = ("probe", "zeros", "prior")  # initialisations that are set after building, from the data
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class GeM(keras.layers.Layer):
+    """Generalized-mean pooling with a learned exponent (Radenovic et al. 2018, equation 3).
+
+    mean(max(x, eps)^p)^(1/p) over height and width: p = 1 is the average, a large p nears the maximum; negative
+    features count as 0. Computed in float32 on features divided by their maximum, so that no power over- or
+    underflows, and p is held in [1, 100].
+    To load a model with this layer in plain Keras, `import kerasft.networks.heads` first.
+
+    Args:
+        p: the exponent that training starts from.
+    """
+
+    def __init__(self, p: float = 3.0, **kwargs):
+        super().__init__(dtype="float32", **{name: value for name, value in kwargs.items() if name != "dtype"})
+        self.start = p
+
+    def build(self, shape: tuple) -> None:
+        """Creates p, a scalar."""
+        start = keras.initializers.Constant(self.start)
+        self.p = self.add_weight(shape=(), initializer=start, constraint=_between_1_and_100, name="p")
+
+    def call(self, features: keras.KerasTensor) -> keras.KerasTensor:
+        """Pools [N, H, W, C] to float32 [N, C]."""
+        ops = keras.ops
+        features = ops.maximum(features, keras.backend.epsilon())
+        highest = ops.stop_gradient(ops.max(features, axis=(1, 2), keepdims=True))
+        pooled = ops.mean(ops.power(features / highest, self.p), axis=(1, 2))
+        return highest[:, 0, 0] * ops.power(pooled, 1 / self.p)
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """[N, H, W, C] to [N, C]."""
+        return shape[0], shape[-1]
+
+    def get_config(self) -> dict:
+        """What `from_config` needs."""
+        return {**super().get_config(), "p": self.start}
+
+
+def _between_1_and_100(value: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.clip(value, 1.0, 100.0)
+
+
+_POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D, "gem": GeM}
+_NORMS = {"none": None, "batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
+_ACTIVATIONS = {  # functions; and layers, which may have arguments
+    name: value
+    for name, value in vars(keras.activations).items()
+    if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
+}
+_ACTIVATION_LAYERS = {name: getattr(keras.layers, name) for name in ("ELU", "LeakyReLU", "PReLU", "ReLU")}
+
+
+def standardised(features: keras.KerasTensor, pooling: str = "avg") -> keras.KerasTensor:
+    """Pools features and standardises them with the training set's statistics (see `warmstart`).
+
+    So one learning rate suits every feature, whatever its scale.
+
+    Args:
+        features: [N, H, W, C], or [N, C] which is not pooled again.
+        pooling: `avg`, `max`, or `gem`.
+
+    Returns:
+        float32 [N, C]; its layers are named `features` and `standardise`.
+    """
+    pool = _choice(_POOLINGS, "pooling", pooling) if len(features.shape) == 4 else keras.layers.Identity
+    pooled = pool(dtype="float32", name=layer_names.FEATURES)(features)
+    return keras.layers.Normalization(axis=-1, dtype="float32", name=layer_names.STANDARDISE)(pooled)
+
+
+def _choice(table: dict, argument: str, value: str | Spec):
+    """The entry of a table that an argument names, bare or in quotes."""
+    name = value.name if isinstance(value, Spec) else value
+    if name not in table:
+        raise ValueError(f"{argument} must be one of {one_of(table)}{did_you_mean(str(name), table)}")
+    return table[name]
+
+
+def linear(
+    features: keras.KerasTensor,
+    outputs: int,
+    initializer: str | keras.Initializer,
+    *,
+    pooling: str = "avg",
+    dropout: float = 0.0,
+) -> keras.KerasTensor:
+    """Pooling, dropout, then one dense layer.
+
+    Args:
+        features: [N, H, W, C] or [N, C].
+        outputs: C.
+        initializer: of the dense kernel.
+        pooling: as in `standardised`.
+        dropout: share of features dropped in training, in [0, 1).
+
+    Returns:
+        float32 [N, C], logits.
+    """
+    hidden = standardised(features, pooling)
+    if dropout:
+        hidden = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(hidden)
+    return _logits(hidden, outputs, initializer)
+
+
+def mlp(
+    features: keras.KerasTensor,
+    outputs: int,
+    initializer: str | keras.Initializer,
+    *,
+    units: tuple[int, ...] = (256,),
+    activation: str | Spec = "gelu",
+    dropout: float = 0.2,
+    normalisation: str = "none",
+    pooling: str = "avg",
+) -> keras.KerasTensor:
+    """Pooling, then hidden dense layers, each with normalisation, activation and dropout, then the logits.
+
+    Under `--head_init=probe` the last layer is solved on the hidden units as they begin, at random (an extreme
+    learning machine, Huang et al. 2006): a start that training has to improve on, where `linear`'s is an optimum.
+
+    Args:
+        features: [N, H, W, C] or [N, C].
+        outputs: C.
+        initializer: of the last dense kernel; the hidden ones use Glorot's.
+        units: widths of the hidden layers.
+        activation: a name in keras.activations, or a layer such as `PReLU` or `LeakyReLU(negative_slope=0.1)`.
+        dropout: share of hidden units dropped in training, in [0, 1).
+        normalisation: `none`, `batch` or `layer`, before the activation.
+        pooling: as in `standardised`.
+
+    Returns:
+        float32 [N, C], logits.
+    """
+    layers = keras.layers
+    units = units if isinstance(units, tuple | list) else (units,)
+    if not units or any(type(width) is not int or width < 1 for width in units):
+        raise ValueError("units must be whole numbers of at least 1, such as (256, 128)")
+    norm = _choice(_NORMS, "normalisation", normalisation)
+    hidden = standardised(features, pooling)
+    for index, width in enumerate(units):
+        hidden = layers.Dense(width, use_bias=norm is None, dtype="float32", name=f"head_hidden_{index}")(hidden)
+        if norm:
+            hidden = norm(dtype="float32", name=f"head_norm_{index}")(hidden)
+        hidden = _activation(activation, f"head_activation_{index}")(hidden)
+        if dropout:
+            hidden = layers.Dropout(dropout, dtype="float32", name=f"head_dropout_{index}")(hidden)
+    return _logits(hidden, outputs, initializer)
+
+
+def _activation(activation: str | Spec, name: str) -> keras.Layer:
+    spec = activation if isinstance(activation, Spec) else Spec(str(activation))
+    if isinstance(activation, Spec) and (spec.args or spec.kwargs):
+        return specs.build(spec, "--head", _ACTIVATION_LAYERS, dtype="float32", name=name)
+    if "." in spec.name:
+        raise ValueError("activation must be a name of keras.activations or an activation layer")
+    found = specs.resolve(spec, "--head", _ACTIVATIONS, _ACTIVATION_LAYERS)
+    if found in _ACTIVATION_LAYERS.values():
+        return found(dtype="float32", name=name)
+    return keras.layers.Activation(found, dtype="float32", name=name)
+
+
+def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer) -> keras.KerasTensor:
+    return keras.layers.Dense(outputs, kernel_initializer=initializer, dtype="float32", name=layer_names.LOGITS)(
+        features
+    )
+
+
+def resolve_head_init(head_init: str, pretrained: bool) -> str:
+    """`--head_init` with `auto` replaced: a probe of random features would only be in the way."""
+    return ("probe" if pretrained else "glorot_uniform") if head_init.strip() == "auto" else head_init.strip()
+
+
+def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
+    """Builds the head that `--head` and `--head_init` name.
+
+    Args:
+        features: of the backbone, [N, H, W, C] or [N, C].
+        outputs: C.
+
+    Raises:
+        UserError: an unknown head, argument or initializer.
+    """
+    ours = {name: globals()[name] for name in __all__}
+    spec = specs.parse_one(head, "--head")
+    initializer = _initializer(specs.parse_one(head_init, "--head_init"))
+    given = {"features": features, "outputs": outputs, "initializer": initializer}
+    return specs.build(spec, "--head", ours, kind=keras.KerasTensor, outside=keras.KerasTensor, **given)
+
+
+def _initializer(spec: Spec) -> keras.Initializer:
+    """The Keras initializer; zeros for those that are set from the data."""
+    solved = dict.fromkeys(SOLVED, keras.initializers.Zeros)
+    known = specs.choices(keras.initializers, keras.initializers.Initializer)
+    kind = keras.initializers.Initializer
+    return specs.build(spec, "--head_init", solved, known, kind=kind, outside=kind)

@@ -1,0 +1,1 @@
+"""Optimization: losses, optimizers, schedules and averages."""

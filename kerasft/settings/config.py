@@ -1,0 +1,289 @@
+"""The settings of a run: one frozen dataclass, from which the flags are made.
+
+Imports no TensorFlow, so that `--help` and a mistyped flag are answered at once.
+"""
+
+import hashlib
+import json
+import typing
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError, did_you_mean
+
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _flag(default: Any, group: str, text: str, **rules: Any) -> Any:
+    """A field with its help text; rules: choices, low and high (inclusive), spec ('one' or 'many')."""
+    return field(default=default, metadata={"group": group, "help": text, **rules})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, on what, and how; every field is also a flag of the same name.
+
+    Raises:
+        UserError: a value of the wrong type, out of its range, or a Spec that cannot be read.
+    """
+
+    data: str = _flag(
+        "digits",
+        "data",
+        "What to learn from: digits (embedded); generated:CLASSESxPICTURES, made by formulas; folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR that TFDS has prepared.",
+    )
+    task: str = _flag(
+        "auto",
+        "data",
+        "What a label is. auto sees it from the data: a csv with | in a label is multi_label, one of numbers that are not all whole is regression.",
+        choices=("auto", "single_label", "multi_label", "regression"),
+    )
+    splits: str = _flag(
+        "",
+        "data",
+        "For tfds: what each split is made of, such as train=train[:80%]; val=train[80%:]; test=test.",
+    )
+    val_fraction: float = _flag(
+        0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9
+    )
+    test_fraction: float = _flag(
+        0.2, "data", "Share of the training pictures for a test split that is missing.", low=0.01, high=0.9
+    )
+    per_class_limit: int | None = _flag(
+        None, "data", "At most so many training pictures of a class; val and test stay whole.", low=1, high=2**31 - 1
+    )
+    sampling: str = _flag(
+        "uniform",
+        "data",
+        "uniform sees each training picture once an epoch; balanced draws every class equally often (single_label).",
+        choices=("uniform", "balanced"),
+    )
+    class_weights: str = _flag(
+        "none",
+        "data",
+        "balanced weighs the loss of a picture by how rare its class is.",
+        choices=("none", "balanced"),
+    )
+    bad_images: str = _flag(
+        "skip",
+        "data",
+        "Unreadable pictures: skip names them and goes on, fail names them and stops.",
+        choices=("skip", "fail"),
+    )
+    image_size: int | None = _flag(
+        None, "data", "Side in pixels that pictures are resized to. Default: the backbone's own.", low=16, high=2048
+    )
+    batch_size: int | None = _flag(
+        None,
+        "data",
+        "Pictures a training step. Default: 32, or 64 to 256 where a GPU is measured to be much faster with it and the set is large.",
+        low=1,
+        high=65536,
+    )
+    augment: str = _flag(
+        "auto",
+        "data",
+        "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometry: crop, flip, rotate, shear, translate, zoom; colours: brightness, color, contrast, hue, saturation; pointwise: autocontrast, equalize, gamma, invert, posterize, solarize; policies: autoaugment, augmix, randaugment, trivialaugment; erase; with their labels: cutmix, mixup.",
+        spec="many",
+    )
+    backbone: str = _flag(
+        "MobileNet(alpha=0.25)",
+        "model",
+        "A keras.applications constructor with arguments, or a .keras or .h5 file.",
+        spec="one",
+    )
+    weights: str = _flag(
+        "auto",
+        "model",
+        "The backbone's weights: imagenet (downloaded once by Keras), bundled (for MobileNet(alpha=0.25), in the package, made without photographs), none, or a weights file. auto is bundled for embedded data (digits, generated) where it fits, else imagenet.",
+    )
+    preprocessing: str = _flag(
+        "auto",
+        "model",
+        "What the backbone makes of pixels: auto (its family's), another family's such as densenet, or dataset (mean and deviation of the training pictures).",
+    )
+    head: str = _flag(
+        "linear",
+        "model",
+        "linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'); pooling is avg, max or gem, normalisation none, batch or layer.",
+        spec="one",
+    )
+    head_init: str = _flag(
+        "auto",
+        "model",
+        "The head's last layer: probe (solved on frozen features), zeros, prior (class frequencies), or a Keras initializer; auto is probe, without pretrained weights glorot_uniform.",
+        spec="one",
+    )
+    phases: str = _flag(
+        "auto",
+        "training",
+        "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192); auto chooses, all of them or (head(epochs=5) | auto) those that follow.",
+        spec="many",
+    )
+    optimizer: str = _flag(
+        "adamw",
+        "training",
+        "Any keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may name its own.",
+        spec="one",
+    )
+    loss: str = _flag(
+        "auto",
+        "training",
+        "cross_entropy(label_smoothing=0.1), focal(gamma=2); for regression mse, mae, huber(delta=1); or one of keras.losses that suits the task. auto is cross_entropy or mse. A phase may name its own.",
+        spec="one",
+    )
+    schedule: str = _flag(
+        "cosine",
+        "training",
+        "Learning rate over a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may name its own.",
+        spec="one",
+    )
+    average: str = _flag(
+        "none",
+        "training",
+        "Weights that are judged and kept: none (the last ones), or ema(momentum=0.99), their moving average over steps.",
+        spec="many",
+    )
+    patience: int | None = _flag(
+        None, "training", "Epochs without a better validation loss after which a phase ends.", low=1, high=10**6
+    )
+    precision: str = _flag(
+        "auto",
+        "training",
+        "What the backbone computes in: float32, mixed_bfloat16, mixed_float16 (with loss scaling); auto measures.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    jit: str = _flag(
+        "auto",
+        "training",
+        "Compile training steps with XLA: on, off; auto measures, where a run is long enough to win by it.",
+        choices=("auto", "on", "off"),
+    )
+    seed: int = _flag(
+        0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
+    )
+    deterministic: bool = _flag(False, "training", "Same seed, same weights, bit for bit (slower on a GPU).")
+    cache_gb: float = _flag(
+        8.0,
+        "training",
+        "Gigabytes (10^9 bytes) on disk for what the frozen part of the network makes of the pictures; 0 for none.",
+        low=0.0,
+        high=1e6,
+    )
+    keep_cache: bool = _flag(
+        False, "output", "Keep that in --cache_dir for other runs on the same pictures, which then begin at once."
+    )
+    cache_dir: str = _flag("runs/cache", "output", "Where --keep_cache keeps it.")
+    run_dir: str = _flag(
+        "", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings."
+    )
+    export_dir: str = _flag("saved_models", "output", "Where the SavedModel goes, as NAME/VERSION below this folder.")
+    warmup: bool = _flag(
+        True,
+        "output",
+        "Put eight validation pictures, small and encoded anew, into the export; TensorFlow Serving warms up with them.",
+    )
+    resume: bool = _flag(True, "output", "Go on with an interrupted run; --noresume starts it again.")
+    tensorboard: bool = _flag(True, "output", "Write TensorBoard logs into the run folder.")
+    allow_imports: tuple[str, ...] = _flag(
+        (), "output", "Packages of your own that a dotted name in a Spec may come from; on the command line only."
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
+        for item in fields(self):
+            if "spec" in item.metadata:
+                _check_spec(self, item.name, item.metadata["spec"])
+
+    def digest(self) -> str:
+        """Eight hex digits that change with every setting that changes the result."""
+        settings = {key: value for key, value in asdict(self).items() if key not in LOCATIONS}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+    def to_flags(self) -> str:
+        """The text of a flagfile that gives this Config (and `--allow_imports` as a comment, see the README)."""
+        lines = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool):
+                lines.append(f"--{'' if value else 'no'}{item.name}")
+            elif isinstance(value, tuple):
+                lines += [f"# needs on the command line: --{item.name}={','.join(value)}"] if value else []
+            elif value is not None:
+                lines.append(f"--{item.name}={value}")
+        return "\n".join(lines) + "\n"
+
+
+LOCATIONS = (
+    "run_dir",
+    "export_dir",
+    "warmup",
+    "resume",
+    "tensorboard",
+    "keep_cache",
+    "cache_dir",
+)  # where, not what is learned: no part of the digest
+
+
+def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
+    """`name: theirs, now ours` for each setting that differs from a stored `config.json`."""
+    found = []
+    for name, value in json.loads(json.dumps(asdict(ours))).items():
+        if name not in LOCATIONS and theirs.get(name) != value:
+            found.append(f"{name}: {theirs.get(name)!r} then, {value!r} now")
+    return found
+
+
+def check(name: str, value: Any) -> Any:
+    """Returns the value of a field in its type, or raises UserError naming the flag and its rule."""
+    kind, optional = kind_of(name)
+    rules = FIELDS[name].metadata
+    if value is None and optional:
+        return None
+    if isinstance(value, list):
+        value = tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"--{name}: must be {KINDS.get(kind, 'a list of names')}. Received: {value!r}")
+    if "choices" in rules and value not in rules["choices"]:
+        listed = ", ".join(rules["choices"])
+        raise UserError(
+            f"--{name}: must be one of {listed}{did_you_mean(value, rules['choices'])}. Received: {value!r}"
+        )
+    if "low" in rules and not rules["low"] <= value <= rules["high"]:
+        raise UserError(f"--{name}: must be in [{rules['low']}, {rules['high']}]. Received: {value!r}")
+    return value
+
+
+def is_file(backbone: str) -> bool:
+    """Whether a `--backbone` names a saved model rather than a constructor."""
+    return backbone.endswith((".keras", ".h5", ".hdf5"))
+
+
+def _check_spec(config: Config, name: str, how_many: str) -> None:
+    """Refuses a Spec that cannot be read, or a dotted name in it whose package `allow_imports` does not name."""
+    text = getattr(config, name)
+    if name == "backbone" and is_file(text):
+        return
+    for found in specs.parse(text, f"--{name}") if how_many == "many" else [specs.parse_one(text, f"--{name}")]:
+        for path in specs.dotted(found):
+            package = path.partition(".")[0]
+            if package not in config.allow_imports:
+                rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"
+                raise UserError(f"--{name}: {rule}. Received: '{found}'")
+
+
+def kind_of(name: str) -> tuple[type, bool]:
+    """The Python type of a field, and whether it may be None."""
+    hint = _HINTS[name]
+    options = typing.get_args(hint) if not isinstance(hint, type) and typing.get_origin(hint) is not tuple else ()
+    if type(None) in options:
+        return options[0], True
+    return (typing.get_origin(hint) or hint), False
+
+
+_HINTS = typing.get_type_hints(Config)
+FIELDS = {item.name: item for item in fields(Config)}

@@ -1,0 +1,1 @@
+"""Storage: the run folder, checkpoints, and what is computed once and kept."""

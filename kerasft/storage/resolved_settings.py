@@ -1,0 +1,63 @@
+"""What `auto` resolved: written to `settled.json` before the first phase, and taken from there by a resumed run."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kerasft.storage import run_folder
+
+FILE = "settled.json"
+
+
+@dataclass
+class ResolvedSettings:
+    """Settings that a run chose by itself, each with its reason.
+
+    Attributes:
+        weights, image_size, precision: as the flags of these names, without `auto`.
+        augment: the `--augment` Spec, without `auto`.
+        speed: images a second of a forward pass, where it was measured.
+        pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
+        batch_size, jit: as the flags of these names, without `auto`.
+        phases: the phases of the run, as `--phases` takes them.
+        cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
+    """
+
+    weights: str
+    image_size: int
+    precision: str
+    precision_reason: str
+    augment: str | None = None
+    augment_reason: str = ""
+    speed: float | None = None
+    pixels: tuple[list[float], list[float]] | None = None
+    batch_size: int | None = None
+    batch_size_reason: str = ""
+    jit: str | None = None
+    jit_reason: str = ""
+    phases: list[str] = field(default_factory=list)
+    cached: dict[str, list] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of `settled.json`; what is not resolved yet is left out."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", [], {})}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ResolvedSettings":
+        """The settings that `to_json` wrote. Keys of other versions are ignored."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+    def write(self, folder: Path) -> None:
+        """Writes `settled.json` into a run folder."""
+        run_folder.write_json(folder / FILE, self.to_json())
+
+
+def read(folder: Path) -> ResolvedSettings | None:
+    """The settings that a run folder holds; None where it holds none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    values = run_folder.read_json(folder / FILE)
+    return ResolvedSettings.from_json(values) if values else None

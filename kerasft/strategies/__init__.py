@@ -1,0 +1,13 @@
+"""Strategies: what a phase trains and how, one file a strategy; and the plan of a run's phases."""
+
+from collections.abc import Callable
+
+from kerasft.strategies.full import full
+from kerasft.strategies.head import head
+from kerasft.strategies.phase import Phase
+from kerasft.strategies.top import top
+
+__all__ = ["STRATEGIES", "Phase", "full", "head", "top"]
+
+# The names that --phases knows. Each strategy is a function that gives one Phase or a tuple of them.
+STRATEGIES: dict[str, Callable[..., Phase | tuple[Phase, ...]]] = {"all": full, "head": head, "top": top}

@@ -1,0 +1,106 @@
+"""The rule of `--phases=auto`: solve the head, then fine-tune all layers for enough steps, and longer where that gains much."""
+
+import math
+from dataclasses import replace
+
+from kerasft.networks.network import Network
+from kerasft.networks.surgery.resolution import resolution
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError, counted
+from kerasft.strategies.full import full
+from kerasft.strategies.head import head
+from kerasft.strategies.phase import Phase
+
+# A training step of all layers takes about as long as this many forward passes.
+FORWARD_PASSES_PER_STEP = 4.0
+
+# Images of a step, where neither a flag nor a measurement says otherwise.
+DEFAULT_BATCH_SIZE = 32
+
+# Steps of fine-tuning. Fewer leave the features and the statistics of BatchNormalization half way.
+FINE_TUNING_STEPS = 300
+
+# Times that fine-tuning visits an example of a class on average, where there are many classes.
+VISITS_PER_EXAMPLE = 100
+
+# Epochs of fine-tuning at most, however few examples there are.
+MAX_EPOCHS = 30
+
+# Fine-tuning sees images of this fraction of the side, rounded up to a multiple of SIZE_MULTIPLE pixels.
+TRAINING_SIZE_RATIO = 6 / 7
+SIZE_MULTIPLE = 32
+
+# The conditional phase takes this many times as many epochs as the one before it.
+CONDITIONAL_LENGTH = 3
+
+# Fraction of its validation loss that a phase must take off for the conditional one to follow.
+MIN_LOSS_REDUCTION = 0.4
+
+# Seconds that `auto` spends on fine-tuning, where the measured speed lets it choose.
+MAX_AUTO_SECONDS = 3600.0
+
+
+def phases(config: Config, network: Network, examples: int, speed: float | None, first: str) -> tuple[list[Phase], str]:
+    """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon.
+
+    Args:
+        first: what goes before, in words.
+    """
+    batch = config.batch_size or DEFAULT_BATCH_SIZE
+    steps = max(1, examples // min(batch, examples))
+    if not network.pretrained:
+        epochs = min(60, max(5, math.ceil(3000 / steps)))
+        return [full(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
+    wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
+    epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
+    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
+    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
+    why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
+    why += counted(epochs, "epoch")
+    size, conditional = _training_size(config, network), True
+    if size:
+        why += f" on pictures of {size} pixels"
+    if speed:
+        epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
+        if epochs * epoch > MAX_AUTO_SECONDS:
+            epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
+            why = (
+                f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
+            )
+        why += f" (about {epochs * epoch:.0f} s)"
+        conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
+    chosen = [head(0), full(epochs, lr, "train", image_size=size)]
+    if conditional:
+        chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
+        why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
+    return chosen, why
+
+
+def _training_size(config: Config, network: Network) -> int | None:
+    """Side of the pictures that `auto` fine-tunes on; None for the network's own.
+
+    Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
+    things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
+    multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
+    """
+    size = SIZE_MULTIPLE * math.ceil(TRAINING_SIZE_RATIO * network.size / SIZE_MULTIPLE)
+    if config.augment.strip() != "auto" or network.size % SIZE_MULTIPLE or size >= network.size:
+        return None
+    try:
+        resolution(network, size)
+    except UserError:
+        return None
+    return size
+
+
+def gained_enough(alpha: float, loss_before: float, loss_after: float) -> bool:
+    """Whether the conditional phase follows: the phase before it was kept whole, and still gained much.
+
+    Data far from what the weights were learned on want many more steps than near ones. No figure of the frozen features
+    tells which these are; how far the first steps led does.
+
+    Args:
+        alpha: fraction of its weights that was kept.
+        loss_before, loss_after: on validation, before it and of what was kept.
+    """
+    return alpha == 1 and loss_after <= (1 - MIN_LOSS_REDUCTION) * loss_before

@@ -1,0 +1,128 @@
+"""The plan of a run: the phases that `--phases` names, and those that the rule of `auto` adds."""
+
+from dataclasses import replace
+
+from kerasft import augment
+from kerasft.networks.network import Network
+from kerasft.networks.surgery.resolution import resolution
+from kerasft.optimization import losses, optimizers
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError, one_of
+from kerasft.settings.spec import Spec
+from kerasft.strategies import STRATEGIES, auto, freezing
+from kerasft.strategies.head import head
+from kerasft.strategies.phase import Phase
+
+# Epochs of a head phase whose head is not solved.
+HEAD_EPOCHS = 5
+
+
+def plan(config: Config, network: Network, examples: int, speed: float | None = None) -> tuple[list[Phase], str]:
+    """The phases of a run, and why they are these in one line.
+
+    Under `--head_init=probe` a head phase that solves the head stands first, named or not.
+
+    Args:
+        examples: of the training split.
+        speed: pictures a second of a forward pass, where it was measured.
+
+    Raises:
+        UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
+    """
+    reason = "as --phases says"
+    chosen = [phase for spec in named(config) for phase in build(spec, "--phases")]
+    if ends_in_auto(config):
+        following, reason = auto.phases(
+            config, network, examples, speed, "what is named" if chosen else "solve the head"
+        )
+        chosen += following if not chosen else [phase for phase in following if phase.epochs]
+    if not chosen:
+        rule = f"at least one of {one_of(STRATEGIES)}, or auto is needed"
+        raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
+    solved = network.head_init == "probe"
+    if solved and chosen[0].trains_backbone:
+        chosen = [head(epochs=0), *chosen]
+    complete = []
+    for phase in chosen:
+        epochs = phase.epochs if phase.epochs is not None else 0 if solved else HEAD_EPOCHS
+        complete.append(
+            replace(
+                phase,
+                epochs=epochs,
+                optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
+                schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
+                loss=phase.loss or specs.parse_one(config.loss, "--loss"),
+                augment=_recipe(phase, config),
+            )
+        )
+        freezing.first_layer(network, phase)
+    return complete, reason
+
+
+def build(spec: Spec, flag: str) -> tuple[Phase, ...]:
+    """The phases that one Spec names.
+
+    Raises:
+        UserError: an unknown strategy, or an argument that it does not take.
+    """
+    found = specs.build(spec, flag, STRATEGIES, kind=Phase | tuple, outside=Phase)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def parse(text: str) -> Phase:
+    """The phase that `str(phase)` wrote.
+
+    Raises:
+        UserError: it is no phase.
+    """
+    (phase,) = build(specs.parse_one(text, "--phases"), "--phases")
+    return phase
+
+
+def named(config: Config) -> tuple[Spec, ...]:
+    """The phases that `--phases` names, without an `auto` at the end."""
+    found = specs.parse(config.phases, "--phases")
+    found = found[:-1] if ends_in_auto(config) else found
+    if any(spec.name == "auto" for spec in found):
+        raise UserError(f"--phases: auto must stand last. Received: {config.phases!r}")
+    return found
+
+
+def ends_in_auto(config: Config) -> bool:
+    """Whether the rule of `auto` chooses the phases, or those after the named ones."""
+    found = specs.parse(config.phases, "--phases")
+    return bool(found) and str(found[-1]) == "auto"
+
+
+def check(config: Config, network: Network) -> Phase | None:
+    """Builds once whatever the phases name, so that a mistake is told before a picture is read.
+
+    Returns:
+        The phase of most epochs, None where none has any.
+
+    Raises:
+        UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
+    """
+    planned, _ = plan(config, network, examples=1)
+    average = specs.parse(config.average, "--average")
+    for phase in planned:
+        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=average)
+        recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
+        layer = augment.build(recipe, network.task, network.model.output_shape[-1])
+        losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
+        if phase.image_size is not None:
+            if phase.image_size > network.size:
+                rule = f"image_size must be at most the network's {network.size} (--image_size)"
+                raise UserError(f"--phases: {rule}. Received: '{phase}'")
+            resolution(network, phase.image_size)
+    longest = max(planned, key=lambda phase: phase.epochs)
+    return longest if longest.epochs else None
+
+
+def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
+    """A phase's own augmentation (`none` for none of it), or the flag's."""
+    if phase.augment is None:
+        return specs.parse(config.augment, "--augment")
+    recipe = phase.augment if isinstance(phase.augment, tuple) else (phase.augment,)
+    return () if [str(spec) for spec in recipe] == ["none"] else recipe

@@ -1,0 +1,1 @@
+"""Training: phases are fitted, their weights compared, and the best kept."""

@@ -1,0 +1,210 @@
+"""How a run computes, chosen by measuring: its precision, the pictures of a step, and whether steps are compiled."""
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kerasft.networks import surgery
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.settings.errors import counted
+from kerasft.strategies import freezing
+from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
+from kerasft.strategies.phase import Phase
+
+TIMED_ROUNDS = 4  # of one step in each way, in turn
+MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
+TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
+LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
+MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
+MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
+MIN_SECONDS_FOR_XLA = (
+    600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
+)
+
+
+class Choice(NamedTuple):
+    """What was settled.
+
+    Attributes:
+        value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), pictures a step, or `on` and `off`.
+        reason: in half a line.
+        seconds: of a training step in each way that was measured, in its fastest round: of the processor's time on a
+            CPU, which what else runs on the machine does not add to; of the clock's on a GPU.
+    """
+
+    value: Any
+    reason: str
+    seconds: dict[Any, float] = {}
+
+
+def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
+    """Settles `--precision`; `auto` times a few training steps on random pictures.
+
+    Args:
+        config: its `precision`, `batch_size` and `deterministic` count.
+        network: in float32; its weights are as before afterwards.
+        phase: whose steps are measured: the one that takes longest. None where nothing is trained.
+    """
+    if config.precision != "auto":
+        return Choice(config.precision, "as --precision says")
+    rival = _rival()
+    if config.deterministic or phase is None or rival is None:
+        why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
+        return Choice("float32", why)
+    batch = config.batch_size or DEFAULT_BATCH_SIZE
+    ways = {policy: (surgery.precision(network, policy), phase, batch) for policy in ("float32", rival)}
+    seconds, gain = _measured(ways)
+    return Choice(
+        rival if gain >= MIN_SPEEDUP else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds
+    )
+
+
+def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+    """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
+
+    A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
+    fewer pictures (`benchmarks/data/micro_batches.py`).
+
+    Args:
+        network: in the precision of the run; its weights are as before afterwards.
+        phase: as in `precision`.
+        examples: of the training split.
+    """
+    if config.batch_size is not None:
+        return Choice(config.batch_size, "as --batch_size says")
+    larger = [size for size in LARGER_BATCH_SIZES if size * MIN_STEPS_PER_EPOCH <= examples]
+    if config.deterministic or phase is None or not larger or not on_accelerator():
+        whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
+        whys |= {f"{examples} examples": not larger, "the cores of a CPU are full with it": True}
+        return Choice(DEFAULT_BATCH_SIZE, next(why for why, holds in whys.items() if holds))
+    chosen, seconds, gain = DEFAULT_BATCH_SIZE, {}, 1.0
+    for size in larger:
+        try:
+            found, gain = _measured({way: (network, phase, way) for way in (chosen, size)})
+        except tf.errors.ResourceExhaustedError:
+            return Choice(chosen, f"{size} do not fit into memory", seconds)
+        seconds |= found
+        gain *= size / chosen
+        if gain < MIN_SPEEDUP:
+            return Choice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
+        chosen = size
+    return Choice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
+
+
+def compiled(config: Config, network: Network, phase: Phase | None, batch: int, steps: int) -> Choice:
+    """Settles `--jit`: whether XLA compiles steps; `auto` times both ways where the run is long enough to win by it.
+
+    Args:
+        network, phase: as in `batch_size`.
+        batch: pictures a step.
+        steps: of all phases.
+    """
+    if config.jit != "auto":
+        return Choice(config.jit, "as --jit says")
+    if config.deterministic or phase is None or steps < MIN_STEPS_FOR_XLA:
+        whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
+        why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
+        return Choice("off", why)
+    try:
+        run = steps * _clocked(network, phase, batch)
+        if run < MIN_SECONDS_FOR_XLA:
+            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
+        seconds, gain = _measured({"plain": (network, phase, batch), "compiled": (network, phase, batch, True)})
+    except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
+        return Choice("off", f"a step could not be compiled ({type(error).__name__})")
+    return Choice(
+        "on" if gain >= MIN_SPEEDUP else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
+    )
+
+
+def on_accelerator() -> bool:
+    """Whether the network computes on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _rival() -> str | None:
+    """What may be faster than float32 here."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        features = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+        return "mixed_bfloat16" if "avx512_bf16" in features or "amx_bf16" in features else None
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return "mixed_float16" if details.get("compute_capability", (0, 0)) >= TENSOR_CORES else None
+
+
+def _measured(ways: dict[Hashable, tuple]) -> tuple[dict[Any, float], float]:
+    """Seconds of a step in each of two ways, and how many times as fast the second is: the least of all rounds.
+
+    A change has to win every time. So rounds end with the first that the second does not win.
+
+    Args:
+        ways: arguments of `_step`; the networks are left as they were.
+    """
+    clock = time.monotonic if on_accelerator() else time.process_time
+    with _kept(given[0] for given in ways.values()):
+        steps = {way: _step(*given) for way, given in ways.items()}
+        rounds = []
+        for _ in range(TIMED_ROUNDS):
+            taken = []
+            for step in steps.values():
+                started = clock()
+                step()
+                taken.append(max(clock() - started, 1e-9))
+            rounds.append(taken)
+            if taken[0] <= taken[1]:
+                break
+    gain = min(first / second for first, second in rounds)
+    return {way: round(min(found), 5) for way, found in zip(steps, zip(*rounds))}, gain
+
+
+def _clocked(network: Network, phase: Phase, batch: int) -> float:
+    """Seconds of a step by the clock: the faster of two."""
+    taken = []
+    with _kept([network]):
+        step = _step(network, phase, batch)
+        for _ in range(2):
+            started = time.monotonic()
+            step()
+            taken.append(time.monotonic() - started)
+    return min(taken)
+
+
+@contextmanager
+def _kept(networks: Iterable[Network]) -> Iterator[None]:
+    """Leaves networks as they were."""
+    networks = list({id(network): network for network in networks}.values())
+    before = [network.model.get_weights() for network in networks]
+    try:
+        yield
+    finally:
+        for network, weights in zip(networks, before):
+            freezing.release(network)
+            network.model.set_weights(weights)
+
+
+def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
+    """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
+    freezing.apply(network, phase)
+    size = phase.image_size or network.size
+    model = surgery.resolution(network, size).model
+    trained = [weight.value for weight in network.model.trainable_weights]
+
+    @tf.function(jit_compile=compiled)
+    def step(images: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(images, training=True)))
+        return tape.gradient(loss, trained)
+
+    images = tf.random.uniform([batch, size, size, 3], 0, 255)
+
+    def run() -> None:
+        np.asarray(step(images)[-1])
+
+    run()
+    return run

@@ -1,0 +1,161 @@
+"""Where training starts: the features' statistics, the head's first weights, and `--augment=auto` settled."""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kerasft.console import console
+from kerasft.data import pipeline
+from kerasft.data.splits import Split, Splits
+from kerasft.evaluation.scoring import Scorer
+from kerasft.networks import layer_names
+from kerasft.networks import network as networks
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.storage import disk_cache, feature_cache
+from kerasft.storage.disk_cache import DiskCache
+from kerasft.training import linear_probe, mirroring
+
+EVALUATION_BATCH = 64
+DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
+
+
+class Start(NamedTuple):
+    """What `prepare` found.
+
+    Attributes:
+        solution: kernel [D, C] and bias [C] of the probe, where `--head_init` asks for it.
+        augment: the `--augment` Spec, settled.
+        reason: why `--augment=auto` mirrors or does not; empty where it settled nothing.
+        speed: pictures a second of a forward pass, where there was one.
+        pixels: mean and variance by channel of the training pictures, for `--preprocessing=dataset`.
+        seconds: that it took.
+    """
+
+    solution: tuple[np.ndarray, np.ndarray] | None
+    augment: str
+    reason: str
+    speed: float | None
+    pixels: tuple[list[float], list[float]] | None
+    seconds: float
+
+
+def prepare(
+    config: Config,
+    network: Network,
+    splits: Splits,
+    scorer: Scorer,
+    cache: DiskCache,
+    weights: np.ndarray | None = None,
+    *,
+    augmented: bool = True,
+    head_first: bool = False,
+) -> Start:
+    """Sets a `prior` and the statistics of pixels, targets and pretrained features, where asked; solves the probe.
+
+    The probe also tells whether mirroring is harmless (`mirroring.verdict`); without one there is no mirroring.
+
+    Args:
+        scorer: of the validation split.
+        cache: keeps the features.
+        weights: float [N] of the training examples, or None.
+        augmented: whether any phase trains on augmented pictures.
+        head_first: whether the first phase trains the head alone, and is judged by features.
+    """
+    started = time.monotonic()
+    automatic = config.augment.strip() == "auto" and augmented
+    solution, pixels, speed = None, None, None
+    mirrored, reason = False, "no pretrained features tell whether it is harmless" if automatic else ""
+    recipe = DEFAULT_AUGMENT if automatic else config.augment if augmented else "none"
+    labels = splits.train.labels
+    if config.preprocessing == "dataset":
+        pixels = _pixels(splits.train, network.size)
+        networks.set_pixel_statistics(network, *pixels)
+    if network.task == "regression":
+        linear_probe.set_statistics(network.model.get_layer(layer_names.VALUES), labels)
+    if network.head_init == "prior":
+        linear_probe.set_prior(network.model.get_layer(layer_names.LOGITS), labels, network.task)
+    if network.pretrained or network.head_init == "probe":
+        embed = _embedder(network, cache)
+        inputs, seconds, folder = embed(splits.train, 1)
+        speed = len(inputs) / seconds
+        if head_first:
+            embed(splits.val, 1)  # into the cache, while the graph is at hand
+        if network.head_init == "probe" or automatic:
+            given = inputs, labels, len(splits.classes), network.task, config.seed, weights
+            key_parts = *given, linear_probe.SOLVER_VERSION, version("scikit-learn")
+            found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())
+            solved = linear_probe.Solution(found["kernel"], found["bias"], str(found["penalty"]))
+            kind = "ridge" if network.task == "regression" else "logistic"
+            console.say(f"probe: {kind} regression on {inputs.shape[1]} features, {solved.penalty}")
+            solution = (solved.kernel, solved.bias) if network.head_init == "probe" else None
+        if automatic:
+
+            def answers() -> dict[str, np.ndarray]:
+                """The probe's outputs for the validation pictures, as they are and mirrored."""
+                ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
+                return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
+
+            found = feature_cache.memoize(folder, (*key_parts, splits.val.digest), answers)
+            constant = linear_probe.constant(labels, len(splits.classes), network.task, weights)
+            seen = scorer, found["plain"], found["mirrored"], labels, constant, splits.classes
+            mirrored, reason = mirroring.verdict(*seen)
+    if automatic:
+        recipe += " | flip" if mirrored else ""
+        console.say(
+            f"augmentation: {recipe} ({reason})" if mirrored else f"augmentation: {recipe}, no mirroring: {reason}"
+        )
+    return Start(solution, recipe, reason, speed, pixels, time.monotonic() - started)
+
+
+def _pixels(split: Split, size: int) -> tuple[list[float], list[float]]:
+    """Mean and variance by channel over all pixels."""
+    total, squares, count = np.zeros(3), np.zeros(3), 0
+    for images in pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH):
+        pixels = images.numpy().reshape(-1, 3).astype(np.float64)
+        total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
+    mean = total / count
+    return mean.tolist(), (squares / count - np.square(mean)).tolist()
+
+
+def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
+    """What the network makes of its last dense layer's outputs."""
+    if network.task != "regression":
+        return logits
+    return keras.ops.convert_to_numpy(network.model.get_layer(layer_names.VALUES)(logits))
+
+
+def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
+    """A function (split, step) to what reaches the last layer, float32 [N, D], the seconds that took, and its cache's folder.
+
+    Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
+    """
+    part = network.part(layer_names.STANDARDISE)
+    prefix = feature_cache.prefix(part)
+    head = network.head_layers()
+    standardise = head[0]
+    fitted = False
+
+    def embed(split: Split, step: int) -> tuple[np.ndarray, float, Path | None]:
+        nonlocal fitted
+        folder = None
+        if step == 1 and feature_cache.size_of(part, split, "float32") <= disk_cache.available_bytes(cache):
+            values, seconds, folder = feature_cache.activations(cache, prefix, split, network.size)
+        else:
+            started = time.monotonic()
+            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=EVALUATION_BATCH)
+            values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
+            seconds = time.monotonic() - started
+        if not fitted:
+            linear_probe.set_statistics(standardise, values)
+            fitted = True
+        for layer in head[:-1]:
+            values = layer(values, training=False)
+        return keras.ops.convert_to_numpy(values), seconds, folder
+
+    return embed

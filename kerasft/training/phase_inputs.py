@@ -1,0 +1,196 @@
+"""What a phase trains and on what: the whole network on pictures, or its end on what the frozen part made of them."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasft import augment
+from kerasft.data import pipeline
+from kerasft.data.splits import Splits
+from kerasft.evaluation import scoring
+from kerasft.networks import layer_names, surgery
+from kerasft.networks.network import Network
+from kerasft.settings.errors import UserError
+from kerasft.storage import disk_cache, feature_cache
+from kerasft.storage.disk_cache import DiskCache
+from kerasft.storage.feature_cache import CachedAugmentation
+from kerasft.strategies import freezing
+from kerasft.strategies.phase import Phase
+
+EVALUATION_BATCH = 64  # of evaluation
+MAX_WORK_RATIO = 0.8  # of the work without a cache: what it has to come down to
+MIN_CACHED_AUGMENTATIONS = 4  # augmented ones: fewer are soon learned by heart
+
+
+class PhaseInputs(NamedTuple):
+    """What a phase trains.
+
+    Attributes:
+        model: the network, or its end.
+        load: gives its inputs by round and row.
+        outputs: gives its outputs on the validation pictures, float32 [N, ...], with the weights as they are.
+        views: that are cached; 0 for pictures.
+        mixed: whether pictures are mixed with each other, and their labels become shares of classes.
+        stateless: whether what is loaded depends on round and row only.
+    """
+
+    model: keras.Model
+    load: pipeline.Load
+    outputs: Callable[[], np.ndarray]
+    views: int
+    mixed: bool = False
+    stateless: bool = True
+
+
+class Plan(NamedTuple):
+    """How a phase is fed: the number of cached views (0 for none) and their dtype, and why in words."""
+
+    views: int
+    dtype: str
+    reason: str
+
+
+def build(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: "Plan") -> PhaseInputs:
+    """The inputs of a phase, as planned.
+
+    Raises:
+        UserError: the disk is full.
+        feature_cache.RangeError: the plan's dtype does not hold the features.
+    """
+    if plan.views:
+        return activations(network, splits, phase, seed, cache, plan)
+    return pictures(network, splits, phase, seed)
+
+
+def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
+    """Feeds the whole network, in training with pictures of the phase's size."""
+    predict = scoring.predictor(network.model)
+    stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=EVALUATION_BATCH)
+    layer = augment.build(phase.augment, network.task, len(splits.classes))
+    model = surgery.resolution(network, phase.image_size or network.size).model
+    load = pipeline.pictures(splits.train, network.size, layer, seed, phase.image_size)
+    return PhaseInputs(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
+
+
+def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: Plan) -> PhaseInputs:
+    """Feeds the end of the network with views that are computed now, or were before.
+
+    Raises:
+        UserError: the disk is full.
+        cache.RangeError: the plan's dtype does not hold the activations.
+    """
+    front, end = split_at_cut(network, phase)
+    frozen = feature_cache.prefix(front)
+
+    def entry(split, view: CachedAugmentation) -> np.ndarray:
+        return feature_cache.activations(cache, frozen, split, network.size, view, plan.dtype).rows
+
+    views = [feature_cache.UNAUGMENTED]
+    if plan.views > 1:
+        layer, recipe = augment.build(phase.augment), " | ".join(map(str, phase.augment))
+        views = [CachedAugmentation(layer, recipe, seed, turn) for turn in range(plan.views)]
+    train = [entry(splits.train, view) for view in views] if phase.epochs else []
+    val, predict = entry(splits.val, feature_cache.UNAUGMENTED), scoring.predictor(end)
+    dtype = end.inputs[0].dtype
+
+    def outputs() -> np.ndarray:
+        return predict(
+            tf.cast(val[start : start + EVALUATION_BATCH], dtype) for start in range(0, len(val), EVALUATION_BATCH)
+        )
+
+    return PhaseInputs(end, pipeline.activations(train, dtype) if train else None, outputs, plan.views)
+
+
+def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | None:
+    """The frozen beginning of the network as far as a phase leaves it, and the rest; None where all is trained.
+
+    They share the network's layers. Where the head's pooling has nothing to train, it is in the first half.
+    """
+    first = freezing.first_layer(network, phase)
+    if first is None:
+        pooling = network.model.get_layer(layer_names.FEATURES)
+        end = pooling.input if pooling.weights else pooling.output
+    else:
+        before = network.backbone[: network.backbone.index(first)]
+        cut = next((name for name in reversed(before) if name in network.cuts), None)
+        operations = {operation.name: operation for operation in network.model.operations}
+        if cut is None or not any(operations[name].weights for name in before if hasattr(operations[name], "weights")):
+            return None
+        end = operations[cut].output
+    return keras.Model(network.model.inputs[0], end), keras.Model(end, network.model.output)
+
+
+def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, halved: bool = True) -> Plan:
+    """Decides whether a phase is fed from the cache: where that is less work, and its views fit on the disk.
+
+    Args:
+        halved: whether float16 may be stored for float32.
+
+    Raises:
+        UserError: the phase names a number of views that cannot be.
+    """
+    layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
+    if phase.image_size not in (None, network.size):
+        if wanted:
+            rule = f"{phase.strategy}(views={wanted}) is for pictures of {network.size} pixels; leave it or image_size="
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        return Plan(0, "", f"it trains on pictures of {phase.image_size} pixels")
+    halves = None if wanted == 0 else split_at_cut(network, phase)
+    if halves is None:
+        return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")
+    if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
+        why = "mixes pictures with each other" if layer.mixes else "is Keras's and draws numbers of its own"
+        if wanted:
+            rule = f"{phase.strategy}(views={wanted}) cannot be had, for its augmentation {why}"
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        return Plan(0, "", f"its augmentation {why}")
+    views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
+    free, count, others = disk_cache.available_bytes(cache), len(splits.train) if phase.epochs else 0, len(splits.val)
+    for dtype in _dtypes(halves[0], splits, network.size, halved=halved):
+        each = tf.as_dtype(dtype).size * math.prod(halves[0].output.shape[1:])
+        fewest = min(MIN_CACHED_AUGMENTATIONS, phase.epochs)
+        most = (free // each - others) // count if count else 1
+        chosen = views or min(max(fewest, math.ceil(phase.epochs / MIN_CACHED_AUGMENTATIONS)), most)
+        needed = (chosen * count + others) * each
+        if needed <= free and (views or chosen >= fewest):
+            break
+    else:
+        if wanted:
+            rule = f"{phase.strategy}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
+            raise UserError(f"--cache_gb: {rule}. Received: {cache.limit / 1e9:g}")
+        return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
+    seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
+    reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
+    if wanted is None and phase.epochs and not cache.kept:  # a kept cache pays in the runs to come
+        share = count_macs(halves[0]) / count_macs(network.model)
+        ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
+        left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
+        if left > MAX_WORK_RATIO:
+            saving = f"{max(0.0, 1 - left):.0%} of the work"
+            return Plan(0, "", f"{chosen} cached views for {phase.epochs} epochs would save {saving}")
+    return Plan(chosen, dtype, reason)
+
+
+def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> Iterator[str]:
+    """The dtypes to store in, the exact one first; float16 where it holds a batch (`cache` looks at all the others)."""
+    yield front.output.dtype
+    if halved and front.output.dtype == "float32":
+        batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=EVALUATION_BATCH).take(1)
+        if feature_cache.holds(scoring.predictor(front)(batch), "float16"):
+            yield "float16"
+
+
+def count_macs(model: keras.Model) -> float:
+    """Multiplications of a forward pass over one picture, and one for each value that is written."""
+    total = 0.0
+    for operation in model.operations:
+        written = math.prod(operation.output.shape[1:])
+        weights = getattr(operation, "weights", [])
+        kernels = [math.prod(weight.shape) for weight in weights if len(weight.shape) > 1]
+        positions = math.prod(operation.output.shape[1:-1])
+        total += written + positions * sum(kernels)
+    return total

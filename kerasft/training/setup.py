@@ -1,0 +1,84 @@
+"""What a run trains: the same for all its phases."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kerasft.console import console
+from kerasft.data import pipeline
+from kerasft.data.splits import Splits, example_weights
+from kerasft.evaluation.scoring import Scorer
+from kerasft.networks.network import Network
+from kerasft.optimization import losses
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.spec import Spec
+from kerasft.storage import disk_cache
+from kerasft.storage.disk_cache import DiskCache
+from kerasft.strategies import auto
+
+
+@dataclass(frozen=True)
+class TrainSetup:
+    """What a run trains, the same for all its phases.
+
+    Attributes:
+        config: the settings.
+        network: whose weights are trained.
+        splits: the examples.
+        folder: the run folder.
+        cache: where cached features are kept.
+        scorer: of the validation split.
+        example_weights: float [N] of the training examples, or None.
+        average: Specs of `--average`.
+        batch_size: images a step.
+        steps_per_epoch: steps.
+    """
+
+    config: Config
+    network: Network
+    splits: Splits
+    folder: Path
+    cache: DiskCache
+    scorer: Scorer
+    example_weights: np.ndarray | None
+    average: tuple[Spec, ...]
+    batch_size: int
+    steps_per_epoch: int
+
+
+def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> TrainSetup:
+    """The setup of a run, with the batch size of the flag or the default."""
+    weighted = config.class_weights == "balanced"
+    if weighted and config.sampling == "balanced":
+        console.say(
+            "warning: --class_weights=balanced and --sampling=balanced both make up for rare classes, "
+            "so they are corrected twice; one of the two is enough"
+        )
+    task = network.task
+    weights = example_weights(splits.train, splits.classes, task) if weighted else None
+    validation_weights = example_weights(splits.val, splits.classes, task) if weighted else None
+    scale = splits.train.labels.std(0, dtype=np.float64) if task == "regression" else None
+    error = losses.error(specs.parse_one(config.loss, "--loss"), task)
+    setup = TrainSetup(
+        config=config,
+        network=network,
+        splits=splits,
+        folder=folder,
+        cache=disk_cache.of(config, folder),
+        scorer=Scorer(task, splits.val.labels, scale, validation_weights, error),
+        example_weights=weights,
+        average=specs.parse(config.average, "--average"),
+        batch_size=0,
+        steps_per_epoch=0,
+    )
+    return with_batch_size(setup, config.batch_size or auto.DEFAULT_BATCH_SIZE)
+
+
+def with_batch_size(setup: TrainSetup, batch_size: int) -> TrainSetup:
+    """The setup with so many images a step, or all of them where there are fewer."""
+    count = len(setup.splits.train)
+    batch = min(batch_size, count)
+    steps = pipeline.steps_per_epoch(count, batch)
+    return replace(setup, batch_size=batch, steps_per_epoch=steps)

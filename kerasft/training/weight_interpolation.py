@@ -1,0 +1,134 @@
+"""What a phase leaves behind: a mix of its weights with those before it, chosen on validation, or nothing of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer, one_standard_error_rule
+from kerasft.networks import layer_names
+from kerasft.strategies.phase import Phase
+
+ALPHAS = (
+    0.5,
+    0.75,
+    0.25,
+    1.0,
+)  # of a phase's weights in the mixes that are tried, the one first that few pictures suggest
+MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
+MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
+
+Weights = list[np.ndarray]
+
+
+class Choice(NamedTuple):
+    """What is kept.
+
+    Attributes:
+        alpha: of the phase's weights; 0 where it is undone.
+        temperature: by which the logits are divided.
+        score: loss and headline score on validation; None where it is undone.
+        candidate: which of the phase's ends.
+    """
+
+    alpha: float
+    temperature: float
+    score: tuple[float, float] | None
+    candidate: int = 0
+
+
+UNDONE = Choice(0.0, 1.0, None)
+
+
+def keep_best(
+    model: keras.Model,
+    outputs: Callable[[], np.ndarray],
+    scorer: Scorer,
+    first: Weights,
+    candidates: list[Weights],
+    alphas: tuple[float, ...],
+) -> Choice:
+    """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
+
+    Args:
+        outputs: of the validation split, with the model's weights as they are.
+        candidates: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
+    """
+
+    def outputs_at(candidate: int, alpha: float) -> np.ndarray:
+        model.set_weights(mixed(first, candidates[candidate], alpha))
+        return outputs()
+
+    chosen = choose(outputs_at, scorer, len(candidates), alphas) if candidates else UNDONE
+    model.set_weights(mixed(first, candidates[chosen.candidate] if candidates else first, chosen.alpha))
+    if chosen.temperature != 1:
+        layer = model.get_layer(layer_names.LOGITS)
+        layer.set_weights([value / chosen.temperature for value in layer.get_weights()])
+    return chosen
+
+
+def mixed(first: Weights, last: Weights, alpha: float) -> Weights:
+    """The weights this share of the way from first to last; the ends to the bit."""
+    if alpha in (0, 1):
+        return last if alpha else first
+    return [(1 - alpha) * a + alpha * b for a, b in zip(first, last)]
+
+
+def choose(
+    outputs_at: Callable[[int, float], np.ndarray], scorer: Scorer, candidates: int, alphas: tuple[float, ...]
+) -> Choice:
+    """Chooses the end and the share of a phase's weights by the validation loss.
+
+    Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
+    and fine-tuned networks are too sure of themselves, so each mix has its logits divided by the temperature that
+    suits it (Guo et al. 2017). Few validation pictures tell such candidates apart badly: the first share that is not
+    measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
+    standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
+    Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
+    has nothing to be compared with).
+
+    Args:
+        outputs_at: from an end and a share to float [N, ...], the validation outputs of that mix.
+        scorer: of the validation split.
+        candidates: their number.
+        alphas: to try, the preferred ones first, each in (0, 1].
+    """
+
+    def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[Choice, np.ndarray]]:
+        for alpha in alphas:
+            outputs = outputs_at(candidate, alpha)
+            if np.isfinite(outputs).all():
+                temperature, losses = scorer.tempered(outputs)
+                yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
+
+    if len(scorer.labels) < MIN_VALIDATION_IMAGES:
+        return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
+    _, before = scorer.tempered(outputs_at(0, 0.0))
+    found = []
+    for candidate in range(candidates):
+        mixes = list(tempered(candidate))
+        found += [mixes[one_standard_error_rule([losses for _, losses in mixes])]] if mixes else []
+    if not found:
+        return UNDONE
+    chosen, losses = found[one_standard_error_rule([losses for _, losses in found])]
+    gain = before - losses
+    least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    return chosen if gain.mean() >= least else UNDONE
+
+
+def judgeable(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
+    """The phases that so many validation pictures can judge: all, or with fewer than `MIN_VALIDATION_IMAGES` hardly any.
+
+    A solved head needs no judge, and nothing is trained after it. Without one the first phase stands: it has to give an
+    answer at all.
+
+    Args:
+        planned: the phases of a run; a head phase first where the head is solved.
+        pictures: of the validation split.
+        solved: whether the head is solved.
+    """
+    if pictures >= MIN_VALIDATION_IMAGES:
+        return planned
+    return [replace(planned[0], epochs=0)] if solved else planned[:1]

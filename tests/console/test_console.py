@@ -1,0 +1,92 @@
+"""What the user sees: odd names come through, long lists are cut, tables say the numbers."""
+
+import os
+
+import pytest
+
+from kerasft.console import console, stderr_filter
+from kerasft.data.listing import Finding
+from kerasft.settings import failures
+from kerasft.settings.spec import Spec, parse, parse_one
+from kerasft.strategies.phase import Phase
+
+
+def test_odd_names_are_printed_as_they_are(capsys):
+    console.say("[bold]x[/bold] 蚂蚁 \udcff :heart: کتاب\u200cها")
+    assert capsys.readouterr().out == "[bold]x[/bold] 蚂蚁 \\udcff :heart: کتاب\u200cها\n"
+
+
+def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
+    hostile = "a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
+    shown = r"a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
+    console.say(hostile)
+    console.show_findings((Finding(hostile, "duplicate", "warn", hostile),))
+    failures.tell([hostile, "second line"])
+    with stderr_filter.without_notices():
+        os.write(2, hostile.replace("\n", "").replace("\r", "").encode() + b"\n")
+    printed = capsys.readouterr()
+    assert printed.out == f"{shown}\n  to look at: {shown}: duplicate: {shown}\n"
+    assert printed.err.startswith(f"{shown}\nsecond line\n")
+    augment = (Spec("crop", (hostile,)), Spec("step", (), {"at": ["bold"]}))
+    phase = Phase("all", 1.0, 3, 1e-4, "hold", Spec("adamw"), Spec("constant"), None, augment)
+    console.show_phases([(phase, 1, 2)])
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+    assert "step(at=['bold'])" in " ".join(printed.split())
+
+
+def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
+    findings = [Finding("w.jpg", "duplicate", "warn", "same bytes as v.jpg")]
+    findings += [Finding(f"{i}.jpg", "empty_file", "reject", "0 bytes") for i in range(30)]
+    console.show_findings(tuple(findings), most=3)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "  left out: 0.jpg: empty file: 0 bytes"
+    assert lines[3] == "  ... and 27 more left out: see audit.json"
+    assert lines[4] == "  to look at: w.jpg: duplicate: same bytes as v.jpg"
+
+
+def test_the_table_of_phases(capsys):
+    augment = parse("flip", "--augment")
+    phase = Phase("top", 0.5, 3, 1e-4, "hold", parse_one("adamw", "x"), parse_one("constant", "x"), None, augment)
+    console.show_phases([(phase, 1234, 567890)])
+    printed = capsys.readouterr().out
+    for part in ("top(unfreeze=0.5", "1,234", "567,890", "flip"):
+        assert part in printed
+
+
+@pytest.mark.parametrize("total", [0, 3])
+def test_progress_works_without_a_terminal(total):
+    with console.progress("audit", total) as advance:
+        for _ in range(total):
+            advance(1)
+
+
+def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatch):
+    with console.progress("predict", 5000) as advance:
+        advance(1)
+        monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0)
+        advance(1023)
+    assert capsys.readouterr().out.startswith("predict: 1,024 of 5,000, ")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(1.0, "its weights kept"), (0.5, "half-way weights kept"), (0.0, "undone, for it was not measurably better")],
+)
+def test_the_end_of_a_phase_is_one_sentence(share, words):
+    said = console.verdict(share, (0.348, 0.87), (0.254, 0.91), "accuracy")
+    assert said == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.91237, "0.9124"), (0, "0.0000"), (0.000512345, "0.0005123"), (17302.4, "17,302.4"), (None, "unknown")],
+)
+def test_small_figures_keep_their_digits(value, shown):
+    assert console.figure(value) == shown
+
+
+def test_the_error_of_several_targets_is_in_deviations():
+    assert console.name_of("mae", 1) == "mean absolute error"
+    assert console.name_of("mae", 2) == "mean absolute error in deviations"
+    assert console.name_of("accuracy", 2) == "accuracy"

@@ -1,0 +1,164 @@
+"""The audit: what cannot be read is named with its kind, what looks wrong is named."""
+
+import csv
+import shutil
+import struct
+import zlib
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from conftest import audited, picture, rotten, shared, write
+from PIL import Image
+
+from kerasft.data import splits
+from kerasft.settings.errors import UserError
+
+
+def test_bad_files_are_named_with_their_kind(split_folder):
+    folder = split_folder / "train" / "disc"
+    whole = (folder / "0.png").read_bytes()
+    bad = {"empty.png": b"", "words.jpg": b"hello", "half.png": whole[: len(whole) // 2], "a.tif": b"II*\0" + b"x" * 40}
+    bad |= {"b.heic": b"\0\0\0\x18ftypheic" + b"x" * 40, "page.png": b"<!DOCTYPE html>"}
+    for name, contents in bad.items():
+        (folder / name).write_bytes(contents)
+    picture("disc", np.random.default_rng(0)).resize((2, 2)).save(folder / "tiny.png")
+    (folder / "link.png").symlink_to("nowhere.png")
+    (folder / "Thumbs.db").write_bytes(b"x")
+    (split_folder / "train" / "stray.png").write_bytes(whole)
+    (split_folder / "train" / "empty").mkdir()
+    write(split_folder / "test" / "ring" / "0.png")
+    checked, pictures = audited(f"folder:{split_folder}")
+    kinds = {
+        finding.path.rpartition("/")[2] or finding.path: finding.kind
+        for finding in checked.findings
+        if finding.verdict == "reject"
+    }
+    assert kinds == {
+        "empty.png": "empty_file",
+        "words.jpg": "not_an_image",
+        "half.png": "corrupt",
+        "a.tif": "unsupported_format",
+        "b.heic": "unsupported_format",
+        "page.png": "unsupported_format",
+        "tiny.png": "too_small",
+        "link.png": "unreadable",
+        "Thumbs.db": "system_file",
+        "stray.png": "no_class",
+        "train/empty/": "empty_class",
+        "0.png": "class_not_in_train",
+    }
+    assert len(checked.ids) == len(pictures(np.arange(22))) == 22
+    assert checked.read(21) == (split_folder / checked.ids[21]).read_bytes()
+
+
+def test_copies_are_reported(split_folder):
+    shutil.copy(split_folder / "train/disc/0.png", split_folder / "test/disc/leak.png")
+    shutil.copy(split_folder / "train/disc/1.png", split_folder / "train/square/doubt.png")
+    checked, _ = audited(f"folder:{split_folder}")
+    found = {(finding.kind, finding.verdict) for finding in checked.findings}
+    assert found == {("duplicate_across_splits", "warn"), ("conflicting_label", "warn")}
+
+
+@pytest.mark.parametrize(("labels", "kind"), [("a|b a|b b", "duplicate"), ("a|b b a", "conflicting_label")])
+def test_copies_under_labels_of_any_form(tmp_path, labels, kind):
+    for name, seed in (("0.png", 0), ("1.png", 0), ("2.png", 2)):
+        write(tmp_path / name, seed=seed)
+    rows = [f"{index}.png,{label}" for index, label in enumerate(labels.split())]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    checked, _ = audited(f"csv:{tmp_path / 't.csv'}")
+    assert [(finding.path, finding.kind) for finding in checked.findings] == [("1.png", kind)]
+
+
+def test_the_shared_dirty_folder(tmp_path):
+    root = tmp_path / "dirty"
+    shutil.copytree(shared("data", "dirty"), root)
+    (root / "train").chmod(0o755)
+    (root / "train" / "empty_class").mkdir(exist_ok=True)
+    checked, _ = audited(f"folder:{root}")
+    by_path = defaultdict(set)
+    for finding in checked.findings:
+        by_path[finding.path].add((finding.kind, finding.verdict))
+    with (root / "MANIFEST.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 57
+    unsupported = {"train/ants/photo.tif"}  # named, as its row allows
+    wrong = [
+        row["path"]
+        for row in rows
+        if (row["expected"] == "reject" or row["path"] in unsupported)
+        != any(verdict == "reject" for _, verdict in by_path[row["path"]])
+        or (row["path"] in checked.ids) != (row["expected"] == "ok" and row["path"] not in unsupported)
+    ]
+    assert wrong == []
+    assert set(by_path) - {row["path"] for row in rows} == {"MANIFEST.csv"}
+    assert by_path["test/bees/dup_test.jpg"] == {("duplicate_across_splits", "warn")}
+    assert by_path["train/bees/conflict_label.jpg"] == {("conflicting_label", "warn")}
+    data = splits.make_splits(checked, None, 0.2, 0.2, 0)
+    assert "test/bees/dup_test.jpg" not in data.test.ids
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_the_limit_holds_where_pillow_fails(split_folder):
+    """A PNG whose text unpacks to more than Pillow allows: its size was not looked at, and 1.5 GB were decoded."""
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 22_000, 22_000, 1, 0, 0, 0, 0))
+    text = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 21)))
+    rows = _chunk(b"IDAT", zlib.compress(bytes(2751) * 22_000, 9))
+    bomb = b"\x89PNG\r\n\x1a\n" + head + text + rows + _chunk(b"IEND", b"")
+    (split_folder / "train" / "disc" / "bomb.png").write_bytes(bomb)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert [(finding.path, finding.kind) for finding in checked.findings] == [("train/disc/bomb.png", "too_large")]
+
+
+def test_a_film_is_called_a_film(split_folder):
+    for name, brand in (("a.mp4", b"isom"), ("b.mov", b"qt  "), ("c.heic", b"heic"), ("d.avif", b"avif")):
+        (split_folder / "train" / "disc" / name).write_bytes(b"\0\0\0\x18ftyp" + brand + b"x" * 40)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert [(finding.path[-4:], finding.detail.partition(";")[0]) for finding in checked.findings] == [
+        (".mp4", "film (MP4 or QuickTime)"),
+        (".mov", "film (MP4 or QuickTime)"),
+        ("heic", "HEIC or AVIF"),
+        ("avif", "HEIC or AVIF"),
+    ]
+
+
+def test_damage_that_the_decoder_forgives_is_named(split_folder, capfd):
+    folder = split_folder / "train" / "disc"
+    rotten(folder / "rotten.jpg", 0)
+    picture("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
+    checked, pictures = audited(f"folder:{split_folder}")
+    (found,) = checked.findings
+    assert found[:3] == ("train/disc/rotten.jpg", "damaged", "warn")
+    assert found.detail.startswith("Corrupt JPEG data: ")
+    assert len(checked.ids) == len(pictures(np.arange(24))) == 24
+    assert capfd.readouterr().err == ""
+
+
+def test_copies_in_other_bytes_are_known(split_folder):
+    Image.open(split_folder / "train/disc/0.png").save(split_folder / "test/disc/again.bmp")
+    Image.open(split_folder / "train/disc/1.png").save(split_folder / "test/square/other.webp", lossless=True)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert {finding.path: (finding.kind, finding.detail) for finding in checked.findings} == {
+        "test/disc/again.bmp": (
+            "duplicate_across_splits",
+            "same picture in other bytes as train/disc/0.png; not used in test",
+        ),
+        "test/square/other.webp": (
+            "duplicate_across_splits",
+            "same picture in other bytes as train/disc/1.png, under another label; not used in test",
+        ),
+    }
+
+
+@pytest.mark.parametrize("change", ["unlink", "write"])
+def test_a_picture_that_is_gone_or_changed_after_the_audit_is_told(split_folder, change):
+    checked, _ = audited(f"folder:{split_folder}")
+    path = split_folder / checked.ids[3]
+    path.unlink() if change == "unlink" else path.write_bytes(b"other")
+    rule = r"can no longer be read \(No such file" if change == "unlink" else "has changed since the audit"
+    with pytest.raises(UserError, match=rf"--data: a picture {rule}.*Received: '{checked.ids[3]}'"):
+        checked.read(3)
+    checked.read(4)

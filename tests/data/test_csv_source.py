@@ -1,0 +1,207 @@
+"""The csv source: its dialects, the label rule, and every row that cannot be used, by its number."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from conftest import audited, write
+
+from kerasft.data import sources
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """a.png to f.png, in a folder of their own."""
+    for index, name in enumerate("abcdef"):
+        write(tmp_path / f"{name}.png", "disc", index)
+    return tmp_path
+
+
+def _table(folder, text, task="auto", encoding="utf-8"):
+    (folder / "t.csv").write_bytes(text.encode(encoding))
+    return sources.load(Config(data=f"csv:{folder / 't.csv'}", task=task))
+
+
+def _found(listing):
+    return {finding.path: (finding.kind, finding.detail.partition(":")[0]) for finding in listing.findings}
+
+
+def test_rows_become_examples_with_their_splits(pictures):
+    text = "path,label,split\na.png,cat,train\nb.png,dog,TRAIN\nc.png,cat,valid\nd.png,dog,validation\ne.png,cat,test\nf.png,dog,\n"
+    listing = _table(pictures, text)
+    assert (listing.name, listing.task, listing.classes) == ("t", "single_label", ("cat", "dog"))
+    assert listing.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert listing.labels.dtype == np.int32
+    assert listing.parts.tolist() == ["train", "train", "val", "val", "test", "train"]
+    assert listing.read(2) == (pictures / "c.png").read_bytes()
+    assert listing.findings == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_dialects(pictures, delimiter, encoding, end):
+    rows = ["Path,Label", "a.png,cat", "b.png,dog", "c.png,dog"]
+    listing = _table(pictures, end.join(rows).replace(",", delimiter), encoding=encoding)
+    assert (listing.ids.tolist(), listing.labels.tolist()) == (["a.png", "b.png", "c.png"], [0, 1, 1])
+
+
+def test_odd_names(tmp_path):
+    names = ["ü ñ 猫.png", "two words.png", "a,b.png", "-dash.png", 'quo"te.png', "semi;colon.png", " lead.png"]
+    for index, name in enumerate(names):
+        write(tmp_path / "in" / name, "disc", index)
+    names.append("../in/deep/er/x.png")
+    write(tmp_path / "in" / "deep" / "er" / "x.png", "disc", 99)
+    names.append(str(tmp_path / "away.png"))
+    write(tmp_path / "away.png", "disc", 100)
+    with (tmp_path / "in" / "t.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label"])
+        table.writerows([name, f"class {i % 2}"] for i, name in enumerate(names))
+    checked, _ = audited(f"csv:{tmp_path / 'in' / 't.csv'}")
+    assert checked.ids.tolist() == names
+    assert checked.findings == ()
+
+
+# Which of the forms a `label` column, or columns of targets, are taken for.
+@pytest.mark.parametrize(
+    ("header", "cells", "task", "expected", "classes", "labels"),
+    [
+        ("label", ["1", "2", "1"], "auto", "single_label", ("1", "2"), [0, 1, 0]),
+        ("label", ["1.0", "2", "1.0"], "auto", "single_label", ("1.0", "2"), [0, 1, 0]),
+        ("label", ["1.5", "2", "-3e1"], "auto", "regression", ("label",), [[1.5], [2], [-30]]),
+        ("label", ["1", "2", "4"], "regression", "regression", ("label",), [[1], [2], [4]]),
+        ("label", ["1.5", "2", "1.5"], "single_label", "single_label", ("1.5", "2"), [0, 1, 0]),
+        ("label", ["a|b", "b", ""], "auto", "multi_label", ("a", "b"), [[1, 1], [0, 1], [0, 0]]),
+        ("label", [" b | a ", "b|b", "|"], "auto", "multi_label", ("a", "b"), [[1, 1], [0, 1], [0, 0]]),
+        ("label", ["a", "b", ""], "multi_label", "multi_label", ("a", "b"), [[1, 0], [0, 1], [0, 0]]),
+        ("x,y", ["0,1", "1,1", "0,0"], "auto", "multi_label", ("x", "y"), [[0, 1], [1, 1], [0, 0]]),
+        ("x,y", ["0,1", "1,1", "0,0"], "regression", "regression", ("x", "y"), [[0, 1], [1, 1], [0, 0]]),
+        ("x,y", ["0,1", "1,2", "0,0"], "auto", "regression", ("x", "y"), [[0, 1], [1, 2], [0, 0]]),
+        ("x", ["0", "1", "0"], "auto", "regression", ("x",), [[0], [1], [0]]),
+        ("x", ["0", "1", "0"], "multi_label", "multi_label", ("x",), [[0], [1], [0]]),
+    ],
+)
+def test_the_label_rule(pictures, header, cells, task, expected, classes, labels):
+    listing = _table(pictures, f"path,{header}\n" + "".join(f"{n}.png,{c}\n" for n, c in zip("abc", cells)), task)
+    assert (listing.task, listing.classes) == (expected, classes)
+    np.testing.assert_allclose(listing.labels, labels)
+    assert listing.labels.dtype == (np.int32 if expected == "single_label" else np.float32)
+
+
+def test_other_columns_beside_label_are_ignored(pictures):
+    listing = _table(pictures, "id,label,path\n7,cat,a.png\n8,dog,b.png\n")
+    assert (listing.task, listing.classes) == ("single_label", ("cat", "dog"))
+
+
+def test_rows_that_cannot_be_used_are_named_with_their_number(pictures):
+    (pictures / "folder.png").mkdir()
+    text = (
+        "path,label,split\na.png,cat,\nb.png,dog,\n\nno.png,cat,\nfolder.png,cat,\n,cat,\nc.png,,\n"
+        "d.png,cat,trian\ne.png,cow,test\n./a.png,dog,\nf,g.png,dog,\n"
+    )
+    listing = _table(pictures, text)
+    assert listing.ids.tolist() == ["a.png", "b.png"]
+    assert _found(listing) == {
+        "no.png": ("missing_file", "row 5"),
+        "folder.png": ("missing_file", "row 6"),
+        "t.csv": ("no_path", "row 7"),
+        "c.png": ("no_label", "row 8"),
+        "d.png": ("unknown_split", "row 9"),
+        "e.png": ("class_not_in_train", "row 10"),
+        "./a.png": ("conflicting_label", "row 11"),
+        "f": ("broken_row", "row 12"),
+    }
+    assert {finding.verdict for finding in listing.findings} == {"reject"}
+
+
+def test_a_file_counts_once(pictures):
+    listing = _table(
+        pictures, "path,label,split\na.png,cat,train\nb.png,dog,train\na.png,cat,train\n./b.png,dog,test\n"
+    )
+    assert _found(listing) == {"a.png": ("duplicate", "row 4"), "./b.png": ("duplicate_across_splits", "row 5")}
+
+
+@pytest.mark.parametrize(
+    ("cell", "task"), [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression")]
+)
+def test_what_is_no_number_is_refused(pictures, cell, task):
+    listing = _table(pictures, f"path,label\na.png,0.5\nb.png,{cell}\nc.png,2\n", task)
+    assert (listing.task, listing.labels.tolist()) == ("regression", [[0.5], [2]])
+    assert _found(listing) == {"b.png": ("not_a_number", "row 3")}
+
+
+def test_what_is_neither_0_nor_1_is_refused(pictures):
+    listing = _table(pictures, "path,x,y\na.png,0,1\nb.png,1,2\nc.png,1,?\n", "multi_label")
+    assert listing.labels.tolist() == [[0, 1]]
+    assert _found(listing) == {"b.png": ("not_0_or_1", "row 3"), "c.png": ("not_0_or_1", "row 4")}
+
+
+@pytest.mark.parametrize(
+    ("text", "task", "message"),
+    [
+        ("", "auto", "the first row must name the columns path and label, or path and targets; found: none"),
+        ("a.png,cat\nb.png,dog\n", "auto", r"found: a\.png, cat\. Received: 'csv:"),
+        ("path\na.png\n", "auto", "found: path"),
+        ("path,split\na.png,train\n", "auto", "found: path, split"),
+        ("path,x,x\na.png,1,2\n", "auto", "each column needs a name of its own; found: path, x, x"),
+        ("path,label\n", "auto", "nothing to learn from 0 rows that can be used, classes: none"),
+        ("path,label\na.png,cat\nb.png,cat\n", "auto", "nothing to learn from 2 rows that can be used, classes: cat"),
+        ("path,label\nx.png,cat\ny.png,dog\n", "auto", "first of 2 refused: x.png: row 2: no such file"),
+        ("path,kind\na.png,cat\nb.png,dog\n", "auto", "a.png: row 2: column kind: 'cat' is no finite number"),
+        ("path,label\na.png,\nb.png,\n", "multi_label", "classes: none"),
+        ("path,label\na.png,x|y\nb.png,x\n", "single_label", r"--task: cannot be single_label where labels have \|"),
+        ("path,x,y\na.png,0,1\n", "single_label", "--task: cannot be single_label where there is no column label"),
+    ],
+)
+def test_tables_that_say_too_little_are_refused(pictures, text, task, message):
+    with pytest.raises(UserError, match=message):
+        _table(pictures, text, task)
+
+
+def test_what_is_no_text_is_refused(pictures):
+    with pytest.raises(UserError, match="--data: must be UTF-8 text"):
+        _table(pictures, "path,label\na.png,süß\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"--data: no such file \(did you mean 't.csv'\?\)"):
+        sources.load(Config(data=f"csv:{pictures / 't.cvs'}"))
+    with pytest.raises(UserError, match="--data: is a folder; one of class folders is folder:DIR"):
+        sources.load(Config(data=f"csv:{pictures}"))
+
+
+def test_a_table_cannot_name_a_folder_above(pictures):
+    (pictures / "...csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    assert sources.load(Config(data=f"csv:{pictures / '...csv'}")).name == "data"
+
+
+def test_a_table_without_end_is_not_read(pictures):
+    with (pictures / "t.csv").open("wb") as file:
+        file.truncate(60 << 30)
+    with pytest.raises(UserError, match=r"--data: has more than 1024 MiB. Received"):
+        sources.load(Config(data=f"csv:{pictures / 't.csv'}"))
+
+
+def test_a_row_that_names_a_pipe_is_refused(pictures):
+    os.mkfifo(pictures / "pipe.png")
+    (found,) = _table(pictures, "path,label\na.png,cat\nb.png,dog\npipe.png,dog\n").findings
+    assert (found.path, found.kind, found.detail) == ("pipe.png", "missing_file", "row 4: is no regular file")
+
+
+def test_a_label_with_control_characters_is_refused(pictures):
+    with pytest.raises(UserError, match=r"the name of class 'do\\x1bg' is no UTF-8, or holds control characters"):
+        _table(pictures, "path,label\na.png,cat\nb.png,do\x1bg\n")
+
+
+def test_a_quote_that_is_never_closed_does_not_print_the_table(tmp_path):
+    for index in range(4):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = ["path,label", "0.png,a", "1.png,b", '"2.png,a', *(f"{index % 2}.png,b" for index in range(3000))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    (finding,) = sources.load(Config(data=f"csv:{tmp_path / 't.csv'}")).findings
+    assert len(finding.path) + len(finding.detail) < 250
+    (tmp_path / "u.csv").write_text("\n".join([*rows[:3], '2.png,"a', *rows[4:], '"']))
+    (finding,) = sources.load(Config(data=f"csv:{tmp_path / 'u.csv'}")).findings
+    assert (finding.path, finding.kind) == ("2.png", "broken_row")
+    assert "is a quote missing" in finding.detail

@@ -1,0 +1,143 @@
+"""The folder source: given splits, and names of every kind."""
+
+import os
+import shutil
+import socket
+
+import pytest
+from conftest import audited, splits_of, write
+
+from kerasft.data import listing as listings
+from kerasft.data import sources
+from kerasft.data.listing import SPLITS
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
+
+def test_given_splits_are_kept(split_folder):
+    data = splits_of(f"folder:{split_folder}")
+    assert {part: sum(data.counts()[part].values()) for part in SPLITS} == {"train": 12, "val": 4, "test": 6}
+    assert all(name.startswith("test/") for name in data.test.ids)
+
+
+def test_nested_folders_and_odd_names(tmp_path):
+    names = {
+        "ü 猫/ñ, 1.png",
+        "ü 猫/deep/er/x.PNG",
+        "-dash/-x.png",
+        "-dash/two  words.png",
+        "a,b/;.png",
+        "a,b/no_suffix",
+    }
+    for index, name in enumerate(sorted(names)):
+        path = tmp_path / "odd set" / name
+        write(path.with_suffix(".png"), seed=index)
+        path.with_suffix(".png").rename(path)
+    checked, _ = audited(f"folder:{tmp_path / 'odd set'}")
+    assert set(checked.ids) == names
+    assert (checked.name, checked.task) == ("odd set", "single_label")
+    assert checked.classes == ("-dash", "a,b", "ü 猫")
+    assert checked.findings == ()
+
+
+def test_hidden_and_system_files_are_passed_over(split_folder):
+    before = audited(f"folder:{split_folder}")[0].ids.tolist()
+    for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini"):
+        (split_folder / "train" / "disc" / name).write_bytes(b"x")
+    for folder in ("train/disc/.thumbnails", "train/.git", ".cache"):
+        write(split_folder / folder / "0.png")
+    checked, _ = audited(f"folder:{split_folder}")
+    assert checked.ids.tolist() == before
+    assert {finding.kind for finding in checked.findings} == {"system_file"}
+
+
+def test_what_would_never_end_is_named_and_not_opened(split_folder):
+    folder = split_folder / "train" / "disc"
+    os.mkfifo(folder / "pipe.jpg")
+    os.mkfifo(split_folder / "pipe")
+    (folder / "zero.jpg").symlink_to("/dev/zero")
+    with (folder / "sparse.jpg").open("wb") as file:
+        file.truncate(60 << 30)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket.jpg"))
+    checked, _ = audited(f"folder:{split_folder}")
+    assert {finding.path: (finding.kind, finding.detail) for finding in checked.findings} == {
+        "pipe": ("no_class", "outside of any class folder"),
+        "train/disc/pipe.jpg": ("unreadable", "is no regular file"),
+        "train/disc/socket.jpg": ("unreadable", "is no regular file"),
+        "train/disc/sparse.jpg": ("unreadable", "has more than 256 MiB"),
+        "train/disc/zero.jpg": ("unreadable", "is no regular file"),
+    }
+
+
+def test_linked_and_closed_folders_are_named(split_folder, tmp_path, monkeypatch):
+    write(tmp_path / "elsewhere" / "0.png", seed=90)
+    (split_folder / "train" / "disc" / "more").symlink_to(tmp_path / "elsewhere")
+    write(split_folder / "train" / "disc" / "closed" / "0.png", seed=91)
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    listing = sources.load(Config(data=f"folder:{split_folder}"))
+    assert {finding.path: finding.kind for finding in listing.findings} == {
+        "train/disc/closed/": "unreadable",
+        "train/disc/more/": "linked_folder",
+    }
+    assert len(listing.ids) == 22
+
+
+def test_names_are_listed_as_they_can_be_printed(split_folder):
+    whole = (split_folder / "train" / "disc" / "0.png").read_bytes()
+    for name in (b"caf\xe9.png", b"a\x1b[2Jb\n.png"):
+        with open(os.fsencode(split_folder / "train" / "disc") + b"/" + name, "wb") as file:
+            file.write(whole)
+    checked, _ = audited(f"folder:{split_folder}")
+    assert {"train/disc/caf\\udce9.png", "train/disc/a\\x1b[2Jb\\n.png"} <= set(checked.ids.tolist())
+    every = "".join(checked.ids) + "".join(finding.path + finding.detail for finding in checked.findings)
+    assert every.isprintable() and every.encode()
+    assert [finding.kind for finding in checked.findings] == ["duplicate", "duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(b"caf\xe9", r"caf\\udce9"), (b"a\x1b[2J", r"a\\x1b\[2J"), (b"a\nb", r"a\\nb")]
+)
+def test_a_class_whose_name_cannot_be_written_is_told_at_once(tmp_path, name, text):
+    for folder in (name, b"other"):
+        os.makedirs(os.fsencode(tmp_path) + b"/set/" + folder)
+        with open(os.fsencode(tmp_path) + b"/set/" + folder + b"/0.png", "wb") as file:
+            file.write(b"x")
+    with pytest.raises(
+        UserError, match=rf"--data: the name of class '{text}' is no UTF-8, or holds control characters"
+    ):
+        sources.load(Config(data=f"folder:{tmp_path / 'set'}"))
+
+
+@pytest.mark.parametrize(("name", "safe"), [("..", "data"), ("", "data"), ("a/b\n", "a_b_n"), ("set", "set")])
+def test_a_name_that_becomes_a_folder_is_one(name, safe):
+    assert listings.folder_name(name) == safe
+
+
+def test_val_or_test_without_train_is_no_set_of_classes(split_folder):
+    shutil.move(split_folder / "train", split_folder.parent / "away")
+    with pytest.raises(UserError, match=r"--data: test/, val/ without train/; put the class folders .* into train/"):
+        audited(f"folder:{split_folder}")
+    shutil.move(split_folder.parent / "away" / "disc", split_folder / "disc")
+    with pytest.raises(UserError, match="without train/"):
+        audited(f"folder:{split_folder}")
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    for name in ("test", "control"):
+        write(tmp_path / "set" / name / "0.png")
+    assert audited(f"folder:{tmp_path / 'set'}")[0].classes == ("control", "test")
+
+
+def test_too_few_pictures_are_told_with_how_many_are_needed(tmp_path):
+    for index, name in enumerate(("a", "b")):
+        write(tmp_path / "set" / name / "0.png", seed=index)
+    with pytest.raises(UserError, match="a class needs at least three different pictures, one for each of train, val"):
+        splits_of(f"folder:{tmp_path / 'set'}")

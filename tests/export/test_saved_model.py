@@ -1,0 +1,171 @@
+"""The export's proof: what differs is not published; versions are free numbers."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import audited
+
+from kerasft.data import pipeline, splits
+from kerasft.evaluation import scoring
+from kerasft.export import saved_model
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(photos):
+    """A network with a random head, its data, and its probabilities for the test pictures."""
+    config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
+    network = networks.build(config, 2, "single_label")
+    listing, pictures = audited(f"folder:{photos}")
+    data = splits.make_splits(listing, pictures, 0.2, 0.2, 0)
+    batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
+    predict, layer = scoring.predictor(network.model), network.model.get_layer("logits")
+    for norm in network.model.layers:  # statistics under which a random network tells pictures apart
+        if isinstance(norm, keras.layers.BatchNormalization):
+            norm.momentum = 0.0
+    network.model(pictures(np.arange(len(listing.ids))).astype("float32"), training=True)
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
+    return network, data, scoring.served("single_label", predict(batches))
+
+
+def test_versions_are_the_next_free_numbers(trained, tmp_path):
+    network, data, expected = trained
+    (tmp_path / "7").mkdir()
+    (tmp_path / "notes").mkdir()
+    found = saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected, tmp_path)
+    assert found["path"].endswith("/8")
+    assert found["max_abs_diff"] < saved_model.TOLERANCE
+    assert (found["top1_agreement"], found["n"]) == (1.0, len(data.test))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
+    assert [path.name for path in (tmp_path / "8" / "assets.extra").iterdir()] == ["kerasft.json"]
+    assert saved_model.newest(str(tmp_path)) == tmp_path / "8"
+    json.dumps(found)
+
+
+def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
+    network, data, expected = trained
+    wrong = expected.copy()
+    wrong[3] = wrong[3] + [2e-3, -2e-3]
+    with pytest.raises(
+        saved_model.ParityError, match=r"differs from the trained model by up to 0\.002 .*nothing was exported"
+    ):
+        saved_model.export(network, saved_model.Answer("r", data.classes), data.test, wrong, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_is_a_difference(trained, tmp_path):
+    network, data, expected = trained
+    with pytest.raises(saved_model.ParityError):
+        saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected * np.nan, tmp_path)
+
+
+def test_another_decoder_in_training_would_be_found(trained, tmp_path):
+    """Pixels that training saw otherwise: the proof reads the files' own bytes."""
+    network, data, _ = trained
+    batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
+    skewed = scoring.predictor(network.model)(batches.map(lambda images: images[:, ::-1] * 0.5))
+    with pytest.raises(saved_model.ParityError):
+        saved_model.export(
+            network, saved_model.Answer("r", data.classes), data.test, scoring.served("single_label", skewed), tmp_path
+        )
+
+
+def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_path):
+    import platform
+
+    network, data, expected = trained
+    dead = tmp_path / f".draft-{platform.node()}-{2**22 + 1}"
+    dead.mkdir()
+    answer = saved_model.Answer("run-1", data.classes)
+    first = saved_model.export(network, answer, data.test, expected, tmp_path)
+    assert not dead.exists()
+    again = saved_model.export(network, answer, data.test, expected, tmp_path)
+    assert again == first
+    assert saved_model.read_metadata(tmp_path / "1") == {
+        "run": "run-1",
+        "task": "single_label",
+        "classes": ["disc", "square"],
+        "image_size": 32,
+    }
+    other = saved_model.export(network, answer._replace(run="run-2"), data.test, expected, tmp_path)
+    assert other["path"].endswith("/2")
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
+    import tensorflow as tf
+
+    from kerasft.training import linear_probe
+
+    network, data, _ = trained
+    outputs = network.model.output
+    if task == "regression":
+        outputs = keras.layers.Normalization(axis=-1, invert=True, name="values")(outputs)
+    network = network._replace(task=task, model=keras.Model(network.model.inputs[0], outputs))
+    scale = np.array([5.0, 0.1])
+    if task == "regression":
+        targets = np.random.default_rng(0).normal([100, 3], scale, (50, 2))
+        linear_probe.set_statistics(network.model.get_layer("values"), targets)
+    batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
+    expected = scoring.served(task, scoring.predictor(network.model)(batches))
+    limits = None if task == "regression" else np.array([0.2, 0.7], np.float32)
+    answer = saved_model.Answer("r", data.classes, limits, scale if task == "regression" else None)
+    found = saved_model.export(network, answer, data.test, expected, tmp_path)
+    serve = tf.saved_model.load(found["path"]).signatures["serving_default"]
+    given = serve(image_bytes=tf.constant([data.test.read(0), data.test.read(1)]))
+    if task == "regression":
+        assert given.keys() == {"values"}
+        np.testing.assert_allclose(given["values"], expected[:2], rtol=1e-4)
+        assert expected.mean(0)[0] > 50
+        assert "top1_agreement" not in found
+    else:
+        np.testing.assert_allclose(given["probabilities"], expected[:2], atol=1e-5)
+        np.testing.assert_array_equal(given["predicted"], expected[:2] >= limits)
+    with pytest.raises(saved_model.ParityError):
+        saved_model.export(network, answer._replace(run="s"), data.test, expected + 1e-3 * scale, tmp_path)
+
+
+def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatch):
+    """A few validation pictures, small and encoded anew."""
+    import tensorflow as tf
+
+    from kerasft.data.decode import decode_batch
+    from kerasft.export import serving_warmup
+
+    network, data, expected = trained
+    saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
+    version = tmp_path / "1"
+    batches = serving_warmup.requests(version)
+    assert [len(batch) for batch in batches] == [1, 8, 32]
+    assert (version / serving_warmup.FILE).stat().st_size < 200_000
+    chosen = np.unique(np.linspace(0, len(data.val) - 1, 8).astype(int))
+    for index, content in zip(chosen, batches[1].numpy()):
+        original = data.val.read(int(index))
+        assert content != original
+        pixels, truth = decode_batch(tf.constant([content, original]), 32).numpy().astype(int)
+        assert np.abs(pixels - truth).mean() < 15  # noise, of which JPEG keeps little
+        assert np.corrcoef(pixels.ravel(), truth.ravel())[0, 1] > 0.9
+    # A request that failed would keep TensorFlow Serving from loading the model.
+    monkeypatch.setattr(serving_warmup, "requests", lambda folder: [tf.constant(["no picture"])])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
+
+
+def test_every_weight_is_stored_once(trained, tmp_path):
+    network, data, _ = trained
+    saved_model._write(network, saved_model.Answer("r", data.classes), tmp_path / "1")
+    stored = sum(path.stat().st_size for path in (tmp_path / "1" / "variables").glob("*.data-*"))
+    weights = sum(np.asarray(weight).nbytes for weight in network.model.get_weights())
+    assert weights <= stored < 1.1 * weights
+
+
+@pytest.mark.parametrize("place", ["", "empty", "missing"])
+def test_no_model_is_said(tmp_path, place):
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+    with pytest.raises(UserError, match="--model: must be a SavedModel, or a folder of numbered ones"):
+        saved_model.newest(str(tmp_path / place))

@@ -1,0 +1,75 @@
+"""`--dry_run`: what it says is what the run then does, and it leaves nothing behind."""
+
+import json
+import re
+
+import pytest
+from conftest import splits_of
+
+from kerasft import strategies
+from kerasft.job import dry_run, train
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
+
+def _said(capsys, config: Config) -> str:
+    capsys.readouterr()
+    dry_run.show(config)
+    return capsys.readouterr().out
+
+
+def test_it_says_what_the_run_does_and_leaves_nothing(photos, tiny, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (photos / "disc" / "00.jpg").with_name("broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="all(epochs=1)", augment="none")
+    try:
+        said = _said(capsys, asked)
+        assert list(tmp_path.iterdir()) == []
+        run = train.train(asked)
+    finally:
+        (photos / "disc" / "broken.jpg").unlink()
+    audit = json.loads((run.folder / "audit.json").read_text())
+    for name in ("disc", "square"):
+        counts = [str(audit["counts"][part][name]) for part in ("train", "val", "test")]
+        assert next(line for line in said.splitlines() if line.startswith(name)).split()[1:] == counts
+    assert "(reject)" in said and "disc/broken.jpg" in said
+    assert f"run folder: {run.folder}" in said
+    assert all(phase["spec"] in said for phase in run.metrics["phases"] if phase["epochs"])
+    assert re.search(r"expected time: about .+ This counts [\d,]+ forward passes", " ".join(said.split()))
+    assert "which is finished" in _said(capsys, asked)
+
+
+def test_it_refuses_what_the_run_refuses(photos, tiny):
+    with pytest.raises(UserError, match="--phases"):
+        dry_run.show(Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="top(unfreeze='x')"))
+
+
+def test_weights_that_would_be_downloaded_are_not(photos, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    said = _said(capsys, Config(data=f"folder:{photos}", image_size=32))
+    assert "solve the head, then fine-tune all layers" in said and list(tmp_path.iterdir()) == []
+
+
+def test_a_long_audit_is_left_to_the_run(photos, tiny, capsys, monkeypatch):
+    asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="all(epochs=1)")
+    whole = _said(capsys, asked)
+    monkeypatch.setattr(dry_run, "AUDIT_SECONDS", 0.0)
+    left = _said(capsys, asked)
+    assert "audit: left to the run; 48 files" in left
+    table = [line for line in whole.splitlines() if line.startswith(("class", "disc", "square", "pictures"))]
+    assert table == [line for line in left.splitlines() if line.startswith(("class", "disc", "square", "pictures"))]
+
+
+def test_the_work_of_phases(photos, tiny):
+    data = splits_of(f"folder:{photos}")
+    network = networks.build(Config(backbone=tiny, image_size=32), 2, "single_label")
+    train, val = len(data.train), len(data.val)
+    every = dry_run.forward_passes(network, strategies.full(epochs=2), train, val)
+    assert every == pytest.approx(val + 2 * (4 * train + val))
+    solved = dry_run.forward_passes(network, strategies.head(epochs=0), train, val)
+    assert 0.5 * (train + val) < solved <= train + val
+    top = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2), train, val)
+    anew = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2, views=0), train, val)
+    assert solved < top < anew < every

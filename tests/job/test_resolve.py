@@ -1,0 +1,64 @@
+"""What is settled before a picture is read, and taken from the folder by a run that goes on."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasft.data.listing import Listing
+from kerasft.job import resolve
+from kerasft.settings.config import Config
+
+SMALL = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "phases": "all(epochs=1)"}
+
+
+def _listing(side, count=20, broken=0):
+    def read(index):
+        buffer = io.BytesIO()
+        Image.new("RGB", (side + index % 3, side)).save(buffer, "PNG")
+        return b"no picture" if index < broken else buffer.getvalue()
+
+    labels = np.arange(count, dtype=np.int32) % 2
+    ids = np.array([f"{i}.png" for i in range(count)])
+    parts = np.full(count, "", "<U5")
+    return Listing("x", "single_label", ids, labels, parts, ("a", "b"), read)
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 64), (17, 96), (28, 128), (56, 224), (500, 224)])
+def test_small_pictures_are_not_enlarged_beyond_fourfold(tmp_path, side, size, capsys):
+    network, settled = resolve.resolve_settings(Config(**SMALL, precision="float32"), _listing(side), tmp_path)
+    assert network.size == settled["image_size"] == size
+    assert ("image size" in capsys.readouterr().out) == (size < 224)
+    assert json.loads((tmp_path / "settled.json").read_text()) == settled
+
+
+def test_the_flag_wins_and_unreadable_pictures_do_not_count(tmp_path):
+    network, _ = resolve.resolve_settings(
+        Config(**SMALL, precision="float32", image_size=48), _listing(500), tmp_path / "a"
+    )
+    assert network.size == 48
+    network, _ = resolve.resolve_settings(Config(**SMALL, precision="float32"), _listing(20, broken=19), tmp_path / "b")
+    assert network.size == 96
+
+
+def test_a_run_that_goes_on_takes_what_was_settled(tmp_path):
+    before = {"image_size": 64, "precision": "mixed_bfloat16", "precision_reason": "measured"}
+    (tmp_path / "settled.json").write_text(json.dumps(before))
+    network, settled = resolve.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
+    assert settled == before
+    assert network.size == 64
+    assert network.model.get_layer("conv_pw_1").compute_dtype == "bfloat16"
+    assert network.model.output.dtype == "float32"
+
+
+def test_runs_that_share_a_cache_measure_their_precision_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(resolve.compute, "_rival", lambda: "mixed_bfloat16")
+    given = SMALL | {"image_size": 32, "keep_cache": True, "cache_dir": str(tmp_path / "cache")}
+    _, first = resolve.resolve_settings(Config(**given), _listing(40), tmp_path / "a")
+    monkeypatch.setattr(resolve.compute, "_measured", None)
+    _, second = resolve.resolve_settings(Config(**given, seed=5), _listing(40), tmp_path / "b")
+    assert second == first
+    with pytest.raises(TypeError):
+        resolve.resolve_settings(Config(**given | {"keep_cache": False}), _listing(40), tmp_path / "c")

@@ -1,0 +1,303 @@
+"""Schedules against their formulas; every Keras optimizer by its name: decay, clipping, accumulation, averages."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasft.networks import heads
+from kerasft.optimization import optimizers
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
+
+EVERY = sorted(set(specs.choices(keras.optimizers, keras.optimizers.Optimizer)) - set(optimizers._NOT_ALONE))
+RNG = np.random.default_rng(0)
+INPUTS, TARGETS = RNG.normal(size=(32, 4)).astype(np.float32), RNG.normal(size=(32, 2)).astype(np.float32)
+
+
+def _build(text="adamw", schedule="constant", lr=0.1, steps=100, average="none", model=None):
+    parsed = specs.parse_one(text, "--optimizer"), specs.parse_one(schedule, "--schedule")
+    return optimizers.build(*parsed, lr, steps, specs.parse(average, "--average"), model)
+
+
+def _model(dtype="float32"):
+    layers = keras.layers
+    hidden = layers.Dense(8, dtype=dtype, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
+    norm = layers.BatchNormalization(dtype=dtype)
+    last = layers.Dense(2, dtype="float32", kernel_initializer=keras.initializers.GlorotUniform(seed=2))
+    return keras.Sequential([keras.Input((4,)), hidden, norm, layers.Activation("relu"), last])
+
+
+def _fitted(text, steps, model=None, batch=32, **settings):
+    """A model after so many steps, and its optimizer."""
+    model = model or _model()
+    built, _ = _build(text, steps=steps, model=model, **settings)
+    model.compile(built, "mse", jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((INPUTS, TARGETS)).batch(batch).repeat()
+    model.fit(data, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return model, built
+
+
+def _rates(schedule, steps):
+    return [float(keras.ops.convert_to_tensor(schedule(step))) for step in steps]
+
+
+def test_cosine_warms_up_and_falls_to_its_floor():
+    rate = optimizers.cosine(0.1, 100, warmup=0.2)
+    np.testing.assert_allclose(_rates(rate, (0, 10, 20, 60, 100)), [0, 0.05, 0.1, 0.05, 0], atol=1e-6)
+    rate = optimizers.cosine(0.1, 100, warmup=0, floor=0.1)
+    np.testing.assert_allclose(_rates(rate, (0, 50, 100)), [0.1, 0.055, 0.01], atol=1e-6)
+    warm = optimizers.cosine(0.1, 100, warmup=0.2, floor=0.1)
+    np.testing.assert_allclose(_rates(warm, (20, 60, 100)), [0.1, 0.055, 0.01], atol=1e-6)
+
+
+def test_linear_warms_up_and_falls_in_a_line():
+    rate = optimizers.linear(0.1, 100, warmup=0.2)
+    np.testing.assert_allclose(_rates(rate, (0, 10, 20, 60, 100, 120)), [0, 0.05, 0.1, 0.05, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(_rates(optimizers.linear(0.1, 100, warmup=0), (0, 50)), [0.1, 0.05], atol=1e-6)
+
+
+def test_one_cycle_is_that_of_fastai_and_pytorch():
+    rate = optimizers.one_cycle(0.1, 100)
+    np.testing.assert_allclose(_rates(rate, (0, 15, 30, 65, 100)), [0.004, 0.052, 0.1, 0.05, 4e-7], atol=1e-6)
+
+
+def test_step_falls_at_its_shares():
+    rate = optimizers.step(0.1, 100)
+    found = _rates(rate, (0, 49, 50, 74, 75, 99))
+    np.testing.assert_allclose(found, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
+    np.testing.assert_allclose(_rates(optimizers.step(0.1, 10, at=0.5, factor=0.5), (4, 5)), [0.1, 0.05], rtol=1e-5)
+
+
+def test_plateau_falls_where_validation_stands_still():
+    built, plateau = _build(schedule="plateau(factor=0.1, patience=2)")
+    assert float(built.learning_rate) == pytest.approx(0.1)
+    losses = [3.0, 2.0, 2.5, 2.0, 2.1, float("nan"), 1.0, 1.5]
+    found = [plateau.rate(0.1, losses[:epochs]) for epochs in range(len(losses) + 1)]
+    np.testing.assert_allclose(found, [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.001])
+    built.learning_rate = plateau.rate(0.1, losses)  # the way a trainer sets it
+    assert _build(schedule="cosine")[1] is None
+
+
+@pytest.mark.parametrize("name", optimizers.__all__)
+@pytest.mark.parametrize("steps", [1, 2, 1000])
+def test_every_schedule_gives_sound_rates_and_is_kept_with_a_model(name, steps):
+    built, _ = _build(schedule=name, steps=steps)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(built))
+    for optimizer in (built, again):
+        rate = optimizer._learning_rate
+        found = _rates(rate, range(steps)) if callable(rate) else [float(rate)]
+        assert 0 <= min(found) <= max(found) <= 0.1 + 1e-7
+        assert steps < 3 or max(found) > 0.099
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_optimizer_of_keras_learns(name):
+    model = _model()
+    before = float(np.mean((np.asarray(model(INPUTS, training=True)) - TARGETS) ** 2))
+    _, built = _fitted(name, 10, model, lr=1e-2)
+    assert built.global_clipnorm == optimizers.MAX_NORM
+    assert np.mean((np.asarray(model(INPUTS, training=True)) - TARGETS) ** 2) < before
+
+
+def test_ones_own_clipping_wins():
+    assert _build("sgd(clipvalue=0.5)")[0].global_clipnorm is None
+    assert _build("sgd(global_clipnorm=5)")[0].global_clipnorm == 5
+    assert _build("sgd(clipnorm=5)")[0].global_clipnorm is None
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_weight_decay_leaves_biases_and_normalisation_alone(name):
+    """The names of Keras are not enough: ConvNeXt's LayerScale has a gamma that is called `variable`."""
+    layers = keras.layers
+    scale = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
+    kind = type(next(layer for layer in scale.layers if "layer_scale" in layer.name))
+    inputs = keras.Input((4, 4, 3))
+    hidden = layers.BatchNormalization()(layers.Conv2D(6, 1, bias_initializer="ones")(inputs))
+    hidden = heads.GeM()(kind(0.5, 6)(layers.LayerNormalization()(hidden)))
+    model = keras.Model(inputs, layers.Dense(2)(hidden))
+    built, _ = _build(f"{name}(weight_decay=0.5)", model=model)
+    before = {variable.path: np.asarray(variable) for variable in model.trainable_variables}
+    built._apply_weight_decay(model.trainable_variables)
+    moved = {v.path for v in model.trainable_variables if not np.array_equal(v, before[v.path])}
+    assert {path.rpartition("/")[2] for path in moved} == {"kernel"}
+    assert len(moved) == 2
+
+
+def test_weight_decay_is_decoupled():
+    model = _model()
+    kernel = np.asarray(model.layers[0].kernel)
+    built, _ = _build("adamw(weight_decay=0.5)", model=model)
+    built.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
+    np.testing.assert_allclose(model.layers[0].kernel, kernel * 0.95, rtol=1e-6)
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch_and_schedules_count_batches():
+    plain = _model()
+    plain.layers[1].trainable = False  # its statistics would be those of a batch
+    weights = plain.get_weights()
+    whole, _ = _fitted("sgd", 2, plain, batch=32)
+    parts = _model()
+    parts.layers[1].trainable = False
+    parts.set_weights(weights)
+    parts, _ = _fitted("sgd(gradient_accumulation_steps=4)", 8, parts, batch=8)
+    for ours, theirs in zip(parts.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    _, built = _fitted("sgd(gradient_accumulation_steps=4)", 8, schedule="linear(warmup=0)")
+    assert (int(built.iterations), int(built._iterations)) == (2, 8)
+    assert float(built.learning_rate) == 0  # the phase's last batch ends the schedule
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "Muon"])
+def test_averages_are_those_of_the_weights_and_part_of_the_state(name):
+    model = _model()
+    built, _ = _build(name, lr=0.05, average="ema(momentum=0.8)", model=model)
+    for ours, theirs in zip(optimizers.averaged(built, model), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # before the first step
+    model.compile(built, "mse", jit_compile=False)
+    expected = None
+    for _ in range(5):
+        model.train_on_batch(INPUTS, TARGETS)
+        now = [np.asarray(variable) for variable in model.trainable_variables]
+        expected = now if expected is None else [0.8 * a + 0.2 * b for a, b in zip(expected, now)]
+    found = optimizers.averaged(built, model)
+    trained = [i for i, weight in enumerate(model.weights) if weight.trainable]
+    for index, value in zip(trained, expected, strict=True):
+        np.testing.assert_allclose(found[index], value, atol=1e-5)
+    for index in set(range(len(found))) - set(trained):  # statistics are averages already
+        np.testing.assert_array_equal(found[index], model.get_weights()[index])
+    again = _model()
+    again.set_weights(model.get_weights())
+    other, _ = _build(name, lr=0.05, average="ema(momentum=0.8)", model=again)
+    for variable, value in zip(other.variables, [np.asarray(v) for v in built.variables], strict=True):
+        variable.assign(value)
+    for ours, theirs in zip(optimizers.averaged(other, again), found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_fit_does_not_end_on_the_averages():
+    """Keras would write them into the model, and a phase that is fitted in two parts would go on from there."""
+    model, built = _fitted("sgd", 5, average="ema(momentum=0.9)")
+    found = optimizers.averaged(built, model)
+    assert any(not np.array_equal(a, b) for a, b in zip(found, model.get_weights(), strict=True))
+
+
+def test_without_averages_the_weights_are_the_models():
+    model, built = _fitted("sgd", 2)
+    for ours, theirs in zip(optimizers.averaged(built, model), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_float16_scales_its_loss_and_the_scale_is_part_of_the_state():
+    plain = _model("mixed_float16")
+    before = float(np.mean((np.asarray(plain(INPUTS, training=True)) - TARGETS) ** 2))
+    model, built = _fitted("adamw", 20, plain, lr=1e-2, average="ema")
+    assert isinstance(built, keras.optimizers.LossScaleOptimizer)
+    assert model.optimizer is built
+    assert built.inner_optimizer.global_clipnorm == optimizers.MAX_NORM
+    assert np.mean((np.asarray(model(INPUTS, training=True)) - TARGETS) ** 2) < before
+    assert any(variable is built.dynamic_scale for variable in built.variables)
+    assert len(optimizers.averaged(built, model)) == len(model.weights)
+    tiny = keras.ops.cast(1e-9, "float32")
+    assert float(keras.ops.cast(tiny, "float16")) == 0 < float(keras.ops.cast(built.scale_loss(tiny), "float16"))
+    scale = float(built.dynamic_scale)
+    weights = model.get_weights()
+    built.apply([keras.ops.full(v.shape, np.inf) for v in model.trainable_variables])
+    assert float(built.dynamic_scale) == scale / 2
+    for ours, theirs in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_other_precisions_need_no_scale(dtype):
+    built, _ = _build(model=_model(dtype))
+    assert not isinstance(built, keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "schedule", "average", "message"),
+    [
+        ("adamv", "constant", "none", r"--optimizer: must be one of .*did you mean"),
+        ("LossScaleOptimizer", "constant", "none", r"--optimizer: must be one of "),
+        ("sgd(momentun=0.9)", "constant", "none", r"did you mean 'momentum'"),
+        ("adamw", "cosin", "none", r"--schedule: must be one of constant, cosine, .*\(did you mean 'cosine'\?\)"),
+        ("adamw", "cosine(warmup=2)", "none", r"warmup must be in \[0, 1\)"),
+        ("adamw", "cosine(floor=2)", "none", r"floor must be in \[0, 1\]"),
+        ("adamw", "step(at=(0.5, 0.2))", "none", r"at must be rising shares"),
+        ("adamw", "step(factor=2)", "none", r"factor must be in \(0, 1\)"),
+        ("adamw", "plateau(patience=0)", "none", r"patience must be a whole number of at least 1"),
+        ("adamw(learning_rate=1)", "constant", "none", "takes"),
+        ("adamw", "constant", "emma", r"--average: must be one of ema \(did you mean 'ema'\?\)"),
+        ("adamw", "constant", "ema(momentum=1)", r"momentum must be in \(0, 1\)"),
+    ],
+)
+def test_mistakes_are_refused(text, schedule, average, message):
+    with pytest.raises(UserError, match=message):
+        _build(text, schedule, average=average)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [("cosine", 0), ("linear", 0), ("one_cycle", 0), ("step", 0.01), ("cosine(floor=0.5)", 0.5), ("plateau", 1)],
+)
+def test_the_last_rate_of_a_schedule(schedule, share):
+    assert optimizers.last_rate(specs.parse_one(schedule, "--schedule"), 0.1, 300) == pytest.approx(
+        0.1 * share, abs=1e-3
+    )
+
+
+def _begun(text, schedule, begun, steps=2000, parts=1, average="none", model=None):
+    parsed = specs.parse_one(text, "--optimizer"), specs.parse_one(schedule, "--schedule")
+    return optimizers.build(*parsed, 0.1, steps, specs.parse(average, "--average"), model, parts, begun)[0]
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw(weight_decay=0)", "nadam", "lamb(weight_decay=0)", "lion", "rmsprop"])
+@pytest.mark.parametrize("begun", [0, 1000])
+def test_a_phase_that_falls_back_goes_on_in_its_schedule_with_no_larger_step(name, begun):
+    """The optimizer's count corrects Adam's moments: set ahead, constant gradients moved a weight by 5.2 rates."""
+    model = _model()
+    built = _begun(name, "linear(warmup=0)", begun, model=model)
+    other = _model()
+    fresh = _begun(name, "constant", 0, model=other)
+    for made in (built, fresh):
+        made.global_clipnorm = None
+    rate = 0.1 * (1 - begun / 2000)
+    assert float(built.learning_rate) == pytest.approx(rate)
+    for made, of in ((built, model), (fresh, other)):
+        made.apply([keras.ops.ones(variable.shape) for variable in of.trainable_variables])
+    start = _model().trainable_variables
+    moved = [np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(model.trainable_variables, start)]
+    usual = [np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(other.trainable_variables, start)]
+    np.testing.assert_allclose(moved, np.array(usual) * rate / 0.1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_averages_go_on_after_a_fallback_and_move_once_a_step(parts):
+    """As the averages of an optimizer that goes on from these weights, whose steps are not done in parts."""
+
+    def steps(built, model, count, calls=1):
+        for call in range(count * calls):
+            gradients = [keras.ops.full(v.shape, 0.01 * (call // calls + 1)) for v in model.trainable_variables]
+            built.apply(gradients)
+
+    going, back = _model(), _model()
+    first = _begun("sgd", "constant", 0, average="ema(momentum=0.9)", model=going)
+    steps(first, going, 5)
+    going.set_weights(optimizers.averaged(first, going))
+    back.set_weights(going.get_weights())
+    second = _begun("sgd", "constant", 5, parts=parts, average="ema(momentum=0.9)", model=back)
+    for ours, theirs in zip(optimizers.averaged(second, back), going.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+    steps(first, going, 3)
+    steps(second, back, 3, parts)
+    for ours, theirs in zip(optimizers.averaged(second, back), optimizers.averaged(first, going)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_first_step_in_parts_is_all_of_the_average():
+    model = _model()
+    built = _begun("sgd", "constant", 0, parts=2, average="ema(momentum=0.9)", model=model)
+    for _ in range(2):
+        built.apply([keras.ops.ones(v.shape) for v in model.trainable_variables])
+    for ours, theirs in zip(optimizers.averaged(built, model), model.get_weights()):
+        np.testing.assert_allclose(ours, theirs, atol=1e-7)

@@ -1,0 +1,105 @@
+"""Finished runs side by side: the figures are those of the runs, names are harmless, damage is named."""
+
+import json
+
+import numpy as np
+import pytest
+from finished import CASES, HOSTILE, run_folder
+from test_report import Page
+
+from kerasft import commands
+from kerasft.report import comparison, statistics
+from kerasft.settings.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run folders of the three tasks, one of a search's winner, and one that is damaged."""
+    root = tmp_path_factory.mktemp("runs")
+    metrics = {case: run_folder(root / case, *CASES[case]) for case in ("two", "ten", "hostile", "labels", "angle")}
+    run_folder(root / "search" / "best", *CASES["sixty"])
+    (root / "damaged").mkdir()
+    (root / "damaged" / "metrics.json").write_text("{")
+    (root / "not finished").mkdir()
+    return root, metrics
+
+
+def test_the_figures_are_those_of_the_runs(finished):
+    root, metrics = finished
+    found, damaged = comparison.find(root)
+    rows = {row.folder.name: row for row in found}
+    assert set(rows) == {*metrics, "best"}
+    assert [row.folder.name for row in damaged] == ["damaged"]
+    two = rows["two"]
+    test = metrics["two"]["test"]
+    assert (two.score, two.value, two.n, two.loss) == ("accuracy", test["accuracy"], test["n"], test["loss"])
+    assert (two.low, two.high) == statistics.wilson(round(test["accuracy"] * test["n"]), test["n"])
+    assert (two.data, two.export, two.seconds) == ("my set", "saved_models/my set/1", 3700.0)
+    assert all(row.low <= row.value <= row.high for row in found)
+
+
+def test_the_best_comes_first_and_groups_hold_what_compares(finished):
+    found, _ = comparison.find(finished[0])
+    for (data, score, n), rows in comparison.groups(found):
+        assert {(row.data, row.score, row.n) for row in rows} == {(data, score, n)}
+        values = [row.value if score == "mae" else -row.value for row in rows]
+        assert values == sorted(values)
+
+
+def test_the_table_and_the_page(finished, tmp_path, capsys):
+    commands.run("runs", [str(finished[0]), f"--out={tmp_path / 'runs.html'}"])
+    printed = capsys.readouterr().out
+    assert "not read" in printed and "1 h 1 min" in printed
+    page = Page((tmp_path / "runs.html").read_text())
+    assert not page.loose and not page.open and not page.addresses
+    assert not {"script", "link", "img"} & {tag for tag, _ in page.tags}
+    for row in comparison.find(finished[0])[0]:
+        assert str(row.folder) in page.text["th"] and str(row.folder) in printed
+
+
+def test_odd_names_are_harmless(tmp_path, capsys):
+    metrics = run_folder(tmp_path / "runs" / "a\x1b[2Jb", *CASES["two"])
+    metrics["export"]["path"] = f"saved_models/{HOSTILE[0].replace('/', '')}/1"
+    (tmp_path / "runs" / "a\x1b[2Jb" / "metrics.json").write_text(json.dumps(metrics))
+    commands.run("runs", [str(tmp_path / "runs"), f"--out={tmp_path / 'runs.html'}"])
+    assert "\x1b" not in capsys.readouterr().out
+    assert "<script" not in (tmp_path / "runs.html").read_text()
+
+
+@pytest.mark.parametrize("part", ["config.json", "predictions.npz"])
+def test_a_run_without_a_file_is_named(tmp_path, part):
+    run_folder(tmp_path / "one", *CASES["two"])
+    (tmp_path / "one" / part).unlink()
+    found, damaged = comparison.find(tmp_path)
+    assert found == [] and part in damaged[0].reason
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_a_truncated_file_of_predictions_is_named(tmp_path, kept):
+    run_folder(tmp_path / "one", *CASES["two"])
+    whole = (tmp_path / "one" / "predictions.npz").read_bytes()
+    (tmp_path / "one" / "predictions.npz").write_bytes(whole[: int(len(whole) * kept)])
+    assert len(comparison.find(tmp_path)[1]) == 1
+
+
+def test_the_bar_is_inside_its_axis(finished):
+    for _, rows in comparison.groups(comparison.find(finished[0])[0]):
+        for row in rows:
+            at = {name: float(text.rstrip("%")) for name, text in comparison._place(row, rows).items()}
+            assert 0 <= at["left"] <= at["point"] <= at["left"] + at["width"] + 0.1 <= 100.2
+            assert np.isfinite(list(at.values())).all()
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["nowhere"], "must be a folder with run folders in it. Received: 'nowhere'"),
+        (["."], "no finished run is in this folder. Received: '.'"),
+        ([".", "--out=runs.pdf"], "--out: must end in .html or .htm. Received: 'runs.pdf'"),
+    ],
+)
+def test_mistakes(tmp_path, monkeypatch, typed, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as raised:
+        commands.run("runs", typed)
+    assert message in str(raised.value)

@@ -1,0 +1,287 @@
+"""The report: right figures, whole HTML, nothing from elsewhere, harmless names, and no wider than its window."""
+
+import ast
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture
+from finished import CASES, run_folder
+from PIL import Image
+
+from kerasft import report
+from kerasft.evaluation import scoring
+from kerasft.report import sections, statistics, usage, wording
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Elements that are open, tags seen, addresses, and texts by tag."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.source, self.open, self.tags, self.addresses, self.text, self.loose = source, [], [], [], {}, []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.addresses += [value for key, value in attributes if key in ("src", "href", "srcset", "xlink:href", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.loose.append(tag)
+
+    def handle_data(self, data):
+        for tag in self.open:
+            self.text[tag] = self.text.get(tag, "") + data
+
+
+def thumbnails(indices: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([np.array(picture(("disc", "square")[i % 2], rng, 64, 64)) for i in indices])
+
+
+def written(folder: Path, *arguments, **more) -> tuple[Page, dict]:
+    metrics = run_folder(folder, *arguments, **more)
+    report.write(folder, metrics, thumbnails)
+    return Page((folder / "report.html").read_text()), metrics
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_is_whole_html_and_takes_nothing_from_elsewhere(tmp_path, case):
+    page, metrics = written(tmp_path, *CASES[case], findings=27)
+    assert (page.open, page.loose) == ([], [])
+    assert page.source.lstrip().startswith("<!DOCTYPE html>")
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    assert not re.search(r"@import|url\(", page.source)
+    anchors = {"#" + attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for address in page.addresses:
+        assert address.startswith("data:image/jpeg;base64,") or address in anchors
+    assert not [attributes for _, attributes in page.tags if any(key.startswith("on") for key in attributes)]
+    for kind in ("svg", "img"):
+        said = [attributes.get("aria-label") or attributes.get("alt") for tag, attributes in page.tags if tag == kind]
+        assert said and all(said)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(levels))
+    for name in metrics["classes"]:
+        assert name in page.text["bdi"]
+
+
+def test_the_page_forbids_scripts_even_if_one_got_in(tmp_path):
+    page, _ = written(tmp_path, *CASES["hostile"])
+    (policy,) = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+@pytest.mark.parametrize("case", ["two", "sixty", "labels", "angle", "targets"])
+def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
+    task, classes = CASES[case]
+    page, metrics = written(tmp_path, task, classes)
+    test, arrays = metrics["test"], dict(np.load(tmp_path / "predictions.npz"))
+    text, n = page.text["header"], metrics["test"]["n"]
+    if task == "single_label":
+        right = int((arrays["probabilities"].argmax(-1) == arrays["labels"]).sum())
+        low, high = statistics.wilson(right, n)
+        assert f"{right} of {n} test pictures" in text
+        assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
+    else:
+        key = "scaled_mae" if case == "targets" else sections.SCORES[task]
+        assert wording.number(test[key]) in text
+        low, high = map(float, re.search(r"between ([\d.]+) and ([\d.]+) \(95%", text).groups())
+        assert low < test[key] < high
+    assert "the model is clearly better" in text
+
+
+def test_several_targets_are_each_said(tmp_path):
+    """17,302 on a target of thousands and 0.0005 on one of thousandths: their mean says nothing."""
+    names, scales = ["price", "share"], np.array([40_000, 0.001])
+    metrics = run_folder(tmp_path, "regression", names)
+    rng = np.random.default_rng(0)
+    labels = rng.normal(0, 1, (90, 2)) * scales
+    values = labels + rng.choice([-1, 1], (90, 2)) * [17_302, 0.0005]
+    scorer = scoring.Scorer("regression", labels, labels.std(0))
+    metrics["test"] = metrics.report(scorer, values, tuple(names))
+    arrays = {"labels": labels.astype(np.float32), "values": values.astype(np.float32)}
+    np.savez(tmp_path / "predictions.npz", ids=np.array([f"{i}.jpg" for i in range(90)]), **arrays)
+    report.write(tmp_path, metrics, thumbnails)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "“price” 17,302, “share” 0.0005, each in its own units" in page.text["header"]
+    deviations = (np.array([17_302, 0.0005]) / labels.std(0)).mean()
+    assert metrics["test"]["scaled_mae"] == pytest.approx(deviations, rel=1e-3)
+    assert f"Test mean absolute error in deviations\n{wording.number(deviations)}" in page.text["header"]
+    assert "8,651" not in page.source and "8651" not in page.source
+
+
+@pytest.mark.parametrize("case", ["two", "labels", "angle", "targets"])
+def test_a_figure_that_cannot_be_measured_is_a_dash(tmp_path, case):
+    """A label that the test split lacks, no label at all, a constant target: the report is written all the same."""
+    task, classes = CASES[case]
+    metrics = run_folder(tmp_path, task, classes)
+    with np.load(tmp_path / "predictions.npz") as stored:
+        arrays = dict(stored)
+    for empty in ([0], list(range(len(classes)))):
+        if task == "single_label":
+            arrays["labels"] = np.ones_like(arrays["labels"])
+        else:
+            arrays["labels"][:, empty] = 0
+        scorer = scoring.Scorer(task, arrays["labels"], np.ones(len(classes)))
+        outputs = arrays["values"] if task == "regression" else np.log(arrays["probabilities"])
+        metrics["test"] = metrics.report(scorer, outputs, tuple(classes), arrays.get("thresholds"))
+        np.savez(tmp_path / "predictions.npz", **arrays)
+        report.write(tmp_path, metrics, thumbnails)
+        page = Page((tmp_path / "report.html").read_text())
+        assert (page.open, page.loose) == ([], [])
+        assert "None" not in page.text["main"].replace("=None", "") and "nan" not in page.source.lower()
+        if case != "two":
+            assert "<td>–</td>" in page.source
+    if task == "regression":
+        assert "All test pictures have the same true value of “" in page.text["header"]
+
+
+@pytest.mark.parametrize("case", ["two", "labels", "angle"])
+def test_the_headline_claims_no_more_than_the_audit_knows(tmp_path, case):
+    task, classes = CASES[case]
+    metrics = run_folder(tmp_path, task, classes)
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    ids = np.load(tmp_path / "predictions.npz")["ids"]
+
+    def header(**more) -> str:
+        (tmp_path / "audit.json").write_text(json.dumps(audit | more))
+        report.write(tmp_path, metrics, thumbnails)
+        return Page((tmp_path / "report.html").read_text()).text["header"]
+
+    assert "none of which the model had seen" in header()
+    found = [("train/x.jpg", str(ids[4])), (str(ids[7]), "train/y.jpg"), ("train/a.jpg", "val/b.jpg")]
+    rows = [
+        {"path": a, "kind": "duplicate_across_splits", "verdict": "warn", "detail": f"same bytes as {b}"}
+        for a, b in found
+    ]
+    text = header(findings=rows)
+    assert "none of which" not in text
+    assert "2 of which also stand in another split" in text and "promises too much" in text
+    metrics["test"]["excluded_copies"] = 3
+    text = header()
+    assert "3 test pictures are copies of training or validation pictures, and not counted." in text
+    if task != "regression":
+        counts = audit["counts"] | {"test": audit["counts"]["test"] | {classes[1]: 0}}
+        assert f"no picture of “{classes[1]}”: the figure says nothing of them" in header(counts=counts)
+
+
+def test_the_phases_say_what_became_of_them(tmp_path):
+    page, _ = written(tmp_path, *CASES["two"])
+    rows = page.text["table"]
+    marks = [attributes["class"] for tag, attributes in page.tags if attributes.get("class", "").startswith("mark")]
+    assert marks == ["mark yes", "mark no", "mark yes"]
+    assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
+
+
+def test_a_run_without_epochs_says_so(tmp_path):
+    page, _ = written(tmp_path, *CASES["two"], epochs=0)
+    assert "There are no curves: no phase had an epoch" in page.text["main"]
+    assert "The curves as a table" not in page.text["main"]
+
+
+def test_a_run_without_mistakes_or_findings_says_so(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    n = metrics["test"]["n"]
+    labels = np.arange(n, dtype=np.int32) % 2
+    metrics["test"] |= {"accuracy": 1.0, "ece": 0.0, "confusion_matrix": [[n // 2, 0], [0, n // 2]]}
+    ids = np.array([f"{i}.jpg" for i in range(n)])
+    np.savez(tmp_path / "predictions.npz", ids=ids, labels=labels, probabilities=np.eye(2, dtype=np.float32)[labels])
+    report.write(tmp_path, metrics, lambda indices: pytest.fail("no picture is needed"))
+    text = Page((tmp_path / "report.html").read_text()).text["main"]
+    assert "every answer on the test pictures was right" in text
+    assert "Nothing amiss" in text
+
+
+def test_a_training_that_broke_off_leaves_a_gap_in_the_curves(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    log = tmp_path / "history.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows[-1] |= {"loss": float("nan"), "val_loss": float("inf")}
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report.write(tmp_path, metrics, thumbnails)
+    page = Page((tmp_path / "report.html").read_text())
+    assert not [a for tag, a in page.tags if tag in ("polyline", "circle") and re.search("nan|inf", str(a))]
+
+
+def test_a_file_name_that_is_no_unicode_is_shown_with_question_marks(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    rows = [{"path": "b\udcfc.jpg", "kind": "corrupt", "verdict": "reject", "detail": ""}]
+    (tmp_path / "audit.json").write_text(json.dumps({"files": 4, "counts": {"train": {}}, "findings": rows}))
+    report.write(tmp_path, metrics, thumbnails)
+    assert "b?.jpg" in (tmp_path / "report.html").read_text()
+
+
+def test_pictures_are_asked_for_once_the_surest_mistake_first(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["ten"])
+    asked = []
+    report.write(tmp_path, metrics, lambda indices: asked.append(indices) or thumbnails(indices))
+    (indices,) = asked
+    arrays = np.load(tmp_path / "predictions.npz")
+    probabilities, labels = arrays["probabilities"], arrays["labels"]
+    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
+    assert len(indices) == min(12, len(wrong)) and set(indices) <= set(wrong)
+    sure = probabilities[indices].max(-1)
+    assert sure[0] == probabilities[wrong].max() and (np.diff(sure) <= 0).all()
+
+
+def test_the_python_lines_can_be_read_by_python():
+    path = 'saved_models/it\'s "odd"/3'
+    commands = usage.serving(path, "single_label")
+    calls = [node for node in ast.walk(ast.parse(commands["Python"])) if isinstance(node, ast.Constant)]
+    assert path in [node.value for node in calls]
+    assert "it%27s%20%22odd%22:predict" in commands["and a request to either"]
+
+
+@pytest.fixture
+def chromium():
+    """Runs a headless browser with these flags and returns what it prints."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if found is None:
+        pytest.skip("needs chromium, chromium-browser, google-chrome or chrome on the PATH")
+
+    def run(page: Path, *flags: str) -> str:
+        always = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent / 'profile'}"]
+        line = [found, *always, *flags, page.as_uri()]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return run
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("case", ["hostile", "sixty", "hostile_labels", "targets"])
+def test_the_page_is_no_wider_than_its_window(tmp_path, chromium, case, width):
+    page, _ = written(tmp_path, *CASES[case], findings=5)
+    # Measured from a frame around it: the page itself forbids scripts, and a headless window is never that narrow.
+    frame = f"""<iframe srcdoc="{html.escape(page.source)}" style="width: {width}px; border: 0" onload="
+        const page = this.contentDocument.documentElement;
+        page.querySelectorAll('details').forEach(part => part.open = true);
+        document.title = page.scrollWidth + ' of ' + page.clientWidth"></iframe>"""
+    (tmp_path / "frame.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><title></title>{frame}")
+    shown = chromium(tmp_path / "frame.html", "--window-size=1400,900", "--dump-dom")
+    needed, window = map(int, re.search(r"<title>(\d+) of (\d+)</title>", shown).groups())
+    assert needed == window and width - 20 <= window <= width  # a scroll bar may take some of it
+
+
+def test_a_browser_draws_the_page_and_is_stopped_from_running_anything(tmp_path, chromium):
+    page, _ = written(tmp_path, *CASES["hostile"])
+    sneaked = page.source.replace("</body>", "<script>document.title = 'ran'</script></body>")
+    (tmp_path / "sneaked.html").write_text(sneaked)
+    assert "<title>ran</title>" not in chromium(tmp_path / "sneaked.html", "--dump-dom")
+    chromium(tmp_path / "report.html", "--window-size=390,1600", f"--screenshot={tmp_path / 'shot.png'}")
+    shot = np.array(Image.open(tmp_path / "shot.png").convert("RGB"))
+    assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 100
+    assert shot[-1, 0].min() > 240  # a light page where nothing else is asked for

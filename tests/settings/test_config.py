@@ -1,0 +1,94 @@
+"""Config, its flags, and the messages of both."""
+
+import json
+from dataclasses import asdict, fields, replace
+
+import pytest
+from absl import flags
+
+from kerasft.settings import command_flags
+from kerasft.settings import config as configs
+from kerasft.settings import help as help_pages
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
+
+def _parse(*arguments: str) -> Config:
+    values = flags.FlagValues()
+    command_flags.define_flags(values)
+    flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
+    values(["kerasft", *arguments])
+    return command_flags.from_flags(values)
+
+
+def test_every_field_is_a_flag_with_help_and_the_same_default():
+    assert _parse() == Config()
+    text = help_pages.full()
+    for item in fields(Config):
+        assert f"{item.name}" in text
+        assert item.metadata["help"]
+
+
+def test_flags_to_config_and_back():
+    given = Config(
+        data="folder:/a b/c",
+        augment="crop(area=(0.35, 1)) | flip",
+        image_size=96,
+        val_fraction=0.1,
+        deterministic=True,
+        tensorboard=False,
+        phases="head(epochs=2) | all(lr=1e-5)",
+        splits="train=train[:80%]; val=train[80%:]",
+        per_class_limit=5,
+    )
+    assert _parse(*given.to_flags().splitlines()) == given
+
+
+def test_digest_follows_the_settings_but_not_the_places():
+    base = Config()
+    assert base.digest() == Config(run_dir="x", export_dir="y", resume=False, tensorboard=False).digest()
+    changed = {
+        "data": "folder:x",
+        "seed": 1,
+        "batch_size": 8,
+        "backbone": "ResNet50",
+        "phases": "head",
+        "augment": "none",
+    }
+    digests = {replace(base, **{name: value}).digest() for name, value in changed.items()}
+    assert len(digests | {base.digest()}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 0, r"--batch_size: must be in \[1, 65536\]\. Received: 0"),
+        ("batch_size", True, "--batch_size: must be a whole number. Received: True"),
+        ("batch_size", "8", "--batch_size: must be a whole number. Received: '8'"),
+        ("val_fraction", 1.0, r"--val_fraction: must be in \[0.01, 0.9\]"),
+        ("bad_images", "skp", r"must be one of skip, fail \(did you mean 'skip'\?\)\. Received: 'skp'"),
+        ("image_size", 4, "--image_size: must be in"),
+        ("task", "multilabel", r"--task: must be one of .* \(did you mean 'multi_label'\?\)"),
+        ("per_class_limit", 0, r"--per_class_limit: must be in \[1, "),
+        ("sampling", "weighted", "--sampling: must be one of uniform, balanced"),
+        ("class_weights", "balance", r"--class_weights: must be one of none, balanced \(did you mean 'balanced'\?\)"),
+        ("deterministic", 1, "--deterministic: must be true or false. Received: 1"),
+        ("augment", "flip|", "--augment: "),
+        ("head", "linear|mlp", "--head: must be one name or call, not 2"),
+        ("optimizer", "os.system('x')", "--optimizer: os.system is code from outside"),
+        ("phases", "all(optimizer=evil.Adam)", "--phases: evil.Adam is code from outside"),
+    ],
+)
+def test_a_wrong_value_is_refused(field, value, message):
+    with pytest.raises(UserError, match=message):
+        Config(**{field: value})
+
+
+def test_a_package_of_ones_own_has_to_be_allowed():
+    assert Config(optimizer="mine.Best(1)", allow_imports=("mine",)).optimizer == "mine.Best(1)"
+
+
+def test_differences_name_the_fields():
+    stored = json.loads(json.dumps(asdict(Config())))
+    found = configs.differences(replace(Config(), seed=3, run_dir="elsewhere"), stored)
+    assert found == ["seed: 0 then, 3 now"]

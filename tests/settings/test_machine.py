@@ -1,0 +1,74 @@
+"""What the process may use: the limits of cgroup v1 and v2, of its own group and of those around it."""
+
+import os
+
+import pytest
+
+from kerasft.settings import machine
+
+GIB = 1 << 30
+
+
+def _system(root, cgroup, mounts, files):
+    for name, text in {"proc/self/cgroup": cgroup, "proc/self/mounts": mounts, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+V2 = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n"
+V1 = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n"
+
+
+def test_version_2_the_least_of_all_groups_above(tmp_path):
+    files = {
+        "sys/fs/cgroup/a/b/memory.max": "max\n",
+        "sys/fs/cgroup/a/memory.max": f"{GIB // 4}\n",
+        "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+        "sys/fs/cgroup/a/cpu.max": "50000 100000\n",
+    }
+    root = _system(tmp_path, "0::/a/b\n", V2, files)
+    assert machine.available_bytes(root) == GIB // 4
+    assert machine.cpu_count(root) == 1
+
+
+def test_version_1_where_only_the_end_of_the_path_is_mounted(tmp_path):
+    cgroup = "5:memory:/docker/0123\n4:cpu,cpuacct:/docker/0123\n1:name=systemd:/\n"
+    files = {
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{GIB // 8}\n",
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "100000\n",
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+    }
+    root = _system(tmp_path, cgroup, V1, files)
+    assert machine.available_bytes(root) == GIB // 8
+    assert machine.cpu_count(root) == 1
+
+
+@pytest.mark.parametrize(
+    ("mounts", "files"),
+    [
+        ("", {}),
+        (V2, {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/cpu.max": "max 100000"}),
+        (
+            V1,
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+        ),
+    ],
+)
+def test_without_a_limit_it_is_the_machine(tmp_path, mounts, files):
+    root = _system(tmp_path, "5:memory:/\n4:cpu,cpuacct:/\n0::/\n", mounts, files)
+    assert machine.available_bytes(root) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert machine.cpu_count(root) == len(os.sched_getaffinity(0))
+
+
+def test_libraries_are_told_of_a_quota(monkeypatch):
+    monkeypatch.setattr(machine, "cpu_count", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the user's own word
+    machine.limit_threads()
+    assert (os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["OMP_NUM_THREADS"]) == ("3", "2")

@@ -1,0 +1,46 @@
+"""The manifest: what has changed in the data is said by split and class."""
+
+import shutil
+
+import pytest
+from conftest import audited, write
+
+from kerasft.data import sources
+from kerasft.settings.config import Config
+from kerasft.storage import manifest
+
+
+@pytest.fixture
+def written(split_folder, tmp_path):
+    run = tmp_path / "run"
+    manifest.write(run, sources.load(Config(data=f"folder:{split_folder}")), audited(f"folder:{split_folder}")[0])
+    return split_folder, run
+
+
+def _changes(root, run) -> str:
+    return manifest.changes(run, sources.load(Config(data=f"folder:{root}")))
+
+
+def test_the_same_files_are_no_change(written):
+    assert _changes(*written) == ""
+
+
+def test_added_removed_altered_and_moved_files_are_counted(written):
+    root, run = written
+    write(root / "train" / "disc" / "new.png", "disc", 99)
+    (root / "val" / "square" / "0.png").unlink()
+    write(root / "test" / "disc" / "1.png", "disc", 98)
+    assert set(_changes(root, run).replace("), ", ");").split(";")) == {
+        "1 added (train, disc)",
+        "1 altered (test, disc)",
+        "1 removed (val, square)",
+    }
+    shutil.rmtree(root / "test" / "disc")
+    assert "3 removed (test, disc)" in _changes(root, run)
+
+
+def test_without_a_whole_manifest_nothing_is_said(written):
+    root, run = written
+    (run / manifest.NAME).write_bytes(b"broken")
+    write(root / "train" / "disc" / "new.png", "disc", 99)
+    assert _changes(root, run) == ""

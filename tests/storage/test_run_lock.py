@@ -1,0 +1,57 @@
+"""One run at a time: the second is told who the first is, and a killed one's lock is taken over."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder, run_lock
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from kerasft import locks
+with locks.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def _holder(folder) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", _HOLD, str(folder)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_run_is_told_who_the_first_is_and_a_dead_ones_lock_is_taken_over(tmp_path, capsys):
+    process = _holder(tmp_path / "r")
+    try:
+        owner = json.loads((tmp_path / "r" / ".owner.json").read_text())
+        assert (owner["pid"], owner["host"]) == (process.pid, platform.node())
+        message = f"process {process.pid} on {platform.node()}, since {owner['since']}"
+        with pytest.raises(UserError) as caught, run_lock.alone(tmp_path / "r"):
+            pass
+        assert str(caught.value).startswith("--run_dir: another run is working in it (" + message)
+        assert (tmp_path / "r" / ".owner.json").exists()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    with run_lock.alone(tmp_path / "r"):
+        assert json.loads((tmp_path / "r" / ".owner.json").read_text())["pid"] == os.getpid()
+    assert "taken over from a run that was cut off (" + message in capsys.readouterr().out
+    assert not (tmp_path / "r" / ".owner.json").exists()
+
+
+def test_what_a_lock_leaves_is_no_other_content(tmp_path):
+    with run_lock.alone(tmp_path):
+        assert run_folder.open_folder(Config(run_dir=str(tmp_path)), "digits") == (tmp_path, None)

@@ -1,0 +1,123 @@
+"""The rule of `auto`: what it makes of the number of examples, the network's size, and the measured speed."""
+
+import pytest
+
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.strategies import auto, planning
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    built = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 3, "single_label")
+    return built._replace(pretrained=True, head_init="probe")
+
+
+@pytest.mark.parametrize(("examples", "epochs"), [(100, 30), (400, 25), (1200, 9), (20_000, 3)])
+def test_about_three_hundred_steps(pretrained, examples, epochs):
+    planned, why = planning.plan(Config(), pretrained, examples)
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs), ("all", 3 * epochs)]
+    assert [phase.conditional for phase in planned] == [False, False, True]
+    assert f"{examples} examples" in why
+
+
+def test_a_measured_speed_bounds_the_time_and_is_said(pretrained):
+    quick, why = planning.plan(Config(), pretrained, 20_000, speed=1000.0)
+    assert quick[1].epochs == 3
+    assert "about 240 s" in why
+    slow, why = planning.plan(Config(), pretrained, 20_000, speed=40.0)
+    assert slow[1].epochs == 1
+    assert "an epoch of 20000 examples takes about 2000 s" in why
+    assert not any(phase.conditional for phase in slow)
+
+
+def test_many_classes_take_more_steps(pretrained):
+    many = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32), 400, "single_label")
+    planned, _ = planning.plan(Config(), many._replace(pretrained=True, head_init="probe"), 8000)
+    assert planned[1].epochs == 5  # 250 steps each: an example of a class is seen 100 times
+
+
+@pytest.mark.parametrize(
+    ("share", "after", "expected"), [(1.0, 0.5, True), (1.0, 0.6, True), (1.0, 0.61, False), (0.75, 0.1, False)]
+)
+def test_a_further_phase_follows_one_that_was_kept_whole_and_gained_much(share, after, expected):
+    assert auto.gained_enough({"share": share, "val_before": 1.0, "val_after": after}) is expected
+
+
+def test_auto_may_follow_named_phases(pretrained):
+    planned, why = planning.plan(Config(phases="head(epochs=4, lr=1e-2) | auto"), pretrained, 1200)
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 4), ("all", 9), ("all", 27)]
+    assert "what is named, then fine-tune all layers for 9 epochs" in why
+    planned, _ = planning.plan(Config(phases="top(0.3) | auto"), pretrained, 1200)
+    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("top", 5), ("all", 9), ("all", 27)]
+    with pytest.raises(UserError, match=r"--phases: auto must stand last. Received: 'auto | head'"):
+        planning.plan(Config(phases="auto | head"), pretrained, 1200)
+
+
+def test_larger_networks_take_smaller_steps(pretrained):
+    large = networks.build(Config(backbone="MobileNet(alpha=1.0)", weights="none", image_size=32), 3, "single_label")
+    rates = [
+        planning.plan(Config(), network._replace(pretrained=True, head_init="probe"), 100)[0][1].lr
+        for network in (pretrained, large)
+    ]
+    assert rates[0] > 2 * rates[1]
+
+
+def test_without_pretrained_weights_all_layers_learn_from_the_start(pretrained):
+    (phase,), why = planning.plan(Config(), pretrained._replace(pretrained=False, head_init="glorot_uniform"), 400)
+    assert (phase.kind, phase.batch_norm) == ("all", "train")
+    assert "no pretrained weights" in why
+
+
+def test_what_the_phases_name_is_built_once(pretrained):
+    phase = planning.check(Config(phases="head(epochs=2) | all(epochs=7)"), pretrained)
+    assert phase.epochs == 7
+    assert planning.check(Config(phases="head"), pretrained) is None
+
+
+def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
+    flags = {"phases": "all(epochs=1)", "augment": "flip | cutmix"}
+    assert planning.check(Config(**flags), pretrained).epochs == 1
+    with pytest.raises(UserError, match="--loss: SparseCategoricalCrossentropy needs whole labels"):
+        planning.check(Config(**flags, loss="SparseCategoricalCrossentropy"), pretrained)
+    with pytest.raises(UserError, match="--augment: cutmix mixes labels, which regression does not have"):
+        planning.check(Config(**flags), pretrained._replace(task="regression"))
+
+
+def _of_size(size):
+    built = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=size), 3, "single_label")
+    return built._replace(pretrained=True, head_init="probe")
+
+
+@pytest.mark.parametrize(("size", "expected"), [(224, 192), (256, 224), (96, None), (240, None)])
+def test_fine_tuning_sees_somewhat_smaller_pictures(size, expected):
+    network = _of_size(size)
+    planned, why = planning.plan(Config(), network, 1200)
+    assert [phase.image_size for phase in planned] == [None, expected, expected]
+    assert (f"on pictures of {expected} pixels" in why) == (expected is not None)
+    planned, _ = planning.plan(Config(augment="flip"), network, 1200)  # nothing enlarges them
+    assert not any(phase.image_size for phase in planned)
+
+
+def test_a_smaller_size_is_in_the_time_that_is_said():
+    def said(augment):
+        return planning.plan(Config(augment=augment), _of_size(224), 1000, speed=100.0)[1]
+
+    assert "about 400 s" in said("flip")
+    assert f"about {400 * (192 / 224) ** 2:.0f} s" in said("auto")
+
+
+def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
+    network = networks.build(Config(backbone=flat), 3, "single_label")
+    planned, _ = planning.plan(Config(), network._replace(pretrained=True), 1200)
+    assert not any(phase.image_size for phase in planned)
+    with pytest.raises(UserError, match=r"--phases: layers of .* fit pictures of 64 pixels, not of this size"):
+        planning.check(Config(phases="all(image_size=32)"), network)
+
+
+def test_pictures_are_not_enlarged_for_a_phase(pretrained):
+    with pytest.raises(
+        UserError, match=r"image_size must be at most the network's 32 \(--image_size\). Received: 'all"
+    ):
+        planning.check(Config(phases="all(image_size=64)"), pretrained)

@@ -1,0 +1,426 @@
+"""`--mode=tune`: trials, failures, resume after kill -9, the winner, the page, and KerasTuner's chief and workers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_report import Page
+
+import kerasft
+from kerasft import report
+from kerasft.report import importance
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.tune import hypermodel, oracles, rates, search_space, study
+
+SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
+HEAD = "--phases=head(epochs=1, lr=1e-2)"
+SPACE = "lr=log(1e-4, 1); optimizer=choice(adamw, sgd(momentum=0.9)); optimizer.sgd.momentum=choice(0.5, 0.75)"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Collecting garbage takes longer than a Stub's trial."""
+    monkeypatch.setattr(study, "forget", lambda: None)
+
+
+class Stub(keras_tuner.HyperModel):
+    """Stands for the training: a score from the values, and a failure for a batch size of 7."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.space = search_space.parse(text, Config())
+        self.trained, self.epochs = Config(), []
+
+    def build(self, hp):
+        return None
+
+    def fit(self, hp, model, folder, epochs):
+        values = search_space.declare(self.space, hp)
+        self.epochs.append(epochs)
+        self.records = [{"epochs": epochs or 2}]
+        if values.get("batch_size") == 7:
+            raise RuntimeError("out of \n memory")
+        if values.get("batch_size") in (5, 6):
+            return {"val_loss": np.nan if values["batch_size"] == 5 else None}
+        return {"val_loss": abs(np.log10(values.get("lr", 1e-2)) + 2) + 1 / (epochs or 1), "val_accuracy": 0.5}
+
+
+def searched(folder: Path, tuner: str, text: str = SPACE, budget: float = np.inf, stop: int | None = None) -> Stub:
+    """Runs a search over a Stub to its end, or until so many trials are done."""
+    own = {name: getattr(oracles, name) for name in oracles.__all__}
+    given = {"seed": 1, "max_consecutive_failed_trials": None}
+    oracle = specs.build(specs.parse_one(tuner, "--tuner"), "--tuner", own, kind=oracles.Kept, **given)
+    stub = Stub(text)
+    oracle.objective = keras_tuner.Objective("val_loss", "min")
+    search_space.declare(stub.space, oracle.hyperparameters)
+    oracle.start(budget)
+
+    def ended(row):
+        if stop and len(study.rows(folder)) >= stop:
+            raise KeyboardInterrupt  # before KerasTuner knows of the end, as a kill would
+
+    tuner = study.Study(oracle, stub, folder, ended)
+    tuner.save()
+    tuner.search(verbose=0)
+    return stub
+
+
+def test_a_grid_is_complete_without_what_does_not_count(tmp_path):
+    searched(tmp_path, "grid", "batch_size=int(8, 24, 8); " + SPACE.partition("; ")[2])
+    rows = [row["values"] for row in study.rows(tmp_path)]
+    assert len(rows) == 3 * 3  # adamw, sgd at 0.5, sgd at 0.75
+    assert len({json.dumps(row, sort_keys=True) for row in rows}) == 9
+    assert all(("optimizer.sgd.momentum" in row) == (row["optimizer"] != "adamw") for row in rows)
+
+
+def test_a_grid_of_a_range_takes_ten_rising_values(tmp_path):
+    searched(tmp_path, "grid", "lr=log(1e-4, 1)")
+    found = [row["values"]["lr"] for row in study.rows(tmp_path)]
+    assert len(found) == 10
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("tuner", ["random(trials=4)", "bayesian(trials=4, initial=3)", "grid(trials=4)"])
+def test_a_search_that_is_stopped_goes_on_to_the_same_trials(tuner, tmp_path):
+    text = SPACE + "; batch_size=int(8, 32, 8)"
+    searched(tmp_path / "whole", tuner, text)
+    for stop in (1, 3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            searched(tmp_path / "parts", tuner, text, stop=stop)
+        last = next((tmp_path / "parts" / "tuner").glob("trial_*/trial.json")).read_text()
+        orphan = tmp_path / "parts" / "tuner" / f"trial_{stop}" / "trial.json"  # written before the oracle's state
+        orphan.parent.mkdir(exist_ok=True)
+        orphan.write_text(json.dumps({**json.loads(last), "trial_id": str(stop), "status": "RUNNING"}))
+    stub = searched(tmp_path / "parts", tuner, text)
+    whole, parts = ([row["values"] for row in study.rows(tmp_path / name)] for name in ("whole", "parts"))
+    assert len(parts) == len(whole) == 4
+    assert not stub.epochs  # those that were finished are not trained again
+    if not tuner.startswith("bayesian"):  # whose restarts of the optimiser are not in KerasTuner's state
+        assert parts == whole
+
+
+def test_hyperband_trains_the_better_ones_longer(tmp_path):
+    stub = searched(tmp_path, "hyperband(max_epochs=4, factor=2)", "lr=log(1e-4, 1)")
+    assert set(stub.epochs) == {1, 2, 4}
+    rows = study.rows(tmp_path)
+    assert [row["values"]["epochs"] for row in rows] == stub.epochs
+    long = [row["values"]["lr"] for row in rows if row["values"]["epochs"] == 4]
+    short = [row["values"]["lr"] for row in rows if row["values"]["epochs"] == 1]
+    assert set(long) & set(short)
+
+
+def test_failed_trials_are_recorded_and_passed_by(tmp_path):
+    searched(tmp_path, "grid", "batch_size=choice(7, 8); lr=choice(0.1, 0.01)")
+    rows = study.rows(tmp_path)
+    assert [row["status"] for row in rows] == ["FAILED", "FAILED", "COMPLETED", "COMPLETED"]
+    assert rows[0]["error"] == "RuntimeError: out of memory"
+    assert (rows[0]["score"], rows[0]["values"]) == (None, {"batch_size": 7, "lr": 0.1})
+    assert "Traceback" in (tmp_path / "trials" / rows[0]["trial"] / "error.txt").read_text()
+    assert report.ranked(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
+    assert report.ranked(rows, "max")[0]["values"] == {"batch_size": 8, "lr": 0.1}
+
+
+def test_a_score_that_is_none_or_not_a_number_is_a_failure(tmp_path):
+    searched(tmp_path, "grid", "batch_size=choice(5, 6, 8); lr=choice(0.1, 0.01)")
+    rows = study.rows(tmp_path)
+    assert [row["status"] for row in rows] == ["FAILED"] * 4 + ["COMPLETED"] * 2
+    assert rows[0]["error"] == "--objective: cannot be measured on these validation pictures. Received: 'val_loss'"
+    assert report.ranked(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
+
+
+def test_the_budget_counts_earlier_starts(tmp_path):
+    searched(tmp_path, "random(trials=5)", budget=1e-9)
+    assert len(study.rows(tmp_path)) == 1
+    searched(tmp_path, "random(trials=5)", budget=1e-9)
+    assert len(study.rows(tmp_path)) == 1
+    searched(tmp_path, "random(trials=5)")
+    assert len(study.rows(tmp_path)) == 5
+
+
+def test_rates_and_epochs_keep_their_ratio():
+    from kerasft.networks import network as networks
+
+    config = Config(weights="none", image_size=32, phases="head(2, 1e-2) | all(epochs=4, lr=1e-3, augment=flip|rotate)")
+    network = networks.build(config, 2, "single_label")
+    found = rates.written(config, network, 100, lr=5e-4, epochs=2)
+    assert found == "head(epochs=1, lr=0.005) | all(epochs=2, lr=0.0005, augment=flip | rotate)"
+    assert Config(phases=found).phases == found
+    automatic = rates.written(Config(weights="none"), network, 100, epochs=3)
+    assert automatic == "all(epochs=3, lr=0.001, batch_norm='train')"
+    followed = rates.written(Config(weights="none", phases="head(2, 1e-2) | auto"), network, 100, lr=1e-4)
+    assert followed == "head(epochs=2, lr=0.001) | all(epochs=60, lr=0.0001, batch_norm='train')"
+    for phases in ("head(epochs=0)", "head(0)"):
+        with pytest.raises(kerasft.UserError, match="need a phase with epochs"):
+            rates.written(Config(weights="none", phases=phases), network, 100, lr=1.0)
+
+
+def test_the_winner_goes_on_with_the_optimizer_of_the_search():
+    config = Config(optimizer="adamw", phases="head(epochs=3)")
+    trial = Config(optimizer="sgd(momentum=0.9)", phases="head(epochs=3, lr=0.1)", batch_size=8)
+    winner = rates.followed(trial, config, "auto")
+    assert winner.phases == "head(optimizer=sgd(momentum=0.9), epochs=3, lr=0.1) | auto"
+    assert (winner.optimizer, winner.batch_size) == ("adamw", 8)
+    named = Config(optimizer="sgd", phases="head(3, optimizer=lion)")
+    assert rates.followed(named, config, "all").phases == "head(optimizer=lion, epochs=3) | all"
+
+
+@pytest.mark.parametrize(
+    ("after", "trials", "message"),
+    [
+        ("hed(epochs=2)", "head", r"--winner_phases: must be one of .* \(did you mean 'head'\?\)"),
+        ("all(epochs=0)", "head", r"--winner_phases: all\(\) epochs must be a whole number of at least 1"),
+        ("all", "auto", r"--winner_phases: goes on where --phases ends; .* Received: '--phases=auto'"),
+    ],
+)
+def test_mistakes_in_what_the_winner_goes_on_with(after, trials, message):
+    rates.check_following(Config(phases="head"), "top(0.5) | auto")
+    with pytest.raises(kerasft.UserError, match=message):
+        rates.check_following(Config(phases=trials), after)
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    """A finished search with one kind of trial that fails: (folder that it was run in, its flags, its screen)."""
+    place = tmp_path_factory.mktemp("tune")
+    (place / "mine.py").write_text(
+        "import keras\nclass Boom(keras.optimizers.SGD):\n    def apply(self, *a, **k):\n"
+        "        raise RuntimeError('boom <script>')\n"
+    )
+    line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", "--allow_imports=mine"]
+    line += ["--search=optimizer=choice(mine.Boom, sgd); lr=choice(1e-3, 0.1)", "--tuner=grid(trials=3)"]
+    line += ["--objective=val_accuracy"]
+    done = run(*line, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place, line, done
+
+
+def run(*flags: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "kerasft.run", *flags]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{cwd}", "COLUMNS": "120", **environment}
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def test_the_command_searches_trains_and_exports(finished):
+    place, _, done = finished
+    assert done.stderr == ""
+    assert done.stdout.count("audit:") == 2  # once for all trials, once for the winner
+    found = json.loads((place / "r" / "tune.json").read_text())
+    assert [row["status"] for row in found["trials"]] == ["FAILED", "FAILED", "COMPLETED"]
+    keys = {"trial", "values", "score", "status", "seconds", "epochs", "error"}
+    assert all(keys <= row.keys() for row in found["trials"])
+    assert found["trials"][0]["error"] == "RuntimeError: boom <script>"
+    best = found["best"]
+    assert best["score"] == max(row["score"] for row in found["trials"] if row["score"] is not None)
+    assert (found["direction"], found["finished"]) == ("max", True)
+    metrics = json.loads((place / "r" / "best" / "metrics.json").read_text())
+    assert Path(place, metrics["export"]["path"], "saved_model.pb").exists()
+    config = json.loads((place / "r" / "best" / "config.json").read_text())
+    assert config["optimizer"] == best["values"]["optimizer"]
+    assert config["phases"] == f"head(epochs=1, lr={best['values']['lr']})"
+    assert (place / "r" / "best" / "report.html").exists()
+    # Trained again with the same seed, it does on validation what the trial did.
+    assert metrics["val"]["accuracy"] == best["score"]
+    assert not list((place / "r" / "trials").rglob("*.h5")) + list((place / "r" / "trials").rglob("*.npz"))
+
+
+def test_tensorboard_is_told_the_settings_and_figures(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = finished[0] / "r" / "tensorboard"
+    trials = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert len(trials) == 3
+    events = EventAccumulator(str(folder / trials[-1])).Reload()
+    assert {"val_loss", "val_accuracy"} <= set(events.Tags()["tensors"])
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    assert "_hparams_/experiment" in EventAccumulator(str(folder)).Reload().summary_metadata
+
+
+def test_the_page_is_whole_and_harmless(finished):
+    page = Page((finished[0] / "r" / "tune.html").read_text())
+    assert not page.open and not page.loose
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert not [address for address in page.addresses if not address.startswith(("#", "data:"))]
+    assert "boom <script>" in page.text["li"]
+    assert "accuracy" in page.text["strong"]
+
+
+def test_a_finished_search_is_a_no_op_and_another_is_refused(finished):
+    place, line, _ = finished
+    before = (place / "r" / "tune.json").stat().st_mtime_ns
+    again = run(*line, cwd=place)
+    assert again.returncode == 0, again.stderr
+    assert "the search is finished with these settings; nothing to do" in again.stdout
+    assert (place / "r" / "tune.json").stat().st_mtime_ns == before
+    other = run(*line, "--tuner=random", cwd=place)
+    assert other.returncode == 2
+    assert "--run_dir: holds another search (tuner: 'grid(trials=3)' then, 'random' now)" in other.stderr
+    replayed = (place / "r" / "run.flags").read_text()
+    assert (
+        "--mode=tune\n--search=optimizer=choice(mine.Boom, sgd); lr=choice(1e-3, 0.1)\n--tuner=grid(trials=3)\n"
+        in replayed
+    )
+
+
+@pytest.mark.large
+def test_killed_and_started_again_it_repeats_no_finished_trial(photos, tmp_path):
+    line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", "--tuner=random(trials=3)"]
+    line += ["--search=lr=log(1e-4, 1)"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "kerasft.run", *line], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
+    tune = tmp_path / "r" / "tune.json"
+    deadline = time.monotonic() + 300
+    while not (tune.exists() and json.loads(tune.read_text())["trials"]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    before = {row["trial"]: row for row in study.rows(tmp_path / "r")}
+    again = run(*line, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    found = json.loads(tune.read_text())
+    after = {row["trial"]: row for row in found["trials"]}
+    assert 1 <= len(before) < len(after) == 3
+    assert {name: after[name] for name in before} == before
+    assert found["finished"]
+
+
+@pytest.mark.large
+def test_a_tuner_of_ones_own(photos, tmp_path, capsys):
+    settings = {"data": f"folder:{photos}", "weights": "none", "image_size": 32, "batch_size": 16}
+    settings |= {"precision": "float32", "augment": "none", "phases": "head(epochs=1, lr=1e-2)"}
+    model = kerasft.HyperModel(Config(**settings), "lr=log(1e-4, 1); head.dropout=uniform(0, 0.5)")
+    tuner = keras_tuner.RandomSearch(model, objective="val_loss", max_trials=2, directory=tmp_path, seed=1)
+    tuner.search(verbose=0)
+    trials = tuner.oracle.get_best_trials(2)
+    assert [trial.status for trial in trials] == ["COMPLETED", "COMPLETED"]
+    assert set(trials[0].hyperparameters.values) == {"lr", "head.dropout"}
+    (best,) = tuner.get_best_models()
+    data = model.data(32, None)
+    outputs = best.predict(data.val.pictures(np.arange(len(data.val))).astype(np.float32), verbose=0)
+    from kerasft.evaluation.scoring import Scorer
+
+    loss = Scorer("single_label", data.val.labels).loss(outputs)
+    assert loss == pytest.approx(trials[0].score, rel=1e-4)
+    assert capsys.readouterr().out.count("audit:") == 1
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("tuner", ["random(trials=3)", "bayesian(trials=4, initial=2)", "hyperband(max_epochs=2)"])
+def test_every_tuner_through_the_command(tuner, photos, tmp_path):
+    line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", f"--tuner={tuner}"]
+    done = run(*line, "--search=lr=log(1e-4, 1); head.dropout=uniform(0, 0.5)", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "r" / "tune.json").read_text())
+    assert {row["status"] for row in found["trials"]} == {"COMPLETED"}
+    metrics = json.loads((tmp_path / "r" / "best" / "metrics.json").read_text())
+    assert metrics["val"]["loss"] == pytest.approx(found["best"]["score"], rel=1e-3)
+
+
+@pytest.mark.large
+def test_the_winner_goes_on_with_phases_of_its_own(photos, tmp_path):
+    line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", "--tuner=grid"]
+    line += ["--search=optimizer=choice(adamw, sgd)", "--winner_phases=all(epochs=2, lr=1e-3)"]
+    done = run(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    best = json.loads((tmp_path / "r" / "tune.json").read_text())["best"]
+    config = json.loads((tmp_path / "r" / "best" / "config.json").read_text())
+    assert config["optimizer"] == "adamw"
+    searched = "" if best["values"]["optimizer"] == "adamw" else "optimizer=sgd, "
+    assert config["phases"] == f"head({searched}epochs=1, lr=0.01) | all(epochs=2, lr=1e-3)"
+    metrics = json.loads((tmp_path / "r" / "best" / "metrics.json").read_text())
+    assert [phase["epochs"] for phase in metrics["phases"]] == [1, 2]
+    assert metrics["phases"][0]["val_before"] > 0
+    again = run(*line, cwd=tmp_path)
+    assert "nothing to do" in again.stdout
+    refused = run(*line, "--phases=auto", "--run_dir=other", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--winner_phases: goes on where --phases ends" in refused.stderr
+
+
+@pytest.mark.large
+def test_a_chief_and_two_workers(photos, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [f"--data=folder:{photos}", *SMALL, HEAD, "--mode=tune", "--run_dir=r", "--tuner=random(trials=6)"]
+    line = [sys.executable, "-m", "kerasft.run", *line, "--search=lr=log(1e-4, 1); head.dropout=uniform(0, 0.5)"]
+    common = {**os.environ, "PYTHONPATH": str(ROOT)}
+    common |= {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    several = {
+        name: subprocess.Popen(
+            line,
+            cwd=tmp_path,
+            env={**common, "KERASTUNER_TUNER_ID": name},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("chief", "worker1", "worker2")
+    }
+    said = {name: process.communicate(timeout=600) for name, process in several.items()}
+    assert [process.returncode for process in several.values()] == [0, 0, 0], said
+    found = json.loads((tmp_path / "r" / "tune.json").read_text())
+    assert [row["status"] for row in found["trials"]] == ["COMPLETED"] * 6
+    assert found["finished"]
+    trained = [said[name][0].count("val_loss") for name in ("worker1", "worker2")]
+    assert sum(trained) == 6 and all(trained)
+    assert "test: accuracy" in said["chief"][0]
+    assert "the chief trains the winner" in said["worker1"][0]
+
+
+@pytest.mark.parametrize("count", [10, 60])
+def test_importance_finds_what_matters(count):
+    rng = np.random.default_rng(0)
+    places, kinds = rng.uniform(size=(2, count)), rng.integers(0, 3, count)
+    axes = [importance.Axis(name, p, (), ("", "")) for name, p in zip(("lr", "noise"), places)]
+    axes.append(importance.Axis("optimizer", kinds / 2, ("a", "b", "c"), ("", "")))
+    scores = 5 * np.abs(places[0] - 0.1) + (kinds == 1) + rng.normal(size=count) * 0.05
+    found, method = importance.importance(axes, scores)
+    assert method == ("forest" if count > importance.ENOUGH else "ranks")
+    assert [name for name, _ in found] == ["lr", "optimizer", "noise"]
+    assert all(0 <= value <= 1 for _, value in found)
+
+
+def test_the_page_bears_few_trials_and_odd_names(tmp_path):
+    row = {"trial": "0", "values": {"backbone": "'a<b>.keras'", "lr": 1e-3}, "score": 0.5, "status": "COMPLETED"}
+    row |= {"seconds": 1.0, "epochs": 1, "error": None, "measures": {"val_loss": 0.5}}
+    failed = row | {"trial": "1", "score": None, "status": "FAILED", "error": "<b>", "measures": {}}
+    found = {"search": "<x>", "tuner": "grid", "objective": "val_loss", "direction": "min", "seconds": 2.0}
+    for trials in ([row], [failed], [row, row | {"trial": "2", "score": 0.4}, failed]):
+        done = [one for one in trials if one["score"]]
+        best = {"trial": "0", "values": row["values"], "score": 0.5, "run_dir": "r/best"} if done else None
+        (tmp_path / "tune.json").write_text(json.dumps({**found, "trials": trials, "best": best}))
+        report.write_search(tmp_path)
+        page = Page((tmp_path / "tune.html").read_text())
+        assert not page.open and not page.loose
+        assert "<x>" in page.text["code"]
+
+
+def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
+    row = {"trial": "0", "values": {"lr": 1e-3}, "score": 0.5, "status": "COMPLETED", "seconds": 1.0, "epochs": 1}
+    row |= {"error": None, "measures": {"val_loss": 0.5}}
+    found = {"search": "x", "tuner": "grid", "objective": "val_loss", "direction": "min", "seconds": 2.0}
+    best = {"trial": "0", "values": row["values"], "score": 0.5, "run_dir": "r/best"}
+    (tmp_path / "tune.json").write_text(json.dumps({**found, "trials": [row], "best": best}))
+    test = {"n": 9, "mae": 8651.0, "per_target": {"price": {"mae": 17302.0}, "share": {"mae": 0.0005}}}
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "metrics.json").write_text(json.dumps({"test": test, "export": {"path": "p"}}))
+    report.write_search(tmp_path)
+    text = (tmp_path / "tune.html").read_text()
+    assert "mean absolute error “price” 17,302, “share” 0.0005" in text and "8651" not in text
+
+
+def test_every_objective_has_a_direction():
+    assert all(set(found.values()) <= {"min", "max"} for found in hypermodel.OBJECTIVES.values())
+    assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "mae_in_deviations", "rmse", "r2"}
