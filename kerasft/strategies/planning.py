@@ -31,7 +31,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
     """
     reason = "as --phases says"
-    chosen = [phase for spec in named(config) for phase in build(spec, "--phases")]
+    chosen = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
     if ends_in_auto(config):
         following, reason = auto.phases(
             config, network, examples, speed, "what is named" if chosen else "solve the head"
@@ -60,13 +60,16 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     return complete, reason
 
 
-def build(spec: Spec, flag: str) -> tuple[Phase, ...]:
+def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, ...]:
     """The phases that one Spec names.
+
+    Args:
+        outside: as in `settings.spec.resolve`: Phase for a Spec whose imports the Config has checked, else nothing.
 
     Raises:
         UserError: an unknown strategy, or an argument that it does not take.
     """
-    found = specs.build(spec, flag, STRATEGIES, kind=Phase | tuple, outside=Phase)
+    found = specs.build(spec, flag, STRATEGIES, kind=Phase | tuple, outside=outside)
     return found if isinstance(found, tuple) else (found,)
 
 
@@ -76,7 +79,7 @@ def parse(text: str) -> Phase:
     Raises:
         UserError: it is no phase.
     """
-    (phase,) = build(specs.parse_one(text, "--phases"), "--phases")
+    (phase,) = build(specs.parse_one(text, "--phases"), "--phases", outside=Phase)
     return phase
 
 
