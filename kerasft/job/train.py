@@ -116,7 +116,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     def thumbnails(rows: np.ndarray) -> np.ndarray:
         return decode_batch(tf.constant([splits.test.read(int(row)) for row in rows]), network.size).numpy()
 
-    report.write(folder, metrics, thumbnails)
+    metrics |= report.write(folder, metrics, thumbnails)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
