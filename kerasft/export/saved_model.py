@@ -36,11 +36,13 @@ def export(
 ) -> dict:
     """Writes `folder/VERSION`, the next free version, after proving it.
 
-    Signatures: `serving_default` takes `image_bytes` (string [N]) and gives `classes` (string [N, k]) and `scores`
-    (float32 [N, k]), by falling score with k = min(5, C), and `probabilities` (float32 [N, C]); for multi-label also
-    `predicted` (bool [N, C], from the thresholds on); for regression `values` (float32 [N, D]) instead of all these.
-    `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same; `features` takes `image_bytes`
-    and gives `features` (float32 [N, D]).
+    The signature `serving_default` takes `image_bytes` (string [N]). It gives `classes` (string [N, k]) and `scores`
+    (float32 [N, k]) by falling score, with k = min(5, C), and `probabilities` (float32 [N, C]). For multi-label it also
+    gives `predicted` (bool [N, C], from the thresholds on). For regression it gives `values` (float32 [N, D]) instead.
+    The signature `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same. The signature
+    `features` takes `image_bytes` and gives `features` (float32 [N, D]).
+
+    A version that this run has published already is proven again, and not written twice.
 
     Args:
         network: the trained network.
@@ -65,7 +67,7 @@ def export(
     def write_with_warmup(network: Network, answer: Answer, draft: Path) -> None:
         write(network, answer, draft)
         if warm is not None:
-            chosen = np.unique(np.linspace(0, len(warm) - 1, serving_warmup.PICTURES).astype(int))
+            chosen = np.unique(np.linspace(0, len(warm) - 1, serving_warmup.MAX_IMAGES).astype(int))
             contents = tf.constant([warm.read(int(i)) for i in chosen])
             serving_warmup.write(draft, folder.name, list(decode_batch(contents, network.size)))
 
@@ -185,7 +187,7 @@ def load(path: Path) -> Any:
         UserError: it is damaged, and how.
     """
     try:
-        # Said before TensorFlow has a look: its own words for both name neither the file nor what is wrong.
+        # TensorFlow's own words for both name neither the file nor what is wrong.
         if not (path / "saved_model.pb").stat().st_size:
             raise ValueError("saved_model.pb is empty")
         if not (path / "variables" / "variables.index").is_file():
