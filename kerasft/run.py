@@ -43,7 +43,7 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
         return serve(asked)
     stderr_filter.tensorflow()
     from kerasft import predict
-    from kerasft.export import saved_model
+    from kerasft.export import proof
     from kerasft.job import train
 
     try:
@@ -59,7 +59,7 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
             dry_run.show(settings)
         else:
             train.train(settings)
-    except saved_model.ParityError as error:
+    except proof.ParityError as error:
         failures.tell(error.args)
         return BROKEN
     return DONE

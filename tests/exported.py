@@ -35,6 +35,31 @@ def saved_model(task: str, backbone: str, factory) -> Path:
         limits = np.full(len(names), 0.4, np.float32) if task == "multi_label" else None
         folder = factory.mktemp("models") / f"the {task}"
         folder.mkdir()
-        saved_model._write(network, saved_model.Answer("r", names, limits), folder / "1")
+        saved_model.write(network, saved_model.Answer("r", names, limits), folder / "1")
         _made[task] = folder
     return _made[task]
+
+
+def random_network(photos: Path):
+    """A network with a random head under which pictures differ, its data, and its probabilities for the test pictures."""
+    import keras
+    from conftest import audited
+
+    from kerasft.data import pipeline, splits
+    from kerasft.evaluation import scoring
+    from kerasft.networks import network as networks
+    from kerasft.settings.config import Config
+
+    config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
+    network = networks.build(config, 2, "single_label")
+    listing, pictures = audited(f"folder:{photos}")
+    data = splits.make_splits(listing, pictures, 0.2, 0.2, 0)
+    batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
+    predict, layer = scoring.predictor(network.model), network.model.get_layer("logits")
+    for norm in network.model.layers:  # statistics under which a random network tells pictures apart
+        if isinstance(norm, keras.layers.BatchNormalization):
+            norm.momentum = 0.0
+    network.model(pictures(np.arange(len(listing.ids))).astype("float32"), training=True)
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
+    return network, data, scoring.served("single_label", predict(batches))

@@ -25,7 +25,7 @@ def exported(path: Path, *, task: str = "single_label", seed: int = 0) -> Path:
     outputs = layers.Dense(2, name="logits", kernel_initializer=keras.initializers.RandomNormal(stddev=3.0))(features)
     network = Network(keras.Model(inputs, outputs), "random", task, 32, False, "random", (), ())
     limits = np.array([0.2, 0.7], np.float32) if task == "multi_label" else None
-    saved_model._write(network, saved_model.Answer(f"run-{seed}", CLASSES, limits), path)
+    saved_model.write(network, saved_model.Answer(f"run-{seed}", CLASSES, limits), path)
     return path
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from kerasft.console.columns import columns, write
+from kerasft.console.wording import duration, number, percent
 from kerasft.report import comparison
-from kerasft.report.wording import duration, number, percent
 from kerasft.settings.errors import UserError
 
 ENDINGS = (".html", ".htm")

@@ -1,15 +1,9 @@
-"""Export: a SavedModel that holds everything from encoded bytes to label names, proven on the test set.
-
-The folder appears only after the whole test set was scored through it, from the encoded bytes, and agreed with the
-trained model.
-"""
+"""The SavedModel: everything from encoded bytes to label names, in folders `NAME/VERSION`."""
 
 import json
-import os
-import platform
-import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,39 +12,23 @@ from google.protobuf.message import DecodeError
 
 from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
-from kerasft.export import serving_warmup
+from kerasft.export import artefact, serving_warmup
+from kerasft.export.artefact import Answer, Artefact
 from kerasft.networks import layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 
+# Classes that `serving_default` names, at most.
 TOP_K = 5
-TOLERANCE = 1e-4  # greatest difference of a probability, in float32; of a value, in deviations of its target
-PROOF_BATCH = 32
-METADATA_FILE = Path("assets.extra", "kerasft.json")  # beside the model, where TensorFlow Serving wants extra files
 
+# Images of a request while it is proven.
+PROOF_BATCH_SIZE = 32
+
+# Beside the model, where TensorFlow Serving wants extra files.
+METADATA_FILE = Path("assets.extra", "kerasft.json")
 
 # What TensorFlow raises of a damaged folder.
 BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)
-
-
-class ParityError(Exception):
-    """The exported file does not score like the trained model."""
-
-
-class Answer(NamedTuple):
-    """What a SavedModel is to say, beside its weights.
-
-    Attributes:
-        run: an identifier of the run; a version that it has published already is proven again, not written twice.
-        classes: names of the C classes or the D targets.
-        thresholds: float32 [C] for multi-label, from which probability on a class counts as present.
-        scale: float [D] for regression, deviation of the training targets.
-    """
-
-    run: str
-    classes: tuple[str, ...]
-    thresholds: np.ndarray | None = None
-    scale: np.ndarray | None = None
 
 
 def export(
@@ -58,11 +36,13 @@ def export(
 ) -> dict:
     """Writes `folder/VERSION`, the next free version, after proving it.
 
-    Signatures: `serving_default` takes `image_bytes` (string [N]) and gives `classes` (string [N, k]) and `scores`
-    (float32 [N, k]), by falling score with k = min(5, C), and `probabilities` (float32 [N, C]); for multi-label also
-    `predicted` (bool [N, C], from the thresholds on); for regression `values` (float32 [N, D]) instead of all these.
-    `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same; `features` takes `image_bytes`
-    and gives `features` (float32 [N, D]).
+    The signature `serving_default` takes `image_bytes` (string [N]). It gives `classes` (string [N, k]) and `scores`
+    (float32 [N, k]) by falling score, with k = min(5, C), and `probabilities` (float32 [N, C]). For multi-label it also
+    gives `predicted` (bool [N, C], from the thresholds on). For regression it gives `values` (float32 [N, D]) instead.
+    The signature `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same. The signature
+    `features` takes `image_bytes` and gives `features` (float32 [N, D]).
+
+    A version that this run has published already is proven again, and not written twice.
 
     Args:
         network: the trained network.
@@ -70,35 +50,29 @@ def export(
         split: examples to prove it on.
         expected: float [N, C], the trained model's probabilities for them, or float [N, D], its values.
         folder: `saved_models/NAME`.
-        warm: examples of which a few go into the folder, small and encoded anew, for TensorFlow Serving to warm up
-            with (see `warmup`); None for none.
+        warm: a few of these examples go into the folder, small and encoded anew. TensorFlow Serving warms up with
+            them (see `serving_warmup`). None for none.
 
     Returns:
         `path`, `max_abs_diff`, `top1_agreement` (not for regression) and `n`, as in `metrics.json`.
 
     Raises:
-        ParityError: a label, a probability or a value differs by more than `TOLERANCE`.
+        ParityError: a label, a probability or a value differs by more than `proof.TOLERANCE`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for path in versions(folder):
         if read_metadata(path).get("run") == answer.run:
-            return {"path": path.as_posix(), **_prove(path, network.task, answer, split, expected)}
-    _sweep(folder)
-    draft = (
-        folder / f".draft-{platform.node()}-{os.getpid()}"
-    )  # a server that watches the folder looks at whole numbers only
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        _write(network, answer, draft)
+            result = artefact.prove(SAVED_MODEL, path, network, answer, split, expected)
+            return {"path": path.as_posix(), **result}
+
+    def write_with_warmup(network: Network, answer: Answer, draft: Path) -> None:
+        write(network, answer, draft)
         if warm is not None:
-            chosen = np.unique(np.linspace(0, len(warm) - 1, serving_warmup.PICTURES).astype(int))
+            chosen = np.unique(np.linspace(0, len(warm) - 1, serving_warmup.MAX_IMAGES).astype(int))
             contents = tf.constant([warm.read(int(i)) for i in chosen])
             serving_warmup.write(draft, folder.name, list(decode_batch(contents, network.size)))
-        result = _prove(draft, network.task, answer, split, expected)
-        path = _publish(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return {"path": path.as_posix(), **result}
+
+    member = replace(SAVED_MODEL, write=write_with_warmup)
+    return artefact.publish(member, network, answer, split, expected, folder)
 
 
 def read_metadata(path: Path) -> dict:
@@ -109,14 +83,16 @@ def read_metadata(path: Path) -> dict:
         return {}
 
 
-def _write(network: Network, answer: Answer, folder: Path) -> None:
+def write(network: Network, answer: Answer, folder: Path) -> None:
+    """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
     names, size = tf.constant(answer.classes), network.size
     both = keras.Model(
         network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
     )
     pictures = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
 
-    @tf.function(input_signature=[pictures])  # traced once for all signatures
+    # Traced once for all signatures.
+    @tf.function(input_signature=[pictures])
     def forward(images: tf.Tensor) -> list[tf.Tensor]:
         return [tf.cast(one, tf.float32) for one in both(images, training=False)]
 
@@ -147,39 +123,25 @@ def _write(network: Network, answer: Answer, folder: Path) -> None:
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
 
 
-def _prove(folder: Path, task: str, answer: Answer, split: Split, expected: np.ndarray) -> dict:
+def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
+    """What a SavedModel answers to the encoded bytes of examples: probabilities float32 [N, C], or values [N, D].
+
+    Its warm-up requests are sent first: one that failed would keep TensorFlow Serving from loading the model.
+    """
+    # The model owns the variables of its signatures, so it is kept as long as they are used.
     loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures["serving_default"]
-    for contents in serving_warmup.requests(
-        folder
-    ):  # one that failed would keep TensorFlow Serving from loading the model
+    for contents in serving_warmup.requests(folder):
         serve(image_bytes=contents)
-    key = "values" if task == "regression" else "probabilities"
+    key = "values" if network.task == "regression" else "probabilities"
     found = []
-    for start in range(0, len(split), PROOF_BATCH):
-        contents = [split.read(index) for index in range(start, min(start + PROOF_BATCH, len(split)))]
+    for start in range(0, len(split), PROOF_BATCH_SIZE):
+        contents = [split.read(index) for index in range(start, min(start + PROOF_BATCH_SIZE, len(split)))]
         found.append(serve(image_bytes=tf.constant(contents))[key].numpy())
-    given = np.concatenate(found)
-    gap = np.abs(given - expected)
-    result = {"max_abs_diff": float(gap.max())}
-    worst = float((gap if answer.scale is None else gap / answer.scale).max())
-    wrong = not worst <= TOLERANCE
-    if task != "regression":
-        # Two scores nearer than twice the tolerance may change places without anything being wrong.
-        margin = np.take_along_axis(expected, expected.argmax(-1)[:, None], 1) - np.take_along_axis(
-            expected, given.argmax(-1)[:, None], 1
-        )
-        result["top1_agreement"] = float((given.argmax(-1) == expected.argmax(-1)).mean())
-        wrong = wrong or margin.max() > 2 * TOLERANCE
-    if wrong:
-        raise ParityError(
-            f"export: the SavedModel differs from the trained model by up to {worst:.3g} (at most {TOLERANCE:g}) "
-            f"on {len(split)} test pictures; nothing was exported."
-        )
-    return {**result, "n": len(split)}
+    return np.concatenate(found)
 
 
-def _publish(draft: Path, folder: Path) -> Path:
+def place(draft: Path, folder: Path) -> Path:
     """Renames the draft to the next free version; another run may take a number in between."""
     while True:
         path = folder / str(max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0) + 1)
@@ -192,16 +154,7 @@ def _publish(draft: Path, folder: Path) -> Path:
             return path
 
 
-def _sweep(folder: Path) -> None:
-    """Removes the drafts of this machine's processes that were killed."""
-    for path in folder.glob(f".draft-{platform.node()}-*"):
-        number = path.name.rpartition("-")[2]
-        try:
-            os.kill(int(number), 0)
-        except (ValueError, ProcessLookupError):
-            shutil.rmtree(path, ignore_errors=True)
-        except PermissionError:
-            pass  # somebody else's, and alive
+SAVED_MODEL = Artefact("SavedModel", write, outputs, place)
 
 
 def versions(folder: Path) -> list[Path]:
@@ -234,7 +187,7 @@ def load(path: Path) -> Any:
         UserError: it is damaged, and how.
     """
     try:
-        # Said before TensorFlow has a look: its own words for both name neither the file nor what is wrong.
+        # TensorFlow's own words for both name neither the file nor what is wrong.
         if not (path / "saved_model.pb").stat().st_size:
             raise ValueError("saved_model.pb is empty")
         if not (path / "variables" / "variables.index").is_file():

@@ -1,9 +1,9 @@
 """The file with which TensorFlow Serving warms a model up: requests that it answers before it lets others in.
 
-A TFRecord of `PredictionLog` messages in `assets.extra/tf_serving_warmup_requests`
-(tensorflow.org/tfx/serving/saved_model_warmup). The package tensorflow-serving-api has these messages and asks for
-TensorFlow to be installed as its publisher names it; the few fields that are needed are described here instead, in a
-pool of their own, so that both can be imported into one process.
+It is a TFRecord of `PredictionLog` messages in `assets.extra/tf_serving_warmup_requests`
+(tensorflow.org/tfx/serving/saved_model_warmup). The package tensorflow-serving-api has these messages, but it wants
+TensorFlow to be installed as its publisher names it. So the few fields that are needed are described here. They stand in
+a pool of their own, so that both can be imported into one process.
 """
 
 import functools
@@ -14,13 +14,20 @@ import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from tensorflow.core.framework import tensor_pb2
 
-SIZES = (1, 8, 32)  # pictures in a request: each size of a batch is prepared for by itself
-PICTURES = 8  # different ones
+# Images in each request. A server prepares for each batch size by itself.
+BATCH_SIZES = (1, 8, 32)
+
+# Different images among all requests.
+MAX_IMAGES = 8
+
+# Where TensorFlow Serving looks for the requests.
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
-_QUALITY = 90
+
+_JPEG_QUALITY = 90
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _TEXT, _BYTES = _FIELD.TYPE_STRING, _FIELD.TYPE_BYTES
 _PACKAGE = "tensorflow.serving"
+
 # Message: field: number and type, from tensorflow_serving/apis/{prediction_log,predict,model}.proto. An entry of a
 # map<string, TensorProto> is on the wire a repeated message of key and value, and a TensorProto is its bytes.
 _MESSAGES = {
@@ -38,13 +45,13 @@ def write(folder: Path, name: str, pictures: Sequence[tf.Tensor]) -> None:
     Args:
         folder: of the SavedModel.
         name: of the model, as it is served.
-        pictures: uint8 [S, S, 3] each, at least one; as JPEG they are encoded anew, so nothing else of their files
+        pictures: uint8 [S, S, 3] each, at least one. They are encoded anew as JPEG, so nothing else of their files
             (place, camera, time) is kept.
     """
-    encoded = [tf.io.encode_jpeg(picture, quality=_QUALITY).numpy() for picture in pictures]
+    encoded = [tf.io.encode_jpeg(picture, quality=_JPEG_QUALITY).numpy() for picture in pictures]
     (folder / FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / FILE)) as file:
-        for size in SIZES:
+        for size in BATCH_SIZES:
             contents = [encoded[i % len(encoded)] for i in range(size)]
             file.write(_log(name, contents).SerializeToString())
 

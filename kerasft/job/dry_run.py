@@ -13,6 +13,7 @@ import numpy as np
 
 from kerasft.console import console, stderr_filter
 from kerasft.console.columns import columns
+from kerasft.console.wording import duration
 from kerasft.data import sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
@@ -21,7 +22,6 @@ from kerasft.evaluation import scoring
 from kerasft.job import resolve
 from kerasft.networks import bundled
 from kerasft.networks.network import Network
-from kerasft.report.wording import duration
 from kerasft.settings import config as configs
 from kerasft.settings.config import Config
 from kerasft.strategies import freezing, planning

@@ -21,7 +21,9 @@ def complete(folder: Path, metrics: dict, listing: Listing) -> None:
     else:
         report.write(folder, metrics, _old_thumbnails(folder, metrics["image_size"], listing))
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
-    parts = [folder / "model.keras", folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
+    parts = [folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
+    if metrics.get("artefacts", {}).get("model.keras", {}).get("published", True):
+        parts.insert(0, folder / "model.keras")
     for path in (path for path in parts if not path.is_file()):
         console.say(f"warning: {path} is gone (--noresume runs it all again)")
 

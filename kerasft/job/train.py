@@ -13,15 +13,21 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft import report
+from kerasft.console import console
 from kerasft.data import pipeline, sources
 from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Listing
+from kerasft.data.splits import Splits
 from kerasft.export import saved_model
+from kerasft.export.artefact import Answer, publish
+from kerasft.export.keras_model import KERAS_MODEL
+from kerasft.export.proof import UnreadableError
 from kerasft.job.audit import audited_splits, refuse_changes
-from kerasft.job.evaluate import evaluate, write_predictions
+from kerasft.job.evaluate import Evaluation, evaluate, write_predictions
 from kerasft.job.finished import complete, summarise
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
+from kerasft.networks.network import Network
 from kerasft.settings import failures
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
@@ -81,15 +87,13 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         trained = trainer.train(config, network, splits, folder, resolved)
         # What was learned in half precision is served in full.
         network = surgery.precision(network, "float32")
-        # Not compiled, so that Keras alone can load it: the loss is a function of ours.
-        plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
-        run_folder.write_by_name(folder / "model.keras", plain.save)
     with _timed(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)
         write_predictions(folder, network.task, splits, evaluation)
-    with _timed(seconds, "export"):
-        answer = saved_model.Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale)
+    with _timed(seconds, "export"), _noted(f"about {failures.size(needed)} are needed in all"):
+        answer = Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale)
+        keras_file = _publish_keras(network, answer, splits, evaluation, folder)
         warm = splits.val if config.warmup else None
         proof = saved_model.export(network, answer, splits.test, evaluation.test, exports, warm)
     seconds["total"] = round(time.monotonic() - started, 3)
@@ -106,18 +110,28 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "weights_sha256": weights_digest(network.model),
         "export": proof,
+        "artefacts": {KERAS_MODEL.name: keras_file},
     }
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
         return decode_batch(tf.constant([splits.test.read(int(row)) for row in rows]), network.size).numpy()
 
-    report.write(folder, metrics, thumbnails)
+    metrics |= report.write(folder, metrics, thumbnails)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
     disk_cache.remove(trained.setup.cache)
     summarise(folder, metrics)
     return Run(folder, metrics)
+
+
+def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation: Evaluation, folder: Path) -> dict:
+    """Publishes `model.keras`. Without it the run still has its SavedModel, so one that Keras refuses only warns."""
+    try:
+        return publish(KERAS_MODEL, network, answer, splits.test, evaluation.test, folder)
+    except UnreadableError as error:
+        console.say(f"warning: {error}")
+        return {"published": False, "reason": str(error)}
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -11,6 +11,9 @@ import keras
 from kerasft.settings.config import is_file
 from kerasft.settings.errors import UserError
 
+# What Keras raises of a file that it cannot load a model from.
+REFUSALS = (ValueError, OSError, KeyError, TypeError, UserWarning)
+
 
 def load_model(path: str) -> keras.Model:
     """A model, not compiled. Safe mode refuses layers that hold code, such as a Lambda.
@@ -25,14 +28,19 @@ def load_model(path: str) -> keras.Model:
         raise UserError(f"--backbone: no such file. Received: {path!r}")
     _check_whole(path, "--backbone")
     try:
-        with _nothing_left_out():
-            return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
+        return read(path)
+    except REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
         hint = "a file of weights alone goes into --weights, beside a constructor in --backbone"
         raise UserError(
             f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}"
         ) from error
+
+
+def read(path: str | Path) -> keras.Model:
+    """A model, not compiled, in safe mode and with all its weights; raises one of `REFUSALS`."""
+    with _nothing_left_out():
+        return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def load_weights(model: keras.Model, path: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Losses: Keras's own by name, each given labels and outputs in the form that it needs."""
+"""Losses: Keras's own by name, each with labels and outputs in the form that it needs."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,12 @@ from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 
+# Our own short names for `--loss`: a function that gives the arguments of the Keras class.
 __all__ = ["cross_entropy", "focal", "huber", "mae", "mse"]
 
 Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
 
-# What of keras.losses suits a task: name -> (form of the labels, form of the outputs).
+# The classes of keras.losses that suit a task: name -> (form of the labels, form of the outputs).
 _FORMS = {
     "single_label": {
         "SparseCategoricalCrossentropy": ("labels", "from_logits"),
@@ -40,7 +41,7 @@ _FORMS = {
         "MeanSquaredLogarithmicError": ("labels", "values"),
     },
 }
-# Those that need to know which labels an example has, and do not take shares of them.
+# These need whole labels, and take no shares of them.
 _WHOLE = (
     "SparseCategoricalCrossentropy",
     "CategoricalGeneralizedCrossEntropy",
@@ -49,14 +50,15 @@ _WHOLE = (
     "SquaredHinge",
 )
 _DEFAULT = {"single_label": "cross_entropy", "multi_label": "cross_entropy", "regression": "mse"}
-_SHORT = {  # ours -> Keras's, by task
+# Our name -> Keras's class, by task.
+_SHORT = {
     "cross_entropy": {"single_label": "CategoricalCrossentropy", "multi_label": "BinaryCrossentropy"},
     "focal": {"single_label": "CategoricalFocalCrossentropy", "multi_label": "BinaryFocalCrossentropy"},
     "huber": {"regression": "Huber"},
     "mae": {"regression": "MeanAbsoluteError"},
     "mse": {"regression": "MeanSquaredError"},
 }
-# How validation judges regression under a loss; all else by the squared error.
+# How validation judges regression under a loss. Every other loss is judged by the squared error.
 _ERRORS = {"MeanAbsoluteError": "absolute", "LogCosh": "absolute", "Huber": "huber"}
 
 
@@ -79,14 +81,22 @@ def cross_entropy(label_smoothing: float = 0.0) -> dict:
 
 
 def focal(gamma: float = 2.0) -> dict:
-    """Focal loss: cross-entropy times (1 - p)^gamma, less for what is easy (Lin et al. 2017), without class weights."""
+    """Focal loss (Lin et al. 2017): cross-entropy times (1 - p)^gamma, so easy examples count less. No class weights.
+
+    Args:
+        gamma: in [0, 10]; 0 is cross-entropy.
+    """
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma <= 10:
         raise ValueError("gamma must be a number in [0, 10]")
     return {"gamma": gamma, "alpha": 1.0}
 
 
 def huber(delta: float = 1.0) -> dict:
-    """Squared error up to delta, linear beyond (Huber 1964); delta in deviations of the training targets."""
+    """Half the squared error up to delta, linear beyond (Huber 1964).
+
+    Args:
+        delta: above 0, in deviations of the training targets.
+    """
     if isinstance(delta, bool) or not isinstance(delta, int | float) or not delta > 0:
         raise ValueError("delta must be a number above 0")
     return {"delta": delta}
@@ -140,20 +150,27 @@ def build(spec: Spec, task: str, scale: list[float] | None = None, *, mixed: boo
 
 
 def error(spec: Spec, task: str) -> str:
-    """How `evaluate.Scorer` measures regression under this loss: `squared`, `absolute` or `huber`."""
+    """How `scoring.Scorer` measures regression under this loss: `squared`, `absolute` or `huber`."""
     return _ERRORS.get(_named(spec, task)[0], "squared")
+
+
+def names(task: str) -> tuple[str, ...]:
+    """Our own losses for a task. Keras's come beside them."""
+    return tuple(name for name in __all__ if task in _SHORT[name])
 
 
 def _named(spec: Spec, task: str) -> tuple[str, dict]:
     """The name of a keras.losses class and its arguments."""
     spec = Spec(_DEFAULT[task]) if spec == Spec("auto") else spec
-    ours = {name: globals()[name] for name in __all__ if task in _SHORT[name]}
+    ours = {name: globals()[name] for name in names(task)}
     known = {name: getattr(keras.losses, name) for name in _FORMS[task]}
-    function = specs.resolve(spec, "--loss", ours, known)  # nothing from outside: a task gives each its form
+    # Nothing from outside: only of a known class are the forms known.
+    function = specs.resolve(spec, "--loss", ours, known)
     if function in ours.values():
         return _SHORT[function.__name__][task], specs.build(spec, "--loss", ours)
     from_logits = {"from_logits": True} if _FORMS[task][function.__name__][1] == "from_logits" else {}
-    specs.build(spec, "--loss", known, **from_logits)  # refuses wrong arguments
+    # Refuses wrong arguments.
+    specs.build(spec, "--loss", known, **from_logits)
     return function.__name__, dict(spec.kwargs) | dict(zip(_arguments(function), spec.args))
 
 

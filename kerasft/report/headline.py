@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.report import figures, statistics
-from kerasft.report.wording import NONE, count, listed, number, percent
+from kerasft.console.wording import NONE, count, listed, number, percent
+from kerasft.evidence import figures
+from kerasft.report import statistics
 
 # Test pictures, below which the interval is wide enough for a word about it.
 FEW = 200

@@ -9,7 +9,10 @@ import jinja2
 import numpy as np
 
 from kerasft import __version__
-from kerasft.report import headline, sections, usage, wording
+from kerasft.console import wording
+from kerasft.evidence import EVIDENCE, predictions
+from kerasft.evidence.predictions import Section
+from kerasft.report import headline, sections, usage
 from kerasft.storage import run_folder
 
 _HEADLINES = {
@@ -19,7 +22,7 @@ _HEADLINES = {
 }
 
 
-def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> None:
+def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict[str, dict]:
     """Writes `report.html` from what a run folder holds.
 
     Args:
@@ -27,10 +30,18 @@ def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.nda
             had an epoch, `history.jsonl`.
         metrics: as in `metrics.json`, which is written after this.
         thumbnails: from places in the test split, int [B], to its pictures, uint8 [B, S, S, 3].
+
+    Returns:
+        The figures of the evidence that has any, by its name, for `metrics.json`.
     """
-    page = environment().get_template("report.html.j2").render(_content(folder, metrics, thumbnails))
+    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+        arrays = dict(stored)
+    made = predictions.of(metrics["task"], metrics["classes"], arrays, thumbnails)
+    shown = [evidence(made) for evidence in EVIDENCE.values()]
+    page = environment().get_template("report.html.j2").render(_content(folder, metrics, arrays, shown))
     # A name that is no valid Unicode (an odd file name) is shown with question marks.
     run_folder.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
+    return {section.name: dict(section.figures) for section in shown if section.figures}
 
 
 def environment() -> jinja2.Environment:
@@ -48,18 +59,15 @@ def environment() -> jinja2.Environment:
     return environment
 
 
-def _content(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict:
+def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], shown: list[Section]) -> dict:
     config, audit = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "audit"))
     log = folder / "history.jsonl"
     history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        arrays = dict(stored)
     task, classes, test = metrics["task"], metrics["classes"], metrics["test"]
     score, path = sections.SCORES[task], metrics["export"]["path"]
     heads, by_class = sections.per_class(task, test)
-    figure, fairness = sections.calibrated(task, arrays)
     changed, defaults = sections.settings(config)
-    return {
+    content = {
         "name_of_data": Path(path).parent.name,
         "date": time.strftime("%d %B %Y", time.localtime((folder / "predictions.npz").stat().st_mtime)).lstrip("0"),
         "version": __version__,
@@ -74,13 +82,8 @@ def _content(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.
         "curves": sections.curves(history, metrics["phases"], score, sections.score_name(score, len(classes))),
         "history": history,
         "classes": classes,
-        "confusion": sections.confusion(test, classes) if task == "single_label" else None,
         "heads": heads,
         "by_class": by_class,
-        "mistakes": sections.mistakes(task, arrays, classes, thumbnails),
-        "calibration": figure,
-        "fairness": fairness,
-        "errors": sections.errors(arrays, classes) if task == "regression" else [],
         "audit": audit,
         "data": sections.data(audit["counts"]),
         "findings": sections.findings(audit["findings"]),
@@ -91,3 +94,6 @@ def _content(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),
     }
+    for section in shown:
+        content |= section.context
+    return content

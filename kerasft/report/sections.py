@@ -1,26 +1,19 @@
 """The parts of a report, from what the run folder holds to what the page shows."""
 
-import base64
-import io
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from kerasft.report import figures, statistics
-from kerasft.report.wording import NONE, count, duration, number, percent
+from kerasft.console.wording import NONE, count, duration, number, percent
+from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-PICTURES = 12  # of mistakes
-SIDE = 160  # of such a picture in pixels
-FINDINGS = 20  # listed of each kind
-NUMBERED = 12  # classes up to which a confusion matrix is a table with numbers
-DRAWN = 250  # classes up to which it is drawn
-TARGETS = 4  # that a regression's figures show
+
+# Findings of each kind that are listed.
+FINDINGS = 20
 
 _MEASURES = {
     "accuracy": ("Accuracy", "right answers", percent),
@@ -135,17 +128,6 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
     ]
 
 
-def confusion(test: dict, classes: list[str]) -> dict:
-    """Top confusions, and the matrix as rows of (count, share of the class) or as a picture."""
-    matrix = np.array(test["confusion_matrix"], int).reshape(len(classes), len(classes))
-    totals = np.maximum(matrix.sum(1, keepdims=True), 1)
-    rows = [list(zip(line, line / total)) for line, total in zip(matrix.tolist(), totals)]
-    title = f"Confusion matrix of {len(classes)} classes; the most frequent confusions are listed beside it"
-    drawn = figures.matrix(matrix, classes, title) if NUMBERED < len(classes) <= DRAWN else ""
-    top = statistics.confusions(matrix, 10)
-    return {"rows": rows if len(classes) <= NUMBERED else [], "picture": drawn, "top": top}
-
-
 def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:
     """Heads and rows (name, values, bar in 0..1) of the table by class or target, the worst first, then the unmeasured."""
     columns = _COLUMNS[task]
@@ -167,70 +149,6 @@ def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[st
 def _hundredths(value: float | None) -> str:
     """Two decimals; more where a small number would lose its digits."""
     return number(value) if value is None or 0 < abs(value) < 0.01 else f"{value:.2f}"
-
-
-def mistakes(task: str, arrays: dict, classes: list[str], thumbnails: Callable[[np.ndarray], np.ndarray]) -> list[dict]:
-    """Cards with the picture (a data URI), the file, and lines of (what, name, value)."""
-    labels, ids = arrays["labels"], arrays["ids"]
-    if task == "single_label":
-        found = statistics.single_label_mistakes(arrays["probabilities"], labels, PICTURES)
-    elif task == "multi_label":
-        found = statistics.multi_label_mistakes(arrays["probabilities"], labels, arrays["thresholds"], PICTURES)
-    else:
-        found = statistics.regression_mistakes(arrays["values"], labels, PICTURES)
-    if not found:
-        return []
-    pictures = thumbnails(np.array([mistake.index for mistake in found]))
-    cards = []
-    for mistake, picture in zip(found, pictures):
-        lines, file = _said(task, arrays, classes, mistake), str(ids[mistake.index])
-        alt = ", ".join(" ".join(filter(None, line)) for line in lines)
-        cards.append({"image": _uri(picture), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
-    return cards
-
-
-def _said(task: str, arrays: dict, classes: list[str], mistake: statistics.Mistake) -> list[tuple[str, str, str]]:
-    """What is wrong with an answer, in a few lines of (what, name, value)."""
-    i, labels = mistake.index, arrays["labels"]
-    if task == "regression":
-        values = arrays["values"]
-        return [(classes[j], number(values[i, j]), f"true {number(labels[i, j])}") for j in mistake.labels[:3]]
-    scores = arrays["probabilities"][i]
-    if task == "single_label":
-        (guess,) = mistake.labels
-        return [("labelled", classes[labels[i]], ""), ("taken for", classes[guess], percent(scores[guess]))]
-    words = {True: "missed", False: "wrongly given"}
-    return [(words[bool(labels[i, j])], classes[j], percent(scores[j])) for j in mistake.labels[:4]]
-
-
-def calibrated(task: str, arrays: dict) -> tuple[str, str]:
-    """The reliability diagram and what it shows; empty for regression."""
-    if task == "regression":
-        return "", ""
-    probabilities, labels = arrays["probabilities"], arrays["labels"]
-    if task == "single_label":
-        bins = statistics.calibration(probabilities.max(-1), probabilities.argmax(-1) == labels)
-    else:
-        bins = statistics.calibration(probabilities.ravel(), labels.ravel() > 0)
-    filled = [row for row in bins if row.n]
-    promised, true = (np.average([row[k] for row in filled], weights=[row.n for row in filled]) for k in (3, 4))
-    gap = promised - true
-    lean = "it keeps its word" if abs(gap) < 0.01 else "it is too sure of itself" if gap > 0 else "it is too cautious"
-    fair = f"On average it promises {percent(promised)} and {percent(true)} comes true: {lean}"
-    error = percent(statistics.calibration_error(bins))
-    return figures.calibration(bins, f"Reliability diagram; calibration error {error}"), fair
-
-
-def errors(arrays: dict, targets: list[str]) -> list[tuple[str, str]]:
-    """Title and picture of true against predicted, and of the errors, of each target of a regression."""
-    drawn = []
-    for place, name in enumerate(targets[:TARGETS]):
-        truth, values = arrays["labels"][:, place].astype(float), arrays["values"][:, place].astype(float)
-        drawn.append(
-            (f"{name}: predicted against true", figures.scatter(truth, values, f"{name}, predicted against true"))
-        )
-        drawn.append((f"{name}: errors", figures.histogram(values - truth, f"{name}, histogram of the errors")))
-    return drawn
 
 
 def data(counts: dict[str, dict[str, int]]) -> dict:
@@ -268,11 +186,3 @@ def settings(config: dict) -> tuple[list[tuple], list[tuple]]:
             value = config[item.name]
             parts[value == default].append((f"--{item.name}", value, item.metadata["help"]))
     return parts
-
-
-def _uri(picture: np.ndarray) -> str:
-    image = Image.fromarray(picture)
-    image.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

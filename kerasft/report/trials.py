@@ -9,10 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from kerasft import __version__
-from kerasft.report.figures import WIDTH, tag
+from kerasft.console.wording import number
+from kerasft.evidence.figures import WIDTH, tag
 from kerasft.report.importance import Axis, importance
 from kerasft.report.page import environment
-from kerasft.report.wording import number
 from kerasft.storage import run_folder
 
 ROW = 62  # height of one axis of the parallel coordinates

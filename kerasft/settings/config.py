@@ -11,6 +11,7 @@ from typing import Any
 
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError, did_you_mean
+from kerasft.settings.spec import Spec
 
 KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -193,9 +194,18 @@ class Config:
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
-        for item in fields(self):
-            if "spec" in item.metadata:
-                _check_spec(self, item.name, item.metadata["spec"])
+        # No field: what is written, compared and digested stays the text.
+        parsed = {item.name: _parsed(self, item.name) for item in fields(self) if "spec" in item.metadata}
+        object.__setattr__(self, "_parsed", parsed)
+
+    def specs(self, name: str) -> tuple[Spec, ...]:
+        """The Specs of a field, parsed when the Config was made; none for the text `none` or a file in `--backbone`."""
+        return self._parsed[name]
+
+    def spec(self, name: str) -> Spec:
+        """The Spec of a field that holds exactly one."""
+        (found,) = self._parsed[name]
+        return found
 
     def digest(self) -> str:
         """Eight hex digits that change with every setting that changes the result."""
@@ -216,15 +226,8 @@ class Config:
         return "\n".join(lines) + "\n"
 
 
-LOCATIONS = (
-    "run_dir",
-    "export_dir",
-    "warmup",
-    "resume",
-    "tensorboard",
-    "keep_cache",
-    "cache_dir",
-)  # where, not what is learned: no part of the digest
+# These say where, not what is learned, so they are no part of the digest.
+LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
@@ -263,17 +266,24 @@ def is_file(backbone: str) -> bool:
     return backbone.endswith((".keras", ".h5", ".hdf5"))
 
 
-def _check_spec(config: Config, name: str, how_many: str) -> None:
-    """Refuses a Spec that cannot be read, or a dotted name in it whose package `allow_imports` does not name."""
+def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
+    """The Specs of a field.
+
+    Raises:
+        UserError: one cannot be read, or has a dotted name whose package `allow_imports` does not name.
+    """
     text = getattr(config, name)
     if name == "backbone" and is_file(text):
-        return
-    for found in specs.parse(text, f"--{name}") if how_many == "many" else [specs.parse_one(text, f"--{name}")]:
-        for path in specs.dotted(found):
+        return ()
+    several = FIELDS[name].metadata["spec"] == "many"
+    found = specs.parse(text, f"--{name}") if several else (specs.parse_one(text, f"--{name}"),)
+    for spec in found:
+        for path in specs.dotted(spec):
             package = path.partition(".")[0]
             if package not in config.allow_imports:
                 rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"
-                raise UserError(f"--{name}: {rule}. Received: '{found}'")
+                raise UserError(f"--{name}: {rule}. Received: '{spec}'")
+    return found
 
 
 def kind_of(name: str) -> tuple[type, bool]:

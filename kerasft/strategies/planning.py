@@ -50,9 +50,9 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
             replace(
                 phase,
                 epochs=epochs,
-                optimizer=phase.optimizer or specs.parse_one(config.optimizer, "--optimizer"),
-                schedule=phase.schedule or specs.parse_one(config.schedule, "--schedule"),
-                loss=phase.loss or specs.parse_one(config.loss, "--loss"),
+                optimizer=phase.optimizer or config.spec("optimizer"),
+                schedule=phase.schedule or config.spec("schedule"),
+                loss=phase.loss or config.spec("loss"),
                 augment=_recipe(phase, config),
             )
         )
@@ -85,7 +85,7 @@ def parse(text: str) -> Phase:
 
 def named(config: Config) -> tuple[Spec, ...]:
     """The phases that `--phases` names, without an `auto` at the end."""
-    found = specs.parse(config.phases, "--phases")
+    found = config.specs("phases")
     found = found[:-1] if ends_in_auto(config) else found
     if any(spec.name == "auto" for spec in found):
         raise UserError(f"--phases: auto must stand last. Received: {config.phases!r}")
@@ -94,7 +94,7 @@ def named(config: Config) -> tuple[Spec, ...]:
 
 def ends_in_auto(config: Config) -> bool:
     """Whether the rule of `auto` chooses the phases, or those after the named ones."""
-    found = specs.parse(config.phases, "--phases")
+    found = config.specs("phases")
     return bool(found) and str(found[-1]) == "auto"
 
 
@@ -108,9 +108,8 @@ def check(config: Config, network: Network) -> Phase | None:
         UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
     """
     planned, _ = plan(config, network, examples=1)
-    average = specs.parse(config.average, "--average")
     for phase in planned:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=average)
+        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=config.specs("average"))
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
         layer = augment.build(recipe, network.task, network.model.output_shape[-1])
         losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
@@ -126,6 +125,6 @@ def check(config: Config, network: Network) -> Phase | None:
 def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:
     """A phase's own augmentation (`none` for none of it), or the flag's."""
     if phase.augment is None:
-        return specs.parse(config.augment, "--augment")
+        return config.specs("augment")
     recipe = phase.augment if isinstance(phase.augment, tuple) else (phase.augment,)
     return () if [str(spec) for spec in recipe] == ["none"] else recipe

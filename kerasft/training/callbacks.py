@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from kerasft.console import console
-from kerasft.optimization import optimizers
+from kerasft.optimization.schedules import Plateau
 from kerasft.training import autotune
 from kerasft.training.checkpointer import assign
 from kerasft.training.phase_run import PhaseRun
@@ -42,7 +42,7 @@ class PhaseCallback(keras.callbacks.Callback):
         super().__init__()
         self.run, self.stop_requested, self.metrics_state = run, stop_requested, metrics_state
         self.diverged = False
-        self.plateau: optimizers.Plateau | None = None
+        self.plateau: Plateau | None = None
         self.lr = 0.0
         self.input_speed: float | None = None
         self._calls, self._call_started, self._call_seconds = 0, 0.0, []

@@ -8,6 +8,7 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.optimization import losses, optimizers
+from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
 from kerasft.strategies.auto import FORWARD_PASSES_PER_STEP
 from kerasft.training import signals
@@ -84,7 +85,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
         bar.stop()
 
 
-def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[optimizers.Plateau | None, float]:
+def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | None, float]:
     """Compiles the model of a phase.
 
     Returns:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from kerasft.optimization import optimizers
+from kerasft.optimization import averages, schedules
 from kerasft.storage.run_folder import History
 from kerasft.strategies.phase import Phase
 from kerasft.training.checkpointer import Checkpointer
@@ -76,7 +76,7 @@ class PhaseRun:
             better = self.keep_if_best(score)
         else:
             weights = self.model.get_weights()
-            self.last = optimizers.averaged(self.model.optimizer, self.model)
+            self.last = averages.averaged(self.model.optimizer, self.model)
             self.model.set_weights(self.last)
             score = self.validate()
             better = self.keep_if_best(score)
@@ -110,7 +110,7 @@ class PhaseRun:
         if self.state.epoch < self.phase.epochs or not self.phase.epochs:
             return best
         last = [self.last or self.model.get_weights()]
-        rate = optimizers.last_rate(self.phase.schedule, self.phase.lr, self.steps)
+        rate = schedules.last_rate(self.phase.schedule, self.phase.lr, self.steps)
         decayed = rate <= DECAYED_FRACTION * self.phase.lr
         return last if decayed and best else [*last, *best]
 

@@ -11,7 +11,6 @@ from kerasft.data.splits import Splits, example_weights
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
-from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache
@@ -60,7 +59,7 @@ def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> T
     weights = example_weights(splits.train, splits.classes, task) if weighted else None
     validation_weights = example_weights(splits.val, splits.classes, task) if weighted else None
     scale = splits.train.labels.std(0, dtype=np.float64) if task == "regression" else None
-    error = losses.error(specs.parse_one(config.loss, "--loss"), task)
+    error = losses.error(config.spec("loss"), task)
     setup = TrainSetup(
         config=config,
         network=network,
@@ -69,7 +68,7 @@ def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> T
         cache=disk_cache.of(config, folder),
         scorer=Scorer(task, splits.val.labels, scale, validation_weights, error),
         example_weights=weights,
-        average=specs.parse(config.average, "--average"),
+        average=config.specs("average"),
         batch_size=0,
         steps_per_epoch=0,
     )

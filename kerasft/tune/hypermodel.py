@@ -23,7 +23,6 @@ from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
-from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import auto, planning
@@ -212,7 +211,7 @@ class HyperModel(keras_tuner.HyperModel):
             outputs = scoring.predictor(network.model)(stream)
         several = self.task == "multi_label"
         limits = metrics.thresholds(scoring.served(self.task, outputs), data.val.labels) if several else None
-        error = losses.error(specs.parse_one(self.config.loss, "--loss"), self.task)
+        error = losses.error(self.config.spec("loss"), self.task)
         scorer = Scorer(self.task, data.val.labels, trained.setup.scorer.scale, error=error)
         found = metrics.report(scorer, outputs, data.classes, limits)
         return {f"val_{key}": found[key] for key in OBJECTIVES[self.task] if isinstance(found.get(key), float)}

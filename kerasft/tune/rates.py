@@ -64,9 +64,8 @@ def followed(trial: Config, config: Config, phases_after: str) -> Config:
         config: of the search, whose optimizer and schedule the others have.
     """
     tied = ("optimizer", "schedule")
-    searched = {name: getattr(trial, name) for name in tied if getattr(trial, name) != getattr(config, name)}
-    kept = {name: specs.parse_one(text, f"--{name}") for name, text in searched.items()}
-    found = [Spec(spec.name, (), kept | _named(spec)) for spec in specs.parse(trial.phases, "--phases")]
+    kept = {name: trial.spec(name) for name in tied if getattr(trial, name) != getattr(config, name)}
+    found = [Spec(spec.name, (), kept | _named(spec)) for spec in trial.specs("phases")]
     before = {name: getattr(config, name) for name in tied}
     return replace(trial, phases=" | ".join([*map(str, found), phases_after]), **before)
 

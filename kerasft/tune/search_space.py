@@ -207,7 +207,7 @@ def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any
             continue
         value = dimension.value(values[dimension.name])
         if argument:
-            value = _with_argument(getattr(config, field), dimension.name, value)
+            value = _with_argument(config, dimension.name, value)
         else:
             _, optional = configs.kind_of(field)
             none = optional and isinstance(value, Spec) and value.name == "none"
@@ -220,11 +220,12 @@ def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any
     return config
 
 
-def _with_argument(text: str, name: str, value: Any) -> str:
+def _with_argument(config: Config, name: str, value: Any) -> str:
     """The text of a field with one argument of one of its Specs set."""
     field, _, rest = name.partition(".")
+    text = getattr(config, field)
     wanted, _, argument = rest.rpartition(".")
-    found = specs.parse(text, f"--{field}")
+    found = config.specs(field)
     names = [spec.name for spec in found]
     if names == ["auto"] or not names:
         raise UserError(f"{_FLAG}: {name} needs --{field} to be named, not {text or 'none'}. Received: '{name}'")

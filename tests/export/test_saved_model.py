@@ -5,32 +5,17 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import audited
+from exported import random_network
 
-from kerasft.data import pipeline, splits
+from kerasft.data import pipeline
 from kerasft.evaluation import scoring
-from kerasft.export import saved_model
-from kerasft.networks import network as networks
-from kerasft.settings.config import Config
+from kerasft.export import proof, saved_model
 from kerasft.settings.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def trained(photos):
-    """A network with a random head, its data, and its probabilities for the test pictures."""
-    config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
-    network = networks.build(config, 2, "single_label")
-    listing, pictures = audited(f"folder:{photos}")
-    data = splits.make_splits(listing, pictures, 0.2, 0.2, 0)
-    batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
-    predict, layer = scoring.predictor(network.model), network.model.get_layer("logits")
-    for norm in network.model.layers:  # statistics under which a random network tells pictures apart
-        if isinstance(norm, keras.layers.BatchNormalization):
-            norm.momentum = 0.0
-    network.model(pictures(np.arange(len(listing.ids))).astype("float32"), training=True)
-    kernel, bias = layer.get_weights()
-    layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
-    return network, data, scoring.served("single_label", predict(batches))
+    return random_network(photos)
 
 
 def test_versions_are_the_next_free_numbers(trained, tmp_path):
@@ -39,7 +24,7 @@ def test_versions_are_the_next_free_numbers(trained, tmp_path):
     (tmp_path / "notes").mkdir()
     found = saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected, tmp_path)
     assert found["path"].endswith("/8")
-    assert found["max_abs_diff"] < saved_model.TOLERANCE
+    assert found["max_abs_diff"] < proof.TOLERANCE
     assert (found["top1_agreement"], found["n"]) == (1.0, len(data.test))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
     assert [path.name for path in (tmp_path / "8" / "assets.extra").iterdir()] == ["kerasft.json"]
@@ -52,7 +37,7 @@ def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
     wrong = expected.copy()
     wrong[3] = wrong[3] + [2e-3, -2e-3]
     with pytest.raises(
-        saved_model.ParityError, match=r"differs from the trained model by up to 0\.002 .*nothing was exported"
+        proof.ParityError, match=r"differs from the trained model by up to 0\.002 .*nothing was exported"
     ):
         saved_model.export(network, saved_model.Answer("r", data.classes), data.test, wrong, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -60,7 +45,7 @@ def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
 
 def test_nan_is_a_difference(trained, tmp_path):
     network, data, expected = trained
-    with pytest.raises(saved_model.ParityError):
+    with pytest.raises(proof.ParityError):
         saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected * np.nan, tmp_path)
 
 
@@ -69,7 +54,7 @@ def test_another_decoder_in_training_would_be_found(trained, tmp_path):
     network, data, _ = trained
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
     skewed = scoring.predictor(network.model)(batches.map(lambda images: images[:, ::-1] * 0.5))
-    with pytest.raises(saved_model.ParityError):
+    with pytest.raises(proof.ParityError):
         saved_model.export(
             network, saved_model.Answer("r", data.classes), data.test, scoring.served("single_label", skewed), tmp_path
         )
@@ -126,7 +111,7 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
     else:
         np.testing.assert_allclose(given["probabilities"], expected[:2], atol=1e-5)
         np.testing.assert_array_equal(given["predicted"], expected[:2] >= limits)
-    with pytest.raises(saved_model.ParityError):
+    with pytest.raises(proof.ParityError):
         saved_model.export(network, answer._replace(run="s"), data.test, expected + 1e-3 * scale, tmp_path)
 
 
@@ -158,7 +143,7 @@ def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatc
 
 def test_every_weight_is_stored_once(trained, tmp_path):
     network, data, _ = trained
-    saved_model._write(network, saved_model.Answer("r", data.classes), tmp_path / "1")
+    saved_model.write(network, saved_model.Answer("r", data.classes), tmp_path / "1")
     stored = sum(path.stat().st_size for path in (tmp_path / "1" / "variables").glob("*.data-*"))
     weights = sum(np.asarray(weight).nbytes for weight in network.model.get_weights())
     assert weights <= stored < 1.1 * weights

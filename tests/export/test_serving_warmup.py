@@ -65,7 +65,7 @@ def test_the_messages_of_tensorflow_serving_read_it(folder):
 import sys
 import tensorflow as tf
 from pathlib import Path
-from kerasft import warmup
+from kerasft.export import serving_warmup as warmup
 from tensorflow_serving.apis import prediction_log_pb2
 folder = Path(sys.argv[1])
 ours = warmup.requests(folder)

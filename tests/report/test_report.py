@@ -17,8 +17,9 @@ from finished import CASES, run_folder
 from PIL import Image
 
 from kerasft import report
+from kerasft.console import wording
 from kerasft.evaluation import scoring
-from kerasft.report import sections, statistics, usage, wording
+from kerasft.report import sections, statistics, usage
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

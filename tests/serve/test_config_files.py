@@ -64,7 +64,7 @@ def test_batching(read):
     sizes = list(found.allowed_batch_sizes)
     assert sizes == sorted(sizes)
     assert sizes[-1] == found.max_batch_size.value  # TensorFlow Serving's rules
-    assert tuple(sizes) == serving_warmup.SIZES
+    assert tuple(sizes) == serving_warmup.BATCH_SIZES
     assert found.max_batch_size.value >= batches.BATCH
     assert found.num_batch_threads.value >= 1
 

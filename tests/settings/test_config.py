@@ -1,6 +1,7 @@
 """Config, its flags, and the messages of both."""
 
 import json
+import pickle
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -9,8 +10,10 @@ from absl import flags
 from kerasft.settings import command_flags
 from kerasft.settings import config as configs
 from kerasft.settings import help as help_pages
+from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
 
 
 def _parse(*arguments: str) -> Config:
@@ -42,6 +45,23 @@ def test_flags_to_config_and_back():
         per_class_limit=5,
     )
     assert _parse(*given.to_flags().splitlines()) == given
+
+
+def test_specs_are_parsed_once_and_change_neither_text_nor_digest(monkeypatch):
+    config = Config(augment="crop(area=(0.35, 1)) | flip", optimizer="sgd(momentum=0.9)")
+    plain = Config()
+    other = replace(config, average="ema")
+    monkeypatch.setattr(specs, "parse", lambda text, flag: pytest.fail(f"{flag} is parsed again"))
+    assert [str(spec) for spec in config.specs("augment")] == ["crop(area=(0.35, 1))", "flip"]
+    assert config.spec("optimizer") == Spec("sgd", (), {"momentum": 0.9})
+    assert plain.specs("average") == () and other.specs("average") == (Spec("ema"),)
+    assert other.specs("augment") == config.specs("augment")
+    assert pickle.loads(pickle.dumps(config)).spec("optimizer") == config.spec("optimizer")
+    assert asdict(config).keys() == {item.name for item in fields(Config)}
+
+
+def test_a_backbone_that_is_a_file_is_no_spec():
+    assert Config(backbone="my net (2).keras").specs("backbone") == ()
 
 
 def test_digest_follows_the_settings_but_not_the_places():

@@ -8,15 +8,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import numpy as np
 from markupsafe import Markup
 
-from kerasft.report.statistics import Bin
-
+# A whole figure, in its own units.
 WIDTH, HEIGHT = 400, 250
-LEFT, RIGHT, TOP, BOTTOM = 48, 16, 12, 38  # margins of the plotted area
-POINTS = 1500  # of a scatter plot at the most
-BARS = 21  # of a histogram
+
+# Margins of the plotted area.
+LEFT, RIGHT, TOP, BOTTOM = 48, 16, 12, 38
 
 Scale = Callable[[float], float]
 
@@ -49,8 +47,8 @@ def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling
     """
     epochs = max(map(len, lines.values()))
     every = [*(value for line in lines.values() for value in line), *(span.kept for span in spans)]
-    low, high = _range(every)
-    x, y = _scale(0.5, epochs + 0.5, LEFT, WIDTH - RIGHT), _scale(low, min(high, ceiling), HEIGHT - BOTTOM, TOP + 16)
+    low, high = value_range(every)
+    x, y = scale(0.5, epochs + 0.5, LEFT, WIDTH - RIGHT), scale(low, min(high, ceiling), HEIGHT - BOTTOM, TOP + 16)
     parts = []
     for index, span in enumerate(spans):
         start, end = x(span.first - 0.5), x(span.last + 0.5)
@@ -68,78 +66,13 @@ def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling
             parts += [tag("circle", class_=f"dot {kind}", cx=point[0], cy=point[1], r=2.6) for point in points if point]
     # Whole epochs only, and at most eight numbers.
     step = max(1, math.ceil(epochs / 8))
-    marks = [(place, str(place)) for place in range(step, epochs + 1, step)]
-    return _svg(title, _axes(x, y, marks, _marks(low, min(high, ceiling)), "epoch"), *parts)
-
-
-def calibration(bins: list[Bin], title: str) -> Markup:
-    """Promised probability against what came true, and below how many decisions there were."""
-    x, y = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
-    fifths = [(value / 5, f"{value / 5:.0%}") for value in range(6)]
-    most = max(row.n for row in bins)
-    parts = [tag("line", class_="ideal", x1=x(0), y1=y(0), x2=x(1), y2=y(1))]
-    for row in (row for row in bins if row.n):
-        wide = x(row.high) - x(row.low)
-        said = f"promised {row.predicted:.0%}, true {row.observed:.0%}, {row.n} decisions"
-        top, foot = y(row.observed), y(0)
-        tall = 40 * row.n / most
-        parts.append(tag("rect", class_="count", x=x(row.low) + 1, y=foot - tall, width=wide - 2, height=tall))
-        radius = 3 + 3 * math.sqrt(row.n / most)
-        mark = {"cx": x(row.predicted), "cy": top, "r": radius}
-        gap = {"x1": x(row.predicted), "x2": x(row.predicted), "y1": y(row.predicted), "y2": top}
-        parts += [tag("line", class_="gap", **gap), tag("circle", tag("title", said), class_="spot", **mark)]
-    return _svg(title, _axes(x, y, fifths, fifths, "promised probability"), *parts)
-
-
-def scatter(truth: np.ndarray, values: np.ndarray, title: str) -> Markup:
-    """True against predicted, float [N] each, at most `POINTS` of them."""
-    if len(truth) > POINTS:
-        chosen = np.random.default_rng(0).choice(len(truth), POINTS, replace=False)
-        truth, values = truth[chosen], values[chosen]
-    low, high = _range([*truth, *values])
-    x, y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
-    ideal = tag("line", class_="ideal", x1=x(low), y1=y(low), x2=x(high), y2=y(high))
-    dots = [tag("circle", class_="point", cx=x(a), cy=y(b), r=2.4) for a, b in zip(truth, values)]
-    return _svg(title, _axes(x, y, _marks(low, high), _marks(low, high), "true value"), ideal, *dots)
-
-
-def histogram(errors: np.ndarray, title: str) -> Markup:
-    """How often which error, predicted minus true, float [N]; the outermost percent at each end is left out."""
-    reach = max(abs(float(value)) for value in np.percentile(errors, [1, 99])) or 1.0
-    counts, edges = np.histogram(errors, BARS, (-reach, reach))
-    top = max(int(counts.max()), 1)
-    x, y = _scale(-reach, reach, LEFT, WIDTH - RIGHT), _scale(0, top * 1.05, HEIGHT - BOTTOM, TOP)
-    bars = [
-        tag("rect", class_="bar", x=x(edge) + 0.5, y=y(n), width=x(edges[1]) - x(edges[0]) - 1, height=y(0) - y(n))
-        for edge, n in zip(edges, counts)
-        if n
-    ]
-    zero = tag("line", class_="ideal", x1=x(0), x2=x(0), y1=TOP, y2=y(0))
-    return _svg(title, _axes(x, y, _marks(-reach, reach), _marks(0, top * 1.05), "predicted − true"), *bars, zero)
-
-
-def matrix(counts: np.ndarray, classes: list[str], title: str) -> Markup:
-    """A confusion matrix, int [C, C], without numbers: the darker a cell, the more of its row's class."""
-    side, margin = WIDTH, 20
-    cell = (side - margin) / len(counts)
-    totals = np.maximum(counts.sum(1), 1)
-    parts = [tag("rect", class_="field", x=margin, y=margin, width=side - margin, height=side - margin)]
-    for i, j in np.argwhere(counts):
-        said = f"{classes[i]} → {classes[j]}: {counts[i, j]} of {totals[i]}"
-        box = {"x": margin + j * cell, "y": margin + i * cell, "width": cell, "height": cell}
-        kind, strength = ("hit", 0.15) if i == j else ("miss", 0.35)
-        shade = f"{strength + (1 - strength) * counts[i, j] / totals[i]:.2f}"
-        parts.append(tag("rect", tag("title", said), class_=kind, fill_opacity=shade, **box))
-    middle = margin + (side - margin) / 2
-    parts.append(tag("text", "predicted →", class_="label", x=middle, y=13, text_anchor="middle"))
-    turned = {"x": 13, "y": middle, "text_anchor": "middle", "transform": f"rotate(-90 13 {middle:.1f})"}
-    parts.append(tag("text", "← true", class_="label", **turned))
-    return _svg(title, *parts, height=side)
+    numbers = [(place, str(place)) for place in range(step, epochs + 1, step)]
+    return svg(title, axes(x, y, numbers, marks(low, min(high, ceiling)), "epoch"), *parts)
 
 
 def interval(low: float, point: float, high: float, end: float, baseline: float, title: str) -> Markup:
     """A figure with its interval on a line from 0 to `end`, and a mark for what no skill gives."""
-    x = _scale(0, end, 8, WIDTH - 8)
+    x = scale(0, end, 8, WIDTH - 8)
     place, tall = 26, 52
     track = {"x": 8, "y": place - 3, "width": WIDTH - 16, "height": 6, "rx": 3}
     reach = {"x": x(low), "y": place - 7, "width": max(x(high) - x(low), 2), "height": 14, "rx": 7}
@@ -148,14 +81,15 @@ def interval(low: float, point: float, high: float, end: float, baseline: float,
     parts.append(tag("line", class_="base", x1=x(baseline), x2=x(baseline), y1=place - 10, y2=place + 10))
     parts.append(tag("circle", class_="spot", cx=x(point), cy=place, r=6))
     parts.append(tag("text", "no skill", class_="label", x=x(baseline), y=tall - 2, text_anchor=side))
-    return _svg(title, *parts, height=tall)
+    return svg(title, *parts, height=tall)
 
 
-def _svg(title: str, *inside: Markup, height: int = HEIGHT) -> Markup:
+def svg(title: str, *inside: Markup, height: int = HEIGHT) -> Markup:
+    """A whole figure; the title says in words what it shows."""
     return tag("svg", *inside, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
 
 
-def _axes(x: Scale, y: Scale, below: list[tuple], beside: list[tuple], name: str) -> Markup:
+def axes(x: Scale, y: Scale, below: list[tuple], beside: list[tuple], name: str) -> Markup:
     """Grid lines with their numbers, and the name of the lower axis."""
     parts, foot = [], HEIGHT - BOTTOM
     for value, text in beside:
@@ -168,11 +102,17 @@ def _axes(x: Scale, y: Scale, below: list[tuple], beside: list[tuple], name: str
     return Markup("").join(parts)
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Scale:
+def scale(low: float, high: float, start: float, end: float) -> Scale:
+    """The line through (low, start) and (high, end)."""
     return lambda value: start + (float(value) - low) / (high - low) * (end - start)
 
 
-def _range(values: Iterable[float]) -> tuple[float, float]:
+def plane(x_range: tuple[float, float], y_range: tuple[float, float]) -> tuple[Scale, Scale]:
+    """The scales of the whole plotted area."""
+    return scale(*x_range, LEFT, WIDTH - RIGHT), scale(*y_range, HEIGHT - BOTTOM, TOP)
+
+
+def value_range(values: Iterable[float]) -> tuple[float, float]:
     """Lowest and highest finite value with a little room; never of no width."""
     finite = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
@@ -180,7 +120,7 @@ def _range(values: Iterable[float]) -> tuple[float, float]:
     return (0.0 if 0 <= low < room else low - room), high + room
 
 
-def _marks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
+def marks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
     """Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], and their text."""
     power = 10 ** math.floor(math.log10((high - low) / most))
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= most)

@@ -1,0 +1,9 @@
+"""Evidence: what a network's predictions show, one file each; sections of the report and keys of `metrics.json`."""
+
+from kerasft.evidence.calibration import calibration
+from kerasft.evidence.confusion import confusion
+from kerasft.evidence.errors import errors
+from kerasft.evidence.mistakes import mistakes
+
+# A new piece of evidence is one file and its name here.
+EVIDENCE = {"calibration": calibration, "confusion": confusion, "errors": errors, "mistakes": mistakes}

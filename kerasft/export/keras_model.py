@@ -1,0 +1,55 @@
+"""`model.keras` in the run folder: images to logits, for Keras, proven as every artefact is."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasft.data import pipeline
+from kerasft.data.splits import Split
+from kerasft.evaluation import scoring
+from kerasft.export.artefact import Answer, Artefact
+from kerasft.export.proof import UnreadableError
+from kerasft.networks import saved_files
+from kerasft.networks.network import Network
+from kerasft.storage import run_folder
+
+FILE = "model.keras"
+
+# Images of a forward pass.
+BATCH_SIZE = 64
+
+
+def write(network: Network, answer: Answer, folder: Path) -> None:
+    """Writes `model.keras` into a folder. Names and thresholds stay out: the file gives logits or values."""
+    # Not compiled, so that Keras alone can load it: the loss is a function of ours.
+    plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
+    run_folder.write_by_name(folder / FILE, plain.save)
+
+
+def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
+    """What the file answers: probabilities float64 [N, C], or values [N, D].
+
+    The file takes pixels, so the images come from our decoder. Those that the split holds decoded are not decoded again.
+
+    Raises:
+        UnreadableError: Keras refuses it in safe mode, as it does a Lambda layer from outside.
+    """
+    try:
+        model = saved_files.read(folder / FILE)
+    except saved_files.REFUSALS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadableError(f"export: Keras cannot load {FILE} again ({reason}); it was not kept.") from error
+    stream = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE)
+    return scoring.served(network.task, scoring.predictor(model)(stream))
+
+
+def place(draft: Path, folder: Path) -> Path:
+    """Renames the file in a draft to `model.keras` in the folder, over an earlier one."""
+    path = folder / FILE
+    os.replace(draft / FILE, path)
+    return path
+
+
+KERAS_MODEL = Artefact(FILE, write, outputs, place)

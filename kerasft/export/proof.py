@@ -1,0 +1,49 @@
+"""The proof of an artefact: on the whole test set it scores as the trained network does."""
+
+import numpy as np
+
+# The greatest difference of a probability, in float32; of a value, in deviations of its target.
+TOLERANCE = 1e-4
+
+
+class ParityError(Exception):
+    """An artefact does not score like the trained model."""
+
+
+class UnreadableError(ParityError):
+    """An artefact cannot be loaded again."""
+
+
+def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale: np.ndarray | None = None) -> dict:
+    """Compares what an artefact answers with what the network answered.
+
+    Args:
+        name: of the artefact, for the message.
+        task: `single_label`, `multi_label` or `regression`.
+        given: float [N, C] probabilities, or float [N, D] values, of the artefact.
+        expected: of the network, in the same form.
+        scale: float [D], deviation of the training targets, for regression.
+
+    Returns:
+        `max_abs_diff`, `top1_agreement` (not for regression) and `n`, as in `metrics.json`.
+
+    Raises:
+        ParityError: a label, a probability or a value differs by more than `TOLERANCE`.
+    """
+    gap = np.abs(given - expected)
+    worst = float((gap if scale is None else gap / scale).max())
+    result = {"max_abs_diff": float(gap.max())}
+    # NaN is a difference too.
+    wrong = not worst <= TOLERANCE
+    if task != "regression":
+        ours, theirs = given.argmax(-1)[:, None], expected.argmax(-1)[:, None]
+        result["top1_agreement"] = float((ours == theirs).mean())
+        # Two scores nearer than twice the tolerance may change places without anything being wrong.
+        margin = np.take_along_axis(expected, theirs, 1) - np.take_along_axis(expected, ours, 1)
+        wrong = wrong or margin.max() > 2 * TOLERANCE
+    if wrong:
+        raise ParityError(
+            f"export: the {name} differs from the trained model by up to {worst:.3g} (at most {TOLERANCE:g}) "
+            f"on {len(expected)} test pictures; nothing was exported."
+        )
+    return {**result, "n": len(expected)}

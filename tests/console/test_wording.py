@@ -1,0 +1,24 @@
+"""Numbers in words."""
+
+import pytest
+
+from kerasft.console import wording
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (wording.percent(0.8954), "89.5%"),
+        (wording.percent(0.99996), "over 99.9%"),
+        (wording.percent(1.0), "100.0%"),
+        (wording.percent(0.0001), "under 0.1%"),
+        (wording.number(-0.17), "−0.170"),
+        (wording.number(12345.6), "12,346"),
+        (wording.number(float("nan")), "not a number"),
+        (wording.duration(59.7), "1 min 0 s"),
+        (wording.duration(3780), "1 h 3 min"),
+        (wording.count(1, "class", "classes"), "1 class"),
+    ],
+)
+def test_numbers_are_said_as_a_reader_expects(said, text):
+    assert said.replace("\N{NO-BREAK SPACE}", " ") == text
