@@ -37,7 +37,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
         UserError: a mistake in the backbone's, the head's or the phases' flags.
     """
     resolved = resolved_settings.read(folder)
-    weights = resolved.weights if resolved else bundled.resolve_weights(config)
+    weights = (resolved and resolved.weights) or bundled.resolve_weights(config)
     if weights == "bundled" != config.weights:
         console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
     config = replace(config, weights=weights)
@@ -50,6 +50,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
         resolved.write(folder)
+    resolved.weights = weights
     return surgery.precision(network, resolved.precision), resolved
 
 

@@ -23,10 +23,10 @@ class ResolvedSettings:
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
     """
 
-    weights: str
+    weights: str | None
     image_size: int
     precision: str
-    precision_reason: str
+    precision_reason: str = ""
     augment: str | None = None
     augment_reason: str = ""
     speed: float | None = None
@@ -46,7 +46,8 @@ class ResolvedSettings:
     def from_json(cls, values: dict[str, Any]) -> "ResolvedSettings":
         """The settings that `to_json` wrote. Keys of other versions are ignored."""
         known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        # Folders of versions without bundled weights do not name them.
+        return cls(**{"weights": None} | {name: value for name, value in values.items() if name in known})
 
     def write(self, folder: Path) -> None:
         """Writes `settled.json` into a run folder."""
@@ -59,5 +60,5 @@ def read(folder: Path) -> ResolvedSettings | None:
     Raises:
         UserError: the file is damaged.
     """
-    values = run_folder.read_json(folder / FILE)
+    values = run_folder.read_json(folder / FILE, "image_size", "precision")
     return ResolvedSettings.from_json(values) if values else None

@@ -1,12 +1,12 @@
 """`head(...)`: the head trains, the whole backbone is frozen."""
 
 from kerasft.settings.spec import Spec
-from kerasft.strategies.phase import Phase
+from kerasft.strategies.phase import HEAD_LR, Phase
 
 
 def head(
     epochs: int | None = None,
-    lr: float = 1e-3,
+    lr: float = HEAD_LR,
     optimizer: Spec | None = None,
     schedule: Spec | None = None,
     loss: Spec | None = None,

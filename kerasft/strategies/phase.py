@@ -7,6 +7,9 @@ from kerasft.settings.spec import Spec
 
 BATCH_NORM = ("hold", "train")
 
+# Highest learning rate of a phase that trains the head alone.
+HEAD_LR = 1e-3
+
 # Pixels: networks halve their input five times.
 MIN_IMAGE_SIDE = 32
 
@@ -31,7 +34,7 @@ class Phase:
             use the network's own.
         views: cached augmentations of each image: 1 caches the image as it is, more cache augmented ones, 0 computes
             the frozen layers anew each epoch; None chooses.
-        conditional: runs only if the phase before gained enough (`planning.gained_enough`).
+        conditional: runs only if the phase before gained enough (`auto.gained_enough`).
         alphas: fractions of the phase's weights that weight interpolation tries, in (0, 1], the preferred one first.
 
     Raises:
@@ -82,9 +85,10 @@ class Phase:
             object.__setattr__(self, "augment", () if str(self.augment) == "none" else (self.augment,))
 
     def __str__(self) -> str:
-        """The phase as `--phases` takes it: `planning.build` gives the same Phase."""
+        """The phase as `--phases` takes it: `planning.parse` gives the same Phase."""
         named = {"unfreeze": self.unfreeze} if self.strategy == "top" else {}
-        named |= {"epochs": self.epochs} | ({"lr": self.lr} if self.epochs != 0 else {})
+        # A rate that nothing is trained at is left out where it is the default.
+        named |= {"epochs": self.epochs} | ({} if self.epochs == 0 and self.lr == HEAD_LR else {"lr": self.lr})
         named |= {} if self.batch_norm == "hold" else {"batch_norm": self.batch_norm}
         also = {"optimizer": self.optimizer, "schedule": self.schedule, "loss": self.loss}
         also |= {"augment": Spec("none") if self.augment == () else self.augment}

@@ -43,6 +43,9 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     solved = network.head_init == "probe"
     if solved and chosen[0].trains_backbone:
         chosen = [head(epochs=0), *chosen]
+    if chosen[0].conditional:
+        rule = "the first phase cannot be conditional, for there is none before it that could have gained enough"
+        raise UserError(f"--phases: {rule}. Received: '{chosen[0]}'")
     complete = []
     for phase in chosen:
         epochs = phase.epochs if phase.epochs is not None else 0 if solved else HEAD_EPOCHS

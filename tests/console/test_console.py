@@ -2,13 +2,18 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from kerasft.console import console, stderr_filter
+from kerasft.data import findings
 from kerasft.data.listing import Finding
+from kerasft.evaluation.scoring import Scorer
 from kerasft.settings import failures
 from kerasft.settings.spec import Spec, parse, parse_one
-from kerasft.strategies.phase import Phase
+from kerasft.strategies import Phase, top
+from kerasft.training import phase_table
+from kerasft.training.phase_record import PhaseRecord
 
 
 def test_odd_names_are_printed_as_they_are(capsys):
@@ -20,7 +25,7 @@ def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
     hostile = "a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
     shown = r"a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
     console.say(hostile)
-    console.show_findings((Finding(hostile, "duplicate", "warn", hostile),))
+    findings.show((Finding(hostile, "duplicate", "warn", hostile),))
     failures.tell([hostile, "second line"])
     with stderr_filter.without_notices():
         os.write(2, hostile.replace("\n", "").replace("\r", "").encode() + b"\n")
@@ -28,17 +33,17 @@ def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
     assert printed.out == f"{shown}\n  to look at: {shown}: duplicate: {shown}\n"
     assert printed.err.startswith(f"{shown}\nsecond line\n")
     augment = (Spec("crop", (hostile,)), Spec("step", (), {"at": ["bold"]}))
-    phase = Phase("all", 1.0, 3, 1e-4, "hold", Spec("adamw"), Spec("constant"), None, augment)
-    console.show_phases([(phase, 1, 2)])
+    phase = Phase(strategy="all", unfreeze=1.0, epochs=3, lr=1e-4, optimizer=Spec("adamw"), augment=augment)
+    phase_table.show_phases([(phase, 1, 2)])
     printed = capsys.readouterr().out
     assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
     assert "step(at=['bold'])" in " ".join(printed.split())
 
 
 def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
-    findings = [Finding("w.jpg", "duplicate", "warn", "same bytes as v.jpg")]
-    findings += [Finding(f"{i}.jpg", "empty_file", "reject", "0 bytes") for i in range(30)]
-    console.show_findings(tuple(findings), most=3)
+    found = [Finding("w.jpg", "duplicate", "warn", "same bytes as v.jpg")]
+    found += [Finding(f"{i}.jpg", "empty_file", "reject", "0 bytes") for i in range(30)]
+    findings.show(tuple(found), most=3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "  left out: 0.jpg: empty file: 0 bytes"
     assert lines[3] == "  ... and 27 more left out: see audit.json"
@@ -47,8 +52,9 @@ def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
 
 def test_the_table_of_phases(capsys):
     augment = parse("flip", "--augment")
-    phase = Phase("top", 0.5, 3, 1e-4, "hold", parse_one("adamw", "x"), parse_one("constant", "x"), None, augment)
-    console.show_phases([(phase, 1234, 567890)])
+    given = {"optimizer": parse_one("adamw", "x"), "schedule": parse_one("constant", "x"), "augment": augment}
+    phase = top(0.5, 3, 1e-4, **given)
+    phase_table.show_phases([(phase, 1234, 567890)])
     printed = capsys.readouterr().out
     for part in ("top(unfreeze=0.5", "1,234", "567,890", "flip"):
         assert part in printed
@@ -70,12 +76,20 @@ def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("share", "words"),
+    ("alpha", "words"),
     [(1.0, "its weights kept"), (0.5, "half-way weights kept"), (0.0, "undone, for it was not measurably better")],
 )
-def test_the_end_of_a_phase_is_one_sentence(share, words):
-    said = console.verdict(share, (0.348, 0.87), (0.254, 0.91), "accuracy")
-    assert said == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
+def test_the_end_of_a_phase_is_one_sentence(alpha, words):
+    figures = {
+        "initial": (0.348, 0.87),
+        "final": (0.254, 0.91),
+        "alpha": alpha,
+        "temperature": 1.0,
+        "score": "accuracy",
+    }
+    counts = {"views": 0, "trainable_parameters": 1, "frozen_parameters": 2, "lr_backoffs": 0, "epochs": 1}
+    record = PhaseRecord(name="01-all", spec="all", seconds=1.0, images_per_second=2.0, **counts, **figures)
+    assert record.sentence("accuracy") == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +101,9 @@ def test_small_figures_keep_their_digits(value, shown):
 
 
 def test_the_error_of_several_targets_is_in_deviations():
-    assert console.name_of("mae", 1) == "mean absolute error"
-    assert console.name_of("mae", 2) == "mean absolute error in deviations"
-    assert console.name_of("accuracy", 2) == "accuracy"
+    def title(task, targets):
+        return Scorer(task, np.zeros((3, targets), np.float32)).title
+
+    assert title("regression", 1) == "mean absolute error"
+    assert title("regression", 2) == "mean absolute error in deviations"
+    assert title("single_label", 2) == "accuracy"

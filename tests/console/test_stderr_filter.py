@@ -8,9 +8,9 @@ from conftest import ROOT
 
 CODE = """
 import os, sys
-from kerasft import quiet
+from kerasft.console import stderr_filter
 try:
-    with quiet.notices():
+    with stderr_filter.without_notices():
         os.write(2, b"I0000 oneDNN custom operations are on.\\n")
         os.write(2, b"something else\\n")
         print("printed", file=sys.stderr)
@@ -27,8 +27,8 @@ def test_only_known_notices_are_dropped():
 
 LONG = """
 import os, sys, time
-from kerasft import quiet
-with quiet.filtered():
+from kerasft.console import stderr_filter
+with stderr_filter.filtered():
     os.write(2, b"Corrupt JPEG data: 5 extraneous bytes before marker 0xd9\\n")
     print("one", file=sys.stderr, flush=True)
     sys.stdin.readline()  # until the line above has been seen

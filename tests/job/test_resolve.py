@@ -10,6 +10,9 @@ from PIL import Image
 from kerasft.data.listing import Listing
 from kerasft.job import resolve
 from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import resolved_settings
+from kerasft.storage.resolved_settings import ResolvedSettings
 
 SMALL = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "phases": "all(epochs=1)"}
 
@@ -29,9 +32,10 @@ def _listing(side, count=20, broken=0):
 @pytest.mark.parametrize(("side", "size"), [(8, 64), (17, 96), (28, 128), (56, 224), (500, 224)])
 def test_small_pictures_are_not_enlarged_beyond_fourfold(tmp_path, side, size, capsys):
     network, settled = resolve.resolve_settings(Config(**SMALL, precision="float32"), _listing(side), tmp_path)
-    assert network.size == settled["image_size"] == size
+    assert network.size == settled.image_size == size
     assert ("image size" in capsys.readouterr().out) == (size < 224)
-    assert json.loads((tmp_path / "settled.json").read_text()) == settled
+    assert json.loads((tmp_path / "settled.json").read_text()) == settled.to_json()
+    assert resolved_settings.read(tmp_path) == settled
 
 
 def test_the_flag_wins_and_unreadable_pictures_do_not_count(tmp_path):
@@ -47,17 +51,34 @@ def test_a_run_that_goes_on_takes_what_was_settled(tmp_path):
     before = {"image_size": 64, "precision": "mixed_bfloat16", "precision_reason": "measured"}
     (tmp_path / "settled.json").write_text(json.dumps(before))
     network, settled = resolve.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
-    assert settled == before
+    assert settled == ResolvedSettings("none", 64, "mixed_bfloat16", "measured")
     assert network.size == 64
     assert network.model.get_layer("conv_pw_1").compute_dtype == "bfloat16"
     assert network.model.output.dtype == "float32"
 
 
+def test_what_a_run_resolved_is_read_back_as_it_was(tmp_path):
+    given = {"augment": "flip", "speed": 9.5, "pixels": ([1.0] * 3, [2.0] * 3), "batch_size": 4, "jit": "on"}
+    settled = ResolvedSettings("bundled", 64, "float32", **given, phases=["head(epochs=0)"], cached={"a": [1, "x", ""]})
+    settled.write(tmp_path)
+    assert json.loads(json.dumps(resolved_settings.read(tmp_path).to_json())) == json.loads(
+        json.dumps(settled.to_json())
+    )
+    assert resolved_settings.read(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("text", ["{}", '{"image_size": 64}', "[1]", "{"])
+def test_a_spoiled_settled_json_is_named(text, tmp_path):
+    (tmp_path / "settled.json").write_text(text)
+    with pytest.raises(UserError, match=r"--run_dir: settled.json is damaged .*--noresume.*Received"):
+        resolve.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
+
+
 def test_runs_that_share_a_cache_measure_their_precision_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(resolve.compute, "_rival", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(resolve.autotune, "_rival", lambda: "mixed_bfloat16")
     given = SMALL | {"image_size": 32, "keep_cache": True, "cache_dir": str(tmp_path / "cache")}
     _, first = resolve.resolve_settings(Config(**given), _listing(40), tmp_path / "a")
-    monkeypatch.setattr(resolve.compute, "_measured", None)
+    monkeypatch.setattr(resolve.autotune, "_measured", None)
     _, second = resolve.resolve_settings(Config(**given, seed=5), _listing(40), tmp_path / "b")
     assert second == first
     with pytest.raises(TypeError):

@@ -482,14 +482,14 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
     assert "1 more test picture was left out" in page and "It says nothing of 1 class" in page
 
     monkeypatch.setattr(audits, "MEMORY_SHARE", 0.0)
-    prepare = train.prepare
+    prepare = train.audited_splits
 
     def vanishing(*given):
         data = prepare(*given)
         (root / data.train.ids[0]).unlink()
         return data
 
-    monkeypatch.setattr(train, "prepare", vanishing)
+    monkeypatch.setattr(train, "audited_splits", vanishing)
     again = replace(config, run_dir=str(tmp_path / "again"), cache_gb=1e-6)
     with pytest.raises(UserError, match=r"--data: a picture can no longer be read .*Received: 'train/disc/\d+.jpg'"):
         train.train(again)

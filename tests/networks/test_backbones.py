@@ -204,7 +204,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     with pytest.raises(UserError, match="--weights: the file does not fit MobileNetV2"):
         backbones.load("MobileNetV2(alpha=0.35)", str(tmp_path / "a.weights.h5"), 64)
     (tmp_path / "b.h5").write_bytes(b"not HDF5")
-    with pytest.raises(UserError, match="--weights: the file does not fit"):
+    with pytest.raises(UserError, match="--weights: is not an HDF5 file; it is damaged"):
         backbones.load("MobileNet(alpha=0.25)", str(tmp_path / "b.h5"), 64)
 
 

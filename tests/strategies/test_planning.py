@@ -17,7 +17,7 @@ def pretrained():
 @pytest.mark.parametrize(("examples", "epochs"), [(100, 30), (400, 25), (1200, 9), (20_000, 3)])
 def test_about_three_hundred_steps(pretrained, examples, epochs):
     planned, why = planning.plan(Config(), pretrained, examples)
-    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs), ("all", 3 * epochs)]
+    assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs), ("all", 3 * epochs)]
     assert [phase.conditional for phase in planned] == [False, False, True]
     assert f"{examples} examples" in why
 
@@ -39,18 +39,18 @@ def test_many_classes_take_more_steps(pretrained):
 
 
 @pytest.mark.parametrize(
-    ("share", "after", "expected"), [(1.0, 0.5, True), (1.0, 0.6, True), (1.0, 0.61, False), (0.75, 0.1, False)]
+    ("alpha", "after", "expected"), [(1.0, 0.5, True), (1.0, 0.6, True), (1.0, 0.61, False), (0.75, 0.1, False)]
 )
-def test_a_further_phase_follows_one_that_was_kept_whole_and_gained_much(share, after, expected):
-    assert auto.gained_enough({"share": share, "val_before": 1.0, "val_after": after}) is expected
+def test_a_further_phase_follows_one_that_was_kept_whole_and_gained_much(alpha, after, expected):
+    assert auto.gained_enough(alpha, 1.0, after) is expected
 
 
 def test_auto_may_follow_named_phases(pretrained):
     planned, why = planning.plan(Config(phases="head(epochs=4, lr=1e-2) | auto"), pretrained, 1200)
-    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 4), ("all", 9), ("all", 27)]
+    assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 4), ("all", 9), ("all", 27)]
     assert "what is named, then fine-tune all layers for 9 epochs" in why
     planned, _ = planning.plan(Config(phases="top(0.3) | auto"), pretrained, 1200)
-    assert [(phase.kind, phase.epochs) for phase in planned] == [("head", 0), ("top", 5), ("all", 9), ("all", 27)]
+    assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("top", 5), ("all", 9), ("all", 27)]
     with pytest.raises(UserError, match=r"--phases: auto must stand last. Received: 'auto | head'"):
         planning.plan(Config(phases="auto | head"), pretrained, 1200)
 
@@ -66,7 +66,7 @@ def test_larger_networks_take_smaller_steps(pretrained):
 
 def test_without_pretrained_weights_all_layers_learn_from_the_start(pretrained):
     (phase,), why = planning.plan(Config(), pretrained._replace(pretrained=False, head_init="glorot_uniform"), 400)
-    assert (phase.kind, phase.batch_norm) == ("all", "train")
+    assert (phase.strategy, phase.batch_norm) == ("all", "train")
     assert "no pretrained weights" in why
 
 

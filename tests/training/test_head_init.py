@@ -59,7 +59,7 @@ def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harml
     start = head_init.prepare(
         Config(), network, data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     )
-    assert start.augment == head_init.AUGMENT + (" | flip" if harmless else "")
+    assert start.augment == head_init.DEFAULT_AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
     logits = scoring.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
     assert Scorer("single_label", data.val.labels).score(logits) > 0.9
@@ -71,10 +71,10 @@ def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, 
     data = _data(tmp_path / "set", lambda canvas, label, x, y: canvas.rectangle((x, y, x + 8, y + 8), fill=(250,) * 3))
     given = data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     start = head_init.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)
-    assert start.augment == head_init.AUGMENT
+    assert start.augment == head_init.DEFAULT_AUGMENT
     why = "the probe tells '0' from '1' hardly" if pretrained else "no pretrained features"
     assert why in start.reason
-    assert f"augmentation: {head_init.AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
+    assert f"augmentation: {head_init.DEFAULT_AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
 
 
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
@@ -106,7 +106,7 @@ def test_a_second_run_on_the_same_cache_solves_nothing(network, tmp_path, monkey
     data = _data(tmp_path / "set", _high_or_low)
     given = data, Scorer("single_label", data.val.labels), DiskCache(tmp_path / "cache", 10**9, True)
     first = head_init.prepare(Config(), network, *given)
-    monkeypatch.setattr(head_init.probe, "solve", None)
+    monkeypatch.setattr(head_init.linear_probe, "solve", None)
     monkeypatch.setattr(head_init, "_outputs", None)
     second = head_init.prepare(Config(), network, *given)
     assert second.augment == first.augment

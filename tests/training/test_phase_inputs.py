@@ -1,12 +1,12 @@
 """What a phase is fed: the same training, cached or not; and when a cache is used."""
 
-import json
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 from conftest import SMALL, splits_of
+from training_runs import trained
 
 from kerasft import augment, strategies
 from kerasft.data import pipeline
@@ -18,7 +18,6 @@ from kerasft.settings.errors import UserError
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.strategies import freezing, planning
 from kerasft.training import phase_inputs
-from kerasft.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -29,15 +28,6 @@ def data(photos):
 @pytest.fixture
 def network(tiny):
     return networks.build(Config(backbone=tiny), 2, "single_label")
-
-
-def _trained(data, folder, backbone, task="single_label", **settings):
-    keras.utils.set_random_seed(0)
-    folder.mkdir(exist_ok=True)
-    config = Config(backbone=backbone, batch_size=8, tensorboard=False, **settings)
-    made = Trainer(config, networks.build(config, len(data.classes), task), data, folder)
-    made.records = made.train()
-    return made
 
 
 @pytest.mark.parametrize(
@@ -52,17 +42,17 @@ def _trained(data, folder, backbone, task="single_label", **settings):
 )
 def test_cached_training_gives_the_weights_of_recomputed_training(data, tiny, tmp_path, phase, head):
     settings = {"head": head, "augment": "none", "class_weights": "balanced", "average": "ema(momentum=0.5)"}
-    cached = _trained(data, tmp_path / "a", tiny, **settings, phases=f"{phase}, views=1)")
-    anew = _trained(data, tmp_path / "b", tiny, **settings, phases=f"{phase}, views=0)")
-    assert [record["cached"] for record in cached.records][-1] is True
-    assert [record["views"] for record in anew.records][-1] == 0
-    for ours, theirs in zip(cached.model.get_weights(), anew.model.get_weights(), strict=True):
+    settings["head_init"] = "auto"
+    cached = trained(data, tmp_path / "a", tiny, **settings, phases=f"{phase}, views=1)")
+    anew = trained(data, tmp_path / "b", tiny, **settings, phases=f"{phase}, views=0)")
+    assert cached.records[-1].to_json()["cached"] is True
+    assert (cached.records[-1].views, anew.records[-1].views) == (1, 0)
+    for ours, theirs in zip(cached.weights, anew.weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-    ours, theirs = ([*map(json.loads, (tmp_path / x / "history.jsonl").read_text().splitlines())] for x in "ab")
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(cached.rows, anew.rows, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-3)
-    assert len({row["loss"] for row in ours}) == 3  # it does train
+    assert len({row["loss"] for row in cached.rows}) == 3  # it does train
 
 
 def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
@@ -147,20 +137,20 @@ def test_float16_is_not_taken_where_it_overflows(network, data, tmp_path):
 @pytest.mark.parametrize("task", ["multi_label", "regression"])
 def test_other_tasks_train_on_activations_too(tiny, two_digits, angles, tmp_path, task):
     data = splits_of(f"csv:{two_digits if task == 'multi_label' else angles}", per_class_limit=None)
-    made = _trained(
-        data, tmp_path / "run", tiny, task, augment="none", phases="head(epochs=3, lr=1e-3)", head="mlp(units=(16,))"
-    )
-    assert made.records[-1]["views"] == 1
-    assert np.isfinite(made.records[-1]["val_after"])
+    assert data.task == task
+    settings = {"head": "mlp(units=(16,))", "head_init": "auto", "augment": "none"}
+    made = trained(data, tmp_path / "run", tiny, **settings, phases="head(epochs=3, lr=1e-3)")
+    assert made.records[-1].views == 1
+    assert np.isfinite(made.records[-1].final[0])
 
 
 def test_a_second_run_takes_the_kept_activations(data, tiny, tmp_path, monkeypatch):
-    settings = {"augment": "none", "keep_cache": True, "cache_dir": str(tmp_path / "kept")}
-    _trained(data, tmp_path / "a", tiny, **settings, phases="head(epochs=3)")
+    settings = {"augment": "none", "keep_cache": True, "cache_dir": str(tmp_path / "kept"), "head_init": "auto"}
+    trained(data, tmp_path / "a", tiny, **settings, phases="head(epochs=3)")
     spans, stream = [], pipeline.evaluation_stream
     monkeypatch.setattr(pipeline, "evaluation_stream", lambda *a, **k: spans.append(a) or stream(*a, **k))
-    again = _trained(data, tmp_path / "b", tiny, **settings, phases="head(epochs=4, lr=1e-2)", optimizer="sgd")
-    assert again.records[-1]["epochs"] == 4
+    again = trained(data, tmp_path / "b", tiny, **settings, phases="head(epochs=4, lr=1e-2)", optimizer="sgd")
+    assert again.records[-1].epochs == 4
     assert not spans  # no picture was looked at
 
 

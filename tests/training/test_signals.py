@@ -56,9 +56,9 @@ def test_an_error_in_the_block_comes_through():
 
 STOPPED = """
 import sys, time
-from kerasft import interrupt
+from kerasft.training import signals
 
-interrupt.stop_on_sigterm()
+signals.stop_on_sigterm()
 
 class Slow:
     def __del__(self):
@@ -70,7 +70,7 @@ try:
     print("goes on")
     sys.exit(0)
 except KeyboardInterrupt:
-    interrupt.taken()
+    signals.taken()
     print("stops")
     sys.exit(3)
 """

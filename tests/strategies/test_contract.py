@@ -1,0 +1,132 @@
+"""What every strategy keeps to: what moves, what it says of itself, that it learns, and that it resumes."""
+
+import inspect
+import json
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from conftest import splits_of
+from training_runs import begun, easy, same, trained
+
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.strategies import STRATEGIES, Phase, freezing, planning
+from kerasft.training import checkpointer, fitting
+
+# A value that is not the default of each argument that a strategy may take, as `--phases` takes it.
+ARGUMENTS = {
+    "unfreeze": "0.25",
+    "epochs": "7",
+    "lr": "0.002",
+    "batch_norm": "'train'",
+    "optimizer": "sgd(momentum=0.9)",
+    "schedule": "step(at=(0.5, 0.75))",
+    "loss": "focal(gamma=2.0)",
+    "augment": "crop(area=(0.35, 1)) | flip",
+    "views": "3",
+    "image_size": "64",
+    "conditional": "True",
+}
+# Where in the tiny backbone the phases of these tests begin to train.
+TRAINS_FROM = {"head": "logits", "top": "conv_3", "all": "conv_1"}
+
+
+def _phases(name: str, **given) -> tuple[Phase, ...]:
+    """What a strategy gives."""
+    found = STRATEGIES[name](**given)
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.fixture
+def data(photos):
+    return splits_of(f"folder:{photos}", val=0.2, test=0.2)
+
+
+def _run(data, tiny, folder, name):
+    """One of a strategy's phases on tiny data, before its first step."""
+    config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", tensorboard=False, augment="none")
+    keras.utils.set_random_seed(0)
+    network = networks.build(config, 2, "single_label")
+    given = {"unfreeze": "conv_3"} if name == "top" else {}
+    (phase,) = planning.plan(replace(config, phases=str(_phases(name, epochs=3, lr=1e-2, **given)[0])), network, 30)[0]
+    freezing.apply(network, phase)
+    return begun(network, data, folder, phase, config)
+
+
+def test_every_argument_is_known_here():
+    for build in STRATEGIES.values():
+        assert set(inspect.signature(build).parameters) <= set(ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_phase_is_frozen_and_bears_the_name_that_phases_gives_it(name):
+    for phase in _phases(name):
+        assert isinstance(phase, Phase)
+        assert phase.strategy == name
+        with pytest.raises(AttributeError):
+            phase.lr = 1.0
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_argument_is_read_back_from_what_a_phase_says(name):
+    taken = list(inspect.signature(STRATEGIES[name]).parameters)
+    plain = planning.parse(f"{name}(epochs=5)")
+    assert planning.parse(str(plain)) == plain
+    for argument in taken:
+        given = {"epochs": "5"} | {argument: ARGUMENTS[argument]}
+        phase = planning.parse(f"{name}({', '.join(f'{key}={value}' for key, value in given.items())})")
+        assert phase != plain, argument
+        assert planning.parse(str(phase)) == phase, argument
+    whole = planning.parse(f"{name}({', '.join(f'{argument}={ARGUMENTS[argument]}' for argument in taken)})")
+    assert planning.parse(str(whole)) == whole
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, tmp_path):
+    run = _run(easy(tmp_path / "set"), tiny, tmp_path, name)
+    model = run.setup.network.model
+    place = [layer.name for layer in model.layers].index(TRAINS_FROM[name])
+    # The statistics of `standardise` are set before training; `batch_norm` is held by default.
+    still = (keras.layers.BatchNormalization, keras.layers.Normalization)
+    learning = [layer for layer in model.layers[place:] if not isinstance(layer, still)]
+    expected = {weight.path for layer in learning for weight in layer.weights}
+    before = {weight.path: np.asarray(weight) for weight in model.weights}
+    run.state.initial_score = run.validate()
+    first_loss = run.state.initial_score[0]
+    fitting.fit(run)
+    moved = {weight.path for weight in model.weights if np.asarray(weight).tobytes() != before[weight.path].tobytes()}
+    assert moved == expected
+    assert run.state.epoch == 3
+    losses = [first_loss, *run.state.losses]
+    assert min(losses[1:]) < losses[0]
+    rows = [json.loads(row) for row in run.history.path.read_text().splitlines()]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
+    settings = {"phases": str(_phases(name, epochs=2, lr=1e-2)[0]), "augment": "flip", "head": "linear(dropout=0.2)"}
+    whole = trained(data, tmp_path / "whole", tiny, **settings)
+    fit = keras.Model.fit
+
+    class Kill(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            if self.steps == 5:
+                raise KeyboardInterrupt
+
+    def killed(self, *given, callbacks, **more):
+        return fit(self, *given, callbacks=[*callbacks, Kill()], **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(data, tmp_path / "cut", tiny, **settings)
+    rest = trained(data, tmp_path / "cut", tiny, **settings)
+    same(rest.weights, whole.weights)

@@ -1,0 +1,68 @@
+"""A phase under way: its best weights, its patience, and what it may leave behind."""
+
+import pytest
+from training_runs import same, vectors
+
+from kerasft.settings import spec as specs
+from kerasft.storage import checkpoints
+from kerasft.strategies.phase import Phase
+
+
+def test_a_loss_that_is_no_number_is_not_the_best(tmp_path):
+    run = vectors(tmp_path, patience=2)
+    run.state.losses = [0.5, float("nan"), 0.4]
+    assert not run.out_of_patience()
+    run.state.losses = [0.5, float("nan"), 0.6]
+    assert run.out_of_patience()
+    run.state.losses = [float("nan")] * 3
+    assert run.out_of_patience()
+    assert not vectors(tmp_path).out_of_patience()  # without --patience never
+
+
+def test_the_lowest_loss_is_the_best(tmp_path):
+    run = vectors(tmp_path)
+    found = [run.keep_if_best((loss, 0.5)) for loss in (0.9, float("nan"), 0.8, 0.85)]
+    assert found == [True, False, True, False]
+    assert run.state.best_score == (0.8, 0.5)
+    run.model.set_weights([weight + 1 for weight in run.best])
+    kept = [weight.copy() for weight in run.best]
+    assert not run.keep_if_best((0.8, 0.9))
+    same(run.best, kept)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch", "expected"),
+    [("cosine", 3, ["last"]), ("constant", 3, ["last", "best"]), ("cosine", 2, ["best"])],  # the latter by --patience
+)
+def test_what_a_phase_came_to(tmp_path, schedule, epoch, expected):
+    run = vectors(tmp_path)
+    run.phase = Phase(strategy="all", unfreeze=1.0, epochs=3, lr=1e-3, schedule=specs.parse_one(schedule, "--schedule"))
+    run.best, run.last = ["best"], ["last"]
+    run.state.epoch, run.state.best_score = epoch, (0.5, 0.9)
+    assert [candidate[0] for candidate in run.candidates()] == expected
+    # No loss was finite.
+    run.state.best_score = None
+    assert [candidate[0] for candidate in run.candidates()] == expected[: expected[0] == "last"]
+
+
+def test_a_solved_head_leaves_its_best_weights_alone(tmp_path):
+    run = vectors(tmp_path)
+    run.phase = Phase(strategy="head", unfreeze=0.0, epochs=0, lr=1e-3)
+    assert run.candidates() == []
+    run.keep_if_best((0.5, 0.9))
+    assert [id(weights) for weights in run.candidates()] == [id(run.best)]
+
+
+def test_what_is_saved_in_the_middle_of_a_phase(tmp_path):
+    """The optimizer, both ends and, in the middle of an epoch, the sums of its metrics; `last` where there is one."""
+    run = vectors(tmp_path)
+    run.model.compile("adam", "mse")
+    run.started -= 100
+    run.save()
+    run.state.step, run.last = 3, [weight + 1 for weight in run.best]
+    run.save()
+    arrays, values, serial, damaged = checkpoints.load(tmp_path)
+    assert set(arrays) == {"variables", "optimizer", "initial", "best", "last", "metrics"}
+    assert (values["step"], serial, damaged) == (3, 1, None)
+    assert values["seconds"] >= 100
+    same(arrays["last"], run.last)
