@@ -1,4 +1,4 @@
-"""A short form of every benchmark, one after the other: ratios in under a quarter of an hour.
+"""A short form of the benchmarks of speed, one after the other: ratios in under a quarter of an hour.
 
 Those that need real photographs and weights look for them in `--shared`, KERASFT_SHARED or ../shared, and are passed over where
 they are missing.
@@ -14,19 +14,21 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+
+# The scripts, with the arguments that make them short.
 SHORT = {
-    "augmentation.py": [],
-    "parts.py": [],
-    "feeding.py": ["--pictures={shared}/data/hymenoptera", "--rounds=1"],
-    "frozen.py": [
+    "data/augmentation.py": [],
+    "data/parts.py": [],
+    "data/feeding.py": ["--pictures={shared}/data/hymenoptera", "--rounds=1"],
+    "training/cached_phases.py": [
         "--shared={shared}",
-        "--out={out}/frozen",
+        "--out={out}/cached_phases",
         "--set=hymenoptera",
         "--phases=head(epochs=20); top(unfreeze=0.25, epochs=10)",
     ],
-    "recipe.py": ["--shared={shared}", "--out={out}/recipe", "--sets=hymenoptera"],
-    "growth.py": ["--out={out}/growth", "--count=200", "--times=1,4,16", "--rows=6250,25000"],
+    "training/keras_guide.py": ["--shared={shared}", "--out={out}/keras_guide", "--sets=hymenoptera"],
+    "training/growth.py": ["--out={out}/growth", "--count=200", "--times=1,4,16", "--rows=6250,25000"],
 }
 
 

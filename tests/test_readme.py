@@ -1,4 +1,4 @@
-"""The README's script from nothing to a server, run word for word (but for the environment, which is there)."""
+"""The documents: what they link to and name is there, and the README's script from nothing to a server runs word for word."""
 
 import os
 import re
@@ -13,10 +13,31 @@ from conftest import ROOT
 SECTION = "## From nothing to a server"
 
 
-def test_every_document_that_is_linked_is_there():
-    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\(((?!https?:)[\w./-]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), (page.name, target)
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def _anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_document_that_is_linked_is_there(page):
+    for target, anchor in re.findall(r"\]\(((?!https?:)[\w./-]+)(?:#([\w-]+))?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+        assert not anchor or anchor in _anchors(page.parent / target), (target, anchor)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_script_that_is_named_is_there(page):
+    for path in re.findall(r"\b((?:benchmarks|tests|pipelines)/[\w/]+\.(?:py|flags))\b", page.read_text()):
+        assert (ROOT / path).is_file(), path
+
+
+def test_pictures_are_small():
+    for path in ROOT.glob("docs/images/*"):
+        assert path.stat().st_size < 300_000, path.name
 
 
 @pytest.mark.large

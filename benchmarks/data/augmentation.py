@@ -5,6 +5,8 @@ Batches of 32 pictures of 224 px. Ours draws its numbers as the training pipelin
     python benchmarks/data/augmentation.py
 """
 
+import argparse
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -44,6 +46,7 @@ def rivals(title: str, recipe: str, stack: list[keras.Layer], batches: int, kera
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| part | times as fast | range | images/s | rival images/s |\n| --- | --- | --- | --- | --- |")
     rivals(
         "randaugment(2, 9) / RandAugment(num_ops=2, factor=0.9)",

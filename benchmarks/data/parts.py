@@ -8,6 +8,7 @@
     python benchmarks/data/parts.py
 """
 
+import argparse
 import io
 import time
 from collections.abc import Callable
@@ -153,6 +154,7 @@ def compiled(constructor: Callable, **arguments: float) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| part | times as fast | range | images/s | rival images/s |\n| --- | --- | --- | --- | --- |")
     decoder()
     augmentation()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GONE = 0  # the status of a request without an answer
 
 

@@ -2,7 +2,7 @@
 
 Every case is a `top` phase after the solved head, on augmented pictures, through the command: `views=0` makes new ones each
 epoch, `views=1` sees the pictures as they are, more are cached augmented views in turn. What `auto` takes is
-a quarter of the epochs, four at least (`feed.plan`). A difference is that of the mean log loss to `views=0` of the same case.
+a quarter of the epochs, four at least (`phase_inputs.plan`). A difference is that of the mean log loss to `views=0` of the same case.
 
     python benchmarks/training/cached_augmentations.py --shared=../shared --out=OUT [--sets=flowers5,hymenoptera] [--epochs=16] [--views=0,1,2,4,8]
 """

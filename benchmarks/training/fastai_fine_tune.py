@@ -3,7 +3,7 @@
 fastai follows its documentation (https://docs.fast.ai/tutorial.vision.html): `ImageDataLoaders.from_folder` with
 `Resize(460)` and `aug_transforms(size=224)`, `vision_learner` with its own head, and `fine_tune(epochs)` with the default base
 rate of 2e-3, one frozen epoch and batches of 64. Its body is MobileNetV1 in torch with the weights of the Keras file. The script
-stops if the pooled features of the two differ by more than 1e-4. The guide and kerasft's command are those of recipe.py.
+stops if the pooled features of the two differ by more than 1e-4. The guide and kerasft's command are those of keras_guide.py.
 
 Seconds are of wall clock, from the start of the process to the test figures, imports included. kerasft's export and its proof come after
 its test figures and are taken off. CPU seconds are of the whole process, kerasft's export and proof included: other work on the
@@ -24,10 +24,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-sys.path.insert(0, str(HERE.parents[1]))  # for the guide and the command of kerasft
+sys.path.insert(0, str(HERE.parents[2]))  # for the command of kerasft
 
+import keras_guide  # noqa: E402
 import mobilenet_torch  # noqa: E402
-import recipe  # noqa: E402
 
 ALPHA = 0.25
 TOLERANCE = 1e-4
@@ -113,8 +113,8 @@ def printed(line: list[str]) -> dict:
 def recipes(options: argparse.Namespace, arrays: Path, weights: Path, name: str, seed: str) -> Iterator[tuple]:
     """Runs every recipe on one set with one seed, one after the other; gives its name and its figures, kerasft's first."""
     folder = (options.shared / "data" / name).resolve()
-    yield "kerasft, default", timed(recipe.ours, folder, weights, int(seed), options.out / f"{name}-{seed}", ())
-    guide = [sys.executable, recipe.__file__, f"--shared={options.shared}", f"--out={options.out}"]
+    yield "kerasft, default", timed(keras_guide.ours, folder, weights, int(seed), options.out / f"{name}-{seed}", ())
+    guide = [sys.executable, keras_guide.__file__, f"--shared={options.shared}", f"--out={options.out}"]
     yield "keras.io guide", timed(printed, [*guide, f"--guide={name},{seed}"])
     worker = [options.python, __file__, f"--arrays={arrays}", f"--folder={folder}", f"--seeds={seed}"]
     for epochs in options.epochs.split(","):
@@ -155,7 +155,7 @@ def main() -> None:
             f"Received: {options.python}"
         )
     options.out = options.out.resolve()
-    weights = (options.shared / "weights" / recipe.WEIGHTS).resolve()
+    weights = (options.shared / "weights" / keras_guide.WEIGHTS).resolve()
     arrays = options.out / "mobilenet.npz"
     sets = options.sets.split(",")
     check_features(options.python, arrays, weights, options.shared / "data" / sets[0])

@@ -21,13 +21,13 @@ STREAMED = "import kerasft.data.audit as audit; audit.MEMORY_SHARE = 0; import r
 PROBE = """
 import resource, sys, time
 import numpy as np
-from kerasft import probe
+from kerasft.training import linear_probe
 rows, rng = int(sys.argv[1]), np.random.default_rng(0)
 labels = rng.integers(0, 10, rows).astype(np.int32)
 features = rng.normal(size=(rows, 1280)).astype(np.float32)
 features += 1.5 * rng.normal(size=(10, 1280)).astype(np.float32)[labels] * (rng.random(1280) < 0.05)
 started = time.perf_counter()
-probe.solve(features, labels, 10, "single_label", 0)
+linear_probe.solve(features, labels, 10, "single_label", 0)
 seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(f"| {rows:,} x 1,280 | {seconds:.1f} | {peak:,.0f} | {features.nbytes / 1e6:,.0f} |")
 """

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PHASES = "head(epochs=3, lr=1e-2, views=2) | top(unfreeze=0.5, epochs=3, lr=1e-3, views=1) | all(epochs=3, lr=1e-3, batch_norm='train')"
 MODES = ("train", "audit", "export", "tune", "predict")
 PATIENCE = 300  # seconds in which a run that is left alone must end

@@ -1,7 +1,7 @@
 """The probe's penalty with few examples: the strongest of those whose folds do nearly as well, against the one of the luckiest folds.
 
 Solves the last layer on frozen features of some training pictures of each class, drawn several times, and scores all test pictures:
-mean log loss and accuracy for each number of standard errors that `probe.PENALTY_STANDARD_ERRORS` allows.
+mean log loss and accuracy for each number of standard errors that `linear_probe.PENALTY_STANDARD_ERRORS` allows.
 
     python benchmarks/training/probe_penalty.py --shared=../shared [--sets=flowers5,hymenoptera] [--draws=6]
 """

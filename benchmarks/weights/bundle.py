@@ -1,20 +1,26 @@
 """Makes package data of the backbone that pipelines/pretrain_bundled.flags trained.
 
-python -m kerasft.run --flagfile=pipelines/pretrain_bundled.flags --run_dir=RUN
-python benchmarks/weights/bundle.py RUN
+RUN is the run folder of `python -m kerasft.run --flagfile=pipelines/pretrain_bundled.flags --run_dir=RUN`.
+
+    python benchmarks/weights/bundle.py RUN
 """
 
-import sys
+import argparse
 from pathlib import Path
 
-from kerasft.networks import backbones, bundled
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    run = parser.parse_args().run
 
-def main(run: Path) -> None:
+    # TensorFlow is not needed for --help.
+    from kerasft.networks import backbones, bundled
+
     backbone = backbones.load(str(run / "model.keras"), "none", None)
     bundled.write(backbone.model.get_weights())
     print(f"{bundled.PATH}: {bundled.PATH.stat().st_size:,} bytes, {backbone.model.count_params():,} parameters")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
