@@ -62,7 +62,11 @@ class PhaseRecord:
         row |= {f"val_{self.score}_before": self.initial[1], f"val_{self.score}_after": self.final[1]}
         row |= {"accepted": self.alpha > 0, "share": self.alpha, "temperature": self.temperature}
         row |= {"cached": self.views > 0, "views": self.views}
-        return row | {"trainable": self.trainable_parameters, "frozen": self.frozen_parameters, "retries": self.lr_backoffs}
+        return row | {
+            "trainable": self.trainable_parameters,
+            "frozen": self.frozen_parameters,
+            "retries": self.lr_backoffs,
+        }
 
     def state(self) -> dict[str, Any]:
         """All fields, for a checkpoint."""
