@@ -1,8 +1,10 @@
 """Plain text: tables whose columns line up, and output into a pipe that may be closed early."""
 
-import os
-import sys
+import errno
 from collections.abc import Sequence
+
+from kerasft.settings import failures
+from kerasft.settings.errors import UserError
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
@@ -28,9 +30,14 @@ def printable(text: str) -> str:
 
 
 def write(text: str) -> None:
-    """Prints a text; a reader that has seen enough (`| head`) is no error."""
+    """Prints a text to standard output. A reader that closes the pipe early (`| head`) is no error.
+
+    Raises:
+        UserError: standard output cannot be written, for example because its disk is full.
+    """
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        # Python flushes standard output once more when it ends: that goes nowhere then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        failures.discard_output()
+        if error.errno != errno.EPIPE:
+            raise UserError(f"standard output: cannot be written. Received: {error.strerror!r}") from None

@@ -1,8 +1,10 @@
-"""What is published of the backbones, and whether their weights are on this machine; found without TensorFlow.
+"""Published figures of the backbones, and whether their weights are on this machine. Needs no TensorFlow.
 
-Top-1 accuracies on ImageNet's validation set are those of the table "Available models" of keras.io/api/applications (read in
-November 2026), which gives none for MobileNetV3 and for an `alpha` below 1. Parameters, sizes and file names are what Keras 3.15
-builds and looks for; a test compares them.
+Top-1 accuracies on ImageNet's validation set are those of the table "Available models" of keras.io/api/applications. Every
+figure was compared in November 2026: those of the rows Xception to EfficientNetV2L with the source of that page
+(`templates/api/applications/index.md` in github.com/keras-team/keras-io, commit e7be306), those of ConvNeXt, which that
+commit lacks, with a copy of the page in another repository. No figure differed. The table has no row for MobileNetV3 and
+for an `alpha` below 1. Parameters, sizes and file names are those that Keras 3.15 builds and looks for. A test compares them.
 """
 
 import os

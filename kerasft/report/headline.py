@@ -15,8 +15,8 @@ from kerasft.report import statistics
 
 # Test pictures, below which the interval is wide enough for a word about it.
 FEW = 200
-# Kinds of findings under which a picture of one split stands in another one too.
-SHARED = ("duplicate_across_splits", "leak")
+# An image of one split is also in another split where a finding has one of these kinds.
+SHARED_KINDS = ("duplicate_across_splits", "leak")
 
 
 _UNKNOWN = {"low": None, "high": None, "picture": ""}
@@ -45,12 +45,16 @@ def caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
         ids: str [N], the test pictures that were scored.
     """
     scored = set(ids.tolist())
-    # A finding names one of the two pictures as its path and ends its detail with the other one.
-    pairs = [(row["path"], row["detail"].partition(" as ")[2]) for row in audit["findings"] if row["kind"] in SHARED]
+    pairs = [_pair(row) for row in audit["findings"] if row["kind"] in SHARED_KINDS]
     shared = {name for pair in pairs for name in pair if name in scored}
     counts = audit["counts"].get("test", {})
     missing = tuple(name for name, number in counts.items() if not number)
     return Caveats(len(shared), test.get("excluded_copies", 0), missing)
+
+
+def _pair(finding: dict) -> tuple[str, str]:
+    """Names of the two images of a finding: its path, and the image after " as " in its detail."""
+    return finding["path"], finding["detail"].partition(" as ")[2].removesuffix(", under another label")
 
 
 def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], known: Caveats) -> dict:

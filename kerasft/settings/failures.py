@@ -44,10 +44,11 @@ def answered(error: BaseException, places: Mapping[str, str]) -> int | None:
         tell(["stopped; the same command goes on from the last saved state"])
         return STOPPED
     if isinstance(error, BrokenPipeError):
-        _let_go_of_output()
+        discard_output()
         return STOPPED
     if lines := told(error, places):
         tell(lines)
+        _flush_or_discard_output()
         return MISTAKE
     return None
 
@@ -90,11 +91,18 @@ def tell(lines: Iterable[object]) -> None:
     print("\n".join(printable(str(line)) for line in lines), file=sys.stderr)
 
 
-def _let_go_of_output() -> None:
-    """Sends what is still to be written to standard output nowhere, for its reader is gone."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def discard_output() -> None:
+    """Sends the rest of standard output to the null device. Otherwise Python fails again when it flushes at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _flush_or_discard_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
 
 
 def _code(error: BaseException) -> int | None:

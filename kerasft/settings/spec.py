@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from kerasft.settings.errors import UserError, did_you_mean, one_of, printable
+from kerasft.settings.errors import MAX_RECEIVED_CHARACTERS, UserError, did_you_mean, one_of, printable
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def parse(text: str, flag: str) -> tuple[Spec, ...]:
         column = getattr(error, "offset", None) or 1
         raise _place(flag, text.strip(), column - 1, getattr(error, "msg", str(error))) from None
     except (RecursionError, MemoryError):
-        raise UserError(f"{flag}: nested too deeply to be read. Received: {text[:60]!r}...") from None
+        raise UserError(f"{flag}: nested too deeply to be read. Received: {text!r}") from None
     return _specs(tree.body, flag, text.strip())
 
 
@@ -68,8 +68,10 @@ def parse_one(text: str, flag: str) -> Spec:
 
 
 def _place(flag: str, text: str, column: int, rule: str) -> UserError:
-    column = len(printable(text[:column]))
-    return UserError(f"{flag}: {rule}, here:", f"  {printable(text)}", f"  {' ' * column}^", f"Received: {text!r}")
+    """The error for a mistake at one column of a text: the part of the text around the column, and a mark below it."""
+    start = max(0, column - MAX_RECEIVED_CHARACTERS // 2)
+    part, before = text[start : start + MAX_RECEIVED_CHARACTERS], len(printable(text[start:column]))
+    return UserError(f"{flag}: {rule}, here:", f"  {printable(part)}", f"  {' ' * before}^", f"Received: {text!r}")
 
 
 def _specs(node: ast.expr, flag: str, text: str) -> tuple[Spec, ...]:

@@ -36,7 +36,7 @@ OBJECTIVES = {  # of the validation split, by task: names as in metrics.json, an
         **{"loss": "min", "map": "max", "micro_f1": "max", "macro_f1": "max"},
         **{"exact_match": "max", "ece": "min"},
     },
-    "regression": {"loss": "min", "mae": "min", "mae_in_deviations": "min", "rmse": "min", "r2": "max"},
+    "regression": {"loss": "min", "mae": "min", "scaled_mae": "min", "rmse": "min", "r2": "max"},
 }
 DEFAULT_BATCH_SIZE = 64  # pictures a step in evaluation
 

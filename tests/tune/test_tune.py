@@ -423,4 +423,4 @@ def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
 
 def test_every_objective_has_a_direction():
     assert all(set(found.values()) <= {"min", "max"} for found in hypermodel.OBJECTIVES.values())
-    assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "mae_in_deviations", "rmse", "r2"}
+    assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "scaled_mae", "rmse", "r2"}
