@@ -14,7 +14,7 @@ import numpy as np
 from kerasft.console import console, stderr_filter
 from kerasft.console.columns import columns
 from kerasft.console.wording import duration
-from kerasft.data import sources, splits
+from kerasft.data import findings, sources, splits
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
@@ -24,9 +24,9 @@ from kerasft.networks import bundled
 from kerasft.networks.network import Network
 from kerasft.settings import config as configs
 from kerasft.settings.config import Config
-from kerasft.strategies import freezing, planning
+from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import phase_inputs
+from kerasft.training import phase_inputs, phase_table
 
 SAMPLE = 64  # pictures whose decoding is timed
 AUDIT_SECONDS = 30.0  # a longer audit is left to the run itself
@@ -53,7 +53,7 @@ def show(asked: Config) -> None:
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
-    console.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
+    phase_table.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
     _show_settings(asked, listing.name)
     _show_time(network, planned, data, speed, decoded_per_second)
 
@@ -99,9 +99,13 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    good = np.zeros(len(listing.ids), bool)
-    good[rows] = True
-    return listing.audited(good, np.full(len(good), ""), ())
+    return replace(
+        listing,
+        ids=listing.ids[rows],
+        labels=listing.labels[rows],
+        parts=listing.parts[rows],
+        read=lambda index: listing.read(int(rows[index])),
+    )
 
 
 def _hashed(listing: Listing) -> Listing:
@@ -114,7 +118,8 @@ def _hashed(listing: Listing) -> Listing:
             except OSError:
                 good[index] = False
             advance(1)
-    return listing.audited(good, digests, ())
+    # Nothing is decoded, so only equal bytes are known to be equal pictures.
+    return listing.without_rejected(good, digests, digests)
 
 
 def _show_data(data: Splits) -> None:
@@ -130,7 +135,7 @@ def _show_data(data: Splits) -> None:
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
-    console.show_findings(data.findings, most=5)
+    findings.show(data.findings, most=5)
 
 
 def _plural(word: str, count: int) -> str:
@@ -162,7 +167,7 @@ def _show_time(network: Network, planned: list[Phase], data: Splits, speed: floa
     console.say(
         f"expected time: about {duration(seconds)}, without start-up and saving. This counts {passes + scored:,.0f} forward "
         f"passes at {speed:,.0f} pictures a second and {sum(counts):,} pictures decoded at {decoded:,.0f} a second, both "
-        f"measured now. A training step counts as {planning.BACKWARD:g} forward passes."
+        f"measured now. A training step counts as {auto.FORWARD_PASSES_PER_STEP:g} forward passes."
     )
     if conditional := sum(forward_passes(network, phase, *counts[:2]) for phase in planned if phase.conditional):
         console.say(
@@ -181,14 +186,14 @@ def forward_passes(network: Network, phase: Phase, train: int, val: int) -> floa
         if phase.views == 0 or phase.image_size not in (None, network.size)
         else phase_inputs.split_at_cut(network, phase)
     )
-    whole = phase_inputs.work(network.model)
-    frozen = phase_inputs.work(parts[0]) / whole if parts else 0.0
-    trained = planning.BACKWARD * ((phase.image_size or network.size) / network.size) ** 2
-    if parts is None and phase.kind != "all" and (found := phase_inputs.split_at_cut(network, phase)):
+    whole = phase_inputs.count_macs(network.model)
+    frozen = phase_inputs.count_macs(parts[0]) / whole if parts else 0.0
+    trained = auto.FORWARD_PASSES_PER_STEP * ((phase.image_size or network.size) / network.size) ** 2
+    if parts is None and (found := phase_inputs.split_at_cut(network, phase)):
         # Computed anew each epoch: the frozen part goes forward only.
-        share = phase_inputs.work(found[0]) / whole
-        trained *= 1 - share + share / planning.BACKWARD
-    views = phase.views or (min(phase_inputs.LEAST_VIEWS, phase.epochs) if phase.augment else 1)
+        share = phase_inputs.count_macs(found[0]) / whole
+        trained *= 1 - share + share / auto.FORWARD_PASSES_PER_STEP
+    views = phase.views or (min(phase_inputs.MIN_CACHED_AUGMENTATIONS, phase.epochs) if phase.augment else 1)
     ahead = frozen * (views * train + val) if parts else val
     if phase.epochs == 0:  # the head is solved on the features of all pictures
         return frozen * (train + val)
