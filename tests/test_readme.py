@@ -30,8 +30,10 @@ def test_every_document_that_is_linked_is_there(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_script_that_is_named_is_there(page):
-    for path in re.findall(r"\b((?:benchmarks|tests|pipelines)/[\w/]+\.(?:py|flags))\b", page.read_text()):
+def test_every_file_of_ours_that_is_named_is_there(page):
+    for path in re.findall(
+        r"(?<!/)\b((?:kerasft|benchmarks|tests|pipelines)/[\w/]+\.(?:py|flags))\b", page.read_text()
+    ):
         assert (ROOT / path).is_file(), path
 
 

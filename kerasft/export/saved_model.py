@@ -28,7 +28,16 @@ PROOF_BATCH_SIZE = 32
 METADATA_FILE = Path("assets.extra", "kerasft.json")
 
 # What TensorFlow raises of a damaged folder.
-BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    DecodeError,
+    tf.errors.OpError,
+)
 
 
 def export(
@@ -193,6 +202,6 @@ def load(path: Path) -> Any:
         if not (path / "variables" / "variables.index").is_file():
             raise ValueError("its folder 'variables' is missing or incomplete")
         return tf.saved_model.load(str(path))
-    except BROKEN as error:
+    except LOAD_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"--model: the SavedModel cannot be loaded ({reason}). Received: '{path}'") from error

@@ -26,7 +26,7 @@ from kerasft.settings import config as configs
 from kerasft.settings.config import Config
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import phase_inputs
+from kerasft.training import phase_inputs, phase_table
 
 SAMPLE = 64  # pictures whose decoding is timed
 AUDIT_SECONDS = 30.0  # a longer audit is left to the run itself
@@ -53,7 +53,7 @@ def show(asked: Config) -> None:
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
-    console.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
+    phase_table.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
     _show_settings(asked, listing.name)
     _show_time(network, planned, data, speed, decoded_per_second)
 
@@ -114,6 +114,7 @@ def _hashed(listing: Listing) -> Listing:
             except OSError:
                 good[index] = False
             advance(1)
+    # Nothing is decoded, so only equal bytes are known to be equal pictures.
     return listing.without_rejected(good, digests, digests)
 
 

@@ -101,7 +101,7 @@ def load(path: Path, batch: int) -> Version:
     """Loads a version and has it answer a picture alone and a batch, so that the first request is as quick as any.
 
     Raises:
-        export.BROKEN: it does not answer.
+        export.saved_model.LOAD_ERRORS: it does not answer.
         UserError: it cannot be loaded, or has no `serving_default` of one input that starts with the batch.
     """
     before = fingerprint(path)

@@ -12,6 +12,7 @@ pytest.importorskip("kserve")
 import orjson
 from served import b64, exported, photo
 
+from kerasft.export.saved_model import LOAD_ERRORS
 from kerasft.serve import open_inference_v2, tfserving_v1, versions
 from kerasft.serve.limits import Limits, Refusal
 from kerasft.settings.errors import UserError
@@ -162,7 +163,7 @@ def test_the_highest_version_is_chosen_and_a_broken_one_passed_over_until_it_cha
     assert versions.best(source, {}) == tmp_path / "shapes" / "10"
     broken = tmp_path / "shapes" / "10"
     (broken / "saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(versions.LOAD_ERRORS):
+    with pytest.raises(LOAD_ERRORS):
         versions.load(broken, 1)
     refused = {broken: versions.fingerprint(broken)}
     assert versions.best(source, refused) == tmp_path / "shapes" / "2"
@@ -176,7 +177,7 @@ def test_the_highest_version_is_chosen_and_a_broken_one_passed_over_until_it_cha
 def test_a_folder_that_is_not_all_there_is_broken(loaded, tmp_path, part):
     shutil.copytree(loaded["single_label"].path, tmp_path / "1")
     (tmp_path / "1" / part).unlink()
-    with pytest.raises(versions.LOAD_ERRORS):
+    with pytest.raises(LOAD_ERRORS):
         versions.load(tmp_path / "1", 1)
 
 
