@@ -30,7 +30,16 @@ METADATA_FILE = Path("assets.extra", "kerasft.json")  # beside the model, where 
 
 
 # What TensorFlow raises of a damaged folder.
-BROKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, DecodeError, tf.errors.OpError)
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    DecodeError,
+    tf.errors.OpError,
+)
 
 
 class ParityError(Exception):
@@ -240,6 +249,6 @@ def load(path: Path) -> Any:
         if not (path / "variables" / "variables.index").is_file():
             raise ValueError("its folder 'variables' is missing or incomplete")
         return tf.saved_model.load(str(path))
-    except BROKEN as error:
+    except LOAD_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"--model: the SavedModel cannot be loaded ({reason}). Received: '{path}'") from error

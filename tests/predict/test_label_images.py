@@ -294,7 +294,7 @@ def test_a_model_that_cannot_be_used_is_one_message(kind, message, tiny, tmp_pat
         "must be a SavedModel that kerasft has exported", "a signature 'serving_default' of one input"
     )
     with pytest.raises(UserError, match=message.replace("cannot be loaded", ".*cannot be loaded")):
-        repository.first(versions.source(str(model)), 2)
+        repository.load_newest(versions.find_source(str(model)), 2)
 
 
 def test_a_table_that_cannot_be_written_is_said_first(tiny, tmp_path_factory, folder, tmp_path):
