@@ -124,7 +124,7 @@ def _open_inference(repository: VersionRepository) -> APIRouter:
         return _json({"name": _find_model(repository, name, number).name, "ready": True})
 
     @router.api_route("/repository/{rest:path}", methods=["GET", "POST"])
-    async def repository(rest: str) -> Response:
+    async def refuse_repository_request(rest: str) -> Response:
         raise HTTPException(404, "Models cannot be loaded or unloaded here: add or remove the folder of a version.")
 
     return router
