@@ -112,7 +112,7 @@ def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
         values = flags.FlagValues()
         command_flags.define_flags(values)
         assert command_flags.parse(values, ["run", *words, "rest"]) == ["run", "rest"]
-        assert command_flags.from_flags(values).allow_imports == ("a", "b")
+        assert command_flags.make_config(values).allow_imports == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -173,5 +173,5 @@ def test_without_flags_the_first_line_says_what_is_done(monkeypatch, capsys):
     monkeypatch.setattr(run.flags, "FLAGS", values)
     assert run.main(["run"]) == 0
     first = capsys.readouterr().out
-    assert first.startswith("no flags were given, so this is an example")
+    assert first.startswith("No flags were given, so this is an example")
     assert all(part in first for part in ("runs/", "saved_models/", "--data=DIR", "--help"))
