@@ -32,7 +32,7 @@ def load(model: str) -> Model:
 
     def answer(contents: list[bytes], _alive=loaded) -> list[Prediction]:
         for one in contents:
-            _refuse_large(one)
+            _refuse_size(one)
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
@@ -43,14 +43,14 @@ def load(model: str) -> Model:
     return Model(answer, lambda: digest, metadata.get("task", ""), names, concurrency=2)
 
 
-def _refuse_large(contents: bytes) -> None:
-    """Raises Refused for more pixels than are ever decoded; whatever else is wrong, the model says it."""
+def _refuse_size(contents: bytes) -> None:
+    """Raises RefusedBatch for a size that the audit rejects too. The model reports every other fault."""
     try:
-        found = image_headers.pixels(contents)
+        fault = image_headers.find_size_fault(contents)
     except ValueError as error:
         raise RefusedBatch(f"is not a whole picture ({error})") from None
-    if found is not None and found > image_headers.MAX_PIXELS:
-        raise RefusedBatch(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
+    if fault:
+        raise RefusedBatch(fault[1])
 
 
 def _digest(folder: Path) -> str:

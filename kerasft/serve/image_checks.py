@@ -30,7 +30,7 @@ def check(contents: bytes, pixels: int, where: str) -> None:
         Refusal: with `where` it stands in the request.
     """
     try:
-        found = image_headers.pixels(contents)
+        size, found = image_headers.read_size(contents), image_headers.count_pixels(contents)
     except ValueError as error:
         raise Refusal(400, f"{where}: is not a whole picture ({error}).") from None
     if found is None:
@@ -40,3 +40,5 @@ def check(contents: bytes, pixels: int, where: str) -> None:
         raise Refusal(
             400, f"{where}: a picture may have at most {pixels:,} pixels, width times height (--max_megapixels)."
         )
+    if size[0] * size[1] < image_headers.MIN_PIXELS:
+        raise Refusal(400, f"{where}: an image needs at least {image_headers.MIN_PIXELS} pixels, width times height.")

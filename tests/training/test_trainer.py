@@ -360,7 +360,7 @@ def test_a_loss_that_is_no_number_is_not_the_best(ready):
 def test_with_hardly_a_validation_picture_nothing_follows(tiny, photos, tmp_path, capsys, head_init):
     listing, pictures = audited(f"folder:{photos}")
     data = splits.make_splits(listing, pictures, 0.2, 0.2, 0)
-    one = splits.Split(data.val.ids[:1], data.val.labels[:1], data.val.read, data.val.pictures)
+    one = splits.Split(data.val.ids[:1], data.val.labels[:1], data.val.read, data.val.images)
     settings = {**SOLVED, "head_init": head_init, "phases": "head(epochs=1) | all(epochs=2)", "augment": "none"}
     made = _trained(tiny, replace(data, val=one), tmp_path, **settings)
     (record,) = made.records
@@ -553,16 +553,16 @@ def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
     """The batch that the plan looks at fits, another picture does not."""
     settings = {"phases": "head(epochs=1, lr=1e-2, views=1)", "augment": "none"}
     whole = _trained(tiny, data, tmp_path / "whole", **settings)
-    plan, holds = phase_inputs.plan, feature_cache.holds
+    plan, holds = phase_inputs.plan, feature_cache.can_store
 
     def halved(*given, halved=True):
         found = plan(*given, halved=halved)
         return found._replace(dtype="float16") if halved else found
 
     monkeypatch.setattr(phase_inputs, "plan", halved)
-    monkeypatch.setattr(feature_cache, "holds", lambda values, dtype: holds(values * 1e6, dtype))
+    monkeypatch.setattr(feature_cache, "can_store", lambda values, dtype: holds(values * 1e6, dtype))
     made = _trained(tiny, data, tmp_path / "a", **settings)
-    assert "01-head: float16 does not hold its activations" in capsys.readouterr().out
+    assert "01-head: float16 cannot store its activations" in capsys.readouterr().out
     assert made.state.settled["cached"]["01-head"][:2] == [1, "float32"]
     for ours, theirs in zip(made.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -575,7 +575,7 @@ def test_a_run_whose_checkpoints_are_damaged_is_not_started_over_silently(tiny, 
     with pytest.raises(ZeroDivisionError):
         _trained(tiny, data, tmp_path, **settings)
     monkeypatch.undo()
-    for name in checkpoints.NAMES:
+    for name in checkpoints.FILE_NAMES:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
     with pytest.raises(UserError, match=r"--run_dir: .*damaged.*--noresume.*Received"):
         _trained(tiny, data, tmp_path, **settings)
