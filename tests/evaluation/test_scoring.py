@@ -156,5 +156,5 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch):
     for _ in range(2):
         np.testing.assert_array_equal(predict([tf.constant(rows[:8]), tf.constant(rows[8:])]), rows * 2)
     limit[0] = 0
-    with pytest.raises(UserError, match="--image_size: not even one picture fits into memory"):
+    with pytest.raises(UserError, match="--image_size: not even one image fits into memory"):
         predict([tf.constant(rows)])
