@@ -240,13 +240,13 @@ def test_a_full_disk_is_told_in_a_line(model, split, cache, monkeypatch):
 def test_who_holds_the_same_activations_shares_one_map(tmp_path):
     place, shape = tmp_path / "activations.bin", (4, 2)
     np.arange(8, dtype=np.float32).tofile(place)
-    first = feature_cache._mapped(place, np.float32, shape)
-    assert feature_cache._mapped(place, np.float32, shape) is first
-    assert feature_cache._mapped(place, np.float32, (2, 4)) is not first
+    first = feature_cache._open_map(place, np.float32, shape)
+    assert feature_cache._open_map(place, np.float32, shape) is first
+    assert feature_cache._open_map(place, np.float32, (2, 4)) is not first
     other = tmp_path / "other.bin"
     np.zeros(8, np.float32).tofile(other)
     other.replace(place)  # another file of the same name
-    again = feature_cache._mapped(place, np.float32, shape)
+    again = feature_cache._open_map(place, np.float32, shape)
     assert (first[1, 1], again[1, 1]) == (3, 0)
 
 

@@ -72,4 +72,4 @@ def test_history_is_cut_back_to_the_saved_state(tmp_path):
     again.add({"epoch": "new"})
     rows = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, "new"]
-    assert again.lines == 3
+    assert again.rows == 3

@@ -17,8 +17,8 @@ from kerasft.storage import run_folder, run_lock
 _HOLD = """
 import sys, time
 from pathlib import Path
-from kerasft import locks
-with locks.alone(Path(sys.argv[1])):
+from kerasft.storage import run_lock
+with run_lock.locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
