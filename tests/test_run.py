@@ -127,7 +127,7 @@ def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
         ("--run_dir=a\udcff", "--run_dir: must be UTF-8 text without NUL characters. Received: 'a\\udcff'"),
         ("--mode=a\x1b[2J\u202e", r"Received: 'a\x1b[2J\u202e'"),
         ("--seed=1\n--data=x", r"--seed: must be a whole number. Received: '1\n--data=x'"),
-        ("--data=nowhere", "tfds:NAME, or a folder or a .csv that is there. Received: 'nowhere'"),
+        ("--data=nowhere", "tfds:NAME, or an existing folder or .csv file. Received: 'nowhere'"),
         ("--run_dir=" + 300 * "x", "--run_dir: the name is too long for this file system"),
         ("--run_dir=/proc/nothing", "--run_dir: No such file or directory. Received: '/proc/nothing'"),
         ("--phases=all(optimizer='sgd')", "--phases: all() optimizer must be a name or a call, without quotes."),

@@ -39,7 +39,7 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
     def settled(model, outputs, scorer, first, candidates, alphas):
         splits, network = kept["setup"].splits, kept["setup"].network
         if len(alphas) > 1:
-            predict = scoring.predictor(network.model)
+            predict = scoring.make_predictor(network.model)
             stream = pipeline.evaluation_stream(splits.test, size=network.size, batch_size=64)
             found = {"val": [], "test": []}
             for alpha in ALPHAS:

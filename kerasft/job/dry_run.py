@@ -200,7 +200,7 @@ def _forward_speed(network: Network) -> float:
     """Pictures a second of a forward pass, over random pictures."""
     rng = np.random.default_rng(0)
     batch = rng.uniform(0, 255, (TIMED_BATCH, network.size, network.size, 3)).astype(np.float32)
-    predict = scoring.predictor(network.model)
+    predict = scoring.make_predictor(network.model)
     predict([batch])
     best, began = math.inf, time.monotonic()
     while time.monotonic() - began < TIMED_SECONDS:

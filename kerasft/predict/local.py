@@ -32,7 +32,7 @@ def load(model: str) -> Model:
 
     def predict(contents: list[bytes], _alive=loaded) -> list[Prediction]:
         for one in contents:
-            _check_pixels(one)
+            _check_size(one)
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
@@ -43,14 +43,14 @@ def load(model: str) -> Model:
     return Model(predict, lambda: digest, metadata.get("task", ""), names, concurrency=2)
 
 
-def _check_pixels(contents: bytes) -> None:
-    """Raises RefusedBatch for an image with too many pixels to decode. The model finds all other mistakes."""
+def _check_size(contents: bytes) -> None:
+    """Raises RefusedBatch for a size that the audit rejects too. The model finds all other mistakes."""
     try:
-        found = image_headers.pixels(contents)
+        fault = image_headers.find_size_fault(contents)
     except ValueError as error:
         raise RefusedBatch(f"the image is incomplete ({error})") from None
-    if found is not None and found > image_headers.MAX_PIXELS:
-        raise RefusedBatch(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
+    if fault:
+        raise RefusedBatch(fault[1])
 
 
 def _digest(folder: Path) -> str:

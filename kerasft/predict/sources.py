@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from kerasft.console import console
 from kerasft.data import files
-from kerasft.data.sources.csv import MAX_BYTES, parted
-from kerasft.data.sources.folder import hidden
+from kerasft.data.sources.csv import MAX_TABLE_BYTES, read_header
+from kerasft.data.sources.folder import is_hidden
 from kerasft.predict.cells import unescape_formula
 from kerasft.settings.errors import UserError
 
@@ -74,19 +74,19 @@ def _walk(top: str) -> list[str]:
 
     found = []
     for parent, folders, names in os.walk(top, onerror=stop):
-        folders[:] = [name for name in folders if not hidden(name)]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         for linked in filter(os.path.islink, (os.path.join(parent, name) for name in folders)):
             console.say(f"{linked}: is a link to a folder; it is not followed")
-        found += [os.path.join(parent, name) for name in names if not hidden(name)]
+        found += [os.path.join(parent, name) for name in names if not is_hidden(name)]
     return found
 
 
 def _read_table(file: Path) -> ImageFiles:
     """Reads the column `path` of a table. Other columns are ignored."""
     try:
-        files.check(file, MAX_BYTES)
+        files.check(file, MAX_TABLE_BYTES)
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            columns, rows = parted(lines)
+            columns, rows = read_header(lines)
             if columns.count("path") != 1:
                 found = ", ".join(filter(None, columns)) or "none"
                 raise UserError(f"--images: the first row must name a column path; found: {found}. Received: '{file}'")

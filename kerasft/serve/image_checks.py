@@ -36,7 +36,7 @@ def check_image(contents: bytes, max_pixels: int, location: str) -> None:
         RequestError: see above.
     """
     try:
-        pixels = image_headers.pixels(contents)
+        size, pixels = image_headers.read_size(contents), image_headers.count_pixels(contents)
     except ValueError as error:
         raise RequestError(400, f"{location}: the image is incomplete ({error}).") from None
     if pixels is None:
@@ -45,4 +45,8 @@ def check_image(contents: bytes, max_pixels: int, location: str) -> None:
     if pixels > max_pixels:
         raise RequestError(
             400, f"{location}: an image may have at most {max_pixels:,} pixels, width times height (--max_megapixels)."
+        )
+    if size[0] * size[1] < image_headers.MIN_PIXELS:
+        raise RequestError(
+            400, f"{location}: an image needs at least {image_headers.MIN_PIXELS} pixels, width times height."
         )

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 import exported
 import numpy as np
 import pytest
-from conftest import ROOT, write
+from conftest import ROOT, picture, write
 
 from kerasft.predict import batches, chunks, label_images, local, sources
 from kerasft.predict.predictions import Model, Prediction, RefusedBatch
@@ -329,3 +330,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
     model = local.load(models("single_label", tiny, tmp_path_factory))
     with pytest.raises(RefusedBatch, match="has 484,000,000 pixels; at most 134,217,728 are decoded"):
         model.predict([bomb])
+    dot = io.BytesIO()
+    picture("disc", np.random.default_rng(0), 64, 64).resize((1, 1)).save(dot, "PNG")
+    with pytest.raises(RefusedBatch, match="has 1x1 pixels; at least 64 pixels are needed"):
+        model.predict([dot.getvalue()])

@@ -99,3 +99,9 @@ def test_base64_is_strict_but_for_white_space():
     for wrong in ("$$$", "abc", "YWJj=YWJj", "käse", None, 7):
         with pytest.raises(RequestError, match="base64"):
             image_checks.decode_base64(wrong, "x")
+
+
+def test_an_image_that_the_audit_calls_too_small_is_refused():
+    image_checks.check_image(encoded("PNG", (8, 8)), 10**6, "x")
+    with pytest.raises(RequestError, match="an image needs at least 64 pixels"):
+        image_checks.check_image(encoded("PNG", (1, 1)), 10**6, "x")
