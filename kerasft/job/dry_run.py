@@ -27,6 +27,7 @@ from kerasft.settings.config import Config
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import phase_inputs
+from kerasft.training.phase_table import show_phases
 
 SAMPLE = 64  # pictures whose decoding is timed
 AUDIT_SECONDS = 30.0  # a longer audit is left to the run itself
@@ -53,7 +54,7 @@ def show(asked: Config) -> None:
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
-    console.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
+    show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
     _show_settings(asked, listing.name)
     _show_time(network, planned, data, speed, decoded_per_second)
 
@@ -99,9 +100,8 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    good = np.zeros(len(listing.ids), bool)
-    good[rows] = True
-    return listing.without_rejected(good, np.full(len(good), ""), np.full(len(good), ""))
+    chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "parts")}
+    return replace(listing, **chosen, read=lambda index: listing.read(int(rows[index])))
 
 
 def _hashed(listing: Listing) -> Listing:
