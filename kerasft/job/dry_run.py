@@ -99,9 +99,8 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    good = np.zeros(len(listing.ids), bool)
-    good[rows] = True
-    return listing.without_rejected(good, np.full(len(good), ""), np.full(len(good), ""))
+    chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "parts")}
+    return replace(listing, **chosen, read=lambda index: listing.read(int(rows[index])))
 
 
 def _hashed(listing: Listing) -> Listing:
@@ -127,7 +126,9 @@ def _show_data(data: Splits) -> None:
     rows.append(("pictures", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
     console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
-    console.say(columns((thing, *SPLITS), rows, right=SPLITS))
+    # Line by line, for `say` escapes what would end one.
+    for line in columns((thing, *SPLITS), rows, right=SPLITS).splitlines():
+        console.say(line)
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
