@@ -131,7 +131,8 @@ def _show_data(data: Splits) -> None:
     rows.append(("pictures", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
     console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
-    console.say(columns((thing, *SPLITS), rows, right=SPLITS))
+    for line in columns((thing, *SPLITS), rows, right=SPLITS).splitlines():
+        console.say(line)
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
