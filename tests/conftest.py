@@ -189,7 +189,7 @@ def audited(data: str, size: int = 32, **settings):
     from kerasft.settings.config import Config
 
     listing = sources.load(Config(data=data, **settings))
-    return audit.audit(listing, size, lambda count: None, audit.in_memory(len(listing.ids), size))
+    return audit.audit(listing, size, lambda count: None, audit.make_memory_store(len(listing.ids), size))
 
 
 def splits_of(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, **settings):

@@ -55,11 +55,11 @@ def random_network(photos: Path):
     listing, pictures = audited(f"folder:{photos}")
     data = splits.make_splits(listing, pictures, 0.2, 0.2, 0)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
-    predict, layer = scoring.predictor(network.model), network.model.get_layer("logits")
+    predict, layer = scoring.make_predictor(network.model), network.model.get_layer("logits")
     for norm in network.model.layers:  # statistics under which a random network tells pictures apart
         if isinstance(norm, keras.layers.BatchNormalization):
             norm.momentum = 0.0
     network.model(pictures(np.arange(len(listing.ids))).astype("float32"), training=True)
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
-    return network, data, scoring.served("single_label", predict(batches))
+    return network, data, scoring.apply_activation("single_label", predict(batches))

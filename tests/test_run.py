@@ -112,7 +112,7 @@ def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
         values = flags.FlagValues()
         command_flags.define_flags(values)
         assert command_flags.parse(values, ["run", *words, "rest"]) == ["run", "rest"]
-        assert command_flags.from_flags(values).allow_imports == ("a", "b")
+        assert command_flags.make_config(values).allow_imports == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
         ("--run_dir=a\udcff", "--run_dir: must be UTF-8 text without NUL characters. Received: 'a\\udcff'"),
         ("--mode=a\x1b[2J\u202e", r"Received: 'a\x1b[2J\u202e'"),
         ("--seed=1\n--data=x", r"--seed: must be a whole number. Received: '1\n--data=x'"),
-        ("--data=nowhere", "tfds:NAME, or a folder or a .csv that is there. Received: 'nowhere'"),
+        ("--data=nowhere", "tfds:NAME, or an existing folder or .csv file. Received: 'nowhere'"),
         ("--run_dir=" + 300 * "x", "--run_dir: the name is too long for this file system"),
         ("--run_dir=/proc/nothing", "--run_dir: No such file or directory. Received: '/proc/nothing'"),
         ("--phases=all(optimizer='sgd')", "--phases: all() optimizer must be a name or a call, without quotes."),
@@ -173,5 +173,5 @@ def test_without_flags_the_first_line_says_what_is_done(monkeypatch, capsys):
     monkeypatch.setattr(run.flags, "FLAGS", values)
     assert run.main(["run"]) == 0
     first = capsys.readouterr().out
-    assert first.startswith("no flags were given, so this is an example")
+    assert first.startswith("No flags were given, so this is an example")
     assert all(part in first for part in ("runs/", "saved_models/", "--data=DIR", "--help"))

@@ -29,7 +29,7 @@ def rivals(title: str, recipe: str, stack: list[keras.Layer], batches: int, kera
     rows = tf.range(BATCH, dtype=tf.int64)
 
     def ours(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        draws = pipeline.uniforms(layer.draws, 0, tf.fill([BATCH], step), rows)
+        draws = pipeline.uniform_draws(layer.draws, 0, tf.fill([BATCH], step), rows)
         return layer.mix(draws, layer(images, draws), labels)
 
     def theirs(step: tf.Tensor) -> tf.Tensor:

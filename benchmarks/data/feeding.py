@@ -51,7 +51,9 @@ def feeding(contents: list[bytes], folder: Path, rounds: int) -> None:
     given = {"batch_size": BATCH, "seed": 0, "first_step": 0, "last_step": rounds * (len(names) // BATCH)}
 
     def ours(target: int):
-        return drain(pipeline.training_stream(labels, pipeline.pictures(split, SIZE, recipe, 0, target), **given))
+        return drain(
+            pipeline.training_stream(labels, pipeline.augmented_images(split, SIZE, recipe, 0, target), **given)
+        )
 
     def bare(path: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasft import augment
-from kerasft.data.decode import decode, square
+from kerasft.data.decode import crop_and_resize, decode
 from kerasft.networks import fused_batch_norm
 from kerasft.settings import spec as specs
 
@@ -75,7 +75,7 @@ def decoder() -> None:
 
     def bare(one: tf.Tensor) -> tf.Tensor:
         image = tf.ensure_shape(tf.io.decode_image(one, channels=3, expand_animations=False), [None, None, 3])
-        return tf.saturate_cast(tf.round(square(image, SIZE)), tf.uint8)
+        return tf.saturate_cast(tf.round(crop_and_resize(image, SIZE)), tf.uint8)
 
     source = tf.data.Dataset.from_tensor_slices(contents).repeat(4)
     ours, rival = (source.map(work, num_parallel_calls=2) for work in (lambda one: decode(one, SIZE), bare))
@@ -114,7 +114,7 @@ def batch_norm(constructor: Callable, **arguments: float) -> None:
         base = constructor(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), pooling="avg", **arguments)
         for layer in base.layers:
             if fused and isinstance(layer, keras.layers.BatchNormalization):
-                vars(layer)["call"] = fused_batch_norm.fused(layer)
+                vars(layer)["call"] = fused_batch_norm.make_fused_call(layer)
         whole = keras.Model(base.input, keras.layers.Dense(5)(base.output))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         whole.compile(keras.optimizers.AdamW(1e-4), loss, jit_compile=False)

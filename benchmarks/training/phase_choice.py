@@ -28,18 +28,18 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
     from kerasft.evaluation import scoring
     from kerasft.job import train
     from kerasft.settings.config import Config
-    from kerasft.training import trainer, weight_interpolation
+    from kerasft.training import setup, weight_interpolation
 
-    keep_best, fine_tune, given = weight_interpolation.keep_best, trainer.train, {}
+    keep_best, prepare, kept = weight_interpolation.keep_best, setup.prepare, {}
 
-    def noted(config, network, splits, folder, resolved):
-        given.update(splits=splits, network=network)
-        return fine_tune(config, network, splits, folder, resolved)
+    def noted(*about) -> setup.TrainSetup:
+        kept["setup"] = prepare(*about)
+        return kept["setup"]
 
     def settled(model, outputs, scorer, first, candidates, alphas):
-        splits, network = given["splits"], given["network"]
+        splits, network = kept["setup"].splits, kept["setup"].network
         if len(alphas) > 1:
-            predict = scoring.predictor(network.model)
+            predict = scoring.make_predictor(network.model)
             stream = pipeline.evaluation_stream(splits.test, size=network.size, batch_size=64)
             found = {"val": [], "test": []}
             for alpha in ALPHAS:
@@ -49,7 +49,7 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
             np.savez(out, val_labels=splits.val.labels, test_labels=splits.test.labels, **found)
         return keep_best(model, outputs, scorer, first, candidates, alphas)
 
-    trainer.train, weight_interpolation.keep_best = noted, settled
+    setup.prepare, weight_interpolation.keep_best = noted, settled
     folder = out.with_suffix("")
     settings = {"backbone": backbone, "weights": str(weights), "seed": seed, "run_dir": str(folder)}
     train.train(Config(data=f"folder:{data}", export_dir=str(folder / "saved_models"), **settings))
@@ -58,15 +58,14 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
 def judged(case: dict[str, np.ndarray], errors: float) -> tuple[float, float, np.ndarray]:
     """The share that a rule takes, and then the accuracy and the log loss of each test picture."""
     from kerasft.evaluation.scoring import Scorer
+    from kerasft.strategies import phase
     from kerasft.training import weight_interpolation
 
     weight_interpolation.MIN_GAIN_IN_STANDARD_ERRORS = errors
     weight_interpolation.MIN_RELATIVE_GAIN = -1.0 if errors < 0 else 1e-3
     outputs = dict(zip(ALPHAS, case["val"]))
     scorer = Scorer("single_label", case["val_labels"])
-    chosen = weight_interpolation.choose(
-        lambda candidate, alpha: outputs[alpha], scorer, 1, weight_interpolation.ALPHAS
-    )
+    chosen = weight_interpolation.choose(lambda candidate, alpha: outputs[alpha], scorer, 1, phase.ALPHAS)
     test = Scorer("single_label", case["test_labels"])
     found = dict(zip(ALPHAS, case["test"]))[chosen.alpha] / chosen.temperature
     return chosen.alpha, test.score(found), test.losses(found)

@@ -27,9 +27,9 @@ def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.nda
     config = Config(data=f"folder:{data}", backbone=backbone, weights=str(weights))
     listing = sources.load(config)
     network = networks.build(config, len(listing.classes), listing.task)
-    held = audit.in_memory(len(listing.ids), network.size)
+    held = audit.make_memory_store(len(listing.ids), network.size)
     made = splits.make_splits(*audit.audit(listing, network.size, lambda count: None, held), 0.2, 0.2, 0)
-    predict, found = scoring.predictor(network.part("standardise")), {}
+    predict, found = scoring.make_predictor(network.model_before("standardise")), {}
     for part in ("train", "test"):
         split = getattr(made, part)
         found[part] = predict(pipeline.evaluation_stream(split, size=network.size, batch_size=64)), split.labels

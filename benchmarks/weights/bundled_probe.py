@@ -33,7 +33,7 @@ def pictures(data: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (
         np.concatenate([decode_batch(tf.constant([listing.read(i) for i in b]), size) for b in batches]),
         listing.labels,
-        listing.parts,
+        listing.split_names,
     )
 
 

@@ -1,7 +1,7 @@
-"""Pictures mixed with each other, and their labels with them: each with the one before it in its batch.
+"""Mixes images, and their labels: each image with the image before it in the batch.
 
-How much is drawn for each picture on its own, so that it depends on (seed, epoch, example), as all augmentation does;
-the partner also on which examples a batch holds, and so on `--batch_size`.
+How much is mixed depends on (seed, epoch, example) only, as in all augmentation. The partner also depends on which examples
+a batch holds, and so on `--batch_size`.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,17 @@ from kerasft.augment import boxes, pixels, ranges
 
 __all__ = ["cutmix", "mixup"]
 
-_POINTS = 4096  # of the inverse of a beta distribution
+# The inverse of a beta distribution is interpolated between so many points.
+_POINTS = 4096
 
 
 class Mix(NamedTuple):
-    """How a picture is mixed with its partner: in a box.
+    """A way to mix an image with its partner, in a box.
 
     Attributes:
-        draws: how many numbers it takes for each picture.
-        plan: draws, float32 [N, draws] in [0, 1), and the side of the pictures to boxes, int32 [N, 4], and the share
-            of itself that a picture keeps in its box, float32 [N].
+        draws: how many random numbers it needs for each image.
+        plan: random numbers, float32 [N, draws] in [0, 1), and the side of the images to boxes, int32 [N, 4], and the
+            weight of the image itself in its box, float32 [N].
     """
 
     draws: int
@@ -32,14 +33,14 @@ class Mix(NamedTuple):
 
 
 def mixup(alpha: float = 0.2) -> Mix:
-    """A picture keeps the share l of itself and takes the rest from another, l from Beta(alpha, alpha) (Zhang et al. 2018).
+    """Mixes l of an image with 1 - l of another, l from Beta(alpha, alpha) (Zhang et al. 2018).
 
-    As the paper, but that l is drawn for each picture, not for a batch. Beside `cutmix`, each picture gets one of them.
+    Unlike in the paper, l is drawn for each image, not for a batch. Together with `cutmix`, each image gets one of them.
 
     Args:
-        alpha: in [0.01, 100]; small leaves most pictures (nearly) alone.
+        alpha: in [0.01, 100]; a small one leaves most images (nearly) unchanged.
     """
-    inverse = _inverse_beta(ranges.amount("alpha", alpha, 100, 0.01))
+    inverse = _inverse_beta(ranges.check_number("alpha", alpha, 100, 0.01))
 
     def plan(u: tf.Tensor, side: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         whole = tf.tile(tf.stack([0, side, 0, side])[None], [tf.shape(u)[0], 1])
@@ -49,20 +50,20 @@ def mixup(alpha: float = 0.2) -> Mix:
 
 
 def cutmix(alpha: float = 1.0) -> Mix:
-    """A box of 1 - l of the area comes from another picture, l from Beta(alpha, alpha) (Yun et al. 2019).
+    """Replaces a box of 1 - l of the area by that of another image, l from Beta(alpha, alpha) (Yun et al. 2019).
 
-    As the paper: the box has the picture's proportions and a random centre, is cut at the edges, and labels are mixed by
-    the pixels that are left; but that all of it is drawn for each picture, not for a batch. Beside `mixup`, each picture
-    gets one of them.
+    As in the paper, the box has the proportions of the image and a random centre, it is clipped at the edges, and the
+    labels are mixed by the pixels that remain. Unlike in the paper, all of it is drawn for each image, not for a batch.
+    Together with `mixup`, each image gets one of them.
 
     Args:
-        alpha: in [0.01, 100]; 1 makes all shares equally likely.
+        alpha: in [0.01, 100]; 1 makes all l equally likely.
     """
-    inverse = _inverse_beta(ranges.amount("alpha", alpha, 100, 0.01))
+    inverse = _inverse_beta(ranges.check_number("alpha", alpha, 100, 0.01))
 
     def plan(u: tf.Tensor, side: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         length = tf.sqrt(1 - inverse(u[:, 0]))
-        return boxes.centred(length, length, u[:, 1], u[:, 2], side), tf.zeros_like(length)
+        return boxes.around(length, length, u[:, 1], u[:, 2], side), tf.zeros_like(length)
 
     return Mix(3, plan)
 
@@ -70,13 +71,13 @@ def cutmix(alpha: float = 1.0) -> Mix:
 def mix(
     mixes: tuple[Mix, ...], u: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    """Mixes a batch; of several ways each picture gets one, all equally likely.
+    """Mixes a batch. Of several ways, each image gets one, all equally likely.
 
-    The labels of weighted examples are mixed by their weights, so that for a loss that is linear in the labels, such
-    as cross-entropy, weight * loss is the mean of the two examples' own, weighted by what is seen of each.
+    The labels of weighted examples are mixed by their weights. So for a loss that is linear in the labels, such as
+    cross-entropy, weight * loss is the mean over the two examples, weighted by the pixels of each.
 
     Args:
-        u: float32 [N, draws(mixes)], uniform in [0, 1).
+        u: float32 [N, count_draws(mixes)], uniform in [0, 1).
         images: float32 [N, S, S, 3].
         labels: float32 [N, C].
         weights: float32 [N], positive, or None.
@@ -86,10 +87,11 @@ def mix(
     """
     side = tf.shape(images)[1]
     chosen = tf.cast(u[:, 0] * len(mixes), tf.int32)
-    parts = tf.split(u[:, 1:], [one.draws for one in mixes], axis=1)
-    corners, shares = (tf.stack(plans, 1) for plans in zip(*(one.plan(part, side) for one, part in zip(mixes, parts))))
-    corners, shares = (tf.gather(plans, chosen, axis=1, batch_dims=1) for plans in (corners, shares))
-    own = 1 - boxes.area(corners, side) * (1 - shares)
+    columns = tf.split(u[:, 1:], [way.draws for way in mixes], axis=1)
+    plans = [way.plan(draws, side) for way, draws in zip(mixes, columns)]
+    corners, shares = (tf.stack(values, 1) for values in zip(*plans))
+    corners, shares = (tf.gather(values, chosen, axis=1, batch_dims=1) for values in (corners, shares))
+    own = 1 - boxes.relative_area(corners, side) * (1 - shares)
     other = 1 - own
     if weights is not None:
         own, other = own * weights, other * tf.roll(weights, 1, axis=0)
@@ -99,13 +101,13 @@ def mix(
     return pixels.blend(images, corners, shares), labels, weights
 
 
-def draws(mixes: tuple[Mix, ...]) -> int:
-    """How many numbers `mix` takes for each picture."""
-    return 1 + sum(one.draws for one in mixes) if mixes else 0
+def count_draws(mixes: tuple[Mix, ...]) -> int:
+    """Returns how many random numbers `mix` needs for each image."""
+    return 1 + sum(way.draws for way in mixes) if mixes else 0
 
 
 def _inverse_beta(alpha: float) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The inverse of the distribution function of Beta(alpha, alpha), linear between `_POINTS` + 1 exact points."""
+    """Returns the inverse of the distribution function of Beta(alpha, alpha), linear between `_POINTS` + 1 exact points."""
     exact = scipy.stats.beta.ppf(np.linspace(0, 1, _POINTS + 1), alpha, alpha)
     points = tf.constant(exact, tf.float32)
 

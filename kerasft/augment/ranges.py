@@ -1,50 +1,49 @@
-"""Checks of what an operation is given, and draws brought into its range."""
+"""Checks the arguments of operations, and scales random numbers to their ranges."""
 
 from typing import Any
 
 import tensorflow as tf
 
 
-def between(u: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    """Numbers in [0, 1) spread over [low, high)."""
+def scale(u: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Scales numbers in [0, 1) to [low, high)."""
     return low + (high - low) * u
 
 
-def amount(name: str, value: Any, most: float, least: float = 0) -> float:
-    """The value, if it is a number in [least, most].
+def check_number(name: str, value: Any, high: float, low: float = 0) -> float:
+    """Returns the value as a float.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is no number in [low, high].
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ValueError(f"{name} must be a number in [{least}, {most}]")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number in [{low}, {high}]")
     return float(value)
 
 
-def whole(name: str, value: Any, least: int, most: int) -> int:
-    """The value, if it is a whole number in [least, most].
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Returns the value.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is no whole number in [low, high].
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} must be a whole number in [{least}, {most}]")
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number in [{low}, {high}]")
     return value
 
 
-def pair(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
-    """The pair, if it is two rising numbers in (least, most].
+def check_range(name: str, value: Any, low: float, high: float) -> tuple[float, float]:
+    """Returns the value as two floats.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the value is no pair of rising numbers in (low, high].
     """
-    rule = f"{name} must be a pair of rising numbers in ({least}, {most}]"
+    rule = f"{name} must be a pair of rising numbers in ({low}, {high}]"
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(rule)
-    low, high = value
-    if (
-        not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
-        or not least < low <= high <= most
-    ):
+    if any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in value):
         raise ValueError(rule)
-    return float(low), float(high)
+    start, end = value
+    if not low < start <= end <= high:
+        raise ValueError(rule)
+    return float(start), float(end)

@@ -17,7 +17,22 @@ DAMAGE = (
     "Inconsistent progression sequence",
     "Invalid SOS parameters",
 )
-_NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the audit names
+# What libjpeg says of a JPEG that it cannot decode (its jerror.h). The audit rejects that file by name.
+_UNDECODABLE = (
+    "jpeg_mem.cc",
+    "JPEG library",
+    "Input file read error",
+    "Bogus ",
+    "Empty JPEG image",
+    "Huffman table 0x",
+    "Invalid JPEG file structure",
+    "Invalid component ID",
+    "Not a JPEG file",
+    "Quantization table 0x",
+    "Unsupported JPEG",
+    "Unsupported marker type",
+)
+_NOTICES = (
     "oneDNN custom operations",
     "All log messages before absl",
     "cuda",
@@ -29,9 +44,7 @@ _NOTICES = (  # those before DAMAGE: a JPEG that cannot be decoded, which the au
     "rebuild TensorFlow",
     "XNNPACK",
     "tf_record_dataset_op.cc",
-    "jpeg_mem.cc",
-    "JPEG library",
-    "Input file read error",
+    *_UNDECODABLE,
     *DAMAGE,
 )
 

@@ -1,7 +1,7 @@
-"""The audit: every file is decoded once, before training, with the decoder that training uses.
+"""The audit: every file is decoded once before training, with the decoder that training uses.
 
-What cannot be read is named and left out; what looks wrong is named. The decoded pictures are kept where there is room,
-so the audit's work is not done again.
+A file that cannot be decoded is named and left out. A file that looks wrong is named. The decoded images are stored where
+there is space, so that they are not decoded again.
 """
 
 import hashlib
@@ -16,17 +16,20 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
-from kerasft.data import copies, image_headers
+from kerasft.data import duplicates, image_headers
 from kerasft.data.decode import decode
 from kerasft.data.listing import Finding, Listing
 from kerasft.settings import machine
 
-MIN_PIXELS = 64  # an 8x8 picture is the smallest that is taken for one
-MEMORY_SHARE = 0.3  # of the machine's memory for decoded pictures
-TOGETHER = 32  # pictures for each core that are looked at before damage is asked for
-DAMAGED = "damaged"  # the one kind of finding under which a file is used all the same
+# Decoded images may take this share of the free memory of the machine.
+MAX_MEMORY_SHARE = 0.3
+# Each core decodes so many images before libjpeg's warnings are read.
+IMAGES_PER_CORE = 32
+# The kind of the one finding whose file is used all the same.
+DAMAGED = "damaged"
 
-_KINDS = {
+# The first four bytes of formats that people take for images.
+_OTHER_FORMATS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"%PDF": "PDF",
@@ -34,156 +37,149 @@ _KINDS = {
     b"<htm": "HTML",
     b"PK\x03\x04": "ZIP archive",
 }
-_STILL = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+# Brands of the ISO base media file format that are images. All other brands are videos.
+_IMAGE_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class PixelStore(NamedTuple):
-    """Where decoded pictures are held, from any thread.
+    """Where decoded images are stored. Every function may be called from any thread.
 
     Attributes:
-        known: index and SHA-256 of a file to what is known of it: nothing (None), a reason to refuse it or to call it
-            damaged (kind and detail), or that its picture is held and whole, ().
-        put: notes index, SHA-256, reason or None, and picture, uint8 [S, S, 3] or None where it is refused.
-        take: index array [B] to uint8 [B, S, S, 3].
+        lookup: index and SHA-256 of a file to what the store knows of it. None: nothing. A kind and a detail: the file
+            is rejected or damaged. An empty tuple: the image is stored, and nothing is wrong with it.
+        put: stores index, SHA-256, (kind, detail) or None, and the image, uint8 [S, S, 3], or None for a rejected file.
+        take: index array [B] to images, uint8 [B, S, S, 3].
     """
 
-    known: Callable[[int, str], tuple[str, str] | tuple[()] | None]
+    lookup: Callable[[int, str], tuple[str, str] | tuple[()] | None]
     put: Callable[[int, str, tuple[str, str] | None, np.ndarray | None], None]
     take: Callable[[np.ndarray], np.ndarray]
 
 
-def fits(count: int, size: int) -> bool:
-    """Whether so many pictures take no more than `MEMORY_SHARE` of the memory."""
-    return count * size * size * 3 <= MEMORY_SHARE * machine.available_bytes()
+def fits_in_memory(count: int, size: int) -> bool:
+    """Tells whether `count` images of size x size pixels take at most `MAX_MEMORY_SHARE` of the memory."""
+    return count * size * size * 3 <= MAX_MEMORY_SHARE * machine.available_bytes()
 
 
-def in_memory(count: int, size: int) -> PixelStore:
-    """Pictures in one array."""
-    rows = np.empty((count, size, size, 3), np.uint8)
+def make_memory_store(count: int, size: int) -> PixelStore:
+    """Returns a store that holds `count` images of size x size pixels in one array."""
+    stored = np.empty((count, size, size, 3), np.uint8)
 
-    def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
-        if picture is not None:
-            rows[index] = picture
+    def put(index: int, digest: str, problem: tuple[str, str] | None, image: np.ndarray | None) -> None:
+        if image is not None:
+            stored[index] = image
 
-    return PixelStore(lambda index, digest: None, put, lambda wanted: rows[wanted])
+    return PixelStore(lambda index, digest: None, put, lambda rows: stored[rows])
 
 
 def audit(
     listing: Listing, size: int, progress: Callable[[int], None], pixel_store: PixelStore | None
 ) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
-    """Decodes every example, unless it is known already.
+    """Decodes every example that the store does not know.
 
     Args:
         listing: what the source lists.
-        size: side in pixels.
+        size: side of the decoded images in pixels.
         progress: called with 1 after each example.
-        pixel_store: where the pictures go; None for nowhere.
+        pixel_store: where the images are stored; None for nowhere.
 
     Returns:
-        The listing without the rejected files and with findings added; and what gives the pictures of its indices [B], uint8
-        [B, size, size, 3], or None.
+        The listing without the rejected files and with findings added. And a function from indices [B] of that listing to
+        images, uint8 [B, size, size, 3]; None without a store.
     """
     count, workers = len(listing.ids), machine.cpu_count()
     graph = tf.function(lambda contents: decode(contents, size), input_signature=[tf.TensorSpec([], tf.string)])
-    digests, pixels, reasons = [""] * count, [""] * count, [None] * count
-    fresh: dict[int, np.ndarray | None] = {}  # decoded, or refused, and not yet held
+    digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
+    # Files that the store did not know: their image, or None where the file is rejected.
+    decoded: dict[int, np.ndarray | None] = {}
 
-    def look(index: int) -> None:
+    def check(index: int) -> None:
         try:
             contents = listing.read(index)
         except (OSError, ValueError) as error:
-            reasons[index] = ("unreadable", getattr(error, "strerror", None) or str(error))
+            problems[index] = ("unreadable", getattr(error, "strerror", None) or str(error))
         else:
             digests[index] = hashlib.sha256(contents).hexdigest()
-            known = pixel_store.known(index, digests[index]) if pixel_store else None
-            if known is None:
-                reasons[index], picture = _decoded(contents, graph)
-                fresh[index] = picture
+            entry = pixel_store.lookup(index, digests[index]) if pixel_store else None
+            if entry is None:
+                problems[index], image = _decode(contents, graph)
+                decoded[index] = image
             else:
-                reasons[index] = known or None
-                picture = pixel_store.take(np.array([index]))[0] if _usable(reasons[index]) else None
-            if picture is not None:
-                pixels[index] = hashlib.sha256(picture.data).hexdigest()
+                problems[index] = entry or None
+                image = pixel_store.take(np.array([index]))[0] if _is_usable(problems[index]) else None
+            if image is not None:
+                pixel_digests[index] = hashlib.sha256(image.data).hexdigest()
         progress(1)
 
-    def look_for_damage(index: int) -> None:
-        with suppress(OSError, ValueError):  # what is gone by now is told when it is used
+    def check_damage(index: int) -> None:
+        # A file that has vanished by now is reported when training reads it.
+        with suppress(OSError, ValueError):
             contents = listing.read(index)
-            if image_headers.kind(contents) == "JPEG" and hashlib.sha256(contents).hexdigest() == digests[index]:
+            is_same = hashlib.sha256(contents).hexdigest() == digests[index]
+            if is_same and image_headers.detect_format(contents) == "JPEG":
                 graph(tf.constant(contents))
-                if told := _damage(complaints()):
-                    reasons[index] = (DAMAGED, f"{told}; it can be read, but part of it may be wrong")
+                if warning := _first_damage(read_stderr()):
+                    problems[index] = (DAMAGED, f"{warning}; it can be read, but part of it may be wrong")
 
-    with stderr_filter.captured() as complaints, ThreadPoolExecutor(workers) as pool:
-        for start in range(0, count, TOGETHER * workers):
-            list(pool.map(look, range(start, min(start + TOGETHER * workers, count))))
-            # libjpeg does not say of which: where there is damage, those decoded together are decoded one by one.
-            if _damage(complaints()):
-                for index in sorted(index for index in fresh if reasons[index] is None):
-                    look_for_damage(index)
+    with stderr_filter.captured() as read_stderr, ThreadPoolExecutor(workers) as pool:
+        step = IMAGES_PER_CORE * workers
+        for start in range(0, count, step):
+            list(pool.map(check, range(start, min(start + step, count))))
+            # libjpeg's warnings name no file. After one, the files of this step are decoded again, one at a time.
+            if _first_damage(read_stderr()):
+                for index in sorted(index for index in decoded if problems[index] is None):
+                    check_damage(index)
             if pixel_store:
-                list(
-                    pool.map(lambda index: pixel_store.put(index, digests[index], reasons[index], fresh[index]), fresh)
-                )
-            fresh.clear()
-    named = [
-        Finding(listing.ids[i], reason[0], "warn" if _usable(reason) else "reject", reason[1])
-        for i, reason in enumerate(reasons)
-        if reason
+                list(pool.map(lambda i: pixel_store.put(i, digests[i], problems[i], decoded[i]), decoded))
+            decoded.clear()
+    findings = [
+        Finding(listing.ids[i], problem[0], "warn" if _is_usable(problem) else "reject", problem[1])
+        for i, problem in enumerate(problems)
+        if problem
     ]
-    good = np.array([_usable(reason) for reason in reasons], bool)
-    without_rejected, places = listing.without_rejected(good, np.array(digests), np.array(pixels)), np.flatnonzero(good)
-    without_rejected = replace(
-        without_rejected, findings=(*listing.findings, *named, *copies.findings(without_rejected))
-    )
-    return without_rejected, (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
+    usable = np.array([_is_usable(problem) for problem in problems], bool)
+    kept, places = listing.without_rejected(usable, np.array(digests), np.array(pixel_digests)), np.flatnonzero(usable)
+    kept = replace(kept, findings=(*listing.findings, *findings, *duplicates.find_duplicates(kept)))
+    return kept, (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
 
 
-def _usable(reason: tuple[str, str] | None) -> bool:
-    return reason is None or reason[0] == DAMAGED
+def _is_usable(problem: tuple[str, str] | None) -> bool:
+    return problem is None or problem[0] == DAMAGED
 
 
-def _damage(lines: list[str]) -> str:
-    """The first of libjpeg's complaints about a picture that it has decoded all the same, or nothing."""
+def _first_damage(lines: list[str]) -> str:
+    """Returns libjpeg's first warning about an image that it has decoded all the same; empty without one."""
     return next((line for line in lines if line.startswith(stderr_filter.DAMAGE)), "")
 
 
-def _decoded(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, np.ndarray | None]:
-    """Why a file is refused, or its picture, uint8 [S, S, 3]."""
-    if reason := _refusal(contents):
-        return reason, None
+def _decode(contents: bytes, graph: Callable) -> tuple[tuple[str, str] | None, np.ndarray | None]:
+    """Returns why a file is rejected (kind, detail), or its image, uint8 [S, S, 3]."""
+    if problem := _check_header(contents):
+        return problem, None
     try:
         return None, graph(tf.constant(contents)).numpy()
     except tf.errors.OpError as error:
-        return _reason(contents, error), None
+        return _explain(contents, error), None
 
 
-def _refusal(contents: bytes) -> tuple[str, str] | None:
-    """Kind and detail where the header alone says no: nothing is decoded."""
+def _check_header(contents: bytes) -> tuple[str, str] | None:
+    """Returns kind and detail of what the header alone gives away, before anything is decoded."""
     if not contents:
         return "empty_file", "0 bytes"
     try:
-        size, pixels = image_headers.size(contents), image_headers.pixels(contents)
+        return image_headers.find_size_fault(contents)
     except ValueError as error:
         return "corrupt", str(error)
-    if size is None:
-        return None
-    if pixels > image_headers.MAX_PIXELS:
-        frames = "" if pixels == size[0] * size[1] else f", {pixels} in all frames"
-        return "too_large", f"{size[0]}x{size[1]} pixels{frames}; at most {image_headers.MAX_PIXELS} are decoded"
-    if size[0] * size[1] < MIN_PIXELS:
-        return "too_small", f"{size[0]}x{size[1]} pixels hold no picture; at least {MIN_PIXELS} are needed"
-    return None
 
 
-def _reason(contents: bytes, error: tf.errors.OpError) -> tuple[str, str]:
-    """Kind and detail of a decoder's refusal."""
-    known = next((kind for magic, kind in _KINDS.items() if contents[:4].lower() == magic.lower()), None)
-    if contents[4:8] == b"ftyp":  # ISO base media file format; its brand says of what
-        known = "HEIC or AVIF" if contents[8:12] in _STILL else "film (MP4 or QuickTime)"
-    if known:
-        return "unsupported_format", f"{known}; TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file"
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s+", " ", error.message).strip()
-    if "Unknown image file format" in text:
-        return "not_an_image", "no picture format that TensorFlow reads (JPEG, PNG, GIF, BMP, WebP)"
-    return "corrupt", text.split(" [[")[0][:160]
+def _explain(contents: bytes, error: tf.errors.OpError) -> tuple[str, str]:
+    """Returns kind and detail for an error of the decoder."""
+    other = next((name for magic, name in _OTHER_FORMATS.items() if contents[:4].lower() == magic.lower()), None)
+    if contents[4:8] == b"ftyp":  # the ISO base media file format; its brand follows
+        other = "HEIC or AVIF" if contents[8:12] in _IMAGE_BRANDS else "video (MP4 or QuickTime)"
+    if other:
+        return "unsupported_format", f"{other}; TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file"
+    message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s+", " ", error.message).strip()
+    if "Unknown image file format" in message:
+        return "not_an_image", "no image format that TensorFlow reads (JPEG, PNG, GIF, BMP, WebP)"
+    return "corrupt", message.split(" [[")[0][:160]

@@ -1,41 +1,54 @@
-"""Files of the user's: only regular ones up to a stated size are opened, so that nothing waits for ever or fills the memory."""
+"""Opens files of the user. Only regular files up to a stated size are opened, so no read blocks or fills the memory."""
 
 import os
 import stat
 from pathlib import Path
 
-MAX_BYTES = 1 << 28  # of a file that is still taken for a picture; a film in the folder is not read
+# A file with more bytes (256 MiB) is not read as an image: a video in the folder is refused.
+MAX_IMAGE_BYTES = 1 << 28
+
+# The kernel makes up the files below these folders. They have no end, or no content that stays.
+_PSEUDO_FILE_SYSTEMS = (Path("/proc"), Path("/sys"), Path("/dev"))
+# Except this one, which holds ordinary files in memory.
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 def read(path: str | Path) -> bytes:
-    """The bytes of a regular file of at most `MAX_BYTES`.
+    """Reads a regular file of at most `MAX_IMAGE_BYTES`.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is a folder, a pipe, a socket or a device (or links to one), or has too many bytes.
+        OSError: the file cannot be read.
+        ValueError: the path is (or links to) a folder, a pipe, a socket or a device; or the file has too many bytes.
     """
-    check(path, MAX_BYTES)
-    # Another file may have taken its place since: a pipe is not waited for, and no more is read than was allowed.
+    check(path, MAX_IMAGE_BYTES)
+    # Another file may have replaced it since: a pipe must not block, and no more than the checked size is read.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        found = os.fstat(file.fileno())
-        _check(found, MAX_BYTES)
-        return file.read(found.st_size)
+        status = os.fstat(file.fileno())
+        _check_status(status, MAX_IMAGE_BYTES)
+        return file.read(status.st_size)
 
 
-def check(path: str | Path, most: int) -> None:
-    """Refuses what must not be opened, without opening it.
+def check(path: str | Path, max_bytes: int) -> None:
+    """Refuses a file that must not be opened, without opening it.
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is no regular file, or has more than `most` bytes.
+        ValueError: the path is no regular file, or the file has more than `max_bytes`.
     """
-    _check(os.stat(path), most)
+    _check_status(os.stat(path), max_bytes)
 
 
-def _check(found: os.stat_result, most: int) -> None:
-    if stat.S_ISDIR(found.st_mode):
+def is_pseudo(path: Path) -> bool:
+    """Tells whether a path, with its links resolved, lies in a file system that the kernel makes up."""
+    path = path.resolve()
+    inside = any(path.is_relative_to(top) for top in _PSEUDO_FILE_SYSTEMS)
+    return inside and not path.is_relative_to(_SHARED_MEMORY)
+
+
+def _check_status(status: os.stat_result, max_bytes: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise ValueError("is a folder")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("is no regular file")
-    if found.st_size > most:
-        raise ValueError(f"has more than {most >> 20} MiB")
+    if status.st_size > max_bytes:
+        raise ValueError(f"has more than {max_bytes >> 20} MiB")

@@ -1,14 +1,14 @@
-"""What is printed of an audit's findings."""
+"""Prints the findings of an audit."""
 
 from kerasft.console import console
 from kerasft.data.listing import Finding
 
 
-def show(findings: tuple[Finding, ...], most: int = 20) -> None:
-    """Names the files that are left out, then those that look wrong."""
+def show(findings: tuple[Finding, ...], max_lines: int = 20) -> None:
+    """Prints the files that are left out, then those that look wrong, at most `max_lines` of each."""
     for verdict, title in (("reject", "left out"), ("warn", "to look at")):
         chosen = [finding for finding in findings if finding.verdict == verdict]
-        for finding in chosen[:most]:
+        for finding in chosen[:max_lines]:
             console.say(f"  {title}: {finding.path}: {finding.kind.replace('_', ' ')}: {finding.detail}")
-        if len(chosen) > most:
-            console.say(f"  ... and {len(chosen) - most} more {title}: see audit.json")
+        if len(chosen) > max_lines:
+            console.say(f"  ... and {len(chosen) - max_lines} more {title}: see audit.json")

@@ -1,18 +1,26 @@
-"""How large a picture is, by its header alone: for all formats that the decoder reads, before anything is decoded."""
+"""Reads the size of an image from its header, for all formats that the decoder reads. Nothing is decoded here."""
 
 import struct
 
-MAX_PIXELS = 1 << 27  # 134 megapixels, 400 MB decoded: more is taken for a decompression bomb
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what the decoder reads
+# An image with more pixels (134 megapixels, 400 MB decoded) is refused as a decompression bomb.
+MAX_PIXELS = 1 << 27
+# An image with fewer pixels, width times height, is refused. An 8x8 image is just large enough.
+MIN_PIXELS = 64
+# The formats that the decoder reads.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
-_SEGMENTS = 1 << 12  # of a JPEG before its size, or chunks of a PNG: more than a file of `files.MAX_BYTES` needs
-_BLOCKS = 1 << 20  # of a GIF: as many full ones as such a file holds
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a JPEG's frame headers (ITU-T T.81, table B.1)
-_BARE = {0x01, *range(0xD0, 0xD9)}  # markers without a segment
+# At most so many JPEG segments or PNG chunks are searched for the size. No file of `files.MAX_IMAGE_BYTES` needs more.
+_MAX_SEGMENTS = 1 << 12
+# At most so many blocks of a GIF are read. So many full blocks make a file of `files.MAX_IMAGE_BYTES`.
+_MAX_GIF_BLOCKS = 1 << 20
+# Markers of the frame headers of a JPEG (ITU-T T.81, table B.1).
+_FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# Markers of a JPEG that no segment follows.
+_BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 
 
-def kind(contents: bytes) -> str | None:
-    """Which of `FORMATS` encoded bytes are, by the marks that the decoder itself goes by."""
+def detect_format(contents: bytes) -> str | None:
+    """Returns which of `FORMATS` encoded bytes are, by the signatures that the decoder checks; None for none of them."""
     if contents.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if contents.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -24,37 +32,58 @@ def kind(contents: bytes) -> str | None:
     return "WEBP" if contents[:4] == b"RIFF" and contents[8:12] == b"WEBP" else None
 
 
-def size(contents: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels, as stored; None for another format.
+def read_size(contents: bytes) -> tuple[int, int] | None:
+    """Returns width and height in pixels, as stored; None for a format that is not in `FORMATS`.
 
     Raises:
-        ValueError: it is one of `FORMATS`, and its header does not say.
+        ValueError: the format is in `FORMATS`, and the header gives no size.
     """
-    found = kind(contents)
-    readers = {"JPEG": _jpeg, "PNG": _png, "GIF": _gif, "BMP": _bmp, "WEBP": _webp}
+    image_format = detect_format(contents)
+    readers = {"JPEG": _read_jpeg, "PNG": _read_png, "GIF": _read_gif, "BMP": _read_bmp, "WEBP": _read_webp}
     try:
-        return readers[found](contents) if found else None
+        return readers[image_format](contents) if image_format else None
     except (struct.error, IndexError):
         raise ValueError("the file ends in its header") from None
 
 
-def pixels(contents: bytes) -> int | None:
-    """Width times height; of a GIF those of all frames, for a decoder may unpack them all. None for another format.
+def count_pixels(contents: bytes) -> int | None:
+    """Returns the pixels that decoding may produce; None for a format that is not in `FORMATS`.
+
+    That is width times height. For a GIF it is at least the sum over all frames, because a decoder may unpack them all.
 
     Raises:
-        ValueError: as `size`.
+        ValueError: as `read_size`.
     """
-    found = size(contents)
-    if found is None:
+    size = read_size(contents)
+    if size is None:
         return None
-    frames = _gif_frames(contents) if kind(contents) == "GIF" else 0
-    return max(found[0] * found[1], frames)
+    frames = _count_gif_pixels(contents) if detect_format(contents) == "GIF" else 0
+    return max(size[0] * size[1], frames)
 
 
-def _jpeg(contents: bytes) -> tuple[int, int]:
-    """ITU-T T.81, annex B; as libjpeg, which passes over what stands between two segments."""
+def find_size_fault(contents: bytes) -> tuple[str, str] | None:
+    """Returns why an image is refused for its size: the kind of a finding, and its detail. None for a good size.
+
+    This is the one rule of the audit, of `predict` and of the server. What is in no known format passes here.
+
+    Raises:
+        ValueError: as `read_size`.
+    """
+    size, pixels = read_size(contents), count_pixels(contents)
+    if size is None:
+        return None
+    if pixels > MAX_PIXELS:
+        frames = "" if pixels == size[0] * size[1] else f" in all frames of {size[0]}x{size[1]}"
+        return "too_large", f"has {pixels:,} pixels{frames}; at most {MAX_PIXELS:,} are decoded"
+    if size[0] * size[1] < MIN_PIXELS:
+        return "too_small", f"has {size[0]}x{size[1]} pixels; at least {MIN_PIXELS} pixels are needed"
+    return None
+
+
+def _read_jpeg(contents: bytes) -> tuple[int, int]:
+    """ITU-T T.81, annex B. Bytes between two segments are skipped, as libjpeg does."""
     place = 2
-    for _ in range(_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         place = contents.find(b"\xff", place)
         if place < 0:
             break
@@ -62,70 +91,69 @@ def _jpeg(contents: bytes) -> tuple[int, int]:
             place += 1
         marker = contents[place]
         place += 1
-        if marker in _FRAMES:
+        if marker in _FRAME_MARKERS:
             height, width = struct.unpack_from(">HH", contents, place + 3)
             return width, height
         if marker in (0xD9, 0xDA):
-            raise ValueError("a picture begins before its size is told")
-        if marker and marker not in _BARE:
+            raise ValueError("the image data begin before the size is given")
+        if marker and marker not in _BARE_MARKERS:
             place += struct.unpack_from(">H", contents, place)[0]
-    raise ValueError("no size in the file's first segments")
+    raise ValueError("no size in the first segments of the file")
 
 
-def _png(contents: bytes) -> tuple[int, int]:
+def _read_png(contents: bytes) -> tuple[int, int]:
     """PNG, third edition, 5.3 and 11.2.1."""
     place = 8
-    for _ in range(_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         length, name = struct.unpack_from(">I4s", contents, place)
         if name == b"IHDR":
             return struct.unpack_from(">II", contents, place + 8)
         place += 12 + length
-    raise ValueError("no size in the file's first chunks")
+    raise ValueError("no size in the first chunks of the file")
 
 
-def _gif(contents: bytes) -> tuple[int, int]:
+def _read_gif(contents: bytes) -> tuple[int, int]:
     """GIF89a, section 18."""
     return struct.unpack_from("<HH", contents, 6)
 
 
-def _gif_frames(contents: bytes) -> int:
-    """Pixels of all frames as far as the file goes (GIF89a, sections 18 to 24).
+def _count_gif_pixels(contents: bytes) -> int:
+    """Returns the pixels of all frames, up to the end of the file (GIF89a, sections 18 to 24).
 
     Raises:
-        ValueError: there are more blocks than a picture has.
+        ValueError: the file has more than `_MAX_GIF_BLOCKS` blocks.
     """
-    total, left = 0, _BLOCKS
+    total, blocks_left = 0, _MAX_GIF_BLOCKS
     try:
-        place = 13 + _colours(contents[10])
-        while contents[place] != 0x3B and left:
+        place = 13 + _count_palette_bytes(contents[10])
+        while contents[place] != 0x3B and blocks_left:
             if contents[place] == 0x2C:
                 width, height = struct.unpack_from("<HH", contents, place + 5)
                 total += width * height
-                place += 11 + _colours(contents[place + 9])
+                place += 11 + _count_palette_bytes(contents[place + 9])
             else:
                 place += 2
-            while contents[place] and left:
-                place, left = place + contents[place] + 1, left - 1
-            place, left = place + 1, max(left - 1, 0)
+            while contents[place] and blocks_left:
+                place, blocks_left = place + contents[place] + 1, blocks_left - 1
+            place, blocks_left = place + 1, max(blocks_left - 1, 0)
     except (IndexError, struct.error):
         return total
-    if not left:
-        raise ValueError(f"more than {_BLOCKS} blocks")
+    if not blocks_left:
+        raise ValueError(f"more than {_MAX_GIF_BLOCKS} blocks")
     return total
 
 
-def _colours(flags: int) -> int:
-    """Bytes of a colour table."""
+def _count_palette_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _bmp(contents: bytes) -> tuple[int, int]:
-    """BITMAPINFOHEADER, as the decoder reads it; a negative height says that the rows come from the top."""
+def _read_bmp(contents: bytes) -> tuple[int, int]:
+    """BITMAPINFOHEADER, as the decoder reads it. A negative height means that the top row is stored first."""
     width, height = struct.unpack_from("<ii", contents, 18)
     return abs(width), abs(height)
 
 
-def _webp(contents: bytes) -> tuple[int, int]:
+def _read_webp(contents: bytes) -> tuple[int, int]:
     """RFC 9649, sections 2.5 to 2.7."""
     form = contents[12:16]
     if form == b"VP8X":
@@ -137,4 +165,4 @@ def _webp(contents: bytes) -> tuple[int, int]:
     if form == b"VP8 ":
         width, height = struct.unpack_from("<HH", contents, 26)
         return width & 0x3FFF, height & 0x3FFF
-    raise ValueError("a WebP without a picture")
+    raise ValueError("a WebP file without an image")

@@ -1,4 +1,4 @@
-"""What every source gives: examples in one fixed order, with labels of one form. Nothing is decoded here."""
+"""What every source returns: examples in one fixed order, with labels of one form. Nothing is decoded here."""
 
 import hashlib
 import unicodedata
@@ -11,7 +11,8 @@ import numpy as np
 from kerasft.settings.errors import UserError
 
 SPLITS = ("train", "val", "test")
-SPLIT_NAMES = {
+# Names of folders and cells to the split that they mean.
+SPLIT_ALIASES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -22,7 +23,7 @@ SPLIT_NAMES = {
 
 
 class Finding(NamedTuple):
-    """Something about one file that the user should know; `reject` means that it is not used."""
+    """Something about one file or folder that the user should know. Under the verdict `reject` it is not used."""
 
     path: str
     kind: str
@@ -39,82 +40,90 @@ class Listing:
         ids: str [N], path relative to the source, with forward slashes.
         task: `single_label`, `multi_label` or `regression`.
         labels: int32 [N], index into `classes`; multi-label: float32 [N, C] of 0 and 1; regression: float32 [N, D].
-        parts: str [N], `train`, `val`, `test`, or empty where the source says nothing.
+        split_names: str [N], `train`, `val`, `test`, or empty where the source names no split.
         classes: label names, in the order of the labels; for regression the D names of the targets.
         read: index to encoded bytes.
-        findings: what was passed over while listing.
-        digests: str [N], SHA-256 of each file's bytes; None before the audit.
-        pixels: str [N], SHA-256 of each decoded picture: equal where a network sees the same; None before the audit.
+        findings: what was skipped while listing.
+        digests: str [N], SHA-256 of the bytes of each file; None before the audit.
+        pixel_digests: str [N], SHA-256 of each decoded image; None before the audit.
     """
 
     name: str
     task: str
     ids: np.ndarray
     labels: np.ndarray
-    parts: np.ndarray
+    split_names: np.ndarray
     classes: tuple[str, ...]
     read: Callable[[int], bytes]
     findings: tuple[Finding, ...] = ()
     digests: np.ndarray | None = None
-    pixels: np.ndarray | None = None
+    pixel_digests: np.ndarray | None = None
 
-    def without_rejected(self, good: np.ndarray, digests: np.ndarray, pixels: np.ndarray) -> "Listing":
-        """The examples where bool [N] `good` holds, with their digests; `read` then gives the audited bytes or none.
+    def without_rejected(self, usable: np.ndarray, digests: np.ndarray, pixel_digests: np.ndarray) -> "Listing":
+        """Returns the usable examples with their digests. Its `read` checks that a file is still the audited one.
 
-        A file that is gone or has changed since raises UserError as it is read.
+        Args:
+            usable: bool [N].
+            digests, pixel_digests: str [N], as the attributes.
+
+        Raises (`read`):
+            UserError: the file has vanished or has changed since the audit.
         """
-        rows, listed = np.flatnonzero(good), self.read
+        rows, read_listed = np.flatnonzero(usable), self.read
         ids, digests = self.ids[rows], digests[rows]
 
         def read(index: int) -> bytes:
             try:
-                contents = listed(int(rows[index]))
+                contents = read_listed(int(rows[index]))
             except (OSError, ValueError) as error:
                 reason = f"can no longer be read ({getattr(error, 'strerror', None) or error})"
             else:
                 if hashlib.sha256(contents).hexdigest() == digests[index]:
                     return contents
                 reason = "has changed since the audit"
-            raise UserError(f"--data: a picture {reason}; the same command starts again. Received: '{ids[index]}'")
+            raise UserError(f"--data: an image {reason}; the same command starts again. Received: '{ids[index]}'")
 
         return replace(
             self,
             ids=ids,
             labels=self.labels[rows],
-            parts=self.parts[rows],
+            split_names=self.split_names[rows],
             read=read,
             digests=digests,
-            pixels=pixels[rows],
+            pixel_digests=pixel_digests[rows],
         )
 
 
 def printable(name: str) -> str:
-    """A name of the file system's in which bytes that are no UTF-8, and control characters, are written as escapes."""
+    """Returns a file name with control characters, and bytes that are no UTF-8, written as escapes."""
     if name.isprintable():
         return name
-    return "".join(c if _harmless(c) else c.encode("unicode_escape").decode() for c in name)
+    return "".join(c if _is_harmless(c) else c.encode("unicode_escape").decode() for c in name)
 
 
 def folder_name(name: str) -> str:
-    """A name that is safe as that of one folder: printable, without separators, and no step upwards."""
+    """Returns a name that is safe for one folder: printable, without separators, and not `.` or `..`."""
     safe = printable(name).replace("/", "_").replace("\\", "_")
     return safe if safe.strip(". ") else "data"
 
 
-def _harmless(character: str) -> bool:
-    """Neither a control character, a line's end, nor half of a surrogate pair, which stands for a byte that is no UTF-8."""
+def _is_harmless(character: str) -> bool:
+    """Tells whether a character is no control character, no line end, and no surrogate (a byte that is no UTF-8)."""
     return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
 
 
-def shown(listing: Listing, received: str) -> Listing:
-    """The listing with names that can be printed, written as UTF-8, and made a folder's.
+def with_printable_names(listing: Listing, received: str) -> Listing:
+    """Returns the listing with names that can be printed, written as UTF-8, and used for a folder.
+
+    Args:
+        received: `--data`, for the message.
 
     Raises:
-        UserError: that of a class cannot be: an exported model says it, byte for byte.
+        UserError: a class name has harmful characters. It is not escaped, because the exported model returns it.
     """
     word = "target" if listing.task == "regression" else "class"
     for name in listing.classes:
-        if not all(map(_harmless, name)):
+        if not all(map(_is_harmless, name)):
             rule = "is no UTF-8, or holds control characters; rename its folder, or its label in the table"
             raise UserError(f"--data: the name of {word} '{printable(name)}' {rule}. Received: {printable(received)!r}")
     return replace(
@@ -125,14 +134,22 @@ def shown(listing: Listing, received: str) -> Listing:
     )
 
 
-def train_classes(labels: Sequence[list[str]], parts: Sequence[str]) -> tuple[set[str], dict[int, str]]:
-    """The classes that examples of train have, and the index of each example that has another, with its name."""
-    known = {name for label, part in zip(labels, parts) if part in ("train", "") for name in label}
-    return known, {i: name for i, label in enumerate(labels) for name in label if name not in known}
+def find_train_classes(labels: Sequence[list[str]], split_names: Sequence[str]) -> tuple[set[str], dict[int, str]]:
+    """Finds the classes that training examples have, and the examples that have another class.
+
+    Args:
+        labels: class names of each example.
+        split_names: `train`, `val`, `test` or empty. An example without a split counts as train.
+
+    Returns:
+        The classes of train; and by index of an example a class of it that train lacks.
+    """
+    classes = {name for label, split in zip(labels, split_names) if split in ("train", "") for name in label}
+    return classes, {i: name for i, label in enumerate(labels) for name in label if name not in classes}
 
 
 def encode(labels: Sequence[list], classes: Sequence[str], task: str) -> np.ndarray:
-    """Lists of class names, or of numbers under regression, in the form of `task`: see `Listing.labels`."""
+    """Encodes lists of class names, or of numbers under regression, in the form of `Listing.labels`."""
     if task == "regression":
         return np.array(labels, np.float32)
     index = {name: i for i, name in enumerate(classes)}

@@ -1,1 +1,1 @@
-"""Evaluation: how good the outputs of a model are."""
+"""Evaluation: losses and scores of predictions, the metrics of a split, and calibration."""

@@ -1,25 +1,29 @@
-"""The figures of `metrics.json`, by task, from what is stored and served: probabilities or values in float32."""
+"""The metrics of `metrics.json`, by task. They are computed from what is stored and served: probabilities, or values."""
 
 import numpy as np
 
-from kerasft.evaluation.scoring import Scorer, mean_average_precision, served
+from kerasft.evaluation.calibration import calibration_error
+from kerasft.evaluation.scoring import Scorer, apply_activation, mean_average_precision
 
-LEAST_EXAMPLES = 10  # positives, and negatives, for a threshold of a class's own: the best of fewer is luck
-BINS = 15  # of equal width, for the calibration error
+# A class gets a threshold of its own only with so many positives, and so many negatives. The best of fewer is luck.
+MIN_EXAMPLES_PER_THRESHOLD = 10
+# The threshold of a class without positives or negatives.
+DEFAULT_THRESHOLD = 0.5
 
 
-def report(scorer: Scorer, outputs: np.ndarray, classes: tuple[str, ...], thresholds: np.ndarray | None = None) -> dict:
-    """All figures of one split.
+def compute(
+    scorer: Scorer, outputs: np.ndarray, classes: tuple[str, ...], thresholds: np.ndarray | None = None
+) -> dict:
+    """Computes all metrics of one split.
 
-    Single label: accuracy, top-5 accuracy (of more than five classes), macro F1, expected calibration error, log
-    loss; precision, recall and F1 by class; `confusion_matrix[i][j]` counts pictures of class i taken for class j.
-    Multi-label: mean average precision, micro and macro F1 and the share of pictures whose labels are all right, at
-    the thresholds. Regression: mean absolute error and root mean squared error, in the targets' units and in their
-    deviations (`scaled_mae`, `scaled_rmse`), and R2; over several targets the mean, which only the scaled ones and R2
-    allow where units differ.
+    Single-label: accuracy, top-5 accuracy (for more than five classes), macro F1, expected calibration error, log loss;
+    precision, recall and F1 by class; `confusion_matrix[i][j]` counts images of class i that are predicted as class j.
+    Multi-label: mean average precision; at the thresholds, micro F1, macro F1 and exact match. Regression: mean absolute
+    error and root mean squared error, in the units of the targets and in their deviations (`scaled_mae`, `scaled_rmse`),
+    and R2. For several targets these are means; where units differ, only the scaled ones and R2 have a meaning.
 
-    A figure that the split cannot tell is None: those of a class that no picture has, R2 of a target that does not
-    vary. Means are over what can be told.
+    A metric that cannot be measured is None: those of a class without images, R2 of a constant target. Means leave these
+    out.
 
     Args:
         scorer: of the split.
@@ -27,8 +31,8 @@ def report(scorer: Scorer, outputs: np.ndarray, classes: tuple[str, ...], thresh
         classes: names of the classes or of the targets.
         thresholds: float [C] for multi-label.
     """
-    # From what is stored and served: logits may differ where probabilities, in float32, do not.
-    scores = served(scorer.task, outputs).astype(np.float32)
+    # Logits may differ where the stored probabilities, in float32, do not.
+    scores = apply_activation(scorer.task, outputs).astype(np.float32)
     common = {"loss": Scorer(scorer.task, scorer.labels, scorer.scale, None, scorer.error).loss(outputs)}
     common["n"] = len(scorer.labels)
     if scorer.task == "single_label":
@@ -41,41 +45,43 @@ def report(scorer: Scorer, outputs: np.ndarray, classes: tuple[str, ...], thresh
 def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    every, guess = np.arange(len(classes)), scores.argmax(-1)
-    table = precision_recall_fscore_support(labels, guess, labels=every, zero_division=0.0)
-    found = {"accuracy": float((guess == labels).mean())}
+    indices, predicted = np.arange(len(classes)), scores.argmax(-1)
+    table = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
+    metrics = {"accuracy": float((predicted == labels).mean())}
     if len(classes) > 5:
-        best = np.argpartition(-scores, 4, axis=-1)[:, :5]
-        found["top5_accuracy"] = float((best == labels[:, None]).any(-1).mean())
-    found["macro_f1"] = float(table[2][np.isin(every, labels)].mean())
-    found["ece"] = calibration_error(scores.max(-1), guess == labels)
-    found["per_class"] = {
-        name: {**_told(n, precision=p, recall=r, f1=f), "n": int(n)} for name, p, r, f, n in zip(classes, *table)
+        top5 = np.argpartition(-scores, 4, axis=-1)[:, :5]
+        metrics["top5_accuracy"] = float((top5 == labels[:, None]).any(-1).mean())
+    metrics["macro_f1"] = float(table[2][np.isin(indices, labels)].mean())
+    metrics["ece"] = calibration_error(scores.max(-1), predicted == labels)
+    metrics["per_class"] = {
+        name: {**_measured(n, precision=p, recall=r, f1=f), "n": int(n)} for name, p, r, f, n in zip(classes, *table)
     }
-    return found | {"confusion_matrix": confusion_matrix(labels, guess, labels=every).tolist()}
+    return metrics | {"confusion_matrix": confusion_matrix(labels, predicted, labels=indices).tolist()}
 
 
 def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], thresholds: np.ndarray) -> dict:
     from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
-    truth, guess = labels.astype(bool), scores >= thresholds
-    table = precision_recall_fscore_support(truth, guess, zero_division=0.0)
-    seen = truth.any(0)
-    each = [float(average_precision_score(truth[:, i], scores[:, i])) if seen[i] else None for i in range(len(classes))]
+    truth, predicted = labels.astype(bool), scores >= thresholds
+    table = precision_recall_fscore_support(truth, predicted, zero_division=0.0)
+    occurs = truth.any(0)
+    average_precisions = [
+        float(average_precision_score(truth[:, i], scores[:, i])) if occurs[i] else None for i in range(len(classes))
+    ]
     return {
-        "map": mean_average_precision(scores, labels) if seen.any() else None,
-        "micro_f1": float(f1_score(truth, guess, average="micro", zero_division=0.0)),
-        "macro_f1": float(table[2][seen].mean()) if seen.any() else None,
-        "exact_match": float((truth == guess).all(-1).mean()),
+        "map": mean_average_precision(scores, labels) if occurs.any() else None,
+        "micro_f1": float(f1_score(truth, predicted, average="micro", zero_division=0.0)),
+        "macro_f1": float(table[2][occurs].mean()) if occurs.any() else None,
+        "exact_match": float((truth == predicted).all(-1).mean()),
         "ece": calibration_error(scores.ravel(), truth.ravel()),
         "per_class": {
             name: {
                 "average_precision": a,
-                **_told(n, precision=p, recall=r, f1=f),
+                **_measured(n, precision=p, recall=r, f1=f),
                 "threshold": float(t),
                 "n": int(n),
             }
-            for name, a, p, r, f, t, n in zip(classes, each, *table[:3], thresholds, table[3])
+            for name, a, p, r, f, t, n in zip(classes, average_precisions, *table[:3], thresholds, table[3])
         },
     }
 
@@ -86,7 +92,7 @@ def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) ->
     absolute, squared, variance = np.abs(gap).mean(0), np.square(gap).mean(0), np.square(spread).mean(0)
     varied = variance > 0
     r2 = 1 - squared / np.where(varied, variance, 1)
-    each = {
+    per_target = {
         name: {
             "mae": float(a),
             "rmse": float(s),
@@ -103,33 +109,21 @@ def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) ->
         "r2": float(r2[varied].mean()) if varied.any() else None,
         "scaled_mae": float((absolute / scale).mean()),
         "scaled_rmse": float(np.sqrt((squared / np.square(scale)).mean())),
-        "per_target": each,
+        "per_target": per_target,
     }
 
 
-def _told(pictures: int, **found: float) -> dict[str, float | None]:
-    """The figures of a class; None where no picture has it."""
-    return {name: float(value) if pictures else None for name, value in found.items()}
+def _measured(images: int, **metrics: float) -> dict[str, float | None]:
+    """Returns the metrics of a class; None for each if no image has the class."""
+    return {name: float(value) if images else None for name, value in metrics.items()}
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error (Naeini et al. 2015): the mean gap of confidence and frequency over `BINS` bins.
+def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Finds for each class the probability from which on the class is predicted: the threshold of the greatest F1.
 
-    Args:
-        confidence: float [N] in [0, 1].
-        right: bool [N].
-    """
-    place = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(int) - 1, 0, BINS - 1)  # (low, high]
-    gaps = np.bincount(place, confidence.astype(np.float64) - right, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """For each class the probability from which on it is taken for present: the one of the greatest F1.
-
-    Halfway between two neighbouring probabilities of the split. Classes of fewer than `LEAST_EXAMPLES` positives or
-    negatives share the threshold of the greatest F1 over all of them, if they have that many positives and negatives
-    together; else, and without any positives or negatives, it is 0.5.
+    It lies halfway between two neighbouring probabilities of the split. Classes with fewer than
+    `MIN_EXAMPLES_PER_THRESHOLD` positives or negatives share one threshold, if they have so many together. Otherwise, and
+    without any positives or negatives, it is `DEFAULT_THRESHOLD`.
 
     Args:
         probabilities: float [N, C] of the validation split.
@@ -140,22 +134,23 @@ def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     truth = labels > 0.5
     fewest = np.minimum(truth.sum(0), (~truth).sum(0))
-    found = np.full(labels.shape[1], 0.5, np.float32)
-    for i in np.flatnonzero(fewest >= LEAST_EXAMPLES):
-        found[i] = _threshold(probabilities[:, i], truth[:, i])
-    rare = (fewest > 0) & (fewest < LEAST_EXAMPLES)
-    together = truth[:, rare].ravel()
-    if min(together.sum(), (~together).sum()) >= LEAST_EXAMPLES:
-        found[rare] = _threshold(probabilities[:, rare].ravel(), together)
-    return found
+    thresholds = np.full(labels.shape[1], DEFAULT_THRESHOLD, np.float32)
+    for i in np.flatnonzero(fewest >= MIN_EXAMPLES_PER_THRESHOLD):
+        thresholds[i] = _fit_threshold(probabilities[:, i], truth[:, i])
+    rare = (fewest > 0) & (fewest < MIN_EXAMPLES_PER_THRESHOLD)
+    pooled = truth[:, rare].ravel()
+    if min(pooled.sum(), (~pooled).sum()) >= MIN_EXAMPLES_PER_THRESHOLD:
+        thresholds[rare] = _fit_threshold(probabilities[:, rare].ravel(), pooled)
+    return thresholds
 
 
-def _threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """That of the greatest F1, from [N] and bool [N] with both kinds among them."""
+def _fit_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the threshold of the greatest F1, from float [N] and bool [N] with positives and negatives."""
     order = np.argsort(-probabilities.astype(np.float64), kind="stable")
     p, hits = probabilities[order].astype(np.float64), np.cumsum(truth[order])
     f1 = 2 * hits / (np.arange(1, len(p) + 1) + truth.sum())
-    ends = np.flatnonzero(np.append(p[:-1] > p[1:], True))  # where a threshold can lie
-    best = ends[f1[ends].argmax()]
+    # A threshold can lie only between two different probabilities.
+    candidates = np.flatnonzero(np.append(p[:-1] > p[1:], True))
+    best = candidates[f1[candidates].argmax()]
     below = p[best + 1] if best + 1 < len(p) else 0.0
     return (p[best] + below) / 2

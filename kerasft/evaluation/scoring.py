@@ -1,4 +1,4 @@
-"""Predictions over a split, and how good they are: the losses and the one score that phases are judged by."""
+"""Predictions over a split, their losses, and the one score by which phases are compared."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,67 +7,70 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasft.evaluation import calibration
 from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
 
-# What a score is called in words.
+# The score of each task, as `metrics.json` names it.
+SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
+# The same scores in words.
 TITLES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}
-
-SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}  # a task's headline, in metrics.json
-# Fewer validation pictures than this judge nothing: neither a phase nor a temperature is chosen on them.
+# On fewer validation images, neither a phase nor a temperature is chosen.
 MIN_VALIDATION_IMAGES = 5
 
 
-def predictor(model: keras.Model) -> Predictor:
-    """A function from batches of a model's inputs [B, ...] to all outputs in order, float32 [N, ...].
+def make_predictor(model: keras.Model) -> Predictor:
+    """Returns a function from batches of inputs [B, ...] to all outputs of a model in order, float32 [N, ...].
 
-    It is traced once and sees the weights as they are at each call. Where a batch does not fit into the device's memory,
-    it is halved, and so are those after it.
+    The function is traced once, and uses the weights that the model has at each call. A batch that does not fit into the
+    memory of the device is halved, and so is every later batch.
 
     Raises (the function):
-        UserError: one picture alone does not fit.
+        UserError: a single image does not fit.
     """
-    expected = tf.TensorSpec([None, *model.inputs[0].shape[1:]], model.inputs[0].dtype)
-    graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=[expected])
-    most = [None]  # pictures that a call takes, once more did not fit into memory
+    signature = tf.TensorSpec([None, *model.inputs[0].shape[1:]], model.inputs[0].dtype)
+    graph = tf.function(lambda inputs: model(inputs, training=False), input_signature=[signature])
+    max_batch: int | None = None
 
-    def answers(inputs: tf.Tensor) -> list[np.ndarray]:
-        count, size = len(inputs), most[0]
-        if size and count > size:
-            return [found for start in range(0, count, size) for found in answers(inputs[start : start + size])]
+    def predict(inputs: tf.Tensor) -> list[np.ndarray]:
+        nonlocal max_batch
+        count = len(inputs)
+        if max_batch and count > max_batch:
+            step = max_batch
+            return [part for start in range(0, count, step) for part in predict(inputs[start : start + step])]
         try:
             return [graph(inputs).numpy()]
         except tf.errors.ResourceExhaustedError as error:
             if count == 1:
-                rule = "not even one picture fits into memory; take a smaller --backbone or --image_size"
-                raise UserError(f"--image_size: {rule}. Received: pictures {inputs.shape[1:]}") from error
-            most[0] = count // 2
-            return answers(inputs)
+                rule = "not even one image fits into memory; choose a smaller --backbone or --image_size"
+                raise UserError(f"--image_size: {rule}. Received: images {inputs.shape[1:]}") from error
+            max_batch = count // 2
+            return predict(inputs)
 
-    return lambda batches: np.concatenate([f for inputs in batches for f in answers(inputs)]).astype(np.float32)
+    return lambda batches: np.concatenate([part for inputs in batches for part in predict(inputs)]).astype(np.float32)
 
 
-def served(task: str, outputs: np.ndarray) -> np.ndarray:
-    """What a network's outputs are served as: softmax [N, C], sigmoids [N, C], or values [N, D]; float64."""
+def apply_activation(task: str, outputs: np.ndarray) -> np.ndarray:
+    """Turns the outputs of a network into what is served: softmax [N, C], sigmoid [N, C], or values [N, D]; float64."""
     from scipy.special import expit, softmax
 
     outputs = outputs.astype(np.float64)
-    return {"single_label": lambda z: softmax(z, axis=-1), "multi_label": expit, "regression": lambda z: z}[task](
-        outputs
-    )
+    if task == "single_label":
+        return softmax(outputs, axis=-1)
+    return expit(outputs) if task == "multi_label" else outputs
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Says how good outputs are for the examples of one split.
+    """Measures outputs of a network against the labels of one split.
 
     Attributes:
         task: `single_label`, `multi_label` or `regression`.
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
-        scale: float [D], deviation of the training targets, for regression.
-        weights: float [N] of mean 1, or None for equal ones.
-        error: of regression: `squared`, `absolute` or `huber`.
+        scale: float [D], standard deviation of the training targets, for regression.
+        weights: float [N] of mean 1, or None for equal weights.
+        error: under regression: `squared`, `absolute` or `huber`.
     """
 
     task: str
@@ -78,51 +81,51 @@ class Scorer:
 
     @property
     def name(self) -> str:
-        """The headline score, as `metrics.json` names it."""
+        """The name of the score in `metrics.json`."""
         return SCORES[self.task]
 
     @property
     def title(self) -> str:
-        """The headline score in words; the error of several targets is in their deviations."""
-        several = self.task == "regression" and self.labels.shape[1] > 1
-        return TITLES[self.name] + (" in deviations" if several else "")
+        """The name of the score in words. The error of several targets is in units of their deviations."""
+        is_scaled = self.task == "regression" and self.labels.shape[1] > 1
+        return TITLES[self.name] + (" in deviations" if is_scaled else "")
 
     def losses(self, outputs: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
-        """Loss of each example, float64 [N].
+        """Returns the loss of each example, float64 [N].
 
-        Single label: negative log likelihood in nats; multi-label: the mean binary one over the classes;
-        regression: the mean error over the targets, in units of `scale`.
+        Single-label: the cross-entropy in nats. Multi-label: the mean binary cross-entropy over the classes. Regression:
+        the mean error over the targets, in units of `scale`.
 
         Args:
             outputs: float [N, C] logits, or [N, D] values.
-            smoothing: share of each label that is spread evenly over what it could be; not for regression.
+            smoothing: label smoothing in [0, 1]; not for regression.
         """
         from scipy.special import log_softmax
 
         outputs = outputs.astype(np.float64)
         if self.task == "single_label":
             logs = log_softmax(outputs, axis=-1)
-            found = -(1 - smoothing) * logs[np.arange(len(self.labels)), self.labels] - smoothing * logs.mean(-1)
+            losses = -(1 - smoothing) * logs[np.arange(len(self.labels)), self.labels] - smoothing * logs.mean(-1)
         elif self.task == "multi_label":
             labels = (1 - smoothing) * self.labels + smoothing / 2
-            found = (np.logaddexp(0, outputs) - labels * outputs).mean(-1)
+            losses = (np.logaddexp(0, outputs) - labels * outputs).mean(-1)
         else:
-            found = self.errors(outputs).mean(-1)
-        return found if self.weights is None else found * self.weights
+            losses = self.errors(outputs).mean(-1)
+        return losses if self.weights is None else losses * self.weights
 
     def errors(self, values: np.ndarray) -> np.ndarray:
-        """Of regression: the error of each value [N, D] in units of `scale`, float64."""
+        """Returns the error of each value under regression, float64 [N, D], in units of `scale`."""
         return _ERRORS[self.error](np.abs(values.astype(np.float64) - self.labels) / self.scale)
 
     def loss(self, outputs: np.ndarray) -> float:
-        """Mean of `losses`."""
+        """Returns the mean of `losses`."""
         return float(self.losses(outputs).mean())
 
     def score(self, outputs: np.ndarray) -> float:
-        """The task's headline: accuracy, mean average precision, or mean absolute error.
+        """Returns the score of the task: accuracy, mean average precision, or mean absolute error.
 
-        The error of one target is in its units. That of several is in units of `scale`, their deviations: a mean over
-        different units says nothing.
+        The error of one target is in its own units. The error of several targets is in units of `scale`: a mean over
+        different units has no meaning.
         """
         if self.task == "single_label":
             return float((outputs.argmax(-1) == self.labels).mean())
@@ -132,9 +135,9 @@ class Scorer:
         return float((gaps if self.labels.shape[1] == 1 else gaps / self.scale).mean())
 
     def tempered(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
-        """The best temperature of outputs, and the losses at it: the form in which weights are compared.
+        """Returns the best temperature of outputs, and the losses at it. Weights of a network are compared by these losses.
 
-        The losses of outputs that are not all finite are not a number.
+        The losses are NaN where any output is not finite.
         """
         if not np.isfinite(outputs).all():
             return 1.0, np.full(len(self.labels), np.nan)
@@ -142,33 +145,24 @@ class Scorer:
         return temperature, self.losses(outputs / temperature)
 
     def compared(self, outputs: np.ndarray) -> tuple[float, float]:
-        """Mean of the losses that `tempered` gives, and the score: what is compared, recorded and printed."""
+        """Returns the mean of the losses of `tempered`, and the score: what is compared, recorded and printed."""
         return float(self.tempered(outputs)[1].mean()), self.score(outputs)
 
     def temperature(self, outputs: np.ndarray) -> float:
-        """The number T in [1/2, 8] by which logits are divided for the lowest loss (Guo et al. 2017).
+        """Returns the temperature by which logits are divided for the lowest loss (see `calibration.fit_temperature`).
 
-        Labels are smoothed by 1 / (N + 2), after Platt (1999): few pictures, all of them right, would ask for certainty.
-        For a T below 1, which asks for more of it, they are by 3 / N: the share of mistakes that may well be
-        where N pictures showed none (Hanley and Lippman-Hand 1983). It is 1 for regression, for values have none, and
-        for fewer than `MIN_VALIDATION_IMAGES`.
+        It is 1 under regression, and for fewer than `MIN_VALIDATION_IMAGES` examples.
         """
-        from scipy.optimize import minimize_scalar
-
         if self.task == "regression" or len(self.labels) < MIN_VALIDATION_IMAGES:
             return 1.0
-        bounds = (-np.log(2), np.log(8))
 
-        def best(smoothing: float) -> float:
-            def loss(t: float) -> float:
-                return float(self.losses(outputs / np.exp(t), smoothing).mean())
+        def mean_loss(temperature: float, smoothing: float) -> float:
+            return float(self.losses(outputs / temperature, smoothing).mean())
 
-            return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
-
-        found = best(1 / (len(self.labels) + 2))
-        return found if found >= 1 else min(1.0, best(min(1.0, 3 / len(self.labels))))
+        return calibration.fit_temperature(mean_loss, len(self.labels))
 
 
+# The error of a value by its distance from the target, both in units of `scale`.
 _ERRORS = {
     "squared": np.square,
     "absolute": np.abs,
@@ -177,7 +171,7 @@ _ERRORS = {
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that occur of the average precision; 0 where none does.
+    """Returns the mean of the average precision over the classes that occur; 0 if none occurs.
 
     Args:
         scores: float [N, C].
@@ -185,26 +179,26 @@ def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     """
     from sklearn.metrics import average_precision_score
 
-    found = [average_precision_score(labels[:, i], scores[:, i]) for i in np.flatnonzero(labels.any(0))]
-    return float(np.mean(found)) if found else 0.0
+    precisions = [average_precision_score(labels[:, i], scores[:, i]) for i in np.flatnonzero(labels.any(0))]
+    return float(np.mean(precisions)) if precisions else 0.0
 
 
 def one_standard_error_rule(candidates: list[np.ndarray], errors: float = 1.0) -> int:
-    """The one-standard-error rule (Breiman et al. 1984, section 3.4.3) on paired losses.
+    """Applies the one-standard-error rule (Breiman et al. 1984, section 3.4.3) to paired losses.
 
     Args:
         candidates: float64 [N] each, losses of the same examples, the preferred candidate first.
-        errors: standard errors that one may be worse than the best.
+        errors: how many standard errors a candidate may be worse than the best.
 
     Returns:
-        The first place whose mean loss lies within so many standard errors of the best one's, the error being that
-        of their difference example by example. Of a single example nothing is measurable, so it is the first place.
+        The index of the first candidate whose mean loss is within so many standard errors of the best. The standard error
+        is that of the difference, example by example. A single example has none, so the index is then 0.
     """
     if len(candidates[0]) < 2:
         return 0
     best = min(candidates, key=np.mean)
-    for place, found in enumerate(candidates):
-        gap = found - best
+    for index, losses in enumerate(candidates):
+        gap = losses - best
         if gap.mean() <= errors * gap.std(ddof=1) / np.sqrt(len(gap)):
-            return place
+            return index
     return len(candidates) - 1

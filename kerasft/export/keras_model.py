@@ -42,7 +42,7 @@ def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
         reason = " ".join(str(error).split())[:200]
         raise UnreadableError(f"export: Keras cannot load {FILE} again ({reason}); it was not kept.") from error
     stream = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE)
-    return scoring.served(network.task, scoring.predictor(model)(stream))
+    return scoring.apply_activation(network.task, scoring.make_predictor(model)(stream))
 
 
 def place(draft: Path, folder: Path) -> Path:

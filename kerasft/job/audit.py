@@ -22,10 +22,10 @@ def audited_splits(config: Config, listing: Listing, size: int, folder: Path) ->
     """
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
-    place = image_cache.pixel_store(listing, size, disk_cache.of(config, folder))
+    place = image_cache.open_pixel_store(listing, size, disk_cache.from_config(config, folder))
     with place as pixel_store, console.progress("audit", len(listing.ids)) as advance, stderr_filter.without_notices():
         checked, pictures = audit.audit(listing, size, advance, pixel_store)
-    if any((folder / name).exists() for name in checkpoints.NAMES):
+    if any((folder / name).exists() for name in checkpoints.FILE_NAMES):
         refuse_changes(config, listing, folder)
     else:
         manifest.write(folder, listing, checked)
@@ -58,7 +58,7 @@ def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
     """Raises UserError where the data are not those that a run was given; made ones cannot change."""
     if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
         return
-    if changed := manifest.changes(folder, listing):
+    if changed := manifest.describe_changes(folder, listing):
         rule = (
             f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on what is there now"
         )

@@ -99,13 +99,9 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    return replace(
-        listing,
-        ids=listing.ids[rows],
-        labels=listing.labels[rows],
-        parts=listing.parts[rows],
-        read=lambda index: listing.read(int(rows[index])),
-    )
+    good = np.zeros(len(listing.ids), bool)
+    good[rows] = True
+    return listing.without_rejected(good, np.full(len(good), ""), np.full(len(good), ""))
 
 
 def _hashed(listing: Listing) -> Listing:
@@ -190,7 +186,7 @@ def forward_passes(network: Network, phase: Phase, train: int, val: int) -> floa
     whole = phase_inputs.count_macs(network.model)
     frozen = phase_inputs.count_macs(parts[0]) / whole if parts else 0.0
     trained = auto.FORWARD_PASSES_PER_STEP * ((phase.image_size or network.size) / network.size) ** 2
-    if parts is None and (found := phase_inputs.split_at_cut(network, phase)):
+    if parts is None and phase.freezes and (found := phase_inputs.split_at_cut(network, phase)):
         # Computed anew each epoch: the frozen part goes forward only.
         share = phase_inputs.count_macs(found[0]) / whole
         trained *= 1 - share + share / auto.FORWARD_PASSES_PER_STEP
@@ -205,7 +201,7 @@ def _forward_speed(network: Network) -> float:
     """Pictures a second of a forward pass, over random pictures."""
     rng = np.random.default_rng(0)
     batch = rng.uniform(0, 255, (TIMED_BATCH, network.size, network.size, 3)).astype(np.float32)
-    predict = scoring.predictor(network.model)
+    predict = scoring.make_predictor(network.model)
     predict([batch])
     best, began = math.inf, time.monotonic()
     while time.monotonic() - began < TIMED_SECONDS:

@@ -40,21 +40,21 @@ def evaluate(network: Network, splits: Splits, validation: Scorer) -> Evaluation
         splits: whose test split is read here for the first time.
         validation: the Scorer of the validation split; its scale and its error are those of the test split too.
     """
-    predict = scoring.predictor(network.model)
+    predict = scoring.make_predictor(network.model)
     outputs = {}
     for name in ("val", "test"):
         split = getattr(splits, name)
         outputs[name] = predict(pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE))
     thresholds = None
     if network.task == "multi_label":
-        thresholds = metrics.thresholds(scoring.served(network.task, outputs["val"]), splits.val.labels)
+        thresholds = metrics.fit_thresholds(scoring.apply_activation(network.task, outputs["val"]), splits.val.labels)
     figures = {}
     for name in ("test", "val"):
         labels = getattr(splits, name).labels
         scorer = Scorer(network.task, labels, validation.scale, error=validation.error)
-        figures[name] = metrics.report(scorer, outputs[name], splits.classes, thresholds)
+        figures[name] = metrics.compute(scorer, outputs[name], splits.classes, thresholds)
         figures[name]["excluded_copies"] = splits.excluded[name]
-    return Evaluation(figures, scoring.served(network.task, outputs["test"]), thresholds)
+    return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), thresholds)
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:

@@ -53,7 +53,9 @@ def summarise(folder: Path, metrics: dict) -> None:
     if test.get("excluded_copies"):
         console.say(f"test: copies of pictures in train or val, which do not count: {test['excluded_copies']}")
     if absent := [name for name, row in test.get("per_class", {}).items() if not row["n"]]:
-        named = ", ".join(absent[: splits.NAMED]) + (", ..." if len(absent) > splits.NAMED else "")
+        named = ", ".join(absent[: splits.MAX_CLASSES_IN_MESSAGE]) + (
+            ", ..." if len(absent) > splits.MAX_CLASSES_IN_MESSAGE else ""
+        )
         console.say(f"WARNING: the test score says nothing of what has no test picture: {named}")
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     console.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")

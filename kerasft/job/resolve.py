@@ -56,8 +56,8 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
     """`autotune.precision`; runs that share a `--cache_dir` measure it once."""
-    cache = disk_cache.of(config, run_folder)
-    if config.precision != "auto" or not cache.kept or longest is None:
+    cache = disk_cache.from_config(config, run_folder)
+    if config.precision != "auto" or not cache.is_shared or longest is None:
         return autotune.precision(config, network, longest)
     trained = longest.strategy, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
@@ -74,7 +74,7 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
 
 def _image_size(config: Config, listing: Listing) -> int | None:
     """The backbone's own size, or less where the pictures are far smaller; None for a saved model."""
-    own = backbones.own_size(config.backbone, config.weights)
+    own = backbones.native_size(config.backbone, config.weights)
     count = len(listing.ids)
     sides = (
         [_shorter_side(listing, i * count // SAMPLED_HEADERS) for i in range(SAMPLED_HEADERS)] if own and count else []
@@ -91,7 +91,7 @@ def _image_size(config: Config, listing: Listing) -> int | None:
 
 def _shorter_side(listing: Listing, index: int) -> int | None:
     try:
-        found = image_headers.size(listing.read(index))
+        found = image_headers.read_size(listing.read(index))
     except (OSError, ValueError):  # whatever is wrong with the file, the audit says it
         return None
     return min(found) if found else None

@@ -57,9 +57,9 @@ def train(config: Config) -> Run:
     """
     seconds, started = {}, time.monotonic()
     listing = sources.load(config)
-    folder, finished = run_folder.look(config, listing.name)
+    folder, finished = run_folder.find(config, listing.name)
     if finished is None:
-        with run_lock.alone(folder):
+        with run_lock.locked(folder):
             # Another run may have finished it meanwhile.
             folder, finished = run_folder.open_folder(config, listing.name)
             if finished is None:
@@ -75,14 +75,14 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     """Runs the steps in a locked run folder."""
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is told now, not after training.
-    run_folder.try_to_make(exports)
+    run_folder.check_can_create(exports)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
     with _timed(seconds, "audit"):
         splits = audited_splits(config, listing, network.size, folder)
-    needed = disk_space.check(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
+    needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
     with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
         # What was learned in half precision is served in full.

@@ -1,4 +1,4 @@
-"""Backbones: keras.applications constructors and saved models, with preprocessing inside and cut points."""
+"""Backbones: constructors of keras.applications and saved models, with preprocessing inside; and their cut points."""
 
 import inspect
 import warnings
@@ -14,9 +14,9 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import is_file
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 
-# Module of keras.applications -> what its networks make of RGB in 0..255 (keras.io/api/applications): tf is -1..1,
-# torch standardised with ImageNet's statistics, caffe BGR less ImageNet's mean.
-_MODES = {
+# How the networks of a module of keras.applications expect RGB in 0..255 to be preprocessed (keras.io/api/applications).
+# tf: scaled to -1..1. torch: standardised with the statistics of ImageNet. caffe: BGR minus the mean of ImageNet.
+_PREPROCESSING_MODES = {
     "mobilenet": "tf",
     "mobilenet_v2": "tf",
     "mobilenet_v3": "tf",
@@ -33,8 +33,10 @@ _MODES = {
     "inception_resnet_v2": "tf",
     "nasnet": "tf",
 }
-_INSIDE = ("mobilenet_v3", "efficientnet", "efficientnet_v2", "convnext")  # begin with layers of their own for it
-_SIZES = {  # of the pictures that a family was trained on, where that is not 224
+# Families whose networks begin with preprocessing layers of their own.
+_PREPROCESS_INSIDE = ("mobilenet_v3", "efficientnet", "efficientnet_v2", "convnext")
+# The side of the images that a network was trained on, where that is not 224 pixels.
+_NATIVE_SIZES = {
     "Xception": 299,
     "InceptionV3": 299,
     "InceptionResNetV2": 299,
@@ -53,9 +55,10 @@ _SIZES = {  # of the pictures that a family was trained on, where that is not 22
     "EfficientNetV2M": 480,
     "EfficientNetV2L": 480,
 }
-_OURS = {  # arguments of the constructors that are not the user's -> where to look
+# Arguments of the constructors that `--backbone` must not set, and the flags that set them.
+_RESERVED_ARGUMENTS = {
     **dict.fromkeys(("weights", "input_tensor", "input_shape"), "--weights, --image_size"),
-    # The dropouts stand before the classifier that is left out, so they would do nothing.
+    # Dropout comes before the classifier, which is left out, so it would have no effect.
     **dict.fromkeys(
         ("include_top", "pooling", "classes", "classifier_activation", "dropout", "dropout_rate"), "--head"
     ),
@@ -65,13 +68,13 @@ _IMAGENET_MEAN, _IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229
 
 
 class Backbone(NamedTuple):
-    """A network from pictures to features.
+    """A network from images to features.
 
     Attributes:
         model: float32 [N, S, S, 3], RGB in 0..255, to features [N, H, W, C] or [N, C].
-        name: what the user called it.
-        size: S.
-        pretrained: whether its weights come from somewhere.
+        name: as the user named it.
+        size: side of the images in pixels, S.
+        pretrained: whether its weights are not random.
     """
 
     model: keras.Model
@@ -80,14 +83,16 @@ class Backbone(NamedTuple):
     pretrained: bool
 
 
-def catalogue() -> dict[str, Callable]:
-    """The constructors that `--backbone` may name."""
+def list_constructors() -> dict[str, Callable]:
+    """Returns the constructors that `--backbone` may name."""
     functions = {name: value for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    return {name: value for name, value in functions.items() if value.__module__.rpartition(".")[2] in _MODES}
+    return {
+        name: value for name, value in functions.items() if value.__module__.rpartition(".")[2] in _PREPROCESSING_MODES
+    }
 
 
-def own_size(backbone: str, weights: str) -> int | None:
-    """Side of the pictures that a constructor's weights were trained on; None for a saved model.
+def native_size(backbone: str, weights: str) -> int | None:
+    """Returns the side of the images that the weights of a constructor were trained on; None for a saved model.
 
     Raises:
         UserError: an unknown name.
@@ -96,90 +101,100 @@ def own_size(backbone: str, weights: str) -> int | None:
         return None
     if weights == "bundled":
         return bundled.SIZE
-    name = specs.resolve(specs.parse_one(backbone, "--backbone"), "--backbone", catalogue()).__name__
-    return _SIZES.get(name, 224)
+    name = specs.resolve(specs.parse_one(backbone, "--backbone"), "--backbone", list_constructors()).__name__
+    return _NATIVE_SIZES.get(name, 224)
 
 
 def load(backbone: str, weights: str, size: int | None, preprocessing: str = "auto") -> Backbone:
     """Builds the backbone that `--backbone`, `--weights`, `--image_size` and `--preprocessing` name.
 
-    Under `--preprocessing=dataset` everything is NaN until `model.set_pixel_statistics` is called.
+    Under `--preprocessing=dataset`, all outputs are NaN until `network.set_pixel_statistics` is called.
 
     Raises:
-        UserError: an unknown name or argument, a weights file that is missing or does not fit, no network.
+        UserError: an unknown name or argument, a weights file that is missing or does not fit, or no internet connection.
     """
-    if preprocessing not in (choices := ("auto", "dataset", *_MODES)):
+    if preprocessing not in (choices := ("auto", "dataset", *_PREPROCESSING_MODES)):
         near = did_you_mean(preprocessing, choices)
         raise UserError(f"--preprocessing: must be one of {one_of(choices)}{near}. Received: {preprocessing!r}")
     if is_file(backbone):
         if preprocessing != "auto":
-            raise UserError(f"--preprocessing: a saved model brings its own; leave it. Received: {preprocessing!r}")
-        return _saved(backbone, size)
+            rule = "must be auto for a saved model, which has its own preprocessing"
+            raise UserError(f"--preprocessing: {rule}. Received: {preprocessing!r}")
+        return _load_saved(backbone, size)
     spec = specs.parse_one(backbone, "--backbone")
-    constructor = specs.resolve(spec, "--backbone", catalogue())
-    if taken := [name for name in _OURS if name in spec.kwargs]:
-        raise UserError(f"--backbone: {taken[0]} is set by kerasft (see {_OURS[taken[0]]}). Received: '{spec}'")
-    size = size or own_size(backbone, weights)
-    ready = bundled.read(backbone) if weights == "bundled" else None
+    constructor = specs.resolve(spec, "--backbone", list_constructors())
+    if reserved := [name for name in _RESERVED_ARGUMENTS if name in spec.kwargs]:
+        flags = _RESERVED_ARGUMENTS[reserved[0]]
+        raise UserError(f"--backbone: {reserved[0]} is set by kerasft (see {flags}). Received: '{spec}'")
+    size = size or native_size(backbone, weights)
+    bundled_weights = bundled.read(backbone) if weights == "bundled" else None
     if weights not in ("none", "imagenet", "bundled") and not Path(weights).is_file():
         rule = "must be imagenet, bundled, none or an existing weights file"
         raise UserError(f"--weights: {rule}. Received: {weights!r}")
     family = constructor.__module__.rpartition(".")[2]
-    own = preprocessing in ("auto", family)
+    is_native = preprocessing in ("auto", family)
     inputs = keras.Input((size, size, 3), name="images")
-    pixels = inputs if own and family in _INSIDE else _preprocessed(inputs, family if own else preprocessing)
-    given = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
-    given |= {"input_tensor": pixels, "input_shape": (size, size, 3)}
-    if not own and "include_preprocessing" in inspect.signature(constructor).parameters:
-        given["include_preprocessing"] = False
+    if is_native and family in _PREPROCESS_INSIDE:
+        pixels = inputs
+    else:
+        pixels = _preprocess(inputs, family if is_native else preprocessing)
+    arguments = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
+    arguments |= {"input_tensor": pixels, "input_shape": (size, size, 3)}
+    if not is_native and "include_preprocessing" in inspect.signature(constructor).parameters:
+        arguments["include_preprocessing"] = False
     try:
-        with warnings.catch_warnings():  # of MobileNets, for a size that has no file of its own
+        with warnings.catch_warnings():
+            # MobileNets warn of a size that has no weights file of its own.
             warnings.filterwarnings("ignore", message="(?s).*will be loaded as the default")
-            model = specs.build(spec, "--backbone", catalogue(), reserved=_OURS, **given)
+            model = specs.build(spec, "--backbone", list_constructors(), reserved=_RESERVED_ARGUMENTS, **arguments)
     except UserError:
         raise
     except Exception as error:
         if weights != "imagenet":
             raise
         reason = " ".join(str(error).split())[:200]
-        ways = "give a weights file, --weights=none, or put Keras's file into ~/.keras/models"
-        ways = f"--weights=bundled, {ways}" if bundled.fits(backbone) else ways
+        ways = "name a weights file, choose --weights=none, or put Keras's file into ~/.keras/models"
+        ways = f"choose --weights=bundled, {ways}" if bundled.fits(backbone) else ways
         raise UserError(
             f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
         ) from error
-    if ready:
-        model.set_weights(ready)
+    if bundled_weights:
+        model.set_weights(bundled_weights)
     elif weights not in ("none", "imagenet"):
         saved_files.load_weights(model, weights, spec.name)
     if family == "efficientnet":
-        _settle_efficientnet(model, weights, own)
+        _unify_efficientnet(model, weights, is_native)
     return Backbone(keras.Model(inputs, model.output), spec.name, size, weights != "none")
 
 
-def _preprocessed(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
-    """RGB in 0..255 as a family's `preprocess_input` gives it, in layers that are saved with the model."""
-    if preprocessing == "dataset":  # no weights: files of weights would not fit
+def _preprocess(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
+    """Does what the `preprocess_input` of a family does to RGB in 0..255, in layers that are saved with the model."""
+    if preprocessing == "dataset":
+        # This layer has no weights, so that weights files still fit.
         return keras.layers.Rescaling(np.nan, name=layer_names.PREPROCESS)(inputs)
-    mode = _MODES[preprocessing]
+    mode = _PREPROCESSING_MODES[preprocessing]
     if mode == "tf":
         return keras.layers.Rescaling(1 / 127.5, -1.0, name=layer_names.PREPROCESS)(inputs)
     if mode == "torch":
         scale, offset = 1 / (255 * _IMAGENET_STD), -_IMAGENET_MEAN / _IMAGENET_STD
         return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer_names.PREPROCESS)(inputs)
-    means = [-103.939, -116.779, -123.68]  # of BGR
-    return keras.layers.Rescaling(1.0, means, name=layer_names.PREPROCESS)(keras.ops.flip(inputs, axis=-1))
+    bgr_offsets = [-103.939, -116.779, -123.68]
+    return keras.layers.Rescaling(1.0, bgr_offsets, name=layer_names.PREPROCESS)(keras.ops.flip(inputs, axis=-1))
 
 
-def _settle_efficientnet(model: keras.Model, weights: str, own: bool) -> None:
-    """Makes EfficientNet's first layers do the same whatever the weights, or nothing if the pixels come prepared.
+def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> None:
+    """Makes the first layers of an EfficientNet preprocess in the same way for all weights.
 
-    They are x / 255, a Normalization layer whose variance in Keras's files is ImageNet's deviation, and for
-    `imagenet` only a second rescaling, by 1 / sqrt(deviation). Everything is folded into the Normalization layer;
-    one from a file that holds other numbers is left alone.
+    These layers are x / 255 and a Normalization layer; in Keras's files its variance is the standard deviation of
+    ImageNet. For `imagenet` only, Keras adds a second rescaling, by 1 / sqrt(deviation). All of it is folded into the
+    Normalization layer. A weights file with other numbers in that layer is not changed.
+
+    Args:
+        is_native: False if the pixels are preprocessed before; the layers then do nothing.
     """
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance = np.ravel(layer.adapt_mean), np.ravel(layer.adapt_variance)
-    if not own:
+    if not is_native:
         mean, variance = np.zeros(3), 1 / (255**2 * (_IMAGENET_STD if weights == "imagenet" else np.ones(3)))
     elif weights == "none":
         mean, variance = _IMAGENET_MEAN, _IMAGENET_STD**2
@@ -190,32 +205,32 @@ def _settle_efficientnet(model: keras.Model, weights: str, own: bool) -> None:
     layer.finalize_state()
 
 
-def _saved(path: str, size: int | None) -> Backbone:
-    """A `.keras` or `.h5` model without its old head: that of a run, or a last Dense and what follows it."""
+def _load_saved(path: str, size: int | None) -> Backbone:
+    """Loads a `.keras` or `.h5` model without its head: that of kerasft, or the last Dense layer and what follows it."""
     model = saved_files.load_model(path)
     if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] != 3:
-        raise UserError(f"--backbone: must take pictures [N, S, S, 3]; this one takes {shape}. Received: {path!r}")
+        raise UserError(f"--backbone: must take images [N, S, S, 3]; this one takes {shape}. Received: {path!r}")
     side = size or shape[1]
     if side is None or shape[1] not in (None, side) or shape[2] not in (None, side):
-        raise UserError(f"--image_size: this model takes {shape[1]}x{shape[2]} pictures. Received: {size}")
+        raise UserError(f"--image_size: this model takes images of {shape[1]}x{shape[2]} pixels. Received: {size}")
     kinds = (keras.layers.Rescaling, keras.layers.Normalization)
     if not any(isinstance(layer, kinds) for layer in model.layers[:6]):
         rule = "must begin with a Rescaling or Normalization layer, so that it takes RGB in 0..255"
         raise UserError(f"--backbone: {rule}. Received: {path!r}")
     output = _without_classifier(model)
     inputs = keras.Input((side, side, 3), name="images")
-    trunk = keras.Model(model.inputs[0], output)
-    flat = keras.models.clone_model(trunk, input_tensors=inputs)
-    flat.set_weights(trunk.get_weights())
-    refresh(flat)
-    return Backbone(keras.Model(inputs, flat.output), Path(path).stem, side, True)
+    headless = keras.Model(model.inputs[0], output)
+    clone = keras.models.clone_model(headless, input_tensors=inputs)
+    clone.set_weights(headless.get_weights())
+    refresh_normalization(clone)
+    return Backbone(keras.Model(inputs, clone.output), Path(path).stem, side, True)
 
 
 def _without_classifier(model: keras.Model) -> keras.KerasTensor:
-    """What goes into a run's head, or into a last Dense if only activations and dropout follow it; else the output."""
+    """Returns the input of the head of kerasft, or of a last Dense that only activations and dropout follow; else the output."""
     names = [operation.name for operation in model.operations]
     if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
         return model.get_layer(layer_names.FEATURES).input
@@ -228,33 +243,34 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
     return model.output
 
 
-def refresh(model: keras.Model) -> None:
-    """Lets Normalization layers see weights that were assigned: they work on copies of their own."""
+def refresh_normalization(model: keras.Model) -> None:
+    """Makes Normalization layers use weights that were assigned. They compute with copies of their own."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 
 
-def cut_points(model: keras.Model) -> tuple[str, ...]:
-    """Names of the operations whose one output is all that later ones use of what came before, first to last.
+def find_cut_points(model: keras.Model) -> tuple[str, ...]:
+    """Finds the operations that every path from input to output passes, first to last; returns their names.
 
-    These are the nodes that every path from input to output passes (single-node separators of the graph). Most
-    are layers; in ConvNeXt the residual sums are plain operations.
+    After such an operation, a network needs nothing but its output (single-node separators of the graph). Most are
+    layers; in ConvNeXt the residual sums are plain operations.
     """
-    place = {id(operation): i for i, operation in enumerate(model.operations)}
-    reach = [0] * len(place)  # the last place at which an operation's output is used
+    index = {id(operation): i for i, operation in enumerate(model.operations)}
+    # For each operation, the index of the last operation that uses its output.
+    last_use = [0] * len(index)
     for i, operation in enumerate(model.operations):
-        for tensor in _inputs(operation):
-            reach[place[id(tensor._keras_history.operation)]] = i
-    cuts, farthest = [], 0
+        for tensor in _input_tensors(operation):
+            last_use[index[id(tensor._keras_history.operation)]] = i
+    names, open_until = [], 0
     for i, operation in enumerate(model.operations):
-        if farthest <= i:
-            cuts.append(operation.name)
-        farthest = max(farthest, reach[i])
-    return tuple(cuts)
+        if open_until <= i:
+            names.append(operation.name)
+        open_until = max(open_until, last_use[i])
+    return tuple(names)
 
 
-def _inputs(operation: keras.Operation) -> list[keras.KerasTensor]:
+def _input_tensors(operation: keras.Operation) -> list[keras.KerasTensor]:
     if isinstance(operation, keras.layers.InputLayer):
         return []
     return keras.tree.flatten(operation.input)

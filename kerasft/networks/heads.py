@@ -1,7 +1,7 @@
-"""Heads: from the backbone's features to one logit a class, and how the last layer begins.
+"""Heads: from the features of the backbone to one logit a class, and the initialisation of the last layer.
 
-A head is a function of (features, outputs, initializer); adding one is adding a function to `__all__`. It begins with
-`standardised`, so that its layers are a chain from `features` over `standardise` to `logits`.
+A head is a function of (features, outputs, initializer). To add one, add a function to `__all__`. It begins with
+`standardise`, so its layers are a chain from `features` over `standardise` to `logits`.
 """
 
 import keras
@@ -13,20 +13,21 @@ from kerasft.settings.spec import Spec
 
 __all__ = ["linear", "mlp"]
 
-SOLVED = ("probe", "zeros", "prior")  # initialisations that are set after building, from the data
+# Values of `--head_init` that are computed from the data, after the head is built.
+DATA_INITIALIZERS = ("probe", "zeros", "prior")
 
 
 @keras.saving.register_keras_serializable("kerasft")
 class GeM(keras.layers.Layer):
     """Generalized-mean pooling with a learned exponent (Radenovic et al. 2018, equation 3).
 
-    mean(max(x, eps)^p)^(1/p) over height and width: p = 1 is the average, a large p nears the maximum; negative
-    features count as 0. Computed in float32 on features divided by their maximum, so that no power over- or
-    underflows, and p is held in [1, 100].
+    It computes mean(max(x, eps)^p)^(1/p) over height and width. p = 1 is the average, a large p approaches the maximum,
+    and negative features count as 0. Features are in float32 and divided by their maximum, so that no power overflows or
+    underflows. p is clipped to [1, 100].
     To load a model with this layer in plain Keras, `import kerasft.networks.heads` first.
 
     Args:
-        p: the exponent that training starts from.
+        p: initial exponent.
     """
 
     def __init__(self, p: float = 3.0, **kwargs):
@@ -51,7 +52,7 @@ class GeM(keras.layers.Layer):
         return shape[0], shape[-1]
 
     def get_config(self) -> dict:
-        """What `from_config` needs."""
+        """Returns what `from_config` needs."""
         return {**super().get_config(), "p": self.start}
 
 
@@ -61,7 +62,8 @@ def _between_1_and_100(value: keras.KerasTensor) -> keras.KerasTensor:
 
 _POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D, "gem": GeM}
 _NORMS = {"none": None, "batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
-_ACTIVATIONS = {  # functions; and layers, which may have arguments
+# Activation functions; and activation layers, which may have arguments.
+_ACTIVATIONS = {
     name: value
     for name, value in vars(keras.activations).items()
     if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
@@ -69,13 +71,13 @@ _ACTIVATIONS = {  # functions; and layers, which may have arguments
 _ACTIVATION_LAYERS = {name: getattr(keras.layers, name) for name in ("ELU", "LeakyReLU", "PReLU", "ReLU")}
 
 
-def standardised(features: keras.KerasTensor, pooling: str = "avg") -> keras.KerasTensor:
-    """Pools features and standardises them with the training set's statistics (see `warmstart`).
+def standardise(features: keras.KerasTensor, pooling: str = "avg") -> keras.KerasTensor:
+    """Pools features and standardises them with the statistics of the training set, which `head_init` sets.
 
-    So one learning rate suits every feature, whatever its scale.
+    So one learning rate suits all features, whatever their scale.
 
     Args:
-        features: [N, H, W, C], or [N, C] which is not pooled again.
+        features: [N, H, W, C], or [N, C], which is not pooled again.
         pooling: `avg`, `max`, or `gem`.
 
     Returns:
@@ -87,7 +89,7 @@ def standardised(features: keras.KerasTensor, pooling: str = "avg") -> keras.Ker
 
 
 def _choice(table: dict, argument: str, value: str | Spec):
-    """The entry of a table that an argument names, bare or in quotes."""
+    """Returns the entry of a table that an argument names, with or without quotes."""
     name = value.name if isinstance(value, Spec) else value
     if name not in table:
         raise ValueError(f"{argument} must be one of {one_of(table)}{did_you_mean(str(name), table)}")
@@ -102,19 +104,19 @@ def linear(
     pooling: str = "avg",
     dropout: float = 0.0,
 ) -> keras.KerasTensor:
-    """Pooling, dropout, then one dense layer.
+    """Adds pooling, dropout and one dense layer.
 
     Args:
         features: [N, H, W, C] or [N, C].
         outputs: C.
         initializer: of the dense kernel.
-        pooling: as in `standardised`.
+        pooling: as in `standardise`.
         dropout: share of features dropped in training, in [0, 1).
 
     Returns:
         float32 [N, C], logits.
     """
-    hidden = standardised(features, pooling)
+    hidden = standardise(features, pooling)
     if dropout:
         hidden = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(hidden)
     return _logits(hidden, outputs, initializer)
@@ -131,10 +133,10 @@ def mlp(
     normalisation: str = "none",
     pooling: str = "avg",
 ) -> keras.KerasTensor:
-    """Pooling, then hidden dense layers, each with normalisation, activation and dropout, then the logits.
+    """Adds pooling, hidden dense layers, each with normalisation, activation and dropout, and the logits.
 
-    Under `--head_init=probe` the last layer is solved on the hidden units as they begin, at random (an extreme
-    learning machine, Huang et al. 2006): a start that training has to improve on, where `linear`'s is an optimum.
+    Under `--head_init=probe`, the last layer is solved on the hidden units at their random initialisation (an extreme
+    learning machine, Huang et al. 2006). That is a start for training; the probe of `linear` is an optimum.
 
     Args:
         features: [N, H, W, C] or [N, C].
@@ -144,7 +146,7 @@ def mlp(
         activation: a name in keras.activations, or a layer such as `PReLU` or `LeakyReLU(negative_slope=0.1)`.
         dropout: share of hidden units dropped in training, in [0, 1).
         normalisation: `none`, `batch` or `layer`, before the activation.
-        pooling: as in `standardised`.
+        pooling: as in `standardise`.
 
     Returns:
         float32 [N, C], logits.
@@ -154,7 +156,7 @@ def mlp(
     if not units or any(type(width) is not int or width < 1 for width in units):
         raise ValueError("units must be whole numbers of at least 1, such as (256, 128)")
     norm = _choice(_NORMS, "normalisation", normalisation)
-    hidden = standardised(features, pooling)
+    hidden = standardise(features, pooling)
     for index, width in enumerate(units):
         hidden = layers.Dense(width, use_bias=norm is None, dtype="float32", name=f"head_hidden_{index}")(hidden)
         if norm:
@@ -184,7 +186,7 @@ def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.
 
 
 def resolve_head_init(head_init: str, pretrained: bool) -> str:
-    """`--head_init` with `auto` replaced: a probe of random features would only be in the way."""
+    """Returns `--head_init` without `auto`. A probe needs pretrained features."""
     return ("probe" if pretrained else "glorot_uniform") if head_init.strip() == "auto" else head_init.strip()
 
 
@@ -198,16 +200,16 @@ def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) 
     Raises:
         UserError: an unknown head, argument or initializer.
     """
-    ours = {name: globals()[name] for name in __all__}
+    heads = {name: globals()[name] for name in __all__}
     spec = specs.parse_one(head, "--head")
     initializer = _initializer(specs.parse_one(head_init, "--head_init"))
-    given = {"features": features, "outputs": outputs, "initializer": initializer}
-    return specs.build(spec, "--head", ours, kind=keras.KerasTensor, outside=keras.KerasTensor, **given)
+    arguments = {"features": features, "outputs": outputs, "initializer": initializer}
+    return specs.build(spec, "--head", heads, kind=keras.KerasTensor, outside=keras.KerasTensor, **arguments)
 
 
 def _initializer(spec: Spec) -> keras.Initializer:
-    """The Keras initializer; zeros for those that are set from the data."""
-    solved = dict.fromkeys(SOLVED, keras.initializers.Zeros)
-    known = specs.choices(keras.initializers, keras.initializers.Initializer)
+    """Returns the Keras initializer; zeros for `DATA_INITIALIZERS`."""
+    from_data = dict.fromkeys(DATA_INITIALIZERS, keras.initializers.Zeros)
+    from_keras = specs.choices(keras.initializers, keras.initializers.Initializer)
     kind = keras.initializers.Initializer
-    return specs.build(spec, "--head_init", solved, known, kind=kind, outside=kind)
+    return specs.build(spec, "--head_init", from_data, from_keras, kind=kind, outside=kind)

@@ -1,9 +1,9 @@
 """Names of the layers that the rest of the library looks up in a network."""
 
-# Scales the pixels as the backbone was trained on them.
+# Scales the pixels as in the pretraining of the backbone.
 PREPROCESS = "preprocess"
 
-# Pools the backbone's output to one vector an image.
+# Pools the output of the backbone to one vector an image.
 FEATURES = "features"
 
 # Standardises the pooled features with the statistics of the training set.
@@ -12,5 +12,5 @@ STANDARDISE = "standardise"
 # The last dense layer: one logit a class, or one standardised value a target.
 LOGITS = "logits"
 
-# Brings the values of a regression back to the units of their targets.
+# Rescales the values of a regression to the units of the targets.
 VALUES = "values"

@@ -1,4 +1,4 @@
-"""Keras's own files, `.keras` and `.h5`: the only place where one is loaded, always in Keras's safe mode."""
+"""Loads Keras's files, `.keras` and `.h5`, always in Keras's safe mode. No other file of the library loads one."""
 
 import warnings
 import zipfile
@@ -16,7 +16,7 @@ REFUSALS = (ValueError, OSError, KeyError, TypeError, UserWarning)
 
 
 def load_model(path: str) -> keras.Model:
-    """A model, not compiled. Safe mode refuses layers that hold code, such as a Lambda.
+    """Loads a model without compiling it. Safe mode refuses layers that hold code, such as a Lambda.
 
     Args:
         path: what `--backbone` names.
@@ -26,12 +26,12 @@ def load_model(path: str) -> keras.Model:
     """
     if not Path(path).is_file():
         raise UserError(f"--backbone: no such file. Received: {path!r}")
-    _check_whole(path, "--backbone")
+    _check_format(path, "--backbone")
     try:
         return read(path)
     except REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
-        hint = "a file of weights alone goes into --weights, beside a constructor in --backbone"
+        hint = "a file of weights only belongs in --weights, with a constructor in --backbone"
         raise UserError(
             f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}"
         ) from error
@@ -39,15 +39,15 @@ def load_model(path: str) -> keras.Model:
 
 def read(path: str | Path) -> keras.Model:
     """A model, not compiled, in safe mode and with all its weights; raises one of `REFUSALS`."""
-    with _nothing_left_out():
+    with _missing_weights_raise():
         return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def load_weights(model: keras.Model, path: str, name: str) -> None:
-    """Gives a model the weights of a file, all of them.
+    """Loads weights into a model. All of its weights must be in the file.
 
     Args:
-        model: without its top.
+        model: a network without its classifier.
         path: what `--weights` names.
         name: of the network, for messages.
 
@@ -55,9 +55,9 @@ def load_weights(model: keras.Model, path: str, name: str) -> None:
         UserError: the file is damaged, or does not fit.
     """
     if is_file(path):
-        _check_whole(path, "--weights")
+        _check_format(path, "--weights")
     try:
-        with _nothing_left_out():
+        with _missing_weights_raise():
             model.load_weights(path)
     except (ValueError, OSError, KeyError, IndexError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
@@ -66,19 +66,19 @@ def load_weights(model: keras.Model, path: str, name: str) -> None:
         ) from error
 
 
-def _check_whole(path: str, flag: str) -> None:
-    """Refuses a file that does not hold what its name says: Keras calls one that is damaged not found."""
+def _check_format(path: str, flag: str) -> None:
+    """Refuses a file whose content does not fit its suffix. Keras would say that a damaged file is not found."""
     import h5py
 
     zipped = path.endswith(".keras")
     if not (zipfile.is_zipfile(path) if zipped else h5py.is_hdf5(path)):
         form = "a Keras file (a zip archive)" if zipped else "an HDF5 file"
-        raise UserError(f"{flag}: is not {form}; it is damaged, cut short or something else. Received: {path!r}")
+        raise UserError(f"{flag}: is not {form}; it is damaged, truncated or another format. Received: {path!r}")
 
 
 @contextmanager
-def _nothing_left_out() -> Iterator[None]:
-    """Keras only warns where a layer finds no weights in a file and keeps its random ones: that is an error here."""
+def _missing_weights_raise() -> Iterator[None]:
+    """Turns Keras's warning into an error: a layer found no weights in a file and keeps its random ones."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="(?is).*(freshly|skipp|could not be loaded)")
         yield

@@ -1,4 +1,4 @@
-"""Predictions for files on disk, from an exported SavedModel or from a server that has it."""
+"""Predictions for image files, from an exported SavedModel or from a server."""
 
 from kerasft.predict.label_images import predict
 

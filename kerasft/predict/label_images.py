@@ -1,4 +1,4 @@
-"""`--mode=predict`: labels for files, on the screen or as a table."""
+"""The mode `predict`: predictions for image files, printed or written to a table."""
 
 import time
 from contextlib import closing
@@ -10,30 +10,31 @@ from kerasft.predict.predictions import Model, Prediction
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
 
-FORMS = (".csv", ".jsonl", ".parquet")
+# The kinds of tables that `--out` may name.
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
 def predict(model: str, images: str, out: str, url: str = "") -> int:
-    """Labels pictures; prints a line a picture, or writes a table.
+    """Predicts images. Prints one line for each image, or writes a table.
 
-    A picture that cannot be read or decoded has the reason in its place. A table appears whole; until then what is
-    finished waits in `OUT.part`, and the same command goes on from there.
+    An image that cannot be read or decoded gets an error message instead. The table appears when it is complete. Until
+    then finished chunks are in `OUT.part`, and the same command resumes from there.
 
     Args:
-        model: a SavedModel, or a folder of versions of which the newest is taken; under `url` only the names of classes
-            are taken from it, if it is given.
-        images: a folder, a table with a column `path`, a file, or a glob pattern: see `sources.pictures`.
-        out: empty for the screen, or a path that ends in .csv, .jsonl or .parquet: see `tables.writer`.
-        url: of a model on a server (`http://HOST:PORT/v1/models/NAME`) that is asked instead.
+        model: a SavedModel, or a folder of versions, of which the newest is used. With `url`, only its class names are
+            used; it may be empty then.
+        images: a folder, a table with a column `path`, a file, or a glob pattern: see `sources.find_images`.
+        out: empty to print, or a path that ends in .csv, .jsonl or .parquet: see `table_files.make_writer`.
+        url: of a model on a server (`http://HOST:PORT/v1/models/NAME`) that is used instead.
 
     Returns:
-        The number of pictures that could not be read.
+        The number of images that could not be read.
 
     Raises:
-        UserError: no model, no server that answers, no file that matches, or an unknown kind of table.
+        UserError: there is no model, the server does not answer, no file matches, or the kind of table is unknown.
     """
-    if out and Path(out).suffix not in FORMS:
-        raise UserError(f"--out: must end in one of {one_of(FORMS)}. Received: {out!r}")
+    if out and Path(out).suffix not in TABLE_SUFFIXES:
+        raise UserError(f"--out: must end in one of {one_of(TABLE_SUFFIXES)}. Received: {out!r}")
     if out and Path(out).is_dir():
         raise UserError(f"--out: is a folder. Received: {out!r}")
     if not images:
@@ -42,67 +43,71 @@ def predict(model: str, images: str, out: str, url: str = "") -> int:
             "Received: ''"
         )
     with stderr_filter.without_notices():
-        service = _service(model, url)
+        loaded = _load_model(model, url)
         if not out:
-            return _on_screen(service, sources.pictures(images))
+            return _print_predictions(loaded, sources.find_images(images))
         try:
-            return _as_table(service, images, Path(out))
+            return _write_table(loaded, images, Path(out))
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
             raise UserError(f"--out: cannot be written ({reason}). Received: {out!r}") from error
 
 
-def _service(model: str, url: str) -> Model:
+def _load_model(model: str, url: str) -> Model:
     if url:
         from kerasft.predict import remote
 
-        return remote.ask(url, model)
+        return remote.connect(url, model)
     from kerasft.predict import local
 
     return local.load(model)
 
 
-def _on_screen(service: Model, pictures: sources.Pictures) -> int:
-    names, wrong = pictures.names, 0
+def _print_predictions(model: Model, images: sources.ImageFiles) -> int:
+    names, failed = images.names, 0
     parts = [names[i : i + batches.BATCH_SIZE] for i in range(0, len(names), batches.BATCH_SIZE)]
     with (
         console.progress("predict", len(names)) as advance,
-        closing(batches.scored(service, pictures, parts)) as answers,
+        closing(batches.predict_batches(model, images, parts)) as predictions,
     ):
-        for part, rows in zip(parts, answers):
+        for part, rows in zip(parts, predictions):
             for name, row in zip(part, rows):
-                console.say(f"{name}: {_words(row)}")
+                console.say(f"{name}: {_format_prediction(row)}")
             advance(len(part))
-            wrong += sum(row.error is not None for row in rows)
-    return wrong
+            failed += sum(row.error is not None for row in rows)
+    return failed
 
 
-def _words(row: Prediction) -> str:
+def _format_prediction(row: Prediction) -> str:
     if row.error is not None:
         return f"ERROR {row.error}"
     return "  ".join(f"{name} {number:.4f}" for name, number in zip(row.names, row.numbers)) or "none of the labels"
 
 
-def _as_table(service: Model, images: str, out: Path) -> int:
+def _write_table(model: Model, images: str, out: Path) -> int:
+    # Imported here because they need pyarrow, which no other mode needs.
     from kerasft.predict import (
         chunks,
-        table_files,  # late: they need pyarrow, which no other mode does
+        table_files,
     )
 
-    folder = chunks.place(out)
-    pictures = sources.pictures(images, leave=(out, folder))
-    began = time.monotonic()
-    with chunks.alone(folder):
-        filled, scored = chunks.fill(folder, service, pictures)
-        took = time.monotonic() - began
-        task, names = service.task, service.names
-        if not task or (task == "regression" and not names):  # told by the first answer, if there is one
-            task, found = table_files.kind(filled)
+    folder = chunks.chunk_folder(out)
+    image_files = sources.find_images(images, exclude=(out, folder))
+    started = time.monotonic()
+    with chunks.lock_folder(folder):
+        finished, predicted = chunks.predict_chunks(folder, model, image_files)
+        seconds = time.monotonic() - started
+        task, names = model.task, model.names
+        # A server may not give them. Then the first prediction does.
+        if not task or (task == "regression" and not names):
+            task, found = table_files.read_task_and_names(finished)
             names = names or (found if task == "regression" else [])
-        wrong = table_files.failures(filled)
-        run_folder.write(out, table_files.writer(out.suffix, filled, task, names))
-        for _, path in filled:
+        failed = table_files.count_failures(finished)
+        run_folder.write(out, table_files.make_writer(out.suffix, finished, task, names))
+        for _, path in finished:
             path.unlink()
-    count = len(pictures.names)
-    console.say(f"{out}: {count:,} files, {wrong:,} of them unreadable; {scored / max(took, 1e-3):.0f} scored a second")
-    return wrong
+    count = len(image_files.names)
+    console.say(
+        f"{out}: {count:,} files, {failed:,} of them failed; {predicted / max(seconds, 1e-3):.0f} images a second"
+    )
+    return failed

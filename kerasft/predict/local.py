@@ -7,17 +7,17 @@ import tensorflow as tf
 
 from kerasft.data import image_headers
 from kerasft.export import saved_model
-from kerasft.predict.predictions import Model, Prediction, RefusedBatch, refused, to_predictions
+from kerasft.predict.predictions import Model, Prediction, RefusedBatch, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
 
 def load(model: str) -> Model:
-    """The model that `--model` names.
+    """Loads the model that `--model` names.
 
-    Two batches are under way at once: while one is waited for on disk, or written down, the other one has the cores.
+    Two batches are computed at once: the cores work on one while the files of the other are read or its rows are written.
 
     Raises:
-        UserError: there is none, it is damaged, or it takes no encoded pictures.
+        UserError: there is no model, it is damaged, or its input is not encoded images.
     """
     path = saved_model.newest(model)
     loaded = saved_model.load(path)
@@ -30,31 +30,31 @@ def load(model: str) -> Model:
     metadata = saved_model.read_metadata(path)
     names = metadata.get("classes") or []
 
-    def answer(contents: list[bytes], _alive=loaded) -> list[Prediction]:
+    def predict(contents: list[bytes], _alive=loaded) -> list[Prediction]:
         for one in contents:
-            _refuse_large(one)
+            _check_size(one)
         try:
             given = serve(image_bytes=tf.constant(contents))
         except tf.errors.InvalidArgumentError as error:
-            raise refused(error.message) from None
+            raise refused_batch(error.message) from None
         return to_predictions({name: value.numpy() for name, value in given.items()}, names)
 
     digest = _digest(path)
-    return Model(answer, lambda: digest, metadata.get("task", ""), names, concurrency=2)
+    return Model(predict, lambda: digest, metadata.get("task", ""), names, concurrency=2)
 
 
-def _refuse_large(contents: bytes) -> None:
-    """Raises Refused for more pixels than are ever decoded; whatever else is wrong, the model says it."""
+def _check_size(contents: bytes) -> None:
+    """Raises RefusedBatch for a size that the audit rejects too. The model finds all other mistakes."""
     try:
-        found = image_headers.pixels(contents)
+        fault = image_headers.find_size_fault(contents)
     except ValueError as error:
-        raise RefusedBatch(f"is not a whole picture ({error})") from None
-    if found is not None and found > image_headers.MAX_PIXELS:
-        raise RefusedBatch(f"has {found:,} pixels; at most {image_headers.MAX_PIXELS:,} are decoded")
+        raise RefusedBatch(f"the image is incomplete ({error})") from None
+    if fault:
+        raise RefusedBatch(fault[1])
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of a SavedModel's files: wherever it is moved to, it is the same model."""
+    """Returns the SHA-256 of a SavedModel's files. It does not depend on the folder."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())

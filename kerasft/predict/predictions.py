@@ -1,4 +1,4 @@
-"""What a model says of a picture, in one form for all tasks and wherever the model is."""
+"""Predictions and models, in one form for all tasks, for a local model and for a server."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,18 +7,19 @@ import numpy as np
 
 
 class RefusedBatch(Exception):
-    """There is a picture among those given that cannot be decoded, or more than are taken at once."""
+    """A batch has an image that cannot be decoded, or is too large for the model."""
 
 
 class Prediction(NamedTuple):
-    """What is said of one picture.
+    """The prediction for one image.
 
     Attributes:
         task: `single_label`, `multi_label` or `regression`; None where there is an error.
-        names: the best classes by falling score; of several labels those taken for present; or the targets.
-        numbers: float32, a score for each, or the values.
+        names: the top classes by descending score (single_label), the predicted labels (multi_label), or the targets
+            (regression).
+        numbers: float32 [len(names)], the scores, or the values under regression.
         probabilities: float32 [C], of all classes in the model's order; None under regression.
-        error: why there is no answer.
+        error: why there is no prediction.
     """
 
     task: str | None = None
@@ -29,43 +30,48 @@ class Prediction(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Something that answers.
+    """A model, local or on a server.
 
     Attributes:
-        answer: encoded pictures to what is said of each; raises Refused.
-        digest: of all that an answer depends on, as it is now; a server may change.
-        task: empty where it is not known before an answer.
-        names: of the C classes or D targets; empty where they are not known.
-        concurrency: how many batches are worth having under way at once.
+        predict: from encoded images to their predictions; raises RefusedBatch.
+        digest: changes when the predictions may change; a server may load another version.
+        task: empty if it is not known before the first prediction.
+        names: of the C classes or D targets; empty if they are not known.
+        concurrency: number of batches to compute at once.
     """
 
-    answer: Callable[[list[bytes]], list[Prediction]]
+    predict: Callable[[list[bytes]], list[Prediction]]
     digest: Callable[[], str]
     task: str
     names: list[str]
     concurrency: int
 
 
-def to_predictions(answer: dict[str, np.ndarray], names: list[str]) -> list[Prediction]:
-    """The outputs of an exported model, picture by picture.
+def to_predictions(outputs: dict[str, np.ndarray], names: list[str]) -> list[Prediction]:
+    """Converts the outputs of an exported model to one prediction for each image.
 
     Args:
-        answer: `values` (float32 [N, D]), or `classes` (text or bytes [N, k]), `scores` (float32 [N, k]) and
-            `probabilities` (float32 [N, C]), for several labels with `predicted` (bool [N, C]): see `export.export`.
+        outputs: `values` (float32 [N, D]), or `classes` (text or bytes [N, k]), `scores` (float32 [N, k]) and
+            `probabilities` (float32 [N, C]), for multi_label also `predicted` (bool [N, C]).
         names: of all C classes or D targets, as far as they are known.
     """
-    if "values" in answer:
-        targets = names or [f"value_{j}" for j in range(answer["values"].shape[1])]
-        return [Prediction("regression", targets, values) for values in answer["values"]]
-    if "predicted" in answer:
-        return [_present(*row, names) for row in zip(*map(answer.get, ("classes", "probabilities", "predicted")))]
-    rows = zip(*map(answer.get, ("classes", "scores", "probabilities")))
+    if "values" in outputs:
+        targets = names or [f"value_{j}" for j in range(outputs["values"].shape[1])]
+        return [Prediction("regression", targets, values) for values in outputs["values"]]
+    if "predicted" in outputs:
+        return [
+            _multi_label_prediction(*row, names)
+            for row in zip(*map(outputs.get, ("classes", "probabilities", "predicted")))
+        ]
+    rows = zip(*map(outputs.get, ("classes", "scores", "probabilities")))
     return [Prediction("single_label", _texts(classes), scores, all_of) for classes, scores, all_of in rows]
 
 
-def _present(classes: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: list[str]) -> Prediction:
-    """The labels taken for present. Without names, those of the best few are in the answer; others get their number."""
-    order = (-probabilities).argsort(kind="stable")  # as top_k orders, so that the best few have their places
+def _multi_label_prediction(
+    classes: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: list[str]
+) -> Prediction:
+    """Returns the predicted labels. Without `names`, the top classes have their names from the outputs; others get their index."""
+    order = (-probabilities).argsort(kind="stable")  # the order of top_k
     texts = dict(zip(order.tolist(), _texts(classes)))
     present = [j for j in order.tolist() if predicted[j]]
     labels = [names[j] if names else texts.get(j, str(j)) for j in present]
@@ -77,11 +83,11 @@ def _texts(classes: np.ndarray) -> list[str]:
 
 
 def last_line(message: str) -> str:
-    """The end of a message of TensorFlow's, where it says what was wrong; at most 160 letters."""
+    """Returns the last line of TensorFlow's message, which gives the reason; at most 160 characters."""
     lines = [line.strip() for line in message.splitlines() if line.strip() and "[[{{" not in line]  # nodes of the graph
     return lines[-1][:160] if lines else "no reason given"
 
 
-def refused(message: str) -> RefusedBatch:
-    """The Refused of a message of TensorFlow's or of a server's, such as `is not a whole picture`."""
-    return RefusedBatch("the model does not take it: " + last_line(message))
+def refused_batch(message: str) -> RefusedBatch:
+    """Returns the error for a message of TensorFlow or of a server."""
+    return RefusedBatch("the model refuses it: " + last_line(message))

@@ -1,7 +1,6 @@
 """A model on a server, by TensorFlow Serving's REST predict API (tensorflow.org/tfx/serving/api_rest).
 
-With `urllib` of the standard library: a request holds up to 32 pictures, so that what a client with a pool of
-connections would save is lost in what they take to be sent and answered; and no package is needed.
+It uses `urllib` of the standard library. A request holds up to 32 images, so a connection pool would save little time.
 """
 
 import base64
@@ -21,34 +20,41 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 
 from kerasft.console import console
-from kerasft.predict.predictions import Model, Prediction, last_line, refused, to_predictions
+from kerasft.predict.predictions import Model, Prediction, last_line, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
-KEY = "KERASFT_API_KEY"
-MAX_CONCURRENT_REQUESTS = 4  # requests
-MAX_REQUEST_BYTES = 8_000_000  # bytes of pictures in a request of more than one
-ANSWER_TIMEOUT_SECONDS = 120  # seconds for the answer to pictures
-_SHORT_TIMEOUT_SECONDS = 10  # seconds for any other
-RETRY_SECONDS = 60  # seconds in which a request is tried again
-_RETRIED_STATUSES = {408, 429, 502, 503, 504}  # busy, or starting: said by a server or by what stands before it
+# The environment variable that holds the API key.
+KEY_VARIABLE = "KERASFT_API_KEY"
+# So many requests are sent at once.
+MAX_CONCURRENT_REQUESTS = 4
+# A request of more than one image has at most so many bytes of images.
+MAX_REQUEST_BYTES = 8_000_000
+# The server has so many seconds to answer a request with images.
+ANSWER_TIMEOUT_SECONDS = 120
+# The server has so many seconds to answer any other request.
+_SHORT_TIMEOUT_SECONDS = 10
+# A failed request is repeated for so many seconds.
+RETRY_SECONDS = 60
+# With these statuses a server or a proxy says that the model is busy or starting.
+_RETRIED_STATUSES = {408, 429, 502, 503, 504}
 _TYPES = {"classes": str, "scores": np.float32, "probabilities": np.float32, "predicted": bool, "values": np.float32}
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: it would take the key to another place, and turns a POST into a GET."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, which would send the key to another server and turn a POST into a GET."""
 
     def redirect_request(self, *_) -> None:
         return None
 
 
-_opener = urllib.request.build_opener(_Stay)
+_opener = urllib.request.build_opener(_NoRedirects)
 
 
-def ask(url: str, model: str = "") -> Model:
-    """A model that a server has.
+def connect(url: str, model: str = "") -> Model:
+    """Returns a model of a server.
 
-    Its names of classes or targets are those of `model`, or what kerasft's own server says at `/read_metadata`; TensorFlow
-    Serving does not tell them, but for the best five in each answer.
+    The names of classes or targets come from `model`, or from `/about` of kerasft's own server. TensorFlow Serving gives
+    only the names of the top five classes of each image.
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME`, or one version of it with `/versions/V`. A key in the environment
@@ -56,63 +62,68 @@ def ask(url: str, model: str = "") -> Model:
         model: as `--model`, or empty.
 
     Raises:
-        UserError: no such URL, no server that answers in `RETRY_SECONDS` seconds, no such model, or the key is not accepted.
+        UserError: the URL is invalid, the server does not answer within `RETRY_SECONDS`, it has no such model, or refuses the key.
     """
     url = url.removesuffix("/").removesuffix(":predict")
-    if not _usable(url):
+    if not _is_model_url(url):
         raise UserError(f"--url: must be http://HOST:PORT/v1/models/NAME, or https. Received: {url!r}")
-    url = quote(url, safe="%/:[]")  # a model may be called anything
-    headers = {"Content-Type": "application/json", **_key()}
+    # The name of a model may have any character.
+    url = quote(url, safe="%/:[]")
+    headers = {"Content-Type": "application/json", **_key_header()}
     metadata = _read_metadata(url, model, headers)
     names = metadata.get("classes") or []
 
-    def answer(contents: list[bytes]) -> list[Prediction]:
+    def predict(contents: list[bytes]) -> list[Prediction]:
         size = sum(map(len, contents))
         if len(contents) > 1 and size > MAX_REQUEST_BYTES:
             half = len(contents) // 2
-            return answer(contents[:half]) + answer(contents[half:])
+            return predict(contents[:half]) + predict(contents[half:])
         encoded = b",".join(b'{"b64":"' + base64.b64encode(content) + b'"}' for content in contents)
         try:
-            found = _patiently(url, lambda: _sent(f"{url}:predict", headers, b'{"instances":[' + encoded + b"]}"))
+            response = _with_retries(
+                url, lambda: _request(f"{url}:predict", headers, b'{"instances":[' + encoded + b"]}")
+            )
         except urllib.error.HTTPError as error:
             if error.code in (400, 413):
-                reason = _reason(error).removeprefix("instances[0]: ")  # kerasft's server counts within a request
-                raise refused(reason) from None
-            raise _mistake(url, error) from None
-        return to_predictions(_arrays(url, found, len(contents), names), names)
+                # kerasft's server names the place in the request.
+                raise refused_batch(_reason(error).removeprefix("instances[0]: ")) from None
+            raise _server_error(url, error) from None
+        return to_predictions(_parse_outputs(url, response, len(contents), names), names)
 
     def digest() -> str:
         return f"{url} {_version(url, headers)} {names}"
 
-    return Model(answer, digest, metadata.get("task") or "", names, MAX_CONCURRENT_REQUESTS)
+    return Model(predict, digest, metadata.get("task") or "", names, MAX_CONCURRENT_REQUESTS)
 
 
-def _usable(url: str) -> bool:
+def _is_model_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port or an address that is none
+    # The port or the address is invalid.
+    except ValueError:
         return False
     return bool(known) and "/v1/models/" in parts.path and not (parts.username or parts.query or parts.fragment)
 
 
-def _key() -> dict[str, str]:
-    key = os.environ.get(KEY, "").strip()
+def _key_header() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key.isascii() or not key.isprintable():
-        raise UserError(f"{KEY}: must be printable ASCII. Received: {len(key)} letters")
+        raise UserError(f"{KEY_VARIABLE}: must be printable ASCII. Received: {len(key)} characters")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _read_metadata(url: str, model: str, headers: dict[str, str]) -> dict:
-    """Task and names: what the SavedModel at hand says, else what kerasft's server says of a model of that name."""
-    _version(url, headers)  # waits for the server, and says what is wrong with URL or key
+    """Returns task and names, from the local SavedModel or from kerasft's own server."""
+    # Waits for the server, and reports a wrong URL or key.
+    _version(url, headers)
     if model:
         from kerasft.export.saved_model import newest, read_metadata
 
         return read_metadata(newest(model))
     top, _, rest = url.partition("/v1/models/")
     try:
-        metadata = _sent(f"{top}/about", headers)
+        metadata = _request(f"{top}/about", headers)
     except (OSError, ValueError, http.client.HTTPException):
         return {}
     same = isinstance(metadata, dict) and metadata.get("name") == unquote(rest.partition("/")[0])
@@ -120,56 +131,56 @@ def _read_metadata(url: str, model: str, headers: dict[str, str]) -> dict:
 
 
 def _version(url: str, headers: dict[str, str]) -> str:
-    """The versions that the server has ready; empty where it does not say."""
+    """Returns the versions that the server has loaded. Empty if it does not give them."""
     try:
-        metadata = _patiently(url, lambda: _sent(url, headers))
+        metadata = _with_retries(url, lambda: _request(url, headers))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):
-            raise _mistake(url, error) from None
+            raise _server_error(url, error) from None
         return ""
     states = metadata.get("model_version_status", []) if isinstance(metadata, dict) else []
     return " ".join(sorted(str(row.get("version")) for row in states if row.get("state") == "AVAILABLE"))
 
 
-def _sent(url: str, headers: dict[str, str], body: bytes | None = None) -> dict:
+def _request(url: str, headers: dict[str, str], body: bytes | None = None) -> dict:
     request = urllib.request.Request(url, body, headers)
     with _opener.open(request, timeout=ANSWER_TIMEOUT_SECONDS if body else _SHORT_TIMEOUT_SECONDS) as response:
         return json.load(response)
 
 
-def _patiently(url: str, call: Callable[[], dict]) -> dict:
-    """Calls again, after longer and longer pauses or those that the server asks for, while it is away or busy.
+def _with_retries(url: str, call: Callable[[], dict]) -> dict:
+    """Repeats a request while the server is unreachable or busy, with exponential backoff or after `Retry-After`.
 
     Raises:
-        UserError: `RETRY_SECONDS` seconds are over, or waiting is of no use.
-        HTTPError: the server answers with any other status that is no success.
+        UserError: `RETRY_SECONDS` are over, or waiting cannot help.
+        HTTPError: the server answers with another error status.
     """
-    until, pause, metadata = time.monotonic() + RETRY_SECONDS, 0.5, False
+    deadline, pause, reported = time.monotonic() + RETRY_SECONDS, 0.5, False
     while True:
         try:
             return call()
         except urllib.error.HTTPError as error:
             if error.code not in _RETRIED_STATUSES:
                 raise
-            reason, asked = f"{error.code} {error.reason}", _retry_after(error)
+            reason, retry_after = f"{error.code} {error.reason}", _retry_after(error)
         except (OSError, http.client.HTTPException) as error:
             cause = getattr(error, "reason", error)
             if isinstance(cause, (socket.gaierror, ssl.SSLError)):
                 raise UserError(f"--url: {cause.strerror or cause}. Received: {url!r}") from None
-            reason, asked = str(cause) or type(cause).__name__, 0.0
+            reason, retry_after = str(cause) or type(cause).__name__, 0.0
         except ValueError:
             raise UserError(
-                f"--url: what answers is no model server (its answer is no JSON). Received: {url!r}"
+                f"--url: the server is no model server (its answer is no JSON). Received: {url!r}"
             ) from None
-        wait = max(asked, pause * random.uniform(0.5, 1))
-        if time.monotonic() + wait > until:
+        wait = max(retry_after, pause * random.uniform(0.5, 1))
+        if time.monotonic() + wait > deadline:
             raise UserError(
-                f"--url: no answer within {RETRY_SECONDS:g} seconds ({reason}); the same command goes on when there is. "
+                f"--url: no answer within {RETRY_SECONDS:g} seconds ({reason}); the same command resumes once the server answers. "
                 f"Received: {url!r}"
             )
-        if pause >= 4 and not metadata:
+        if pause >= 4 and not reported:
             console.say(f"waiting for {url}: {reason}")
-            metadata = True
+            reported = True
         time.sleep(wait)
         pause = min(2 * pause, 8)
 
@@ -186,22 +197,22 @@ def _retry_after(error: urllib.error.HTTPError) -> float:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
-    """The server's own words, `{"error": "..."}`, or the status."""
+    """Returns the server's message, `{"error": "..."}`, or the status."""
     try:
         return last_line(str(json.load(error)["error"]))
     except (OSError, ValueError, KeyError, TypeError):
         return f"{error.code} {error.reason}"
 
 
-def _mistake(url: str, error: urllib.error.HTTPError) -> UserError:
-    hint = f"; the key is taken from the environment variable {KEY}" if error.code in (401, 403) else ""
+def _server_error(url: str, error: urllib.error.HTTPError) -> UserError:
+    hint = f"; the key is taken from the environment variable {KEY_VARIABLE}" if error.code in (401, 403) else ""
     return UserError(f"--url: the server says {error.code}: {_reason(error)}{hint}. Received: {url!r}")
 
 
-def _arrays(url: str, found: dict, count: int, names: list[str]) -> dict[str, np.ndarray]:
-    """The rows of an answer as the arrays that they were; a single output has no name (TensorFlow Serving's rule)."""
+def _parse_outputs(url: str, response: dict, count: int, names: list[str]) -> dict[str, np.ndarray]:
+    """Converts the rows of a response to arrays. A single output has no name (TensorFlow Serving's rule)."""
     try:
-        rows = found["predictions"]
+        rows = response["predictions"]
         if rows and not isinstance(rows[0], dict):
             rows = [{"values": row} for row in rows]
         known = [name for name in _TYPES if name in rows[0]]
@@ -211,7 +222,7 @@ def _arrays(url: str, found: dict, count: int, names: list[str]) -> dict[str, np
     except (KeyError, IndexError, TypeError, ValueError):
         right, width = False, 0
     if not right:
-        raise UserError(f"--url: does not answer as a model does that kerasft has exported. Received: {url!r}")
+        raise UserError(f"--url: the outputs are not those of a model that kerasft has exported. Received: {url!r}")
     if names and len(names) != width:
         raise UserError(f"--model: has {len(names)} classes, the server's has {width}. Received: {url!r}")
     return arrays

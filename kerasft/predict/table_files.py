@@ -1,7 +1,7 @@
-"""Tables of answers: one form in which stretches wait, and the three in which a user gets them.
+"""Tables of predictions: the format of saved chunks, and the three formats of the finished table.
 
-A waiting stretch is a Parquet file of `Prediction`, the same columns for every task and with float32 as it came. From those the
-table is written stretch by stretch, so that no more than a few are in memory.
+A chunk is a Parquet file of `Prediction`, with the same columns for every task. The finished table is written chunk by
+chunk, so that only a few of them are in memory.
 """
 
 import csv
@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kerasft.predict.cells import safe
+from kerasft.predict.cells import escape_formula
 from kerasft.predict.predictions import Prediction
 
 _NUMBERS = pa.list_(pa.float32())
-_WAITING = pa.schema(
+_CHUNK_SCHEMA = pa.schema(
     [
         ("task", pa.string()),
         ("names", pa.list_(pa.string())),
@@ -28,28 +28,30 @@ _WAITING = pa.schema(
         ("error", pa.string()),
     ]
 )
-_GROUP = 1 << 24  # bytes of a row group of the finished Parquet file, about
-Chunk = tuple[list[str], Path]  # the names of its pictures, and the file that holds what is said of them
+# A row group of the finished Parquet file has about so many bytes.
+_ROW_GROUP_BYTES = 1 << 24
+# The names of a chunk's images, and the file of their predictions.
+Chunk = tuple[list[str], Path]
 
 
-def save(rows: list[Prediction], file: BinaryIO) -> None:
-    """Writes what is said of a stretch, to wait for the others."""
-    columns = [[getattr(row, name) for row in rows] for name in _WAITING.names]
+def save_chunk(rows: list[Prediction], file: BinaryIO) -> None:
+    """Writes the predictions of a chunk."""
+    columns = [[getattr(row, name) for row in rows] for name in _CHUNK_SCHEMA.names]
     columns[-1] = [error and _utf8(error) for error in columns[-1]]
-    arrays = [pa.array(column, item.type) for column, item in zip(columns, _WAITING)]
-    pq.write_table(pa.table(arrays, schema=_WAITING), file)
+    arrays = [pa.array(column, item.type) for column, item in zip(columns, _CHUNK_SCHEMA)]
+    pq.write_table(pa.table(arrays, schema=_CHUNK_SCHEMA), file)
 
 
-def whole(path: Path, count: int) -> bool:
-    """Whether a stretch is there, and of so many pictures."""
+def is_complete(path: Path, count: int) -> bool:
+    """Whether the file of a chunk exists and has `count` rows."""
     try:
         return pq.read_metadata(path).num_rows == count
     except (OSError, pa.ArrowInvalid):
         return False
 
 
-def kind(chunks: Iterable[Chunk]) -> tuple[str, list[str]]:
-    """Task and names of the first answer; empty where there is none."""
+def read_task_and_names(chunks: Iterable[Chunk]) -> tuple[str, list[str]]:
+    """Returns task and names of the first prediction without an error. Empty if there is none."""
     for _, path in chunks:
         table = pq.read_table(path, columns=["task", "names"])
         good = table.filter(pc.is_valid(table["task"]))
@@ -58,18 +60,20 @@ def kind(chunks: Iterable[Chunk]) -> tuple[str, list[str]]:
     return "", []
 
 
-def failures(chunks: Iterable[Chunk]) -> int:
-    """How many pictures have an error."""
+def count_failures(chunks: Iterable[Chunk]) -> int:
+    """Returns the number of images with an error."""
     return sum(pc.count(pq.read_table(path, columns=["error"])["error"]).as_py() for _, path in chunks)
 
 
-def writer(form: str, chunks: list[Chunk], task: str, names: list[str]) -> Callable[[BinaryIO], None]:
-    """What writes the finished table into a file.
+def make_writer(form: str, chunks: list[Chunk], task: str, names: list[str]) -> Callable[[BinaryIO], None]:
+    """Returns a function that writes the finished table to a file.
 
     Args:
-        form: `.csv`: `path,class,score,error`; of several labels `path,labels,error`, parted by `|`; or a column a
-            target; text as `cells.safe` gives it. `.jsonl`: `path` with `labels`, `values` or `error`. `.parquet`: `path`, `class` and `score`, or
-            lists `labels` and `scores`, with `probabilities` of all classes; or a float column a target; and `error`.
+        form: `.csv`: `path,class,score,error`; for multi_label `path,labels,error` with labels separated by `|`; for
+            regression a column for each target. Text is escaped by `cells.escape_formula`. `.jsonl`: `path` with
+            `labels`, `values` or `error`. `.parquet`: `path`, `class` and `score`, or for multi_label the
+            lists `labels` and `scores`, with `probabilities` of all classes; for regression a float column for each
+            target; and `error`.
         task: of the model.
         names: of the classes in the order of `probabilities`, as far as known; or of the targets.
     """
@@ -81,7 +85,7 @@ def _csv(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> No
     text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     table = csv.writer(text)
     middle = {"regression": _targets(names), "multi_label": ["labels"]}.get(task, ["class", "score"])
-    table.writerow(["path", *map(safe, middle), "error"])
+    table.writerow(["path", *map(escape_formula, middle), "error"])
     for path, row in _rows(chunks):
         if row.error is not None:
             cells = [""] * len(middle)
@@ -89,21 +93,21 @@ def _csv(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> No
             cells = row.numbers
         else:
             cells = ["|".join(row.names)] if task == "multi_label" else [row.names[0], row.numbers[0]]
-            cells[0] = safe(cells[0])
-        table.writerow([safe(path), *cells, safe(row.error or "")])
+            cells[0] = escape_formula(cells[0])
+        table.writerow([escape_formula(path), *cells, escape_formula(row.error or "")])
     text.detach()
 
 
 def _jsonl(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> None:
     for path, row in _rows(chunks):
-        metadata: dict = {"path": path}
+        line: dict = {"path": path}
         if row.error is not None:
-            metadata["error"] = row.error
+            line["error"] = row.error
         elif task == "regression":
-            metadata["values"] = dict(zip(row.names, row.numbers))
+            line["values"] = dict(zip(row.names, row.numbers))
         else:
-            metadata["labels"] = [{"class": name, "score": score} for name, score in zip(row.names, row.numbers)]
-        file.write((json.dumps(metadata) + "\n").encode())
+            line["labels"] = [{"class": name, "score": score} for name, score in zip(row.names, row.numbers)]
+        file.write((json.dumps(line) + "\n").encode())
 
 
 def _parquet(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> None:
@@ -117,7 +121,7 @@ def _parquet(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -
             found = pq.read_table(place)
             arrays = [pa.array(map(_utf8, paths), pa.string()), *(make(found) for _, _, make in columns)]
             waiting.append(pa.table([*arrays, found["error"]], schema=schema))
-            if sum(part.nbytes for part in waiting) > _GROUP:
+            if sum(part.nbytes for part in waiting) > _ROW_GROUP_BYTES:
                 table.write_table(pa.concat_tables(waiting))
                 waiting.clear()
         if waiting:
@@ -125,7 +129,7 @@ def _parquet(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -
 
 
 def _columns(task: str, names: list[str]) -> list[tuple[str, pa.DataType, Callable[[pa.Table], pa.ChunkedArray]]]:
-    """Name and type of each column between `path` and `error`, and how it is made of a waiting stretch."""
+    """Returns name and type of each column between `path` and `error`, and the function that makes it from a chunk."""
     if task == "regression":
         return [(name, pa.float32(), _element("numbers", i)) for i, name in enumerate(_targets(names))]
     every = ("probabilities", _NUMBERS, lambda table: table["probabilities"])
@@ -140,12 +144,12 @@ def _element(column: str, index: int) -> Callable[[pa.Table], pa.ChunkedArray]:
 
 
 def _targets(names: list[str]) -> list[str]:
-    """Names of the columns of values; a target must not be taken for another column of the table."""
+    """Returns the names of the targets' columns. A target may not have the name of another column."""
     return [f"{name} (target)" if name in ("path", "error") else name for name in names]
 
 
 def _rows(chunks: list[Chunk]) -> Iterator[tuple[str, Prediction]]:
-    """Each path, and what is said of it but the probabilities."""
+    """Yields each path with its prediction, without the probabilities."""
     for paths, place in chunks:
         table = pq.read_table(place, columns=["task", "names", "numbers", "error"])
         for path, row in zip(paths, table.to_pylist()):
@@ -153,5 +157,5 @@ def _rows(chunks: list[Chunk]) -> Iterator[tuple[str, Prediction]]:
 
 
 def _utf8(text: str) -> str:
-    """Text without the lone surrogates of a file name that is no UTF-8; Parquet takes none."""
+    """Returns text without lone surrogates, which a file name that is no UTF-8 has and Parquet refuses."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Serving: an exported model behind HTTP, on KServe's server, with batches, limits and new versions while it runs."""
+"""Serving: an exported model over HTTP on KServe's server, with dynamic batching, limits and model versions."""
 
 from kerasft.serve.start import serve
 

@@ -1,8 +1,8 @@
-"""Requests that come together are answered together: one queue, one thread, batches as large as they come.
+"""Dynamic batching: concurrent requests share batches of the model. There is one queue and one thread.
 
-While the model works, requests gather by themselves. When it is free and only few are there, it waits for as many as there
-were last time, but no longer than `limits.delay`: many callers who each wait for their answer come back together, and a
-lone one never waits for anybody.
+Requests gather in the queue while the model computes. When the model is free and the queue is short, the batcher waits for
+as many images as the last batch had, but at most `limits.max_delay_seconds`. Clients that each wait for their answer send
+their next requests together, so they share a batch again. A single client never waits for others.
 """
 
 import asyncio
@@ -15,147 +15,163 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.serve import metrics
-from kerasft.serve.limits import Limits, Refusal
+from kerasft.serve.limits import Limits, RequestError
 
-Model = Callable[[list], dict[str, np.ndarray]]  # N rows to outputs [N, ...]
-Given = dict[str, np.ndarray] | Exception
+# A signature of a model: from N instances to outputs [N, ...].
+Model = Callable[[list], dict[str, np.ndarray]]
+Outcome = dict[str, np.ndarray] | Exception
 
 
 class Job(NamedTuple):
-    """Rows of one request, at most a batch of them, that one model answers."""
+    """Instances of one request for one model, at most `limits.max_batch_size` of them."""
 
     model: Model
-    rows: list
-    done: asyncio.Future
+    instances: list
+    future: asyncio.Future
 
 
 class Batcher:
-    """The queue before the model; `work` is the task that empties it.
+    """The queue in front of the model. `run` is the task that empties it.
 
     Args:
-        limits: `batch`, `delay` and `pictures` (in the queue).
-        broken: kinds of errors that the rows of a batch are to blame for, rather than the model.
+        limits: `max_batch_size`, `max_delay_seconds` and `max_images` (in the queue) are used.
+        input_error: the error that the model raises for an invalid instance.
     """
 
-    def __init__(self, limits: Limits, broken: type[Exception]):
-        self.limits, self.broken = limits, broken
+    def __init__(self, limits: Limits, input_error: type[Exception]):
+        self.limits, self.input_error = limits, input_error
         self._jobs: deque[Job] = deque()
         self._waiting = 0
-        self._came = asyncio.Event()
-        self._expected = 1
+        self._new_jobs = asyncio.Event()
+        self._last_batch_size = 1
 
-    async def answer(self, model: Model, rows: list) -> dict[str, np.ndarray]:
-        """What the model says of rows; they are in one batch where they fit into one.
+    async def predict(self, model: Model, instances: list) -> dict[str, np.ndarray]:
+        """Returns the outputs of the model for instances, [N, ...] by name. Instances that fit into one batch share one.
 
         Raises:
-            Refusal: the queue is full, or a row is broken: `rows[i]`, as the message says.
+            RequestError: the queue is full.
+            InvalidInstance: the model does not accept an instance.
         """
-        if self._waiting + len(rows) > self.limits.pictures:
-            text = f"{self._waiting} pictures are waiting, at most {self.limits.pictures} may (--max_queue); try again."
-            raise Refusal(429, text, {"Retry-After": "1"})
-        size = self.limits.batch
+        if self._waiting + len(instances) > self.limits.max_images:
+            text = f"{self._waiting} images are waiting; at most {self.limits.max_images} may wait (--max_queue). Try again."
+            raise RequestError(429, text, {"Retry-After": "1"})
+        size = self.limits.max_batch_size
         loop = asyncio.get_running_loop()
-        jobs = [Job(model, rows[start : start + size], loop.create_future()) for start in range(0, len(rows), size)]
+        jobs = [
+            Job(model, instances[start : start + size], loop.create_future())
+            for start in range(0, len(instances), size)
+        ]
         self._jobs.extend(jobs)
-        self._count(len(rows))
-        self._came.set()
-        given = await asyncio.gather(*(job.done for job in jobs), return_exceptions=True)
-        for start, one in zip(range(0, len(rows), size), given):
-            if isinstance(one, BadRow):
-                raise BadRow(start + one.row, one.why)
+        self._add_to_queue_length(len(instances))
+        self._new_jobs.set()
+        outcomes = await asyncio.gather(*(job.future for job in jobs), return_exceptions=True)
+        for start, one in zip(range(0, len(instances), size), outcomes):
+            if isinstance(one, InvalidInstance):
+                raise InvalidInstance(start + one.index, one.reason)
             if isinstance(one, BaseException):
                 raise one
-        return given[0] if len(given) == 1 else {k: np.concatenate([one[k] for one in given]) for k in given[0]}
+        if len(outcomes) == 1:
+            return outcomes[0]
+        return {name: np.concatenate([one[name] for one in outcomes]) for name in outcomes[0]}
 
-    async def work(self) -> None:
-        """Answers batch after batch, in a thread of its own, until it is cancelled."""
+    async def run(self) -> None:
+        """Computes one batch after the other in a thread of its own until it is cancelled."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "model") as thread:
             while True:
                 jobs = await self._gather()
-                running = loop.run_in_executor(thread, _run, jobs, self.broken)
+                running = loop.run_in_executor(thread, _run_batch, jobs, self.input_error)
                 await asyncio.wait([running])
-                error = running.exception()  # of the model, not of a picture: told to all, and the thread goes on
-                for job, given in zip(jobs, [error] * len(jobs) if error else running.result()):
-                    if job.done.done():  # its request was given up in the meantime
+                # An error of the model itself goes to every request of the batch. The thread goes on.
+                error = running.exception()
+                for job, outcome in zip(jobs, [error] * len(jobs) if error else running.result()):
+                    # The request was cancelled in the meantime.
+                    if job.future.done():
                         continue
-                    if isinstance(given, Exception):
-                        job.done.set_exception(given)
+                    if isinstance(outcome, Exception):
+                        job.future.set_exception(outcome)
                     else:
-                        job.done.set_result(given)
+                        job.future.set_result(outcome)
 
     async def _gather(self) -> list[Job]:
-        """The next batch: jobs of one model, in the order they came."""
+        """Waits for the next batch: jobs of one model in the order of their arrival."""
         while not self._jobs:
-            self._came.clear()
-            await self._came.wait()
-        until = time.monotonic() + self.limits.delay
-        while self._waiting < self._expected and (left := until - time.monotonic()) > 0:
-            self._came.clear()
+            self._new_jobs.clear()
+            await self._new_jobs.wait()
+        deadline = time.monotonic() + self.limits.max_delay_seconds
+        while self._waiting < self._last_batch_size and (left := deadline - time.monotonic()) > 0:
+            self._new_jobs.clear()
             try:
-                await asyncio.wait_for(self._came.wait(), left)
+                await asyncio.wait_for(self._new_jobs.wait(), left)
             except TimeoutError:
                 break
         jobs, size = [], 0
-        while self._jobs and size + len(self._jobs[0].rows) <= self.limits.batch:
+        while self._jobs and size + len(self._jobs[0].instances) <= self.limits.max_batch_size:
             if jobs and self._jobs[0].model is not jobs[0].model:
                 break
             job = self._jobs.popleft()
-            self._count(-len(job.rows))
-            if not job.done.done():
+            self._add_to_queue_length(-len(job.instances))
+            if not job.future.done():
                 jobs.append(job)
-                size += len(job.rows)
-        self._expected = max(1, size)
+                size += len(job.instances)
+        self._last_batch_size = max(1, size)
         return jobs
 
-    def _count(self, change: int) -> None:
+    def _add_to_queue_length(self, change: int) -> None:
         self._waiting += change
-        metrics.WAITING.set(self._waiting)
+        metrics.QUEUE_LENGTH.set(self._waiting)
 
 
-class BadRow(Exception):
-    """A row that the model cannot take, though its batch-mates were answered."""
+class InvalidInstance(Exception):
+    """An instance that the model does not accept. The other instances of its batch get their outputs.
 
-    def __init__(self, row: int, why: str):
-        super().__init__(why)
-        self.row, self.why = row, why
+    Attributes:
+        index: of the instance in its request.
+        reason: from the error of the model.
+    """
+
+    def __init__(self, index: int, reason: str):
+        super().__init__(reason)
+        self.index, self.reason = index, reason
 
 
-def _run(jobs: list[Job], broken: type[Exception]) -> list[Given]:
-    """Answers by job; where the batch fails, each job alone, and where that fails, each row."""
+def _run_batch(jobs: list[Job], input_error: type[Exception]) -> list[Outcome]:
+    """Returns the outcome of each job. Jobs of a batch that fails are computed one by one, then their instances."""
     if not jobs:
         return []
     began = time.monotonic()
-    given = _attempt(jobs, broken)
-    metrics.BATCHES.observe(sum(len(job.rows) for job in jobs))
+    outcomes = _predict_jobs(jobs, input_error)
+    metrics.BATCHES.observe(sum(len(job.instances) for job in jobs))
     metrics.MODEL_SECONDS.observe(time.monotonic() - began)
-    return given
+    return outcomes
 
 
-def _attempt(jobs: list[Job], broken: type[Exception]) -> list[Given]:
+def _predict_jobs(jobs: list[Job], input_error: type[Exception]) -> list[Outcome]:
     try:
-        outputs = jobs[0].model([row for job in jobs for row in job.rows])
-    except broken as error:
-        return [_blame(jobs[0], error, broken)] if len(jobs) == 1 else [_attempt([job], broken)[0] for job in jobs]
-    metrics.PICTURES.inc(sum(len(job.rows) for job in jobs))
-    given, start = [], 0
+        outputs = jobs[0].model([instance for job in jobs for instance in job.instances])
+    except input_error as error:
+        if len(jobs) == 1:
+            return [_find_invalid_instance(jobs[0], error, input_error)]
+        return [_predict_jobs([job], input_error)[0] for job in jobs]
+    metrics.IMAGES.inc(sum(len(job.instances) for job in jobs))
+    outcomes, start = [], 0
     for job in jobs:
-        given.append({name: value[start : start + len(job.rows)] for name, value in outputs.items()})
-        start += len(job.rows)
-    return given
+        outcomes.append({name: value[start : start + len(job.instances)] for name, value in outputs.items()})
+        start += len(job.instances)
+    return outcomes
 
 
-def _blame(job: Job, error: Exception, broken: type[Exception]) -> Exception:
-    """The first row that fails alone."""
-    for index, row in enumerate(job.rows):
+def _find_invalid_instance(job: Job, error: Exception, input_error: type[Exception]) -> Exception:
+    """Returns the error of the first instance that fails alone, or `error` if none does."""
+    for index, instance in enumerate(job.instances):
         try:
-            job.model([row])
-        except broken as found:
-            return BadRow(index, _why(found))
+            job.model([instance])
+        except input_error as own_error:
+            return InvalidInstance(index, _last_line(own_error))
     return error
 
 
-def _why(error: Exception) -> str:
-    """The last line of TensorFlow's message that is not about the graph."""
+def _last_line(error: Exception) -> str:
+    """Returns the last line of TensorFlow's message that is not about the graph."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("[[")]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")[:200]

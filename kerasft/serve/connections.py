@@ -1,40 +1,40 @@
-"""Connections whose requests do not arrive are closed.
+"""Closes connections whose request does not arrive.
 
-uvicorn waits without end for the head of a request, and for the rest of a body that it has refused. As it answers 503 to all
-while too many connections are open, a few hundred silent ones would shut everybody out.
+uvicorn waits without limit for the head of a request, and for the rest of a body that it has refused. It answers 503 to
+everybody while too many connections are open. So a few hundred silent connections would block the server.
 """
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-def punctual(seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, that hangs up where a request has not arrived whole so long after its first byte.
+def protocol_with_timeout(seconds: float) -> type[HttpToolsProtocol]:
+    """Returns uvicorn's protocol with a time limit for each request, from its first byte to its last.
 
-    The first request counts from the connection on; between two, uvicorn's own limit holds.
+    The time of the first request starts with the connection. Between two requests uvicorn's own limit holds.
     """
 
-    class Punctual(HttpToolsProtocol):
-        _late = None
+    class TimeoutProtocol(HttpToolsProtocol):
+        _timer = None
 
         def connection_made(self, transport) -> None:
             super().connection_made(transport)
-            self._expect()
+            self._restart_timer()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self._expect()
+            self._restart_timer()
 
         def on_message_complete(self) -> None:
-            self._late.cancel()
+            self._timer.cancel()
             super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._late.cancel()
+            self._timer.cancel()
             super().connection_lost(exc)
 
-        def _expect(self) -> None:
-            if self._late:
-                self._late.cancel()
-            self._late = self.loop.call_later(seconds, self.transport.close)
+        def _restart_timer(self) -> None:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(seconds, self.transport.close)
 
-    return Punctual
+    return TimeoutProtocol

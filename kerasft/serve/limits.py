@@ -1,36 +1,36 @@
-"""What a request may ask for, and how it is told that it asked for too much."""
+"""Limits on requests, and the error of a request that exceeds one."""
 
 from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """Bounds on requests.
+    """Limits on requests.
 
     Attributes:
-        body_bytes: of a request's body.
-        pixels: of one picture, width times height, all its frames together.
-        pictures: waiting for the model at a time, and so also in one request.
-        batch: pictures that the model is given at once.
-        delay: seconds that a picture may wait for others while the model is free.
-        seconds: from a request's first byte to its answer.
+        max_body_bytes: bytes of a request's body.
+        max_pixels: width times height of one image, summed over its frames.
+        max_images: images that may wait for the model, and so images of one request.
+        max_batch_size: images in one batch of the model.
+        max_delay_seconds: how long an image may wait for others while the model is free.
+        timeout_seconds: from the first byte of a request to its answer.
     """
 
-    body_bytes: int
-    pixels: int
-    pictures: int
-    batch: int
-    delay: float
-    seconds: float
+    max_body_bytes: int
+    max_pixels: int
+    max_images: int
+    max_batch_size: int
+    max_delay_seconds: float
+    timeout_seconds: float
 
 
-class Refusal(Exception):
-    """A request that is not answered: HTTP status, a sentence for its sender, and headers."""
+class RequestError(Exception):
+    """A request that is refused: the HTTP status, a sentence for the client, and headers of the answer."""
 
     def __init__(self, status: int, text: str, headers: dict[str, str] | None = None):
         super().__init__(text)
         self.status, self.text, self.headers = status, text, headers or {}
 
 
-def too_large(limits: Limits) -> Refusal:
-    """What is said of a body above the limit."""
-    return Refusal(413, f"The body may have at most {limits.body_bytes:,} bytes (--max_body_mb).")
+def body_too_large(limits: Limits) -> RequestError:
+    """Returns the error for a body above the limit."""
+    return RequestError(413, f"The body may have at most {limits.max_body_bytes:,} bytes (--max_body_mb).")

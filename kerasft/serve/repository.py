@@ -1,4 +1,4 @@
-"""The version that answers, and the watch over the folder that it comes from."""
+"""The version of the model in use, and the task that watches its folder for new versions."""
 
 import asyncio
 
@@ -7,55 +7,58 @@ import kserve
 from kerasft.console import console
 from kerasft.export.saved_model import LOAD_ERRORS
 from kerasft.serve import metrics, open_inference_v2, tfserving_v1
-from kerasft.serve.batching import BadRow, Batcher
-from kerasft.serve.limits import Refusal
-from kerasft.serve.versions import Source, Version, best, fingerprint, load
+from kerasft.serve.batching import Batcher, InvalidInstance
+from kerasft.serve.limits import RequestError
+from kerasft.serve.versions import Source, Version, find_newest, fingerprint, load
 from kerasft.settings.errors import UserError
 
-POLL_SECONDS = 1.0  # seconds between two looks at the folder
-LARGE_BODY_BYTES = 1 << 20  # bytes of a body whose pictures are looked at in a thread, so that others need not wait
+# The folder is checked for new versions each time after so many seconds.
+POLL_SECONDS = 1.0
+# A body of more bytes is parsed in a thread, so that other requests need not wait.
+LARGE_BODY_BYTES = 1 << 20
 
 
-class Served(kserve.Model):
-    """One version, as KServe calls it with what either protocol asked."""
+class ServedModel(kserve.Model):
+    """One version as a KServe model, for the requests of both protocols."""
 
     def __init__(self, name: str, version: Version, batcher: Batcher):
         super().__init__(name)
         self.version, self.batcher, self.ready = version, batcher, True
 
     async def predict(self, payload, headers=None, response_headers=None):
-        """A TensorFlow Serving body (JSON, parsed or not) or an InferRequest to the answer that KServe encodes."""
+        """Answers a TensorFlow Serving body (JSON, parsed or not) or an InferRequest. KServe encodes the answer."""
         limits, version = self.batcher.limits, self.version
         large = int((headers or {}).get("content-length", 0)) > LARGE_BODY_BYTES
-        read = (
+        parse = (
             open_inference_v2.parse_request if isinstance(payload, kserve.InferRequest) else tfserving_v1.parse_request
         )
-        parse_request = (
-            await asyncio.to_thread(read, payload, version, limits) if large else read(payload, version, limits)
-        )
+        if large:
+            request = await asyncio.to_thread(parse, payload, version, limits)
+        else:
+            request = parse(payload, version, limits)
         try:
-            outputs = await self.batcher.answer(parse_request.signature.call, parse_request.rows)
-        except BadRow as bad:
-            raise Refusal(400, f"{parse_request.where}[{bad.row}]: cannot be decoded ({bad.why}).") from None
+            outputs = await self.batcher.predict(request.signature.call, request.instances)
+        except InvalidInstance as error:
+            raise RequestError(400, f"{request.location}[{error.index}]: cannot be decoded ({error.reason}).") from None
         if isinstance(payload, kserve.InferRequest):
-            return open_inference_v2.answer(payload, version, outputs)
-        return tfserving_v1.answer(outputs, parse_request.where == tfserving_v1.ROWS)
+            return open_inference_v2.format_response(payload, version, outputs)
+        return tfserving_v1.format_response(outputs, request.location == tfserving_v1.ROW_FORMAT)
 
     def get_input_types(self) -> list[dict]:
-        """Of `serving_default`, for `/v2/models/NAME`."""
-        signature = self.version.signatures[tfserving_v1.DEFAULT]
-        return [open_inference_v2.metadata(signature.name, signature.spec)]
+        """Returns the inputs of `serving_default` for `/v2/models/NAME`."""
+        signature = self.version.signatures[tfserving_v1.DEFAULT_SIGNATURE]
+        return [open_inference_v2.describe_tensor(signature.name, signature.spec)]
 
     def get_output_types(self) -> list[dict]:
-        """Of `serving_default`, for `/v2/models/NAME`."""
-        outputs = self.version.signatures[tfserving_v1.DEFAULT].outputs
-        return [open_inference_v2.metadata(name, spec) for name, spec in outputs.items()]
+        """Returns the outputs of `serving_default` for `/v2/models/NAME`."""
+        outputs = self.version.signatures[tfserving_v1.DEFAULT_SIGNATURE].outputs
+        return [open_inference_v2.describe_tensor(name, spec) for name, spec in outputs.items()]
 
 
 class VersionRepository(kserve.ModelRepository):
-    """KServe's repository with one model in it, under its name and as `NAME/versions/NUMBER`.
+    """KServe's repository with one model, under its name and as `NAME/versions/NUMBER`.
 
-    Requests keep the version that they began with; who comes after a `put` gets the new one.
+    A request keeps the version that it started with. Requests after a `put` get the new version.
     """
 
     def __init__(self, name: str, batcher: Batcher):
@@ -64,36 +67,36 @@ class VersionRepository(kserve.ModelRepository):
 
     @property
     def current(self) -> Version:
-        """The version that answers."""
+        """The version in use."""
         return self.models[self.name].version
 
     def put(self, version: Version) -> None:
-        """Lets a version answer from now on."""
-        served = Served(self.name, version, self.batcher)
+        """Makes this version the one in use."""
+        served = ServedModel(self.name, version, self.batcher)
         self.models = {self.name: served, f"{self.name}/versions/{version.number}": served}
-        metrics.VERSION.set(version.number)
+        metrics.MODEL_VERSION.set(version.number)
 
-    def get_models(self) -> dict[str, Served]:
-        """The model, once."""
+    def get_models(self) -> dict[str, ServedModel]:
+        """Returns the model under its name only."""
         return {self.name: self.models[self.name]}
 
 
-def first(source: Source, batch: int) -> Version:
-    """The highest version that can be loaded; those above it, which cannot, are named.
+def load_newest(source: Source, batch: int) -> Version:
+    """Loads the highest version that can be loaded. A message names each higher one and the reason.
 
     Raises:
-        UserError: none can; why the highest one cannot.
+        UserError: no version can be loaded. It gives the reason of the highest one.
     """
-    refused, errors = {}, {}
-    while path := best(source, refused):
-        refused[path] = fingerprint(path)
+    failed, errors = {}, {}
+    while path := find_newest(source, failed):
+        failed[path] = fingerprint(path)
         try:
             found = load(path, batch)
         except (*LOAD_ERRORS, UserError) as error:
             errors[path] = error
             continue
         for above, error in errors.items():
-            console.say(_passed_over(above, error))
+            console.say(_describe_failure(above, error))
         return found
     if not errors:
         raise UserError(f"--model: no version of it can be loaded. Received: '{source.folder}'")
@@ -102,40 +105,41 @@ def first(source: Source, batch: int) -> Version:
     raise UserError(f"--model: {rule} ({_reason(error)}). Received: '{path}'")
 
 
-async def watch(repository: VersionRepository, source: Source) -> None:
-    """Looks at the folder each second, until it is cancelled: loads what is new, goes back where the newest is gone."""
-    refused, batch, missing = {}, repository.batcher.limits.batch, False
+async def watch_folder(repository: VersionRepository, source: Source) -> None:
+    """Checks the folder each second until it is cancelled. Loads a new version; returns to the one before if it is removed."""
+    failed, batch, missing = {}, repository.batcher.limits.max_batch_size, False
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        path = await asyncio.to_thread(best, source, refused)
+        path = await asyncio.to_thread(find_newest, source, failed)
         if (path is None) != missing:
             missing = path is None
             if missing:
                 console.say(
-                    f"no version is left in {source.folder}: version {repository.current.number} goes on answering"
+                    f"{source.folder} has no version any more: version {repository.current.number} stays in use"
                 )
         if path is None:
             continue
-        seen = await asyncio.to_thread(fingerprint, path)
-        if (path, seen) == (repository.current.path, repository.current.fingerprint):
+        current_fingerprint = await asyncio.to_thread(fingerprint, path)
+        if (path, current_fingerprint) == (repository.current.path, repository.current.fingerprint):
             continue
         loading = asyncio.create_task(asyncio.to_thread(load, path, batch))
         await asyncio.wait([loading])
-        if error := loading.exception():  # of whatever kind: the version before goes on
-            refused[path] = seen
-            console.say(_passed_over(path, error))
+        # After an error of any kind the version before stays in use.
+        if error := loading.exception():
+            failed[path] = current_fingerprint
+            console.say(_describe_failure(path, error))
             continue
         before = repository.current.number
         repository.put(loading.result())
-        console.say(f"version {repository.current.number} answers now, after version {before}")
+        console.say(f"version {repository.current.number} is in use now, instead of version {before}")
 
 
-def _passed_over(path, error: Exception) -> str:
-    return f"{path} cannot be loaded and is passed over: {_reason(error)}"
+def _describe_failure(path, error: Exception) -> str:
+    return f"{path} cannot be loaded and is skipped: {_reason(error)}"
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what was wrong, without the flag and the folder, which are said around it."""
+    """Returns the first line of an error, without the flag and the folder."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
     if isinstance(error, UserError):

@@ -1,4 +1,4 @@
-"""What KServe's application answers beyond its own: the page, TensorFlow Serving's status, metadata and versions, v2 requests."""
+"""Routes that are added to KServe's application: the page, TensorFlow Serving's status and metadata, and v2 requests."""
 
 import base64
 import hashlib
@@ -13,26 +13,26 @@ from kserve.protocol.rest.v1_endpoints import V1Endpoints
 from starlette.exceptions import HTTPException
 
 from kerasft.serve import open_inference_v2
-from kerasft.serve.limits import Limits, Refusal
-from kerasft.serve.repository import Served, VersionRepository
+from kerasft.serve.limits import Limits, RequestError
+from kerasft.serve.repository import ServedModel, VersionRepository
 
 PAGE = Path(__file__).with_name("page.html")
 JSON = "application/json"
 
 
 def register(app: FastAPI, repository: VersionRepository, limits: Limits, lifespan) -> None:
-    """Adds the routes, ahead of KServe's, and the handlers that put errors into words."""
+    """Adds the routes before those of KServe, and the handlers that format errors."""
     app.include_router(_pages(repository, limits, lifespan))
     app.include_router(_tensorflow_serving(repository))
     app.include_router(_open_inference(repository))
-    app.add_exception_handler(Refusal, lambda _, error: _error(error.status, error.text, error.headers))
+    app.add_exception_handler(RequestError, lambda _, error: _error(error.status, error.text, error.headers))
     app.add_exception_handler(HTTPException, lambda _, error: _error(error.status_code, error.detail, error.headers))
 
 
 def _pages(repository: VersionRepository, limits: Limits, lifespan) -> APIRouter:
     router, text = APIRouter(lifespan=lifespan, include_in_schema=False), PAGE.read_bytes()
     headers = {
-        "Content-Security-Policy": policy(text.decode()),
+        "Content-Security-Policy": content_security_policy(text.decode()),
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
@@ -43,20 +43,20 @@ def _pages(repository: VersionRepository, limits: Limits, lifespan) -> APIRouter
         return Response(text, media_type="text/html; charset=utf-8", headers=headers)
 
     @router.get("/about")
-    async def read_metadata() -> Response:
+    async def about() -> Response:
         metadata = repository.current.metadata
-        bounds = {"body_bytes": limits.body_bytes, "pixels": limits.pixels, "pictures": limits.pictures}
+        json_limits = {"body_bytes": limits.max_body_bytes, "pixels": limits.max_pixels, "pictures": limits.max_images}
         return _json(
             {"name": repository.name, "version": repository.current.number}
             | {key: metadata.get(key) for key in ("task", "classes", "image_size")}
-            | {"limits": bounds}
+            | {"limits": json_limits}
         )
 
     return router
 
 
-def policy(page: str) -> str:
-    """A Content-Security-Policy that allows the scripts and styles of a page, by their digests, and nothing else."""
+def content_security_policy(page: str) -> str:
+    """Returns a Content-Security-Policy that allows only the scripts and styles of a page, by their digests."""
 
     def digests(tag: str) -> str:
         found = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", page, re.DOTALL)
@@ -79,14 +79,14 @@ def _tensorflow_serving(repository: VersionRepository) -> APIRouter:
     @router.get("")
     @router.get("/versions/{number}")
     async def status(name: str, number: str = "") -> Response:
-        served = _found(repository, name, number)
+        served = _find_model(repository, name, number)
         state = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
         return _json({"model_version_status": [{"version": str(served.version.number), **state}]})
 
     @router.get("/metadata")
     @router.get("/versions/{number}/metadata")
     async def metadata(name: str, number: str = "") -> Response:
-        version = _found(repository, name, number).version
+        version = _find_model(repository, name, number).version
         spec = {"name": name, "signature_name": "", "version": str(version.number)}
         return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": version.definitions}}})
 
@@ -99,10 +99,12 @@ def _open_inference(repository: VersionRepository) -> APIRouter:
     @router.post("/models/{name}/infer")
     @router.post("/models/{name}/versions/{number}/infer")
     async def infer(name: str, request: Request, number: str = "") -> Response:
-        served = _found(repository, name, number)
+        served = _find_model(repository, name, number)
         headers = dict(request.headers)
-        asked = open_inference_v2.parse(await request.body(), headers.get("inference-header-content-length"), name)
-        answer, _ = await served(asked, headers=headers)
+        infer_request = open_inference_v2.parse_body(
+            await request.body(), headers.get("inference-header-content-length"), name
+        )
+        answer, _ = await served(infer_request, headers=headers)
         body, length = answer.to_rest()
         if length is None:
             return _json(body)
@@ -113,22 +115,22 @@ def _open_inference(repository: VersionRepository) -> APIRouter:
     @router.get("/models/{name}")
     @router.get("/models/{name}/versions/{number}")
     async def metadata(name: str, number: str = "") -> Response:
-        version = _found(repository, name, number).version
+        version = _find_model(repository, name, number).version
         metadata = await dataplane.model_metadata(name)
         return _json({**metadata, "versions": [str(version.number)], "platform": "tensorflow_savedmodel"})
 
     @router.get("/models/{name}/versions/{number}/ready")
     async def ready(name: str, number: str) -> Response:
-        return _json({"name": _found(repository, name, number).name, "ready": True})
+        return _json({"name": _find_model(repository, name, number).name, "ready": True})
 
     @router.api_route("/repository/{rest:path}", methods=["GET", "POST"])
-    async def repository(rest: str) -> Response:
-        raise HTTPException(404, "Versions come and go with their folders; there is nothing to load or unload here.")
+    async def refuse_repository_request(rest: str) -> Response:
+        raise HTTPException(404, "Models cannot be loaded or unloaded here: add or remove the folder of a version.")
 
     return router
 
 
-def _found(repository: VersionRepository, name: str, number: str) -> Served:
+def _find_model(repository: VersionRepository, name: str, number: str) -> ServedModel:
     served = repository.get_model(f"{name}/versions/{number}" if number else name)
     if served is None:
         raise ModelNotFound(f"{name}, version {number}" if number else name)

@@ -1,4 +1,4 @@
-"""The mode `serve`: what the flags say, checked before anything heavy is loaded; the port is taken first."""
+"""The mode `serve`: checks the flags and binds the port before anything heavy is imported."""
 
 import errno
 import importlib.util
@@ -12,7 +12,8 @@ from kerasft.console import stderr_filter
 from kerasft.serve.limits import Limits
 from kerasft.settings.errors import UserError
 
-_RULES = {  # flag: least and greatest value
+# The least and the greatest value of each flag.
+_FLAG_RANGES = {
     "port": (0, 65535),
     "max_batch": (1, 1024),
     "max_delay_ms": (0, 1000),
@@ -23,103 +24,107 @@ _RULES = {  # flag: least and greatest value
 }
 
 
-def serve(asked: dict) -> int:
+def serve(options: dict) -> int:
     """Serves a model until SIGINT or SIGTERM; returns 0, the exit status.
 
     Args:
-        asked: `model`, `host`, `api_key_file` and the flags of `limits_of`, by name.
+        options: `model`, `host`, `api_key_file` and the flags of `make_limits`, by name.
 
     Raises:
-        UserError: a wrong flag, no model, a port that cannot be taken, or KServe is not installed.
+        UserError: a flag is wrong, there is no model, the port cannot be bound, or KServe is not installed.
     """
-    limits = limits_of(asked)
-    keys = read_keys(asked["api_key_file"]) if asked["api_key_file"] else ()
-    if not asked["model"]:
+    limits = make_limits(options)
+    keys = read_keys(options["api_key_file"]) if options["api_key_file"] else ()
+    if not options["model"]:
         raise UserError("--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''")
-    if not Path(asked["model"]).is_dir():
-        raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {asked['model']!r}")
+    if not Path(options["model"]).is_dir():
+        raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {options['model']!r}")
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
-    listening = bind(asked["host"], asked["port"])
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # a broken picture is told to its sender, not to the screen
-    argv, sys.argv = sys.argv, sys.argv[:1]  # KServe reads flags of its own as it is imported
+    server_socket = bind_socket(options["host"], options["port"])
+    # The client is told about an invalid image; the log is not.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # KServe parses flags of its own when it is imported.
+    argv, sys.argv = sys.argv, sys.argv[:1]
     try:
         with stderr_filter.without_notices():
             from kerasft.console import console
             from kerasft.serve import repository, server, versions
     finally:
         sys.argv = argv
-    with listening:
+    with server_socket:
         try:
-            source = versions.source(asked["model"])
+            source = versions.find_source(options["model"])
             with stderr_filter.without_notices():
-                version = repository.first(source, limits.batch)
-            listening.listen()
-            address, port = listening.getsockname()[:2]
+                version = repository.load_newest(source, limits.max_batch_size)
+            server_socket.listen()
+            address, port = server_socket.getsockname()[:2]
             url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
             if not keys and not ipaddress.ip_address(address).is_loopback:
-                console.say("warning: anybody who reaches this machine may ask, for there is no --api_key_file")
+                console.say("warning: without --api_key_file everybody who reaches this machine can use the model")
             console.say(
                 f"{source.name}, version {version.number}: page {url}/ , requests {url}/v1/models/{source.name}:predict"
             )
-            with stderr_filter.filtered():  # libjpeg's word about a damaged picture of somebody's
-                server.run(listening, source, version, limits, keys)
+            # libjpeg writes about damaged images of clients.
+            with stderr_filter.filtered():
+                server.run(server_socket, source, version, limits, keys)
         except KeyboardInterrupt:
-            pass  # an orderly end: uvicorn has answered what had come, and passes the signal on
+            # The server has ended in order: uvicorn has answered all requests, and passes the signal on.
+            pass
     return 0
 
 
-def limits_of(asked: dict) -> Limits:
-    """The Limits that flags give.
+def make_limits(options: dict) -> Limits:
+    """Returns the Limits of the flags.
 
     Raises:
-        UserError: one is out of its range.
+        UserError: a flag is out of its range.
     """
-    for name, (least, most) in _RULES.items():
-        if not least <= asked[name] <= most:
-            raise UserError(f"--{name}: must be from {least:g} to {most:,}. Received: {asked[name]!r}")
+    for name, (low, high) in _FLAG_RANGES.items():
+        if not low <= options[name] <= high:
+            raise UserError(f"--{name}: must be from {low:g} to {high:,}. Received: {options[name]!r}")
     return Limits(
-        body_bytes=int(asked["max_body_mb"] * 1e6),
-        pixels=int(asked["max_megapixels"] * 1e6),
-        pictures=asked["max_queue"],
-        batch=asked["max_batch"],
-        delay=asked["max_delay_ms"] / 1000,
-        seconds=asked["timeout_seconds"],
+        max_body_bytes=int(options["max_body_mb"] * 1e6),
+        max_pixels=int(options["max_megapixels"] * 1e6),
+        max_images=options["max_queue"],
+        max_batch_size=options["max_batch"],
+        max_delay_seconds=options["max_delay_ms"] / 1000,
+        timeout_seconds=options["timeout_seconds"],
     )
 
 
 def read_keys(name: str) -> tuple[str, ...]:
-    """The keys of a file, one a line.
+    """Reads API keys from a file, one a line.
 
     Raises:
-        UserError: it cannot be read, or holds none.
+        UserError: the file cannot be read, or has no key.
     """
     try:
         keys = tuple(line.strip() for line in Path(name).read_text(encoding="ascii").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--api_key_file: cannot be read ({error}). Received: {name!r}") from error
     if not keys:
-        raise UserError(f"--api_key_file: must hold a key, one a line. Received: {name!r}")
+        raise UserError(f"--api_key_file: must have at least one key, one a line. Received: {name!r}")
     return keys
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket on a port, taken before the model is loaded.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Returns a socket that is bound to a port.
 
     Raises:
-        UserError: it is taken, or not allowed.
+        UserError: the port is in use, or not allowed; or the address is not one of this machine.
     """
-    listening = None
+    server_socket = None
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family)
+        server_socket = socket.socket(family)
         if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+            server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server_socket.bind(address)
     except OSError as error:
-        if listening:
-            listening.close()
-        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        flag = "--host" if elsewhere else "--port"
-        raise UserError(f"{flag}: cannot be listened on ({error.strerror}). Received: '{host}:{port}'") from error
-    return listening
+        if server_socket:
+            server_socket.close()
+        wrong_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        flag = "--host" if wrong_host else "--port"
+        raise UserError(f"{flag}: cannot listen there ({error.strerror}). Received: '{host}:{port}'") from error
+    return server_socket

@@ -1,4 +1,4 @@
-"""The versions of a model on disk: which one to serve, and loading it, warm, before anybody asks."""
+"""The versions of a model on disk: finds the one to serve, loads it and warms it up before the first request."""
 
 import io
 from collections.abc import Callable
@@ -20,13 +20,13 @@ Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 class Signature(NamedTuple):
-    """One way to ask a model.
+    """A signature of a model with one input.
 
     Attributes:
         name: of its only input.
         spec: shape and dtype of that input.
         outputs: specs by name.
-        call: N rows (bytes, or arrays of `spec.shape[1:]`) to outputs [N, ...].
+        call: from N instances (bytes, or arrays of `spec.shape[1:]`) to outputs [N, ...].
     """
 
     name: str
@@ -36,7 +36,7 @@ class Signature(NamedTuple):
 
     @property
     def encoded(self) -> bool:
-        """Whether it takes encoded pictures."""
+        """Whether the input is encoded images."""
         return self.spec.dtype == tf.string
 
 
@@ -46,8 +46,8 @@ class Version(NamedTuple):
     Attributes:
         number: the folder's name, or 1.
         path: its folder.
-        fingerprint: what the folder's files looked like.
-        metadata: what it says of itself (`export.read_metadata`).
+        fingerprint: names, sizes and times of the folder's files when it was loaded.
+        metadata: task, classes and image size (`export.saved_model.read_metadata`).
         signatures: by name.
         definitions: `signature_def` of the SavedModel as JSON, for TensorFlow Serving's metadata.
     """
@@ -61,18 +61,18 @@ class Version(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What `--model` names: a folder of versions, or one of them (`pinned`)."""
+    """What `--model` names: a folder of versions, or one version (`pinned`)."""
 
     name: str
     folder: Path
     pinned: bool
 
 
-def source(model: str) -> Source:
-    """The Source of a `--model`.
+def find_source(model: str) -> Source:
+    """Returns the Source of a `--model`.
 
     Raises:
-        UserError: there is no SavedModel there.
+        UserError: it has no SavedModel.
     """
     newest(model)
     path = Path(model).resolve()
@@ -80,70 +80,75 @@ def source(model: str) -> Source:
     return Source(path.parent.name if pinned and path.name.isdecimal() else path.name, path, pinned)
 
 
-def best(source: Source, refused: dict[Path, Fingerprint]) -> Path | None:
-    """The highest version, passing over those that could not be loaded and have not changed since; None without any."""
-    found = [source.folder] if source.pinned else versions(source.folder)
+def find_newest(source: Source, failed: dict[Path, Fingerprint]) -> Path | None:
+    """Returns the highest version, or None. Skips versions that failed to load and have not changed since."""
+    paths = [source.folder] if source.pinned else versions(source.folder)
     return next(
-        (path for path in reversed(found) if refused.get(path) is None or refused[path] != fingerprint(path)), None
+        (path for path in reversed(paths) if failed.get(path) is None or failed[path] != fingerprint(path)), None
     )
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Names, sizes and times of a folder's files; changes while one is copied or replaced."""
+    """Returns names, sizes and times of a folder's files. They change while a file is copied or replaced."""
     try:
         files = [(file, file.stat()) for file in sorted(path.rglob("*"))]
-    except OSError:  # it is going away
+    # The folder is being removed.
+    except OSError:
         return ()
     return tuple((file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in files)
 
 
 def load(path: Path, batch: int) -> Version:
-    """Loads a version and has it answer a picture alone and a batch, so that the first request is as quick as any.
+    """Loads a version and runs it on one image and on a whole batch, so that the first request is as fast as any other.
 
     Raises:
-        export.saved_model.LOAD_ERRORS: it does not answer.
-        UserError: it cannot be loaded, or has no `serving_default` of one input that starts with the batch.
+        export.saved_model.LOAD_ERRORS: a signature fails.
+        UserError: the version cannot be loaded, or `serving_default` does not have one input with a free batch dimension.
     """
-    before = fingerprint(path)
+    fingerprint_before = fingerprint(path)
     loaded = load_model(path)
     graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
     signatures = {}
     for name, function in loaded.signatures.items():
-        taken = function.structured_input_signature[1]
-        (key, spec), *more = taken.items()
+        inputs = function.structured_input_signature[1]
+        (key, spec), *more = inputs.items()
         if not more and spec.shape.rank and spec.shape[0] is None and spec.shape[1:].is_fully_defined():
             signatures[name] = Signature(
-                key, spec, dict(sorted(function.structured_outputs.items())), partial(_call, loaded, name, key)
+                key,
+                spec,
+                dict(sorted(function.structured_outputs.items())),
+                partial(_call_signature, loaded, name, key),
             )
     if "serving_default" not in signatures:
         raise UserError(
             f"--model: a signature 'serving_default' of one input is needed, as kerasft exports it. Received: '{path}'"
         )
     for signature in signatures.values():
-        _warm(signature, batch)
+        _warm_up(signature, batch)
     number = int(path.name) if path.name.isdecimal() else 1
-    return Version(number, path, before, read_metadata(path), signatures, _definitions(graph))
+    return Version(number, path, fingerprint_before, read_metadata(path), signatures, _definitions(graph))
 
 
-def _call(loaded, name: str, key: str, rows: list) -> dict[str, np.ndarray]:
-    """One call of a signature; holding `loaded`, without which its variables would go away."""
-    outputs = loaded.signatures[name](**{key: tf.constant(rows)})
-    return {name: outputs[name].numpy() for name in sorted(outputs)}  # TensorFlow has them in any order
+def _call_signature(loaded, name: str, key: str, instances: list) -> dict[str, np.ndarray]:
+    """Calls a signature. The reference to `loaded` keeps its variables alive."""
+    outputs = loaded.signatures[name](**{key: tf.constant(instances)})
+    # TensorFlow gives them in any order.
+    return {name: outputs[name].numpy() for name in sorted(outputs)}
 
 
-def _warm(signature: Signature, batch: int) -> None:
+def _warm_up(signature: Signature, batch: int) -> None:
     if signature.encoded:
         file = io.BytesIO()
         Image.new("RGB", (500, 375), (90, 120, 60)).save(file, "JPEG")
-        row = file.getvalue()
+        instance = file.getvalue()
     else:
-        row = np.zeros(signature.spec.shape[1:], signature.spec.dtype.as_numpy_dtype)
+        instance = np.zeros(signature.spec.shape[1:], signature.spec.dtype.as_numpy_dtype)
     for count in (1, batch):
-        signature.call([row] * count)
+        signature.call([instance] * count)
 
 
 def _definitions(graph) -> dict:
-    """`signature_def` in the JSON form of protocol buffers, with the fields that TensorFlow Serving shows."""
+    """Returns `signature_def` as protocol buffer JSON with the fields that TensorFlow Serving shows."""
     return {
         name: json_format.MessageToDict(
             definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

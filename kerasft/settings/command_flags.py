@@ -1,6 +1,6 @@
-"""The flags of the command line, made from the fields of Config, and the words for what is wrong with them.
+"""The flags of the command line, made from the fields of Config, and the messages for mistakes in them.
 
-`--allow_imports` lets code in, so it is read from what the user has typed and from nowhere else: see `parse`.
+`--allow_imports` allows code to be imported. So it is taken only from the command line, never from a flagfile: see `parse`.
 """
 
 import re
@@ -14,76 +14,110 @@ from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.modes import MODES
 
 EXAMPLE = (
-    "no flags were given, so this is an example without a download: MobileNet learns scikit-learn's 1,797 handwritten "
-    "digits. It is recorded in runs/ and exported into saved_models/. Your own pictures: --data=DIR; all flags: --help."
+    "No flags were given, so this is an example that downloads nothing: MobileNet learns scikit-learn's 1,797 images of "
+    "handwritten digits. The run is recorded in runs/ and exported to saved_models/. Your own images: --data=folder:DIR. "
+    "All flags: --helpfull."
 )
-COMMAND = {  # the flags that are no settings of a run: type, default, help
+# The flags of the command, which are no settings of a run: type, default and help text.
+COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export; predict: label pictures; serve: answer over HTTP; tune: search settings.",
+        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. tune: search hyperparameters.",
     ),
     "preset": (
         str,
         "",
-        "A flagfile that comes with kerasft, by its name, such as own_folder; `kerasft presets` lists them.",
+        "The name of a flagfile that comes with kerasft, such as own_folder. `kerasft presets` lists the names.",
     ),
     "dry_run": (
         bool,
         False,
-        "train: say what would be done, with the time that it would take; train and write nothing.",
+        "train: print what would be done and how long it would take. Nothing is trained or written.",
     ),
-    "model": (str, "", "predict, serve: a SavedModel, or a folder of numbered ones."),
+    "model": (str, "", "predict, serve: a SavedModel, or a folder whose subfolders are numbered versions of it."),
     "images": (
         str,
         "",
-        "predict: a folder, a .csv with a column path, a file, or a quoted pattern such as 'photos/**/*.jpg'.",
+        "predict: the images: a folder, a .csv with a column path, a file, or a quoted pattern such as 'photos/**/*.jpg'.",
     ),
-    "out": (str, "", "predict: a .csv, .jsonl or .parquet file instead of the screen; once stopped, it goes on."),
+    "out": (
+        str,
+        "",
+        "predict: write the predictions to this .csv, .jsonl or .parquet file instead of printing them. The same command resumes a stopped one.",
+    ),
     "url": (
         str,
         "",
-        "predict: ask a server instead, such as http://localhost:8501/v1/models/NAME; a key from KERASFT_API_KEY.",
+        "predict: use the model of a server, such as http://localhost:8501/v1/models/NAME. The environment variable KERASFT_API_KEY holds its API key.",
     ),
-    "host": (str, "127.0.0.1", "serve: the address to listen on; 0.0.0.0 for all."),
-    "port": (int, 8501, "serve: the port to listen on; 0 for a free one."),
-    "max_batch": (int, 32, "serve: pictures that the model is given at once."),
-    "max_delay_ms": (float, 5.0, "serve: how long a picture may wait for others while the model is free."),
-    "max_queue": (int, 256, "serve: pictures that may wait for the model, and so in one request; above it 429."),
-    "max_body_mb": (float, 32.0, "serve: megabytes of a request; above it 413."),
-    "max_megapixels": (float, 50.0, "serve: width times height of a picture, in millions; above it 400."),
-    "timeout_seconds": (float, 30.0, "serve: for a request to arrive (else 408) and to be answered (else 503)."),
-    "api_key_file": (str, "", "serve: keys, one a line; requests must then show one."),
+    "host": (str, "127.0.0.1", "serve: the address to listen on. 0.0.0.0 listens on all addresses of the machine."),
+    "port": (int, 8501, "serve: the port to listen on. 0 chooses a free port."),
+    "max_batch": (int, 32, "serve: the largest batch of the model, in images."),
+    "max_delay_ms": (
+        float,
+        5.0,
+        "serve: how long an image may wait for others to share its batch, in milliseconds, while the model is free.",
+    ),
+    "max_queue": (
+        int,
+        256,
+        "serve: how many images may wait for the model, and so how many a request may hold. More are refused with status 429.",
+    ),
+    "max_body_mb": (
+        float,
+        32.0,
+        "serve: the largest body of a request, in megabytes. A larger one is refused with status 413.",
+    ),
+    "max_megapixels": (
+        float,
+        50.0,
+        "serve: the largest image: width times height, in millions. A larger one is refused with status 400.",
+    ),
+    "timeout_seconds": (
+        float,
+        30.0,
+        "serve: how long a request may take to arrive (then status 408) and to be answered (then 503).",
+    ),
+    "api_key_file": (str, "", "serve: a file of API keys, one a line. Each request must then have one of them."),
     "search": (
         str,
         "",
-        "tune: what to search, such as lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9)); head.dropout=uniform(0, 0.5); batch_size=int(16, 64, 16). Names are settings below, field.argument or field.NAME.argument of the Specs in them, and lr and epochs of the last phase that has epochs.",
+        "tune: the search space, such as lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9)); head.dropout=uniform(0, 0.5); batch_size=int(16, 64, 16). A name is a setting of a run (optimizer), an argument of it (head.dropout), or an argument of one choice (optimizer.sgd.momentum). lr and epochs are those of the last phase that has epochs.",
     ),
     "tuner": (
         str,
         "random",
         "tune: random(trials=20), bayesian(trials=20), hyperband(max_epochs=9, factor=3), or grid.",
     ),
-    "objective": (str, "val_loss", "tune: a figure of the validation split, such as val_accuracy or val_mae."),
+    "objective": (
+        str,
+        "val_loss",
+        "tune: the validation metric that selects the best trial, such as val_loss, val_accuracy or val_mae.",
+    ),
     "winner_phases": (
         str,
         "",
-        "tune: phases that the winner goes on with after those of the trials, such as auto after --phases=head(epochs=9).",
+        "tune: further phases for the best trial, after those of --phases, such as auto after --phases=head(epochs=9).",
     ),
-    "budget_minutes": (float, None, "tune: no new trial begins after so many minutes; the winner's training is extra."),
+    "budget_minutes": (
+        float,
+        None,
+        "tune: no new trial starts after so many minutes. The training of the best trial takes extra time.",
+    ),
 }
 
-# Words that others make flags of -> where they are said here.
-_PHASE = "it into a phase, such as --phases='head | all(epochs=5, lr=1e-4)'"
-_OPTIMIZER = "it into the optimizer, such as --optimizer='sgd(momentum=0.9)' or 'adamw(weight_decay=0.01)'"
-_HEAD = "it into the head, such as --head='linear(dropout=0.2)' or 'mlp(units=(256,), activation=relu)'"
-_ELSEWHERE = {
+# Names that are flags of other programs, and what to write here instead.
+_PHASE = "it as an argument of a phase, such as --phases='head | all(epochs=5, lr=1e-4)'"
+_OPTIMIZER = "it as an argument of the optimizer, such as --optimizer='sgd(momentum=0.9)' or 'adamw(weight_decay=0.01)'"
+_HEAD = "it as an argument of the head, such as --head='linear(dropout=0.2)' or 'mlp(units=(256,), activation=relu)'"
+_ALTERNATIVES = {
     **dict.fromkeys(("lr", "learning_rate", "epochs", "unfreeze", "batch_norm", "num_epochs"), _PHASE),
     **dict.fromkeys(("momentum", "weight_decay", "clipnorm", "global_clipnorm"), _OPTIMIZER),
     **dict.fromkeys(("dropout", "units", "pooling", "activation"), _HEAD),
-    "label_smoothing": "it into the loss: --loss='cross_entropy(label_smoothing=0.1)'",
-    "gamma": "it into the loss: --loss='focal(gamma=2)'",
-    "warmup_steps": "the share of a phase: --schedule='cosine(warmup=0.1)'",
+    "label_smoothing": "it as an argument of the loss: --loss='cross_entropy(label_smoothing=0.1)'",
+    "gamma": "it as an argument of the loss: --loss='focal(gamma=2)'",
+    "warmup_steps": "the fraction of a phase: --schedule='cosine(warmup=0.1)'",
     "model_dir": "--run_dir and --export_dir",
     "output_dir": "--run_dir and --export_dir",
     "data_dir": "--data=DIR",
@@ -91,7 +125,7 @@ _ELSEWHERE = {
 
 
 class _Parser(flags.ArgumentParser):
-    """Text of a flag to the type of its field, with a message in our words."""
+    """Converts the text of a flag to the type of its field."""
 
     def __init__(self, kind: type):
         self.kind = kind
@@ -113,13 +147,14 @@ class _Parser(flags.ArgumentParser):
 def _is_text(argument: str) -> bool:
     try:
         argument.encode()
-    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8
+    # The command line has bytes that are not UTF-8.
+    except UnicodeEncodeError:
         return False
     return True
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the flags of the command, and one for every field of Config with its default, group and help text."""
+    """Defines the flags of the command, and one flag for each field of Config with its default and help text."""
     for name, (kind, default, text) in COMMAND.items():
         if kind is bool:
             flags.DEFINE_boolean(name, default, text, flag_values=flag_values)
@@ -136,17 +171,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
-    """Parses a command line, with the flagfiles that it names; the words of it that are no flags.
+    """Parses a command line and its flagfiles. Returns the words that are no flags.
 
     Raises:
-        UserError: a flag that is wrong, a flagfile that cannot be read, or one, nested ones included, that sets
-            `--allow_imports`.
+        UserError: a flag is wrong, a flagfile cannot be read, or a flagfile, even a nested one, sets `--allow_imports`.
     """
     rest, allowed = _without_imports(argv)
     try:
         words = flag_values(rest)
         if flag_values["allow_imports"].present:
-            raise UserError("--allow_imports: is taken from the command line only, not from a flagfile.")
+            raise UserError("--allow_imports: may only be set on the command line, not in a flagfile.")
         if allowed is not None:
             flag_values["allow_imports"].parse(allowed)
     except flags.Error as error:
@@ -159,7 +193,7 @@ def parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
 
 
 def _without_imports(argv: list[str]) -> tuple[list[str], str | None]:
-    """A command line without `--allow_imports`, and the last value that it gives it."""
+    """Returns a command line without `--allow_imports`, and the last value of this flag."""
     rest, allowed, words = [], None, iter(argv)
     for word in words:
         name, sign, value = word.partition("=")
@@ -173,43 +207,43 @@ def _without_imports(argv: list[str]) -> tuple[list[str], str | None]:
 
 
 def settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[configs.Config, dict[str, Any]]:
-    """The Config of a parsed command line, and the flags of the command by name.
+    """Returns the Config of a parsed command line, and the flags of the command by name.
 
     Args:
-        words: what `parse` gave.
+        words: as `parse` returns them.
 
     Raises:
-        UserError: a word that is no flag, an unknown mode, or a setting that is refused.
+        UserError: a word is no flag, the mode is unknown, or a setting is invalid.
     """
     if len(words) > 1:
         raise UserError(f"unexpected argument; flags are written --name=value. Received: {words[1]!r}")
-    asked = {name: flag_values[name].value for name in COMMAND}
-    mode = asked["mode"]
+    options = {name: flag_values[name].value for name in COMMAND}
+    mode = options["mode"]
     if mode not in MODES:
         raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
-    arguments.check(asked["preset"], asked["dry_run"], mode)
-    return from_flags(flag_values), asked
+    arguments.check(options["preset"], options["dry_run"], mode)
+    return make_config(flag_values), options
 
 
 def places(flag_values: flags.FlagValues) -> dict[str, str]:
-    """The paths that a command line names, by flag."""
+    """Returns the paths that a command line names, by flag."""
     names = ("run_dir", "export_dir", "cache_dir", "backbone", "weights", "model", "images", "out", "api_key_file")
-    found = {f"--{name}": flag_values[name].value for name in names}
-    found["--run_dir"] = found["--run_dir"] or "runs"
-    found["--data"] = re.sub("^(folder|csv|tfds):", "", flag_values["data"].value)
-    return {flag: place for flag, place in found.items() if place}
+    paths = {f"--{name}": flag_values[name].value for name in names}
+    paths["--run_dir"] = paths["--run_dir"] or "runs"
+    paths["--data"] = re.sub("^(folder|csv|tfds):", "", flag_values["data"].value)
+    return {flag: path for flag, path in paths.items() if path}
 
 
-def from_flags(flag_values: flags.FlagValues) -> configs.Config:
-    """The Config that parsed flags give."""
+def make_config(flag_values: flags.FlagValues) -> configs.Config:
+    """Returns the Config of parsed flags."""
     return configs.Config(**{name: flag_values[name].value for name in configs.FIELDS})
 
 
 def _flag_mistake(error: flags.Error, names: list[str]) -> str:
-    """absl's message for a flag it could not take, in our words."""
+    """Returns the message for a flag that absl refuses."""
     text = str(error)
     if isinstance(error, flags.UnrecognizedFlagError):
-        if place := _ELSEWHERE.get(error.flagname):
+        if place := _ALTERNATIVES.get(error.flagname):
             return f"--{error.flagname}: is no flag of its own; write {place}. Received: '--{error.flagname}'"
         return f"--{error.flagname}: no such flag{did_you_mean(error.flagname, names)}; see --help. Received: '--{error.flagname}'"
     if isinstance(error, flags.CantOpenFlagFileError):

@@ -32,163 +32,189 @@ class Config:
     data: str = _flag(
         "digits",
         "data",
-        "What to learn from: digits (embedded); generated:CLASSESxPICTURES, made by formulas; folder:DIR with one sub-folder a class, or train/, val/ and test/ with those inside; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR that TFDS has prepared.",
+        "The images and labels: digits (embedded); generated:CLASSESxIMAGES, images that are made by formulas; folder:DIR with one subfolder for each class, or with train/, val/ and test/ that have these subfolders; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR of a dataset that TFDS has prepared.",
     )
     task: str = _flag(
         "auto",
         "data",
-        "What a label is. auto sees it from the data: a csv with | in a label is multi_label, one of numbers that are not all whole is regression.",
+        "The kind of labels. auto infers it from the data: a csv with | in a label is multi_label, a csv with numbers that are not all whole is regression.",
         choices=("auto", "single_label", "multi_label", "regression"),
     )
     splits: str = _flag(
         "",
         "data",
-        "For tfds: what each split is made of, such as train=train[:80%]; val=train[80%:]; test=test.",
+        "For tfds: the TFDS splits that make up train, val and test, such as train=train[:80%]; val=train[80%:]; test=test.",
     )
     val_fraction: float = _flag(
-        0.2, "data", "Share of the training pictures for a validation split that is missing.", low=0.01, high=0.9
+        0.2,
+        "data",
+        "Fraction of the training images for the validation split, if the data have none.",
+        low=0.01,
+        high=0.9,
     )
     test_fraction: float = _flag(
-        0.2, "data", "Share of the training pictures for a test split that is missing.", low=0.01, high=0.9
+        0.2, "data", "Fraction of the training images for the test split, if the data have none.", low=0.01, high=0.9
     )
     per_class_limit: int | None = _flag(
-        None, "data", "At most so many training pictures of a class; val and test stay whole.", low=1, high=2**31 - 1
+        None,
+        "data",
+        "Use at most so many training images of each class. val and test stay whole.",
+        low=1,
+        high=2**31 - 1,
     )
     sampling: str = _flag(
         "uniform",
         "data",
-        "uniform sees each training picture once an epoch; balanced draws every class equally often (single_label).",
+        "uniform: each training image once an epoch. balanced: each class equally often (single_label only).",
         choices=("uniform", "balanced"),
     )
     class_weights: str = _flag(
         "none",
         "data",
-        "balanced weighs the loss of a picture by how rare its class is.",
+        "balanced: weight the loss of each image by the inverse frequency of its class.",
         choices=("none", "balanced"),
     )
     bad_images: str = _flag(
         "skip",
         "data",
-        "Unreadable pictures: skip names them and goes on, fail names them and stops.",
+        "What to do with unreadable images. skip: list them and train without them. fail: list them and stop.",
         choices=("skip", "fail"),
     )
     image_size: int | None = _flag(
-        None, "data", "Side in pixels that pictures are resized to. Default: the backbone's own.", low=16, high=2048
+        None,
+        "data",
+        "Images are resized to this side, in pixels. Default: the size of the backbone's pretraining.",
+        low=16,
+        high=2048,
     )
     batch_size: int | None = _flag(
         None,
         "data",
-        "Pictures a training step. Default: 32, or 64 to 256 where a GPU is measured to be much faster with it and the set is large.",
+        "Images in a training step. Default: 32; 64 to 256 if there are many images and a GPU is measured to be much faster with it.",
         low=1,
         high=65536,
     )
     augment: str = _flag(
         "auto",
         "data",
-        "Augmentation, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometry: crop, flip, rotate, shear, translate, zoom; colours: brightness, color, contrast, hue, saturation; pointwise: autocontrast, equalize, gamma, invert, posterize, solarize; policies: autoaugment, augmix, randaugment, trivialaugment; erase; with their labels: cutmix, mixup.",
+        "The augmentation of training images, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometric: crop, flip, rotate, shear, translate, zoom. Color: brightness, color, contrast, hue, saturation. Pointwise: autocontrast, equalize, gamma, invert, posterize, solarize. Policies: autoaugment, augmix, randaugment, trivialaugment. Erasing: erase. Mixing of images and labels: cutmix, mixup.",
         spec="many",
     )
     backbone: str = _flag(
         "MobileNet(alpha=0.25)",
         "model",
-        "A keras.applications constructor with arguments, or a .keras or .h5 file.",
+        "The pretrained network: a keras.applications constructor with arguments, or a .keras or .h5 file.",
         spec="one",
     )
     weights: str = _flag(
         "auto",
         "model",
-        "The backbone's weights: imagenet (downloaded once by Keras), bundled (for MobileNet(alpha=0.25), in the package, made without photographs), none, or a weights file. auto is bundled for embedded data (digits, generated) where it fits, else imagenet.",
+        "The pretrained weights of the backbone: imagenet (downloaded once by Keras), bundled (for MobileNet(alpha=0.25); in the package, trained without photographs), none (random weights), or a weights file. auto: bundled for the embedded data (digits, generated) if it fits the backbone, else imagenet.",
     )
     preprocessing: str = _flag(
         "auto",
         "model",
-        "What the backbone makes of pixels: auto (its family's), another family's such as densenet, or dataset (mean and deviation of the training pictures).",
+        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
     )
     head: str = _flag(
         "linear",
         "model",
-        "linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'); pooling is avg, max or gem, normalisation none, batch or layer.",
+        "The layers on top of the backbone: linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'). pooling is avg, max or gem. normalisation is none, batch or layer.",
         spec="one",
     )
     head_init: str = _flag(
         "auto",
         "model",
-        "The head's last layer: probe (solved on frozen features), zeros, prior (class frequencies), or a Keras initializer; auto is probe, without pretrained weights glorot_uniform.",
+        "Initial weights of the head's last layer: probe (logistic or ridge regression on frozen features), zeros, prior (bias from the class frequencies), or a Keras initializer. auto: probe, or glorot_uniform without pretrained weights.",
         spec="one",
     )
     phases: str = _flag(
         "auto",
         "training",
-        "Such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192); auto chooses, all of them or (head(epochs=5) | auto) those that follow.",
+        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones.",
         spec="many",
     )
     optimizer: str = _flag(
         "adamw",
         "training",
-        "Any keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may name its own.",
+        "A keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may set its own.",
         spec="one",
     )
     loss: str = _flag(
         "auto",
         "training",
-        "cross_entropy(label_smoothing=0.1), focal(gamma=2); for regression mse, mae, huber(delta=1); or one of keras.losses that suits the task. auto is cross_entropy or mse. A phase may name its own.",
+        "cross_entropy(label_smoothing=0.1) or focal(gamma=2); for regression mse, mae or huber(delta=1); or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
         spec="one",
     )
     schedule: str = _flag(
         "cosine",
         "training",
-        "Learning rate over a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may name its own.",
+        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
         spec="one",
     )
     average: str = _flag(
         "none",
         "training",
-        "Weights that are judged and kept: none (the last ones), or ema(momentum=0.99), their moving average over steps.",
+        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps.",
         spec="many",
     )
     patience: int | None = _flag(
-        None, "training", "Epochs without a better validation loss after which a phase ends.", low=1, high=10**6
+        None,
+        "training",
+        "Early stopping: a phase ends after so many epochs without a better validation loss.",
+        low=1,
+        high=10**6,
     )
     precision: str = _flag(
         "auto",
         "training",
-        "What the backbone computes in: float32, mixed_bfloat16, mixed_float16 (with loss scaling); auto measures.",
+        "The dtype policy of the backbone: float32, mixed_bfloat16, or mixed_float16 (with loss scaling). auto measures which is fastest.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     jit: str = _flag(
         "auto",
         "training",
-        "Compile training steps with XLA: on, off; auto measures, where a run is long enough to win by it.",
+        "Compile training steps with XLA: on or off. auto measures which is faster, if the run is long enough to gain from it.",
         choices=("auto", "on", "off"),
     )
     seed: int = _flag(
-        0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
+        0,
+        "training",
+        "Seed of the splits, the order of images, the augmentation and the initial weights.",
+        low=0,
+        high=2**31 - 1,
     )
-    deterministic: bool = _flag(False, "training", "Same seed, same weights, bit for bit (slower on a GPU).")
+    deterministic: bool = _flag(
+        False, "training", "The same seed gives the same weights, bit for bit. Slower on a GPU."
+    )
     cache_gb: float = _flag(
         8.0,
         "training",
-        "Gigabytes (10^9 bytes) on disk for what the frozen part of the network makes of the pictures; 0 for none.",
+        "Size limit of the feature cache on disk, in gigabytes (10^9 bytes). It holds the outputs of the frozen layers. 0 for no cache.",
         low=0.0,
         high=1e6,
     )
     keep_cache: bool = _flag(
-        False, "output", "Keep that in --cache_dir for other runs on the same pictures, which then begin at once."
+        False, "output", "Keep the feature cache in --cache_dir, where later runs on the same images use it."
     )
-    cache_dir: str = _flag("runs/cache", "output", "Where --keep_cache keeps it.")
+    cache_dir: str = _flag("runs/cache", "output", "The folder of the feature cache under --keep_cache.")
     run_dir: str = _flag(
-        "", "output", "Where the run is recorded. Default: runs/NAME-DIGEST, from the data's name and these settings."
+        "",
+        "output",
+        "The folder in which the run is recorded. Default: runs/NAME-DIGEST, from the name of the data and a digest of the settings.",
     )
-    export_dir: str = _flag("saved_models", "output", "Where the SavedModel goes, as NAME/VERSION below this folder.")
+    export_dir: str = _flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
     warmup: bool = _flag(
         True,
         "output",
-        "Put eight validation pictures, small and encoded anew, into the export; TensorFlow Serving warms up with them.",
+        "Add eight small, re-encoded validation images to the export. TensorFlow Serving warms up with them.",
     )
-    resume: bool = _flag(True, "output", "Go on with an interrupted run; --noresume starts it again.")
-    tensorboard: bool = _flag(True, "output", "Write TensorBoard logs into the run folder.")
+    resume: bool = _flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
+    tensorboard: bool = _flag(True, "output", "Write TensorBoard logs to the run folder.")
     allow_imports: tuple[str, ...] = _flag(
-        (), "output", "Packages of your own that a dotted name in a Spec may come from; on the command line only."
+        (),
+        "output",
+        "Packages from which a dotted name in a setting may be imported. Only on the command line, not in a flagfile.",
     )
 
     def __post_init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Storage: the run folder, checkpoints, and what is computed once and kept."""
+"""Storage: the run folder, its lock and checkpoints, and the caches of images and activations."""

@@ -1,4 +1,4 @@
-"""The state from which a run goes on: two files written in turn, each with a digest of what it holds."""
+"""Checkpoints: the state from which a run is resumed. Two files are written in turn, each with a digest of its content."""
 
 import hashlib
 import json
@@ -11,65 +11,69 @@ import numpy as np
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
 
-NAMES = ("checkpoint-0.npz", "checkpoint-1.npz")
+# The file names of the two checkpoints.
+FILE_NAMES = ("checkpoint-0.npz", "checkpoint-1.npz")
 
 Arrays = dict[str, list[np.ndarray]]
 
 
-def save(folder: Path, arrays: Arrays, notes: dict, serial: int) -> None:
-    """Writes arrays and JSON notes over the older of the two files.
+def save(folder: Path, arrays: Arrays, state: dict, serial: int) -> None:
+    """Writes a checkpoint over the older of the two files.
 
     Args:
-        serial: how many were written before; the other file keeps the state before this one.
+        folder: of the run.
+        arrays: lists of arrays, by name.
+        state: what JSON can hold.
+        serial: how many checkpoints were written before. The other file keeps the checkpoint before this one.
     """
     sizes = {name: len(group) for name, group in arrays.items()}
-    text = json.dumps({"serial": serial, "sizes": sizes, "notes": notes})
+    text = json.dumps({"serial": serial, "sizes": sizes, "notes": state})
     flat = {f"{name}/{i}": np.asarray(array) for name, group in arrays.items() for i, array in enumerate(group)}
-    flat |= {"notes": np.array(text), "sha256": np.array(_digest(flat, text))}
-    run_folder.write(folder / NAMES[serial % 2], lambda file: np.savez(file, **flat))
+    flat |= {"notes": np.array(text), "sha256": np.array(_compute_digest(flat, text))}
+    run_folder.write(folder / FILE_NAMES[serial % 2], lambda file: np.savez(file, **flat))
 
 
 def load(folder: Path) -> tuple[Arrays, dict, int, str | None] | None:
-    """The newest state that is whole: arrays, notes, serial, and the name of the other file if it is damaged.
+    """Returns the newest checkpoint that is intact: arrays, state, serial, and the name of the other file if it is damaged.
 
-    None where there is no file.
+    Returns None where there is no file.
 
     Raises:
-        UserError: there are files, and none is whole.
+        UserError: there are files, and all of them are damaged.
     """
-    there = [name for name in NAMES if (folder / name).exists()]
-    found = {name: state for name in there if (state := _read(folder / name))}
-    damaged = [name for name in there if name not in found]
-    if damaged and not found:
+    existing = [name for name in FILE_NAMES if (folder / name).exists()]
+    intact = {name: checkpoint for name in existing if (checkpoint := _read(folder / name))}
+    damaged = [name for name in existing if name not in intact]
+    if damaged and not intact:
         rule = f"{' and '.join(damaged)} in it are damaged, so the run cannot go on; --noresume starts it again"
         raise UserError(f"--run_dir: {rule}. Received: '{folder}'")
-    if not found:
+    if not intact:
         return None
-    return *max(found.values(), key=lambda state: state[2]), next(iter(damaged), None)
+    return *max(intact.values(), key=lambda checkpoint: checkpoint[2]), next(iter(damaged), None)
 
 
 def remove(folder: Path) -> None:
     """Removes both files."""
-    for name in NAMES:
+    for name in FILE_NAMES:
         (folder / name).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Arrays, dict, int] | None:
-    """What a file holds, or None where it is missing, cut short or altered."""
+    """Returns arrays, state and serial of a file; None where it is missing, truncated or altered."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
         text, digest = str(flat.pop("notes")), str(flat.pop("sha256"))
-        if _digest(flat, text) != digest:
+        if _compute_digest(flat, text) != digest:
             return None
-        told = json.loads(text)
-        arrays = {name: [flat[f"{name}/{i}"] for i in range(size)] for name, size in told["sizes"].items()}
+        header = json.loads(text)
+        arrays = {name: [flat[f"{name}/{i}"] for i in range(size)] for name, size in header["sizes"].items()}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    return arrays, told["notes"], told["serial"]
+    return arrays, header["notes"], header["serial"]
 
 
-def _digest(flat: dict[str, np.ndarray], text: str) -> str:
+def _compute_digest(flat: dict[str, np.ndarray], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(flat):
         digest.update(f"{name} {flat[name].dtype} {flat[name].shape}".encode())

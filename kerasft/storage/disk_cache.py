@@ -1,4 +1,4 @@
-"""Where a run keeps what it computes once, and how much of the disk that may take."""
+"""The disk cache: the folder where a run keeps what it computes once, and the space that this may take."""
 
 import json
 import shutil
@@ -13,53 +13,56 @@ from kerasft.console import console
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
-ACTIVATIONS, PICTURES = "activations.bin", "pictures.bin"  # what an entry holds: of frozen layers; decoded
-PICTURES_SHARE = 0.5  # of the limit, for decoded pictures; activations may take the rest
-FREE_SHARE = 0.9  # of what is free on the disk
+# The file of an entry that holds activations of frozen layers, and the file of an entry that holds decoded images.
+ACTIVATIONS, IMAGES = "activations.bin", "pictures.bin"
+# Decoded images may take this share of the limit. Activations may take the rest.
+MAX_IMAGES_SHARE = 0.5
+# All entries may take this share of the free disk space.
+MAX_FREE_SHARE = 0.9
 
 
 class DiskCache(NamedTuple):
-    """Where entries are kept.
+    """A folder of entries.
 
     Attributes:
-        folder: one sub-folder an entry.
-        limit: bytes that its entries may take together.
-        kept: whether it outlives the run, and other runs use it too.
+        folder: holds one sub-folder for each entry.
+        max_bytes: what all entries may take together.
+        is_shared: whether other runs use the folder too, and it stays after the run.
     """
 
     folder: Path
-    limit: int
-    kept: bool
+    max_bytes: int
+    is_shared: bool
 
 
-def of(config: Config, run_folder: Path) -> DiskCache:
-    """The store of a run: its own, or under `--keep_cache` the one in `--cache_dir` that runs share."""
+def from_config(config: Config, run_folder: Path) -> DiskCache:
+    """Returns the cache of a run: in its run folder, or under `--keep_cache` the shared one in `--cache_dir`."""
     folder = Path(config.cache_dir) if config.keep_cache else run_folder / "cache"
     return DiskCache(folder, int(config.cache_gb * 1e9), config.keep_cache)
 
 
 def remove(cache: DiskCache) -> None:
-    """Removes a run's own store."""
-    if not cache.kept:
+    """Removes the cache of a single run."""
+    if not cache.is_shared:
         shutil.rmtree(cache.folder, ignore_errors=True)
 
 
 def available_bytes(cache: DiskCache, kind: str = ACTIVATIONS) -> int:
-    """Bytes that entries of a kind may take: what the limit leaves, and no more than the disk does.
+    """Returns the bytes that entries of a kind may take: within the limit, and within the free disk space.
 
     Raises:
         UserError: the folder cannot be made.
     """
     _make(cache, cache.folder)
-    return int(min(_limit(cache, kind), FREE_SHARE * shutil.disk_usage(cache.folder).free))
+    return int(min(_max_bytes(cache, kind), MAX_FREE_SHARE * shutil.disk_usage(cache.folder).free))
 
 
 @contextmanager
 def locked(cache: DiskCache, name: str) -> Iterator[Path]:
-    """The folder of an entry, which no other run writes meanwhile.
+    """Yields the folder of an entry, which no other run can write in the block.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: the folder cannot be made.
     """
     folder = cache.folder / name
     _make(cache, folder)
@@ -75,11 +78,17 @@ def locked(cache: DiskCache, name: str) -> Iterator[Path]:
         lock.release()
 
 
-def evict(cache: DiskCache, wanted: Path, needed: int, kind: str) -> None:
-    """Removes the entries of a kind that were used longest ago, until one more fits; not those that a run writes."""
+def evict(cache: DiskCache, entry: Path, needed_bytes: int, kind: str) -> None:
+    """Removes the least recently used entries of a kind, until one more fits. An entry that a run writes is kept.
+
+    Args:
+        entry: the folder of the entry that needs space.
+        needed_bytes: the space that it needs.
+        kind: `ACTIVATIONS` or `IMAGES`.
+    """
     files = sorted(cache.folder.glob(f"*/{kind}"), key=lambda file: file.stat().st_mtime)
-    files = [file for file in files if file.parent != wanted]
-    total, limit = needed + sum(file.stat().st_size for file in files), _limit(cache, kind)
+    files = [file for file in files if file.parent != entry]
+    total, limit = needed_bytes + sum(file.stat().st_size for file in files), _max_bytes(cache, kind)
     for file in files:
         if total <= limit:
             break
@@ -95,26 +104,26 @@ def _make(cache: DiskCache, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        flag = "--cache_dir" if cache.kept else "--run_dir"
+        flag = "--cache_dir" if cache.is_shared else "--run_dir"
         raise UserError(f"{flag}: cannot be written ({error.strerror}). Received: '{cache.folder}'") from error
 
 
-def _limit(cache: DiskCache, kind: str) -> float:
-    if kind == PICTURES:
-        return PICTURES_SHARE * cache.limit
-    return cache.limit - sum(file.stat().st_size for file in cache.folder.glob(f"*/{PICTURES}"))
+def _max_bytes(cache: DiskCache, kind: str) -> float:
+    if kind == IMAGES:
+        return MAX_IMAGES_SHARE * cache.max_bytes
+    return cache.max_bytes - sum(file.stat().st_size for file in cache.folder.glob(f"*/{IMAGES}"))
 
 
 def read_meta(folder: Path) -> dict:
-    """What `read_meta.json` says of an entry; nothing where it is missing or broken."""
+    """Returns the content of the `about.json` of an entry; empty where the file is missing or broken."""
     try:
         return json.loads((folder / "about.json").read_text())
     except (OSError, ValueError):
         return {}
 
 
-def write_meta(folder: Path, read_meta: dict) -> None:
-    """Writes `read_meta.json`, whole or not at all."""
+def write_meta(folder: Path, meta: dict) -> None:
+    """Writes the `about.json` of an entry atomically."""
     temporary = folder / ".about.json.part"
-    temporary.write_text(json.dumps(read_meta))
+    temporary.write_text(json.dumps(meta))
     temporary.replace(folder / "about.json")

@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a run writes, asked before it trains."""
+"""Checks before training that the disk has space for what a run writes."""
 
 import os
 from pathlib import Path
@@ -6,36 +6,39 @@ from pathlib import Path
 from kerasft.settings import failures
 from kerasft.settings.errors import UserError
 
-# In sizes of all weights. Two checkpoints of six each (variables, two of the optimizer's, first, best and last
-# weights), one for each of up to three phases, and one for `model.keras`.
-RUN = 16
-# A SavedModel holds the weights up to twice.
-EXPORT = 2
-# Bytes for logs, reports, predictions and graphs.
-REST = 32e6
+# A run folder holds so many copies of the weights: two checkpoints of six each (variables, two slots of the optimizer,
+# and the initial, best and last weights), one for each of up to three phases, and `model.keras`.
+RUN_WEIGHT_COPIES = 16
+# A SavedModel holds up to two copies of the weights.
+EXPORT_WEIGHT_COPIES = 2
+# Logs, reports, predictions and graphs take so many bytes.
+OTHER_BYTES = 32e6
 
 
-def check(weights: int, run_dir: Path, export_dir: Path) -> int:
-    """Bytes that a run needs in its run folder and its export folder, besides what it caches.
+def check_free_space(weight_bytes: int, run_dir: Path, export_dir: Path) -> int:
+    """Returns the bytes that a run writes into its run folder and its export folder, without its cache.
 
     Args:
-        weights: bytes of the network's.
+        weight_bytes: of all weights of the network.
 
     Raises:
-        UserError: one of the disks has less, or the two folders share one that has.
+        UserError: a disk has less free space, or one that holds both folders has.
     """
-    needs = {"--run_dir": (run_dir, RUN * weights + REST), "--export_dir": (export_dir, EXPORT * weights + REST)}
+    run_bytes = RUN_WEIGHT_COPIES * weight_bytes + OTHER_BYTES
+    export_bytes = EXPORT_WEIGHT_COPIES * weight_bytes + OTHER_BYTES
+    needs = {"--run_dir": (run_dir, run_bytes), "--export_dir": (export_dir, export_bytes)}
     if _device(run_dir) == _device(export_dir):
-        needs = {"--run_dir": (run_dir, (RUN + EXPORT) * weights + 2 * REST)}
-    for flag, (folder, wanted) in needs.items():
-        if failures.free(folder) < wanted:
-            rule = f"a run of this network writes about {failures.size(wanted)}, and its disk has "
+        needs = {"--run_dir": (run_dir, run_bytes + export_bytes)}
+    for flag, (folder, needed) in needs.items():
+        if failures.free(folder) < needed:
+            rule = f"a run of this network writes about {failures.size(needed)}, and its disk has "
             rule += f"{failures.size(failures.free(folder))}; free some space, or name a folder on another disk"
             raise UserError(f"{flag}: {rule}. Received: '{folder}'")
-    return int(sum(wanted for _, wanted in needs.values()))
+    return int(sum(needed for _, needed in needs.values()))
 
 
 def _device(path: Path) -> int:
+    """Returns the device of a path, or of its nearest parent that exists."""
     path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent

@@ -1,8 +1,8 @@
-"""What the frozen part of a network makes of each picture, computed once and kept on disk under a digest of its causes.
+"""The feature cache: activations of the frozen part of a network, computed once and stored on disk by a key.
 
-An entry is one view of one split: a memory-mapped array of activations, in stretches of `CHUNK_ROWS` rows that are
-checksummed one by one. So a build that was killed goes on where it stopped, two runs that want the same entry
-build it once, and a byte that flipped on disk costs one stretch.
+An entry holds one cached augmentation of one split: a memory-mapped array of activations, in chunks of `CHUNK_ROWS` rows with
+a checksum each. So a killed build goes on where it stopped, two runs that need the same entry build it once, and a
+damaged byte costs one chunk.
 """
 
 import hashlib
@@ -27,20 +27,24 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, run_folder
 from kerasft.storage.disk_cache import DiskCache
 
-NIL = 1e-3  # of the largest activation: by which float16 may change one
-CHUNK_ROWS = 1024  # rows with a checksum of their own
+# A smaller dtype may change an activation by at most this share of the largest one.
+MAX_ROUNDING_ERROR = 1e-3
+# A chunk has so many rows, and one checksum.
+CHUNK_ROWS = 1024
 EVALUATION_BATCH = 64
-_MAPS: WeakValueDictionary = WeakValueDictionary()
-_TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")  # settings that say nothing of inference
+# Open memory maps, by file, dtype and shape.
+_OPEN_MAPS: WeakValueDictionary = WeakValueDictionary()
+# Settings of a layer that do not change what it computes in inference.
+_TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")
 
 
 class Prefix(NamedTuple):
     """The frozen beginning of a network.
 
     Attributes:
-        model: pictures to activations.
-        digest: of all that it does.
-        predict: traced once for all entries.
+        model: images to activations.
+        digest: of all that decides the activations of an image.
+        predict: the predictor of the model, traced once for all entries.
     """
 
     model: keras.Model
@@ -49,7 +53,13 @@ class Prefix(NamedTuple):
 
 
 class CachedAugmentation(NamedTuple):
-    """One view of a split's pictures: as they are (`augment` None), or augmented as in this round of this seed."""
+    """The images of a split, each augmented once.
+
+    Attributes:
+        augment: the augmentation; None for the images as they are.
+        recipe: the Specs of the augmentation, as text.
+        seed, round: decide the random numbers.
+    """
 
     augment: Augment | None = None
     recipe: str = ""
@@ -58,7 +68,13 @@ class CachedAugmentation(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Activations [N, ...], memory-mapped; the seconds that it took to compute them, now or before; and their folder."""
+    """An entry of the cache.
+
+    Attributes:
+        rows: activations [N, ...], memory-mapped.
+        seconds: that computing them took, in this run or an earlier one.
+        folder: of the entry.
+    """
 
     rows: np.ndarray
     seconds: float
@@ -69,11 +85,11 @@ UNAUGMENTED = CachedAugmentation()
 
 
 class RangeError(Exception):
-    """Activations that a smaller dtype does not hold."""
+    """Raised for activations that a smaller dtype cannot store."""
 
 
-def prefix(model: keras.Model) -> Prefix:
-    """A model as a Prefix; its digest is of operations, connections and weights, and of the version of the decoder."""
+def make_prefix(model: keras.Model) -> Prefix:
+    """Makes a Prefix of a model. Its digest covers operations, connections, weights, and the version of the decoder."""
     digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
     own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     places = {operation.name: place for place, operation in enumerate(model.operations)}
@@ -82,27 +98,27 @@ def prefix(model: keras.Model) -> Prefix:
         return places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else value
 
     for operation in model.operations:
-        # A layer that other models use too, such as the end of this network, has calls that are not of this one.
+        # Other models may call the same layer; only the calls of this model count.
         calls = [node for node in operation._inbound_nodes if id(node) in own]
         arguments = keras.tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in calls])
         kind = f"{type(operation).__module__}.{type(operation).__qualname__}"
         _add(digest, (kind, _settings(operation), [source(value) for value in arguments]))
     _add(digest, model.get_weights())
-    return Prefix(model, digest.hexdigest(), scoring.predictor(model))
+    return Prefix(model, digest.hexdigest(), scoring.make_predictor(model))
 
 
 def _settings(operation: keras.Operation) -> dict[str, Any]:
-    """What an operation was made with, but for what says nothing of inference."""
+    """Returns the arguments that an operation was made with, without those of training only."""
     try:
         settings = operation.get_config()
-    except NotImplementedError:  # an operation, such as a slice, whose arguments Keras cannot write down
+    except NotImplementedError:  # Keras cannot serialise the arguments of some operations, such as a slice
         settings = vars(operation)
         settings = {name: value for name, value in settings.items() if not name.startswith("_") and not callable(value)}
     return {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}
 
 
 def _add(digest: Any, value: Any) -> None:
-    """Adds a value to a digest, arrays in full: their `repr` leaves out what is in the middle."""
+    """Adds a value to a digest. Arrays are added in full, because their `repr` leaves out the middle."""
     if isinstance(value, dict):
         value = sorted(value.items(), key=repr)
     if isinstance(value, (list, tuple)):
@@ -116,108 +132,126 @@ def _add(digest: Any, value: Any) -> None:
         digest.update(repr(value).encode())
 
 
-def holds(values: np.ndarray, dtype: str) -> bool:
-    """Whether a dtype stores values as good as exactly: within `NIL` of the largest one."""
+def can_store(values: np.ndarray, dtype: str) -> bool:
+    """Tells whether a dtype stores values with an error of at most `MAX_ROUNDING_ERROR` times the largest one."""
     with np.errstate(over="ignore"):
-        error = np.abs(values.astype(tf.as_dtype(dtype).as_numpy_dtype) - values).max()  # infinite where it overflows
-    return bool(error <= NIL * np.abs(values).max())
+        # An overflow makes the error infinite.
+        error = np.abs(values.astype(tf.as_dtype(dtype).as_numpy_dtype) - values).max()
+    return bool(error <= MAX_ROUNDING_ERROR * np.abs(values).max())
 
 
-def size_of(model: keras.Model, split: Split, dtype: str) -> int:
-    """Bytes of an entry."""
+def count_bytes(model: keras.Model, split: Split, dtype: str) -> int:
+    """Returns the bytes of an entry."""
     return len(split) * int(np.prod(model.output.shape[1:])) * tf.as_dtype(dtype).size
 
 
-def activations(
-    cache: DiskCache, prefix: Prefix, split: Split, size: int, view: CachedAugmentation = UNAUGMENTED, dtype: str = ""
+def load_or_compute(
+    cache: DiskCache,
+    prefix: Prefix,
+    split: Split,
+    size: int,
+    augmentation: CachedAugmentation = UNAUGMENTED,
+    dtype: str = "",
 ) -> Entry:
-    """What a prefix makes of a view of all pictures of a split, in order; from the cache as far as it is there.
+    """Returns the activations of all images of a split, in order. Only what the cache lacks is computed.
 
     Args:
-        size: side of the pictures.
-        dtype: to store; by default that of the prefix's output.
+        cache: holds the entry.
+        prefix: computes the activations.
+        split: the images.
+        size: side of the images in pixels.
+        augmentation: of the images.
+        dtype: of the stored activations; by default that of the output of the prefix.
 
     Raises:
         UserError: the disk is full.
-        RangeError: float16 does not hold them.
+        RangeError: float16 cannot store the activations.
     """
     dtype = dtype or prefix.model.output.dtype
-    augmented = (AUGMENT_VERSION, view.recipe, view.seed, view.round) if view.augment else None
+    augmented = None
+    if augmentation.augment:
+        augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round)
     key_parts = (prefix.digest, split.digest, size, augmented, dtype)
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         try:
-            disk_cache.evict(cache, folder, size_of(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
-            return _filled(folder, prefix, split, size, view, dtype)
+            disk_cache.evict(cache, folder, count_bytes(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
+            return _fill(folder, prefix, split, size, augmentation, dtype)
         except OSError as error:
             raise UserError(
                 f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
-                f"or give the phase views=0. Received: {cache.limit / 1e9:g}"
+                f"or give the phase views=0. Received: {cache.max_bytes / 1e9:g}"
             ) from error
 
 
-def _filled(folder: Path, prefix: Prefix, split: Split, size: int, view: CachedAugmentation, dtype: str) -> Entry:
-    """Computes the stretches that are missing or damaged, and notes each as soon as it is on disk."""
-    model, read_meta = prefix.model, disk_cache.read_meta(folder)
+def _fill(folder: Path, prefix: Prefix, split: Split, size: int, augmentation: CachedAugmentation, dtype: str) -> Entry:
+    """Computes the chunks that are missing or damaged, and records each as soon as it is written."""
+    model, meta = prefix.model, disk_cache.read_meta(folder)
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
-    sums, seconds, place = read_meta.get("crc32", {}), read_meta.get("seconds", 0.0), folder / disk_cache.ACTIVATIONS
-    if not place.is_file() or place.stat().st_size != size_of(model, split, dtype):
-        sums = {}
+    checksums, seconds, place = meta.get("crc32", {}), meta.get("seconds", 0.0), folder / disk_cache.ACTIVATIONS
+    if not place.is_file() or place.stat().st_size != count_bytes(model, split, dtype):
+        checksums = {}
         with place.open("wb") as file:
-            file.truncate(size_of(model, split, dtype))
-    rows = _mapped(place, kind, shape)
-    starts = [start for start in range(0, len(split), CHUNK_ROWS) if sums.get(str(start)) != _sum(rows, start)]
-    if damaged := sum(str(start) in sums for start in starts):
-        console.say(f"cache: {damaged} damaged stretches of {place} are computed again")
+            file.truncate(count_bytes(model, split, dtype))
+    rows = _open_map(place, kind, shape)
+    starts = [
+        start for start in range(0, len(split), CHUNK_ROWS) if checksums.get(str(start)) != _checksum(rows, start)
+    ]
+    if damaged := sum(str(start) in checksums for start in starts):
+        console.say(f"cache: {damaged} damaged chunks of {place} are computed again")
     if not starts:
-        place.touch()  # used last now
+        # The time of the file says when the entry was last used.
+        place.touch()
         return Entry(rows, seconds, folder)
     with console.progress("cache", len(split)) as advance, place.open("r+b") as file:
         for start in starts:
             began, span = time.monotonic(), range(start, min(start + CHUNK_ROWS, len(split)))
-            given = {"augment": view.augment, "seed": view.seed, "round": view.round, "span": span}
-            found = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH, **given))
-            if dtype == "float16" and not holds(found, dtype):
-                raise RangeError("float16 does not hold its activations")
+            augment = {"augment": augmentation.augment, "seed": augmentation.seed, "round": augmentation.round}
+            stream = pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH, span=span, **augment)
+            computed = prefix.predict(stream)
+            if dtype == "float16" and not can_store(computed, dtype):
+                raise RangeError("float16 cannot store its activations")
             file.seek(start * (place.stat().st_size // len(split)))
-            file.write(found.astype(kind).tobytes())  # through a map, a full disk would end the process
-            file.flush()  # not to the disk at once, which takes longer than computing it: the sums will tell
-            sums[str(start)], seconds = _sum(rows, start), seconds + time.monotonic() - began
-            disk_cache.write_meta(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": sums})
+            # The chunk is not written through the memory map: on a full disk, that would kill the process.
+            file.write(computed.astype(kind).tobytes())
+            # It is not synced to disk, which takes longer than computing it. A lost chunk fails its checksum.
+            file.flush()
+            checksums[str(start)], seconds = _checksum(rows, start), seconds + time.monotonic() - began
+            disk_cache.write_meta(folder, {"shape": shape, "dtype": dtype, "seconds": seconds, "crc32": checksums})
             advance(len(span))
     return Entry(rows, seconds, folder)
 
 
 def memoize(
-    folder: Path | None, key_parts: Iterable[Any], make: Callable[[], Mapping[str, Any]]
+    folder: Path | None, key_parts: Iterable[Any], compute: Callable[[], Mapping[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """What is made of an entry's rows, made once: kept in its folder, under a digest of its causes.
+    """Returns what `compute` returns, and computes it only once: it is stored in the folder by a key.
 
     Args:
-        folder: of the entry; None where there is none, and it is made each time.
-        key_parts: arrays, and other values by their repr.
-        make: gives arrays, numbers or texts by name; 0-dimensional arrays come back for the latter.
+        folder: of the entry; None computes it each time.
+        key_parts: what the result depends on: arrays, and other values by their repr.
+        compute: returns arrays, numbers or texts by name. Numbers and texts come back as 0-dimensional arrays.
     """
     if folder is None:
-        return {name: np.asarray(value) for name, value in make().items()}
+        return {name: np.asarray(value) for name, value in compute().items()}
     digest = hashlib.sha256()
     _add(digest, tuple(key_parts))
     place = folder / f"{digest.hexdigest()[:24]}.npz"
     try:
-        with place.open("rb") as file, np.load(file) as found:
-            return dict(found)
-    except (OSError, ValueError, zipfile.BadZipFile):  # not there, or damaged: a zip has checksums
-        made = {name: np.asarray(value) for name, value in make().items()}
-        run_folder.write(place, lambda file: np.savez(file, **made))
-        return made
+        with place.open("rb") as file, np.load(file) as stored:
+            return dict(stored)
+    except (OSError, ValueError, zipfile.BadZipFile):  # missing, or damaged: a zip archive has checksums
+        arrays = {name: np.asarray(value) for name, value in compute().items()}
+        run_folder.write(place, lambda file: np.savez(file, **arrays))
+        return arrays
 
 
-def _mapped(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The file as an array: one map for all who hold it, such as the trials of a search."""
+def _open_map(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the file as an array. All users, such as the trials of a search, share one memory map."""
     key = (place, place.stat().st_ino, np.dtype(kind).str, shape)
-    if (rows := _MAPS.get(key)) is None:
-        rows = _MAPS[key] = np.memmap(place, kind, "r", shape=shape)
+    if (rows := _OPEN_MAPS.get(key)) is None:
+        rows = _OPEN_MAPS[key] = np.memmap(place, kind, "r", shape=shape)
     return rows
 
 
-def _sum(rows: np.ndarray, start: int) -> int:
+def _checksum(rows: np.ndarray, start: int) -> int:
     return zlib.crc32(np.ascontiguousarray(rows[start : start + CHUNK_ROWS]).view(np.uint8).data)

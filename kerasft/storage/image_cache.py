@@ -1,4 +1,4 @@
-"""Decoded pictures on disk: of a set that does not fit into memory, or for later runs, which then only look whether a file has changed."""
+"""The image cache: decoded images on disk, for data that do not fit into memory, and for later runs on the same files."""
 
 import hashlib
 import json
@@ -22,120 +22,127 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache
 from kerasft.storage.disk_cache import DiskCache
 
-LOG = "pictures.jsonl"  # of the rows that came since `about.json` was written: index, SHA-256, CRC-32, reason
+# The log of the rows that were stored after `about.json` was written: index, SHA-256, CRC-32, and (kind, detail) or null.
+LOG_NAME = "pictures.jsonl"
 
 
 @contextmanager
-def pixel_store(listing: Listing, size: int, cache: DiskCache) -> Iterator[PixelStore | None]:
-    """Where the audit puts the pictures of a listing: on disk if they are kept, else in memory if they fit, else on disk if they do.
+def open_pixel_store(listing: Listing, size: int, cache: DiskCache) -> Iterator[PixelStore | None]:
+    """Yields the store for the images of a listing: on disk for a shared cache, else in memory, else on disk.
 
     Args:
         listing: before the audit.
-        size: side in pixels.
+        size: side of the images in pixels.
+        cache: holds the store on disk.
 
     Yields:
-        None where they fit nowhere: they are then decoded each time.
+        The store; None where the images fit nowhere, and have to be decoded each time.
 
     Raises:
         UserError: the disk is full.
     """
-    needed = len(listing.ids) * size * size * 3
-    fits = audit.fits(len(listing.ids), size)
-    if not (cache.kept or not fits) or not 0 < needed <= disk_cache.available_bytes(cache, disk_cache.PICTURES):
-        yield audit.in_memory(len(listing.ids), size) if fits else None
+    needed_bytes = len(listing.ids) * size * size * 3
+    fits_in_memory = audit.fits_in_memory(len(listing.ids), size)
+    prefers_disk = cache.is_shared or not fits_in_memory
+    if not prefers_disk or not 0 < needed_bytes <= disk_cache.available_bytes(cache, disk_cache.IMAGES):
+        yield audit.make_memory_store(len(listing.ids), size) if fits_in_memory else None
         return
     key_parts = (tf.__version__, decode.DECODER_VERSION, size, listing.name, listing.ids.tolist())
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
-        disk_cache.evict(cache, folder, needed, disk_cache.PICTURES)
+        disk_cache.evict(cache, folder, needed_bytes, disk_cache.IMAGES)
         empty = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}, "damaged": {}}
-        read_meta, log = empty | disk_cache.read_meta(folder), folder / LOG
-        _replay(log, read_meta)
-        with _opened(log) as file:
-            yield _on_disk(folder / disk_cache.PICTURES, read_meta, (len(listing.ids), size, size, 3), file)
-        disk_cache.write_meta(folder, read_meta)
+        meta, log = empty | disk_cache.read_meta(folder), folder / LOG_NAME
+        _replay_log(log, meta)
+        with _open_log(log) as file:
+            yield _make_disk_store(folder / disk_cache.IMAGES, meta, (len(listing.ids), size, size, 3), file)
+        disk_cache.write_meta(folder, meta)
         log.unlink()
-        (folder / disk_cache.PICTURES).touch()  # used last now
+        # The time of the file says when the entry was last used.
+        (folder / disk_cache.IMAGES).touch()
 
 
-def _opened(log: Path) -> TextIO:
+def _open_log(log: Path) -> TextIO:
     try:
         return log.open("a", buffering=1)
     except OSError as error:
-        raise _full(log, error) from error
+        raise _disk_error(log, error) from error
 
 
-def _replay(log: Path, read_meta: dict) -> None:
-    """Adds to what is known of the rows what an audit that was killed has noted; its last line may be cut."""
+def _replay_log(log: Path, meta: dict) -> None:
+    """Adds the rows in the log of a killed audit. The last line may be truncated."""
     try:
         lines = log.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         try:
-            _note(read_meta, *json.loads(line))
+            _add_row(meta, *json.loads(line))
         except (ValueError, TypeError, IndexError):
             continue
 
 
-def _note(read_meta: dict, index: int, digest: str, crc32: int, reason: list[str] | None) -> None:
-    read_meta["sha256"][index], read_meta["crc32"][index] = digest, crc32
-    for name, holds in (("refused", reason and reason[0] != DAMAGED), ("damaged", reason and reason[0] == DAMAGED)):
-        read_meta[name].pop(str(index), None)
-        if holds:
-            read_meta[name][str(index)] = reason
+def _add_row(meta: dict, index: int, digest: str, crc32: int, problem: list[str] | None) -> None:
+    meta["sha256"][index], meta["crc32"][index] = digest, crc32
+    is_damaged = problem is not None and problem[0] == DAMAGED
+    for name, applies in (("refused", problem is not None and not is_damaged), ("damaged", is_damaged)):
+        meta[name].pop(str(index), None)
+        if applies:
+            meta[name][str(index)] = problem
 
 
-def _on_disk(place: Path, read_meta: dict, shape: tuple[int, ...], log: TextIO) -> PixelStore:
-    """Pictures in a file, one a row, each with a checksum: a row that is not that of its file's bytes is decoded again.
+def _make_disk_store(place: Path, meta: dict, shape: tuple[int, ...], log: TextIO) -> PixelStore:
+    """Returns a store in a file, one image a row, each with a checksum. A damaged row is decoded again.
 
     Args:
-        read_meta: what is known of the rows; it is added to.
+        place: of the file.
+        meta: what is stored of the rows. It is updated.
         shape: [N, S, S, 3].
-        log: where each row is noted as soon as it is there, so that an audit that is killed loses none.
+        log: gets each row as soon as it is stored, so a killed audit loses none.
     """
-    lock, alone = threading.Lock(), False
+    lock, is_copied = threading.Lock(), False
     try:
         place.touch()
         os.truncate(place, math.prod(shape))
     except OSError as error:
-        raise _full(place, error) from error
+        raise _disk_error(place, error) from error
     rows = np.memmap(place, np.uint8, "r", shape=shape)
 
-    def known(index: int, digest: str) -> tuple[str, str] | tuple[()] | None:
-        if read_meta["sha256"][index] != digest:
+    def lookup(index: int, digest: str) -> tuple[str, str] | tuple[()] | None:
+        if meta["sha256"][index] != digest:
             return None
-        if reason := read_meta["refused"].get(str(index)):
-            return tuple(reason)
-        whole = zlib.crc32(rows[index]) == read_meta["crc32"][index]
-        return tuple(read_meta["damaged"].get(str(index), ())) if whole else None
+        if problem := meta["refused"].get(str(index)):
+            return tuple(problem)
+        is_intact = zlib.crc32(rows[index]) == meta["crc32"][index]
+        return tuple(meta["damaged"].get(str(index), ())) if is_intact else None
 
-    def put(index: int, digest: str, reason: tuple[str, str] | None, picture: np.ndarray | None) -> None:
-        nonlocal rows, alone
+    def put(index: int, digest: str, problem: tuple[str, str] | None, image: np.ndarray | None) -> None:
+        nonlocal rows, is_copied
         with lock:
             try:
-                if read_meta["sha256"][index] not in ("", digest) and not alone:
-                    alone, rows = True, _apart(place, shape)
-                if picture is not None:
-                    with place.open("r+b") as file:  # through a map, a full disk would end the process
-                        file.seek(index * picture.nbytes)
-                        file.write(picture.data)
-                row = (index, digest, 0 if picture is None else zlib.crc32(picture), reason and list(reason))
-                _note(read_meta, *row)
+                if meta["sha256"][index] not in ("", digest) and not is_copied:
+                    is_copied, rows = True, _replace_with_copy(place, shape)
+                if image is not None:
+                    # The image is not written through the memory map: on a full disk, that would kill the process.
+                    with place.open("r+b") as file:
+                        file.seek(index * image.nbytes)
+                        file.write(image.data)
+                row = (index, digest, 0 if image is None else zlib.crc32(image), problem and list(problem))
+                _add_row(meta, *row)
                 log.write(json.dumps(row) + "\n")
             except OSError as error:
-                raise _full(place, error) from error
+                raise _disk_error(place, error) from error
 
-    return PixelStore(known, put, lambda wanted: rows[wanted])
+    return PixelStore(lookup, put, lambda indices: rows[indices])
 
 
-def _apart(place: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Puts a copy in the place of a file whose pictures change: a run that has mapped it keeps what it was audited with."""
+def _replace_with_copy(place: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Replaces a file by a copy before images in it change. A run that has mapped the old file keeps its images."""
     copy = place.with_name(f".{place.name}.part")
     shutil.copyfile(place, copy)
     copy.replace(place)
     return np.memmap(place, np.uint8, "r", shape=shape)
 
 
-def _full(place: Path, error: OSError) -> UserError:
+def _disk_error(place: Path, error: OSError) -> UserError:
     rule = "free some space, or name another --cache_dir"
     return UserError(f"--cache_gb: {place} cannot be written; {rule}. Received: {error.strerror}")

@@ -1,4 +1,4 @@
-"""The manifest: which files a run was given, so that the same command later sees what has changed."""
+"""The manifest: the files that a run was given. A later run of the same command compares them with those of then."""
 
 import hashlib
 import zipfile
@@ -12,20 +12,27 @@ import numpy as np
 from kerasft.data.listing import Listing
 from kerasft.storage import run_folder
 
-NAME = "manifest.npz"
-MOST = 6  # groups that a message names
+FILE_NAME = "manifest.npz"
+# A message names at most so many groups of changed files.
+MAX_GROUPS_IN_MESSAGE = 6
 
 
 class _Row(NamedTuple):
-    """A file: its split as far as the source says it, its label in words, and the SHA-256 of its bytes or nothing."""
+    """One file.
 
-    part: str
+    Attributes:
+        split: as the source says it; empty where it says none.
+        label: in words.
+        digest: SHA-256 of the bytes; empty where the run could not use the file.
+    """
+
+    split: str
     label: str
     digest: str
 
     def group(self, task: str) -> str:
-        """What a message calls files like this one; numbers are no groups."""
-        words = (self.part, "" if task == "regression" else self.label)
+        """Returns how a message calls files with this split and label. Numbers of a regression form no group."""
+        words = (self.split, "" if task == "regression" else self.label)
         return ", ".join(filter(None, words)) or "examples"
 
 
@@ -34,51 +41,57 @@ def write(folder: Path, listing: Listing, audited: Listing) -> None:
 
     Args:
         listing: all files.
-        audited: those that can be used, whose digests are known. The others have an empty one.
+        audited: the files that can be used, with their digests. Other files get an empty digest.
     """
-    known = dict(zip(audited.ids.tolist(), audited.digests.tolist()))
-    digests = np.array([known.get(name, "") for name in listing.ids.tolist()])
-    arrays = {"ids": listing.ids, "parts": listing.parts, "labels": np.array(_labels(listing)), "digests": digests}
-    run_folder.write(folder / NAME, lambda file: np.savez_compressed(file, **arrays))
+    by_id = dict(zip(audited.ids.tolist(), audited.digests.tolist()))
+    digests = np.array([by_id.get(name, "") for name in listing.ids.tolist()])
+    arrays = {
+        "ids": listing.ids,
+        "parts": listing.split_names,
+        "labels": np.array(_describe_labels(listing)),
+        "digests": digests,
+    }
+    run_folder.write(folder / FILE_NAME, lambda file: np.savez_compressed(file, **arrays))
 
 
-def changes(folder: Path, listing: Listing) -> str:
-    """What differs from the manifest of a run folder, in words; empty where nothing does, or there is no manifest.
+def describe_changes(folder: Path, listing: Listing) -> str:
+    """Describes how the data differ from the manifest of a run folder; empty for no difference, and without a manifest.
 
-    The bytes of every file that the run could use are read.
+    Reads the bytes of every file that the run could use.
 
     Args:
         listing: the data as they are now.
     """
-    then = _read(folder)
-    if then is None:
+    stored = _read(folder)
+    if stored is None:
         return ""
     counts: Counter[tuple[str, str]] = Counter()
-    for index, (name, part, label) in enumerate(zip(listing.ids.tolist(), listing.parts.tolist(), _labels(listing))):
-        now, before = _Row(part, label, ""), then.pop(name, None)
+    rows = zip(listing.ids.tolist(), listing.split_names.tolist(), _describe_labels(listing))
+    for index, (name, split, label) in enumerate(rows):
+        now, before = _Row(split, label, ""), stored.pop(name, None)
         if before is None:
             counts["added", now.group(listing.task)] += 1
         elif before[:2] != now[:2]:
             counts["under another label or split", before.group(listing.task)] += 1
-        elif before.digest and before.digest != _digest(listing, index):
+        elif before.digest and before.digest != _compute_digest(listing, index):
             counts["altered", now.group(listing.task)] += 1
-    counts.update(("removed", before.group(listing.task)) for before in then.values())
-    found = [f"{count} {word} ({group})" for (word, group), count in counts.most_common()]
-    more = [f"and {len(found) - MOST} more kinds of change"] if len(found) > MOST else []
-    return ", ".join(found[:MOST] + more)
+    counts.update(("removed", before.group(listing.task)) for before in stored.values())
+    changes = [f"{count} {word} ({group})" for (word, group), count in counts.most_common()]
+    more = len(changes) - MAX_GROUPS_IN_MESSAGE
+    return ", ".join(changes[:MAX_GROUPS_IN_MESSAGE] + ([f"and {more} more kinds of change"] if more > 0 else []))
 
 
 def _read(folder: Path) -> dict[str, _Row] | None:
-    """What is known of each file by name; None where there is no whole manifest."""
+    """Returns the stored rows by name of the file; None where there is no intact manifest."""
     try:
-        with (folder / NAME).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with (folder / FILE_NAME).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = [stored[name].tolist() for name in ("ids", "parts", "labels", "digests")]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return {name: _Row(*row) for name, *row in zip(*columns)}
 
 
-def _labels(listing: Listing) -> list[str]:
+def _describe_labels(listing: Listing) -> list[str]:
     if listing.task == "single_label":
         return [listing.classes[label] for label in listing.labels]
     if listing.task == "multi_label":
@@ -86,8 +99,8 @@ def _labels(listing: Listing) -> list[str]:
     return [", ".join(f"{value:g}" for value in row) for row in listing.labels]
 
 
-def _digest(listing: Listing, index: int) -> str:
+def _compute_digest(listing: Listing, index: int) -> str:
     try:
         return hashlib.sha256(listing.read(index)).hexdigest()
-    except OSError:  # it cannot be read any more, which is a change
+    except OSError:  # a file that can no longer be read has changed
         return "unreadable"

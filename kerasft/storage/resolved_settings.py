@@ -1,4 +1,4 @@
-"""What `auto` resolved: written to `settled.json` before the first phase, and taken from there by a resumed run."""
+"""What `auto` resolved to. It is written to `settled.json` before the first phase, and a resumed run reads it there."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasft.storage import run_folder
 
-FILE = "settled.json"
+FILE_NAME = "settled.json"
 
 
 @dataclass
@@ -16,7 +16,7 @@ class ResolvedSettings:
     Attributes:
         weights, image_size, precision: as the flags of these names, without `auto`.
         augment: the `--augment` Spec, without `auto`.
-        speed: images a second of a forward pass, where it was measured.
+        speed: images a second of a forward pass; None where it was not measured.
         pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
         batch_size, jit: as the flags of these names, without `auto`.
         phases: the phases of the run, as `--phases` takes them.
@@ -39,26 +39,26 @@ class ResolvedSettings:
     cached: dict[str, list] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of `settled.json`; what is not resolved yet is left out."""
+        """Returns the content of `settled.json`, without what is not resolved yet."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", [], {})}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ResolvedSettings":
-        """The settings that `to_json` wrote. Keys of other versions are ignored."""
-        known = {item.name for item in fields(cls)}
+        """Returns the settings that `to_json` wrote. Keys of other versions are ignored."""
+        names = {item.name for item in fields(cls)}
         # Folders of versions without bundled weights do not name them.
-        return cls(**{"weights": None} | {name: value for name, value in values.items() if name in known})
+        return cls(**{"weights": None} | {name: value for name, value in values.items() if name in names})
 
     def write(self, folder: Path) -> None:
         """Writes `settled.json` into a run folder."""
-        run_folder.write_json(folder / FILE, self.to_json())
+        run_folder.write_json(folder / FILE_NAME, self.to_json())
 
 
 def read(folder: Path) -> ResolvedSettings | None:
-    """The settings that a run folder holds; None where it holds none.
+    """Reads the settings of a run folder; None where it holds none.
 
     Raises:
         UserError: the file is damaged.
     """
-    values = run_folder.read_json(folder / FILE, "image_size", "precision")
+    values = run_folder.read_json(folder / FILE_NAME, "image_size", "precision")
     return ResolvedSettings.from_json(values) if values else None

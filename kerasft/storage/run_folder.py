@@ -1,4 +1,4 @@
-"""The run folder: what a run was asked, what it found, and the state from which it can go on."""
+"""The run folder: the settings of a run, its results, and the state from which it can be resumed."""
 
 import json
 import os
@@ -12,20 +12,22 @@ from typing import Any, BinaryIO
 from kerasft.settings.config import Config, differences
 from kerasft.settings.errors import UserError
 
+# Files of a run. A folder with one of them has begun to train.
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
 _RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz")
-LOCK_FILES = (".lock", ".owner.json")  # see `locks`
+# Files of `run_lock`.
+LOCK_FILES = (".lock", ".owner.json")
 
 
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file whole or not at all: temporary name, flush to disk, rename.
+    """Writes a file atomically: under a temporary name, flushed to disk, then renamed.
 
     Raises:
-        OSError: the file's name is in it, and the temporary file is gone, so that a full disk is no fuller.
+        OSError: with the name of the file. The temporary file is removed, so a full disk does not get fuller.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    with _whole(temporary, path):
+    with _clean_up(temporary, path):
         with temporary.open("wb") as file:
             save(file)
             file.flush()
@@ -34,10 +36,10 @@ def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_by_name(path: Path, save: Callable[[Path], Any]) -> None:
-    """As `write`, for a `save` that takes a path and insists on its ending (`.keras`, `.weights.h5`)."""
+    """Writes as `write` does, for a `save` that takes a path and checks its suffix (`.keras`, `.weights.h5`)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".part-{path.name}")
-    with _whole(temporary, path):
+    with _clean_up(temporary, path):
         save(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -45,8 +47,8 @@ def write_by_name(path: Path, save: Callable[[Path], Any]) -> None:
 
 
 @contextmanager
-def _whole(temporary: Path, path: Path) -> Iterator[None]:
-    """Removes the temporary file where the block fails, and gives an OSError the name that it lacks."""
+def _clean_up(temporary: Path, path: Path) -> Iterator[None]:
+    """Removes the temporary file if the block fails, and adds the missing file name to an OSError."""
     try:
         yield
     except BaseException as error:
@@ -56,63 +58,64 @@ def _whole(temporary: Path, path: Path) -> Iterator[None]:
         raise
 
 
-def try_to_make(folder: Path) -> None:
-    """Makes a folder and takes it away again: one that cannot be made is told before anything else is done.
+def check_can_create(folder: Path) -> None:
+    """Creates a folder and removes it again, so that an error comes before hours of training.
 
     Raises:
-        OSError: it cannot.
+        OSError: the folder cannot be created.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in made:
-        # Somebody else may have put something into it in between.
+    for path in created:
+        # Another process may have written into it meanwhile.
         with suppress(OSError):
             path.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, atomically."""
+    """Writes indented JSON atomically."""
     write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
 
 
-def read_json(path: Path, *needed: str) -> dict:
-    """What a JSON file holds; empty where there is none.
+def read_json(path: Path, *required: str) -> dict:
+    """Reads a JSON object; empty where there is no file.
 
     Args:
         path: of the file.
-        needed: keys that it must hold.
+        required: keys that the object must have.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged, or a key is missing.
     """
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes())
-        missing = "no JSON object" if not isinstance(found, dict) else ", ".join(sorted({*needed} - found.keys()))
+        values = json.loads(path.read_bytes())
+        fault = "no JSON object" if not isinstance(values, dict) else ", ".join(sorted({*required} - values.keys()))
     except ValueError as error:
-        found, missing = {}, str(error)
-    if missing:
-        rule = f"{path.name} is damaged ({missing}); --noresume starts the run again"
+        values, fault = {}, str(error)
+    if fault:
+        rule = f"{path.name} is damaged ({fault}); --noresume starts the run again"
         raise UserError(f"--run_dir: {rule}. Received: '{path}'")
-    return found
+    return values
 
 
-def look(config: Config, name: str) -> tuple[Path, dict | None]:
-    """The run folder of a Config, and its metrics where the run is finished. Nothing is written.
+def find(config: Config, name: str) -> tuple[Path, dict | None]:
+    """Returns the run folder of a Config, and its metrics if the run is finished. Nothing is written.
 
     Args:
-        config: what the run is asked.
+        config: the settings of the run.
         name: short name of the data, for the default `runs/NAME-DIGEST`.
 
     Raises:
-        UserError: the folder holds another run; the settings that differ are named. Or a file in it is damaged.
+        UserError: the folder holds a run with other settings, which are named; or a file in it is damaged.
     """
     folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
     stored = folder / "config.json"
     if stored.is_file():
-        begun = any((folder / part).is_file() for part in _RESULTS)  # else it ended with a mistake in the settings
-        if other := differences(config, _stored(stored, config)) if begun else []:
+        # Without results, the run ended with a mistake in the settings: other settings are welcome.
+        has_begun = any((folder / result).is_file() for result in _RESULTS)
+        if other := differences(config, _read_settings(stored, config)) if has_begun else []:
             listed = "; ".join(other)
             raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
         if config.resume:
@@ -124,8 +127,8 @@ def look(config: Config, name: str) -> tuple[Path, dict | None]:
     return folder, None
 
 
-def _stored(path: Path, config: Config) -> dict:
-    """The settings of the run before; under `--noresume` a damaged file is as good as the same ones."""
+def _read_settings(path: Path, config: Config) -> dict:
+    """Reads the settings of the earlier run. Under `--noresume`, a damaged file counts as equal settings."""
     try:
         return read_json(path)
     except UserError:
@@ -135,25 +138,25 @@ def _stored(path: Path, config: Config) -> dict:
 
 
 def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
-    """As `look`; a folder whose run is not finished is made ready, under `--noresume` without what is in it.
+    """Returns what `find` does, and prepares the folder of an unfinished run. `--noresume` empties it first.
 
-    Whoever calls it holds the folder's lock (see `locks`).
+    The caller must hold the lock of the folder (see `run_lock`).
     """
-    folder, finished = look(config, name)
+    folder, finished = find(config, name)
     if finished is not None:
         return folder, finished
     if not config.resume:
-        for part in _RESULTS:
-            (folder / part).unlink(missing_ok=True)
-        for part in ("tensorboard", "phases", "cache"):
-            shutil.rmtree(folder / part, ignore_errors=True)
+        for result in _RESULTS:
+            (folder / result).unlink(missing_ok=True)
+        for subfolder in ("tensorboard", "phases", "cache"):
+            shutil.rmtree(folder / subfolder, ignore_errors=True)
     write_json(folder / "config.json", asdict(config))
     write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
     return folder, None
 
 
 class History:
-    """`history.jsonl`: one line an epoch, cut back to the saved state when a run goes on."""
+    """`history.jsonl`: one line an epoch. A resumed run truncates it to the epochs of its checkpoint."""
 
     def __init__(self, path: Path, rows: int):
         self.path = path
@@ -162,7 +165,7 @@ class History:
         self.rows = len(kept)
 
     def add(self, row: dict) -> None:
-        """Appends a row and flushes it to disk."""
+        """Appends a row, and flushes it to disk."""
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")

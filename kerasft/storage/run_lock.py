@@ -1,4 +1,4 @@
-"""One run at a time in a run folder: a lock of the operating system, and beside it who holds it."""
+"""Lets only one run at a time work in a run folder: a file lock, and a file that names the run that holds it."""
 
 import json
 import os
@@ -18,28 +18,30 @@ LOCK, OWNER = run_folder.LOCK_FILES
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a run folder while the block runs.
+def locked(folder: Path) -> Iterator[None]:
+    """Locks a run folder while the block runs.
 
-    The system releases the lock when its process ends, however it ends. So a lock whose owner was killed is free, and
-    is taken over; the owner is only what the second run is told.
+    The operating system releases the lock when the process ends, however it ends. So the lock of a killed run is free, and
+    the next run takes it. The owner file is only read for messages.
 
     Args:
-        folder: is made.
+        folder: of the run. It is created.
 
     Raises:
-        UserError: another run holds the lock; its process, host and start are named.
+        UserError: another run holds the lock. The message names its process, host and start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        rule = f"another run is working in it ({_owner(folder)}); wait for it or stop it, or name another folder"
+        rule = (
+            f"another run is working in it ({_describe_owner(folder)}); wait for it or stop it, or name another folder"
+        )
         raise UserError(f"--run_dir: {rule}. Received: '{folder}'") from None
     try:
         if (folder / OWNER).exists():
-            console.say(f"{folder}: taken over from a run that was cut off ({_owner(folder)})")
+            console.say(f"{folder}: taken over from a run that was killed ({_describe_owner(folder)})")
         since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         run_folder.write_json(folder / OWNER, {"host": platform.node(), "pid": os.getpid(), "since": since})
         yield
@@ -48,8 +50,8 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _owner(folder: Path) -> str:
-    """Who holds the lock, in words; it may have gone, or not have written itself down yet."""
+def _describe_owner(folder: Path) -> str:
+    """Describes the run that holds the lock. It may have ended, or may not have written its file yet."""
     try:
         owner = json.loads((folder / OWNER).read_text())
         return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"

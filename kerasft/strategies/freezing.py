@@ -84,7 +84,7 @@ def apply(network: Network, phase: Phase) -> tuple[int, int]:
                 inner.trainable = False
             elif norm:
                 _override(inner, "momentum", BATCH_NORM_MOMENTUM)
-                _override(inner, "call", fused_batch_norm.fused(inner))
+                _override(inner, "call", fused_batch_norm.make_fused_call(inner))
     trainable = sum(math.prod(weight.shape) for weight in network.model.trainable_weights)
     return trainable, network.model.count_params() - trainable
 

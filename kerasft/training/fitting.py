@@ -129,7 +129,7 @@ def _stream(run: PhaseRun, first_step: int, last_step: int) -> tf.data.Dataset:
         weights=setup.example_weights,
         first_step=first_step,
         last_step=last_step,
-        parts=run.state.micro_batches,
+        micro_batches=run.state.micro_batches,
     )
 
 

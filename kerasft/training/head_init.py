@@ -135,8 +135,8 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
 
     Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
     """
-    part = network.part(layer_names.STANDARDISE)
-    prefix = feature_cache.prefix(part)
+    part = network.model_before(layer_names.STANDARDISE)
+    prefix = feature_cache.make_prefix(part)
     head = network.head_layers()
     standardise = head[0]
     fitted = False
@@ -144,8 +144,8 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
     def embed(split: Split, step: int) -> tuple[np.ndarray, float, Path | None]:
         nonlocal fitted
         folder = None
-        if step == 1 and feature_cache.size_of(part, split, "float32") <= disk_cache.available_bytes(cache):
-            values, seconds, folder = feature_cache.activations(cache, prefix, split, network.size)
+        if step == 1 and feature_cache.count_bytes(part, split, "float32") <= disk_cache.available_bytes(cache):
+            values, seconds, folder = feature_cache.load_or_compute(cache, prefix, split, network.size)
         else:
             started = time.monotonic()
             batches = pipeline.evaluation_stream(split, size=network.size, batch_size=EVALUATION_BATCH)

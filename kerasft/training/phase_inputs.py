@@ -68,11 +68,11 @@ def build(network: Network, splits: Splits, phase: Phase, seed: int, cache: Disk
 
 def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
     """Feeds the whole network, in training with pictures of the phase's size."""
-    predict = scoring.predictor(network.model)
+    predict = scoring.make_predictor(network.model)
     stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=EVALUATION_BATCH)
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
-    load = pipeline.pictures(splits.train, network.size, layer, seed, phase.image_size)
+    load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
     return PhaseInputs(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
 
 
@@ -84,17 +84,17 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
         cache.RangeError: the plan's dtype does not hold the activations.
     """
     front, end = split_at_cut(network, phase)
-    frozen = feature_cache.prefix(front)
+    frozen = feature_cache.make_prefix(front)
 
     def entry(split, view: CachedAugmentation) -> np.ndarray:
-        return feature_cache.activations(cache, frozen, split, network.size, view, plan.dtype).rows
+        return feature_cache.load_or_compute(cache, frozen, split, network.size, view, plan.dtype).rows
 
     views = [feature_cache.UNAUGMENTED]
     if plan.views > 1:
         layer, recipe = augment.build(phase.augment), " | ".join(map(str, phase.augment))
         views = [CachedAugmentation(layer, recipe, seed, turn) for turn in range(plan.views)]
     train = [entry(splits.train, view) for view in views] if phase.epochs else []
-    val, predict = entry(splits.val, feature_cache.UNAUGMENTED), scoring.predictor(end)
+    val, predict = entry(splits.val, feature_cache.UNAUGMENTED), scoring.make_predictor(end)
     dtype = end.inputs[0].dtype
 
     def outputs() -> np.ndarray:
@@ -102,7 +102,7 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
             tf.cast(val[start : start + EVALUATION_BATCH], dtype) for start in range(0, len(val), EVALUATION_BATCH)
         )
 
-    return PhaseInputs(end, pipeline.activations(train, dtype) if train else None, outputs, plan.views)
+    return PhaseInputs(end, pipeline.cached_activations(train, dtype) if train else None, outputs, plan.views)
 
 
 def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | None:
@@ -161,11 +161,11 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     else:
         if wanted:
             rule = f"{phase.strategy}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
-            raise UserError(f"--cache_gb: {rule}. Received: {cache.limit / 1e9:g}")
+            raise UserError(f"--cache_gb: {rule}. Received: {cache.max_bytes / 1e9:g}")
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
     seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
-    if wanted is None and phase.epochs and not cache.kept:  # a kept cache pays in the runs to come
+    if wanted is None and phase.epochs and not cache.is_shared:  # a kept cache pays in the runs to come
         share = count_macs(halves[0]) / count_macs(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
         left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
@@ -180,7 +180,7 @@ def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> I
     yield front.output.dtype
     if halved and front.output.dtype == "float32":
         batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=EVALUATION_BATCH).take(1)
-        if feature_cache.holds(scoring.predictor(front)(batch), "float16"):
+        if feature_cache.can_store(scoring.make_predictor(front)(batch), "float16"):
             yield "float16"
 
 

@@ -65,7 +65,7 @@ def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> T
         network=network,
         splits=splits,
         folder=folder,
-        cache=disk_cache.of(config, folder),
+        cache=disk_cache.from_config(config, folder),
         scorer=Scorer(task, splits.val.labels, scale, validation_weights, error),
         example_weights=weights,
         average=config.specs("average"),

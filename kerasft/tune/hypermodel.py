@@ -208,12 +208,14 @@ class HyperModel(keras_tuner.HyperModel):
             outputs = trained.validation_outputs()
         else:
             stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=DEFAULT_BATCH_SIZE)
-            outputs = scoring.predictor(network.model)(stream)
+            outputs = scoring.make_predictor(network.model)(stream)
         several = self.task == "multi_label"
-        limits = metrics.thresholds(scoring.served(self.task, outputs), data.val.labels) if several else None
+        limits = (
+            metrics.fit_thresholds(scoring.apply_activation(self.task, outputs), data.val.labels) if several else None
+        )
         error = losses.error(self.config.spec("loss"), self.task)
         scorer = Scorer(self.task, data.val.labels, trained.setup.scorer.scale, error=error)
-        found = metrics.report(scorer, outputs, data.classes, limits)
+        found = metrics.compute(scorer, outputs, data.classes, limits)
         return {f"val_{key}": found[key] for key in OBJECTIVES[self.task] if isinstance(found.get(key), float)}
 
 

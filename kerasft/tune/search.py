@@ -168,7 +168,7 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
     foreign = folder.exists() and (not folder.is_dir() or any(path.name not in ours for path in folder.iterdir()))
     if foreign and not (folder / "search.json").is_file():
         raise UserError(f"--run_dir: is no folder of a search, and not empty; name another. Received: '{folder}'")
-    return run_lock.alone(folder)
+    return run_lock.locked(folder)
 
 
 def _open(folder: Path, config: Config, asked: dict[str, str]) -> dict[str, Any] | None:

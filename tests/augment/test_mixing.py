@@ -124,7 +124,7 @@ def test_without_mixing_nothing_is_touched():
     layer, labels = _layer("flip | erase"), tf.range(3)
     images = _flat(3)
     assert layer.mix(_draws(layer, 3), images, labels) == (images, labels)
-    assert mixing.draws(()) == 0
+    assert mixing.count_draws(()) == 0
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])

@@ -118,8 +118,8 @@ def test_a_film_is_called_a_film(split_folder):
         (split_folder / "train" / "disc" / name).write_bytes(b"\0\0\0\x18ftyp" + brand + b"x" * 40)
     checked, _ = audited(f"folder:{split_folder}")
     assert [(finding.path[-4:], finding.detail.partition(";")[0]) for finding in checked.findings] == [
-        (".mp4", "film (MP4 or QuickTime)"),
-        (".mov", "film (MP4 or QuickTime)"),
+        (".mp4", "video (MP4 or QuickTime)"),
+        (".mov", "video (MP4 or QuickTime)"),
         ("heic", "HEIC or AVIF"),
         ("avif", "HEIC or AVIF"),
     ]
@@ -144,11 +144,11 @@ def test_copies_in_other_bytes_are_known(split_folder):
     assert {finding.path: (finding.kind, finding.detail) for finding in checked.findings} == {
         "test/disc/again.bmp": (
             "duplicate_across_splits",
-            "same picture in other bytes as train/disc/0.png; not used in test",
+            "same image in other bytes as train/disc/0.png; not used in test",
         ),
         "test/square/other.webp": (
             "duplicate_across_splits",
-            "same picture in other bytes as train/disc/1.png, under another label; not used in test",
+            "same image in other bytes as train/disc/1.png, under another label; not used in test",
         ),
     }
 
@@ -159,6 +159,17 @@ def test_a_picture_that_is_gone_or_changed_after_the_audit_is_told(split_folder,
     path = split_folder / checked.ids[3]
     path.unlink() if change == "unlink" else path.write_bytes(b"other")
     rule = r"can no longer be read \(No such file" if change == "unlink" else "has changed since the audit"
-    with pytest.raises(UserError, match=rf"--data: a picture {rule}.*Received: '{checked.ids[3]}'"):
+    with pytest.raises(UserError, match=rf"--data: an image {rule}.*Received: '{checked.ids[3]}'"):
         checked.read(3)
     checked.read(4)
+
+
+def test_what_libjpeg_says_of_a_jpeg_that_it_cannot_decode_is_not_printed(split_folder, capfd):
+    folder = split_folder / "train" / "disc"
+    picture("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
+    contents = (folder / "whole.jpg").read_bytes()
+    place = contents.index(b"\xff\xc4")
+    (folder / "bogus.jpg").write_bytes(contents[: place + 2] + b"\0\1" + contents[place + 4 :])
+    checked, _ = audited(f"folder:{split_folder}")
+    assert [(finding.path, finding.kind) for finding in checked.findings] == [("train/disc/bogus.jpg", "corrupt")]
+    assert "Bogus" not in capfd.readouterr().err

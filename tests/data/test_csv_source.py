@@ -35,7 +35,7 @@ def test_rows_become_examples_with_their_splits(pictures):
     assert (listing.name, listing.task, listing.classes) == ("t", "single_label", ("cat", "dog"))
     assert listing.labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert listing.labels.dtype == np.int32
-    assert listing.parts.tolist() == ["train", "train", "val", "val", "test", "train"]
+    assert listing.split_names.tolist() == ["train", "train", "val", "val", "test", "train"]
     assert listing.read(2) == (pictures / "c.png").read_bytes()
     assert listing.findings == ()
 
@@ -167,7 +167,7 @@ def test_what_is_no_text_is_refused(pictures):
         _table(pictures, "path,label\na.png,süß\n", encoding="latin-1")
     with pytest.raises(UserError, match=r"--data: no such file \(did you mean 't.csv'\?\)"):
         sources.load(Config(data=f"csv:{pictures / 't.cvs'}"))
-    with pytest.raises(UserError, match="--data: is a folder; one of class folders is folder:DIR"):
+    with pytest.raises(UserError, match="--data: is a folder; a folder of class folders is folder:DIR"):
         sources.load(Config(data=f"csv:{pictures}"))
 
 

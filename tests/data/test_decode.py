@@ -32,7 +32,7 @@ def _exif(value: int, endian: str = "<") -> bytes:
 
 
 def _orientation(contents: bytes) -> int:
-    return int(decode.orientations(tf.constant([contents]))[0])
+    return int(decode.read_orientations(tf.constant([contents]))[0])
 
 
 def _with_orientation(image: Image.Image, value: int) -> Image.Image:
@@ -54,7 +54,7 @@ def test_every_orientation_in_both_byte_orders(value, endian):
 
 
 def test_orientation_works_inside_a_graph():
-    graph = tf.function(decode.orientations, input_signature=[tf.TensorSpec([None], tf.string)])
+    graph = tf.function(decode.read_orientations, input_signature=[tf.TensorSpec([None], tf.string)])
     contents = [_encoded(_photo(), exif=_exif(6)), b"", _encoded(_photo()), _encoded(_photo(), exif=_exif(3, ">"))]
     assert graph(tf.constant(contents)).numpy().tolist() == [6, 1, 1, 3]
 
@@ -67,7 +67,7 @@ def test_the_square_of_a_turned_picture_is_that_of_the_upright_one(shape, value)
     turned = ImageOps.exif_transpose(_with_orientation(image, value))
     expected = decode.decode(tf.constant(_encoded(turned, "PNG")), 48).numpy()
     stored = tf.io.decode_image(contents, channels=3)
-    found = decode.upright(decode.square(stored, 48, tf.constant(value)), tf.constant(value)).numpy()
+    found = decode.apply_orientation(decode.crop_and_resize(stored, 48, tf.constant(value)), tf.constant(value)).numpy()
     np.testing.assert_array_equal(found, expected)
 
 

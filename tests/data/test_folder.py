@@ -139,5 +139,31 @@ def test_classes_may_be_called_like_splits(tmp_path):
 def test_too_few_pictures_are_told_with_how_many_are_needed(tmp_path):
     for index, name in enumerate(("a", "b")):
         write(tmp_path / "set" / name / "0.png", seed=index)
-    with pytest.raises(UserError, match="a class needs at least three different pictures, one for each of train, val"):
+    with pytest.raises(UserError, match="a class needs at least three different images, one for each of train, val"):
         splits_of(f"folder:{tmp_path / 'set'}")
+
+
+@pytest.mark.parametrize("path", ["/proc/self", "/sys", "/dev", "/proc"])
+def test_a_pseudo_file_system_is_refused_before_it_is_listed(path):
+    """`/proc/self/root` led through all files of the machine."""
+    with pytest.raises(UserError, match=rf"--data: must hold ordinary files; .*Received: 'folder:{path}'"):
+        sources.load(Config(data=f"folder:{path}"))
+
+
+def test_a_linked_class_folder_that_holds_the_data_itself_is_not_followed(split_folder):
+    before = audited(f"folder:{split_folder}")[0].ids.tolist()
+    (split_folder / "train" / "root").symlink_to("/")
+    (split_folder / "train" / "above").symlink_to(split_folder)
+    (split_folder / "train" / "kernel").symlink_to("/proc/self")
+    checked, _ = audited(f"folder:{split_folder}")
+    assert checked.ids.tolist() == before
+    assert {finding.path: finding.kind for finding in checked.findings} == dict.fromkeys(
+        ("train/root/", "train/above/", "train/kernel/"), "linked_folder"
+    )
+
+
+def test_a_class_folder_may_be_a_link(split_folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "ring"
+    write(elsewhere / "0.png")
+    (split_folder / "train" / "ring").symlink_to(elsewhere)
+    assert "train/ring/0.png" in audited(f"folder:{split_folder}")[0].ids

@@ -22,12 +22,12 @@ def test_the_listing():
     assert len(set(listing.ids)) == len(listing.ids) == 21
     assert listing.ids[4] == f"{listing.classes[1]}/00001.png"
     assert len(set(listing.classes)) == 7
-    assert listing.read(4) == generated.png(1, 1)
+    assert listing.read(4) == generated.encode_png(1, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_is_a_png_of_the_stated_size(kind):
-    image = Image.open(io.BytesIO(generated.png(kind, 5)))
+    image = Image.open(io.BytesIO(generated.encode_png(kind, 5)))
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (formulas.SIDE, formulas.SIDE))
     assert np.asarray(image).std() > 5
 
@@ -36,11 +36,11 @@ def test_a_picture_is_a_png_of_the_stated_size(kind):
 def test_pictures_depend_on_class_and_instance_alone(kind):
     """In whatever order, in whatever thread, and with formulas that are forgotten in between."""
     asked = [(kind + len(KINDS) * (i % 3), i // 3) for i in range(12)]
-    once = [generated.picture(*which) for which in asked]
+    once = [generated.draw_image(*which) for which in asked]
     for cached in vars(formulas).values():
         getattr(cached, "cache_clear", lambda: None)()
     with ThreadPoolExecutor(4) as pool:
-        again = list(pool.map(lambda which: generated.picture(*which), reversed(asked)))
+        again = list(pool.map(lambda which: generated.draw_image(*which), reversed(asked)))
     np.testing.assert_array_equal(once, again[::-1])
     assert len({picture.tobytes() for picture in once}) == len(asked)
 
@@ -48,7 +48,7 @@ def test_pictures_depend_on_class_and_instance_alone(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_are_distinct(kind):
     """Two classes of a kind have other formulas: drawn with the same random numbers they give other pictures."""
-    first, second = (generated.picture(label, 0) for label in (kind, kind + len(KINDS)))
+    first, second = (generated.draw_image(label, 0) for label in (kind, kind + len(KINDS)))
     found = [_formula(kind + len(KINDS) * i) for i in range(50)]
     assert len(set(map(str, found))) == 50
     assert np.abs(first.astype(int) - second).mean() > 5

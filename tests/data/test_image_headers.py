@@ -35,9 +35,9 @@ SETTINGS = [
 @pytest.mark.parametrize("size", [(30, 20), (1, 1), (257, 1031)])
 def test_the_size_of_each_format(kind, settings, size):
     contents = encoded(kind, size, **settings)
-    assert image_headers.kind(contents) == kind
-    assert image_headers.size(contents) == size
-    assert image_headers.pixels(contents) == size[0] * size[1]
+    assert image_headers.detect_format(contents) == kind
+    assert image_headers.read_size(contents) == size
+    assert image_headers.count_pixels(contents) == size[0] * size[1]
 
 
 def test_a_png_that_pillow_cannot_open_has_a_size():
@@ -47,23 +47,23 @@ def test_a_png_that_pillow_cannot_open_has_a_size():
     contents = b"\x89PNG\r\n\x1a\n" + head + text + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     with pytest.raises(ValueError, match="too large"):
         Image.open(io.BytesIO(contents))
-    assert image_headers.pixels(contents) == 484_000_000 > image_headers.MAX_PIXELS
+    assert image_headers.count_pixels(contents) == 484_000_000 > image_headers.MAX_PIXELS
 
 
 def test_bytes_between_the_segments_of_a_jpeg_are_passed_over_as_the_decoder_does():
     plain = encoded("JPEG")
     contents = plain[:2] + b"\xff\xff\xfe\0\4hi" + b"junk\xff\0junk" + plain[2:]
-    assert image_headers.size(contents) == (30, 20)
+    assert image_headers.read_size(contents) == (30, 20)
     assert decode.decode(tf.constant(contents), 16).shape == (16, 16, 3)
 
 
 def test_segments_and_blocks_without_end_are_not_followed():
     plain, gif = encoded("JPEG"), encoded("GIF")
-    with pytest.raises(ValueError, match="no size in the file's first segments"):
-        image_headers.size(plain[:2] + 2_000_000 * b"\xff\xe2\0\2" + plain[2:])
+    with pytest.raises(ValueError, match="no size in the first segments of the file"):
+        image_headers.read_size(plain[:2] + 2_000_000 * b"\xff\xe2\0\2" + plain[2:])
     start = gif.index(b"\x2c\0\0\0\0")
     with pytest.raises(ValueError, match="blocks"):
-        image_headers.pixels(gif[:start] + b"\x21\xfe" + 2_000_000 * b"\1x" + b"\0" + gif[start:])
+        image_headers.count_pixels(gif[:start] + b"\x21\xfe" + 2_000_000 * b"\1x" + b"\0" + gif[start:])
 
 
 def test_all_frames_of_a_gif_count_as_far_as_it_goes():
@@ -71,11 +71,11 @@ def test_all_frames_of_a_gif_count_as_far_as_it_goes():
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     contents = bytearray(file.getvalue())
-    assert image_headers.size(bytes(contents)) == (20, 20)
+    assert image_headers.read_size(bytes(contents)) == (20, 20)
     last = contents.rindex(b"\x2c\x00\x00\x00\x00")
     contents[last + 5 : last + 9] = struct.pack("<HH", 60_000, 60_000)
-    assert image_headers.pixels(bytes(contents)) > image_headers.MAX_PIXELS
-    assert image_headers.pixels(bytes(contents[:last])) < 1200
+    assert image_headers.count_pixels(bytes(contents)) > image_headers.MAX_PIXELS
+    assert image_headers.count_pixels(bytes(contents[:last])) < 1200
 
 
 @pytest.mark.parametrize("kind", image_headers.FORMATS)
@@ -83,7 +83,7 @@ def test_no_cut_raises_anything_but_what_is_said(kind):
     contents = encoded(kind)
     for end in range(len(contents)):
         try:
-            found = image_headers.pixels(contents[:end])
+            found = image_headers.count_pixels(contents[:end])
         except ValueError:
             continue
         assert found in (600, None)
@@ -91,4 +91,24 @@ def test_no_cut_raises_anything_but_what_is_said(kind):
 
 def test_other_formats_have_none():
     for contents in (b"", b"hello", encoded("TIFF"), b"RIFFxxxxWAVE"):
-        assert image_headers.kind(contents) is image_headers.size(contents) is image_headers.pixels(contents) is None
+        assert (
+            image_headers.detect_format(contents)
+            is image_headers.read_size(contents)
+            is image_headers.count_pixels(contents)
+            is None
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "fault"),
+    [
+        ((1, 1), ("too_small", "has 1x1 pixels; at least 64 pixels are needed")),
+        ((9, 7), ("too_small", "has 9x7 pixels; at least 64 pixels are needed")),
+        ((8, 8), None),
+        ((64, 1), None),
+    ],
+)
+def test_an_image_of_too_few_pixels_has_a_size_fault(size, fault):
+    for kind in image_headers.FORMATS:
+        assert image_headers.find_size_fault(encoded(kind, size)) == fault
+    assert image_headers.find_size_fault(b"hello") is None

@@ -14,7 +14,7 @@ from kerasft.settings.errors import UserError
 
 
 def _training(split, size, layer, seed=0, **given):
-    load = pipeline.pictures(split, size, layer, seed)
+    load = pipeline.augmented_images(split, size, layer, seed)
     return pipeline.training_stream(split.labels, load, seed=seed, **given).as_numpy_iterator()
 
 
@@ -47,7 +47,7 @@ def test_a_stream_of_mixed_pictures_can_start_at_any_step(photos, recipe):
 def test_an_epoch_is_a_permutation_and_epochs_differ(photos):
     data = splits_of(f"folder:{photos}")
     rows = {}
-    held = data.train.pictures
+    held = data.train.images
     layer = augment.build(())
     for epoch in range(3):
         given = {"batch_size": 4, "first_step": epoch * 7, "last_step": epoch * 7 + 7}
@@ -155,7 +155,7 @@ def test_classes_are_mixed_in_batches_as_by_chance():
 
 def test_uniforms_are_uniform_and_independent():
     rows = np.arange(1500)
-    drawn = np.stack([pipeline.uniforms(6, 3, np.full(1500, turn), rows).numpy() for turn in range(12)])
+    drawn = np.stack([pipeline.uniform_draws(6, 3, np.full(1500, turn), rows).numpy() for turn in range(12)])
     assert drawn.min() >= 0
     assert drawn.max() < 1
     shares = np.histogram(drawn, 20, (0, 1))[0] / drawn.size
@@ -163,14 +163,14 @@ def test_uniforms_are_uniform_and_independent():
     apart = [(drawn[1:], drawn[:-1]), (drawn[:, 1:], drawn[:, :-1]), (drawn[..., 1:], drawn[..., :-1])]
     for one, other in apart:
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) * np.sqrt(one.size) < 4
-    assert pipeline.uniforms(0, 3, np.zeros(2, np.int64), np.arange(2)).shape == (2, 0)
+    assert pipeline.uniform_draws(0, 3, np.zeros(2, np.int64), np.arange(2)).shape == (2, 0)
 
 
 def test_no_stream_is_tuned_while_it_runs():
     """The tuner's thread would hold up the end of a fit for up to a minute."""
     rows = np.zeros(8, np.int32)
     split = splits.Split(rows.astype(str), rows, lambda row: b"", None)
-    load = pipeline.activations([np.zeros((8, 2), np.float32)], "float32")
+    load = pipeline.cached_activations([np.zeros((8, 2), np.float32)], "float32")
     given = {"batch_size": 4, "seed": 0, "first_step": 0, "last_step": 2}
     streams = [pipeline.training_stream(rows, load, **given), pipeline.evaluation_stream(split, size=8, batch_size=4)]
     assert [stream.options().autotune.enabled for stream in streams] == [False, False]
@@ -182,7 +182,7 @@ def test_a_picture_that_is_gone_is_a_users_error_wherever_it_is_read(photos, tmp
     checked, _ = audited(f"folder:{root}")
     data = splits.make_splits(checked, None, 0.25, 0.25, 0)
     (root / data.val.ids[2]).unlink()
-    rule = f"--data: a picture can no longer be read .*Received: '{data.val.ids[2]}'"
+    rule = f"--data: an image can no longer be read .*Received: '{data.val.ids[2]}'"
     with pytest.raises(UserError, match=rule), pipeline.user_errors():
         list(pipeline.evaluation_stream(data.val, size=32, batch_size=3))
     with pytest.raises(tf.errors.InvalidArgumentError), pipeline.user_errors():

@@ -31,9 +31,9 @@ def test_digits_are_embedded():
         ("folder:{root}/train/disc/0.png", "is a file; a table is csv:FILE"),
         (
             "csv:{root}",
-            r"no such file, for it is a folder; one of class folders is folder:DIR, a table is csv:FILE \(in it: rows.csv\)",
+            r"is a folder; a folder of class folders is folder:DIR, a table is csv:FILE \(in it: rows.csv\)",
         ),
-        ("folder:/", "its name names the export's folder"),
+        ("folder:/", "its name becomes the name of a folder"),
     ],
 )
 def test_wrong_sources_are_refused(split_folder, data, message):
@@ -51,7 +51,7 @@ def test_a_folder_or_a_table_that_is_there_needs_no_prefix(split_folder):
 @pytest.mark.parametrize("name", ["...csv", "a\n.csv", "a\x1b[2J.csv", "a\u202e.csv", "x" * 230 + ".csv", "\udcff.csv"])
 def test_a_name_that_cannot_name_a_folder_is_refused(split_folder, name):
     (split_folder / name).write_text("path,label\ntrain/disc/0.png,a\ntrain/disc/1.png,b\n")
-    with pytest.raises(UserError, match="--data: its name names the export's folder, so it must be of 1 to 200 bytes"):
+    with pytest.raises(UserError, match="--data: its name becomes the name of a folder; it must be 1 to 200 bytes"):
         sources.load(Config(data=f"csv:{split_folder / name}"))
 
 
@@ -59,7 +59,7 @@ def test_a_name_that_cannot_name_a_folder_is_refused(split_folder, name):
     ("settings", "message"),
     [
         ({"task": "multi_label"}, r"--task: digits is single_label\. Received: 'multi_label'"),
-        ({"splits": "train=train"}, r"--splits: is for tfds; digits names its own\. Received: 'train=train'"),
+        ({"splits": "train=train"}, r"--splits: is for tfds; digits names its own splits\. Received: 'train=train'"),
         ({"task": "regression"}, "--task: digits is single_label"),
     ],
 )

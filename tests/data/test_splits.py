@@ -57,11 +57,11 @@ def test_a_new_file_moves_few_others_and_copies_stay_together(photos, tmp_path):
 def test_a_class_without_a_readable_training_picture_is_refused(split_folder):
     for path in (split_folder / "train" / "disc").iterdir():
         path.write_bytes(b"spoiled")
-    with pytest.raises(UserError, match="class 'disc' has no training picture that can be read"):
+    with pytest.raises(UserError, match="class 'disc' has no training image that can be read"):
         splits_of(f"folder:{split_folder}")
 
 
-def _listing(task, labels, parts=None, digests=None):
+def _listing(task, labels, split_names=None, digests=None):
     """Examples without pictures, each with bytes of its own."""
     count, wide = len(labels), np.ndim(labels) == 2
     return Listing(
@@ -69,11 +69,11 @@ def _listing(task, labels, parts=None, digests=None):
         task=task,
         ids=np.array([f"{i}.png" for i in range(count)]),
         labels=np.asarray(labels, np.float32 if wide else np.int32),
-        parts=np.array([""] * count if parts is None else parts, "<U5"),
+        split_names=np.array([""] * count if split_names is None else split_names, "<U5"),
         classes=tuple("abcdefghij"[: np.shape(labels)[1] if wide else max(labels) + 1]),
         read=lambda index: b"",
         digests=(made := np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in (digests or range(count))])),
-        pixels=made,
+        pixel_digests=made,
     )
 
 
@@ -148,10 +148,10 @@ def test_the_limit_takes_from_train_only():
     assert (_ids(five.val), _ids(five.test)) == (_ids(whole.val), _ids(whole.test))
     assert five.digest != whole.digest
     unused = len(whole.train) - len(five.train)
-    assert [finding.detail for finding in five.findings] == [f"{unused} pictures over --per_class_limit are not used"]
-    assert _ids(splits.make_splits(replace(listing, parts=listing.parts), None, 0.2, 0.2, 1, 5).train) != _ids(
-        five.train
-    )
+    assert [finding.detail for finding in five.findings] == [f"{unused} images over --per_class_limit are not used"]
+    assert _ids(
+        splits.make_splits(replace(listing, split_names=listing.split_names), None, 0.2, 0.2, 1, 5).train
+    ) != _ids(five.train)
 
 
 def test_the_limit_holds_for_every_label_of_a_picture():
@@ -180,14 +180,14 @@ def test_a_class_that_no_training_picture_has_is_named_under_multi_label():
 
 def test_a_target_that_never_changes_is_refused():
     labels = np.column_stack([np.arange(20), np.full(20, 3.5)])
-    with pytest.raises(UserError, match=r"--data: target 'b' is 3\.5 in all training pictures"):
+    with pytest.raises(UserError, match=r"--data: target 'b' is 3\.5 in all training images"):
         splits.make_splits(_listing("regression", labels), None, 0.2, 0.2, 0)
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_a_split_that_comes_out_empty_is_refused(task, part):
-    with pytest.raises(UserError, match=r"--data: no picture is left for the (train|val) split"):
+    with pytest.raises(UserError, match=r"--data: no image is left for the (train|val) split"):
         splits.make_splits(_listing(task, _made(task)[:1], [part]), None, 0.2, 0.2, 0)
 
 
@@ -234,7 +234,7 @@ def test_copies_of_what_a_split_before_has_are_left_out_and_counted():
 
 def test_a_test_split_of_nothing_but_copies_is_refused():
     listing = _listing("single_label", [0, 1] * 6, ["train"] * 4 + ["val"] * 4 + ["test"] * 4, [*range(8), 0, 1, 4, 5])
-    with pytest.raises(UserError, match="--data: all 4 test pictures are copies of pictures in a split before it"):
+    with pytest.raises(UserError, match="--data: all 4 test images are the same as images of an earlier split"):
         splits.make_splits(listing, None, 0.2, 0.2, 0)
 
 
@@ -252,8 +252,8 @@ def test_a_split_that_lacks_a_class_is_told():
     parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 3
     data = splits.make_splits(_listing("single_label", [0, 1, 2] * 2 + [0, 1] + [0, 0, 0], parts), None, 0.2, 0.2, 0)
     assert [(finding.path, finding.kind, finding.verdict, finding.detail) for finding in data.findings] == [
-        ("val/", "missing_class", "warn", "no picture of class 'c': what is kept is chosen without it"),
-        ("test/", "missing_class", "warn", "no picture of classes 'b', 'c': the test score says nothing of them"),
+        ("val/", "missing_class", "warn", "no image of class 'c': nothing is chosen by it"),
+        ("test/", "missing_class", "warn", "no image of classes 'b', 'c': the test score does not measure them"),
     ]
 
 

@@ -95,7 +95,7 @@ def _load(argument, **settings):
 def test_a_prepared_directory(spots, file_format):
     listing = _load(spots("Spots", file_format))
     assert (listing.name, listing.task, listing.classes) == ("spots", "single_label", ("spot", "bar"))
-    assert np.unique(listing.parts, return_counts=True)[1].tolist() == [20, 5]
+    assert np.unique(listing.split_names, return_counts=True)[1].tolist() == [20, 5]
     assert len(set(listing.ids)) == 25
     assert sorted((finding.kind, finding.verdict) for finding in listing.findings) == [
         ("no_label", "reject"),
@@ -119,7 +119,7 @@ def test_what_it_reads_is_what_tfds_gives(spots):
     index = {"spot": 1, "bar": 2}
     assert given == {
         (np.asarray(Image.open(io.BytesIO(listing.read(i)))).tobytes(), index[listing.classes[listing.labels[i]]])
-        for i in np.flatnonzero(listing.parts == "train")
+        for i in np.flatnonzero(listing.split_names == "train")
     }
 
 
@@ -160,7 +160,7 @@ def test_splits_of_ones_own(spots):
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ("val=validation", r"--splits: train is needed, such as train=train; the set has train, validation, extra"),
+        ("val=validation", r"--splits: train is needed, such as train=train; the dataset has train, validation, extra"),
         ("train=train[:50%]; val=train[40%:]", r"--splits: some examples are in two splits\. Received: 'train=train"),
         ("train=train; train=extra", "--splits: names train, val and test, each once"),
         ("trian=train", "--splits: names train, val and test, each once"),
@@ -187,14 +187,14 @@ def test_a_builder_of_ones_own_has_to_be_allowed(spots):
         _load("spotted.sets.np", allow_imports=("spotted",))
     with pytest.raises(UserError, match=r"--data: cannot import spotted\.sets\.Sopts"):
         _load("spotted.sets.Sopts", allow_imports=("spotted",))
-    with pytest.raises(UserError, match="--splits: train is needed, such as train=every; the set has every"):
+    with pytest.raises(UserError, match="--splits: train is needed, such as train=every; the dataset has every"):
         _load("spotted.sets.Untrained", allow_imports=("spotted",))
 
 
 def test_what_cannot_be_had_is_one_line(spots, tmp_path, capfd):
     with pytest.raises(UserError) as caught:
         _load("spotted.sets.Broken", allow_imports=("spotted",))
-    assert "no route to host; give a directory that is prepared as tfds:DIR, or set TFDS_DATA_DIR" in str(caught.value)
+    assert "no route to host; name a prepared directory as tfds:DIR, or set TFDS_DATA_DIR" in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"no such set \(did you mean 'mnist'\?\)"):
         _load("mnsit")

@@ -19,10 +19,10 @@ def scored():
 
 def test_losses_are_those_of_the_formulas(scored):
     logits, labels = scored
-    p = scoring.served("single_label", logits)
+    p = scoring.apply_activation("single_label", logits)
     assert Scorer("single_label", labels).loss(logits) == pytest.approx(sklearn.metrics.log_loss(labels, p))
     several = np.eye(4, dtype=np.float32)[labels]
-    p = scoring.served("multi_label", logits)
+    p = scoring.apply_activation("multi_label", logits)
     expected = -np.where(several > 0, np.log(p), np.log1p(-p)).mean()
     assert Scorer("multi_label", several).loss(logits) == pytest.approx(expected)
     values = logits[:, :2].astype(np.float32)
@@ -93,7 +93,7 @@ def test_smoothed_losses_are_those_of_smoothed_labels(scored):
 
 def test_a_predictor_sees_the_weights_of_now():
     model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
-    predict = scoring.predictor(model)
+    predict = scoring.make_predictor(model)
     batches = [np.ones((3, 2, 2, 3), np.float32), np.ones((1, 2, 2, 3), np.float32)]
     first = predict(batches)
     model.set_weights([weight * 2 for weight in model.get_weights()])
@@ -152,9 +152,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch):
         return run
 
     monkeypatch.setattr(tf, "function", small)
-    predict, rows = scoring.predictor(model), np.arange(26, dtype=np.float32).reshape(13, 2)
+    predict, rows = scoring.make_predictor(model), np.arange(26, dtype=np.float32).reshape(13, 2)
     for _ in range(2):
         np.testing.assert_array_equal(predict([tf.constant(rows[:8]), tf.constant(rows[8:])]), rows * 2)
     limit[0] = 0
-    with pytest.raises(UserError, match="--image_size: not even one picture fits into memory"):
+    with pytest.raises(UserError, match="--image_size: not even one image fits into memory"):
         predict([tf.constant(rows)])

@@ -23,7 +23,9 @@ def test_plain_keras_loads_it_and_it_is_not_compiled(trained, tmp_path):
     model = keras.models.load_model(found["path"])
     assert not model.compiled
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
-    np.testing.assert_allclose(scoring.served("single_label", scoring.predictor(model)(batches)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        scoring.apply_activation("single_label", scoring.make_predictor(model)(batches)), expected, atol=1e-5
+    )
 
 
 def test_a_layer_that_safe_mode_refuses_is_told(trained, tmp_path):

@@ -53,10 +53,14 @@ def test_another_decoder_in_training_would_be_found(trained, tmp_path):
     """Pixels that training saw otherwise: the proof reads the files' own bytes."""
     network, data, _ = trained
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
-    skewed = scoring.predictor(network.model)(batches.map(lambda images: images[:, ::-1] * 0.5))
+    skewed = scoring.make_predictor(network.model)(batches.map(lambda images: images[:, ::-1] * 0.5))
     with pytest.raises(proof.ParityError):
         saved_model.export(
-            network, saved_model.Answer("r", data.classes), data.test, scoring.served("single_label", skewed), tmp_path
+            network,
+            saved_model.Answer("r", data.classes),
+            data.test,
+            scoring.apply_activation("single_label", skewed),
+            tmp_path,
         )
 
 
@@ -97,7 +101,7 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
         targets = np.random.default_rng(0).normal([100, 3], scale, (50, 2))
         linear_probe.set_statistics(network.model.get_layer("values"), targets)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
-    expected = scoring.served(task, scoring.predictor(network.model)(batches))
+    expected = scoring.apply_activation(task, scoring.make_predictor(network.model)(batches))
     limits = None if task == "regression" else np.array([0.2, 0.7], np.float32)
     answer = saved_model.Answer("r", data.classes, limits, scale if task == "regression" else None)
     found = saved_model.export(network, answer, data.test, expected, tmp_path)

@@ -76,14 +76,14 @@ def test_a_refused_config_leaves_no_folder_of_exports(photos, tiny, tmp_path, mo
 
 
 def test_a_folder_is_tried_and_taken_away_again(tmp_path):
-    run_folder.try_to_make(tmp_path / "a" / "b")
+    run_folder.check_can_create(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "c").mkdir()
-    run_folder.try_to_make(tmp_path / "c")
+    run_folder.check_can_create(tmp_path / "c")
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError):
-        run_folder.try_to_make(tmp_path / "file" / "d")
+        run_folder.check_can_create(tmp_path / "file" / "d")
 
 
 def test_the_pictures_of_an_old_run_are_found_by_name(photos, tmp_path):

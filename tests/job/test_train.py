@@ -221,7 +221,7 @@ def test_a_limit_on_files_is_told_and_the_same_command_goes_on_afterwards(photos
 
 @pytest.mark.parametrize("flags", [(), ("--mode=tune", "--search=lr=log(1e-4, 1e-2)", "--phases=head(epochs=1)")])
 def test_a_second_run_on_one_folder_is_told_who_is_working_in_it(photos, command, tmp_path, flags):
-    with run_lock.alone(tmp_path / "run"):
+    with run_lock.locked(tmp_path / "run"):
         done = command(f"--data={photos}", "--run_dir=run", *flags, cwd=tmp_path)
     assert done.returncode == 2
     assert f"another run is working in it (process {os.getpid()} on {platform.node()}, since " in done.stderr
@@ -475,7 +475,7 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
     metrics = train.train(config).metrics
     shown = capsys.readouterr().out
     assert (metrics["test"]["n"], metrics["test"]["excluded_copies"], metrics["val"]["excluded_copies"]) == (10, 1, 0)
-    assert "WARNING: test/ has no picture of class 'square': the test score says nothing of it" in shown
+    assert "WARNING: test/ has no image of class 'square': the test score does not measure it" in shown
     assert "test: copies of pictures in train or val, which do not count: 1" in shown
     assert "WARNING: the test score says nothing of what has no test picture: square" in shown
     page = (tmp_path / "run" / "report.html").read_text()
@@ -491,5 +491,5 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
 
     monkeypatch.setattr(train, "audited_splits", vanishing)
     again = replace(config, run_dir=str(tmp_path / "again"), cache_gb=1e-6)
-    with pytest.raises(UserError, match=r"--data: a picture can no longer be read .*Received: 'train/disc/\d+.jpg'"):
+    with pytest.raises(UserError, match=r"--data: an image can no longer be read .*Received: 'train/disc/\d+.jpg'"):
         train.train(again)

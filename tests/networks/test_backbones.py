@@ -61,7 +61,7 @@ def test_preprocessing_is_the_familys_for_all_weights_alike(name, pictures, tmp_
 @pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_cut_points_compose_back_to_the_same_output(name, pictures):
     whole = backbones.load(name, "none", SIZE).model
-    cuts = backbones.cut_points(whole)
+    cuts = backbones.find_cut_points(whole)
     operations = {operation.name: operation for operation in whole.operations}
     assert cuts[-1] == whole.operations[-1].name
     assert len(cuts) > 5
@@ -73,7 +73,7 @@ def test_cut_points_compose_back_to_the_same_output(name, pictures):
 
 
 def test_every_constructor_of_keras_is_in_the_catalogue_and_tested():
-    assert {name.partition("(")[0] for name in FAMILIES} == set(backbones.catalogue())
+    assert {name.partition("(")[0] for name in FAMILIES} == set(backbones.list_constructors())
     assert len(FAMILIES) == 40
 
 
@@ -112,7 +112,7 @@ def test_no_cut_lies_inside_a_residual_block():
     inner = keras.layers.Conv2D(4, 1, name="inner")(first)
     joined = keras.layers.Add(name="joined")([first, inner])
     last = keras.layers.ReLU(name="last")(joined)
-    assert backbones.cut_points(keras.Model(inputs, last))[-3:] == ("first", "joined", "last")
+    assert backbones.find_cut_points(keras.Model(inputs, last))[-3:] == ("first", "joined", "last")
 
 
 def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, pictures):
@@ -191,7 +191,7 @@ def test_mistakes_are_refused(backbone, weights, message):
     ("backbone", "preprocessing", "message"),
     [
         ("MobileNet", "mobilnet", r"--preprocessing: must be one of auto, .*did you mean 'mobilenet'"),
-        ("old.keras", "dataset", "--preprocessing: a saved model brings its own"),
+        ("old.keras", "dataset", "--preprocessing: must be auto for a saved model"),
     ],
 )
 def test_mistakes_of_preprocessing_are_refused(backbone, preprocessing, message):
@@ -238,7 +238,7 @@ def test_saved_weights_load_without_top_of_keras_own_file(tmp_path):
 def test_a_damaged_file_is_not_called_missing(tmp_path):
     for name in ("cut.keras", "cut.h5"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 and no more")
-        with pytest.raises(UserError, match=r"--backbone: is not .*; it is damaged, cut short"):
+        with pytest.raises(UserError, match=r"--backbone: is not .*; it is damaged, truncated"):
             backbones.load(str(tmp_path / name), "none", 64)
     with pytest.raises(UserError, match="--weights: is not an HDF5 file; it is damaged"):
         backbones.load("MobileNet", str(tmp_path / "cut.h5"), 64)

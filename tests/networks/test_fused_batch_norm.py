@@ -29,7 +29,7 @@ def _step(layer, images):
 def test_outputs_gradients_and_statistics_are_keras_own(momentum):
     images = np.random.default_rng(0).normal(2, 3, (4, 5, 6, 3)).astype(np.float32)
     plain, quick = _layer(images, momentum=momentum), _layer(images, momentum=momentum)
-    vars(quick)["call"] = fused_batch_norm.fused(quick)
+    vars(quick)["call"] = fused_batch_norm.make_fused_call(quick)
     for ours, theirs in zip(_step(quick, images), _step(plain, images), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-3)
 
@@ -40,7 +40,7 @@ def test_half_precision_keeps_its_statistics_in_float32(dtype):
     rng = np.random.default_rng(0)
     images = np.asarray(tf.cast(rng.normal(2, 3, (16, 8, 8, 3)), dtype.removeprefix("mixed_")))
     plain, quick = _layer(images, dtype=dtype), _layer(images, dtype=dtype)
-    vars(quick)["call"] = fused_batch_norm.fused(quick)
+    vars(quick)["call"] = fused_batch_norm.make_fused_call(quick)
     upstream = tf.constant(rng.normal(size=images.shape).astype(np.float32))
     found = []
     for layer in (quick, plain):
@@ -62,7 +62,7 @@ def test_half_precision_keeps_its_statistics_in_float32(dtype):
 def test_everything_else_is_left_to_keras(options):
     images = np.random.default_rng(0).normal(size=(4, 5, 6, 3)).astype(np.float32)
     plain, quick = _layer(images, **options), _layer(images, **options)
-    vars(quick)["call"] = fused_batch_norm.fused(quick)
+    vars(quick)["call"] = fused_batch_norm.make_fused_call(quick)
     np.testing.assert_array_equal(quick(images, training=False), plain(images, training=False))
     np.testing.assert_allclose(quick(images, training=True), plain(images, training=True), rtol=1e-4, atol=1e-4)
     plain.trainable = quick.trainable = False
@@ -72,5 +72,5 @@ def test_everything_else_is_left_to_keras(options):
 def test_vectors_are_left_to_keras():
     vectors = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
     layer = _layer(vectors)
-    vars(layer)["call"] = fused_batch_norm.fused(layer)
+    vars(layer)["call"] = fused_batch_norm.make_fused_call(layer)
     assert layer(vectors, training=True).shape == (8, 3)

@@ -96,7 +96,7 @@ def test_every_preset_names_a_network_and_phases_that_exist(preset):
     command_flags.define_flags(values)
     flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
     values(["kerasft", f"--flagfile={ROOT / 'pipelines' / preset}", "--weights=none", "--image_size=32"])
-    settings = command_flags.from_flags(values)
+    settings = command_flags.make_config(values)
     task = settings.task.replace("auto", "single_label")
     network = surgery.precision(networks.build(settings, 3, task), settings.precision.replace("auto", "float32"))
     assert planning.check(settings, network).epochs > 0

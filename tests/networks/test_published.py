@@ -15,7 +15,7 @@ def test_every_backbone_is_in_the_table():
     from kerasft.networks import backbones
 
     names = {backbone.name.partition("(")[0] for backbone in BACKBONES}
-    assert names == backbones.catalogue().keys()
+    assert names == backbones.list_constructors().keys()
     assert [backbone.parameters for backbone in BACKBONES] == sorted(backbone.parameters for backbone in BACKBONES)
 
 
@@ -34,9 +34,9 @@ def test_parameters_size_and_file_are_those_of_keras(backbone, monkeypatch):
     monkeypatch.setattr(file_utils, "get_file", lambda name, *_, **__: asked.append(name) or name)
     monkeypatch.setattr(keras.Model, "load_weights", lambda *_: None)
     found, side = specs.parse_one(backbone.name, "--backbone"), backbone.size
-    constructor = backbones.catalogue()[found.name]
+    constructor = backbones.list_constructors()[found.name]
     model = constructor(include_top=False, weights="imagenet", input_shape=(side, side, 3), **found.kwargs)
-    assert backbones.own_size(backbone.name, "imagenet") == side
+    assert backbones.native_size(backbone.name, "imagenet") == side
     assert (model.count_params(), asked) == (backbone.parameters, [backbone.file])
     del model
     gc.collect()

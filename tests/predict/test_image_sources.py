@@ -29,16 +29,16 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_folder_is_every_file_below_it(place):
-    found = sources.pictures("in", leave=(Path("in/o.csv"), Path("in/o.csv.part")))
+    found = sources.find_images("in", exclude=(Path("in/o.csv"), Path("in/o.csv.part")))
     assert found.names == ["in/[odd]*.jpg", "in/a.jpg", "in/b/2.jpg", "in/b/c/1.png"]
     assert found.read("in/b/2.jpg") == b"b/2.jpg"
 
 
 def test_files_and_patterns(place):
-    assert sources.pictures("in/[odd]*.jpg").names == ["in/[odd]*.jpg"]
-    assert sources.pictures("in/**/*.jpg").names == ["in/[odd]*.jpg", "in/a.jpg", "in/b/2.jpg"]
+    assert sources.find_images("in/[odd]*.jpg").names == ["in/[odd]*.jpg"]
+    assert sources.find_images("in/**/*.jpg").names == ["in/[odd]*.jpg", "in/a.jpg", "in/b/2.jpg"]
     with pytest.raises(UserError, match=r"--images: no file matches. Received: 'in/\*.bmp'"):
-        sources.pictures("in/*.bmp")
+        sources.find_images("in/*.bmp")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_files_and_patterns(place):
 def test_a_table_is_its_rows_in_its_order(place, text):
     """As written, so that the answers can be joined to it; also a file twice and one that is not there."""
     (place / "in" / "new.csv").write_text("\ufeff" + text, encoding="utf-8")
-    found = sources.pictures("in/new.csv")
+    found = sources.find_images("in/new.csv")
     assert found.names == ["a.jpg", "b/2.jpg", "a.jpg", "gone.jpg"]
     assert found.read("b/2.jpg") == b"b/2.jpg"
     with pytest.raises(FileNotFoundError):
@@ -60,7 +60,7 @@ def test_a_table_that_was_written_can_be_asked_again(place):
     for name in ("=1.jpg", "'-2.jpg"):
         (place / "in" / name).write_text(name)
     (place / "in" / "o.csv").write_text("path,class\n'=1.jpg,x\n'-2.jpg,x\n'=gone.jpg,x\na.jpg,x\n")
-    assert sources.pictures("in/o.csv").names == ["=1.jpg", "'-2.jpg", "=gone.jpg", "a.jpg"]
+    assert sources.find_images("in/o.csv").names == ["=1.jpg", "'-2.jpg", "=gone.jpg", "a.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_a_table_that_was_written_can_be_asked_again(place):
 def test_a_table_that_names_no_files(place, content, message):
     (place / "t.csv").write_bytes(content)
     with pytest.raises(UserError, match=f"--images: {message}. Received: 't.csv'"):
-        sources.pictures("t.csv")
+        sources.find_images("t.csv")
 
 
 def test_what_cannot_be_a_picture_is_not_read(place):
-    found = sources.Pictures([], place)
+    found = sources.ImageFiles([], place)
     with (place / "film.jpg").open("wb") as file:
         file.truncate(1 << 29)
     for name, message in (("in", "is a folder"), ("", "is a folder"), ("film.jpg", "has more than 256 MiB")):
@@ -95,10 +95,10 @@ def test_a_table_without_end_is_not_read(place):
     with (place / "t.csv").open("wb") as file:
         file.truncate(60 << 30)
     with pytest.raises(UserError, match=r"--images: has more than 1024 MiB. Received: 't.csv'"):
-        sources.pictures("t.csv")
+        sources.find_images("t.csv")
 
 
 def test_a_linked_folder_is_named(place, capsys):
     (place / "in" / "b" / "more").symlink_to(place / "in" / "b" / "c")
-    assert sources.pictures("in/b").names == ["in/b/2.jpg", "in/b/c/1.png"]
-    assert "in/b/more: is a link to a folder, and not followed" in capsys.readouterr().out
+    assert sources.find_images("in/b").names == ["in/b/2.jpg", "in/b/c/1.png"]
+    assert "in/b/more: is a link to a folder; it is not followed" in capsys.readouterr().out

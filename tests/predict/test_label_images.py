@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 import exported
 import numpy as np
 import pytest
-from conftest import ROOT, write
+from conftest import ROOT, picture, write
 
 from kerasft.predict import batches, chunks, label_images, local, sources
 from kerasft.predict.predictions import Model, Prediction, RefusedBatch
@@ -71,7 +72,7 @@ def test_the_three_forms_say_the_same(task, tiny, tmp_path_factory, folder, tmp_
     model = models(task, tiny, tmp_path_factory)
     for form in ("csv", "jsonl", "parquet"):
         assert label_images.predict(model, str(folder), str(tmp_path / f"out.{form}")) == len(BAD)
-    assert "75 files, 5 of them unreadable" in capsys.readouterr().out
+    assert "75 files, 5 of them failed" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.jsonl", "out.parquet"]
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         texts = list(csv.DictReader(file))
@@ -117,7 +118,7 @@ def test_without_out_each_picture_is_a_line(tiny, tmp_path_factory, folder, caps
     assert label_images.predict(model, f"{folder}/disc/e*", "") == 1
     assert label_images.predict(model, f"{folder}/disc/001.png", "") == 0
     bad, good = capsys.readouterr().out.splitlines()
-    assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR the model does not take it: ")
+    assert bad.startswith(f"{folder}/disc/empty.jpg: ERROR the model refuses it: ")
     assert good.startswith(f"{folder}/disc/001.png: ")
     assert len(good.split("  ")) == 3
 
@@ -145,7 +146,7 @@ def test_a_kill_costs_one_stretch_and_the_table_is_the_same(tiny, tmp_path_facto
     assert not (tmp_path / "killed.parquet").exists()
     again = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert f"{done:,} of 2,000 were done before" in again.stdout
+    assert f"{done:,} of 2,000 are already done" in again.stdout
     monkeypatch.chdir(tmp_path)
     label_images.predict(model, "many", "whole.parquet")
     assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
@@ -165,28 +166,28 @@ def stand_in(log: list, digest: str = "a") -> Model:
 
 
 def test_only_what_is_left_or_has_changed_is_done_again(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 64)
     for index in range(300):
         (tmp_path / f"{index:03d}.jpg").write_bytes(b"x" * index)
-    pictures = sources.Pictures([f"{index:03d}.jpg" for index in range(300)], tmp_path)
-    place = chunks.place(tmp_path / "o.csv")
+    pictures = sources.ImageFiles([f"{index:03d}.jpg" for index in range(300)], tmp_path)
+    place = chunks.chunk_folder(tmp_path / "o.csv")
     place.mkdir()
     log = []
-    filled, scored = chunks.fill(place, stand_in(log), pictures)
+    filled, scored = chunks.predict_chunks(place, stand_in(log), pictures)
     assert (sum(log), scored, len(filled)) == (300, 300, 5)
     filled[1][1].unlink()
     filled[2][1].write_bytes(filled[2][1].read_bytes()[:-40])
     (tmp_path / "299.jpg").write_bytes(b"")
     (place / f".{filled[0][1].name}.part").write_bytes(b"half")
     log.clear()
-    again, scored = chunks.fill(place, stand_in(log), pictures)
+    again, scored = chunks.predict_chunks(place, stand_in(log), pictures)
     assert sum(log) == scored == 64 + 64 + 44
     assert [path for _, path in again][:4] == [path for _, path in filled][:4]
     assert len(list(place.iterdir())) == 5
     out = capsys.readouterr().out
-    assert "128 of 300 were done before" in out
-    assert "1 parts are of another model or of other pictures: done again" in out
-    assert chunks.fill(place, stand_in([], "b"), pictures)[1] == 300
+    assert "128 of 300 are already done" in out
+    assert "1 chunks belong to another model or to other images; they are predicted again" in out
+    assert chunks.predict_chunks(place, stand_in([], "b"), pictures)[1] == 300
     assert "5 parts are of another model" in capsys.readouterr().out
 
 
@@ -199,7 +200,7 @@ def test_no_more_batches_are_read_than_are_under_way(tmp_path):
             asked.append(["missing"] * batches.BATCH_SIZE)
             yield asked[-1]
 
-    answers = batches.scored(stand_in([]), sources.Pictures([], tmp_path), endless())
+    answers = batches.predict_batches(stand_in([]), sources.ImageFiles([], tmp_path), endless())
     for count in range(1, 6):
         assert next(answers)[0].error == "No such file or directory"
         assert len(asked) <= count + 2
@@ -212,16 +213,16 @@ def test_a_bad_picture_fails_none_but_itself(tmp_path):
         (tmp_path / f"{index}").write_bytes(b"bad" if index in (7, 31) else b"x" * index)
         names.append(f"{index}")
     log = []
-    (rows,) = batches.scored(stand_in(log), sources.Pictures(names, tmp_path), [names])
+    (rows,) = batches.predict_batches(stand_in(log), sources.ImageFiles(names, tmp_path), [names])
     assert [i for i, row in enumerate(rows) if row.error] == [7, 31]
     assert [row.numbers[0] for row in rows if not row.error] == [i for i in range(32) if i not in (7, 31)]
     assert len(log) < 12  # by halves, not one by one
 
 
 def test_two_commands_do_not_write_one_table(tmp_path):
-    place = chunks.place(tmp_path / "o.csv")
-    message = "--out: another process writes this table. Received: '.*o.csv'"
-    with chunks.alone(place), pytest.raises(UserError, match=message), chunks.alone(place):
+    place = chunks.chunk_folder(tmp_path / "o.csv")
+    message = "--out: another process is writing this table. Received: '.*o.csv'"
+    with chunks.lock_folder(place), pytest.raises(UserError, match=message), chunks.lock_folder(place):
         pass
     assert not place.exists()
 
@@ -294,7 +295,7 @@ def test_a_model_that_cannot_be_used_is_one_message(kind, message, tiny, tmp_pat
         "must be a SavedModel that kerasft has exported", "a signature 'serving_default' of one input"
     )
     with pytest.raises(UserError, match=message.replace("cannot be loaded", ".*cannot be loaded")):
-        repository.first(versions.source(str(model)), 2)
+        repository.load_newest(versions.find_source(str(model)), 2)
 
 
 def test_a_table_that_cannot_be_written_is_said_first(tiny, tmp_path_factory, folder, tmp_path):
@@ -328,4 +329,8 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
     bomb = b"\x89PNG\r\n\x1a\n" + head + text + rows + chunk(b"IEND", b"")
     model = local.load(models("single_label", tiny, tmp_path_factory))
     with pytest.raises(RefusedBatch, match="has 484,000,000 pixels; at most 134,217,728 are decoded"):
-        model.answer([bomb])
+        model.predict([bomb])
+    dot = io.BytesIO()
+    picture("disc", np.random.default_rng(0), 64, 64).resize((1, 1)).save(dot, "PNG")
+    with pytest.raises(RefusedBatch, match="has 1x1 pixels; at least 64 pixels are needed"):
+        model.predict([dot.getvalue()])

@@ -131,7 +131,7 @@ def server(served, monkeypatch):
         None,
     )
     monkeypatch.setattr(remote, "RETRY_SECONDS", 10)
-    monkeypatch.delenv(remote.KEY, raising=False)
+    monkeypatch.delenv(remote.KEY_VARIABLE, raising=False)
     return server
 
 
@@ -189,12 +189,12 @@ def test_a_busy_server_is_asked_again_as_late_as_it_says(server, photos70, tmp_p
 def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monkeypatch):
     from kerasft.predict import chunks
 
-    monkeypatch.setattr(chunks, "CHUNK_ROWS", 32)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 32)
     monkeypatch.setattr(remote, "MAX_CONCURRENT_REQUESTS", 1)
     monkeypatch.setattr(remote, "RETRY_SECONDS", 0.2)
     out, url = str(tmp_path / "o.jsonl"), server.url("single_label")
     calls = []
-    sent = remote._sent
+    sent = remote._request
 
     def dies(place, headers, body=None):
         calls.append(place)
@@ -202,12 +202,12 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
             raise ConnectionRefusedError(111, "Connection refused")
         return sent(place, headers, body)
 
-    monkeypatch.setattr(remote, "_sent", dies)
+    monkeypatch.setattr(remote, "_request", dies)
     with pytest.raises(
         UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command goes on"
     ):
         label_images.predict("", f"{photos70}/0*.png", out, url)
-    monkeypatch.setattr(remote, "_sent", sent)
+    monkeypatch.setattr(remote, "_request", sent)
     server.asked.clear()
     assert label_images.predict("", f"{photos70}/0*.png", out, url) == 0
     assert server.asked == [6]
@@ -217,13 +217,13 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
 def test_no_server_is_said_in_words(monkeypatch, tmp_path):
     monkeypatch.setattr(remote, "RETRY_SECONDS", 0.1)
     with pytest.raises(UserError, match=r"--url: no answer within 0\.1 seconds .*refused.* Received: 'http://127"):
-        remote.ask("http://127.0.0.1:9/v1/models/x")
+        remote.connect("http://127.0.0.1:9/v1/models/x")
 
 
 @pytest.mark.parametrize("body", [b"<html>", {"predictions": []}, {"outputs": 1}, {"predictions": [{"x": 1}] * 10}, []])
 def test_an_answer_of_another_kind_is_said(server, photos70, body):
     server.body = body
-    with pytest.raises(UserError, match=r"--url: (does not answer as a model|what answers is no model server)"):
+    with pytest.raises(UserError, match=r"--url: (the outputs are not those of a model|the server is no model server)"):
         label_images.predict("", f"{photos70}/00*.png", "", server.url("single_label"))
 
 
@@ -240,7 +240,7 @@ NO_URLS += ["http://u:p@h/v1/models/x", "http://h/v2/models/x", "http://h/v1/mod
 @pytest.mark.parametrize("url", NO_URLS)
 def test_what_is_no_url_of_a_model(url):
     with pytest.raises(UserError, match="--url: must be http://HOST:PORT/v1/models/NAME, or https"):
-        remote.ask(url)
+        remote.connect(url)
 
 
 def test_a_model_may_be_called_anything(server, served, photos70):
@@ -250,31 +250,31 @@ def test_a_model_may_be_called_anything(server, served, photos70):
 
 def test_a_model_that_the_server_lacks(server):
     with pytest.raises(UserError, match="--url: the server says 404: Could not find any versions of model nowhere"):
-        remote.ask(server.url("nowhere"))
+        remote.connect(server.url("nowhere"))
 
 
 def test_the_key_goes_with_each_request_and_nowhere_else(server, photos70, monkeypatch):
     server.key = "secret"
     with pytest.raises(UserError, match=r"says 401: a key is needed; .* environment variable KERASFT_API_KEY"):
-        remote.ask(server.url("single_label"))
-    monkeypatch.setenv(remote.KEY, "secret\n")
+        remote.connect(server.url("single_label"))
+    monkeypatch.setenv(remote.KEY_VARIABLE, "secret\n")
     assert label_images.predict("", f"{photos70}/000.png", "", server.url("single_label")) == 0
     server.trouble = [(307, [("Location", "http://127.0.0.1:9/x")])]
     with pytest.raises(UserError, match="the server says 307"):
         label_images.predict("", f"{photos70}/000.png", "", server.url("single_label"))
-    monkeypatch.setenv(remote.KEY, "a\nb")
-    with pytest.raises(UserError, match=r"KERASFT_API_KEY: must be printable ASCII\. Received: 3 letters"):
-        remote.ask(server.url("single_label"))
+    monkeypatch.setenv(remote.KEY_VARIABLE, "a\nb")
+    with pytest.raises(UserError, match=r"KERASFT_API_KEY: must be printable ASCII\. Received: 3 characters"):
+        remote.connect(server.url("single_label"))
 
 
 def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monkeypatch):
-    sent = remote._sent
+    sent = remote._request
 
     def swapped(place, headers, body=None):
         server.version = "2" if body else server.version
         return sent(place, headers, body)
 
-    monkeypatch.setattr(remote, "_sent", swapped)
+    monkeypatch.setattr(remote, "_request", swapped)
     with pytest.raises(UserError, match="--url: the server has another version of the model now"):
         label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("single_label"))
     assert not list((tmp_path / "o.csv.part").glob("*.stretch"))

@@ -20,13 +20,13 @@ def written(form: str, tmp_path, parts: list[tuple[list[str], list[Prediction]]]
     for index, (paths, rows) in enumerate(parts):
         place = tmp_path / f"{index}.stretch"
         with place.open("wb") as file:
-            table_files.save(rows, file)
-        assert table_files.whole(place, len(rows))
-        assert not table_files.whole(place, len(rows) + 1)
+            table_files.save_chunk(rows, file)
+        assert table_files.is_complete(place, len(rows))
+        assert not table_files.is_complete(place, len(rows) + 1)
         chunks.append((paths, place))
-    assert table_files.failures(chunks) == sum(row.error is not None for _, rows in parts for row in rows)
+    assert table_files.count_failures(chunks) == sum(row.error is not None for _, rows in parts for row in rows)
     file = io.BytesIO()
-    table_files.writer(form, chunks, task, names)(file)
+    table_files.make_writer(form, chunks, task, names)(file)
     return file.getvalue()
 
 
@@ -75,7 +75,7 @@ def test_a_class_that_is_a_number_stays_one(tmp_path):
 
 @pytest.mark.parametrize("text", ["=a", "'=a", "''=a", "'a", "a", "", "-1", "'-1", "-a'"])
 def test_a_cell_can_be_read_back(text):
-    assert cells.meant(cells.safe(text)) == text
+    assert cells.unescape_formula(cells.escape_formula(text)) == text
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])
@@ -111,7 +111,7 @@ def test_a_target_is_not_taken_for_another_column(tmp_path):
 
 def test_parquet_is_written_in_groups(tmp_path, monkeypatch):
     """Each as soon as it is large enough, so that memory does not grow with the table."""
-    monkeypatch.setattr(table_files, "_GROUP", 1 << 14)
+    monkeypatch.setattr(table_files, "_ROW_GROUP_BYTES", 1 << 14)
     row = Prediction("single_label", ["x"], np.float32([1]), np.zeros(100, np.float32))
     parts = [([f"{i}/{j}" for j in range(64)], [row] * 64) for i in range(6)]
     found = pq.ParquetFile(io.BytesIO(written(".parquet", tmp_path, parts, "single_label", [])))
@@ -124,7 +124,7 @@ def test_the_first_answer_tells_the_kind(tmp_path):
     chunks = []
     for index, rows in enumerate(parts):
         with (tmp_path / str(index)).open("wb") as file:
-            table_files.save(rows, file)
+            table_files.save_chunk(rows, file)
         chunks.append(([], tmp_path / str(index)))
-    assert table_files.kind(chunks) == ("regression", ["t"])
-    assert table_files.kind(chunks[:1]) == ("", [])
+    assert table_files.read_task_and_names(chunks) == ("regression", ["t"])
+    assert table_files.read_task_and_names(chunks[:1]) == ("", [])

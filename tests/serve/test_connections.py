@@ -9,7 +9,7 @@ uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
 from uvicorn.server import ServerState  # noqa: E402
 
-from kerasft.serve.connections import punctual  # noqa: E402
+from kerasft.serve.connections import protocol_with_timeout  # noqa: E402
 
 SECONDS = 0.4
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -27,7 +27,7 @@ def talk(*pieces: bytes, pause: float = 0.15) -> tuple[bytes, float]:
     """All that a server answers to pieces with pauses between them, and seconds until it hangs up (or three)."""
 
     async def session() -> tuple[bytes, float]:
-        config = uvicorn.Config(app, http=punctual(SECONDS), lifespan="off", log_config=None)
+        config = uvicorn.Config(app, http=protocol_with_timeout(SECONDS), lifespan="off", log_config=None)
         config.load()
         state = ServerState()
         loop = asyncio.get_running_loop()

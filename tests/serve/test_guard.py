@@ -10,7 +10,9 @@ pytest.importorskip("prometheus_client")
 from kerasft.serve import guard
 from kerasft.serve.limits import Limits
 
-LIMITS = Limits(body_bytes=100, pixels=1, pictures=1, batch=1, delay=0, seconds=0.2)
+LIMITS = Limits(
+    max_body_bytes=100, max_pixels=1, max_images=1, max_batch_size=1, max_delay_seconds=0, timeout_seconds=0.2
+)
 
 
 async def echo(scope, receive, send):
@@ -23,7 +25,7 @@ async def echo(scope, receive, send):
 
 def parse_request(pieces: list[bytes], headers: dict | None = None, *, path="/v1", keys=(), pause=0.0, app=None):
     """Status, headers and body of the answer to a request that comes in pieces."""
-    app = app or guard.guarded(echo, limits=LIMITS, keys=keys)
+    app = app or guard.guard_app(echo, limits=LIMITS, keys=keys)
     queue, sent = list(pieces), []
 
     async def receive():
@@ -76,7 +78,7 @@ def test_one_who_goes_away_gets_nothing():
 
 
 def test_bodies_together_are_bounded_and_given_back():
-    app = guard.guarded(echo, limits=LIMITS, keys=())
+    app = guard.guard_app(echo, limits=LIMITS, keys=())
     for _ in range(3 * guard.MAX_BODIES_IN_MEMORY):
         assert parse_request([b"a" * 100], app=app)[0] == 200
         assert parse_request([b"a" * 101], app=app)[0] == 413
@@ -127,8 +129,8 @@ def test_refusals_gather_no_tracebacks(monkeypatch):
     async def noted(refusal, send):
         depths.append(len(traceback.extract_tb(refusal.__traceback__)))
 
-    monkeypatch.setattr(guard, "_refuse", noted)
-    app = guard.guarded(echo, limits=LIMITS, keys=("one",))
+    monkeypatch.setattr(guard, "_send_error", noted)
+    app = guard.guard_app(echo, limits=LIMITS, keys=("one",))
     for _ in range(5):
         parse_request([b"x"], app=app)
     assert len(depths) == 5 and len(set(depths)) == 1

@@ -12,7 +12,7 @@ from PIL import Image
 
 from kerasft.data import image_headers
 from kerasft.serve import image_checks
-from kerasft.serve.limits import Refusal
+from kerasft.serve.limits import RequestError
 
 
 def encoded(kind: str, size: tuple[int, int] = (30, 20), **settings) -> bytes:
@@ -35,25 +35,25 @@ def png_bomb(side: int) -> bytes:
 @pytest.mark.parametrize("kind", image_headers.FORMATS)
 def test_each_format_passes_up_to_the_limit_and_not_above(kind):
     contents = encoded(kind)
-    image_checks.check(contents, 600, "instances[0]")
-    with pytest.raises(Refusal, match=r"instances\[0\]: a picture may have at most 599 pixels") as caught:
-        image_checks.check(contents, 599, "instances[0]")
+    image_checks.check_image(contents, 600, "instances[0]")
+    with pytest.raises(RequestError, match=r"instances\[0\]: an image may have at most 599 pixels") as caught:
+        image_checks.check_image(contents, 599, "instances[0]")
     assert caught.value.status == 400
 
 
 def test_a_bomb_is_refused_by_its_header():
     bomb = png_bomb(30_000)
     assert len(bomb) < 200_000
-    with pytest.raises(Refusal, match="at most 50,000,000 pixels"):
-        image_checks.check(bomb, 50_000_000, "x")
+    with pytest.raises(RequestError, match="at most 50,000,000 pixels"):
+        image_checks.check_image(bomb, 50_000_000, "x")
 
 
 def test_a_bomb_behind_a_text_that_pillow_refuses():
     bomb = png_bomb(22_000)
     data = b"Comment\0\0" + zlib.compress(bytes(1 << 21))
     text = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
-    with pytest.raises(Refusal, match="at most 50,000,000 pixels"):
-        image_checks.check(bomb[:33] + text + bomb[33:], 50_000_000, "x")
+    with pytest.raises(RequestError, match="at most 50,000,000 pixels"):
+        image_checks.check_image(bomb[:33] + text + bomb[33:], 50_000_000, "x")
 
 
 def test_a_bomb_in_a_later_frame_of_a_gif_counts():
@@ -61,19 +61,19 @@ def test_a_bomb_in_a_later_frame_of_a_gif_counts():
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     contents = bytearray(file.getvalue())
-    image_checks.check(bytes(contents), 1200, "x")
+    image_checks.check_image(bytes(contents), 1200, "x")
     last = contents.rindex(b"\x2c\x00\x00\x00\x00")
     contents[last + 5 : last + 9] = struct.pack("<HH", 60_000, 60_000)
-    with pytest.raises(Refusal, match="pixels"):
-        image_checks.check(bytes(contents), 50_000_000, "x")
+    with pytest.raises(RequestError, match="pixels"):
+        image_checks.check_image(bytes(contents), 50_000_000, "x")
 
 
 @pytest.mark.parametrize(
     "contents", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFFxxxxWEBP"]
 )
 def test_what_is_no_picture_is_refused(contents):
-    with pytest.raises(Refusal, match=r"has no picture format|is not a whole picture") as caught:
-        image_checks.check(contents, 10**6, "x")
+    with pytest.raises(RequestError, match=r"the image must have one of the formats|the image is incomplete") as caught:
+        image_checks.check_image(contents, 10**6, "x")
     assert caught.value.status == 400
 
 
@@ -82,20 +82,26 @@ def test_no_cut_of_a_picture_raises_anything_else(kind):
     contents = encoded(kind)
     for end in range(0, len(contents), 7):
         try:
-            image_checks.check(contents[:end], 10**6, "x")
-        except Refusal as refusal:
+            image_checks.check_image(contents[:end], 10**6, "x")
+        except RequestError as refusal:
             assert refusal.status == 400
 
 
 def test_tiff_is_none_of_the_formats():
-    with pytest.raises(Refusal, match="one of JPEG, PNG, GIF, BMP, WEBP"):
-        image_checks.check(encoded("TIFF"), 10**6, "x")
+    with pytest.raises(RequestError, match="one of the formats JPEG, PNG, GIF, BMP, WEBP"):
+        image_checks.check_image(encoded("TIFF"), 10**6, "x")
 
 
 def test_base64_is_strict_but_for_white_space():
     data = bytes(range(200))
-    assert image_checks.from_base64(base64.b64encode(data).decode(), "x") == data
-    assert image_checks.from_base64(base64.encodebytes(data).decode(), "x") == data
+    assert image_checks.decode_base64(base64.b64encode(data).decode(), "x") == data
+    assert image_checks.decode_base64(base64.encodebytes(data).decode(), "x") == data
     for wrong in ("$$$", "abc", "YWJj=YWJj", "käse", None, 7):
-        with pytest.raises(Refusal, match="base64"):
-            image_checks.from_base64(wrong, "x")
+        with pytest.raises(RequestError, match="base64"):
+            image_checks.decode_base64(wrong, "x")
+
+
+def test_an_image_that_the_audit_calls_too_small_is_refused():
+    image_checks.check_image(encoded("PNG", (8, 8)), 10**6, "x")
+    with pytest.raises(RequestError, match="an image needs at least 64 pixels"):
+        image_checks.check_image(encoded("PNG", (1, 1)), 10**6, "x")

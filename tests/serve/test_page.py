@@ -81,9 +81,9 @@ def stub():
     state = SimpleNamespace(
         read_metadata={**ABOUT, "limits": LIMITS}, answer=SINGLE, answers=[], parse_request=[], key="", gone=False
     )
-    from kerasft.serve.routes import policy
+    from kerasft.serve.routes import content_security_policy
 
-    state.policy, state.gate = policy(PAGE.read_text()), threading.Event()
+    state.policy, state.gate = content_security_policy(PAGE.read_text()), threading.Event()
     state.gate.set()
     handler = type("Stub", (Handler,), {"state": state})
 
@@ -228,10 +228,10 @@ def test_a_folder_is_refused_in_words(tab, stub, files):
 
 def test_what_the_server_refuses_is_said_and_the_others_are_answered(tab, stub, files):
     opened(tab, stub)
-    stub.answers = [(400, {"error": "instances[0]: is not a whole picture (cut off)."}, {})]
+    stub.answers = [(400, {"error": "instances[0]: the image is incomplete (cut off)."}, {})]
     tab.choose(files / "cut.jpg")
     failed(tab)
-    assert tab.text("#cards .error") == "Is not a whole picture (cut off)."
+    assert tab.text("#cards .error") == "The image is incomplete (cut off)."
     tab.choose(files / "disc 0.jpg")
     answered(tab)
     assert tab.text("#count") == "1 answered, 1 without an answer"
@@ -443,7 +443,7 @@ def test_with_the_server_itself(tab, tmp_path):
         tab.choose(*(tmp_path / f"{name}.jpg" for name in (0, 1, 2, "cut")))
         answered(tab, 3)
         failed(tab)
-        assert tab.text("#cards .error").startswith(("Is not a whole picture", "Cannot be decoded"))
+        assert tab.text("#cards .error").startswith(("The image is incomplete", "Cannot be decoded"))
         metadata = server.predict({"instances": [b64(photo(seed)) for seed in range(3)]}).json()["predictions"]
         shown = tab.run("[...document.querySelectorAll('.answer bdi')].map(e => e.innerText)")
         assert shown == [one["classes"][0] for one in metadata]

@@ -20,7 +20,7 @@ from conftest import ROOT
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("kserve")
 from served import CLASSES, b64, exported, photo  # noqa: E402
-from test_serve_pictures import png_bomb  # noqa: E402
+from test_image_checks import png_bomb  # noqa: E402
 
 KEY = "a key"
 FLAGS = ("--max_body_mb=1", "--max_megapixels=4", "--max_queue=16", "--max_batch=8", "--timeout_seconds=3", "--port=0")
@@ -205,10 +205,10 @@ def test_the_open_inference_protocol_with_json_and_binary(server, bare):
     [
         (b"{nope", 400, "Unrecognized request format"),
         ({"instances": [{"b64": "$$$"}]}, 400, "instances[0]: is not base64"),
-        ({"instances": [b64(PHOTOS[0]), b64(b"hello")]}, 400, "instances[1]: has no picture format"),
+        ({"instances": [b64(PHOTOS[0]), b64(b"hello")]}, 400, "instances[1]: the image must have one of the formats"),
         ({"instances": [b64(PHOTOS[0]), b64(PHOTOS[1][:900])]}, 400, "instances[1]: cannot be decoded"),
-        ({"inputs": [b64(png_bomb(3000))]}, 400, "inputs[0]: a picture may have at most 4,000,000 pixels"),
-        ({"instances": [b64(PHOTOS[0])] * 17}, 413, "at most 16 pictures in a request"),
+        ({"inputs": [b64(png_bomb(3000))]}, 400, "inputs[0]: an image may have at most 4,000,000 pixels"),
+        ({"instances": [b64(PHOTOS[0])] * 17}, 413, "a request may have at most 16 images"),
         (b"x" * 1_000_001, 413, "at most 1,000,000 bytes"),
         ({"instances": [1], "signature_name": "no"}, 400, "signature_name: must be one of"),
     ],
@@ -311,7 +311,7 @@ def test_metrics_count(server):
 
 
 def test_versions_come_and_go_under_requests_and_none_fails(server, folder, versions, bare):
-    """A new one answers, a broken one is passed over, and without it the one before answers again."""
+    """A new one answers, a broken one is skipped, and without it the one before answers again."""
     right = {number: bare(PHOTOS[:1], number)["scores"][0] for number in (1, 2)}
     assert abs(right[1] - right[2]).max() > 1e-3
     failed, seen, ended = [], [], threading.Event()
@@ -334,15 +334,15 @@ def test_versions_come_and_go_under_requests_and_none_fails(server, folder, vers
     try:
         shutil.copytree(versions[1], folder / ".draft")
         (folder / ".draft").rename(folder / "2")
-        server.wait_for("version 2 answers now, after version 1")
+        server.wait_for("version 2 is in use now, instead of version 1")
         (folder / ".draft").mkdir()
         (folder / ".draft" / "saved_model.pb").write_bytes(b"broken")
         (folder / ".draft").rename(folder / "3")
-        server.wait_for("3 cannot be loaded and is passed over")
+        server.wait_for("3 cannot be loaded and is skipped")
         assert server.client.get("/about").json()["version"] == 2
         assert server.predict({"inputs": b64(PHOTOS[0])}, f"{MODEL}/versions/1").status_code == 404
         shutil.rmtree(folder / "2")
-        server.wait_for("version 1 answers now, after version 2")
+        server.wait_for("version 1 is in use now, instead of version 2")
     finally:
         ended.set()
         for one in threads:
@@ -350,7 +350,7 @@ def test_versions_come_and_go_under_requests_and_none_fails(server, folder, vers
     assert failed == []
     assert set(seen) == {1, 2}
     assert seen[0] == seen[-1] == 1
-    assert server.said.read_text().count("passed over") == 1
+    assert server.said.read_text().count("is skipped") == 1
 
 
 def test_sigterm_answers_what_has_come_and_exits_with_0(server):

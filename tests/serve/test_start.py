@@ -12,7 +12,7 @@ DEFAULTS = {name: default for name, (_, default, _) in command_flags.COMMAND.ite
 
 
 def test_the_defaults_give_limits_in_bytes_pixels_and_seconds():
-    limits = start.limits_of(DEFAULTS)
+    limits = start.make_limits(DEFAULTS)
     assert limits == (32_000_000, 50_000_000, 256, 32, 0.005, 30.0)
 
 
@@ -22,7 +22,7 @@ def test_the_defaults_give_limits_in_bytes_pixels_and_seconds():
 )
 def test_a_flag_out_of_range_names_the_rule(name, value):
     with pytest.raises(UserError, match=rf"^--{name}: must be from .* to .*\. Received: {value}$"):
-        start.limits_of({**DEFAULTS, name: value})
+        start.make_limits({**DEFAULTS, name: value})
 
 
 def test_keys_are_the_lines_of_a_file(tmp_path):
@@ -41,15 +41,15 @@ def test_a_file_without_a_key_is_refused(tmp_path, content):
 def test_a_port_that_is_taken_is_said(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"^--port: cannot be listened on \(.*\)\. Received: '127.0.0.1:{port}'$"):
-            start.bind("127.0.0.1", port)
-    with start.bind("127.0.0.1", port) as free:
+        with pytest.raises(UserError, match=rf"^--port: cannot listen there \(.*\)\. Received: '127.0.0.1:{port}'$"):
+            start.bind_socket("127.0.0.1", port)
+    with start.bind_socket("127.0.0.1", port) as free:
         assert free.getsockname()[1] == port
 
 
 def test_an_unknown_host_is_said():
-    with pytest.raises(UserError, match=r"^--host: cannot be listened on"):
-        start.bind("nowhere.invalid", 0)
+    with pytest.raises(UserError, match=r"^--host: cannot listen there"):
+        start.bind_socket("nowhere.invalid", 0)
 
 
 def test_a_model_is_needed(command, tmp_path):

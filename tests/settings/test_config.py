@@ -21,7 +21,7 @@ def _parse(*arguments: str) -> Config:
     command_flags.define_flags(values)
     flags.DEFINE_string("flagfile", None, "", flag_values=values) if "flagfile" not in values else None
     values(["kerasft", *arguments])
-    return command_flags.from_flags(values)
+    return command_flags.make_config(values)
 
 
 def test_every_field_is_a_flag_with_help_and_the_same_default():

@@ -114,7 +114,7 @@ RECIPES = (
 def test_the_augmentation_is_that_of_its_version(recipe):
     layer = augment.build(specs.parse(recipe, "--augment"))
     images = np.stack([np.asarray(_picture(16 + side).resize((16, 16))) for side in (20, 40)])
-    draws = pipeline.uniforms(layer.draws, 5, tf.constant([0, 1], tf.int64), tf.constant([3, 4], tf.int64))
+    draws = pipeline.uniform_draws(layer.draws, 5, tf.constant([0, 1], tf.int64), tf.constant([3, 4], tf.int64))
     found = np.asarray(layer(images, draws))
     assert augment.AUGMENT_VERSION == 1
     np.testing.assert_allclose(

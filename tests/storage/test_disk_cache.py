@@ -9,7 +9,7 @@ import pytest
 
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache
-from kerasft.storage.disk_cache import ACTIVATIONS, PICTURES, DiskCache
+from kerasft.storage.disk_cache import ACTIVATIONS, IMAGES, DiskCache
 
 
 def _entry(cache, name, kind, count, age=0):
@@ -27,9 +27,9 @@ def _left(cache):
 
 def test_pictures_take_half_at_most_and_activations_what_they_leave(tmp_path):
     cache = DiskCache(tmp_path, 1000, True)
-    assert (disk_cache.available_bytes(cache, PICTURES), disk_cache.available_bytes(cache)) == (500, 1000)
-    _entry(cache, "p", PICTURES, 300)
-    assert (disk_cache.available_bytes(cache, PICTURES), disk_cache.available_bytes(cache)) == (500, 700)
+    assert (disk_cache.available_bytes(cache, IMAGES), disk_cache.available_bytes(cache)) == (500, 1000)
+    _entry(cache, "p", IMAGES, 300)
+    assert (disk_cache.available_bytes(cache, IMAGES), disk_cache.available_bytes(cache)) == (500, 700)
     _entry(cache, "a", ACTIVATIONS, 400)
     assert disk_cache.available_bytes(cache) == 700
 
@@ -41,14 +41,14 @@ def test_a_nearly_full_disk_lets_less(tmp_path, monkeypatch):
 
 def test_room_is_made_among_the_same_kind_the_oldest_first(tmp_path):
     cache = DiskCache(tmp_path, 1000, True)
-    _entry(cache, "p", PICTURES, 300, age=500)
+    _entry(cache, "p", IMAGES, 300, age=500)
     for name, age in (("a", 400), ("b", 300), ("c", 200)):
         _entry(cache, name, ACTIVATIONS, 200, age)
     disk_cache.evict(cache, tmp_path / "new", 100, ACTIVATIONS)
     assert _left(cache) == ["a", "b", "c", "p"]
     disk_cache.evict(cache, tmp_path / "new", 301, ACTIVATIONS)
     assert _left(cache) == ["c", "p"]
-    disk_cache.evict(cache, tmp_path / "new", 300, PICTURES)
+    disk_cache.evict(cache, tmp_path / "new", 300, IMAGES)
     assert _left(cache) == ["c"]
 
 

@@ -23,7 +23,7 @@ SIDE = 32
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(feature_cache, "CHUNK_ROWS", 10)  # of 28 training pictures: three stretches
+    monkeypatch.setattr(feature_cache, "CHUNK_ROWS", 10)  # of 28 training pictures: three chunks
 
 
 @pytest.fixture
@@ -57,13 +57,13 @@ def computed(monkeypatch):
 
 
 def _direct(model, split, **given):
-    return scoring.predictor(model)(pipeline.evaluation_stream(split, size=SIDE, batch_size=64, **given))
+    return scoring.make_predictor(model)(pipeline.evaluation_stream(split, size=SIDE, batch_size=64, **given))
 
 
 def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, cache, computed):
-    rows, seconds, _ = feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE)
+    rows, seconds, _ = feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
     assert computed == [(0, 10), (10, 20), (20, 28)]
-    again, before, _ = feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE)
+    again, before, _ = feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
     assert len(computed) == 3
     assert seconds == before > 0
     np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
@@ -73,9 +73,11 @@ def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, cac
 
 def test_an_augmented_view_is_that_of_its_round(model, split, cache):
     layer = augment.build(specs.parse("crop | flip", "--augment"))
-    frozen = feature_cache.prefix(model)
+    frozen = feature_cache.make_prefix(model)
     views = [
-        feature_cache.activations(cache, frozen, split, SIDE, CachedAugmentation(layer, "crop | flip", 5, turn)).rows
+        feature_cache.load_or_compute(
+            cache, frozen, split, SIDE, CachedAugmentation(layer, "crop | flip", 5, turn)
+        ).rows
         for turn in (0, 1)
     ]
     assert np.abs(views[0] - views[1]).max() > 0.01
@@ -85,7 +87,9 @@ def test_an_augmented_view_is_that_of_its_round(model, split, cache):
 @pytest.mark.parametrize("what", ["pictures", "weight", "setting", "size", "seed", "recipe"])
 def test_whatever_changes_the_result_changes_the_entry(model, photos, split, cache, computed, what):
     layer = augment.build(specs.parse("flip", "--augment"))
-    feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE, CachedAugmentation(layer, "flip", 0, 0))
+    feature_cache.load_or_compute(
+        cache, feature_cache.make_prefix(model), split, SIDE, CachedAugmentation(layer, "flip", 0, 0)
+    )
     computed.clear()
     view, other = CachedAugmentation(layer, "flip", 0, 0), split
     if what == "pictures":
@@ -103,36 +107,36 @@ def test_whatever_changes_the_result_changes_the_entry(model, photos, split, cac
         view = CachedAugmentation(layer, "flip", 1, 0)
     else:
         view = CachedAugmentation(augment.build(specs.parse("flip | color", "--augment")), "flip | color", 0, 0)
-    feature_cache.activations(cache, feature_cache.prefix(model), other, 24 if what == "size" else SIDE, view)
+    feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), other, 24 if what == "size" else SIDE, view)
     assert len(computed) == 3
 
 
 def test_what_training_alone_uses_does_not_change_the_entry(model):
-    digest = feature_cache.prefix(model).digest
+    digest = feature_cache.make_prefix(model).digest
     model.layers[-1].trainable = False
-    assert feature_cache.prefix(model).digest == digest
+    assert feature_cache.make_prefix(model).digest == digest
 
 
 def test_a_layer_that_other_models_call_too_is_the_same(model):
-    digest = feature_cache.prefix(model).digest
+    digest = feature_cache.make_prefix(model).digest
     again = keras.Input((SIDE, SIDE, 3))
     keras.Model(again, model.layers[-1](again))
-    assert feature_cache.prefix(model).digest == digest
+    assert feature_cache.make_prefix(model).digest == digest
 
 
 def test_a_run_of_its_own_stays_within_its_limit_too(model, split, tmp_path):
     """Phases before leave activations that the next ones do not need."""
-    cache = DiskCache(tmp_path / "own", int(2.5 * feature_cache.size_of(model, split, "float32")), False)
+    cache = DiskCache(tmp_path / "own", int(2.5 * feature_cache.count_bytes(model, split, "float32")), False)
     layer = augment.build(specs.parse("flip", "--augment"))
     for turn in range(4):
-        feature_cache.activations(
-            cache, feature_cache.prefix(model), split, SIDE, CachedAugmentation(layer, "flip", 0, turn)
+        feature_cache.load_or_compute(
+            cache, feature_cache.make_prefix(model), split, SIDE, CachedAugmentation(layer, "flip", 0, turn)
         )
     assert len(list(cache.folder.glob("*/activations.bin"))) == 2
 
 
-def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, cache, computed, capsys):
-    rows = np.array(feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE).rows)
+def test_a_flipped_byte_is_noticed_and_costs_one_chunk(model, split, cache, computed, capsys):
+    rows = np.array(feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE).rows)
     (file,) = cache.folder.glob("*/activations.bin")
     with file.open("r+b") as opened:
         opened.seek(12 * rows[0].nbytes + 5)
@@ -140,48 +144,52 @@ def test_a_flipped_byte_is_noticed_and_costs_one_stretch(model, split, cache, co
         opened.seek(-1, 1)
         opened.write(bytes([byte[0] ^ 64]))
     computed.clear()
-    np.testing.assert_array_equal(feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE).rows, rows)
+    np.testing.assert_array_equal(
+        feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE).rows, rows
+    )
     assert computed == [(10, 20)]
-    assert "1 damaged stretch" in capsys.readouterr().out
+    assert "1 damaged chunk" in capsys.readouterr().out
 
 
 def test_a_build_that_was_killed_goes_on_where_it_stopped(model, split, cache, computed, monkeypatch):
     write_meta = disk_cache.write_meta
 
-    def killed(folder, read_meta):
-        write_meta(folder, read_meta)
-        if len(read_meta["crc32"]) == 2:
+    def killed(folder, meta):
+        write_meta(folder, meta)
+        if len(meta["crc32"]) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(disk_cache, "write_meta", killed)
     with pytest.raises(KeyboardInterrupt):
-        feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE)
+        feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
     monkeypatch.setattr(disk_cache, "write_meta", write_meta)
     computed.clear()
-    rows = feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE).rows
+    rows = feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE).rows
     assert computed == [(20, 28)]
     np.testing.assert_allclose(rows, _direct(model, split), atol=1e-6)
 
 
 def test_a_file_cut_short_is_computed_again(model, split, cache, computed):
-    rows = np.array(feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE).rows)
+    rows = np.array(feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE).rows)
     (file,) = cache.folder.glob("*/activations.bin")
     (file.parent / "about.json").write_text("{")
-    feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE)
+    feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
     with file.open("r+b") as opened:
         opened.truncate(100)
     computed.clear()
-    np.testing.assert_array_equal(feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE).rows, rows)
+    np.testing.assert_array_equal(
+        feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE).rows, rows
+    )
     assert len(computed) == 3
 
 
 def test_two_runs_that_want_the_same_compute_it_once(model, split, cache, computed, capsys):
-    feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE)
+    feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
     (entry,) = (path.parent for path in cache.folder.glob("*/activations.bin"))
     computed.clear()
     with FileLock(cache.folder / f"{entry.name}.lock", thread_local=False):
         other = threading.Thread(
-            target=feature_cache.activations, args=(cache, feature_cache.prefix(model), split, SIDE)
+            target=feature_cache.load_or_compute, args=(cache, feature_cache.make_prefix(model), split, SIDE)
         )
         other.start()
         time.sleep(0.5)
@@ -193,14 +201,14 @@ def test_two_runs_that_want_the_same_compute_it_once(model, split, cache, comput
 
 
 def test_a_kept_cache_lets_go_of_what_was_used_longest_ago(model, split, tmp_path, computed):
-    frozen = feature_cache.prefix(model)
-    one = feature_cache.size_of(model, split, "float32")
+    frozen = feature_cache.make_prefix(model)
+    one = feature_cache.count_bytes(model, split, "float32")
     cache = DiskCache(tmp_path / "kept", int(2.5 * one), True)
     layer = augment.build(specs.parse("flip", "--augment"))
 
     def use(turn):
         computed.clear()
-        feature_cache.activations(cache, frozen, split, SIDE, CachedAugmentation(layer, "flip", 0, turn))
+        feature_cache.load_or_compute(cache, frozen, split, SIDE, CachedAugmentation(layer, "flip", 0, turn))
         time.sleep(0.05)
         return len(computed) > 0
 
@@ -209,36 +217,36 @@ def test_a_kept_cache_lets_go_of_what_was_used_longest_ago(model, split, tmp_pat
     assert [use(0), use(1)] == [False, True]
     disk_cache.remove(cache)
     assert cache.folder.is_dir()
-    disk_cache.remove(cache._replace(kept=False))
+    disk_cache.remove(cache._replace(is_shared=False))
     assert not cache.folder.exists()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_takes_half_the_room(model, split, cache, dtype):
-    rows = feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE, dtype=dtype).rows
+    rows = feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE, dtype=dtype).rows
     assert rows.dtype.itemsize == 2
     np.testing.assert_allclose(rows.astype(np.float32), _direct(model, split), rtol=1e-2, atol=1e-3)
 
 
 def test_a_full_disk_is_told_in_a_line(model, split, cache, monkeypatch):
-    def full(folder, read_meta):
+    def full(folder, meta):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(disk_cache, "write_meta", full)
     with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
-        feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE)
+        feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
 
 
 def test_who_holds_the_same_activations_shares_one_map(tmp_path):
     place, shape = tmp_path / "activations.bin", (4, 2)
     np.arange(8, dtype=np.float32).tofile(place)
-    first = feature_cache._mapped(place, np.float32, shape)
-    assert feature_cache._mapped(place, np.float32, shape) is first
-    assert feature_cache._mapped(place, np.float32, (2, 4)) is not first
+    first = feature_cache._open_map(place, np.float32, shape)
+    assert feature_cache._open_map(place, np.float32, shape) is first
+    assert feature_cache._open_map(place, np.float32, (2, 4)) is not first
     other = tmp_path / "other.bin"
     np.zeros(8, np.float32).tofile(other)
     other.replace(place)  # another file of the same name
-    again = feature_cache._mapped(place, np.float32, shape)
+    again = feature_cache._open_map(place, np.float32, shape)
     assert (first[1, 1], again[1, 1]) == (3, 0)
 
 
@@ -283,8 +291,8 @@ def _graph(operation):
 )
 def test_the_arguments_of_plain_operations_count(one, other):
     """And constants whose middle `repr` leaves out."""
-    assert feature_cache.prefix(_graph(one)).digest == feature_cache.prefix(_graph(one)).digest
-    assert feature_cache.prefix(_graph(one)).digest != feature_cache.prefix(_graph(other)).digest
+    assert feature_cache.make_prefix(_graph(one)).digest == feature_cache.make_prefix(_graph(one)).digest
+    assert feature_cache.make_prefix(_graph(one)).digest != feature_cache.make_prefix(_graph(other)).digest
 
 
 def test_connections_count():
@@ -295,7 +303,7 @@ def test_connections_count():
         one, other = keras.ops.relu(inputs), keras.ops.square(inputs)
         return keras.Model(inputs, other - one if swapped else one - other)
 
-    assert feature_cache.prefix(graph(True)).digest != feature_cache.prefix(graph(False)).digest
+    assert feature_cache.make_prefix(graph(True)).digest != feature_cache.make_prefix(graph(False)).digest
 
 
 def _one_differs():
@@ -306,29 +314,29 @@ def _one_differs():
 
 def test_the_source_of_a_module_does_not_count(model, monkeypatch, tmp_path):
     """Only its version does."""
-    digest = feature_cache.prefix(model).digest
+    digest = feature_cache.make_prefix(model).digest
     copy = tmp_path / "decode.py"
     copy.write_text("# another comment")
     monkeypatch.setattr(feature_cache.decode, "__file__", str(copy))
-    assert feature_cache.prefix(model).digest == digest
+    assert feature_cache.make_prefix(model).digest == digest
     monkeypatch.setattr(feature_cache.decode, "DECODER_VERSION", 2)
-    assert feature_cache.prefix(model).digest != digest
+    assert feature_cache.make_prefix(model).digest != digest
 
 
-def test_every_stretch_is_looked_at_before_it_is_stored_in_half_precision(model, split, cache, monkeypatch):
-    holds, seen = feature_cache.holds, []
+def test_every_chunk_is_looked_at_before_it_is_stored_in_half_precision(model, split, cache, monkeypatch):
+    holds, seen = feature_cache.can_store, []
 
     def noted(values, dtype):
         seen.append(len(values))
         return holds(values * (1e9 if len(seen) == 3 else 1), dtype)
 
-    monkeypatch.setattr(feature_cache, "holds", noted)
-    with pytest.raises(feature_cache.RangeError, match="float16 does not hold"):
-        feature_cache.activations(cache, feature_cache.prefix(model), split, SIDE, dtype="float16")
+    monkeypatch.setattr(feature_cache, "can_store", noted)
+    with pytest.raises(feature_cache.RangeError, match="float16 cannot store"):
+        feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE, dtype="float16")
     assert seen == [10, 10, 8]
 
 
 def test_what_float16_holds():
-    assert feature_cache.holds(np.float32([0, 1, 60000]), "float16")
-    assert not feature_cache.holds(np.float32([0, 1, 70000]), "float16")
-    assert not feature_cache.holds(np.float32([np.nan]), "float16")
+    assert feature_cache.can_store(np.float32([0, 1, 60000]), "float16")
+    assert not feature_cache.can_store(np.float32([0, 1, 70000]), "float16")
+    assert not feature_cache.can_store(np.float32([np.nan]), "float16")

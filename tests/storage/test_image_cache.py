@@ -10,7 +10,7 @@ from kerasft.data.decode import decode_batch
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import image_cache
-from kerasft.storage.disk_cache import PICTURES, DiskCache
+from kerasft.storage.disk_cache import IMAGES, DiskCache
 
 SIDE = 32
 BYTES = SIDE * SIDE * 3
@@ -28,14 +28,14 @@ def photos(tmp_path):
 @pytest.fixture
 def counted(monkeypatch):
     """How many files were decoded."""
-    done, decode = [], audit._decoded
-    monkeypatch.setattr(audit, "_decoded", lambda contents, graph: done.append(1) or decode(contents, graph))
+    done, decode = [], audit._decode
+    monkeypatch.setattr(audit, "_decode", lambda contents, graph: done.append(1) or decode(contents, graph))
     return done
 
 
 def _audited(photos, cache):
     listing = sources.load(Config(data=f"folder:{photos}"))
-    with image_cache.pixel_store(listing, SIDE, cache) as pixel_store:
+    with image_cache.open_pixel_store(listing, SIDE, cache) as pixel_store:
         checked, pictures = audit.audit(listing, SIDE, lambda count: None, pixel_store)
     return checked, pictures and pictures(np.arange(len(checked.ids)))
 
@@ -46,7 +46,7 @@ def _kept(folder, gigabytes=1.0):
 
 def test_a_later_run_decodes_nothing_and_finds_the_same(photos, tmp_path, counted):
     plain, expected = _audited(photos, DiskCache(tmp_path / "own", 10**9, False))
-    assert not list((tmp_path / "own").glob(f"*/{PICTURES}"))  # what fits into memory is held there
+    assert not list((tmp_path / "own").glob(f"*/{IMAGES}"))  # what fits into memory is held there
     first, pictures = _audited(photos, _kept(tmp_path / "kept"))
     counted.clear()
     again, later = _audited(photos, _kept(tmp_path / "kept"))
@@ -62,7 +62,7 @@ def test_a_changed_picture_a_mended_one_and_a_flipped_byte_are_decoded_again(pho
     _audited(photos, _kept(tmp_path / "kept"))
     picture("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
     picture("disc", np.random.default_rng(78)).save(photos / "disc" / "half.png")
-    (file,) = (tmp_path / "kept").glob(f"*/{PICTURES}")
+    (file,) = (tmp_path / "kept").glob(f"*/{IMAGES}")
     with file.open("r+b") as opened:  # of disc/1.png
         opened.seek(BYTES + 5)
         byte = opened.read(1)
@@ -72,7 +72,7 @@ def test_a_changed_picture_a_mended_one_and_a_flipped_byte_are_decoded_again(pho
     checked, pictures = _audited(photos, _kept(tmp_path / "kept"))
     assert len(counted) == 3
     assert checked.findings == ()
-    expected = audit.in_memory(len(checked.ids), SIDE)
+    expected = audit.make_memory_store(len(checked.ids), SIDE)
     listing = sources.load(Config(data=f"folder:{photos}"))
     _, anew = audit.audit(listing, SIDE, lambda count: None, expected)
     np.testing.assert_array_equal(pictures, anew(np.arange(len(listing.ids))))
@@ -80,32 +80,32 @@ def test_a_changed_picture_a_mended_one_and_a_flipped_byte_are_decoded_again(pho
 
 def test_what_does_not_fit_into_memory_goes_to_the_disk_or_is_decoded_each_time(photos, tmp_path, monkeypatch):
     _, expected = _audited(photos, DiskCache(tmp_path / "own", 10**9, False))
-    monkeypatch.setattr(audit, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(audit, "MAX_MEMORY_SHARE", 0.0)
     _, pictures = _audited(photos, DiskCache(tmp_path / "own", 2 * 13 * BYTES, False))
     np.testing.assert_array_equal(pictures, expected)
-    assert len(list((tmp_path / "own").glob(f"*/{PICTURES}"))) == 1
+    assert len(list((tmp_path / "own").glob(f"*/{IMAGES}"))) == 1
     _, pictures = _audited(photos, DiskCache(tmp_path / "small", 2 * 13 * BYTES - 2, False))  # half of it is not enough
     assert pictures is None
-    assert not list((tmp_path / "small").glob(f"*/{PICTURES}"))
+    assert not list((tmp_path / "small").glob(f"*/{IMAGES}"))
 
 
 def test_splits_read_pictures_from_the_disk(photos, tmp_path):
     listing = sources.load(Config(data=f"folder:{photos}"))
-    with image_cache.pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store:
+    with image_cache.open_pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store:
         data = splits.make_splits(*audit.audit(listing, SIDE, lambda count: None, pixel_store), 0.25, 0.25, 0)
     for split in (data.train, data.val, data.test):
         contents = [split.read(index) for index in range(len(split))]
         expected = decode_batch(tf.constant(contents), SIDE).numpy()
-        np.testing.assert_array_equal(split.pictures(np.arange(len(split))), expected)
+        np.testing.assert_array_equal(split.images(np.arange(len(split))), expected)
 
 
 def test_pictures_used_longest_ago_make_room(photos, tmp_path):
     cache = DiskCache(tmp_path / "kept", 2 * 20 * BYTES, True)  # for 20 pictures, 13 a set
     _audited(photos, cache)
-    (first,) = cache.folder.glob(f"*/{PICTURES}")
+    (first,) = cache.folder.glob(f"*/{IMAGES}")
     (photos / "disc").rename(photos / "dot")
     _audited(photos, cache)
-    (second,) = cache.folder.glob(f"*/{PICTURES}")
+    (second,) = cache.folder.glob(f"*/{IMAGES}")
     assert first != second
 
 
@@ -120,7 +120,7 @@ def test_a_full_disk_is_a_message(photos, tmp_path, monkeypatch):
 
 def test_a_run_that_still_reads_keeps_the_pictures_it_was_audited_with(photos, tmp_path):
     listing = sources.load(Config(data=f"folder:{photos}"))
-    with image_cache.pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store:
+    with image_cache.open_pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store:
         checked, pictures = audit.audit(listing, SIDE, lambda count: None, pixel_store)
     every = np.arange(len(checked.ids))
     before = np.array(pictures(every))
@@ -133,7 +133,7 @@ def test_a_run_that_still_reads_keeps_the_pictures_it_was_audited_with(photos, t
 
 
 def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted, monkeypatch):
-    monkeypatch.setattr(audit, "TOGETHER", 2)
+    monkeypatch.setattr(audit, "IMAGES_PER_CORE", 2)
     monkeypatch.setattr(audit.machine, "cpu_count", lambda: 1)
     listing = sources.load(Config(data=f"folder:{photos}"))
 
@@ -143,10 +143,10 @@ def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted
 
     with (
         pytest.raises(KeyboardInterrupt),
-        image_cache.pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store,
+        image_cache.open_pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store,
     ):
         audit.audit(listing, SIDE, stop, pixel_store)
-    (log,) = (tmp_path / "kept").glob(f"*/{image_cache.LOG}")
+    (log,) = (tmp_path / "kept").glob(f"*/{image_cache.LOG_NAME}")
     with log.open("a") as file:  # as a kill in the middle of a line leaves it
         file.write('[12, "ab')
     counted.clear()

@@ -18,7 +18,7 @@ def written(split_folder, tmp_path):
 
 
 def _changes(root, run) -> str:
-    return manifest.changes(run, sources.load(Config(data=f"folder:{root}")))
+    return manifest.describe_changes(run, sources.load(Config(data=f"folder:{root}")))
 
 
 def test_the_same_files_are_no_change(written):
@@ -41,6 +41,6 @@ def test_added_removed_altered_and_moved_files_are_counted(written):
 
 def test_without_a_whole_manifest_nothing_is_said(written):
     root, run = written
-    (run / manifest.NAME).write_bytes(b"broken")
+    (run / manifest.FILE_NAME).write_bytes(b"broken")
     write(root / "train" / "disc" / "new.png", "disc", 99)
     assert _changes(root, run) == ""

@@ -18,7 +18,7 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 from kerasft.storage import run_lock
-with run_lock.alone(Path(sys.argv[1])):
+with run_lock.locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -38,7 +38,7 @@ def test_the_second_run_is_told_who_the_first_is_and_a_dead_ones_lock_is_taken_o
         owner = json.loads((tmp_path / "r" / ".owner.json").read_text())
         assert (owner["pid"], owner["host"]) == (process.pid, platform.node())
         message = f"process {process.pid} on {platform.node()}, since {owner['since']}"
-        with pytest.raises(UserError) as caught, run_lock.alone(tmp_path / "r"):
+        with pytest.raises(UserError) as caught, run_lock.locked(tmp_path / "r"):
             pass
         assert str(caught.value).startswith("--run_dir: another run is working in it (" + message)
         assert (tmp_path / "r" / ".owner.json").exists()
@@ -46,12 +46,12 @@ def test_the_second_run_is_told_who_the_first_is_and_a_dead_ones_lock_is_taken_o
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    with run_lock.alone(tmp_path / "r"):
+    with run_lock.locked(tmp_path / "r"):
         assert json.loads((tmp_path / "r" / ".owner.json").read_text())["pid"] == os.getpid()
-    assert "taken over from a run that was cut off (" + message in capsys.readouterr().out
+    assert "taken over from a run that was killed (" + message in capsys.readouterr().out
     assert not (tmp_path / "r" / ".owner.json").exists()
 
 
 def test_what_a_lock_leaves_is_no_other_content(tmp_path):
-    with run_lock.alone(tmp_path):
+    with run_lock.locked(tmp_path):
         assert run_folder.open_folder(Config(run_dir=str(tmp_path)), "digits") == (tmp_path, None)

@@ -76,7 +76,7 @@ def test_a_frozen_part_is_deterministic_in_training_mode():
 
     usual = live()
     freezing.apply(network, head)
-    features = network.part("standardise")
+    features = network.model_before("standardise")
     np.testing.assert_array_equal(features(images, training=True), features(images, training=False))
     assert not any(live()[: len(network.backbone)])
     freezing.apply(network, top)

@@ -141,7 +141,7 @@ def test_a_run_whose_checkpoints_are_damaged_is_not_started_over_silently(data, 
     with pytest.raises(ZeroDivisionError):
         trained(data, tmp_path, tiny, **settings)
     monkeypatch.undo()
-    for name in checkpoints.NAMES:
+    for name in checkpoints.FILE_NAMES:
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
     with pytest.raises(UserError, match=r"--run_dir: .*damaged.*--noresume.*Received"):
         trained(data, tmp_path, tiny, **settings)
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_beside_it_is_taken(tmp_path, c
     for epoch in (1, 2):
         run.state.epoch = epoch
         run.checkpointer.save(run.state)
-    newest = max((tmp_path / name for name in checkpoints.NAMES), key=lambda path: path.stat().st_mtime_ns)
+    newest = max((tmp_path / name for name in checkpoints.FILE_NAMES), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-100])
     state, arrays = Checkpointer(tmp_path, run.model).restore("0")
     assert (state.epoch, arrays) == (1, {})

@@ -61,7 +61,7 @@ def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harml
     )
     assert start.augment == head_init.DEFAULT_AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
-    logits = scoring.predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
+    logits = scoring.make_predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
     assert Scorer("single_label", data.val.labels).score(logits) > 0.9
 
 
@@ -97,7 +97,7 @@ def test_features_are_standardised(network, tmp_path):
     import keras
 
     scaled = keras.Model(network.model.inputs[0], network.model.get_layer("standardise").output)
-    values = scoring.predictor(scaled)(pipeline.evaluation_stream(data.train, size=32, batch_size=64))
+    values = scoring.make_predictor(scaled)(pipeline.evaluation_stream(data.train, size=32, batch_size=64))
     np.testing.assert_allclose(values.mean(0), 0, atol=1e-3)
     assert values.std() == pytest.approx(1, abs=0.2)
 

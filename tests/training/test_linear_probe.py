@@ -30,7 +30,7 @@ def test_a_dead_feature_does_not_drown_the_others():
 def test_prior_gives_the_class_frequencies():
     model = _model(head_init="prior")
     linear_probe.set_prior(model.get_layer("logits"), np.array([0, 0, 0, 1, 1, 2, 3, 3]), "single_label")
-    found = scoring.served("single_label", np.asarray(model(np.ones((1, 6), np.float32))))
+    found = scoring.apply_activation("single_label", np.asarray(model(np.ones((1, 6), np.float32))))
     np.testing.assert_allclose(found, [[3 / 8, 2 / 8, 1 / 8, 2 / 8]], atol=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_the_probe_is_scikit_learns_optimum(classes):
         reference.fit(features.astype(np.float64), labels)
     assert (kernel.shape, bias.shape) == ((64, classes), (classes,))
     np.testing.assert_allclose(
-        scoring.served("single_label", features @ kernel + bias), reference.predict_proba(features), atol=5e-3
+        scoring.apply_activation("single_label", features @ kernel + bias), reference.predict_proba(features), atol=5e-3
     )
 
 
@@ -89,7 +89,7 @@ def test_classes_without_an_example_get_the_chance_of_half_of_one():
     data = load_digits(n_class=3)
     features = (data.data / 16).astype(np.float32)
     kernel, bias, _ = linear_probe.solve(features, data.target * 2, 6, "single_label", seed=0)
-    p = scoring.served("single_label", features @ kernel + bias)
+    p = scoring.apply_activation("single_label", features @ kernel + bias)
     assert (p.argmax(1) == data.target * 2).mean() > 0.97
     assert 0 < p[:, [1, 3, 5]].mean() < 0.01
     alone = linear_probe.solve(features[:5], np.full(5, 1), 3, "single_label", seed=0)
@@ -120,7 +120,7 @@ def test_prior_of_several_labels_gives_their_frequencies():
     model = _model(head_init="prior")
     labels = (np.random.default_rng(0).random((400, 4)) < [0.1, 0.5, 0.8, 0.0]).astype(np.float32)
     linear_probe.set_prior(model.get_layer("logits"), labels, "multi_label")
-    found = scoring.served("multi_label", np.asarray(model(np.ones((1, 6), np.float32))))
+    found = scoring.apply_activation("multi_label", np.asarray(model(np.ones((1, 6), np.float32))))
     np.testing.assert_allclose(found[0], labels.mean(0), atol=2e-3)
 
 
@@ -132,7 +132,7 @@ def test_several_labels_are_solved_one_against_the_rest():
     strength = float(penalty.removeprefix("C = "))
     for i in range(2):
         reference = LogisticRegression(C=strength, max_iter=1000).fit(features, labels[:, i])
-        found = scoring.served("multi_label", features @ kernel[:, i] + bias[i])
+        found = scoring.apply_activation("multi_label", features @ kernel[:, i] + bias[i])
         np.testing.assert_allclose(found, reference.predict_proba(features)[:, 1], atol=2e-2)
     assert not kernel[:, 2].any()  # never seen: its log odds and nothing else
     assert bias[2] == pytest.approx(np.log(0.5 / 600.5))

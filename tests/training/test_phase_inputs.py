@@ -63,7 +63,7 @@ def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
     assert plan.views == 3
     fed = phase_inputs.activations(network, data, phase, 7, cache, plan)
     front, _ = phase_inputs.split_at_cut(network, phase)
-    predict = scoring.predictor(front)
+    predict = scoring.make_predictor(front)
     layer = augment.build(phase.augment)
     for turn in (0, 2, 4):
         given = {"augment": layer, "seed": 7, "round": turn % 3}
@@ -162,11 +162,11 @@ def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(ph
     fed = phase_inputs.pictures(network, data, phase, 0)
     rows = np.int64([3, 0, 11])
     halved = fed.load(np.zeros(3, np.int64), rows)[0].numpy()
-    whole = data.train.pictures(rows).astype(np.float32)
+    whole = data.train.images(rows).astype(np.float32)
     assert (whole.shape[1], halved.shape[1]) == (96, 48)
     np.testing.assert_allclose(halved, whole.reshape(3, 48, 2, 48, 2, 3).mean((2, 4)), atol=1e-3)
     before = fed.outputs()
-    expected = network.model.predict(data.val.pictures(np.arange(len(data.val))).astype(np.float32), verbose=0)
+    expected = network.model.predict(data.val.images(np.arange(len(data.val))).astype(np.float32), verbose=0)
     np.testing.assert_allclose(before, expected, rtol=1e-4, atol=1e-5)
     fed.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     fed.model.fit(halved, np.int32([0, 1, 0]), verbose=0)

@@ -81,7 +81,7 @@ def test_the_best_epoch_is_the_one_of_the_lowest_printed_loss(data, tiny, tmp_pa
 
 @pytest.mark.parametrize("head_init", ["probe", "glorot_uniform"])
 def test_with_hardly_a_validation_picture_nothing_follows(data, tmp_path, capsys, head_init):
-    one = Split(data.val.ids[:1], data.val.labels[:1], data.val.read, data.val.pictures)
+    one = Split(data.val.ids[:1], data.val.labels[:1], data.val.read, data.val.images)
     settings = {**SOLVED, "head_init": head_init, "phases": "head(epochs=1) | all(epochs=2)", "augment": "none"}
     (record,) = trained(replace(data, val=one), tmp_path, **settings).records
     assert (record.alpha, record.temperature) == (1.0, 1.0)
@@ -139,7 +139,7 @@ def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
     """The batch that the plan looks at fits, another picture does not."""
     settings = {"phases": "head(epochs=1, lr=1e-2, views=1)", "augment": "none"}
     whole = trained(data, tmp_path / "whole", tiny, **settings)
-    plan, holds = phase_inputs.plan, feature_cache.holds
+    plan, holds = phase_inputs.plan, feature_cache.can_store
 
     def halved(*given, halved=True):
         found = plan(*given, halved=halved)

@@ -307,7 +307,7 @@ def test_a_tuner_of_ones_own(photos, tmp_path, capsys):
     assert set(trials[0].hyperparameters.values) == {"lr", "head.dropout"}
     (best,) = tuner.get_best_models()
     data = model.data(32, None)
-    outputs = best.predict(data.val.pictures(np.arange(len(data.val))).astype(np.float32), verbose=0)
+    outputs = best.predict(data.val.images(np.arange(len(data.val))).astype(np.float32), verbose=0)
     from kerasft.evaluation.scoring import Scorer
 
     loss = Scorer("single_label", data.val.labels).loss(outputs)

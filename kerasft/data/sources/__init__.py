@@ -1,60 +1,61 @@
-"""Sources: what `--data` names, as a Listing of examples."""
+"""Sources: each lists the examples that `--data` names."""
 
 from pathlib import Path
 
 import numpy as np
 
-from kerasft.data.listing import Listing, shown
-from kerasft.data.sources.csv import table
-from kerasft.data.sources.folder import folder
-from kerasft.data.sources.generated import generated
-from kerasft.data.sources.tfds import catalog
+from kerasft.data.listing import Listing, with_printable_names
+from kerasft.data.sources.csv import list_csv
+from kerasft.data.sources.folder import list_folder
+from kerasft.data.sources.generated import list_generated
+from kerasft.data.sources.tfds import list_tfds
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean, one_of, printable
 
-_LONGEST = 200  # bytes of a name, for a folder's own name may have 255 and gets a digest
+# The name of the data may have at most so many bytes. A file system allows 255, and a digest is added.
+_MAX_NAME_BYTES = 200
 
 
 def load(config: Config) -> Listing:
     """Lists the examples of `--data`, with labels as `--task` asks for.
 
     Raises:
-        UserError: an unknown kind of source, a source that cannot be read, a class whose name cannot be written, or a
-            setting that its task refuses.
+        UserError: an unknown kind of source, a source that cannot be read, a class name with harmful characters, or a
+            setting that does not fit the task.
     """
-    kind, _, argument = _prefixed(config.data).partition(":")
+    kind, _, argument = _add_prefix(config.data).partition(":")
     sources = {
-        "digits": lambda: _digits(argument),
-        "generated": lambda: generated(argument),
-        "folder": lambda: folder(argument),
-        "csv": lambda: table(argument, config.task),
-        "tfds": lambda: catalog(argument, config.task, config.splits, config.allow_imports),
+        "digits": lambda: _list_digits(argument),
+        "generated": lambda: list_generated(argument),
+        "folder": lambda: list_folder(argument),
+        "csv": lambda: list_csv(argument, config.task),
+        "tfds": lambda: list_tfds(argument, config.task, config.splits, config.allow_imports),
     }
     if kind not in sources:
         names = ("digits", "generated:CLASSESxPICTURES", "folder:DIR", "csv:FILE", "tfds:NAME")
-        here = [path.name for path in Path().iterdir() if path.is_dir() or path.suffix == ".csv"]
-        near = did_you_mean(kind, sources) or did_you_mean(config.data, here)
-        rule = f"must be one of {one_of(names)}{near or ', or a folder or a .csv that is there'}"
+        candidates = [path.name for path in Path().iterdir() if path.is_dir() or path.suffix == ".csv"]
+        near = did_you_mean(kind, sources) or did_you_mean(config.data, candidates)
+        rule = f"must be one of {one_of(names)}{near or ', or an existing folder or .csv file'}"
         raise UserError(f"--data: {rule}. Received: {config.data!r}")
     if config.splits and kind != "tfds":
-        raise UserError(f"--splits: is for tfds; {kind} names its own. Received: {config.splits!r}")
-    listing = shown(sources[kind](), config.data)
+        raise UserError(f"--splits: is for tfds; {kind} names its own splits. Received: {config.splits!r}")
+    listing = with_printable_names(sources[kind](), config.data)
     _check_name(listing.name, config.data)
     if config.task not in ("auto", listing.task):
         raise UserError(f"--task: {kind} is {listing.task}. Received: {config.task!r}")
-    for flag, asked, tasks in (
+    for flag, is_set, tasks in (
         ("sampling", config.sampling == "balanced", ("single_label",)),
         ("class_weights", config.class_weights == "balanced", ("single_label", "multi_label")),
         ("per_class_limit", config.per_class_limit is not None, ("single_label", "multi_label")),
     ):
-        if asked and listing.task not in tasks:
+        if is_set and listing.task not in tasks:
             value = getattr(config, flag)
             raise UserError(f"--{flag}: is for {' and '.join(tasks)}, and this is {listing.task}. Received: {value!r}")
     return listing
 
 
-def _prefixed(data: str) -> str:
-    """`--data` with the kind of source before a bare folder or table that is there."""
+def _add_prefix(data: str) -> str:
+    """Returns `--data` with `folder:` or `csv:` put before the bare path of an existing folder or table."""
     path = Path(data).expanduser()
     if data in ("", "digits") or data.startswith(("folder:", "csv:", "tfds:", "generated:")):
         return data
@@ -62,20 +63,18 @@ def _prefixed(data: str) -> str:
 
 
 def _check_name(name: str, data: str) -> None:
-    """Refuses a name that `runs/NAME-DIGEST` and `EXPORT_DIR/NAME` cannot have, or would not stay below them with."""
+    """Refuses a name that is not the name of one folder: it is used in `runs/NAME-DIGEST` and `EXPORT_DIR/NAME`."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
         size = 0
-    if name in ("", ".", "..") or "/" in name or printable(name) != name or not 0 < size <= _LONGEST:
-        rule = (
-            f"its name names the export's folder, so it must be of 1 to {_LONGEST} bytes of printable UTF-8, and not .."
-        )
+    if name in ("", ".", "..") or "/" in name or printable(name) != name or not 0 < size <= _MAX_NAME_BYTES:
+        rule = f"its name becomes the name of a folder; it must be 1 to {_MAX_NAME_BYTES} bytes of printable UTF-8, and not .."
         raise UserError(f"--data: {rule}; rename it. Received: {data!r}")
 
 
-def _digits(argument: str) -> Listing:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels (UCI Optical Recognition of Handwritten Digits)."""
+def _list_digits(argument: str) -> Listing:
+    """Lists scikit-learn's 1,797 handwritten digits of 8x8 pixels (UCI Optical Recognition of Handwritten Digits)."""
     if argument:
         raise UserError(f"--data: digits takes no argument. Received: 'digits:{argument}'")
     import io
@@ -96,7 +95,7 @@ def _digits(argument: str) -> Listing:
         task="single_label",
         ids=np.array([f"digits/{i:04d}.png" for i in range(count)]),
         labels=bunch.target.astype(np.int32),
-        parts=np.full(count, "", dtype="<U5"),
+        split_names=np.full(count, "", dtype="<U5"),
         classes=tuple(str(name) for name in bunch.target_names),
         read=read,
     )

@@ -1,4 +1,4 @@
-"""The folder source: one sub-folder a class, or train/, val/ and test/ that each hold those."""
+"""The folder source: a folder with one sub-folder a class, or with train/, val/ and test/ that each hold those."""
 
 import os
 from pathlib import Path
@@ -6,61 +6,67 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.data import files
-from kerasft.data.listing import SPLIT_NAMES, Finding, Listing, encode, train_classes
+from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
 from kerasft.settings.errors import UserError, did_you_mean
 
+# Files that Windows and macOS put into folders, in lower case.
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 
-def folder(argument: str) -> Listing:
-    """Lists a folder of pictures, single-label; hidden and system files are passed over.
+def list_folder(argument: str) -> Listing:
+    """Lists a folder of images, single-label. Hidden files and system files are skipped.
 
     Args:
-        argument: what follows `folder:`. Below it one sub-folder a class, nested as deep as one likes, or train/,
-            val/ and test/ that each hold those.
+        argument: what follows `folder:`. The folder holds one sub-folder a class, nested to any depth, or train/, val/
+            and test/ that each hold those.
 
     Raises:
-        UserError: no such folder, or fewer than two classes.
+        UserError: there is no such folder, it is not one of ordinary files, or it has fewer than two classes.
     """
     root = Path(argument).expanduser()
     if not argument or not root.is_dir():
-        beside = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
+        siblings = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
         rule = "is a file; a table is csv:FILE" if argument and root.is_file() else "no such folder"
-        raise UserError(f"--data: {rule}{did_you_mean(root.name, beside)}. Received: 'folder:{argument}'")
+        raise UserError(f"--data: {rule}{did_you_mean(root.name, siblings)}. Received: 'folder:{argument}'")
+    if files.is_pseudo(root):
+        rule = "must hold ordinary files; /proc, /sys and /dev hold what the kernel makes up"
+        raise UserError(f"--data: {rule}. Received: 'folder:{argument}'")
     root = root.resolve()
-    tops = sorted(p for p in root.iterdir() if p.is_dir() and not hidden(p.name))
-    by_part: dict[str, Path] = {}
+    tops = sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
+    split_folders: dict[str, Path] = {}
     for top in tops:
-        part = SPLIT_NAMES.get(top.name.lower())
-        if part in by_part:
-            raise UserError(
-                f"--data: {by_part[part].name}/ and {top.name}/ both name the {part} split. Received: {data_text(root)}"
-            )
-        if part:
-            by_part[part] = top
-    split = "train" in by_part
-    if by_part and not split:
-        _refuse_no_train(root, tops, by_part)
+        split = SPLIT_ALIASES.get(top.name.lower())
+        if split in split_folders:
+            rule = f"{split_folders[split].name}/ and {top.name}/ both name the {split} split"
+            raise UserError(f"--data: {rule}. Received: {data_text(root)}")
+        if split:
+            split_folders[split] = top
+    has_train = "train" in split_folders
+    if split_folders and not has_train:
+        _refuse_no_train(root, tops, split_folders)
     findings, rows = [], []
-    for part, folder in sorted(by_part.items()) if split else [("", root)]:
-        rows += _class_files(root, folder, part, findings)
-    if split:
-        outside = [top for top in tops if top not in by_part.values()]
+    for split, folder in sorted(split_folders.items()) if has_train else [("", root)]:
+        rows += _list_classes(root, folder, split, findings)
+    if has_train:
+        outside = [top for top in tops if top not in split_folders.values()]
         findings += [
-            Finding(top.name + "/", "unknown_folder", "reject", "beside train/, and not a split") for top in outside
+            Finding(top.name + "/", "unknown_folder", "reject", "stands next to train/ and is not a split")
+            for top in outside
         ]
         findings += [
-            _stray(root, path) for path in sorted(root.iterdir()) if not path.is_dir() and not hidden(path.name)
+            _describe_stray(root, path)
+            for path in sorted(root.iterdir())
+            if not path.is_dir() and not is_hidden(path.name)
         ]
-    known, unknown = train_classes([[name] for _, name, _ in rows], [part for part, _, _ in rows])
+    train_classes, unknown = find_train_classes([[name] for _, name, _ in rows], [split for split, _, _ in rows])
     for index, name in unknown.items():
-        detail = f"class '{name}' has no training picture"
+        detail = f"class '{name}' has no training image"
         findings.append(Finding(_relative(root, rows[index][2]), "class_not_in_train", "reject", detail))
-    classes, rows = tuple(sorted(known)), [row for index, row in enumerate(rows) if index not in unknown]
+    classes, rows = tuple(sorted(train_classes)), [row for index, row in enumerate(rows) if index not in unknown]
     if len(classes) < 2:
-        found = ", ".join(classes) or "none"
+        names = ", ".join(classes) or "none"
         raise UserError(
-            f"--data: at least two class folders with files are needed; found: {found}. Received: {data_text(root)}"
+            f"--data: at least two class folders with files are needed; found: {names}. Received: {data_text(root)}"
         )
     paths = [path for _, _, path in rows]
     return Listing(
@@ -68,68 +74,78 @@ def folder(argument: str) -> Listing:
         task="single_label",
         ids=np.array([_relative(root, path) for path in paths]),
         labels=encode([[name] for _, name, _ in rows], classes, "single_label"),
-        parts=np.array([part for part, _, _ in rows], dtype="<U5"),
+        split_names=np.array([split for split, _, _ in rows], dtype="<U5"),
         classes=classes,
         read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
     )
 
 
-def _refuse_no_train(root: Path, tops: list[Path], by_part: dict[str, Path]) -> None:
-    """Refuses val/ or test/ without train/, unless they are classes that only bear such names."""
-    names = ", ".join(f"{top.name}/" for top in by_part.values())
-    inside = {path.name for top in by_part.values() for path in top.iterdir() if path.is_dir()}
-    others = {top.name for top in tops} - {top.name for top in by_part.values()}
+def _refuse_no_train(root: Path, tops: list[Path], split_folders: dict[str, Path]) -> None:
+    """Refuses val/ or test/ without train/, unless they are classes that only have such names."""
+    names = ", ".join(f"{top.name}/" for top in split_folders.values())
+    inside = {path.name for top in split_folders.values() for path in top.iterdir() if path.is_dir()}
+    others = {top.name for top in tops} - {top.name for top in split_folders.values()}
     if not others or inside & others:
-        rule = f"{names} without train/; put the class folders that are to be learned from into train/"
+        rule = f"{names} without train/; put the class folders of the training images into train/"
         raise UserError(f"--data: {rule}. Received: {data_text(root)}")
 
 
 def data_text(root: Path) -> str:
-    """How a folder is written in `--data`, for messages."""
+    """Returns a folder as `--data` takes it, for messages."""
     return f"'folder:{root}'"
 
 
-def _class_files(root: Path, folder: Path, part: str, findings: list[Finding]) -> list[tuple[str, str, Path]]:
-    """(part, class, path) of every file below the class folders of `folder`; adds what is passed over."""
+def _list_classes(root: Path, folder: Path, split: str, findings: list[Finding]) -> list[tuple[str, str, Path]]:
+    """Returns (split, class, path) of every file below the class folders of `folder`; adds findings of what is skipped."""
     rows = []
     for top in sorted(folder.iterdir()):
-        if top.is_dir() and not hidden(top.name):
-            files = _files(root, top, findings)
-            if not files:
+        if not top.is_dir():
+            findings.append(_describe_stray(root, top))
+        elif not is_hidden(top.name):
+            if detail := _find_link_fault(root, top):
+                findings.append(Finding(_relative(root, top) + "/", "linked_folder", "reject", detail))
+                continue
+            paths = _list_files(root, top, findings)
+            if not paths:
                 findings.append(
                     Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
                 )
-            rows += [(part, top.name, path) for path in files]
-        elif not top.is_dir():
-            findings.append(_stray(root, top))
+            rows += [(split, top.name, path) for path in paths]
     return rows
 
 
-def _files(root: Path, top: Path, findings: list[Finding]) -> list[Path]:
-    """Every file below a class folder but hidden and system ones; adds what is passed over."""
+def _find_link_fault(root: Path, top: Path) -> str | None:
+    """Returns why a class folder must not be listed: a link to `/`, say, would list the whole machine."""
+    if root.is_relative_to(top.resolve()):
+        return "a link to a folder that holds the data itself is not followed"
+    return "holds no ordinary files" if files.is_pseudo(top) else None
 
-    def refused(path: Path, kind: str, detail: str) -> None:
+
+def _list_files(root: Path, top: Path, findings: list[Finding]) -> list[Path]:
+    """Returns every file below a class folder, without hidden and system files; adds findings of what is skipped."""
+
+    def reject(path: Path, kind: str, detail: str) -> None:
         findings.append(Finding(_relative(root, path) + "/" * path.is_dir(), kind, "reject", detail))
 
-    def closed(error: OSError) -> None:
-        refused(Path(error.filename), "unreadable", error.strerror or str(error))
+    def reject_unreadable(error: OSError) -> None:
+        reject(Path(error.filename), "unreadable", error.strerror or str(error))
 
-    files = []
-    for parent, folders, names in os.walk(top, onerror=closed):
-        folders[:] = sorted(name for name in folders if not hidden(name))
+    paths = []
+    for parent, folders, names in os.walk(top, onerror=reject_unreadable):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         for linked in filter(Path.is_symlink, (Path(parent, name) for name in folders)):
-            refused(linked, "linked_folder", "a link to a folder is not followed")
+            reject(linked, "linked_folder", "a link to a folder is not followed")
         for path in (Path(parent, name) for name in sorted(names)):
-            if hidden(path.name):
-                refused(path, "system_file", "hidden or system file")
+            if is_hidden(path.name):
+                reject(path, "system_file", "hidden or system file")
             else:
-                files.append(path)
-    return files
+                paths.append(path)
+    return paths
 
 
-def _stray(root: Path, path: Path) -> Finding:
-    if hidden(path.name):
+def _describe_stray(root: Path, path: Path) -> Finding:
+    if is_hidden(path.name):
         return Finding(_relative(root, path), "system_file", "reject", "hidden or system file")
     return Finding(_relative(root, path), "no_class", "reject", "outside of any class folder")
 
@@ -138,6 +154,6 @@ def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def hidden(name: str) -> bool:
-    """Whether a file or folder is passed over: its name begins with a dot, or is one of a system's own."""
+def is_hidden(name: str) -> bool:
+    """Tells whether a file or folder is skipped: its name begins with a dot, or is that of a system file."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES

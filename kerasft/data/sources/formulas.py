@@ -1,6 +1,6 @@
-"""The formulas behind generated pictures: five kinds, each with a formula a class and a drawing of it.
+"""The formulas of generated images: five kinds, each with one formula a class, and a function that draws it.
 
-Shapes are drawn at twice the side and halved, which smooths their edges.
+Shapes are drawn at twice the side and then averaged, which smooths their edges.
 """
 
 import math
@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE = 64  # of every picture, in pixels
-FINE = 2 * SIDE
+# The side of every image in pixels.
+SIDE = 64
+# The side at which shapes are drawn in pixels.
+FINE_SIDE = 2 * SIDE
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghijmnqrtuy&@#%?$+=<"
 
 
 class Kind(NamedTuple):
-    """A kind of pictures.
+    """One kind of images.
 
     Attributes:
-        formula: class, counted over all kinds, to what `draw` takes.
-        draw: formula and random numbers to a mask, float [SIDE, SIDE] in 0..1, or a picture in colours, float
+        formula: number of the class, counted over all kinds, to what `draw` takes.
+        draw: formula and random generator to a mask, float [SIDE, SIDE] in 0..1, or to a colour image, float
             [SIDE, SIDE, 3] in 0..255.
     """
 
@@ -35,7 +37,7 @@ def _class_rng(label: int) -> np.random.Generator:
 
 @lru_cache(maxsize=4096)
 def _contour_class(label: int) -> tuple:
-    """A circle or polygon with waves on its radius, some times inside itself.
+    """Returns a circle or polygon with waves on its radius, as nested rings.
 
     After radial contours (Kataoka et al. 2022, RCDB) and VisualAtom (Takashima et al. 2023).
     """
@@ -55,31 +57,31 @@ def _contour(formula: tuple, rng: np.random.Generator) -> np.ndarray:
         radius = radius + height * rng.uniform(0.8, 1.2) * np.sin(count * angle + phase)
     curve = radius[:, None] * np.stack([np.cos(angle), aspect * np.sin(angle)], 1)
     curve *= rng.uniform(0.5, 0.8) / np.abs(curve).max()
-    place = _placement(rng)
-    mask = Image.new("L", (FINE, FINE))
+    place = _random_placement(rng)
+    mask = Image.new("L", (FINE_SIDE, FINE_SIDE))
     pen = ImageDraw.Draw(mask)
     width = int(rng.integers(1, 6))
     for ring in range(rings):
         scale, turn = 1 - ring / rings, twist * ring
         points = place(scale * curve @ _rotation(turn))
-        line = [tuple(point) for point in _pixels(points)]
+        line = [tuple(point) for point in _to_pixels(points)]
         if filled:
             pen.polygon(line, fill=255 if ring % 2 == 0 else 0)
         else:
             pen.line([*line, line[0]], fill=255, width=width)
-    return _halved(mask)
+    return _halve(mask)
 
 
 @lru_cache(maxsize=4096)
 def _fractal_class(label: int) -> tuple[np.ndarray, np.ndarray]:
-    """An iterated function system of 2 to 5 affine maps; their singular values as in Anderson and Farrell 2022.
+    """Returns an iterated function system of 2 to 5 affine maps, with singular values as in Anderson and Farrell 2022.
 
     Returns:
         Matrices [M, 2, 2] and shifts [M, 2].
     """
     rng = _class_rng(label)
     count = int(rng.integers(2, 6))
-    # Their sum over all maps, with the smaller one doubled, lies in (5 + n, 6 + n) / 2: neither dust nor a blob.
+    # The sum over all maps, with the smaller value doubled, is in (5 + n, 6 + n) / 2: the image is neither dust nor a blob.
     budget = rng.uniform(0.5 * (5 + count), 0.5 * (6 + count))
     values = np.sort(rng.dirichlet(np.full(2 * count, 4.0)).reshape(count, 2), 1)[:, ::-1]
     values *= budget / (values[:, 0] + 2 * values[:, 1]).sum()
@@ -97,14 +99,14 @@ def _fractal(formula: tuple, rng: np.random.Generator) -> np.ndarray:
     maps = maps * rng.uniform(0.92, 1.06, (len(maps), 1, 1))
     columns = np.concatenate([maps.reshape(-1, 4), shifts], 1).T.astype(np.float32)
     x, y, visited = np.float32(0), np.float32(0), []
-    # Many walkers at once for a few steps; the first ones are on their way to the attractor.
+    # A thousand points take 22 steps at once. The first ten steps are left out: they only approach the attractor.
     for chosen in rng.integers(0, len(maps), (22, 1000)):
         a, b, c, d, e, f = columns[:, chosen]
         x, y = a * x + b * y + e, c * x + d * y + f
         visited.append((x, y))
     points = np.concatenate(visited[10:], 1).T
     points = (points - points.mean(0)) / max(points.std(0).max(), 1e-6) * 0.45
-    pixels = _pixels(_placement(rng)(points), SIDE)
+    pixels = _to_pixels(_random_placement(rng)(points), SIDE)
     inside = pixels[((pixels >= 0) & (pixels < SIDE)).all(1)].astype(int)
     counts = np.bincount(inside[:, 1] * SIDE + inside[:, 0], minlength=SIDE * SIDE).reshape(SIDE, SIDE)
     return np.minimum(np.log1p(counts) / math.log(rng.uniform(4, 16)), 1.0)
@@ -112,7 +114,7 @@ def _fractal(formula: tuple, rng: np.random.Generator) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _strokes_class(label: int) -> list[np.ndarray]:
-    """A character of no alphabet: 2 to 4 Bezier curves between common points, each [4, 2]."""
+    """Returns a character of no alphabet: 2 to 4 Bezier curves between common points, each [4, 2]."""
     rng = _class_rng(label)
     anchors = rng.uniform(-0.75, 0.75, (5, 2))
     strokes = []
@@ -124,23 +126,23 @@ def _strokes_class(label: int) -> list[np.ndarray]:
 
 
 def _strokes(strokes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    place = _placement(rng, turn=0.35)
-    mask = Image.new("L", (FINE, FINE))
+    place = _random_placement(rng, turn=0.35)
+    mask = Image.new("L", (FINE_SIDE, FINE_SIDE))
     pen = ImageDraw.Draw(mask)
     width = int(rng.integers(4, 15))
     t = np.linspace(0, 1, 16)[:, None]
     for points in strokes:
         a, b, c, d = points + rng.normal(0, 0.06, points.shape)
         curve = (1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t**2 * (1 - t) * c + t**3 * d
-        line = _pixels(place(curve))
+        line = _to_pixels(place(curve))
         pen.line([tuple(point) for point in line], fill=255, width=width, joint="curve")
         for x, y in (line[0], line[-1]):
             pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
-    return _halved(mask)
+    return _halve(mask)
 
 
 def _glyph_class(label: int) -> str:
-    """One printed character, two where those are used up."""
+    """Returns one printed character, or two where all single ones are used up."""
     number, text = label // len(KINDS), ""
     while True:
         text = CHARACTERS[number % len(CHARACTERS)] + text
@@ -150,26 +152,26 @@ def _glyph_class(label: int) -> str:
 
 
 def _glyph(text: str, rng: np.random.Generator) -> np.ndarray:
-    font = _font(FINE * 3 // 4 // len(text) ** 0.5)
-    mask = Image.new("L", (FINE, FINE))
+    font = _font(FINE_SIDE * 3 // 4 // len(text) ** 0.5)
+    mask = Image.new("L", (FINE_SIDE, FINE_SIDE))
     ImageDraw.Draw(mask).text(
         (SIDE, SIDE), text, font=font, fill=255, anchor="mm", stroke_width=int(rng.integers(0, 7))
     )
-    # Looked up from the picture: where each pixel of it comes from.
-    grid = (np.stack(np.meshgrid(*[np.arange(FINE)] * 2), -1).reshape(-1, 2) + 0.5) / SIDE - 1
-    x, y = np.clip(_pixels(_placement(rng, turn=0.35, inverse=True)(grid)).astype(int), 0, FINE - 1).T
-    return _halved(np.asarray(mask)[y, x].reshape(FINE, FINE))
+    # For each pixel of the image, this is the place in the mask that it comes from.
+    grid = (np.stack(np.meshgrid(*[np.arange(FINE_SIDE)] * 2), -1).reshape(-1, 2) + 0.5) / SIDE - 1
+    x, y = np.clip(_to_pixels(_random_placement(rng, turn=0.35, inverse=True)(grid)).astype(int), 0, FINE_SIDE - 1).T
+    return _halve(np.asarray(mask)[y, x].reshape(FINE_SIDE, FINE_SIDE))
 
 
 @lru_cache(maxsize=8)
 def _font(size: float) -> ImageFont.FreeTypeFont:
-    """The font that Pillow brings along (Aileron, CC0)."""
+    """Returns the font that Pillow brings along (Aileron, CC0)."""
     return ImageFont.load_default(size)
 
 
 @lru_cache(maxsize=4096)
 def _texture_class(label: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Noise of one to three bands of frequency and direction (Gabor filters), a palette, and how sharp its edges are."""
+    """Returns the spectrum of noise in one to three bands (Gabor filters), a palette, and the hardness of the edges."""
     rng = _class_rng(label)
     fy, fx = np.meshgrid(np.fft.fftfreq(SIDE) * SIDE, np.fft.rfftfreq(SIDE) * SIDE, indexing="ij")
     spectrum = np.zeros_like(fx)
@@ -192,12 +194,12 @@ def _texture(formula: tuple, rng: np.random.Generator) -> np.ndarray:
     return first * (1 - blend) ** 2 + second * 2 * blend * (1 - blend) + third * blend**2
 
 
-def _placement(
+def _random_placement(
     rng: np.random.Generator, turn: float = math.pi, inverse: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A random turn, stretch, slant, shift and smooth warp, as a function of points [N, 2] in -1..1."""
-    stretch = np.exp(rng.uniform(-0.2, 0.2, 2)) * rng.uniform(0.75, 1.3)
-    matrix = _rotation(rng.uniform(-turn, turn)) @ np.diag(stretch) @ np.array([[1, rng.uniform(-0.3, 0.3)], [0, 1]])
+    """Returns a random rotation, scaling, shear, shift and smooth warp, as a function of points [N, 2] in -1..1."""
+    scales = np.exp(rng.uniform(-0.2, 0.2, 2)) * rng.uniform(0.75, 1.3)
+    matrix = _rotation(rng.uniform(-turn, turn)) @ np.diag(scales) @ np.array([[1, rng.uniform(-0.3, 0.3)], [0, 1]])
     shift, (ax, ay) = rng.uniform(-0.2, 0.2, 2), rng.uniform(0, 0.08, 2)
     pitch, phase = rng.uniform(2, 5, 2), rng.uniform(0, 2 * math.pi, 2)
 
@@ -215,11 +217,11 @@ def _rotation(angle: float) -> np.ndarray:
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def _pixels(points: np.ndarray, side: int = FINE) -> np.ndarray:
+def _to_pixels(points: np.ndarray, side: int = FINE_SIDE) -> np.ndarray:
     return (points + 1) * side / 2
 
 
-def _halved(mask: Image.Image | np.ndarray) -> np.ndarray:
+def _halve(mask: Image.Image | np.ndarray) -> np.ndarray:
     fine = np.asarray(mask, np.float32)
     return fine.reshape(SIDE, 2, SIDE, 2).mean((1, 3)) / 255
 

@@ -1,6 +1,6 @@
-"""`--weights=bundled`: a small backbone that this project pretrained on pictures made by formulas; part of the package.
+"""`--weights=bundled`: the weights of a small backbone, pretrained on generated images. They are part of the package.
 
-`pipelines/pretrain_bundled.flags` and `benchmarks/weights/bundle.py` made the file.
+`pipelines/pretrain_bundled.flags` trained them, and `benchmarks/weights/bundle.py` wrote the file.
 """
 
 from pathlib import Path
@@ -12,12 +12,13 @@ from kerasft.settings.config import Config, is_file
 from kerasft.settings.errors import UserError
 
 BACKBONE = "MobileNet(alpha=0.25)"
-SIZE = 64  # of the pictures that it was trained on, in pixels
+# The side of the images that it was trained on, in pixels.
+SIZE = 64
 PATH = Path(__file__).with_name("mobilenet_0.25.npz")
 
 
 def resolve_weights(config: Config) -> str:
-    """`--weights`, with `auto` settled: `bundled` for the embedded data and the backbone it is for, else `imagenet`."""
+    """Returns `--weights` without `auto`: `bundled` for the embedded data and the bundled backbone, else `imagenet`."""
     if config.weights != "auto":
         return config.weights
     embedded = config.data.partition(":")[0] in ("digits", "generated")
@@ -25,15 +26,15 @@ def resolve_weights(config: Config) -> str:
 
 
 def fits(backbone: str) -> bool:
-    """Whether a `--backbone` is the network that the bundled weights are for."""
+    """Tells whether a `--backbone` is the network of the bundled weights."""
     if is_file(backbone):
         return False
-    found, own = (specs.parse_one(text, "--backbone") for text in (backbone, BACKBONE))
-    return (found.name.lower(), found.args, found.kwargs) == (own.name.lower(), own.args, own.kwargs)
+    named, own = (specs.parse_one(text, "--backbone") for text in (backbone, BACKBONE))
+    return (named.name.lower(), named.args, named.kwargs) == (own.name.lower(), own.args, own.kwargs)
 
 
 def read(backbone: str) -> list[np.ndarray]:
-    """The weights, float32, in the order of `keras.Model.get_weights` of the network without its top.
+    """Returns the weights, float32, in the order of `keras.Model.get_weights` of the network without its classifier.
 
     Raises:
         UserError: another backbone.

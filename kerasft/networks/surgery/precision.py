@@ -32,5 +32,5 @@ def precision(network: Network, policy: str) -> Network:
     plain = keras.Model(network.model.inputs[0], network.model.output)
     model = keras.models.clone_model(plain, inputs, clone_function=copied, recursive=True)
     model.set_weights(network.model.get_weights())
-    backbones.refresh(model)
+    backbones.refresh_normalization(model)
     return network._replace(model=keras.Model(inputs, model.output, name=network.model.name))

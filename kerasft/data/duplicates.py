@@ -1,0 +1,64 @@
+"""Duplicates: images that are the same to a network, byte for byte or pixel for pixel."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from kerasft.data.listing import SPLITS, Finding, Listing
+
+
+def find_duplicates(listing: Listing) -> list[Finding]:
+    """Returns a warning for each duplicate in an audited listing.
+
+    The kind says where the other image is: in an earlier split, in the same split under another label, or in the same
+    split under the same label.
+    """
+    findings = []
+    for rows in _group_rows(listing.pixel_digests):
+        first = min(rows, key=lambda row: _split_order(listing.split_names[row]))
+        for row in rows:
+            if row == first:
+                continue
+            same_bytes = listing.digests[row] == listing.digests[first]
+            other_label = (listing.labels[row] != listing.labels[first]).any()
+            detail = f"{'same bytes' if same_bytes else 'same image in other bytes'} as {listing.ids[first]}"
+            if _split_order(listing.split_names[row]) > _split_order(listing.split_names[first]):
+                kind = "duplicate_across_splits"
+                detail += ", under another label" if other_label else ""
+                detail += f"; not used in {listing.split_names[row]}"
+            else:
+                kind = "conflicting_label" if other_label else "duplicate"
+            findings.append(Finding(listing.ids[row], kind, "warn", detail))
+    return findings
+
+
+def has_earlier_duplicate(split_names: np.ndarray, pixel_digests: np.ndarray) -> np.ndarray:
+    """Tells of each example whether an earlier split holds the same image.
+
+    Earlier than val is train. Earlier than test are train and val, because val chooses what is kept.
+
+    Args:
+        split_names: str [N], `train`, `val` or `test`.
+        pixel_digests: str [N], as `Listing.pixel_digests`.
+
+    Returns:
+        bool [N].
+    """
+    duplicated = np.zeros(len(split_names), bool)
+    for rows in _group_rows(pixel_digests):
+        order = np.array([_split_order(split_names[row]) for row in rows])
+        duplicated[rows] = order > order.min()
+    return duplicated
+
+
+def _group_rows(pixel_digests: np.ndarray) -> list[list[int]]:
+    """Returns the rows of each image that occurs more than once."""
+    groups = defaultdict(list)
+    for row, digest in enumerate(pixel_digests):
+        groups[digest].append(row)
+    return [rows for rows in groups.values() if len(rows) > 1]
+
+
+def _split_order(split_name: str) -> int:
+    """An example without a split counts as train: whatever split it is given, its duplicates go with it."""
+    return SPLITS.index(split_name or "train")
