@@ -99,9 +99,13 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    good = np.zeros(len(listing.ids), bool)
-    good[rows] = True
-    return listing.without_rejected(good, np.full(len(good), ""), np.full(len(good), ""))
+    return replace(
+        listing,
+        ids=listing.ids[rows],
+        labels=listing.labels[rows],
+        parts=listing.parts[rows],
+        read=lambda index: listing.read(int(rows[index])),
+    )
 
 
 def _hashed(listing: Listing) -> Listing:
