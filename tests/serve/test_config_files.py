@@ -65,7 +65,7 @@ def test_batching(read):
     assert sizes == sorted(sizes)
     assert sizes[-1] == found.max_batch_size.value  # TensorFlow Serving's rules
     assert tuple(sizes) == serving_warmup.SIZES
-    assert found.max_batch_size.value >= batches.BATCH
+    assert found.max_batch_size.value >= batches.BATCH_SIZE
     assert found.num_batch_threads.value >= 1
 
 
