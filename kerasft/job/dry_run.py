@@ -99,7 +99,7 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "parts")}
+    chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "split_names")}
     return replace(listing, **chosen, read=lambda index: listing.read(int(rows[index])))
 
 
