@@ -11,6 +11,7 @@ import argparse
 import io
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from kerasft.data import pipeline, splits
 from kerasft.networks import network as networks
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
+from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import freezing
 from kerasft.training import callbacks
 from kerasft.training.train_state import TrainState
@@ -77,15 +79,11 @@ def feeding(contents: list[bytes], folder: Path, rounds: int) -> None:
         compare(f"{name} / decode, resize, Keras flip and rotation", count, ours(target), guided)
 
 
-class Silent:
-    """Stands in for the trainer, so that the watch does all of its work at each step, and none at the end."""
-
-    def __init__(self, steps: int):
-        self.state, self.steps, self.saved = TrainState("", "", {}), steps, 0.0
-        self.score = "accuracy"
-
-    def save_within(self) -> None:
-        self.saved = float("inf")
+def _stand_in(steps: int) -> SimpleNamespace:
+    """Stands in for a PhaseRun, so that the callback does all of its work at each step, and none at the end."""
+    state = TrainState("", "", ResolvedSettings("none", SIZE, "float32", ""))
+    quiet = SimpleNamespace(restart_clock=lambda: None, due_within_epoch=lambda: False)
+    return SimpleNamespace(state=state, setup=SimpleNamespace(steps_per_epoch=steps), checkpointer=quiet)
 
 
 def fitting() -> None:
@@ -107,7 +105,7 @@ def fitting() -> None:
             pass  # validation is not part of a step
 
     def fit(trained: keras.Model, watched: bool):
-        callbacks = [PhaseCallback(Silent(steps + 1), "", 0, lambda: False)] if watched else []
+        callbacks = [PhaseCallback(_stand_in(steps + 1), lambda: False)] if watched else []
         return lambda: trained.fit(data, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
 
     compare("step of all layers, kerasft's fit / bare fit", steps * BATCH, *(fit(*pair) for pair in fits))

@@ -112,7 +112,9 @@ def shares(options: argparse.Namespace, used: float) -> None:
 
     def read() -> None:
         for body in bodies:
-            image_checks.check_image(image_checks.from_base64(orjson.loads(body)["instances"][0]["b64"], ""), 10**9, "")
+            image_checks.check_image(
+                image_checks.decode_base64(orjson.loads(body)["instances"][0]["b64"], ""), 10**9, ""
+            )
 
     parts = {
         "JSON, base64, a look at the header": read,

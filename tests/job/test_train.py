@@ -481,7 +481,7 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
     page = (tmp_path / "run" / "report.html").read_text()
     assert "1 more test picture was left out" in page and "It says nothing of 1 class" in page
 
-    monkeypatch.setattr(audits, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(audits, "MAX_MEMORY_SHARE", 0.0)
     prepare = train.audited_splits
 
     def vanishing(*given):
