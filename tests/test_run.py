@@ -120,9 +120,9 @@ def test_allowed_packages_of_the_command_line_are_taken_in_both_forms():
     [
         (
             "--lr=1e-3",
-            "--lr: is no flag of its own; write it into a phase, such as --phases='head | all(epochs=5, lr=1e-4)'.",
+            "--lr: is no flag of its own; write it as an argument of a phase, such as --phases='head | all(epochs=5, lr=1e-4)'.",
         ),
-        ("--epochs=3", "--epochs: is no flag of its own; write it into a phase"),
+        ("--epochs=3", "--epochs: is no flag of its own; write it as an argument of a phase"),
         ("--label_smoothing=0.1", "--loss='cross_entropy(label_smoothing=0.1)'"),
         ("--run_dir=a\udcff", "--run_dir: must be UTF-8 text without NUL characters. Received: 'a\\udcff'"),
         ("--mode=a\x1b[2J\u202e", r"Received: 'a\x1b[2J\u202e'"),

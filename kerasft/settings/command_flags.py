@@ -15,7 +15,7 @@ from kerasft.settings.modes import MODES
 
 EXAMPLE = (
     "No flags were given, so this is an example that downloads nothing: MobileNet learns scikit-learn's 1,797 images of "
-    "handwritten digits. The run is recorded in runs/ and exported to saved_models/. Your own images: --data=folder:DIR. "
+    "handwritten digits. The run is recorded in runs/ and exported to saved_models/. Your own images: --data=DIR. "
     "All flags: --helpfull."
 )
 # The flags of the command, which are no settings of a run: type, default and help text.

@@ -1,6 +1,6 @@
 """The space of a search, as `--search` writes it: `lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9))`.
 
-Each part names what is searched and where its values come from. Imports no TensorFlow.
+Each part names a hyperparameter and the distribution of its values.
 """
 
 import math

@@ -1,11 +1,8 @@
 """The grammar of `--search`: what it reads, what it refuses and how, and the Configs that it gives."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
-from conftest import ROOT
 
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -130,9 +127,12 @@ def test_a_mistake_at_the_command_line(photos, command, tmp_path):
     assert done.returncode == 2
     assert "need a phase with epochs" in done.stderr
     assert "Traceback" not in done.stderr
+<<<<<<< HEAD
 
 
 def test_it_needs_no_tensorflow():
     code = "import sys; from kerasft.tune import search_space; print({'tensorflow', 'keras', 'keras_tuner'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()"
+=======
+>>>>>>> code1
