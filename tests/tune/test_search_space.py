@@ -127,12 +127,3 @@ def test_a_mistake_at_the_command_line(photos, command, tmp_path):
     assert done.returncode == 2
     assert "need a phase with epochs" in done.stderr
     assert "Traceback" not in done.stderr
-<<<<<<< HEAD
-
-
-def test_it_needs_no_tensorflow():
-    code = "import sys; from kerasft.tune import search_space; print({'tensorflow', 'keras', 'keras_tuner'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "set()"
-=======
->>>>>>> code1
