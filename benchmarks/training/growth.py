@@ -1,7 +1,7 @@
 """Time and peak memory as the set grows 1, 4 and 16 times, pictures streamed from files; the probe alone; and start-up.
 
 A head phase of two epochs with a cache, through the command, on generated pictures written as JPEGs; decoded pictures are
-not held in memory (`kerasft.data.audit.MEMORY_SHARE` is set to 0 for it).
+not held in memory (`kerasft.data.audit.MAX_MEMORY_SHARE` is set to 0 for it).
 
     python benchmarks/training/growth.py --out=OUT [--count=500] [--times=1,4,16] [--rows=6250,25000,100000]
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-STREAMED = "import kerasft.data.audit as audit; audit.MEMORY_SHARE = 0; import runpy; runpy.run_module('kerasft.run', run_name='__main__')"
+STREAMED = "import kerasft.data.audit as audit; audit.MAX_MEMORY_SHARE = 0; import runpy; runpy.run_module('kerasft.run', run_name='__main__')"
 
 PROBE = """
 import resource, sys, time
