@@ -99,13 +99,8 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 
 def _part(listing: Listing, rows: np.ndarray) -> Listing:
     """The listing of some of the files."""
-    return replace(
-        listing,
-        ids=listing.ids[rows],
-        labels=listing.labels[rows],
-        split_names=listing.split_names[rows],
-        read=lambda index: listing.read(int(rows[index])),
-    )
+    chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "split_names")}
+    return replace(listing, **chosen, read=lambda index: listing.read(int(rows[index])))
 
 
 def _hashed(listing: Listing) -> Listing:
@@ -131,12 +126,13 @@ def _show_data(data: Splits) -> None:
     rows.append(("pictures", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
     console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
+    # Line by line, for `say` escapes what would end one.
     for line in columns((thing, *SPLITS), rows, right=SPLITS).splitlines():
         console.say(line)
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
-    findings.show(data.findings, max_lines=5)
+    findings.show(data.findings, most=5)
 
 
 def _plural(word: str, count: int) -> str:

@@ -84,7 +84,7 @@ def read(folder: Path) -> FinishedRun:
     with (folder / "predictions.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
-    found = _HEADLINES[task](test, arrays, metrics["classes"])
+    found = _HEADLINES[task](test, arrays, metrics["classes"], headline.Caveats())
     return FinishedRun(
         folder=folder,
         data=Path(export).parent.name,

@@ -46,21 +46,13 @@ class Config:
         "For tfds: the TFDS splits that make up train, val and test, such as train=train[:80%]; val=train[80%:]; test=test.",
     )
     val_fraction: float = _flag(
-        0.2,
-        "data",
-        "Fraction of the training images for the validation split, if the data have none.",
-        low=0.01,
-        high=0.9,
+        0.2, "data", "Fraction of the training images for the validation split, if there is none.", low=0.01, high=0.9
     )
     test_fraction: float = _flag(
-        0.2, "data", "Fraction of the training images for the test split, if the data have none.", low=0.01, high=0.9
+        0.2, "data", "Fraction of the training images for the test split, if there is none.", low=0.01, high=0.9
     )
     per_class_limit: int | None = _flag(
-        None,
-        "data",
-        "Use at most so many training images of each class. val and test stay whole.",
-        low=1,
-        high=2**31 - 1,
+        None, "data", "Train on at most so many images of each class. val and test stay whole.", low=1, high=2**31 - 1
     )
     sampling: str = _flag(
         "uniform",
@@ -81,11 +73,7 @@ class Config:
         choices=("skip", "fail"),
     )
     image_size: int | None = _flag(
-        None,
-        "data",
-        "Images are resized to this side, in pixels. Default: the size of the backbone's pretraining.",
-        low=16,
-        high=2048,
+        None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
     )
     batch_size: int | None = _flag(
         None,
@@ -161,7 +149,7 @@ class Config:
     patience: int | None = _flag(
         None,
         "training",
-        "Early stopping: a phase ends after so many epochs without a better validation loss.",
+        "A phase stops early after so many epochs without a better validation loss.",
         low=1,
         high=10**6,
     )
@@ -178,15 +166,9 @@ class Config:
         choices=("auto", "on", "off"),
     )
     seed: int = _flag(
-        0,
-        "training",
-        "Seed of the splits, the order of images, the augmentation and the initial weights.",
-        low=0,
-        high=2**31 - 1,
+        0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
     )
-    deterministic: bool = _flag(
-        False, "training", "The same seed gives the same weights, bit for bit. Slower on a GPU."
-    )
+    deterministic: bool = _flag(False, "training", "The same seed gives bit-identical weights. Slower on a GPU.")
     cache_gb: float = _flag(
         8.0,
         "training",
@@ -199,9 +181,7 @@ class Config:
     )
     cache_dir: str = _flag("runs/cache", "output", "The folder of the feature cache under --keep_cache.")
     run_dir: str = _flag(
-        "",
-        "output",
-        "The folder in which the run is recorded. Default: runs/NAME-DIGEST, from the name of the data and a digest of the settings.",
+        "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )
     export_dir: str = _flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
     warmup: bool = _flag(
@@ -212,9 +192,7 @@ class Config:
     resume: bool = _flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
     tensorboard: bool = _flag(True, "output", "Write TensorBoard logs to the run folder.")
     allow_imports: tuple[str, ...] = _flag(
-        (),
-        "output",
-        "Packages from which a dotted name in a setting may be imported. Only on the command line, not in a flagfile.",
+        (), "output", "Packages that a dotted name in a setting may be imported from. Only on the command line."
     )
 
     def __post_init__(self) -> None:

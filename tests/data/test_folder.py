@@ -143,10 +143,10 @@ def test_too_few_pictures_are_told_with_how_many_are_needed(tmp_path):
         splits_of(f"folder:{tmp_path / 'set'}")
 
 
-@pytest.mark.parametrize("path", ["/proc/self", "/sys", "/dev", "/proc"])
+@pytest.mark.parametrize("path", ["/proc/self", "/sys", "/dev", "/proc", "/"])
 def test_a_pseudo_file_system_is_refused_before_it_is_listed(path):
     """`/proc/self/root` led through all files of the machine."""
-    with pytest.raises(UserError, match=rf"--data: must hold ordinary files; .*Received: 'folder:{path}'"):
+    with pytest.raises(UserError, match=rf"--data: must be a folder of images; .*Received: 'folder:{path}'"):
         sources.load(Config(data=f"folder:{path}"))
 
 

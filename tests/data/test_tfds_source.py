@@ -196,7 +196,7 @@ def test_what_cannot_be_had_is_one_line(spots, tmp_path, capfd):
         _load("spotted.sets.Broken", allow_imports=("spotted",))
     assert "no route to host; name a prepared directory as tfds:DIR, or set TFDS_DATA_DIR" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"no such set \(did you mean 'mnist'\?\)"):
+    with pytest.raises(UserError, match=r"no such dataset \(did you mean 'mnist'\?\)"):
         _load("mnsit")
     with pytest.raises(UserError, match=r"no dataset_info\.json in it"):
         _load(tmp_path)

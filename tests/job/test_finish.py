@@ -54,7 +54,6 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     # What is deleted later is written again, or is named.
     first = (tmp_path / "run" / "report.html").read_text()
     (tmp_path / "run" / "report.html").unlink()
-    (tmp_path / "28.png").unlink()
     train.train(config)
     assert "had no report.html: it is written now" in capsys.readouterr().out
     again = (tmp_path / "run" / "report.html").read_text()

@@ -188,7 +188,7 @@ def test_only_what_is_left_or_has_changed_is_done_again(tmp_path, capsys, monkey
     assert "128 of 300 are already done" in out
     assert "1 chunks belong to another model or to other images; they are predicted again" in out
     assert chunks.predict_chunks(place, stand_in([], "b"), pictures)[1] == 300
-    assert "5 parts are of another model" in capsys.readouterr().out
+    assert "5 chunks belong to another model" in capsys.readouterr().out
 
 
 def test_no_more_batches_are_read_than_are_under_way(tmp_path):

@@ -204,7 +204,7 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
 
     monkeypatch.setattr(remote, "_request", dies)
     with pytest.raises(
-        UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command goes on"
+        UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command resumes"
     ):
         label_images.predict("", f"{photos70}/0*.png", out, url)
     monkeypatch.setattr(remote, "_request", sent)

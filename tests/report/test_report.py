@@ -18,6 +18,7 @@ from PIL import Image
 
 from kerasft import report
 from kerasft.console import wording
+from kerasft.evaluation import metrics as evaluation_metrics
 from kerasft.evaluation import scoring
 from kerasft.report import sections, statistics, usage
 
@@ -113,7 +114,7 @@ def test_several_targets_are_each_said(tmp_path):
     labels = rng.normal(0, 1, (90, 2)) * scales
     values = labels + rng.choice([-1, 1], (90, 2)) * [17_302, 0.0005]
     scorer = scoring.Scorer("regression", labels, labels.std(0))
-    metrics["test"] = metrics.compute(scorer, values, tuple(names))
+    metrics["test"] = evaluation_metrics.compute(scorer, values, tuple(names))
     arrays = {"labels": labels.astype(np.float32), "values": values.astype(np.float32)}
     np.savez(tmp_path / "predictions.npz", ids=np.array([f"{i}.jpg" for i in range(90)]), **arrays)
     report.write(tmp_path, metrics, thumbnails)
@@ -139,7 +140,7 @@ def test_a_figure_that_cannot_be_measured_is_a_dash(tmp_path, case):
             arrays["labels"][:, empty] = 0
         scorer = scoring.Scorer(task, arrays["labels"], np.ones(len(classes)))
         outputs = arrays["values"] if task == "regression" else np.log(arrays["probabilities"])
-        metrics["test"] = metrics.compute(scorer, outputs, tuple(classes), arrays.get("thresholds"))
+        metrics["test"] = evaluation_metrics.compute(scorer, outputs, tuple(classes), arrays.get("thresholds"))
         np.savez(tmp_path / "predictions.npz", **arrays)
         report.write(tmp_path, metrics, thumbnails)
         page = Page((tmp_path / "report.html").read_text())

@@ -28,8 +28,8 @@ def list_folder(argument: str) -> Listing:
         siblings = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
         rule = "is a file; a table is csv:FILE" if argument and root.is_file() else "no such folder"
         raise UserError(f"--data: {rule}{did_you_mean(root.name, siblings)}. Received: 'folder:{argument}'")
-    if files.is_pseudo(root):
-        rule = "must hold ordinary files; /proc, /sys and /dev hold what the kernel makes up"
+    if files.is_pseudo(root) or root.resolve() == Path(root.resolve().anchor):
+        rule = "must be a folder of images; / holds the whole machine, and /proc, /sys and /dev hold no ordinary files"
         raise UserError(f"--data: {rule}. Received: 'folder:{argument}'")
     root = root.resolve()
     tops = sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
