@@ -132,7 +132,7 @@ def _show_data(data: Splits) -> None:
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
-    findings.show(data.findings, most=5)
+    findings.show(data.findings, max_lines=5)
 
 
 def _plural(word: str, count: int) -> str:
