@@ -236,11 +236,9 @@ LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_c
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
     """`name: theirs, now ours` for each setting that differs from a stored `config.json`."""
-    found = []
-    for name, value in json.loads(json.dumps(asdict(ours))).items():
-        if name not in LOCATIONS and theirs.get(name) != value:
-            found.append(f"{name}: {theirs.get(name)!r} then, {value!r} now")
-    return found
+    now = json.loads(json.dumps(asdict(ours)))
+    changed = [name for name, value in now.items() if name not in LOCATIONS and theirs.get(name) != value]
+    return [f"{name}: {theirs.get(name)!r} then, {now[name]!r} now" for name in changed]
 
 
 def check(name: str, value: Any) -> Any:
@@ -256,10 +254,8 @@ def check(name: str, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"--{name}: must be {KINDS.get(kind, 'a list of names')}. Received: {value!r}")
     if "choices" in rules and value not in rules["choices"]:
-        listed = ", ".join(rules["choices"])
-        raise UserError(
-            f"--{name}: must be one of {listed}{did_you_mean(value, rules['choices'])}. Received: {value!r}"
-        )
+        rule = f"must be one of {', '.join(rules['choices'])}{did_you_mean(value, rules['choices'])}"
+        raise UserError(f"--{name}: {rule}. Received: {value!r}")
     if "low" in rules and not rules["low"] <= value <= rules["high"]:
         raise UserError(f"--{name}: must be in [{rules['low']}, {rules['high']}]. Received: {value!r}")
     return value
