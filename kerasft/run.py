@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.ERROR)
         status = _run(settings, asked)
         sys.stdout.flush()
+        signals.ignore_sigterm()
         return status
     except (Exception, KeyboardInterrupt) as error:
         status = failures.answered(error, command_flags.places(flags.FLAGS))

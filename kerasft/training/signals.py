@@ -67,3 +67,11 @@ def taken() -> None:
     if by SIGINT, whatever the status is (CPython, `run_eval_code_obj`). The next `exec` takes the mark off.
     """
     exec("")
+
+
+def ignore_sigterm() -> None:
+    """Ignores SIGTERM from now on: the work is done, and its status stands.
+
+    While the interpreter ends, Python gives signals back to the system, and a late SIGTERM would replace the status.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -93,3 +93,12 @@ def test_sigterm_ends_with_our_status_wherever_it_strikes(work, asleep, tmp_path
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=25)
     assert (process.returncode, out, err) == (3, "stops\n", "")
+
+
+def test_a_signal_that_comes_when_the_work_is_done_changes_no_status():
+    code = (
+        "import os, signal\nfrom kerasft.training import signals\nsignals.stop_on_sigterm()\nsignals.ignore_sigterm()\n"
+    )
+    code += "import atexit\natexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
