@@ -61,6 +61,13 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+def _reason(error: Exception) -> str:
+    """What is wrong with a run folder, with the name of the file where the error has it."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{Path(error.filename).name}: {error.strerror}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
 def find(root: Path) -> tuple[list[FinishedRun], list[Unreadable]]:
     """The finished runs in a folder and below it, by data, the best first; and those that cannot be read."""
     found, damaged = [], []
@@ -68,7 +75,7 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Unreadable]]:
         try:
             found.append(read(folder))
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            damaged.append(Unreadable(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"))
+            damaged.append(Unreadable(folder, _reason(error)))
     return sorted(found, key=_order), damaged
 
 

@@ -43,7 +43,7 @@ def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
 def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
     found = [Finding("w.jpg", "duplicate", "warn", "same bytes as v.jpg")]
     found += [Finding(f"{i}.jpg", "empty_file", "reject", "0 bytes") for i in range(30)]
-    findings.show(tuple(found), most=3)
+    findings.show(tuple(found), max_lines=3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "  left out: 0.jpg: empty file: 0 bytes"
     assert lines[3] == "  ... and 27 more left out: see audit.json"

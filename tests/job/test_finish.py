@@ -44,7 +44,9 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     assert not (tmp_path / "run" / "metrics.json").exists()
     done = train.train(config)
     test = done.metrics["test"]
-    assert (test["per_class"]["rare"]["average_precision"] if kind == "labels" else test["r2"]) is None
+    assert (
+        test["per_class"]["rare"]["average_precision"] if kind == "labels" else test["per_target"]["height"]["r2"]
+    ) is None
     text = capsys.readouterr().out
     assert "nothing to do" not in text and "with report.html" in text
     assert [path.name for path in (tmp_path / "saved_models" / "t").iterdir()] == ["1"]

@@ -146,7 +146,7 @@ def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
         return found._replace(dtype="float16") if halved else found
 
     monkeypatch.setattr(phase_inputs, "plan", halved)
-    monkeypatch.setattr(feature_cache, "holds", lambda values, dtype: holds(values * 1e6, dtype))
+    monkeypatch.setattr(feature_cache, "can_store", lambda values, dtype: holds(values * 1e6, dtype))
     made = trained(data, tmp_path / "a", tiny, **settings)
     assert "01-head: float16 does not hold its activations" in capsys.readouterr().out
     assert made.trained.state.resolved.cached["01-head"][:2] == [1, "float32"]
