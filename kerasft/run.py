@@ -71,6 +71,7 @@ def start() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     machine.limit_threads()
     signals.stop_on_sigterm()
+    failures.ignore_hdf5_cleanup()
     app.run(main, flags_parser=lambda argv: front_door.parse(argv, flags.FLAGS))
 
 

@@ -126,3 +126,22 @@ def _owner(name: str, text: str, places: Mapping[str, str]) -> tuple[str, str]:
         if inside or (name and os.path.abspath(name) == whole) or (not name and place in text):
             return flag, place
     return "", ""
+
+
+def ignore_hdf5_cleanup() -> None:
+    """Drops the tracebacks that h5py prints for objects that a full disk keeps it from closing.
+
+    The error that filled the disk is told by itself. h5py raises these in `__dealloc__`, where nothing can catch them.
+    """
+    show_exception, show_unraisable = sys.excepthook, sys.unraisablehook
+    cleanup = "Can't decrement id ref count"
+
+    def excepthook(kind, error, trace) -> None:
+        if cleanup not in str(error):
+            show_exception(kind, error, trace)
+
+    def unraisablehook(found: "sys.UnraisableHookArgs") -> None:
+        if cleanup not in str(found.exc_value):
+            show_unraisable(found)
+
+    sys.excepthook, sys.unraisablehook = excepthook, unraisablehook

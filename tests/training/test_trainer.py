@@ -148,7 +148,7 @@ def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
     monkeypatch.setattr(phase_inputs, "plan", halved)
     monkeypatch.setattr(feature_cache, "can_store", lambda values, dtype: holds(values * 1e6, dtype))
     made = trained(data, tmp_path / "a", tiny, **settings)
-    assert "01-head: float16 does not hold its activations" in capsys.readouterr().out
+    assert "01-head: float16 cannot store its activations" in capsys.readouterr().out
     assert made.trained.state.resolved.cached["01-head"][:2] == [1, "float32"]
     assert json.loads((tmp_path / "a" / "settled.json").read_text())["cached"]["01-head"][:2] == [1, "float32"]
     same(made.weights, whole.weights)
