@@ -27,7 +27,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues) -> list[str]:
             sys.exit(DONE)
         return command_flags.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
     except (UserError, BrokenPipeError) as error:
-        sys.exit(failures.answered(error, {}))
+        sys.exit(failures.report(error, {}))
 
 
 def answer(words: list[str]) -> bool:

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         signals.ignore_sigterm()
         return status
     except (Exception, KeyboardInterrupt) as error:
-        status = failures.answered(error, command_flags.places(flags.FLAGS))
+        status = failures.report(error, command_flags.places(flags.FLAGS))
         if status is None:
             raise
         signals.taken()
@@ -61,7 +61,7 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
         else:
             train.train(settings)
     except proof.ParityError as error:
-        failures.tell(error.args)
+        failures.print_message(error.args)
         return BROKEN
     return DONE
 

@@ -75,12 +75,12 @@ def captured() -> Iterator[Callable[[], list[str]]]:
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile("w+b") as held:
-        told = 0
+        bytes_read = 0
 
         def lines() -> list[str]:
-            nonlocal told
-            text = os.pread(held.fileno(), os.fstat(held.fileno()).st_size - told, told)
-            told += len(text)
+            nonlocal bytes_read
+            text = os.pread(held.fileno(), os.fstat(held.fileno()).st_size - bytes_read, bytes_read)
+            bytes_read += len(text)
             return text.decode("utf-8", "replace").splitlines()
 
         os.dup2(held.fileno(), 2)
@@ -90,7 +90,7 @@ def captured() -> Iterator[Callable[[], list[str]]]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
-            told = 0
+            bytes_read = 0
             for line in lines():
                 if not any(notice in line for notice in _NOTICES):
                     print(printable(line), file=sys.stderr)

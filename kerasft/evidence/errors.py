@@ -54,5 +54,5 @@ def histogram(errors: np.ndarray, title: str) -> Markup:
         if n
     ]
     zero = figures.tag("line", class_="ideal", x1=x(0), x2=x(0), y1=figures.TOP, y2=y(0))
-    below, beside = figures.marks(-reach, reach), figures.marks(0, top * 1.05)
-    return figures.svg(title, figures.axes(x, y, below, beside, "predicted − true"), *bars, zero)
+    x_ticks, y_ticks = figures.marks(-reach, reach), figures.marks(0, top * 1.05)
+    return figures.svg(title, figures.axes(x, y, x_ticks, y_ticks, "predicted − true"), *bars, zero)

@@ -89,13 +89,13 @@ def svg(title: str, *inside: Markup, height: int = HEIGHT) -> Markup:
     return tag("svg", *inside, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
 
 
-def axes(x: Scale, y: Scale, below: list[tuple], beside: list[tuple], name: str) -> Markup:
+def axes(x: Scale, y: Scale, x_ticks: list[tuple], y_ticks: list[tuple], name: str) -> Markup:
     """Grid lines with their numbers, and the name of the lower axis."""
     parts, foot = [], HEIGHT - BOTTOM
-    for value, text in beside:
+    for value, text in y_ticks:
         parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
         parts.append(tag("text", text, class_="tick", x=LEFT - 6, y=y(value) + 4, text_anchor="end"))
-    for value, text in below:
+    for value, text in x_ticks:
         parts.append(tag("text", text, class_="tick", x=x(value), y=foot + 16, text_anchor="middle"))
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(tag("text", name, class_="label", x=middle, y=HEIGHT - 4, text_anchor="middle"))

@@ -74,7 +74,7 @@ def train(config: Config) -> Run:
 def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float) -> Run:
     """Runs the steps in a locked run folder."""
     exports = Path(config.export_dir) / listing.name
-    # A folder that cannot be written is told now, not after training.
+    # A folder that cannot be written is reported now, not after training.
     run_folder.check_can_create(exports)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:

@@ -142,8 +142,8 @@ def _units(test: dict, labels: np.ndarray, classes: list[str]) -> np.ndarray:
     if len(classes) == 1:
         return np.ones(1)
     # That of the training labels, as in the figures of the phases; of a run from before it was recorded, the test's.
-    told = [test["per_target"][name].get("deviation") for name in classes]
-    found = np.array([own if own else spread for own, spread in zip(told, labels.std(0))])
+    deviations = [test["per_target"][name].get("deviation") for name in classes]
+    found = np.array([own if own else spread for own, spread in zip(deviations, labels.std(0))])
     return np.where(found > 0, found, 1.0)
 
 

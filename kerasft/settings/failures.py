@@ -1,4 +1,4 @@
-"""Failures of the machine: what an error of a disk or of the output becomes, told with the flag whose folder it was."""
+"""Failures of the machine: messages for errors of a disk or of the output, with the flag that names the folder."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kerasft.settings.errors import UserError, printable
 
-# By errno, in words that say what to do. For any other the system's own words are told.
+# By errno: what to do. Any other error keeps the words of the system.
 _WORDS = {
     errno.ENOSPC: "the disk is full; free some space, or name a folder on another disk",
     errno.EDQUOT: "the quota is used up; free some space, or name a folder elsewhere",
@@ -30,7 +30,7 @@ _MIDWAY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 MISTAKE, STOPPED = 2, 3
 
 
-def answered(error: BaseException, places: Mapping[str, str]) -> int | None:
+def report(error: BaseException, places: Mapping[str, str]) -> int | None:
     """Tells what ended the command, and gives its exit status; None for an error that is ours.
 
     Args:
@@ -38,26 +38,26 @@ def answered(error: BaseException, places: Mapping[str, str]) -> int | None:
         places: flag to the path that it names.
     """
     if isinstance(error, UserError):
-        tell(error.args)
+        print_message(error.args)
         return MISTAKE
     if isinstance(error, KeyboardInterrupt):
-        tell(["stopped; the same command goes on from the last saved state"])
+        print_message(["stopped; the same command goes on from the last saved state"])
         return STOPPED
     if isinstance(error, BrokenPipeError):
         discard_output()
         return STOPPED
-    if lines := told(error, places):
-        tell(lines)
+    if lines := describe(error, places):
+        print_message(lines)
         _flush_or_discard_output()
         return MISTAKE
     return None
 
 
-def told(error: BaseException, places: Mapping[str, str]) -> list[str] | None:
+def describe(error: BaseException, places: Mapping[str, str]) -> list[str] | None:
     """The lines of a message for an error of the file system; None for any other error, which is ours.
 
     Args:
-        error: an OSError, or what a library raised for one. Its notes are told too.
+        error: an OSError, or what a library raised for one. Its notes are printed too.
         places: flag to the path that it names.
     """
     code = _code(error)
@@ -86,7 +86,7 @@ def size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def tell(lines: Iterable[object]) -> None:
+def print_message(lines: Iterable[object]) -> None:
     """Prints the lines of a message to standard error, where nothing of a name is obeyed by the terminal."""
     print("\n".join(printable(str(line)) for line in lines), file=sys.stderr)
 
@@ -131,7 +131,7 @@ def _owner(name: str, text: str, places: Mapping[str, str]) -> tuple[str, str]:
 def ignore_hdf5_cleanup() -> None:
     """Drops the tracebacks that h5py prints for objects that a full disk keeps it from closing.
 
-    The error that filled the disk is told by itself. h5py raises these in `__dealloc__`, where nothing can catch them.
+    The error that filled the disk has a message of its own. h5py raises these in `__dealloc__`, where nothing can catch them.
     """
     show_exception, show_unraisable = sys.excepthook, sys.unraisablehook
     cleanup = "Can't decrement id ref count"

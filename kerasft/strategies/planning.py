@@ -102,7 +102,7 @@ def ends_in_auto(config: Config) -> bool:
 
 
 def check(config: Config, network: Network) -> Phase | None:
-    """Builds once whatever the phases name, so that a mistake is told before a picture is read.
+    """Builds once whatever the phases name, so that a mistake is reported before an image is read.
 
     Returns:
         The phase of most epochs, None where none has any.

@@ -127,7 +127,7 @@ class HyperModel(keras_tuner.HyperModel):
             model: as `build` returned it.
             folder: where the trial is recorded and, stopped, goes on; a temporary one by default.
             epochs, initial_epoch: of the last phase that has epochs, their difference; by default as configured.
-            callbacks: told once, after the training, so that they can save the model.
+            callbacks: called once, after the training, so that they can save the model.
         """
         network, resolved = self._built
         if network.model is not model:
@@ -140,11 +140,11 @@ class HyperModel(keras_tuner.HyperModel):
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
             self.trained, self.records = config, [record.to_json() for record in trained.state.records]
             found = self._measured(network, data, trained)
-        told = keras.callbacks.CallbackList(list(callbacks), model=model)
-        told.on_train_begin()
-        told.on_epoch_begin(0)
-        told.on_epoch_end(0, dict(found))
-        told.on_train_end()
+        callback_list = keras.callbacks.CallbackList(list(callbacks), model=model)
+        callback_list.on_train_begin()
+        callback_list.on_epoch_begin(0)
+        callback_list.on_epoch_end(0, dict(found))
+        callback_list.on_train_end()
         return found
 
     def configured(

@@ -26,7 +26,7 @@ def test_nothing_printed_is_obeyed_by_a_terminal(capsys):
     shown = r"a\x1b[2J\x9b31m\x07\r\nfake: 1.0\t\u202egpj\u2028"
     console.say(hostile)
     findings.show((Finding(hostile, "duplicate", "warn", hostile),))
-    failures.tell([hostile, "second line"])
+    failures.print_message([hostile, "second line"])
     with stderr_filter.without_notices():
         os.write(2, hostile.replace("\n", "").replace("\r", "").encode() + b"\n")
     printed = capsys.readouterr()

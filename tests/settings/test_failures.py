@@ -25,24 +25,24 @@ def _error(code: int, name: str | None = None) -> OSError:
 )
 def test_the_flag_and_the_file_are_named(tmp_path, code, words):
     places = {"--run_dir": str(tmp_path / "a"), "--export_dir": str(tmp_path / "a" / "b")}
-    (line,) = failures.told(_error(code, str(tmp_path / "a" / "b" / "c")), places)
+    (line,) = failures.describe(_error(code, str(tmp_path / "a" / "b" / "c")), places)
     assert line.startswith(f"--export_dir: {words}")
     assert line.endswith(f"Received: {str(tmp_path / 'a' / 'b' / 'c')!r}")
-    (line,) = failures.told(_error(code, str(tmp_path / "a" / "bc")), places)
+    (line,) = failures.describe(_error(code, str(tmp_path / "a" / "bc")), places)
     assert line.startswith("--run_dir: ")
 
 
 def test_a_library_that_tells_it_in_its_text_is_understood(tmp_path):
     error = RuntimeError(f"{tmp_path}/x/variables; No space left on device")
     error.add_note("about 1.0 GB are needed in all")
-    (line,) = failures.told(error, {"--export_dir": str(tmp_path)})
+    (line,) = failures.describe(error, {"--export_dir": str(tmp_path)})
     assert line.startswith("--export_dir: the disk is full")
     assert "are free); about 1.0 GB are needed in all; what was saved is kept, and the same command goes on" in line
 
 
 def test_our_own_errors_are_not_hidden():
-    assert failures.told(ValueError("x"), {}) is None
-    assert failures.answered(ValueError("x"), {}) is None
+    assert failures.describe(ValueError("x"), {}) is None
+    assert failures.report(ValueError("x"), {}) is None
 
 
 def test_free_space_is_that_of_the_nearest_folder(tmp_path):
