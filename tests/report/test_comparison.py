@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from finished import CASES, HOSTILE, run_folder
-from test_report import Page
+from pages import Page
 
 from kerasft import commands
 from kerasft.report import comparison, statistics

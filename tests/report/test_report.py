@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import picture
 from finished import CASES, run_folder
+from pages import Page
 from PIL import Image
 
 from kerasft import report
@@ -21,32 +21,6 @@ from kerasft.console import wording
 from kerasft.evaluation import metrics as evaluation_metrics
 from kerasft.evaluation import scoring
 from kerasft.report import sections, statistics, usage
-
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements that are open, tags seen, addresses, and texts by tag."""
-
-    def __init__(self, source: str):
-        super().__init__()
-        self.source, self.open, self.tags, self.addresses, self.text, self.loose = source, [], [], [], {}, []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.addresses += [value for key, value in attributes if key in ("src", "href", "srcset", "xlink:href", "data")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.loose.append(tag)
-
-    def handle_data(self, data):
-        for tag in self.open:
-            self.text[tag] = self.text.get(tag, "") + data
 
 
 def thumbnails(indices: np.ndarray) -> np.ndarray:

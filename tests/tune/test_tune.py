@@ -13,7 +13,7 @@ import keras_tuner
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_report import Page
+from pages import Page
 
 import kerasft
 from kerasft import report
