@@ -3,6 +3,7 @@
 from kerasft.console.columns import write
 from kerasft.settings import command_flags
 from kerasft.settings import config as configs
+from kerasft.settings.fields import kind_of
 from kerasft.settings.modes import COMMANDS, MODES
 
 
@@ -28,7 +29,7 @@ def page() -> str:
         if item.metadata["group"] != group:
             group = item.metadata["group"]
             lines += ["", f"## Of a run: {group}", "", *_HEAD]
-        shown = f"[no]{name}" if configs.kind_of(name)[0] is bool else name
+        shown = f"[no]{name}" if kind_of(configs.HINTS[name])[0] is bool else name
         lines.append(_row(shown, item.default, _text(item.metadata)))
     return "\n".join(lines)
 

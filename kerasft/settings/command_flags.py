@@ -11,6 +11,7 @@ from absl import flags
 from kerasft.settings import arguments
 from kerasft.settings import config as configs
 from kerasft.settings.errors import UserError, did_you_mean, one_of
+from kerasft.settings.fields import KINDS, kind_of
 from kerasft.settings.modes import MODES
 
 EXAMPLE = (
@@ -138,7 +139,7 @@ class _Parser(flags.ArgumentParser):
         try:
             return self.kind(argument)
         except ValueError:
-            raise ValueError(f"must be {configs.KINDS[self.kind]}") from None
+            raise ValueError(f"must be {KINDS[self.kind]}") from None
 
     def flag_type(self) -> str:
         return self.kind.__name__
@@ -161,7 +162,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
             continue
         flags.DEFINE(_Parser(kind), name, default, text, flag_values=flag_values)
     for name, item in configs.FIELDS.items():
-        kind, _ = configs.kind_of(name)
+        kind, _ = kind_of(configs.HINTS[name])
         if kind is bool:
             flags.DEFINE_boolean(name, item.default, item.metadata["help"], flag_values=flag_values)
         elif kind is tuple:

@@ -6,19 +6,13 @@ Imports no TensorFlow, so that `--help` and a mistyped flag are answered at once
 import hashlib
 import json
 import typing
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from kerasft.settings import spec as specs
-from kerasft.settings.errors import UserError, did_you_mean
+from kerasft.settings.errors import UserError
+from kerasft.settings.fields import check, flag
 from kerasft.settings.spec import Spec
-
-KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _flag(default: Any, group: str, text: str, **rules: Any) -> Any:
-    """A field with its help text; rules: choices, low and high (inclusive), spec ('one' or 'many')."""
-    return field(default=default, metadata={"group": group, "help": text, **rules})
 
 
 @dataclass(frozen=True)
@@ -29,175 +23,175 @@ class Config:
         UserError: a value of the wrong type, out of its range, or a Spec that cannot be read.
     """
 
-    data: str = _flag(
+    data: str = flag(
         "digits",
         "data",
         "The images and labels: digits (embedded); generated:CLASSESxIMAGES, images that are made by formulas; folder:DIR with one subfolder for each class, or with train/, val/ and test/ that have these subfolders; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR of a dataset that TFDS has prepared.",
     )
-    task: str = _flag(
+    task: str = flag(
         "auto",
         "data",
         "The kind of labels. auto infers it from the data: a csv with | in a label is multi_label, a csv with numbers that are not all whole is regression.",
         choices=("auto", "single_label", "multi_label", "regression"),
     )
-    splits: str = _flag(
+    splits: str = flag(
         "",
         "data",
         "For tfds: the TFDS splits that make up train, val and test, such as train=train[:80%]; val=train[80%:]; test=test.",
     )
-    val_fraction: float = _flag(
+    val_fraction: float = flag(
         0.2, "data", "Fraction of the training images for the validation split, if there is none.", low=0.01, high=0.9
     )
-    test_fraction: float = _flag(
+    test_fraction: float = flag(
         0.2, "data", "Fraction of the training images for the test split, if there is none.", low=0.01, high=0.9
     )
-    per_class_limit: int | None = _flag(
+    per_class_limit: int | None = flag(
         None, "data", "Train on at most so many images of each class. val and test stay whole.", low=1, high=2**31 - 1
     )
-    sampling: str = _flag(
+    sampling: str = flag(
         "uniform",
         "data",
         "uniform: each training image once an epoch. balanced: each class equally often (single_label only).",
         choices=("uniform", "balanced"),
     )
-    class_weights: str = _flag(
+    class_weights: str = flag(
         "none",
         "data",
         "balanced: weight the loss of each image by the inverse frequency of its class.",
         choices=("none", "balanced"),
     )
-    bad_images: str = _flag(
+    bad_images: str = flag(
         "skip",
         "data",
         "What to do with unreadable images. skip: list them and train without them. fail: list them and stop.",
         choices=("skip", "fail"),
     )
-    image_size: int | None = _flag(
+    image_size: int | None = flag(
         None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
     )
-    batch_size: int | None = _flag(
+    batch_size: int | None = flag(
         None,
         "data",
         "Images in a training step. Default: 32; 64 to 256 if there are many images and a GPU is measured to be much faster with it.",
         low=1,
         high=65536,
     )
-    augment: str = _flag(
+    augment: str = flag(
         "auto",
         "data",
         "The augmentation of training images, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometric: crop, flip, rotate, shear, translate, zoom. Color: brightness, color, contrast, hue, saturation. Pointwise: autocontrast, equalize, gamma, invert, posterize, solarize. Policies: autoaugment, augmix, randaugment, trivialaugment. Erasing: erase. Mixing of images and labels: cutmix, mixup.",
         spec="many",
     )
-    backbone: str = _flag(
+    backbone: str = flag(
         "MobileNet(alpha=0.25)",
         "model",
         "The pretrained network: a keras.applications constructor with arguments, or a .keras or .h5 file.",
         spec="one",
     )
-    weights: str = _flag(
+    weights: str = flag(
         "auto",
         "model",
         "The pretrained weights of the backbone: imagenet (downloaded once by Keras), bundled (for MobileNet(alpha=0.25); in the package, trained without photographs), none (random weights), or a weights file. auto: bundled for the embedded data (digits, generated) if it fits the backbone, else imagenet.",
     )
-    preprocessing: str = _flag(
+    preprocessing: str = flag(
         "auto",
         "model",
         "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
     )
-    head: str = _flag(
+    head: str = flag(
         "linear",
         "model",
         "The layers on top of the backbone: linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'). pooling is avg, max or gem. normalisation is none, batch or layer.",
         spec="one",
     )
-    head_init: str = _flag(
+    head_init: str = flag(
         "auto",
         "model",
         "Initial weights of the head's last layer: probe (logistic or ridge regression on frozen features), zeros, prior (bias from the class frequencies), or a Keras initializer. auto: probe, or glorot_uniform without pretrained weights.",
         spec="one",
     )
-    phases: str = _flag(
+    phases: str = flag(
         "auto",
         "training",
         "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones.",
         spec="many",
     )
-    optimizer: str = _flag(
+    optimizer: str = flag(
         "adamw",
         "training",
         "A keras.optimizers name with arguments, such as sgd(momentum=0.9). A phase may set its own.",
         spec="one",
     )
-    loss: str = _flag(
+    loss: str = flag(
         "auto",
         "training",
         "cross_entropy(label_smoothing=0.1) or focal(gamma=2); for regression mse, mae or huber(delta=1); or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
         spec="one",
     )
-    schedule: str = _flag(
+    schedule: str = flag(
         "cosine",
         "training",
         "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
         spec="one",
     )
-    average: str = _flag(
+    average: str = flag(
         "none",
         "training",
         "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps.",
         spec="many",
     )
-    patience: int | None = _flag(
+    patience: int | None = flag(
         None,
         "training",
         "A phase stops early after so many epochs without a better validation loss.",
         low=1,
         high=10**6,
     )
-    precision: str = _flag(
+    precision: str = flag(
         "auto",
         "training",
         "The dtype policy of the backbone: float32, mixed_bfloat16, or mixed_float16 (with loss scaling). auto measures which is fastest.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
-    jit: str = _flag(
+    jit: str = flag(
         "auto",
         "training",
         "Compile training steps with XLA: on or off. auto measures which is faster, if the run is long enough to gain from it.",
         choices=("auto", "on", "off"),
     )
-    seed: int = _flag(
+    seed: int = flag(
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
     )
-    deterministic: bool = _flag(False, "training", "The same seed gives bit-identical weights. Slower on a GPU.")
-    cache_gb: float = _flag(
+    deterministic: bool = flag(False, "training", "The same seed gives bit-identical weights. Slower on a GPU.")
+    cache_gb: float = flag(
         8.0,
         "training",
         "Size limit of the feature cache on disk, in gigabytes (10^9 bytes). It holds the outputs of the frozen layers. 0 for no cache.",
         low=0.0,
         high=1e6,
     )
-    keep_cache: bool = _flag(
+    keep_cache: bool = flag(
         False, "output", "Keep the feature cache in --cache_dir, where later runs on the same images use it."
     )
-    cache_dir: str = _flag("runs/cache", "output", "The folder of the feature cache under --keep_cache.")
-    run_dir: str = _flag(
+    cache_dir: str = flag("runs/cache", "output", "The folder of the feature cache under --keep_cache.")
+    run_dir: str = flag(
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )
-    export_dir: str = _flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
-    warmup: bool = _flag(
+    export_dir: str = flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
+    warmup: bool = flag(
         True,
         "output",
         "Add eight small, re-encoded validation images to the export. TensorFlow Serving warms up with them.",
     )
-    resume: bool = _flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
-    tensorboard: bool = _flag(True, "output", "Write TensorBoard logs to the run folder.")
-    allow_imports: tuple[str, ...] = _flag(
+    resume: bool = flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
+    tensorboard: bool = flag(True, "output", "Write TensorBoard logs to the run folder.")
+    allow_imports: tuple[str, ...] = flag(
         (), "output", "Packages that a dotted name in a setting may be imported from. Only on the command line."
     )
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
+            object.__setattr__(self, item.name, check(item, HINTS[item.name], getattr(self, item.name)))
         # No field: what is written, compared and digested stays the text.
         parsed = {item.name: _parsed(self, item.name) for item in fields(self) if "spec" in item.metadata}
         object.__setattr__(self, "_parsed", parsed)
@@ -241,26 +235,6 @@ def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
     return [f"{name}: {theirs.get(name)!r} then, {now[name]!r} now" for name in changed]
 
 
-def check(name: str, value: Any) -> Any:
-    """Returns the value of a field in its type, or raises UserError naming the flag and its rule."""
-    kind, optional = kind_of(name)
-    rules = FIELDS[name].metadata
-    if value is None and optional:
-        return None
-    if isinstance(value, list):
-        value = tuple(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"--{name}: must be {KINDS.get(kind, 'a list of names')}. Received: {value!r}")
-    if "choices" in rules and value not in rules["choices"]:
-        rule = f"must be one of {', '.join(rules['choices'])}{did_you_mean(value, rules['choices'])}"
-        raise UserError(f"--{name}: {rule}. Received: {value!r}")
-    if "low" in rules and not rules["low"] <= value <= rules["high"]:
-        raise UserError(f"--{name}: must be in [{rules['low']}, {rules['high']}]. Received: {value!r}")
-    return value
-
-
 def is_file(backbone: str) -> bool:
     """Whether a `--backbone` names a saved model rather than a constructor."""
     return backbone.endswith((".keras", ".h5", ".hdf5"))
@@ -286,14 +260,5 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     return found
 
 
-def kind_of(name: str) -> tuple[type, bool]:
-    """The Python type of a field, and whether it may be None."""
-    hint = _HINTS[name]
-    options = typing.get_args(hint) if not isinstance(hint, type) and typing.get_origin(hint) is not tuple else ()
-    if type(None) in options:
-        return options[0], True
-    return (typing.get_origin(hint) or hint), False
-
-
-_HINTS = typing.get_type_hints(Config)
+HINTS = typing.get_type_hints(Config)
 FIELDS = {item.name: item for item in fields(Config)}

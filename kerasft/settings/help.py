@@ -5,6 +5,7 @@ import textwrap
 
 from kerasft.settings import command_flags
 from kerasft.settings import config as configs
+from kerasft.settings.fields import kind_of
 from kerasft.settings.modes import COMMANDS, MODES
 
 WIDEST = 100  # columns: longer lines are hard to read
@@ -73,7 +74,7 @@ def _settings() -> list[str]:
         if item.metadata["group"] != group:
             group = item.metadata["group"]
             lines += ["", f"{group.capitalize()}:"]
-        shown = f"[no]{name}" if configs.kind_of(name)[0] is bool else name
+        shown = f"[no]{name}" if kind_of(configs.HINTS[name])[0] is bool else name
         lines += _flag(shown, item.default, item.metadata["help"])
     return lines
 

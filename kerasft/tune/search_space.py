@@ -12,6 +12,7 @@ from kerasft.settings import config as configs
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean, one_of
+from kerasft.settings.fields import kind_of
 from kerasft.settings.spec import Spec
 
 RATES = ("lr", "epochs")  # of the last phase that has epochs; those before it keep their ratio to it
@@ -209,7 +210,7 @@ def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any
         if argument:
             value = _with_argument(config, dimension.name, value)
         else:
-            _, optional = configs.kind_of(field)
+            _, optional = kind_of(configs.HINTS[field])
             none = optional and isinstance(value, Spec) and value.name == "none"
             value = None if none else _text(value) if isinstance(value, (Spec, tuple)) else value
         try:
