@@ -125,7 +125,7 @@ class Config:
     loss: str = flag(
         "auto",
         "training",
-        "cross_entropy(label_smoothing=0.1) or focal(gamma=2); for regression mse, mae or huber(delta=1); or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
+        "cross_entropy(label_smoothing=0.1), focal(gamma=2), poly(epsilon=1), brier; for wrong labels symmetric(alpha=0.1, beta=1) or generalised(q=0.7); for rare classes class_balanced(beta=0.999); for classes in an order ordinal; for regression mse, mae, huber(delta=1), or pinball(quantile=0.9) for a quantile; or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
         spec="one",
     )
     schedule: str = flag(

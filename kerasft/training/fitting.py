@@ -17,6 +17,7 @@ from kerasft.training.checkpointer import assign
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
+from kerasft.training.setup import class_counts
 from kerasft.training.weight_interpolation import Weights
 
 # Times that a phase that diverges goes on at a lower rate, and the factor between two rates.
@@ -51,6 +52,8 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
     state, steps_per_epoch = run.state, run.setup.steps_per_epoch
     if not run.inputs.stateless:
         console.say("note: Keras's augmentation layers draw their own random numbers: no exact resume, no equal runs")
+    if losses.orders_classes(run.phase.loss, run.setup.network.task):
+        console.say(f"  {run.name}: the ordinal loss takes the classes for {' < '.join(run.setup.splits.classes)}")
     bar = ProgressBar(run.name, run.steps, state.epoch * steps_per_epoch + state.step)
     boards = []
     if run.setup.config.tensorboard:
@@ -99,7 +102,10 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
         assign(optimizer.variables, optimizer_state)
     elif plateau:
         optimizer.learning_rate = plateau.rate(lr, state.losses)
-    loss = losses.build(phase.loss, setup.network.task, setup.scorer.scale, mixed=run.inputs.mixed)
+    task, labels = setup.network.task, setup.splits.train.labels
+    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
+    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
+    loss = losses.build(phase.loss, task, setup.scorer.scale, **given)
     steps = _steps_per_call(run)
     run.model.compile(optimizer, loss, jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
     run.model.stop_training = False

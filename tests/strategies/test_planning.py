@@ -85,6 +85,17 @@ def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
         planning.check(Config(**flags), pretrained._replace(task="regression"))
 
 
+def test_a_quantile_needs_a_phase_that_learns_it(pretrained):
+    network = pretrained._replace(task="regression")
+    flags = {"loss": "pinball(0.9)", "augment": "none"}
+    assert planning.check(Config(phases="all(epochs=1)", **flags), network).epochs == 1
+    with pytest.raises(UserError, match=r"--loss: a phase with epochs is needed .*Received: 'pinball\(0.9\)'"):
+        planning.check(Config(phases="head", **flags), network)
+    for loss, phase in (("auto", "pinball(0.9)"), ("pinball(0.9)", "mse"), ("pinball(0.9)", "pinball(0.1)")):
+        with pytest.raises(UserError, match="--phases: a phase's own loss cannot predict another quantile"):
+            planning.check(Config(phases=f"all(epochs=1, loss={phase})", loss=loss, augment="none"), network)
+
+
 def _of_size(size):
     built = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=size), 3, "single_label")
     return built._replace(pretrained=True, head_init="probe")

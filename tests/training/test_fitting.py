@@ -1,15 +1,19 @@
 """The fit of a phase: what it does where it diverges or does not fit into memory, and how many steps a call does."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import splits_of
-from training_runs import trained, watched
+from training_runs import trained, vectors, watched
 
 from kerasft.evaluation.scoring import Scorer
+from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
-from kerasft.training import callbacks, head_init, weight_interpolation
+from kerasft.settings.spec import Spec
+from kerasft.training import callbacks, fitting, head_init, weight_interpolation
 from kerasft.training.phase_run import PhaseRun
 
 
@@ -165,3 +169,43 @@ def test_a_plateaus_rate_stays_low_after_a_fallback(data, tiny, tmp_path, monkey
     plateau = "all(epochs=3, lr=1e-3, schedule=plateau(factor=0.1, patience=1))"
     trained(data, tmp_path, tiny, phases=plateau, augment="none")
     assert rates == pytest.approx([1e-3, 0.3 * 1e-4])
+
+
+def test_a_loss_that_weighs_classes_is_given_their_training_examples(tmp_path):
+    run = vectors(tmp_path)
+    labels = run.setup.splits.train.labels
+    kept = np.concatenate([np.flatnonzero(labels == 0)[:5], np.flatnonzero(labels == 1)[:50]])
+    train = replace(run.setup.splits.train, labels=labels[kept])
+    run.setup = replace(run.setup, splits=replace(run.setup.splits, train=train))
+    run.phase = replace(run.phase, loss=specs.parse_one("class_balanced(beta=0.9)", "--loss"), optimizer=Spec("sgd"))
+    run.phase = replace(run.phase, schedule=Spec("constant"))
+    fitting._compile(run, None)
+    found = np.asarray(run.model.loss(np.array([0, 1, 2], np.int32), np.zeros((3, 3), np.float32))) / np.log(3)
+    weights = 1 / (1 - 0.9 ** np.array([5, 50]))
+    np.testing.assert_allclose(found, [*2 * weights / weights.sum(), 0], rtol=1e-5)
+
+
+def test_classes_in_an_order_are_told(data, tiny, tmp_path, capsys):
+    made = trained(data, tmp_path, tiny, phases="all(epochs=1, lr=1e-3, loss=ordinal)", augment="none", patience=1)
+    assert f"01-all: the ordinal loss takes the classes for {' < '.join(data.classes)}" in capsys.readouterr().out
+    assert np.isfinite(made.rows[0]["loss"])
+
+
+def test_a_quantile_is_learned_and_judged_by_its_own_loss(tiny, tmp_path):
+    """Targets that no image tells: what is left to learn is their quantile."""
+    rng = np.random.default_rng(0)
+    run = vectors(tmp_path / "v")
+    numbers = rng.exponential(1.0, (400, 1)).astype(np.float32)
+    split = replace(run.setup.splits.train, labels=numbers)
+    data = replace(run.setup.splits, task="regression", train=split, val=split, test=split, classes=("x",))
+    size = {"image_size": 32, "augment": "none", "loss": "pinball(0.9)", "batch_size": 50, "head_init": "zeros"}
+    split = replace(split, images=lambda rows: np.zeros((len(rows), 32, 32, 3), np.uint8))
+    data = replace(data, train=split, val=split, test=split)
+    phases = "head(epochs=30, lr=0.1, optimizer=sgd(momentum=0.9), schedule=cosine)"
+    made = trained(data, tmp_path / "run", tiny, **size, phases=phases)
+    (record,), scorer = made.records, made.trained.setup.scorer
+    assert record.alpha == 1
+    values = made.trained.validation_outputs()
+    assert (scorer.error, scorer.quantile) == ("pinball", 0.9)
+    assert float((numbers <= values).mean()) == pytest.approx(0.9, abs=0.03)
+    assert record.final[0] == pytest.approx(scorer.loss(np.full((400, 1), np.quantile(numbers, 0.9))), rel=0.01)
