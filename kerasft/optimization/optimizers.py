@@ -5,7 +5,7 @@ from dataclasses import replace
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from kerasft.optimization import averages, schedules
+from kerasft.optimization import averages, schedules, weight_decay
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings import spec as specs
 from kerasft.settings.spec import Spec
@@ -32,8 +32,7 @@ def build(
 ) -> tuple[keras.optimizers.Optimizer, Plateau | None]:
     """The optimizer of one phase, built on a model's trainable variables, and what lowers its rate on a plateau.
 
-    Weight decay applies to variables of two or more dimensions, so biases and normalisation keep theirs. The gradient's
-    global norm is clipped at `MAX_NORM`, unless the Spec clips by itself. The loss of a model that computes in float16
+    Weight decay leaves biases, normalisation and the like alone (`weight_decay.excluded`). The gradient's global norm is clipped at `MAX_NORM`, unless the Spec clips by itself. The loss of a model that computes in float16
     is scaled. With `gradient_accumulation_steps=` a schedule still counts the steps that take a batch.
 
     Args:
@@ -68,7 +67,7 @@ def build(
     if model is None:
         return built, plateau
     variables = model.trainable_variables
-    built.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+    built.exclude_from_weight_decay(var_list=weight_decay.excluded(variables))
     if built.use_ema:
         # At its end, fit would write the averages into the model, and a later fit would go on from them.
         built.finalize_variable_values = lambda variables: None

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerasft.networks import heads
-from kerasft.optimization import averages, optimizers
+from kerasft.optimization import averages, optimizers, weight_decay
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 
@@ -78,6 +78,60 @@ def test_weight_decay_leaves_biases_and_normalisation_alone(name):
     moved = {v.path for v in model.trainable_variables if not np.array_equal(v, before[v.path])}
     assert {path.rpartition("/")[2] for path in moved} == {"kernel"}
     assert len(moved) == 2
+
+
+class _Tokens(keras.layers.Layer):
+    """What vision transformers add to their patches."""
+
+    def build(self, shape):
+        self.cls_token = self.add_weight(shape=(1, 1, shape[-1]), name="cls_token")
+        self.position_embedding = keras.layers.Embedding(shape[1], shape[-1], name="position_embedding")
+        self.position_embedding.build(())
+
+    def call(self, inputs):
+        return inputs + self.position_embedding(keras.ops.arange(inputs.shape[1])) + self.cls_token
+
+
+def test_weight_decay_leaves_offsets_of_two_dimensions_and_positions_alone():
+    layers = keras.layers
+    inputs = keras.Input((6, 8))
+    tokens = _Tokens()(inputs)
+    tokens = layers.LayerNormalization(axis=(1, 2))(layers.MultiHeadAttention(2, 4)(tokens, tokens))
+    model = keras.Model(inputs, layers.GRU(5)(tokens))
+    kept = {variable.path for variable in weight_decay.excluded(model.trainable_variables)}
+    decayed = {variable.path for variable in model.trainable_variables} - kept
+    assert {path.rpartition("/")[2] for path in decayed} == {"kernel", "recurrent_kernel"}
+    assert len(decayed) == 6
+    assert {path.rpartition("/")[2] for path in kept} == {"bias", "gamma", "beta", "embeddings", "cls_token"}
+
+
+def _stepped(built, model, steps):
+    """The weights after so many steps on the same images."""
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(INPUTS, training=True) - TARGETS))
+        built.apply(tape.gradient(loss, [variable.value for variable in model.trainable_variables]))
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_optimizer_goes_on_to_the_bit_from_its_variables(name):
+    """What a checkpoint holds is all that there is: the schedule and the averages count on from it."""
+    settings = {"schedule": "cosine", "lr": 1e-2, "average": "ema"}
+    whole, first = _model(), _model()
+    built, _ = _build(name, model=whole, **settings)
+    expected = _stepped(built, whole, 4)
+    begun, _ = _build(name, model=first, **settings)
+    _stepped(begun, first, 2)
+    again = _model()
+    again.set_weights(first.get_weights())
+    resumed, _ = _build(name, model=again, **settings)
+    for variable, value in zip(resumed.variables, [np.asarray(v) for v in begun.variables], strict=True):
+        variable.assign(value)
+    for ours, theirs in zip(_stepped(resumed, again, 2), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(averages.averaged(resumed, again), averages.averaged(built, whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_weight_decay_is_decoupled():
