@@ -260,6 +260,8 @@ def specs() -> Iterator[Row]:
     yield a("smoothing_of_2", *MADE, "--loss=cross_entropy(label_smoothing=2)")
     yield a("schedule_misspelt", *MADE, "--schedule=cosinus", says=("--schedule", "'cosine'"))
     yield a("warmup_of_2", *MADE, "--schedule=cosine(warmup=2)")
+    yield a("power_of_0", *MADE, "--schedule=polynomial(power=0)")
+    yield a("scaling_misspelt", "--lr_scaling=linear")
     yield a("average_misspelt", *MADE, "--average=emma", says=("--average", "'ema'"))
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
     yield a(

@@ -131,8 +131,14 @@ class Config:
     schedule: str = flag(
         "cosine",
         "training",
-        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
+        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), polynomial(power=2, end=0, warmup=0.1), one_cycle, wsd(warmup=0.1, decay=0.2), step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
         spec="one",
+    )
+    lr_scaling: str = flag(
+        "auto",
+        "training",
+        "auto: the rates that --phases=auto chooses are for steps of 32 images, and are scaled for other batch sizes: in proportion for sgd, with the square root for other optimizers. none: they are not. Rates that you write are never scaled.",
+        choices=("auto", "none"),
     )
     average: str = flag(
         "none",

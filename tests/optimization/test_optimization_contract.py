@@ -21,7 +21,9 @@ ENDS = {
     "linear": (0, 0),
     "one_cycle": (1 / 25, 1 / 25e4),
     "plateau": (1, 1),
+    "polynomial": (0, 0),
     "step": (1, 0.01),
+    "wsd": (0, 0.005),
 }
 
 LN3 = math.log(3)

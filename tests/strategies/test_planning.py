@@ -64,6 +64,22 @@ def test_larger_networks_take_smaller_steps(pretrained):
     assert rates[0] > 2 * rates[1]
 
 
+def test_rates_that_auto_chose_are_scaled_with_the_batch(pretrained):
+    def rate(examples=1000, **flags):
+        return planning.plan(Config(**flags), pretrained, examples)[0][1].lr
+
+    own = rate()
+    assert rate(batch_size=128) == pytest.approx(2 * own)
+    assert rate(batch_size=8) == pytest.approx(own / 2)
+    assert rate(batch_size=128, optimizer="sgd(momentum=0.9)") == pytest.approx(4 * own)
+    assert rate(batch_size=128, lr_scaling="none") == own
+    # There are no more images than 40 for a step, or than 20.
+    assert rate(40, batch_size=128) == pytest.approx(own * (40 / 32) ** 0.5, rel=1e-2)
+    assert rate(20) == rate(20, batch_size=128) == own
+    written, _ = planning.plan(Config(phases="all(epochs=1, lr=2e-4)", batch_size=128), pretrained, 1000)
+    assert written[-1].lr == 2e-4
+
+
 def test_without_pretrained_weights_all_layers_learn_from_the_start(pretrained):
     (phase,), why = planning.plan(Config(), pretrained._replace(pretrained=False, head_init="glorot_uniform"), 400)
     assert (phase.strategy, phase.batch_norm) == ("all", "train")
