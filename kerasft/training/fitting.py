@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
-from kerasft.data import pipeline
 from kerasft.optimization import losses, optimizers
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
@@ -124,26 +123,11 @@ def _steps_per_call(run: PhaseRun) -> int:
     return max([n for n in range(1, int(most) + 1) if setup.steps_per_epoch % n == 0], default=1)
 
 
-def _stream(run: PhaseRun, first_step: int, last_step: int) -> tf.data.Dataset:
-    setup = run.setup
-    return pipeline.training_stream(
-        setup.splits.train.labels,
-        run.inputs.load,
-        batch_size=setup.batch_size,
-        seed=setup.config.seed,
-        sampling=setup.config.sampling,
-        weights=setup.example_weights,
-        first_step=first_step,
-        last_step=last_step,
-        micro_batches=run.state.micro_batches,
-    )
-
-
 def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
     """Fits to the end of an epoch of the phase; all epochs but the first are whole ones."""
     state, per_epoch = run.state, run.setup.steps_per_epoch
     first_step = (run.first_epoch + state.epoch) * per_epoch + state.step
-    stream = _stream(run, first_step, (run.first_epoch + last_epoch) * per_epoch)
+    stream = run.stream(first_step, (run.first_epoch + last_epoch) * per_epoch)
     span = {"initial_epoch": state.epoch, "epochs": last_epoch}
     span |= {"steps_per_epoch": (per_epoch - state.step) * state.micro_batches}
     run.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
@@ -152,7 +136,7 @@ def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.
 def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
     """Images a second that the input stream gives, where nothing waits for it."""
     first = run.first_epoch * run.setup.steps_per_epoch
-    batches = iter(_stream(run, first, first + MIN_STEPS_TO_TIME_INPUT))
+    batches = iter(run.stream(first, first + MIN_STEPS_TO_TIME_INPUT))
     next(batches)
     started, count = time.monotonic(), 0
     for _ in batches:

@@ -24,7 +24,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training import autotune, fitting, head_init, phase_inputs, soup, weight_interpolation
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
@@ -91,7 +91,9 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         record = _finish_phase(run, trainable, frozen)
         state, inputs, arrays = state.after(record), run.inputs, {}
         checkpointer.save(state)
+        soup.remove(folder)
     freezing.release(network)
+    soup.remove(folder)
     return Trained(setup, state, inputs.outputs if inputs else None)
 
 

@@ -185,6 +185,52 @@ def test_averages_are_those_of_the_weights_and_part_of_the_state(name):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("parts", "accumulated"), [(1, 1), (2, 1), (1, 2)])
+def test_swa_is_the_mean_of_the_last_steps(parts, accumulated):
+    model, steps = _model(), 8 * accumulated
+    spec = specs.parse_one(
+        f"sgd(gradient_accumulation_steps={accumulated})" if accumulated > 1 else "sgd", "--optimizer"
+    )
+    built, _ = optimizers.build(
+        spec, specs.Spec("constant"), 0.1, steps, (specs.Spec("swa", (), {"last": 0.4}),), model, parts
+    )
+    seen = []
+    for call in range(8):
+        for _ in range(parts * accumulated):
+            built.apply([keras.ops.full(v.shape, 0.01 * (call + 1)) for v in model.trainable_variables])
+        seen.append(model.get_weights())
+        mean = [np.mean(values, 0) for values in zip(*seen[5:])] if call >= 5 else seen[-1]
+        for ours, theirs in zip(averages.averaged(built, model), mean, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_swa_goes_on_after_a_fallback_from_its_own_mean():
+    """The weights that it fell back to are a mean, and stand for the steps that are in it."""
+    average, model = (specs.Spec("swa", (), {"last": 0.5}),), _model()
+    built, _ = optimizers.build(specs.Spec("sgd"), specs.Spec("constant"), 0.1, 8, average, model, 1, 6)
+    mean = model.get_weights()
+    built.apply([keras.ops.ones(v.shape) for v in model.trainable_variables])
+    expected = [2 / 3 * a + 1 / 3 * b for a, b in zip(mean, model.get_weights())]
+    for ours, theirs in zip(averages.averaged(built, model), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_schedule_free_is_evaluated_at_the_mean_of_its_steps():
+    """Defazio et al. 2024: z takes the steps, x is their mean, and the model holds y between the two."""
+    model = _model()
+    built, _ = _build("ScheduleFreeAdamW(beta_1=0.8)", lr=0.05, model=model)
+    seen = []
+    for call in range(4):
+        built.apply([keras.ops.full(v.shape, float(call - 1)) for v in model.trainable_variables])
+        seen.append([np.asarray(z) for z in built._momentums])
+    assert averages.averages_steps(built)
+    trained = [i for i, weight in enumerate(model.weights) if weight.trainable]
+    found, y = averages.averaged(built, model), model.get_weights()
+    for index, *z in zip(trained, *seen):
+        np.testing.assert_allclose(found[index], np.mean(z, 0), atol=1e-6)
+        np.testing.assert_allclose(y[index], 0.2 * z[-1] + 0.8 * found[index], atol=1e-6)
+
+
 def test_fit_does_not_end_on_the_averages():
     """Keras would write them into the model, and a phase that is fitted in two parts would go on from there."""
     model, built = _fitted("sgd", 5, average="ema(momentum=0.9)")
@@ -240,7 +286,10 @@ def test_other_precisions_need_no_scale(dtype):
         ("adamw", "step(factor=2)", "none", r"factor must be in \(0, 1\)"),
         ("adamw", "plateau(patience=0)", "none", r"patience must be a whole number of at least 1"),
         ("adamw(learning_rate=1)", "constant", "none", "takes"),
-        ("adamw", "constant", "emma", r"--average: must be one of ema \(did you mean 'ema'\?\)"),
+        ("adamw", "constant", "emma", r"--average: must be one of ema, soup, swa \(did you mean 'ema'\?\)"),
+        ("adamw", "constant", "swa(last=0)", r"last must be in \(0, 1\]"),
+        ("adamw", "constant", "ema | swa", r"--average: names one of ema and swa at most. Received: 'ema \| swa'"),
+        ("adamw", "constant", "soup | ema | soup", r"--average: names soup once at most"),
         ("adamw", "constant", "ema(momentum=1)", r"momentum must be in \(0, 1\)"),
     ],
 )

@@ -86,6 +86,7 @@ def test_patience_ends_a_phase_and_a_plateau_lowers_its_rate(data, tiny, tmp_pat
 def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(data, tiny, tmp_path, monkeypatch, capsys):
     """Calls of more than two pictures fail: eight become four parts, whose gradients are averaged."""
     settings = {"phases": "all(epochs=2, lr=1e-2)", "augment": "flip", "optimizer": "sgd(momentum=0.9)"}
+    settings["average"] = "swa(last=0.6)"
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
 
@@ -127,8 +128,9 @@ def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(data, tiny, 
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("average", ["ema(momentum=0.98)", "swa(last=0.7) | soup"])
 def test_a_phase_that_falls_back_in_its_middle_goes_on_in_its_schedule_and_its_averages(
-    data, tiny, tmp_path, monkeypatch
+    data, tiny, tmp_path, monkeypatch, average
 ):
     """Diverges in the third epoch. The optimizer begins anew; its rate and its averages do not."""
     score_epoch, seen = PhaseRun.score_epoch, []
@@ -145,7 +147,7 @@ def test_a_phase_that_falls_back_in_its_middle_goes_on_in_its_schedule_and_its_a
     monkeypatch.setattr(PhaseRun, "score_epoch", noted)
     monkeypatch.setattr(callbacks.PhaseCallback, "_check_divergence", spoiled)
     settings = {"phases": "all(epochs=4, lr=1e-3, schedule=linear(warmup=0))", "augment": "none"}
-    made = trained(data, tmp_path, tiny, **settings, average="ema(momentum=0.98)")
+    made = trained(data, tmp_path, tiny, **settings, average=average)
     assert seen == [made.steps_per_epoch, 2 * made.steps_per_epoch]
     assert [row["lr"] for row in made.rows] == pytest.approx([7.5e-4, 5e-4, 0.3 * 2.5e-4, 0], abs=1e-9)
     before, after = made.rows[1]["val_loss"], made.rows[2]["val_loss"]
