@@ -54,6 +54,10 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
             from kerasft import tune
 
             tune.tune(settings, **{name: asked[name] for name in tune.FLAGS})
+        elif asked["mode"] == "lr_find":
+            from kerasft.job import lr_find
+
+            lr_find.find(settings)
         elif asked["dry_run"]:
             from kerasft.job import dry_run
 

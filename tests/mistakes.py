@@ -263,6 +263,7 @@ def specs() -> Iterator[Row]:
     yield a("power_of_0", *MADE, "--schedule=polynomial(power=0)")
     yield a("scaling_misspelt", "--lr_scaling=linear")
     yield a("average_misspelt", *MADE, "--average=emma", says=("--average", "'ema'"))
+    yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
     yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
     yield a(

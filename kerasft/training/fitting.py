@@ -73,7 +73,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                     if state.epoch < run.phase.epochs and not run.model.stop_training:
                         _fit_epochs(run, run.phase.epochs, callbacks)
                 except tf.errors.ResourceExhaustedError as error:
-                    _split_step(run, error)
+                    split_step(run, error)
                 else:
                     if not callback.diverged:
                         break
@@ -101,14 +101,18 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
         assign(optimizer.variables, optimizer_state)
     elif plateau:
         optimizer.learning_rate = plateau.rate(lr, state.losses)
-    task, labels = setup.network.task, setup.splits.train.labels
-    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
-    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
-    loss = losses.build(phase.loss, task, setup.scorer.scale, **given)
     steps = _steps_per_call(run)
-    run.model.compile(optimizer, loss, jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
+    run.model.compile(optimizer, build_loss(run), jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
     run.model.stop_training = False
     return plateau, lr
+
+
+def build_loss(run: PhaseRun) -> losses.Loss:
+    """The loss of a phase, for its inputs and the training split."""
+    setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
+    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
+    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
+    return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
 
 
 def _steps_per_call(run: PhaseRun) -> int:
@@ -146,7 +150,7 @@ def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
     return count * run.setup.batch_size / run.state.micro_batches / (time.monotonic() - started)
 
 
-def _split_step(run: PhaseRun, error: Exception) -> None:
+def split_step(run: PhaseRun, error: Exception) -> None:
     """Lets a step be done in at least twice as many micro-batches."""
     state, batch = run.state, run.setup.batch_size
     parts = next((n for n in range(2 * state.micro_batches, batch + 1) if batch % n == 0), None)

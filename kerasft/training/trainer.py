@@ -69,10 +69,10 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
     setup = setup_of_run.prepare(config, network, splits, folder)
     checkpointer = Checkpointer(folder, network.model)
     restored = checkpointer.restore(splits.digest)
-    state, arrays = restored or _start(setup, resolved)
+    state, arrays = restored or start(setup, resolved)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
-    planned, setup = _plan(setup, state.resolved)
+    planned, setup = plan_phases(setup, state.resolved)
     show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
     if restored:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
@@ -86,9 +86,9 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
                 console.say("no further phase: the last one was not kept whole, or gained little")
                 break
         trainable, frozen = freezing.apply(network, phase)
-        run = _begin_phase(setup, planned, index, state, checkpointer, history, arrays)
-        _run_phase(run, arrays)
-        record = _finish_phase(run, trainable, frozen)
+        run = begin_phase(setup, planned, index, state, checkpointer, history, arrays)
+        run_phase(run, arrays)
+        record = finish_phase(run, trainable, frozen)
         state, inputs, arrays = state.after(record), run.inputs, {}
         checkpointer.save(state)
         soup.remove(folder)
@@ -97,7 +97,7 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
     return Trained(setup, state, inputs.outputs if inputs else None)
 
 
-def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainState, dict[str, Weights]]:
+def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainState, dict[str, Weights]]:
     """The state of a new run, and the solution of the probe by the name `solution`."""
     planned, _ = planning.plan(setup.config, setup.network, len(setup.splits.train))
     start = head_init.prepare(
@@ -116,7 +116,7 @@ def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainState, d
     return state, {"solution": list(start.solution)} if start.solution else {}
 
 
-def _plan(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
+def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
     """The phases, and the setup with the batch size that is resolved; `settled.json` is written.
 
     A resumed run takes what it began with.
@@ -194,7 +194,7 @@ def _phase_inputs(setup: TrainSetup, name: str, phase: Phase, resolved: Resolved
         return phase_inputs.build(setup.network, setup.splits, phase, setup.config.seed, setup.cache, plan)
 
 
-def _begin_phase(
+def begin_phase(
     setup: TrainSetup,
     planned: list[Phase],
     index: int,
@@ -224,17 +224,17 @@ def _begin_phase(
     )
 
 
-def _run_phase(run: PhaseRun, arrays: dict[str, Weights]) -> None:
+def run_phase(run: PhaseRun, arrays: dict[str, Weights]) -> None:
     """Fits a phase to its end; the weights of its model are then those of its last epoch."""
     if "initial" not in arrays:
         run.state.initial_score = run.validate()
         if "solution" in arrays:
-            _take_solution(run, arrays["solution"])
+            take_solution(run, arrays["solution"])
     if run.phase.epochs > run.state.epoch and not run.out_of_patience():
         fitting.fit(run, arrays.get("optimizer"), arrays.get("metrics"))
 
 
-def _take_solution(run: PhaseRun, solution: Weights) -> None:
+def take_solution(run: PhaseRun, solution: Weights) -> None:
     """Gives the head the weights that the probe solved. A phase with epochs has to be better than these."""
     run.model.get_layer(layer_names.LOGITS).set_weights(solution)
     if run.phase.epochs:
@@ -244,7 +244,7 @@ def _take_solution(run: PhaseRun, solution: Weights) -> None:
     run.keep_if_best(run.validate())
 
 
-def _finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
+def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     """Keeps what the phase is worth, and records it."""
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)
