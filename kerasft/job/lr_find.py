@@ -87,7 +87,9 @@ def as_flag(planned: list[Phase], tested: Phase, lr: float, config: Config, reso
         phase = phase if own else replace(phase, augment=from_flags["augment"])
         same = {name: None for name, value in from_flags.items() if getattr(phase, name) == value}
         written.append(str(replace(phase, **same, **({"lr": float(f"{lr:.2g}")} if alike else {}))))
-    return shlex.quote(f"--phases={' | '.join(written)}")
+    text = " | ".join(written)
+    # Phases have single quotes inside, which double ones leave readable.
+    return shlex.quote(f"--phases={text}") if set(text) & set('"$`\\!') else f'--phases="{text}"'
 
 
 def _tell(found: RangeTest, phase: Phase, flag: str | None) -> None:

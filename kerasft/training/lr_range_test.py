@@ -30,6 +30,9 @@ QUIET_STEPS = 20
 # The loss has fallen, or risen, where it is so many standard errors from that of the quiet steps: the farthest of many.
 STANDARD_ERRORS = 3.0
 
+# The descent begins where the loss has fallen by this share of its whole fall.
+DESCENT_BEGINS = 0.1
+
 
 class RangeTest(NamedTuple):
     """What was found.
@@ -144,8 +147,8 @@ def read(rates: list[float], losses: list[float]) -> RangeTest:
         harmless = rates[inner[calm[-1]]] if len(calm) else None
         lowest = int(np.argmin(curve))
         if lowest and curve[lowest] < start - room:
-            # From the last step where the loss has not yet fallen.
-            higher = np.flatnonzero(curve[:lowest] >= start - room)
+            # From the last step where the loss has hardly fallen yet.
+            higher = np.flatnonzero(curve[:lowest] >= start - max(room, DESCENT_BEGINS * (start - curve[lowest])))
             begin = int(higher[-1]) if len(higher) else 0
             middle = rates[inner[(begin + lowest) // 2]]
             steepest = rates[inner[begin + np.argmin(np.gradient(curve[begin : lowest + 1]))]]
