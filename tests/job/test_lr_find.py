@@ -37,7 +37,7 @@ def test_a_rate_is_suggested_and_no_run_is_begun(command, tiny, tmp_path):
     assert (first.strategy, first.epochs, first.lr) == ("head", 4, float(f"{found['suggestion']:.2g}"))
     assert (second.strategy, second.epochs, second.lr) == ("all", 2, 1e-4) and second.optimizer is None
     page = Page((folder / "lr_find.html").read_text())
-    assert "Suggested" in page.text["p"] and pasted in page.text["code"]
+    assert "Suggested" in page.text["p"] and found["flag"] in page.text["code"]
     assert not page.addresses and not page.loose
     assert re.search(r"default-src 'none'", (folder / "lr_find.html").read_text())
     # The folder is free for a run at that rate.
