@@ -1,5 +1,7 @@
 """Every Keras optimizer by its name: decay, clipping, accumulation, and averages of its weights."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -62,15 +64,20 @@ def test_ones_own_clipping_wins():
     assert _build("sgd(clipnorm=5)")[0].global_clipnorm is None
 
 
+@functools.cache
+def _layer_scale():
+    """The class of ConvNeXt's layers."""
+    network = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
+    return type(next(layer for layer in network.layers if "layer_scale" in layer.name))
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_weight_decay_leaves_biases_and_normalisation_alone(name):
     """The names of Keras are not enough: ConvNeXt's LayerScale has a gamma that is called `variable`."""
     layers = keras.layers
-    scale = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
-    kind = type(next(layer for layer in scale.layers if "layer_scale" in layer.name))
     inputs = keras.Input((4, 4, 3))
     hidden = layers.BatchNormalization()(layers.Conv2D(6, 1, bias_initializer="ones")(inputs))
-    hidden = heads.GeM()(kind(0.5, 6)(layers.LayerNormalization()(hidden)))
+    hidden = heads.GeM()(_layer_scale()(0.5, 6)(layers.LayerNormalization()(hidden)))
     model = keras.Model(inputs, layers.Dense(2)(hidden))
     built, _ = _build(f"{name}(weight_decay=0.5)", model=model)
     before = {variable.path: np.asarray(variable) for variable in model.trainable_variables}
