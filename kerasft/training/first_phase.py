@@ -25,7 +25,8 @@ def first_phase(
         UserError: no phase has epochs.
     """
     setup = setup_of_run.prepare(config, network, splits, folder)
-    state, arrays = trainer.start(setup, resolved)
+    setup, state, arrays = trainer.start(setup, resolved)
+    network = setup.network
     planned, setup = trainer.plan_phases(setup, state.resolved)
     checkpointer, history = Checkpointer(folder, network.model), History(folder / "history.jsonl", 0)
     for index, phase in enumerate(planned):
