@@ -133,7 +133,8 @@ def _end_of_rows(tensors: list[keras.KerasTensor], output: keras.KerasTensor) ->
     """The model from some tensors to an output, whose one input holds them in one row an image. It shares their layers."""
     widths = [math.prod(tensor.shape[1:]) for tensor in tensors]
     rows = keras.Input((sum(widths),), name="rows")
-    parts = keras.ops.split(rows, np.cumsum(widths)[:-1].tolist(), axis=-1)
+    starts = np.cumsum([0, *widths])
+    parts = [rows[:, start : start + width] for start, width in zip(starts.tolist(), widths)]
     inputs = [
         keras.ops.cast(keras.ops.reshape(part, (-1, *tensor.shape[1:])), tensor.dtype)
         for part, tensor in zip(parts, tensors)
