@@ -1,4 +1,4 @@
-"""Plain text: tables whose columns line up, and output into a pipe that may be closed early."""
+"""Plain-text tables with aligned columns, and printing into a pipe that its reader may close early."""
 
 import errno
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from kerasft.settings.errors import UserError
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """A table as text, one line a row, without borders, so that `grep` and `sort` work on it.
+    """Returns a table as text: one line for each row, without borders, so that `grep` and `sort` work on it.
 
     Args:
         head: titles of the columns.
-        rows: cells, as many as there are titles.
+        rows: cells, one for each title.
         right: titles of the columns that are aligned to the right.
     """
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
@@ -25,7 +25,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def printable(text: str) -> str:
-    """The text with control characters and lone surrogates written as escapes, so that a name cannot steer a terminal."""
+    """Escapes control characters and lone surrogates, so that a file name cannot control the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

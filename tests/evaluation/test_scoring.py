@@ -70,7 +70,7 @@ def test_temperature_minimises_the_log_loss(scored):
 
 
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
-def test_few_pictures_all_of_them_right_do_not_ask_for_certainty(task):
+def test_few_images_all_of_them_right_do_not_ask_for_certainty(task):
     """Fifteen that are right at 0.8 each say little of the sixteenth; three thousand do."""
     for count, least, most in ((15, 0.75, 1.6), (3000, 0.5, 0.55)):
         labels = np.arange(count) % 3
@@ -115,7 +115,7 @@ def test_the_first_candidate_that_is_not_measurably_worse():
     assert scoring.one_standard_error_rule([best[:1] + 1, best[:1]]) == 0  # of one no standard error
 
 
-def test_fewer_than_five_pictures_choose_no_temperature():
+def test_fewer_than_five_images_choose_no_temperature():
     logits, labels = 9 * np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2, 0, 2])
     assert Scorer("single_label", labels).temperature(logits) > 2
     assert Scorer("single_label", labels[1:]).temperature(logits[1:]) == 1

@@ -89,7 +89,7 @@ def versions(tmp_path_factory, server, folder) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def bare(versions):
-    """What the bare SavedModels say of pictures."""
+    """What the bare SavedModels say of images."""
     import tensorflow as tf
 
     loaded = [tf.saved_model.load(str(path)) for path in versions]
@@ -168,7 +168,7 @@ def test_status_metadata_and_about_are_told(server):
     metadata = server.client.get(f"{MODEL}/metadata").json()
     assert metadata["model_spec"] == {"name": "shapes", "signature_name": "", "version": "1"}
     assert set(metadata["metadata"]["signature_def"]["signature_def"]) >= {"serving_default", "images", "features"}
-    limits = {"body_bytes": 1_000_000, "pixels": 4_000_000, "pictures": 16}
+    limits = {"body_bytes": 1_000_000, "pixels": 4_000_000, "images": 16}
     read_metadata = {"name": "shapes", "version": 1, "task": "single_label", "classes": list(CLASSES), "image_size": 32}
     assert server.client.get("/about").json() == read_metadata | {"limits": limits}
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_answered_is_said_in_words(server, body, status, text):
     assert text in answer.json()["error"]
 
 
-def test_a_bad_picture_does_not_fail_those_beside_it(server, bare):
+def test_a_bad_image_does_not_fail_those_beside_it(server, bare):
     found = {}
 
     def ask(name, contents):
