@@ -4,7 +4,7 @@ import errno
 from collections.abc import Sequence
 
 from kerasft.settings import failures
-from kerasft.settings.errors import UserError
+from kerasft.settings.errors import UserError, printable
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
@@ -22,11 +22,6 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         "  ".join(getattr(cell, side)(width) for cell, side, width in zip(line, sides, widths)).rstrip()
         for line in lines
     )
-
-
-def printable(text: str) -> str:
-    """Escapes control characters and lone surrogates, so that a file name cannot control the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def write(text: str) -> None:

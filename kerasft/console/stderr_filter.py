@@ -65,12 +65,12 @@ def without_notices() -> Iterator[None]:
 
     C++ code writes some notices before it reads a log level. So the file descriptor itself is redirected.
     """
-    with captured():
+    with capture_lines():
         yield
 
 
 @contextmanager
-def captured() -> Iterator[Callable[[], list[str]]]:
+def capture_lines() -> Iterator[Callable[[], list[str]]]:
     """Does the same as `without_notices`. Yields a function that returns the lines since its last call."""
     sys.stderr.flush()
     original_stderr = os.dup(2)
@@ -97,7 +97,7 @@ def captured() -> Iterator[Callable[[], list[str]]]:
 
 
 @contextmanager
-def filtered() -> Iterator[None]:
+def filter_lines() -> Iterator[None]:
     """Does the same as `without_notices`, but prints each line at once: for blocks that run long."""
     sys.stderr.flush()
     original_stderr, (source, sink) = os.dup(2), os.pipe()

@@ -7,11 +7,9 @@ import numpy as np
 from markupsafe import Markup
 
 from kerasft.console.wording import percent
+from kerasft.evaluation.calibration import CALIBRATION_BINS, calibration_error
 from kerasft.evidence import figures
 from kerasft.evidence.predictions import Predictions, Section
-
-# Bins of equal width, as many as Guo et al. 2017 use.
-CALIBRATION_BINS = 15
 
 
 class Bin(NamedTuple):
@@ -37,9 +35,10 @@ def calibration(predictions: Predictions) -> Section:
         return Section("calibration", {}, {"calibration": "", "fairness": ""})
     probabilities, labels = predictions.outputs, predictions.labels
     if predictions.task == "single_label":
-        bins = reliability(probabilities.max(-1), probabilities.argmax(-1) == labels)
+        confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == labels
     else:
-        bins = reliability(probabilities.ravel(), labels.ravel() > 0)
+        confidence, correct = probabilities.ravel(), labels.ravel() > 0
+    bins = reliability(confidence, correct)
     filled = [row for row in bins if row.n]
     weights = [row.n for row in filled]
     predicted = float(np.average([row.predicted for row in filled], weights=weights))
@@ -47,7 +46,7 @@ def calibration(predictions: Predictions) -> Section:
     gap = predicted - observed
     verdict = "well calibrated" if abs(gap) < 0.01 else "overconfident" if gap > 0 else "underconfident"
     sentence = f"On average the model predicts {percent(predicted)}, and {percent(observed)} is right: it is {verdict}"
-    drawn = diagram(bins, f"Reliability diagram; calibration error {percent(calibration_error(bins))}")
+    drawn = diagram(bins, f"Reliability diagram; calibration error {percent(calibration_error(confidence, correct))}")
     measured = {"promised": predicted, "observed": observed, "bins": [row._asdict() for row in filled]}
     return Section("calibration", measured, {"calibration": drawn, "fairness": sentence})
 
@@ -69,12 +68,6 @@ def reliability(probabilities: np.ndarray, outcomes: np.ndarray) -> list[Bin]:
         means = (float(values[inside].mean()) if n else np.nan for values in (probabilities, outcomes))
         bins.append(Bin(index / CALIBRATION_BINS, (index + 1) / CALIBRATION_BINS, n, *means))
     return bins
-
-
-def calibration_error(bins: list[Bin]) -> float:
-    """Returns the expected calibration error: the mean of |predicted - observed|, weighted by the counts of the bins."""
-    total = sum(row.n for row in bins)
-    return sum(row.n * abs(row.predicted - row.observed) for row in bins if row.n) / total
 
 
 def diagram(bins: list[Bin], title: str) -> Markup:

@@ -11,7 +11,7 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import checkpoints, disk_cache, image_cache, manifest, run_folder
 
 
-def audited_splits(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
+def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
     """Decodes every image, writes `audit.json`, prints the findings, and splits the images that can be used.
 
     Args:

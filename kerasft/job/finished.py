@@ -11,7 +11,7 @@ from kerasft.console import console
 from kerasft.data import splits
 from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Listing
-from kerasft.evaluation import scoring
+from kerasft.evaluation import score_names
 
 
 def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
@@ -45,9 +45,9 @@ def _old_thumbnails(folder: Path, size: int, listing: Listing) -> Callable[[np.n
 
 def summarise(folder: Path, metrics: dict) -> None:
     """Prints the test score, the proof of the export, and where the run is recorded."""
-    test, proof, score = metrics["test"], metrics["export"], scoring.SCORES[metrics["task"]]
+    test, proof, score = metrics["test"], metrics["export"], score_names.SCORES[metrics["task"]]
     loss = "log loss" if metrics["task"] != "regression" else "loss"
-    found = f"{scoring.TITLES[score]} {console.format_metric(test[score])}"
+    found = f"{score_names.TITLES[score]} {console.format_metric(test[score])}"
     # Targets may have different units, so a mean over several of them means nothing.
     if len(each := test.get("per_target", {})) > 1:
         found = "mean absolute error " + ", ".join(

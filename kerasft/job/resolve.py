@@ -63,12 +63,12 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, network.size, network.model.count_params(), trained, machine
 
-    def measured() -> dict[str, str]:
+    def measure() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)
         return {"value": chosen.value, "reason": chosen.reason}
 
     with disk_cache.locked(cache, "precision") as folder:
-        found = feature_cache.memoize(folder, key_parts, measured)
+        found = feature_cache.memoize(folder, key_parts, measure)
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 

@@ -22,7 +22,7 @@ from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
-from kerasft.job.audit import audited_splits, refuse_changes
+from kerasft.job.audit import audit_and_split, refuse_changes
 from kerasft.job.evaluate import Evaluation, evaluate, write_predictions
 from kerasft.job.finished import report_finished, summarise
 from kerasft.job.resolve import resolve_settings
@@ -81,7 +81,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
     with _time_step(seconds, "audit"):
-        splits = audited_splits(config, listing, network.size, folder)
+        splits = audit_and_split(config, listing, network.size, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
     with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)

@@ -11,17 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft import __version__
+from kerasft.evaluation.score_names import SCORES, TITLES
 from kerasft.report import headline
 from kerasft.report.page import environment
-from kerasft.report.sections import SCORES
 from kerasft.storage import run_folder
-
-_HEADLINES = {
-    "single_label": headline.single_label,
-    "multi_label": headline.multi_label,
-    "regression": headline.regression,
-}
-SCORE_NAMES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}
 
 
 class FinishedRun(NamedTuple):
@@ -91,7 +84,7 @@ def read(folder: Path) -> FinishedRun:
     with (folder / "predictions.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
-    result = _HEADLINES[task](test, arrays, metrics["classes"], headline.Caveats())
+    result = headline.HEADLINES[task](test, arrays, metrics["classes"], headline.Caveats())
     return FinishedRun(
         folder=folder,
         data=Path(export).parent.name,
@@ -123,7 +116,7 @@ def write_page(path: Path, rows: list[FinishedRun], damaged: list[Unreadable]) -
     content = {
         "groups": groups(rows),
         "damaged": damaged,
-        "score_names": SCORE_NAMES,
+        "score_names": TITLES,
         "version": __version__,
         "interval_style": _interval_style,
     }

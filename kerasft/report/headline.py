@@ -201,3 +201,7 @@ def _finite_mean(values: np.ndarray) -> float:
     """Returns the mean of the finite values; NaN if there are none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else np.nan
+
+
+# The headline of each task.
+HEADLINES = {"single_label": single_label, "multi_label": multi_label, "regression": regression}

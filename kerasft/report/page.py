@@ -10,16 +10,11 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console import wording
+from kerasft.evaluation.score_names import SCORES
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
 from kerasft.report import headline, sections, usage
 from kerasft.storage import run_folder
-
-_HEADLINES = {
-    "single_label": headline.single_label,
-    "multi_label": headline.multi_label,
-    "regression": headline.regression,
-}
 
 
 def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict[str, dict]:
@@ -64,7 +59,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
     log = folder / "history.jsonl"
     history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     task, classes, test = metrics["task"], metrics["classes"], metrics["test"]
-    score, path = sections.SCORES[task], metrics["export"]["path"]
+    score, path = SCORES[task], metrics["export"]["path"]
     heads, by_class = sections.per_class(task, test)
     changed, defaults = sections.settings(config)
     content = {
@@ -75,7 +70,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "score": score,
         "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
-        "headline": _HEADLINES[task](test, arrays, classes, headline.find_caveats(test, audit, arrays["ids"])),
+        "headline": headline.HEADLINES[task](test, arrays, classes, headline.find_caveats(test, audit, arrays["ids"])),
         "summary": sections.summary(config, metrics, audit["counts"]),
         "metric_rows": sections.metric_rows(test, metrics["val"]),
         "phases": sections.phases(metrics["phases"], score),

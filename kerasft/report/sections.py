@@ -10,8 +10,6 @@ from kerasft.console.wording import NOT_MEASURED, count, duration, number, perce
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
-SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-
 # More findings of one kind are counted, not listed.
 MAX_LISTED_FINDINGS = 20
 
@@ -87,7 +85,7 @@ def score_name(score: str, outputs: int) -> str:
 
 
 def phases(records: list[dict], score: str) -> list[dict]:
-    """Returns the phases with a verdict, and their metrics as text; `score` is the task's value in `SCORES`."""
+    """Returns the phases with a verdict, and their metrics as text; `score` is the name of the task's score."""
     show, rows = percent if score == "accuracy" else number, []
     for record in records:
         share = record["share"] if record["accepted"] else 0.0
@@ -107,7 +105,7 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
     """Returns title and SVG of the loss and of the score over all epochs; empty without epochs.
 
     Args:
-        score: the task's value in `SCORES`.
+        score: name of the task's score.
         name: of the score, for the title.
     """
     if not history:

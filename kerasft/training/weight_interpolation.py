@@ -100,12 +100,12 @@ def choose(
         for alpha in alphas:
             outputs = outputs_at(candidate, alpha)
             if np.isfinite(outputs).all():
-                temperature, losses = scorer.tempered(outputs)
+                temperature, losses = scorer.fit_temperature(outputs)
                 yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
 
     if len(scorer.labels) < MIN_VALIDATION_IMAGES:
         return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
-    _, before = scorer.tempered(outputs_at(0, 0.0))
+    _, before = scorer.fit_temperature(outputs_at(0, 0.0))
     found = []
     for candidate in range(candidates):
         mixes = list(tempered(candidate))

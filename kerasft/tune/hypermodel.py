@@ -18,7 +18,7 @@ from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Scorer
-from kerasft.job.audit import audited_splits
+from kerasft.job.audit import audit_and_split
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
@@ -204,7 +204,7 @@ class HyperModel(keras_tuner.HyperModel):
 
     def _data(self, size: int, per_class_limit: int | None) -> Splits:
         config = replace(self.config, per_class_limit=per_class_limit)
-        return audited_splits(config, self.listing, size, self.folder)
+        return audit_and_split(config, self.listing, size, self.folder)
 
     def _validation_metrics(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Computes the validation metrics, without example weights, so that they are comparable between trials."""

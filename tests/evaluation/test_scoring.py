@@ -124,12 +124,12 @@ def test_fewer_than_five_images_choose_no_temperature():
 def test_what_is_compared_is_the_loss_at_the_best_temperature(scored):
     logits, labels = scored
     scorer = Scorer("single_label", labels)
-    temperature, losses = scorer.tempered(logits * 9)
+    temperature, losses = scorer.fit_temperature(logits * 9)
     assert losses.mean() == scorer.loss(logits * 9 / temperature) < scorer.loss(logits * 9)
-    assert scorer.compared(logits * 9) == (losses.mean(), scorer.score(logits))
+    assert scorer.calibrated_loss_and_score(logits * 9) == (losses.mean(), scorer.score(logits))
     logits[3, 1] = np.nan
-    assert np.isnan(scorer.compared(logits)[0])
-    assert np.isnan(Scorer("multi_label", np.eye(4)[labels]).compared(logits)[0])
+    assert np.isnan(scorer.calibrated_loss_and_score(logits)[0])
+    assert np.isnan(Scorer("multi_label", np.eye(4)[labels]).calibrated_loss_and_score(logits)[0])
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch):

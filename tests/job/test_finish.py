@@ -63,7 +63,8 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     (tmp_path / "saved_models" / "t" / "1" / "saved_model.pb").unlink()
     train.train(config)
     assert (
-        f"{Path('saved_models/t/1/saved_model.pb')} is missing (--noresume runs everything again)" in capsys.readouterr().out
+        f"{Path('saved_models/t/1/saved_model.pb')} is missing (--noresume runs everything again)"
+        in capsys.readouterr().out
     )
     assert [path.name for path in (tmp_path / "saved_models" / "t").iterdir()] == ["1"]
 

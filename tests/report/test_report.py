@@ -20,7 +20,8 @@ from kerasft import report
 from kerasft.console import wording
 from kerasft.evaluation import metrics as evaluation_metrics
 from kerasft.evaluation import scoring
-from kerasft.report import sections, statistics, usage
+from kerasft.evaluation.score_names import SCORES
+from kerasft.report import statistics, usage
 
 
 def thumbnails(indices: np.ndarray) -> np.ndarray:
@@ -73,7 +74,7 @@ def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
         assert f"{right} of {n} test images" in text
         assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
     else:
-        key = "scaled_mae" if case == "targets" else sections.SCORES[task]
+        key = "scaled_mae" if case == "targets" else SCORES[task]
         assert wording.number(test[key]) in text
         low, high = map(float, re.search(r"between ([\d.]+) and ([\d.]+) \(95%", text).groups())
         assert low < test[key] < high

@@ -39,7 +39,7 @@ class Stub(keras_tuner.HyperModel):
     def __init__(self, text: str):
         super().__init__()
         self.space = search_space.parse(text, Config())
-        self.trained, self.epochs = Config(), []
+        self.trained_config, self.epochs = Config(), []
 
     def build(self, hp):
         return None
@@ -181,7 +181,7 @@ def test_the_winner_goes_on_with_the_optimizer_of_the_search():
     [
         ("hed(epochs=2)", "head", r"--winner_phases: must be one of .* \(did you mean 'head'\?\)"),
         ("all(epochs=0)", "head", r"--winner_phases: all\(\) epochs must be a whole number of at least 1"),
-        ("all", "auto", r"--winner_phases: continues after --phases; .* Received: '--phases=auto'"),
+        ("all", "auto", r"--winner_phases: continues after --phases, .* Received: '--phases=auto'"),
     ],
 )
 def test_mistakes_in_what_the_winner_goes_on_with(after, trials, message):
