@@ -373,7 +373,7 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, 
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 3, errors
-    assert "the same command goes on" in errors
+    assert "the same command resumes" in errors
     again = command(*flags, "--run_dir=c", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "going on where the run was stopped: phase 2 of 2 (all), " in again.stdout
