@@ -86,7 +86,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
         # A network that was trained in mixed precision is served in float32.
-        network = surgery.precision(network, "float32")
+        network = surgery.precision(trained.setup.network, "float32")
     with _time_step(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)

@@ -151,6 +151,7 @@ def load_or_compute(
     size: int,
     augmentation: CachedAugmentation = UNAUGMENTED,
     dtype: str = "",
+    known: Entry | None = None,
 ) -> Entry:
     """Returns the activations of all images of a split, in order. Only what the cache lacks is computed.
 
@@ -161,6 +162,7 @@ def load_or_compute(
         size: side of the images in pixels.
         augmentation: of the images.
         dtype: of the stored activations; by default that of the output of the prefix.
+        known: the activations where they are known already, such as some columns of another entry.
 
     Raises:
         UserError: the disk is full.
@@ -174,7 +176,7 @@ def load_or_compute(
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         try:
             disk_cache.evict(cache, folder, count_bytes(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
-            return _fill(folder, prefix, split, size, augmentation, dtype)
+            return _fill(folder, prefix, split, size, augmentation, dtype, known)
         except OSError as error:
             raise UserError(
                 f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
@@ -182,11 +184,23 @@ def load_or_compute(
             ) from error
 
 
-def _fill(folder: Path, prefix: Prefix, split: Split, size: int, augmentation: CachedAugmentation, dtype: str) -> Entry:
+def _fill(
+    folder: Path,
+    prefix: Prefix,
+    split: Split,
+    size: int,
+    augmentation: CachedAugmentation,
+    dtype: str,
+    known: Entry | None,
+) -> Entry:
     """Computes the chunks that are missing or damaged, and records each as soon as it is written."""
     model, meta = prefix.model, disk_cache.read_meta(folder)
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
-    checksums, seconds, place = meta.get("crc32", {}), meta.get("seconds", 0.0), folder / disk_cache.ACTIVATIONS
+    checksums, seconds, place = (
+        meta.get("crc32", {}),
+        meta.get("seconds", known.seconds if known else 0.0),
+        folder / disk_cache.ACTIVATIONS,
+    )
     if not place.is_file() or place.stat().st_size != count_bytes(model, split, dtype):
         checksums = {}
         with place.open("wb") as file:
@@ -208,7 +222,7 @@ def _fill(folder: Path, prefix: Prefix, split: Split, size: int, augmentation: C
             stream = pipeline.evaluation_stream(
                 split, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE, span=span, **augment
             )
-            computed = prefix.predict(stream)
+            computed = known.rows[span.start : span.stop] if known else prefix.predict(stream)
             if dtype == "float16" and not can_store(computed, dtype):
                 raise RangeError("float16 cannot store its activations")
             file.seek(start * (place.stat().st_size // len(split)))
