@@ -15,7 +15,7 @@ from kerasft.console import console
 from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
-from kerasft.job.audit import audited_splits
+from kerasft.job.audit import audit_and_split
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -58,7 +58,7 @@ def _measure(config: Config, listing: Listing, place: Path) -> tuple[RangeTest, 
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, place)
-    splits = audited_splits(config, listing, network.size, place)
+    splits = audit_and_split(config, listing, network.size, place)
     run, planned = first_phase.first_phase(config, network, splits, place, resolved)
     steps = lr_range_test.STEPS
     console.say(f"lr_find: {run.name}, {run.phase.optimizer}, {steps} steps from {lr_range_test.FIRST_RATE:g} up")
