@@ -56,7 +56,7 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
     network = networks.build(config, len(data.classes), data.task)
     result = trainer.train(config, network, data, folder, ResolvedSettings("none", network.size, "float32", ""))
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
-    return Finished(network, result, rows)
+    return Finished(result.setup.network, result, rows)
 
 
 def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Config) -> PhaseRun:

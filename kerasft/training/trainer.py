@@ -25,7 +25,15 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, depth_choice, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training import (
+    autotune,
+    checkpointer,
+    depth_choice,
+    fitting,
+    head_init,
+    phase_inputs,
+    weight_interpolation,
+)
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
@@ -68,16 +76,17 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
             changed.
     """
     setup = setup_of_run.prepare(config, network, splits, folder)
-    restored = None
-    if resolved.features:
-        setup = replace(setup, network=with_depths(network, config, tuple(resolved.features)))
-        restored = Checkpointer(folder, setup.network.model).restore(splits.digest)
+    restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored
+        features = tuple(state.resolved.features) or network.depths
+        setup = replace(setup, network=with_depths(network, config, features))
     else:
-        setup, state, arrays = _start(replace(setup, network=network), resolved)
+        setup, state, arrays = _start(setup, resolved)
     network = setup.network
-    checkpointer = Checkpointer(folder, network.model)
+    saver = Checkpointer(folder, network.model)
+    if restored:
+        arrays = saver.restore(arrays)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = _plan(setup, state.resolved)
@@ -94,11 +103,11 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
                 console.say("no further phase: the last one was not kept whole, or gained little")
                 break
         trainable, frozen = freezing.apply(network, phase)
-        run = _begin_phase(setup, planned, index, state, checkpointer, history, arrays)
+        run = _begin_phase(setup, planned, index, state, saver, history, arrays)
         _run_phase(run, arrays)
         record = _finish_phase(run, trainable, frozen)
         state, inputs, arrays = state.after(record), run.inputs, {}
-        checkpointer.save(state)
+        saver.save(state)
     freezing.release(network)
     return Trained(setup, state, inputs.outputs if inputs else None)
 
@@ -220,7 +229,7 @@ def _begin_phase(
     planned: list[Phase],
     index: int,
     state: TrainState,
-    checkpointer: Checkpointer,
+    saver: Checkpointer,
     history: History,
     arrays: dict[str, Weights],
 ) -> PhaseRun:
@@ -236,7 +245,7 @@ def _begin_phase(
         first_epoch=sum(phase.epochs for phase in planned[:index]),
         inputs=inputs,
         state=state,
-        checkpointer=checkpointer,
+        checkpointer=saver,
         history=history,
         initial=arrays.get("initial", weights),
         best=arrays.get("best", weights),
