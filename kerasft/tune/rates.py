@@ -26,7 +26,7 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
         UserError: no phase has epochs, or one comes to a rate above 10.
     """
     planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
-    found = list(planning.named(config))
+    found = [one for spec in planning.named(config) for one in _each(spec)]
     if planning.ends_in_auto(config):
         found += [Spec(phase.strategy, (), _arguments(phase)) for phase in (planned[-1:] if found else planned)]
     planned = planned[-len(found) :]  # without the head phase that `plan` may have put first
@@ -68,6 +68,12 @@ def followed(trial: Config, config: Config, phases_after: str) -> Config:
     found = [Spec(spec.name, (), kept | _named(spec)) for spec in trial.specs("phases")]
     before = {name: getattr(config, name) for name in tied}
     return replace(trial, phases=" | ".join([*map(str, found), phases_after]), **before)
+
+
+def _each(spec: Spec) -> tuple[Spec, ...]:
+    """The Specs of the phases that a Spec stands for, one each."""
+    phases = planning.build(spec, "--phases", outside=Phase)
+    return (spec,) if len(phases) == 1 else tuple(specs.parse_one(str(phase), "--phases") for phase in phases)
 
 
 def _named(spec: Spec) -> dict:
