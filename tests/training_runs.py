@@ -15,7 +15,9 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
+from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 from kerasft.training import fitting, phase_inputs, trainer
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
@@ -61,11 +63,14 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
 
 def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Config) -> PhaseRun:
     """A phase that is fed with pictures, before its first step."""
-    inputs = phase_inputs.pictures(network, data, phase, config.seed)
+    trained = phase_network(network, phase)
+    freezing.apply(trained, phase)
+    inputs = phase_inputs.pictures(trained, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
     return PhaseRun(
         setup=setup_of_run.prepare(config, network, data, folder),
+        network=trained,
         phase=phase,
         name=f"01-{phase.strategy}",
         first_epoch=0,

@@ -6,11 +6,13 @@ from kerasft.strategies.bias import bias
 from kerasft.strategies.full import full
 from kerasft.strategies.gradual import gradual
 from kerasft.strategies.head import head
+from kerasft.strategies.lora import lora
 from kerasft.strategies.norm import norm
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.surgical import surgical
 from kerasft.strategies.top import top
 
-__all__ = ["STRATEGIES", "Phase", "bias", "full", "gradual", "head", "norm", "top"]
+__all__ = ["STRATEGIES", "Phase", "bias", "full", "gradual", "head", "lora", "norm", "surgical", "top"]
 
 # The names that --phases knows. Each strategy is a function that gives one Phase or a tuple of them.
 STRATEGIES: dict[str, Callable[..., Phase | tuple[Phase, ...]]] = {
@@ -18,6 +20,8 @@ STRATEGIES: dict[str, Callable[..., Phase | tuple[Phase, ...]]] = {
     "bias": bias,
     "gradual": gradual,
     "head": head,
+    "lora": lora,
     "norm": norm,
+    "surgical": surgical,
     "top": top,
 }

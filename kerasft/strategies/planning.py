@@ -1,6 +1,7 @@
 """The plan of a run: the phases that `--phases` names, and those that the rule of `auto` adds."""
 
 from dataclasses import replace
+from typing import Any
 
 from kerasft import augment
 from kerasft.networks.network import Network
@@ -84,6 +85,12 @@ def parse(text: str) -> Phase:
     """
     (phase,) = build(specs.parse_one(text, "--phases"), "--phases", outside=Phase)
     return phase
+
+
+def with_arguments(phase: Phase, **arguments: Any) -> Phase:
+    """The phase whose strategy has been given further arguments."""
+    spec = specs.parse_one(str(phase), "--phases")
+    return parse(str(Spec(spec.name, spec.args, {**spec.kwargs, **arguments})))
 
 
 def named(config: Config) -> tuple[Spec, ...]:

@@ -1,8 +1,12 @@
-"""Which variables of an unfrozen layer train: all, its offsets, or a normalisation's scales and offsets."""
+"""Which variables of an unfrozen layer train: all of them, its offsets, a normalisation's, or a low-rank update."""
 
 from collections.abc import Callable
 
 import keras
+
+from kerasft.networks.network import Network
+from kerasft.strategies import low_rank
+from kerasft.strategies.phase import Phase
 
 # The layers that `norm` means. All of them have trained scales, offsets or both.
 NORMALISATION = (
@@ -31,11 +35,19 @@ def normalisation(layer: keras.Layer) -> list[keras.Variable]:
     return every(layer) if isinstance(layer, NORMALISATION) else []
 
 
+def factors(layer: keras.Layer) -> list[keras.Variable]:
+    """The factors of a layer's low-rank update; before it has one, the kernel that may get it."""
+    if getattr(layer, "lora_enabled", False):
+        return [layer.lora_kernel_a, layer.lora_kernel_b]
+    return [layer._kernel] if hasattr(layer, "enable_lora") and not isinstance(layer, keras.layers.Embedding) else []
+
+
 # What `Phase.variables` may be. Each function gives the variables that train of a layer, without those of layers inside.
 VARIABLES: dict[str, Callable[[keras.Layer], list[keras.Variable]]] = {
     "all": every,
     "bias": offsets,
     "norm": normalisation,
+    "lora": factors,
 }
 
 # What each of them is, in words.
@@ -43,4 +55,14 @@ PURPOSES = {
     "all": "all variables",
     "bias": "biases and offsets of normalisation",
     "norm": "scales and offsets of normalisation layers",
+    "lora": "low-rank updates of the kernels of dense layers and convolutions",
 }
+
+# What puts variables into the network for the time of a phase, with the strategy's arguments.
+_ADAPT: dict[str, Callable[..., Network]] = {"lora": low_rank.with_updates}
+
+
+def phase_network(network: Network, phase: Phase) -> Network:
+    """The network that a phase trains: the run's own, or one that shares most of its layers and has further variables."""
+    adapt = _ADAPT.get(phase.variables)
+    return adapt(network, **phase.arguments) if adapt else network

@@ -83,7 +83,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                 state.step = 0
                 state.optimizer_start = state.epoch * steps_per_epoch
                 run.model.set_weights(run.best)
-                run.checkpointer.save(state, {"initial": run.initial, "best": run.best})
+                run.checkpointer.save(state, {"initial": run.initial, "best": run.best} | run.own_variables())
     finally:
         bar.stop()
 

@@ -13,7 +13,8 @@ from training_runs import begun, easy, same, trained
 
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
-from kerasft.strategies import STRATEGIES, Phase, freezing, planning
+from kerasft.strategies import STRATEGIES, Phase, planning
+from kerasft.strategies.low_rank import copy_back
 from kerasft.training import checkpointer, fitting
 
 # A value that is not the default of each argument that a strategy may take, as `--phases` takes it.
@@ -35,11 +36,16 @@ ARGUMENTS = {
     "sam": "0.05",
     "stages": "3",
     "stage": "2",
+    "blocks": "2",
+    "layers": "conv_3 | conv_1",
+    "rank": "4",
+    "alpha": "4.0",
 }
 # Arguments of the phases that these tests train, beside epochs and lr.
-GIVEN = {"top": {"unfreeze": "conv_3"}, "gradual": {"stages": 2, "stage": 1}}
+GIVEN = {"top": {"unfreeze": "conv_3"}, "gradual": {"stages": 2, "stage": 1}, "surgical": {"layers": "conv_2"}}
+GIVEN["lora"] = {"rank": 2}
 # What the killed run of a strategy bears beside.
-ATTRIBUTES = {"top": {"head_lr": 10, "layer_decay": 0.75, "l2sp": 0.01, "sam": 0.05}}
+ATTRIBUTES = {"top": {"head_lr": 10, "layer_decay": 0.75, "l2sp": 0.01, "sam": 0.05}, "surgical": {"layers": None}}
 # The last part of the paths of what they train in the tiny backbone: as a regular expression, and nothing else of it.
 TRAINS = {
     "head": "nothing",
@@ -48,6 +54,8 @@ TRAINS = {
     "gradual": "conv_[34]/kernel",
     "bias": "bn_[1-4]/beta",
     "norm": "bn_[1-4]/(beta|gamma)",
+    "surgical": "conv_2/kernel",
+    "lora": "conv_[1-4]/kernel",
 }
 
 
@@ -69,7 +77,6 @@ def _run(data, tiny, folder, name):
     network = networks.build(config, 2, "single_label")
     (first, *_) = _phases(name, epochs=3, lr=1e-2, **GIVEN.get(name, {}))
     (phase,) = planning.plan(replace(config, phases=str(first)), network, 30)[0]
-    freezing.apply(network, phase)
     return begun(network, data, folder, phase, config)
 
 
@@ -92,6 +99,7 @@ def test_every_argument_is_read_back_from_what_a_phase_says(name):
     taken = list(inspect.signature(STRATEGIES[name]).parameters)
     # One phase alone.
     base = {"epochs": "5"} | ({"stages": "4", "stage": "1"} if "stage" in taken else {})
+    base |= {"blocks": "3"} if "blocks" in taken else {}
     plain = planning.parse(f"{name}({', '.join(f'{key}={value}' for key, value in base.items())})")
     assert planning.parse(str(plain)) == plain
     for argument in taken:
@@ -112,6 +120,9 @@ def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, 
     run.state.initial_score = run.validate()
     first_loss = run.state.initial_score[0]
     fitting.fit(run)
+    run.model.set_weights(run.candidates()[0])
+    copy_back(run.network, run.setup.network)
+    assert [weight.path for weight in model.weights] == list(before)
     moved = {weight.path for weight in model.weights if np.asarray(weight).tobytes() != before[weight.path].tobytes()}
     assert moved == expected
     assert run.state.epoch == 3
@@ -125,7 +136,7 @@ def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
-    phases = str(_phases(name, epochs=2, lr=1e-2, **GIVEN.get(name, {}), **ATTRIBUTES.get(name, {}))[0])
+    phases = str(_phases(name, epochs=2, lr=1e-2, **{**GIVEN.get(name, {}), **ATTRIBUTES.get(name, {})})[0])
     settings = {"phases": phases, "augment": "flip", "head": "linear(dropout=0.2)"}
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
