@@ -3,15 +3,16 @@
 import inspect
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
 import pytest
-from conftest import splits_of
+from conftest import ROOT, splits_of
 from training_runs import begun, easy, same, trained
 
 from kerasft.networks import network as networks
+from kerasft.settings import config as configs
 from kerasft.settings.config import Config
 from kerasft.strategies import STRATEGIES, Phase, planning
 from kerasft.strategies.low_rank import copy_back
@@ -158,3 +159,11 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_
             trained(data, tmp_path / "cut", tiny, **settings)
     rest = trained(data, tmp_path / "cut", tiny, **settings)
     same(rest.weights, whole.weights)
+
+
+def test_the_help_of_phases_and_the_page_name_every_strategy_and_attribute():
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    attributes = {item.name for item in fields(Phase) if "check" in item.metadata}
+    for name in {*STRATEGIES, *attributes}:
+        assert re.search(rf"\b{name}\b", configs.FIELDS["phases"].metadata["help"]), name
+        assert re.search(rf"`{name}[`(=]", page), name
