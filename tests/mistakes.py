@@ -252,6 +252,8 @@ def specs() -> Iterator[Row]:
     yield a("one_stage", *MADE, "--phases=gradual(stages=1)", says=("--phases", "stages"))
     yield a("stage_5_of_4", *MADE, "--phases=gradual(stage=5)", says=("--phases", "stage"))
     yield a("rank_0", *MADE, "--phases=lora(rank=0)", says=("--phases", "rank"))
+    yield a("two_adapters", *MADE, "--phases=adapter(2) | adapter(4)", says=("--phases", "reduction"))
+    yield a("reduction_0", *MADE, "--phases=adapter(reduction=0)", says=("--phases", "reduction"))
     yield a("no_such_block", *MADE, "--phases=surgical(layers='nothing')", says=("--phases", "kerasft layers"))
     yield a("decay_of_2", *MADE, "--phases=all(epochs=1, layer_decay=2)", says=("--phases", "layer_decay"))
     yield a("head_lr_0", *MADE, "--phases=all(epochs=1, head_lr=0)", says=("--phases", "head_lr"))

@@ -15,7 +15,7 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
-from kerasft.strategies import freezing
+from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
 from kerasft.training import fitting, phase_inputs, trainer
@@ -55,7 +55,7 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
-    network = networks.build(config, len(data.classes), data.task)
+    network = planning.prepare(config, networks.build(config, len(data.classes), data.task))
     result = trainer.train(config, network, data, folder, ResolvedSettings("none", network.size, "float32", ""))
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
     return Finished(network, result, rows)

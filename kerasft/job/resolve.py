@@ -43,6 +43,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
     config = replace(config, weights=weights)
     size = resolved.image_size if resolved else config.image_size or _image_size(config, listing)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
+    network = planning.prepare(config, network)
     longest = planning.check(config, network)
     if resolved is None:
         chosen = _precision(config, network, longest, folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kerasft.strategies.adapter import adapter
 from kerasft.strategies.bias import bias
 from kerasft.strategies.full import full
 from kerasft.strategies.gradual import gradual
@@ -12,10 +13,11 @@ from kerasft.strategies.phase import Phase
 from kerasft.strategies.surgical import surgical
 from kerasft.strategies.top import top
 
-__all__ = ["STRATEGIES", "Phase", "bias", "full", "gradual", "head", "lora", "norm", "surgical", "top"]
+__all__ = ["STRATEGIES", "Phase", "adapter", "bias", "full", "gradual", "head", "lora", "norm", "surgical", "top"]
 
 # The names that --phases knows. Each strategy is a function that gives one Phase or a tuple of them.
 STRATEGIES: dict[str, Callable[..., Phase | tuple[Phase, ...]]] = {
+    "adapter": adapter,
     "all": full,
     "bias": bias,
     "gradual": gradual,

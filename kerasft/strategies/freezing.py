@@ -11,7 +11,7 @@ from kerasft.networks import fused_batch_norm
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies.phase import Phase
-from kerasft.strategies.variables import NORMALISATION, PURPOSES, VARIABLES
+from kerasft.strategies.variables import ADAPTER_PREFIX, NORMALISATION, PURPOSES, VARIABLES
 
 # Blocks between cut points: with fewer, fractions of them mean little.
 MIN_BLOCKS = 6
@@ -115,6 +115,9 @@ def release(network: Network) -> None:
         # Keras leaves the layers of a model alone that is trainable itself.
         layer.trainable = True
         for inner in layer._flatten_layers():
+            # TensorFlow ignores an attribute that is set to what it is, so a layer does not tell its variables.
+            for variable in inner._trainable_variables:
+                variable.trainable = True
             _restore(inner)
 
 
@@ -146,7 +149,9 @@ def _restore(layer: keras.Layer) -> None:
 def _learns(operation: keras.Operation) -> bool:
     """Whether an operation holds weights other than a normalisation's."""
     norms = (*NORMALISATION, keras.layers.Normalization)
-    return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+    weighted = isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+    # An adapter belongs to the block that it stands behind.
+    return weighted and not operation.name.startswith(ADAPTER_PREFIX)
 
 
 def _start(network: Network, phase: Phase) -> int:

@@ -11,7 +11,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.settings.spec import Spec
-from kerasft.strategies import STRATEGIES, auto, freezing
+from kerasft.strategies import STRATEGIES, auto, bottlenecks, freezing
 from kerasft.strategies.head import head
 from kerasft.strategies.phase import Phase
 
@@ -62,6 +62,20 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         )
         freezing.first_layer(network, phase)
     return complete, reason
+
+
+def prepare(config: Config, network: Network) -> Network:
+    """The network with what its phases put into it for good: adapters, where a phase trains them.
+
+    Raises:
+        UserError: a mistake in the phases, or adapters of several kinds.
+    """
+    phases = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+    wanted = [dict(phase.arguments) for phase in phases if phase.variables == "adapter"]
+    if any(arguments != wanted[0] for arguments in wanted):
+        rule = "all phases train the same adapters, so reduction= must be the same in each"
+        raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
+    return bottlenecks.with_adapters(network, **wanted[0]) if wanted else network
 
 
 def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, ...]:

@@ -7,7 +7,9 @@ from kerasft.strategies.phase import Phase, takes_attributes
 
 
 @takes_attributes()
-def top(unfreeze: float | str = 0.5, epochs: int = 5, lr: float = 1e-4, **attributes: Any) -> Phase:
+def top(
+    unfreeze: float | str = 0.5, epochs: int = 5, lr: float = 1e-4, batch_norm: str = "hold", **attributes: Any
+) -> Phase:
     """The head and the end of the backbone, as in Yosinski et al. 2014.
 
     Args:
@@ -22,4 +24,5 @@ def top(unfreeze: float | str = 0.5, epochs: int = 5, lr: float = 1e-4, **attrib
     if isinstance(unfreeze, bool) or (number and not 0 < unfreeze <= 1):
         raise ValueError("unfreeze must be a fraction in (0, 1] or the name of a layer")
     arguments = {"unfreeze": unfreeze}
-    return Phase(strategy="top", unfreeze=unfreeze, arguments=arguments, epochs=epochs, lr=lr, **attributes)
+    given = {"arguments": arguments, "epochs": epochs, "lr": lr, "batch_norm": batch_norm}
+    return Phase(strategy="top", unfreeze=unfreeze, **given, **attributes)

@@ -1,4 +1,4 @@
-"""Which variables of an unfrozen layer train: all of them, its offsets, a normalisation's, or a low-rank update."""
+"""Which variables of an unfrozen layer train: all of them, its offsets, a normalisation's, an adapter, or a low-rank update."""
 
 from collections.abc import Callable
 
@@ -15,6 +15,9 @@ NORMALISATION = (
     keras.layers.GroupNormalization,
     keras.layers.RMSNormalization,
 )
+
+# How the names of the layers begin that are put into a network as adapters.
+ADAPTER_PREFIX = "kerasft_adapter_"
 
 # What Keras's layers call the variables that are added to what they compute.
 _OFFSETS = ("bias", "beta")
@@ -42,12 +45,18 @@ def factors(layer: keras.Layer) -> list[keras.Variable]:
     return [layer._kernel] if hasattr(layer, "enable_lora") and not isinstance(layer, keras.layers.Embedding) else []
 
 
+def adapters(layer: keras.Layer) -> list[keras.Variable]:
+    """All variables of a layer that `bottlenecks.with_adapters` put into the network; of other layers none."""
+    return every(layer) if layer.name.startswith(ADAPTER_PREFIX) else []
+
+
 # What `Phase.variables` may be. Each function gives the variables that train of a layer, without those of layers inside.
 VARIABLES: dict[str, Callable[[keras.Layer], list[keras.Variable]]] = {
     "all": every,
     "bias": offsets,
     "norm": normalisation,
     "lora": factors,
+    "adapter": adapters,
 }
 
 # What each of them is, in words.
@@ -55,6 +64,7 @@ PURPOSES = {
     "all": "all variables",
     "bias": "biases and offsets of normalisation",
     "norm": "scales and offsets of normalisation layers",
+    "adapter": "bottlenecks that are put behind its blocks",
     "lora": "low-rank updates of the kernels of dense layers and convolutions",
 }
 
@@ -63,6 +73,6 @@ _ADAPT: dict[str, Callable[..., Network]] = {"lora": low_rank.with_updates}
 
 
 def phase_network(network: Network, phase: Phase) -> Network:
-    """The network that a phase trains: the run's own, or one that shares most of its layers and has further variables."""
+    """The network that a phase trains: the run's own, or a copy of it with further variables."""
     adapt = _ADAPT.get(phase.variables)
     return adapt(network, **phase.arguments) if adapt else network

@@ -39,6 +39,7 @@ ARGUMENTS = {
     "stage": "2",
     "blocks": "2",
     "layers": "conv_3 | conv_1",
+    "reduction": "2.0",
     "rank": "4",
     "alpha": "4.0",
 }
@@ -57,6 +58,7 @@ TRAINS = {
     "norm": "bn_[1-4]/(beta|gamma)",
     "surgical": "conv_2/kernel",
     "lora": "conv_[1-4]/kernel",
+    "adapter": "kerasft_adapter_0[0-3]_(down|up)/(kernel|bias)",
 }
 
 
@@ -75,9 +77,10 @@ def _run(data, tiny, folder, name):
     """One of a strategy's phases on tiny data, before its first step."""
     config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", tensorboard=False, augment="none")
     keras.utils.set_random_seed(0)
-    network = networks.build(config, 2, "single_label")
     (first, *_) = _phases(name, epochs=3, lr=1e-2, **GIVEN.get(name, {}))
-    (phase,) = planning.plan(replace(config, phases=str(first)), network, 30)[0]
+    config = replace(config, phases=str(first))
+    network = planning.prepare(config, networks.build(config, 2, "single_label"))
+    (phase,) = planning.plan(config, network, 30)[0]
     return begun(network, data, folder, phase, config)
 
 
@@ -139,6 +142,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_
     monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
     phases = str(_phases(name, epochs=2, lr=1e-2, **{**GIVEN.get(name, {}), **ATTRIBUTES.get(name, {})})[0])
     settings = {"phases": phases, "augment": "flip", "head": "linear(dropout=0.2)"}
+    # The factors of an update are averaged like any other weights.
+    settings |= {"average": "ema(momentum=0.9)"} if name == "lora" else {}
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
 

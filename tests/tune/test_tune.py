@@ -155,6 +155,10 @@ def test_rates_and_epochs_keep_their_ratio():
     found = rates.written(config, network, 100, lr=5e-4, epochs=2)
     assert found == "head(epochs=1, lr=0.005) | all(epochs=2, lr=0.0005, augment=flip | rotate)"
     assert Config(phases=found).phases == found
+    gradual = rates.written(Config(weights="none", phases="gradual(stages=2, lr=1e-3)"), network, 100, lr=1e-4)
+    assert (
+        gradual == "gradual(stages=2, epochs=2, lr=0.0001, stage=1) | gradual(stages=2, epochs=2, lr=0.0001, stage=2)"
+    )
     automatic = rates.written(Config(weights="none"), network, 100, epochs=3)
     assert automatic == "all(epochs=3, lr=0.001, batch_norm='train')"
     followed = rates.written(Config(weights="none", phases="head(2, 1e-2) | auto"), network, 100, lr=1e-4)
