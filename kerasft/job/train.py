@@ -30,7 +30,8 @@ from kerasft.networks import surgery
 from kerasft.networks.network import Network
 from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
+from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
+from kerasft.strategies import planning
 from kerasft.training import trainer
 
 
@@ -80,6 +81,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
+    before = network.model.get_weights() if planning.trains_few(config) else None
     with _timed(seconds, "audit"):
         splits = audited_splits(config, listing, network.size, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
@@ -87,6 +89,8 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         trained = trainer.train(config, network, splits, folder, resolved)
         # What was learned in half precision is served in full.
         network = surgery.precision(network, "float32")
+    if before and (fraction := weight_delta.write(folder, before, network.model.get_weights())) is not None:
+        console.say(f"delta: {fraction:.1%} of the weights are in {weight_delta.FILE_NAME} (kerasft rebuild {folder})")
     with _timed(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)
