@@ -19,6 +19,7 @@ def run(argument: str, out: str = "") -> None:
     import keras
 
     from kerasft.networks import network as networks
+    from kerasft.networks.depths import with_depths
     from kerasft.settings.config import Config
     from kerasft.storage import resolved_settings, run_folder, weight_delta
     from kerasft.strategies import planning
@@ -38,6 +39,8 @@ def run(argument: str, out: str = "") -> None:
     keras.utils.set_random_seed(config.seed)
     built = replace(config, weights=resolved.weights, image_size=resolved.image_size)
     network = planning.prepare(built, networks.build(built, len(metrics["classes"]), metrics["task"]))
+    if resolved.features:
+        network = with_depths(network, built, tuple(resolved.features))
     if resolved.pixels:
         networks.set_pixel_statistics(network, *resolved.pixels)
     weights = weight_delta.apply(folder / weight_delta.FILE_NAME, network.model.get_weights())

@@ -81,16 +81,19 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
-    before = network.model.get_weights() if planning.trains_few(config) else None
+    before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _timed(seconds, "audit"):
         splits = audited_splits(config, listing, network.size, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
     with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
         # What was learned in half precision is served in full.
-        network = surgery.precision(network, "float32")
-    if before and (fraction := weight_delta.write(folder, before, network.model.get_weights())) is not None:
-        console.say(f"delta: {fraction:.1%} of the weights are in {weight_delta.FILE_NAME} (kerasft rebuild {folder})")
+        network = surgery.precision(trained.setup.network, "float32")
+    if before:
+        start = [before.get(weight.path) for weight in network.model.weights]
+        if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
+            where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
+            console.say(f"delta: {fraction:.1%} of the weights are in {where}")
     with _timed(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)
@@ -136,6 +139,12 @@ def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation:
     except UnreadableError as error:
         console.say(f"warning: {error}")
         return {"published": False, "reason": str(error)}
+
+
+def weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
+    """The weights of the backbone by their paths."""
+    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
+    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -24,21 +24,21 @@ MIN_SAVED = 4096
 Weights = list[np.ndarray]
 
 
-def write(folder: Path, before: Weights, after: Weights) -> float | None:
+def write(folder: Path, before: list[np.ndarray | None], after: Weights) -> float | None:
     """Writes `delta.npz` into a folder, where it is much smaller than the weights.
 
     Weights that are equal to the bit are left out. The change of a kernel is stored as two factors, where it is of low
     rank to `TOLERANCE` (LoRA). All others are stored whole.
 
     Args:
-        before, after: of one network, in the order of `get_weights`.
+        before, after: of one network, in the order of `get_weights`; None before where a weight is stored in any case.
 
     Returns:
         The bytes that are stored as a fraction of all; None where no file was written.
     """
     arrays = {}
     for place, (old, new) in enumerate(zip(before, after, strict=True)):
-        if old.tobytes() != new.tobytes():
+        if old is None or old.tobytes() != new.tobytes():
             arrays |= _change(place, old, new)
     fraction = sum(array.nbytes for array in arrays.values()) / max(sum(array.nbytes for array in after), 1)
     if fraction > MAX_FRACTION:
@@ -74,10 +74,10 @@ def apply(path: Path, before: Weights) -> Weights:
     return after
 
 
-def _change(place: int, old: np.ndarray, new: np.ndarray) -> dict[str, np.ndarray]:
+def _change(place: int, old: np.ndarray | None, new: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays that store the change of one weight."""
     whole = {f"whole/{place}": new}
-    if new.ndim < 2:
+    if old is None or new.ndim < 2:
         return whole
     change = (new.astype(np.float64) - old).reshape(-1, new.shape[-1])
     u, s, v = np.linalg.svd(change, full_matrices=False)
@@ -89,7 +89,7 @@ def _change(place: int, old: np.ndarray, new: np.ndarray) -> dict[str, np.ndarra
     return {name: array.astype(np.float32) for name, array in factors.items()}
 
 
-def _digest(before: Weights, arrays: dict[str, np.ndarray]) -> str:
+def _digest(before: list[np.ndarray | None], arrays: dict[str, np.ndarray]) -> str:
     """SHA-256 of the weights that the delta does not store whole."""
     digest = hashlib.sha256()
     for place, array in enumerate(before):

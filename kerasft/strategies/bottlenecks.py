@@ -32,7 +32,8 @@ def with_adapters(network: Network, reduction: float) -> Network:
     backbone = tuple(name for name in names if name in network.backbone or name.startswith(ADAPTER_PREFIX))
     sums = [name for name in backbone if name.startswith(ADAPTER_PREFIX) and name.endswith("_add")]
     cut_points = tuple(name for name in backbone if name in network.cuts or name in sums)
-    return network._replace(model=model, backbone=backbone, cuts=cut_points)
+    depths = tuple(f"{ADAPTER_PREFIX}{behind[name]:02d}_add" if name in behind else name for name in network.depths)
+    return network._replace(model=model, backbone=backbone, cuts=cut_points, depths=depths)
 
 
 def _bottleneck(outputs: keras.KerasTensor, place: int, reduction: float) -> keras.KerasTensor:
