@@ -13,6 +13,7 @@ from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
+from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing, planning
@@ -56,7 +57,9 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
     network = planning.prepare(config, networks.build(config, len(data.classes), data.task))
-    result = trainer.train(config, network, data, folder, ResolvedSettings("none", network.size, "float32", ""))
+    # A run that goes on takes what it began with, as the job does.
+    resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")
+    result = trainer.train(config, network, data, folder, resolved)
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
     return Finished(network, result, rows)
 
