@@ -1,4 +1,4 @@
-"""Resolves what must be known before an image is read: weights, image size and precision."""
+"""Resolves what must be known before the images are decoded: weights, image size and precision."""
 
 import platform
 import statistics
@@ -20,21 +20,21 @@ from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune
 
-# Images whose headers are read, to know how large the images are.
+# The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
 
-# Images are enlarged this many times at most: more pixels hold no more to see.
+# Small images are enlarged at most so many times. More pixels would hold no more information.
 MAX_ENLARGEMENT = 4
 
 # Most backbones halve their input five times.
-STRIDE = 32
+BACKBONE_STRIDE = 32
 
 
 def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
     Raises:
-        UserError: a mistake in the backbone's, the head's or the phases' flags.
+        UserError: a flag of the backbone, the head or the phases is wrong.
     """
     resolved = resolved_settings.read(folder)
     weights = (resolved and resolved.weights) or bundled.resolve_weights(config)
@@ -56,7 +56,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
-    """`autotune.precision`; runs that share a `--cache_dir` measure it once."""
+    """Chooses the precision as `autotune.precision` does. Runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
         return autotune.precision(config, network, longest)
@@ -64,17 +64,17 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, network.size, network.model.count_params(), trained, machine
 
-    def measured() -> dict[str, str]:
+    def measure() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)
         return {"value": chosen.value, "reason": chosen.reason}
 
     with disk_cache.locked(cache, "precision") as folder:
-        found = feature_cache.memoize(folder, key_parts, measured)
+        found = feature_cache.memoize(folder, key_parts, measure)
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 
 def _image_size(config: Config, listing: Listing) -> int | None:
-    """The backbone's own size, or less where the pictures are far smaller; None for a saved model."""
+    """Returns the backbone's own image size, or a smaller one if the images are much smaller; None for a saved model."""
     own = backbones.native_size(config.backbone, config.weights)
     count = len(listing.ids)
     sides = (
@@ -83,16 +83,17 @@ def _image_size(config: Config, listing: Listing) -> int | None:
     sides = [side for side in sides if side]
     if not sides:
         return own
-    enough = -(-MAX_ENLARGEMENT * statistics.median_low(sides) // STRIDE) * STRIDE
-    size = min(own, max(enough, 2 * STRIDE))
+    enough = -(-MAX_ENLARGEMENT * statistics.median_low(sides) // BACKBONE_STRIDE) * BACKBONE_STRIDE
+    size = min(own, max(enough, 2 * BACKBONE_STRIDE))
     if size < own:
-        console.say(f"image size: {size}, for the pictures are about {statistics.median_low(sides)} pixels")
+        console.say(f"image size: {size}, because the images are about {statistics.median_low(sides)} pixels")
     return size
 
 
 def _shorter_side(listing: Listing, index: int) -> int | None:
     try:
         found = image_headers.read_size(listing.read(index))
-    except (OSError, ValueError):  # whatever is wrong with the file, the audit says it
+    # The audit will report what is wrong with the file.
+    except (OSError, ValueError):
         return None
     return min(found) if found else None

@@ -23,4 +23,4 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
         counts = ("chosen later", "") if phase.unfreeze is None else (f"{trainable:,}", f"{frozen:,}")
         cells = (name, *counts, recipe if phase.epochs else "")
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a Text, for brackets are no markup here
-    console.show(table)
+    console.print_table(table)

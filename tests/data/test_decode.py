@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, shared
+from conftest import make_image, shared
 from PIL import Image, ImageOps
 
 from kerasft.data import decode
@@ -20,7 +20,7 @@ def _encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
 
 
 def _photo(width: int = 60, height: int = 48) -> Image.Image:
-    return picture("disc", np.random.default_rng(3), width, height)
+    return make_image("disc", np.random.default_rng(3), width, height)
 
 
 def _exif(value: int, endian: str = "<") -> bytes:
@@ -61,7 +61,7 @@ def test_orientation_works_inside_a_graph():
 
 @pytest.mark.parametrize("value", range(1, 9))
 @pytest.mark.parametrize("shape", [(61, 48), (48, 61)])
-def test_the_square_of_a_turned_picture_is_that_of_the_upright_one(shape, value):
+def test_the_square_of_a_turned_image_is_that_of_the_upright_one(shape, value):
     image = _photo(*shape)
     contents = _encoded(image, "PNG")
     turned = ImageOps.exif_transpose(_with_orientation(image, value))
@@ -161,14 +161,14 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(shape, value):
     assert np.abs(found - expected).mean() < 3  # blocks that reach over the edge shift it by up to half a pixel
 
 
-def test_damaged_pictures_are_refused():
+def test_damaged_images_are_refused():
     whole = _encoded(_photo())
-    for contents in (b"", b"not a picture", whole[: len(whole) // 2], whole[:20]):
+    for contents in (b"", b"not an image", whole[: len(whole) // 2], whole[:20]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode.decode(tf.constant(contents), 32)
 
 
-def test_a_batch_is_its_pictures():
+def test_a_batch_is_its_images():
     contents = [_encoded(_photo(w, h)) for w, h in ((60, 48), (50, 90), (40, 40))]
     batch = decode.decode_batch(tf.constant(contents), 40).numpy()
     for row, one in zip(batch, contents):

@@ -1,4 +1,4 @@
-"""The searched `lr` and `epochs` in the text of `--phases`."""
+"""Writes the searched `lr` and `epochs` into `--phases`, and appends `--winner_phases`."""
 
 import inspect
 from dataclasses import replace
@@ -13,23 +13,28 @@ from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 
 
-def written(config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None) -> str:
-    """`--phases` with the rate and the epochs of the last phase that has epochs; those before keep their ratio to it.
+def set_lr_and_epochs(
+    config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None
+) -> str:
+    """Returns `--phases` with another learning rate and number of epochs.
 
-    `auto` is settled first, without its further phase and whatever the machine's speed, so that all trials do alike.
+    Both are those of the last phase that has epochs. The phases before it keep their ratio to it. `auto` is replaced by
+    the phases that it stands for, without its conditional phase and independent of the machine's speed. So all trials
+    train the same phases.
 
     Args:
         examples: of the training split.
-        lr, epochs: None to leave them.
+        lr, epochs: None to leave them as they are.
 
     Raises:
-        UserError: no phase has epochs, or one comes to a rate above 10.
+        UserError: no phase has epochs, or a phase gets a rate above 10.
     """
     planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
     found = [one for spec in planning.named(config) for one in _each(spec)]
     if planning.ends_in_auto(config):
-        found += [Spec(phase.strategy, (), _arguments(phase)) for phase in (planned[-1:] if found else planned)]
-    planned = planned[-len(found) :]  # without the head phase that `plan` may have put first
+        found += [Spec(phase.strategy, (), _auto_arguments(phase)) for phase in (planned[-1:] if found else planned)]
+    # `plan` may have added a head phase at the start.
+    planned = planned[-len(found) :]
     timed = [phase for phase in planned if phase.epochs]
     if not timed:
         raise UserError(f"--search: lr and epochs need a phase with epochs. Received: '--phases={config.phases}'")
@@ -37,7 +42,7 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     for place, (spec, phase) in enumerate(zip(found, planned)):
         if not phase.epochs:
             continue
-        arguments = _named(spec)
+        arguments = _arguments_by_name(spec)
         if lr is not None:
             arguments["lr"] = float(f"{phase.lr * lr / last.lr:.6g}")
         if epochs is not None:
@@ -46,28 +51,30 @@ def written(config: Config, network: Network, examples: int, lr: float | None = 
     return " | ".join(map(str, found))
 
 
-def check_following(config: Config, phases_after: str) -> None:
-    """Raises UserError where `--winner_phases` names no phases, or `--phases` leaves none to it."""
+def check_winner_phases(config: Config, winner_phases: str) -> None:
+    """Raises UserError if `--winner_phases` is no list of phases, or if `--phases` ends in `auto`, which nothing can follow."""
     flag = "--winner_phases"
-    for spec in specs.parse(phases_after, flag):
+    for spec in specs.parse(winner_phases, flag):
         if str(spec) != "auto":
             planning.build(spec, flag)
-    if phases_after and planning.ends_in_auto(config):
-        rule = "goes on where --phases ends; name the phases of the trials there, such as head(epochs=9)"
+    if winner_phases and planning.ends_in_auto(config):
+        rule = "continues after --phases, which must name the phases of the trials, such as head(epochs=9)"
         raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
 
 
-def followed(trial: Config, config: Config, phases_after: str) -> Config:
-    """A trial's Config whose phases others follow; what was searched with the rate stays with the trial's own.
+def append_phases(trial: Config, config: Config, winner_phases: str) -> Config:
+    """Returns a trial's Config with further phases.
+
+    The trial's own phases keep the optimizer and the schedule that were searched together with their rate.
 
     Args:
-        config: of the search, whose optimizer and schedule the others have.
+        config: of the search. Its optimizer and schedule are those of the further phases.
     """
     tied = ("optimizer", "schedule")
     kept = {name: trial.spec(name) for name in tied if getattr(trial, name) != getattr(config, name)}
-    found = [Spec(spec.name, (), kept | _named(spec)) for spec in trial.specs("phases")]
+    found = [Spec(spec.name, (), kept | _arguments_by_name(spec)) for spec in trial.specs("phases")]
     before = {name: getattr(config, name) for name in tied}
-    return replace(trial, phases=" | ".join([*map(str, found), phases_after]), **before)
+    return replace(trial, phases=" | ".join([*map(str, found), winner_phases]), **before)
 
 
 def _each(spec: Spec) -> tuple[Spec, ...]:
@@ -76,14 +83,14 @@ def _each(spec: Spec) -> tuple[Spec, ...]:
     return (spec,) if len(phases) == 1 else tuple(specs.parse_one(str(phase), "--phases") for phase in phases)
 
 
-def _named(spec: Spec) -> dict:
-    """The arguments of a phase's Spec, all by name."""
+def _arguments_by_name(spec: Spec) -> dict:
+    """Returns the arguments of a phase's Spec, all by name."""
     signature = inspect.signature(specs.resolve(spec, "--phases", strategies.STRATEGIES, outside=Phase))
     return dict(signature.bind(*spec.args, **spec.kwargs).arguments)
 
 
-def _arguments(phase: Phase) -> dict:
-    """Those that `auto` sets."""
+def _auto_arguments(phase: Phase) -> dict:
+    """Returns the arguments that `auto` sets."""
     if not phase.epochs:
         return {"epochs": 0}
     size = {} if phase.image_size is None else {"image_size": phase.image_size}
