@@ -30,7 +30,8 @@ from kerasft.networks import surgery
 from kerasft.networks.network import Network
 from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
+from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
+from kerasft.strategies import planning
 from kerasft.training import trainer
 
 
@@ -80,6 +81,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
+    before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
         splits = audit_and_split(config, listing, network.size, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
@@ -87,6 +89,11 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         trained = trainer.train(config, network, splits, folder, resolved)
         # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
+    if before:
+        start = [before.get(weight.path) for weight in network.model.weights]
+        if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
+            where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
+            console.say(f"delta: {fraction:.1%} of the weights are in {where}")
     with _time_step(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)
@@ -132,6 +139,12 @@ def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation:
     except UnreadableError as error:
         console.say(f"warning: {error}")
         return {"published": False, "reason": str(error)}
+
+
+def weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
+    """The weights of the backbone by their paths."""
+    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
+    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
 
 
 def weights_digest(model: keras.Model) -> str:

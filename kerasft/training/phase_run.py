@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
+from kerasft.networks.network import Network
 from kerasft.optimization import averages, schedules
 from kerasft.storage.run_folder import History
+from kerasft.strategies.low_rank import fold
 from kerasft.strategies.phase import Phase
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
@@ -25,6 +27,7 @@ class PhaseRun:
 
     Attributes:
         setup: of the run.
+        network: that the phase trains (`variables.phase_network`).
         phase: what is trained.
         name: number and strategy, such as `02-all`.
         first_epoch: epochs of the phases before.
@@ -39,6 +42,7 @@ class PhaseRun:
     """
 
     setup: TrainSetup
+    network: Network
     phase: Phase
     name: str
     first_epoch: int
@@ -104,8 +108,12 @@ class PhaseRun:
 
         Where the schedule has decayed, the weights after the last epoch stand for the phase: the best of all epochs is
         mostly the luckiest. Where it has not, the best may be better. Where `--patience` ended the phase, or only
-        the head was solved, the best is all there is.
+        the head was solved, the best is all there is. Low-rank updates are folded into the kernels, so that the way from
+        the weights before the phase is a straight line.
         """
+        return [fold(self.model, weights) for weights in self._candidates()]
+
+    def _candidates(self) -> list[Weights]:
         best = [self.best] if self.state.best_score else []
         if self.state.epoch < self.phase.epochs or not self.phase.epochs:
             return best
@@ -114,12 +122,19 @@ class PhaseRun:
         decayed = rate <= DECAYED_FRACTION * self.phase.lr
         return last if decayed and best else [*last, *best]
 
+    def own_variables(self) -> dict[str, Weights]:
+        """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""
+        if self.network is self.setup.network:
+            return {}
+        return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}
+
     def save(self) -> None:
         """Saves a checkpoint in the middle of the phase."""
         self.state.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
         arrays = {"optimizer": optimizer, "initial": self.initial, "best": self.best}
         arrays |= {"last": self.last} if self.last else {}
+        arrays |= self.own_variables()
         # The sums that the loss of an unfinished epoch is the mean of.
         arrays |= {"metrics": [np.asarray(value) for value in self.model.metrics_variables]} if self.state.step else {}
         self.checkpointer.save(self.state, arrays)
