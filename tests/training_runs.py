@@ -13,9 +13,12 @@ from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
+from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
+from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 from kerasft.training import fitting, phase_inputs, trainer
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
@@ -53,19 +56,24 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
-    network = networks.build(config, len(data.classes), data.task)
-    result = trainer.train(config, network, data, folder, ResolvedSettings("none", network.size, "float32", ""))
+    network = planning.prepare(config, networks.build(config, len(data.classes), data.task))
+    # A run that goes on takes what it began with, as the job does.
+    resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")
+    result = trainer.train(config, network, data, folder, resolved)
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
-    return Finished(network, result, rows)
+    return Finished(result.setup.network, result, rows)
 
 
 def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Config) -> PhaseRun:
     """A phase that is fed with images, before its first step."""
-    inputs = phase_inputs.pictures(network, data, phase, config.seed)
+    trained = phase_network(network, phase)
+    freezing.apply(trained, phase)
+    inputs = phase_inputs.pictures(trained, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
     return PhaseRun(
         setup=setup_of_run.prepare(config, network, data, folder),
+        network=trained,
         phase=phase,
         name=f"01-{phase.strategy}",
         first_epoch=0,

@@ -26,6 +26,7 @@ from kerasft.settings import config as configs
 from kerasft.settings.config import Config
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 from kerasft.training import phase_inputs, phase_table
 
 # Images that are decoded to measure the decoding speed.
@@ -58,7 +59,7 @@ def show(config: Config) -> None:
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
-    phase_table.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
+    phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     _show_settings(config, listing.name)
     _show_time(network, planned, data, speed, decoded_per_second)
 

@@ -43,6 +43,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
     config = replace(config, weights=weights)
     size = resolved.image_size if resolved else config.image_size or _image_size(config, listing)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
+    network = planning.prepare(config, network)
     longest = planning.check(config, network)
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
@@ -59,7 +60,7 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
         return autotune.precision(config, network, longest)
-    trained = longest.strategy, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
+    trained = longest.strategy, dict(longest.arguments), longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, network.size, network.model.count_params(), trained, machine
 

@@ -31,8 +31,9 @@ from kerasft.networks.network import Network
 from kerasft.optimization import averages
 from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
-from kerasft.training import trainer
+from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
+from kerasft.strategies import planning
+from kerasft.training import soup, trainer
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
+    before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
         splits = audit_and_split(config, listing, network.size, folder)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
@@ -90,6 +92,11 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         trained = trainer.train(config, network, splits, folder, resolved)
         # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
+    if before:
+        start = [before.get(weight.path) for weight in network.model.weights]
+        if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
+            where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
+            console.say(f"delta: {fraction:.1%} of the weights are in {where}")
     with _time_step(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)
@@ -123,6 +130,8 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
+    # Of a phase whose process was killed before it was done with them.
+    soup.remove(folder)
     disk_cache.remove(trained.setup.cache)
     summarise(folder, metrics)
     return Run(folder, metrics)
@@ -135,6 +144,12 @@ def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation:
     except UnreadableError as error:
         console.say(f"warning: {error}")
         return {"published": False, "reason": str(error)}
+
+
+def weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
+    """The weights of the backbone by their paths."""
+    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
+    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -84,3 +84,7 @@ def _learns(operation: keras.Operation) -> bool:
     layers = keras.layers
     norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
     return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+
+
+def _channels(operations: dict[str, keras.Operation], names: list[str]) -> int:
+    return sum(operations[name].output.shape[-1] for name in names)

@@ -76,5 +76,11 @@ COMMANDS = {
         "[DIR]",
         {"out=FILE": "Also write the comparison as one self-contained page (.html)."},
     ),
+    "rebuild": Command(
+        "make model.keras of a run again, from the pretrained network and the run's delta.npz",
+        "kerasft rebuild runs/photos --out=photos.keras",
+        "RUN",
+        {"out=FILE": "The file to write (.keras); by default rebuilt.keras in the run folder."},
+    ),
     "flags": Command("print all flags as a Markdown page (docs/flags.md)", "kerasft flags"),
 }

@@ -52,7 +52,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [
-            full(epochs, _scaled(1e-3, config, examples), "train")
+            full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
     wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
     epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
@@ -73,7 +73,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
             )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
-    chosen = [head(0), full(epochs, lr, "train", image_size=size)]
+    chosen = [head(0), full(epochs, lr, batch_norm="train", image_size=size)]
     if conditional:
         chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
         why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"

@@ -16,6 +16,7 @@ from kerasft.settings.errors import counted
 from kerasft.strategies import freezing
 from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 
 TIMED_ROUNDS = 4  # of one step in each way, in turn
 MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
@@ -190,6 +191,7 @@ def _kept(networks: Iterable[Network]) -> Iterator[None]:
 
 def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
     """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
+    network = phase_network(network, phase)
     freezing.apply(network, phase)
     size = phase.image_size or network.size
     model = surgery.resolution(network, size).model

@@ -10,8 +10,9 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
+from kerasft.training import block_choice, trainer
 from kerasft.training import setup as setup_of_run
-from kerasft.training import trainer
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_run import PhaseRun
 
@@ -30,8 +31,11 @@ def first_phase(
     planned, setup = trainer.plan_phases(setup, state.resolved)
     checkpointer, history = Checkpointer(folder, network.model), History(folder / "history.jsonl", 0)
     for index, phase in enumerate(planned):
-        counts = freezing.apply(network, phase)
-        run = trainer.begin_phase(setup, planned, index, state, checkpointer, history, arrays)
+        if phase.unfreeze is None:
+            phase = planned[index] = block_choice.resolve(setup, phase)
+        trained = phase_network(network, phase)
+        counts = freezing.apply(trained, phase)
+        run = trainer.begin_phase(setup, trained, planned, index, state, checkpointer, history, arrays)
         if phase.epochs:
             if "solution" in arrays:
                 trainer.take_solution(run, arrays["solution"])

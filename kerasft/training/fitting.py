@@ -6,9 +6,12 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
-from kerasft.optimization import losses, optimizers
+from kerasft.optimization import losses, optimizers, sharpness_aware
+from kerasft.optimization.l2sp import pull_to_start
+from kerasft.optimization.rate_multipliers import multiply_rates
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
+from kerasft.strategies import layer_rates
 from kerasft.strategies.auto import FORWARD_PASSES_PER_STEP
 from kerasft.training import signals
 from kerasft.training.callbacks import PhaseCallback
@@ -82,7 +85,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                 state.step = 0
                 state.optimizer_start = state.epoch * steps_per_epoch
                 run.model.set_weights(run.best)
-                run.checkpointer.save(state, {"initial": run.initial, "best": run.best})
+                run.checkpointer.save(state, {"initial": run.initial, "best": run.best} | run.own_variables())
     finally:
         bar.stop()
 
@@ -97,6 +100,7 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
     lr = phase.lr * LR_BACKOFF_FACTOR**state.lr_backoffs
     specs = phase.optimizer, phase.schedule, lr, run.steps, setup.average, run.model
     optimizer, plateau = optimizers.build(*specs, state.micro_batches, state.optimizer_start)
+    apply_attributes(run, getattr(optimizer, "inner_optimizer", optimizer))
     if optimizer_state:
         assign(optimizer.variables, optimizer_state)
     elif plateau:
@@ -113,6 +117,18 @@ def build_loss(run: PhaseRun) -> losses.Loss:
     counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
     given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
     return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
+
+
+def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets a phase's rates by variable, its pull to the start, and its kind of gradient hold for the next fit."""
+    model, phase = run.model, run.phase
+    multiply_rates(optimizer, layer_rates.multipliers(run.setup.network, phase, model))
+    initial = {id(variable): value for variable, value in zip(model.weights, run.initial)}
+    pull_to_start(optimizer, phase.l2sp, [initial[id(variable)] for variable in model.trainable_variables])
+    # The model may be that of a phase before, which had a step of its own.
+    vars(model).pop("train_step", None)
+    if phase.sam:
+        vars(model)["train_step"] = sharpness_aware.make_train_step(model, phase.sam)
 
 
 def _steps_per_call(run: PhaseRun) -> int:

@@ -121,6 +121,7 @@ def _fit(run: PhaseRun, rising: _Rising) -> None:
     phase, state = run.phase, run.state
     given = phase.optimizer, Spec("constant"), FIRST_RATE, STEPS, (), run.model, state.micro_batches
     optimizer, _ = optimizers.build(*given)
+    fitting.apply_attributes(run, getattr(optimizer, "inner_optimizer", optimizer))
     run.model.compile(optimizer, fitting.build_loss(run), jit_compile=state.resolved.jit == "on")
     run.model.stop_training = False
     calls = STEPS * state.micro_batches

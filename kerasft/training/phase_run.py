@@ -12,10 +12,12 @@ import tensorflow as tf
 
 from kerasft.console import console
 from kerasft.data import pipeline
+from kerasft.networks.network import Network
 from kerasft.optimization import averages, schedules
 from kerasft.settings.errors import counted
 from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
+from kerasft.strategies.low_rank import fold
 from kerasft.strategies.phase import Phase
 from kerasft.training import batch_norm_statistics, soup
 from kerasft.training.checkpointer import Checkpointer
@@ -34,6 +36,7 @@ class PhaseRun:
 
     Attributes:
         setup: of the run.
+        network: that the phase trains (`variables.phase_network`).
         phase: what is trained.
         name: number and strategy, such as `02-all`.
         first_epoch: epochs of the phases before.
@@ -48,6 +51,7 @@ class PhaseRun:
     """
 
     setup: TrainSetup
+    network: Network
     phase: Phase
     name: str
     first_epoch: int
@@ -153,8 +157,12 @@ class PhaseRun:
 
         Where the schedule has decayed, the weights after the last epoch stand for the phase: the best of all epochs is
         mostly the luckiest. Where it has not, the best may be better. Where `--patience` ended the phase, or only
-        the head was solved, the best is all there is. A soup stands for all of these.
+        the head was solved, the best is all there is. A soup stands for all of these. Low-rank updates are folded into the kernels, so that the way from
+        the weights before the phase is a straight line.
         """
+        return [fold(self.model, weights) for weights in self._candidates()]
+
+    def _candidates(self) -> list[Weights]:
         made = self._soup() if self._makes_soup and self.phase.epochs else None
         if made:
             return [made]
@@ -184,12 +192,19 @@ class PhaseRun:
         )
         return kept
 
+    def own_variables(self) -> dict[str, Weights]:
+        """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""
+        if self.network is self.setup.network:
+            return {}
+        return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}
+
     def save(self) -> None:
         """Saves a checkpoint in the middle of the phase."""
         self.state.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
         arrays = {"optimizer": optimizer, "initial": self.initial, "best": self.best}
         arrays |= {"last": self.last} if self.last else {}
+        arrays |= self.own_variables()
         # The sums that the loss of an unfinished epoch is the mean of.
         arrays |= {"metrics": [np.asarray(value) for value in self.model.metrics_variables]} if self.state.step else {}
         self.checkpointer.save(self.state, arrays)

@@ -20,15 +20,26 @@ from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.storage import feature_cache, run_folder
+from kerasft.storage import run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
+from kerasft.strategies.low_rank import copy_back
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, depth_choice, fitting, head_init, phase_inputs, soup, weight_interpolation
+from kerasft.strategies.variables import phase_network
+from kerasft.training import (
+    autotune,
+    block_choice,
+    checkpointer,
+    depth_choice,
+    fitting,
+    head_init,
+    planned_inputs,
+    soup,
+    weight_interpolation,
+)
 from kerasft.training import setup as setup_of_run
-from kerasft.training.checkpointer import Checkpointer
-from kerasft.training.phase_inputs import PhaseInputs
+from kerasft.training.checkpointer import Checkpointer, assign
 from kerasft.training.phase_record import PhaseRecord
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.phase_table import show_phases
@@ -68,20 +79,21 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
             changed.
     """
     setup = setup_of_run.prepare(config, network, splits, folder)
-    restored = None
-    if resolved.features:
-        setup = replace(setup, network=with_depths(network, config, tuple(resolved.features)))
-        restored = Checkpointer(folder, setup.network.model).restore(splits.digest)
+    restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored
+        features = tuple(state.resolved.features) or network.depths
+        setup = replace(setup, network=with_depths(network, config, features))
     else:
-        setup, state, arrays = start(replace(setup, network=network), resolved)
+        setup, state, arrays = start(setup, resolved)
     network = setup.network
-    checkpointer = Checkpointer(folder, network.model)
+    saver = Checkpointer(folder, network.model)
+    if restored:
+        arrays = saver.restore(arrays)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = plan_phases(setup, state.resolved)
-    show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
+    show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     if restored:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
     history = History(folder / "history.jsonl", state.history_rows)
@@ -93,15 +105,19 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
             if not auto.gained_enough(last.alpha, last.initial[0], last.final[0]):
                 console.say("no further phase: the last one was not kept whole, or gained little")
                 break
-        trainable, frozen = freezing.apply(network, phase)
-        run = begin_phase(setup, planned, index, state, checkpointer, history, arrays)
+        if phase.unfreeze is None:
+            phase = planned[index] = block_choice.resolve(setup, phase)
+            state.resolved.phases[index] = str(phase)
+            state.resolved.write(folder)
+        trained = phase_network(network, phase)
+        trainable, frozen = freezing.apply(trained, phase)
+        run = begin_phase(setup, trained, planned, index, state, saver, history, arrays)
         run_phase(run, arrays)
         record = finish_phase(run, trainable, frozen)
         state, inputs, arrays = state.after(record), run.inputs, {}
-        checkpointer.save(state)
+        saver.save(state)
         soup.remove(folder)
     freezing.release(network)
-    soup.remove(folder)
     return Trained(setup, state, inputs.outputs if inputs else None)
 
 
@@ -198,47 +214,32 @@ def _judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
     return found
 
 
-def _phase_inputs(setup: TrainSetup, name: str, phase: Phase, resolved: ResolvedSettings) -> PhaseInputs:
-    """The inputs of a phase, as they were planned when it first began."""
-    if name not in resolved.cached:
-        plan = phase_inputs.plan(setup.network, setup.splits, phase, setup.cache)
-        resolved.cached[name] = list(plan)
-        resolved.write(setup.folder)
-        if phase.epochs and phase.freezes:
-            console.say(f"{name}: {plan.reason}" if plan.views else f"{name}: not cached, {plan.reason}")
-    plan = phase_inputs.Plan(*resolved.cached[name])
-    try:
-        return phase_inputs.build(setup.network, setup.splits, phase, setup.config.seed, setup.cache, plan)
-    except feature_cache.RangeError as error:
-        plan = phase_inputs.plan(setup.network, setup.splits, phase, setup.cache, halved=False)
-        resolved.cached[name] = list(plan)
-        resolved.write(setup.folder)
-        console.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")
-        return phase_inputs.build(setup.network, setup.splits, phase, setup.config.seed, setup.cache, plan)
-
-
 def begin_phase(
     setup: TrainSetup,
+    network: Network,
     planned: list[Phase],
     index: int,
     state: TrainState,
-    checkpointer: Checkpointer,
+    saver: Checkpointer,
     history: History,
     arrays: dict[str, Weights],
 ) -> PhaseRun:
     """A phase at its start, or where a checkpoint left it."""
     phase, started = planned[index], time.monotonic() - state.seconds
     name = f"{index + 1:02d}-{phase.strategy}"
-    inputs = _phase_inputs(setup, name, phase, state.resolved)
+    if "phase_variables" in arrays:
+        assign(network.model.variables, arrays["phase_variables"])
+    inputs = planned_inputs.prepare(setup, network, name, phase, state.resolved)
     weights = inputs.model.get_weights()
     return PhaseRun(
         setup=setup,
+        network=network,
         phase=phase,
         name=name,
         first_epoch=sum(phase.epochs for phase in planned[:index]),
         inputs=inputs,
         state=state,
-        checkpointer=checkpointer,
+        checkpointer=saver,
         history=history,
         initial=arrays.get("initial", weights),
         best=arrays.get("best", weights),
@@ -273,6 +274,7 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     alphas = phase.alphas if phase.epochs else (1.0,)
     given = run.model, run.inputs.outputs, setup.scorer, run.initial, run.candidates(), alphas
     kept = weight_interpolation.keep_best(*given)
+    copy_back(run.network, setup.network)
     seconds = time.monotonic() - run.started
     images = state.epoch * setup.steps_per_epoch * setup.batch_size
     record = PhaseRecord(

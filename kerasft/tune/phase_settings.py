@@ -30,7 +30,7 @@ def set_lr_and_epochs(
         UserError: no phase has epochs, or a phase gets a rate above 10.
     """
     planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
-    found = list(planning.named(config))
+    found = [one for spec in planning.named(config) for one in _each(spec)]
     if planning.ends_in_auto(config):
         found += [Spec(phase.strategy, (), _auto_arguments(phase)) for phase in (planned[-1:] if found else planned)]
     # `plan` may have added a head phase at the start.
@@ -75,6 +75,12 @@ def append_phases(trial: Config, config: Config, winner_phases: str) -> Config:
     found = [Spec(spec.name, (), kept | _arguments_by_name(spec)) for spec in trial.specs("phases")]
     before = {name: getattr(config, name) for name in tied}
     return replace(trial, phases=" | ".join([*map(str, found), winner_phases]), **before)
+
+
+def _each(spec: Spec) -> tuple[Spec, ...]:
+    """The Specs of the phases that a Spec stands for, one each."""
+    phases = planning.build(spec, "--phases", outside=Phase)
+    return (spec,) if len(phases) == 1 else tuple(specs.parse_one(str(phase), "--phases") for phase in phases)
 
 
 def _arguments_by_name(spec: Spec) -> dict:

@@ -8,7 +8,6 @@ import pytest
 from conftest import splits_of
 from training_runs import easy, same, trained, vectors, watched
 
-from kerasft import strategies
 from kerasft.data.splits import Split
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -197,7 +196,3 @@ def test_a_record_is_written_for_each_phase(data, tiny, tmp_path):
     assert (first.name, second.name) == ("01-head", "02-all")
     assert first.trainable_parameters + first.frozen_parameters == made.network.model.count_params()
     assert second.trainable_parameters > first.trainable_parameters
-
-
-def test_phases_of_the_plan_hold_only_known_kinds():
-    assert set(strategies.STRATEGIES) == {"head", "top", "all"}

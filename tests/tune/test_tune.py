@@ -155,6 +155,12 @@ def test_rates_and_epochs_keep_their_ratio():
     found = phase_settings.set_lr_and_epochs(config, network, 100, lr=5e-4, epochs=2)
     assert found == "head(epochs=1, lr=0.005) | all(epochs=2, lr=0.0005, augment=flip | rotate)"
     assert Config(phases=found).phases == found
+    gradual = phase_settings.set_lr_and_epochs(
+        Config(weights="none", phases="gradual(stages=2, lr=1e-3)"), network, 100, lr=1e-4
+    )
+    assert (
+        gradual == "gradual(stages=2, epochs=2, lr=0.0001, stage=1) | gradual(stages=2, epochs=2, lr=0.0001, stage=2)"
+    )
     automatic = phase_settings.set_lr_and_epochs(Config(weights="none"), network, 100, epochs=3)
     assert automatic == "all(epochs=3, lr=0.001, batch_norm='train')"
     followed = phase_settings.set_lr_and_epochs(
