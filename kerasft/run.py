@@ -54,6 +54,10 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
             from kerasft import tune
 
             tune.tune(settings, **{name: options[name] for name in tune.FLAGS})
+        elif options["mode"] == "lr_find":
+            from kerasft.job import lr_find
+
+            lr_find.find(settings)
         elif options["dry_run"]:
             from kerasft.job import dry_run
 

@@ -265,10 +265,16 @@ def specs() -> Iterator[Row]:
     yield a("two_optimizers", "--optimizer=sgd | adam")
     yield a("loss_misspelt", *MADE, "--loss=crosentropy", says=("--loss", "'cross_entropy'"))
     yield a("loss_of_another_task", *MADE, "--loss=mse")
+    yield a("quantile_of_classes", *MADE, "--loss=pinball(0.9)", says=("--loss", "cross_entropy"))
+    yield a("beta_of_1", *MADE, "--loss=class_balanced(beta=1)")
     yield a("smoothing_of_2", *MADE, "--loss=cross_entropy(label_smoothing=2)")
     yield a("schedule_misspelt", *MADE, "--schedule=cosinus", says=("--schedule", "'cosine'"))
     yield a("warmup_of_2", *MADE, "--schedule=cosine(warmup=2)")
+    yield a("power_of_0", *MADE, "--schedule=polynomial(power=0)")
+    yield a("scaling_misspelt", "--lr_scaling=linear")
     yield a("average_misspelt", *MADE, "--average=emma", says=("--average", "'ema'"))
+    yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
+    yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
     yield a(
         "preprocessing_misspelt",

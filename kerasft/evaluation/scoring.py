@@ -67,7 +67,8 @@ class Scorer:
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
         scale: float [D], standard deviation of the training targets, for regression.
         weights: float [N] of mean 1, or None for equal weights.
-        error: under regression: `squared`, `absolute` or `huber`.
+        error: under regression: `squared`, `absolute`, `huber` or `pinball`.
+        quantile: that the values predict, under the error `pinball`.
     """
 
     task: str
@@ -75,6 +76,7 @@ class Scorer:
     scale: np.ndarray | None = None
     weights: np.ndarray | None = None
     error: str = "squared"
+    quantile: float = 0.5
 
     @property
     def name(self) -> str:
@@ -112,7 +114,7 @@ class Scorer:
 
     def errors(self, values: np.ndarray) -> np.ndarray:
         """Returns the error of each value under regression, float64 [N, D], in units of `scale`."""
-        return _ERRORS[self.error](np.abs(values.astype(np.float64) - self.labels) / self.scale)
+        return _ERRORS[self.error]((self.labels - values.astype(np.float64)) / self.scale, self.quantile)
 
     def loss(self, outputs: np.ndarray) -> float:
         """Returns the mean of `losses`."""
@@ -159,11 +161,12 @@ class Scorer:
         return calibration.fit_temperature(mean_loss, len(self.labels))
 
 
-# The error of a value by its distance from the target, both in units of `scale`.
+# The error by the residual, target less value, in units of `scale`, and by the quantile.
 _ERRORS = {
-    "squared": np.square,
-    "absolute": np.abs,
-    "huber": lambda r: np.where(r <= 1, 0.5 * r**2, r - 0.5),
+    "squared": lambda r, _: np.square(r),
+    "absolute": lambda r, _: np.abs(r),
+    "huber": lambda r, _: np.where(np.abs(r) <= 1, 0.5 * r**2, np.abs(r) - 0.5),
+    "pinball": lambda r, quantile: np.maximum(quantile * r, (quantile - 1) * r),
 }
 
 

@@ -61,13 +61,18 @@ def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling
             parts.append(tag("line", class_="kept", x1=start, x2=end, y1=y(span.kept), y2=y(span.kept)))
     for kind, values in lines.items():
         points = [(x(place + 1), y(value)) if math.isfinite(value) else None for place, value in enumerate(values)]
-        parts += [tag("polyline", class_=f"line {kind}", points=_points(run)) for run in _runs(points)]
+        parts += polylines(kind, points)
         if epochs <= 40:
             parts += [tag("circle", class_=f"dot {kind}", cx=point[0], cy=point[1], r=2.6) for point in points if point]
     # Ticks at whole epochs, and at most eight.
     step = max(1, math.ceil(epochs / 8))
     numbers = [(place, str(place)) for place in range(step, epochs + 1, step)]
     return svg(title, axes(x, y, numbers, marks(low, min(high, ceiling)), "epoch"), *parts)
+
+
+def polylines(kind: str, points: list[tuple[float, float] | None]) -> list[Markup]:
+    """A line of a class through points in the figure's units; None leaves a gap."""
+    return [tag("polyline", class_=f"line {kind}", points=_points(run)) for run in _runs(points)]
 
 
 def interval(low: float, point: float, high: float, end: float, baseline: float, title: str) -> Markup:

@@ -1,6 +1,6 @@
 """The evaluation of a trained network: metrics of validation and test, and the predictions for the test images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def evaluate(network: Network, splits: Splits, validation: Scorer) -> Evaluation
     figures = {}
     for name in ("test", "val"):
         labels = getattr(splits, name).labels
-        scorer = Scorer(network.task, labels, validation.scale, error=validation.error)
+        scorer = replace(validation, labels=labels, weights=None)
         figures[name] = metrics.compute(scorer, outputs[name], splits.classes, thresholds)
         figures[name]["excluded_copies"] = splits.excluded[name]
     return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), thresholds)

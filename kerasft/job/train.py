@@ -28,6 +28,7 @@ from kerasft.job.finished import report_finished, summarise
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
+from kerasft.optimization import averages
 from kerasft.settings import failures
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
@@ -84,7 +85,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
         splits = audit_and_split(config, listing, network.size, folder)
-    needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
+    weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
+    ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
+    needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
     with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
         # A network that was trained in mixed precision is served in float32.

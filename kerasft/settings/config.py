@@ -130,19 +130,25 @@ class Config:
     loss: str = flag(
         "auto",
         "training",
-        "cross_entropy(label_smoothing=0.1) or focal(gamma=2); for regression mse, mae or huber(delta=1); or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
+        "cross_entropy(label_smoothing=0.1), focal(gamma=2), poly(epsilon=1), brier; for wrong labels symmetric(alpha=0.1, beta=1) or generalised(q=0.7); for rare classes class_balanced(beta=0.999); for classes in an order ordinal; for regression mse, mae, huber(delta=1), or pinball(quantile=0.9) for a quantile; or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
         spec="one",
     )
     schedule: str = flag(
         "cosine",
         "training",
-        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
+        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), polynomial(power=2, end=0, warmup=0.1), one_cycle, wsd(warmup=0.1, decay=0.2), step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
         spec="one",
+    )
+    lr_scaling: str = flag(
+        "auto",
+        "training",
+        "auto: the rates that --phases=auto chooses are for steps of 32 images, and are scaled for other batch sizes: in proportion for sgd, with the square root for other optimizers. none: they are not. Rates that you write are never scaled.",
+        choices=("auto", "none"),
     )
     average: str = flag(
         "none",
         "training",
-        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps.",
+        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps. swa(last=0.25): the mean over the last steps of a phase, for a schedule such as constant. soup: the mean over the epochs that lower the validation loss together (greedy soup); also after another, such as ema | soup.",
         spec="many",
     )
     patience: int | None = flag(

@@ -49,6 +49,11 @@ MODES = {
         "kerasft serve --model=saved_models/photos --port=8501",
         False,
     ),
+    "lr_find": Mode(
+        "find a learning rate: train for some steps at rising rates, and plot the loss",
+        "kerasft lr_find --data=folder:photos --phases='head | all(epochs=10)'",
+        True,
+    ),
     "tune": Mode(
         "search settings, then train with the best ones",
         "kerasft tune --data=folder:photos --phases='head(epochs=9)' --search='lr=log(1e-4, 1e-1)'",

@@ -148,11 +148,16 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     if not config.resume:
         for result in _RESULTS:
             (folder / result).unlink(missing_ok=True)
-        for subfolder in ("tensorboard", "phases", "cache"):
+        for subfolder in ("tensorboard", "phases", "cache", "soup"):
             shutil.rmtree(folder / subfolder, ignore_errors=True)
+    write_settings(config, folder)
+    return folder, None
+
+
+def write_settings(config: Config, folder: Path) -> None:
+    """Writes `config.json` and `run.flags`."""
     write_json(folder / "config.json", asdict(config))
     write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
-    return folder, None
 
 
 class History:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
+from kerasft.optimization import lr_scaling
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, counted
 from kerasft.strategies.full import full
@@ -51,12 +52,13 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
         return [
-            full(epochs, 1e-3, batch_norm="train")
+            full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
     wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
     epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
+    lr = _scaled(lr, config, examples)
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
     why += counted(epochs, "epoch")
     size, conditional = _training_size(config, network), True
@@ -76,6 +78,15 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
         chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
         why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
     return chosen, why
+
+
+def _scaled(lr: float, config: Config, examples: int) -> float:
+    """A rate for steps of `DEFAULT_BATCH_SIZE` images, or of all where there are fewer, scaled for `--batch_size`."""
+    batch = config.batch_size or DEFAULT_BATCH_SIZE
+    if config.lr_scaling == "none":
+        return lr
+    factor = lr_scaling.factor(config.spec("optimizer"), min(batch, examples), min(DEFAULT_BATCH_SIZE, examples))
+    return float(f"{lr * factor:.3g}")
 
 
 def _training_size(config: Config, network: Network) -> int | None:

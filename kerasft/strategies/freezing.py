@@ -121,6 +121,12 @@ def release(network: Network) -> None:
             _restore(inner)
 
 
+def trained_batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The layers whose statistics move in training, after `apply`."""
+    layers = [inner for layer in model.layers for inner in layer._flatten_layers()]
+    return [layer for layer in layers if "momentum" in vars(layer).get("kerasft_held", {})]
+
+
 def _inferring(call: Callable) -> Callable:
     """A layer's `call` in inference mode, whatever it is asked for."""
 

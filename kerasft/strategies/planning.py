@@ -149,7 +149,24 @@ def check(config: Config, network: Network) -> Phase | None:
                 raise UserError(f"--phases: {rule}. Received: '{phase}'")
             resolution(network, phase.image_size)
     longest = max(planned, key=lambda phase: phase.epochs)
+    _check_quantile(config, network, planned)
     return longest if longest.epochs else None
+
+
+def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> None:
+    """Refuses phases that would leave something else than the quantile of `--loss`.
+
+    Raises:
+        UserError: a phase whose loss predicts something else, or no phase with epochs.
+    """
+    wanted = losses.quantile(config.spec("loss"), network.task)
+    for phase in planned:
+        if losses.quantile(phase.loss, network.task) != wanted:
+            rule = f"a phase's own loss cannot predict another quantile than --loss={config.loss}, which judges it"
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+    if wanted is not None and not any(phase.epochs for phase in planned):
+        rule = "a phase with epochs is needed to predict a quantile, for a solved head predicts the mean"
+        raise UserError(f"--loss: {rule}. Received: {config.loss!r}")
 
 
 def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:

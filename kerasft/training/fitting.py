@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
-from kerasft.data import pipeline
 from kerasft.optimization import losses, optimizers, sharpness_aware
 from kerasft.optimization.l2sp import pull_to_start
 from kerasft.optimization.rate_multipliers import multiply_rates
@@ -20,6 +19,7 @@ from kerasft.training.checkpointer import assign
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
+from kerasft.training.setup import class_counts
 from kerasft.training.weight_interpolation import Weights
 
 # Times that a phase that diverges goes on at a lower rate, and the factor between two rates.
@@ -54,6 +54,8 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
     state, steps_per_epoch = run.state, run.setup.steps_per_epoch
     if not run.inputs.stateless:
         console.say("note: Keras's augmentation layers draw their own random numbers: no exact resume, no equal runs")
+    if losses.orders_classes(run.phase.loss, run.setup.network.task):
+        console.say(f"  {run.name}: the ordinal loss takes the classes for {' < '.join(run.setup.splits.classes)}")
     bar = ProgressBar(run.name, run.steps, state.epoch * steps_per_epoch + state.step)
     boards = []
     if run.setup.config.tensorboard:
@@ -74,7 +76,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                     if state.epoch < run.phase.epochs and not run.model.stop_training:
                         _fit_epochs(run, run.phase.epochs, callbacks)
                 except tf.errors.ResourceExhaustedError as error:
-                    _split_step(run, error)
+                    split_step(run, error)
                 else:
                     if not callback.diverged:
                         break
@@ -103,9 +105,8 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
         assign(optimizer.variables, optimizer_state)
     elif plateau:
         optimizer.learning_rate = plateau.rate(lr, state.losses)
-    loss = losses.build(phase.loss, setup.network.task, setup.scorer.scale, mixed=run.inputs.mixed)
     steps = _steps_per_call(run)
-    run.model.compile(optimizer, loss, jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
+    run.model.compile(optimizer, build_loss(run), jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
     run.model.stop_training = False
     return plateau, lr
 
@@ -122,6 +123,14 @@ def _apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> N
         vars(model)["train_step"] = sharpness_aware.make_train_step(model, phase.sam)
 
 
+def build_loss(run: PhaseRun) -> losses.Loss:
+    """The loss of a phase, for its inputs and the training split."""
+    setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
+    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
+    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
+    return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
+
+
 def _steps_per_call(run: PhaseRun) -> int:
     """Steps of one call, a divisor of an epoch's: several, where a step takes hardly more time than its call."""
     setup, state = run.setup, run.state
@@ -134,26 +143,11 @@ def _steps_per_call(run: PhaseRun) -> int:
     return max([n for n in range(1, int(most) + 1) if setup.steps_per_epoch % n == 0], default=1)
 
 
-def _stream(run: PhaseRun, first_step: int, last_step: int) -> tf.data.Dataset:
-    setup = run.setup
-    return pipeline.training_stream(
-        setup.splits.train.labels,
-        run.inputs.load,
-        batch_size=setup.batch_size,
-        seed=setup.config.seed,
-        sampling=setup.config.sampling,
-        weights=setup.example_weights,
-        first_step=first_step,
-        last_step=last_step,
-        micro_batches=run.state.micro_batches,
-    )
-
-
 def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
     """Fits to the end of an epoch of the phase; all epochs but the first are whole ones."""
     state, per_epoch = run.state, run.setup.steps_per_epoch
     first_step = (run.first_epoch + state.epoch) * per_epoch + state.step
-    stream = _stream(run, first_step, (run.first_epoch + last_epoch) * per_epoch)
+    stream = run.stream(first_step, (run.first_epoch + last_epoch) * per_epoch)
     span = {"initial_epoch": state.epoch, "epochs": last_epoch}
     span |= {"steps_per_epoch": (per_epoch - state.step) * state.micro_batches}
     run.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
@@ -162,7 +156,7 @@ def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.
 def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
     """Images a second that the input stream gives, where nothing waits for it."""
     first = run.first_epoch * run.setup.steps_per_epoch
-    batches = iter(_stream(run, first, first + MIN_STEPS_TO_TIME_INPUT))
+    batches = iter(run.stream(first, first + MIN_STEPS_TO_TIME_INPUT))
     next(batches)
     started, count = time.monotonic(), 0
     for _ in batches:
@@ -172,7 +166,7 @@ def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
     return count * run.setup.batch_size / run.state.micro_batches / (time.monotonic() - started)
 
 
-def _split_step(run: PhaseRun, error: Exception) -> None:
+def split_step(run: PhaseRun, error: Exception) -> None:
     """Lets a step be done in at least twice as many micro-batches."""
     state, batch = run.state, run.setup.batch_size
     parts = next((n for n in range(2 * state.micro_batches, batch + 1) if batch % n == 0), None)

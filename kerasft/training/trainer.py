@@ -35,6 +35,7 @@ from kerasft.training import (
     fitting,
     head_init,
     planned_inputs,
+    soup,
     weight_interpolation,
 )
 from kerasft.training import setup as setup_of_run
@@ -84,14 +85,14 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         features = tuple(state.resolved.features) or network.depths
         setup = replace(setup, network=with_depths(network, config, features))
     else:
-        setup, state, arrays = _start(setup, resolved)
+        setup, state, arrays = start(setup, resolved)
     network = setup.network
     saver = Checkpointer(folder, network.model)
     if restored:
         arrays = saver.restore(arrays)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
-    planned, setup = _plan(setup, state.resolved)
+    planned, setup = plan_phases(setup, state.resolved)
     show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     if restored:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
@@ -110,16 +111,18 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
             state.resolved.write(folder)
         trained = phase_network(network, phase)
         trainable, frozen = freezing.apply(trained, phase)
-        run = _begin_phase(setup, trained, planned, index, state, saver, history, arrays)
-        _run_phase(run, arrays)
-        record = _finish_phase(run, trainable, frozen)
+        run = begin_phase(setup, trained, planned, index, state, saver, history, arrays)
+        run_phase(run, arrays)
+        record = finish_phase(run, trainable, frozen)
         state, inputs, arrays = state.after(record), run.inputs, {}
         saver.save(state)
+        soup.remove(folder)
     freezing.release(network)
+    soup.remove(folder)
     return Trained(setup, state, inputs.outputs if inputs else None)
 
 
-def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
+def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
     """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
     config, network, splits = setup.config, setup.network, setup.splits
     if config.preprocessing == "dataset":
@@ -153,7 +156,7 @@ def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, T
     return setup, state, {"solution": list(start.solution)} if start.solution else {}
 
 
-def _plan(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
+def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
     """The phases, and the setup with the batch size that is resolved; `settled.json` is written.
 
     A resumed run takes what it began with.
@@ -212,7 +215,7 @@ def _judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
     return found
 
 
-def _begin_phase(
+def begin_phase(
     setup: TrainSetup,
     network: Network,
     planned: list[Phase],
@@ -246,17 +249,17 @@ def _begin_phase(
     )
 
 
-def _run_phase(run: PhaseRun, arrays: dict[str, Weights]) -> None:
+def run_phase(run: PhaseRun, arrays: dict[str, Weights]) -> None:
     """Fits a phase to its end; the weights of its model are then those of its last epoch."""
     if "initial" not in arrays:
         run.state.initial_score = run.validate()
         if "solution" in arrays:
-            _take_solution(run, arrays["solution"])
+            take_solution(run, arrays["solution"])
     if run.phase.epochs > run.state.epoch and not run.out_of_patience():
         fitting.fit(run, arrays.get("optimizer"), arrays.get("metrics"))
 
 
-def _take_solution(run: PhaseRun, solution: Weights) -> None:
+def take_solution(run: PhaseRun, solution: Weights) -> None:
     """Gives the head the weights that the probe solved. A phase with epochs has to be better than these."""
     run.model.get_layer(layer_names.LOGITS).set_weights(solution)
     if run.phase.epochs:
@@ -266,7 +269,7 @@ def _take_solution(run: PhaseRun, solution: Weights) -> None:
     run.keep_if_best(run.validate())
 
 
-def _finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
+def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     """Keeps what the phase is worth, and records it."""
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)

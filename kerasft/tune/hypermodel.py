@@ -17,12 +17,10 @@ import tensorflow as tf
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
-from kerasft.evaluation.scoring import Scorer
 from kerasft.job.audit import audit_and_split
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
-from kerasft.optimization import losses
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import auto, planning
@@ -217,8 +215,7 @@ class HyperModel(keras_tuner.HyperModel):
         thresholds = None
         if self.task == "multi_label":
             thresholds = metrics.fit_thresholds(scoring.apply_activation(self.task, outputs), data.val.labels)
-        error = losses.error(self.config.spec("loss"), self.task)
-        scorer = Scorer(self.task, data.val.labels, trained.setup.scorer.scale, error=error)
+        scorer = replace(trained.setup.scorer, labels=data.val.labels, weights=None)
         computed = metrics.compute(scorer, outputs, data.classes, thresholds)
         return {f"val_{key}": computed[key] for key in OBJECTIVES[self.task] if isinstance(computed.get(key), float)}
 

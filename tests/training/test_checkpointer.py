@@ -36,6 +36,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(dat
     _at_every_step(monkeypatch)
     settings = {"head": "linear(dropout=0.3)", "augment": "flip | color"}
     settings["phases"] = "head(epochs=2, lr=1e-2, views=2) | all(epochs=3, lr=1e-3, batch_norm='train')"
+    settings["average"] = "swa(last=0.6) | soup"
     steps, fit = [], keras.Model.fit
 
     class Counts(keras.callbacks.Callback):
@@ -109,7 +110,7 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(data, tiny, tmp_path,
     same(rest.weights, whole.weights)
 
 
-@pytest.mark.parametrize("average", ["none", "ema(momentum=0.9)"])
+@pytest.mark.parametrize("average", ["none", "ema(momentum=0.9) | soup", "swa(last=0.7)"])
 def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(data, tiny, tmp_path, monkeypatch, average):
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     settings = {"phases": "all(epochs=3, lr=1e-2, batch_norm='train')", "augment": "flip", "average": average}

@@ -98,7 +98,7 @@ def test_correcting_twice_is_said(tmp_path, capsys):
         assert "corrected twice" not in capsys.readouterr().out
     setup.prepare(Config(class_weights="balanced", sampling="balanced"), known.network, known.splits, tmp_path)
     said = capsys.readouterr().out
-    assert "--class_weights=balanced and --sampling=balanced both" in said and "corrected twice" in said
+    assert "--class_weights=balanced and --sampling=balanced each" in said and "corrected more than once" in said
 
 
 def test_how_a_run_computes_is_settled_once_and_written_down(data, tiny, tmp_path, monkeypatch, capsys):
