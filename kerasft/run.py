@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,9 @@ from kerasft.training import signals
 command_flags.define_flags(flags.FLAGS)
 
 DONE, BROKEN = 0, 1
+
+# The command counts its time from here.
+_BEGAN = time.monotonic()
 
 
 def main(argv: list[str]) -> int:
@@ -63,7 +67,7 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
 
             dry_run.show(settings)
         else:
-            train.train(settings)
+            train.train(settings, _BEGAN)
     except proof.ParityError as error:
         failures.print_message(error.args)
         return BROKEN

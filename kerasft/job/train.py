@@ -4,6 +4,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,14 @@ import tensorflow as tf
 from kerasft import report
 from kerasft.console import console
 from kerasft.data import pipeline, sources
-from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Listing
-from kerasft.data.splits import Splits
+from kerasft.data.splits import Split, Splits
 from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
 from kerasft.job.audit import audited_splits, refuse_changes
-from kerasft.job.evaluate import Evaluation, evaluate, write_predictions
+from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.finished import complete, summarise
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
@@ -31,6 +31,7 @@ from kerasft.networks.network import Network
 from kerasft.settings import failures
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
+from kerasft.strategies import budget
 from kerasft.training import trainer
 
 
@@ -48,14 +49,19 @@ class Run:
 
 
 @pipeline.user_errors()
-def train(config: Config) -> Run:
+def train(config: Config, began: float | None = None) -> Run:
     """Does what a Config says, from data to SavedModel. A finished run is only read.
+
+    Args:
+        config: the settings.
+        began: moment of the monotonic clock from which `--budget_minutes` counts; by default now.
 
     Raises:
         UserError: a mistake in the Config, the data or the run folder.
         ParityError: the exported model does not score like the trained one.
     """
     seconds, started = {}, time.monotonic()
+    budget.check(config.budget_minutes, config.deterministic)
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:
@@ -63,7 +69,7 @@ def train(config: Config) -> Run:
             # Another run may have finished it meanwhile.
             folder, finished = run_folder.open_folder(config, listing.name)
             if finished is None:
-                return _train(config, listing, folder, seconds, started)
+                return _train(config, listing, folder, seconds, started, began or started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
     complete(folder, finished, listing)
@@ -71,7 +77,7 @@ def train(config: Config) -> Run:
     return Run(folder, finished)
 
 
-def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float) -> Run:
+def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float, began: float) -> Run:
     """Runs the steps in a locked run folder."""
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is reported now, not after training.
@@ -84,18 +90,25 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         splits = audited_splits(config, listing, network.size, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
     with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
-        trained = trainer.train(config, network, splits, folder, resolved)
+        minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
+        allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
+        trained = trainer.train(config, network, splits, folder, resolved, allowance)
         # What was learned in half precision is served in full.
-        network = surgery.precision(network, "float32")
-    with _timed(seconds, "evaluate"):
-        scorer = trained.setup.scorer
-        evaluation = evaluate(network, splits, scorer)
-        write_predictions(folder, network.task, splits, evaluation)
-    with _timed(seconds, "export"), _noted(f"about {failures.size(needed)} are needed in all"):
-        answer = Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale)
-        keras_file = _publish_keras(network, answer, splits, evaluation, folder)
-        warm = splits.val if config.warmup else None
-        proof = saved_model.export(network, answer, splits.test, evaluation.test, exports, warm)
+        served = surgery.precision(network, "float32")
+        predict, scorer = make_predictor(served), trained.setup.scorer
+        known = trained.validation_outputs if served is network else None
+        val_outputs = known() if known else predict(splits.val)
+        thresholds = fit_thresholds(network.task, splits, val_outputs)
+        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale)
+    network, warm = served, splits.val if config.warmup else None
+    noted = _noted(f"about {failures.size(needed)} are needed in all")
+    with noted, _written_meanwhile(network, answer, exports, warm) as draft:
+        with _timed(seconds, "evaluate"):
+            evaluation = evaluate(network, splits, scorer, predict, val_outputs, thresholds)
+            write_predictions(folder, network.task, splits, evaluation)
+        with _timed(seconds, "export"):
+            keras_file = _publish_keras(network, answer, splits, evaluation, folder)
+            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
@@ -114,7 +127,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     }
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        return decode_batch(tf.constant([splits.test.read(int(row)) for row in rows]), network.size).numpy()
+        return pipeline.decoded_images(splits.test, rows, network.size)
 
     metrics |= report.write(folder, metrics, thumbnails)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
@@ -123,6 +136,18 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     disk_cache.remove(trained.setup.cache)
     summarise(folder, metrics)
     return Run(folder, metrics)
+
+
+@contextmanager
+def _written_meanwhile(network: Network, answer: Answer, exports: Path, warm: Split | None) -> Iterator[Future]:
+    """Writes the SavedModel's draft in a thread of its own. Tracing keeps one core busy, and scoring the others."""
+    with ThreadPoolExecutor(1, "export") as pool:
+        draft = pool.submit(saved_model.start, network, answer, exports, warm)
+        try:
+            yield draft
+        finally:
+            if draft.exception() is None:
+                saved_model.abandon(draft.result())
 
 
 def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation: Evaluation, folder: Path) -> dict:

@@ -19,6 +19,7 @@ from kerasft.strategies.phase import Phase
 
 TIMED_ROUNDS = 4  # of one step in each way, in turn
 MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
+SECONDS_OF_STEPS, MAX_TIMED_STEPS = 0.5, 10  # of `time_step`
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
 LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
 MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
@@ -112,7 +113,7 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
         why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
         return Choice("off", why)
     try:
-        run = steps * _clocked(network, phase, batch)
+        run = steps * time_step(network, phase, batch)[1]
         if run < MIN_SECONDS_FOR_XLA:
             return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
         seconds, gain = _measured({"plain": (network, phase, batch), "compiled": (network, phase, batch, True)})
@@ -171,16 +172,23 @@ def _measured(ways: dict[Hashable, tuple]) -> tuple[dict[Any, float], float]:
     return {way: round(min(found), 5) for way, found in zip(ways, zip(*rounds))}, gain
 
 
-def _clocked(network: Network, phase: Phase, batch: int) -> float:
-    """Seconds of a step by the clock: the faster of two."""
-    taken = []
+def time_step(network: Network, phase: Phase, batch: int) -> tuple[float, float]:
+    """Seconds of the clock until the first training step of a phase is done, and of one after it: the median.
+
+    Args:
+        network: left as it was.
+        batch: images a step.
+    """
     with _kept([network]):
+        started = time.monotonic()
         step = _step(network, phase, batch)
-        for _ in range(2):
+        # `_step` has done one step.
+        tracing, taken = time.monotonic() - started, []
+        while len(taken) < 3 or (sum(taken) < SECONDS_OF_STEPS and len(taken) < MAX_TIMED_STEPS):
             started = time.monotonic()
             step()
             taken.append(time.monotonic() - started)
-    return min(taken)
+    return tracing, float(np.median(taken))
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from kerasft.storage import feature_cache, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
+from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training import autotune, budgeting, fitting, head_init, phase_inputs, weight_interpolation
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
@@ -52,7 +53,14 @@ class Trained:
     validation_outputs: Callable[[], np.ndarray] | None
 
 
-def train(config: Config, network: Network, splits: Splits, folder: Path, resolved: ResolvedSettings) -> Trained:
+def train(
+    config: Config,
+    network: Network,
+    splits: Splits,
+    folder: Path,
+    resolved: ResolvedSettings,
+    allowance: Allowance | None = None,
+) -> Trained:
     """Trains a network in phases, or goes on with a stopped run.
 
     Args:
@@ -61,6 +69,7 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         splits: the examples; test is not touched.
         folder: the run folder.
         resolved: weights, image size and precision. What is resolved here is added, and written before the first phase.
+        allowance: of `--budget_minutes`; None without it.
 
     Raises:
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
@@ -69,22 +78,35 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
     setup = setup_of_run.prepare(config, network, splits, folder)
     checkpointer = Checkpointer(folder, network.model)
     restored = checkpointer.restore(splits.digest)
+    if allowance and not restored:
+        resolved.budget = {"before_training": round(time.monotonic() - allowance.started, 3)}
     state, arrays = restored or _start(setup, resolved)
+    if restored:
+        allowance = budgeting.carried(allowance, state)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = _plan(setup, state.resolved)
     show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
+    if allowance and not restored:
+        budgeting.warn(setup, allowance, planned, state.resolved.speed)
     if restored:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
     history = History(folder / "history.jsonl", state.history_rows)
     inputs = None
-    for index in range(state.phase, len(planned)):
+    while (index := state.phase) < len(planned):
         phase = planned[index]
         if phase.conditional:
             last = state.records[-1]
             if not auto.gained_enough(last.alpha, last.initial[0], last.final[0]):
                 console.say("no further phase: the last one was not kept whole, or gained little")
                 break
+        if allowance and "initial" not in arrays:
+            planned = budgeting.fitted(setup, allowance, planned, index, state.resolved.speed)
+            state.resolved.phases = [str(phase) for phase in planned]
+            state.resolved.write(folder)
+            if index == len(planned):
+                break
+            phase = planned[index]
         trainable, frozen = freezing.apply(network, phase)
         run = _begin_phase(setup, planned, index, state, checkpointer, history, arrays)
         _run_phase(run, arrays)

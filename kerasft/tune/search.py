@@ -27,7 +27,7 @@ from kerasft.tune.hypermodel import HyperModel
 from kerasft.tune.oracles import Kept
 from kerasft.tune.study import Study
 
-FLAGS = ("search", "tuner", "objective", "budget_minutes", "winner_phases")
+FLAGS = ("search", "tuner", "objective", "winner_phases")
 _PARTS = ("search.json", "tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
 _FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
 
@@ -37,7 +37,6 @@ def tune(
     search: str,
     tuner: str,
     objective: str,
-    budget_minutes: float | None = None,
     winner_phases: str = "",
 ) -> Run | None:
     """Searches the settings that do best on the validation split, then trains and exports with them.
@@ -46,9 +45,9 @@ def tune(
     which draws the trials and trains the winner, or a worker, which runs trials; all share the run folder.
 
     Args:
-        config: what is trained where nothing is searched.
+        config: what is trained where nothing is searched. Its `budget_minutes` is that of the search, earlier starts
+            included; a trial under way is finished, and trials and the winner have none of their own.
         search, tuner, objective: as the flags of these names.
-        budget_minutes: of search, earlier starts included; None for no limit. A trial under way is finished.
         winner_phases: that the winner goes on with after those of the trials.
 
     Returns:
@@ -57,8 +56,7 @@ def tune(
     Raises:
         UserError: a mistake in the flags, before a picture is read; or no trial has succeeded.
     """
-    if budget_minutes is not None and not budget_minutes > 0:  # NaN among them
-        raise UserError(f"--budget_minutes: must be above 0. Received: {budget_minutes}")
+    budget_minutes, config = config.budget_minutes, replace(config, budget_minutes=None)
     oracle = _oracle(tuner, config.seed)
     space = search_space.parse(search, config)
     asked = {"search": search, "tuner": tuner, "objective": objective, "winner_phases": winner_phases}
