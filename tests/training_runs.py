@@ -15,6 +15,7 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
+from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
 from kerasft.training import fitting, phase_inputs, trainer
 from kerasft.training import setup as setup_of_run
@@ -48,13 +49,14 @@ class Finished:
         return self.trained.setup.steps_per_epoch
 
 
-def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
+def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | None = None, **settings) -> Finished:
     """Trains a network on these splits, or goes on with the run in the folder. The seed is always the same."""
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
     network = networks.build(config, len(data.classes), data.task)
-    result = trainer.train(config, network, data, folder, ResolvedSettings("none", network.size, "float32", ""))
+    resolved = ResolvedSettings("none", network.size, "float32", "")
+    result = trainer.train(config, network, data, folder, resolved, allowance)
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
     return Finished(network, result, rows)
 

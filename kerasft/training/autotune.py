@@ -19,7 +19,6 @@ from kerasft.strategies.phase import Phase
 
 TIMED_ROUNDS = 4  # of one step in each way, in turn
 MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
-SECONDS_OF_STEPS, MAX_TIMED_STEPS = 0.5, 10  # of `time_step`
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
 LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
 MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
@@ -172,23 +171,24 @@ def _measured(ways: dict[Hashable, tuple]) -> tuple[dict[Any, float], float]:
     return {way: round(min(found), 5) for way, found in zip(ways, zip(*rounds))}, gain
 
 
-def time_step(network: Network, phase: Phase, batch: int) -> tuple[float, float]:
-    """Seconds of the clock until the first training step of a phase is done, and of one after it: the median.
+def time_step(network: Network, phase: Phase, batch: int, seconds: float = 0.0) -> tuple[float, float]:
+    """Seconds of the clock until the first training step of a phase is done, and of a step after it: their mean.
 
     Args:
         network: left as it was.
         batch: images a step.
+        seconds: how long steps are timed; at least two are. Where other processes run, short bursts have all cores, and
+            only a longer time shows what the phase will have.
     """
     with _kept([network]):
         started = time.monotonic()
+        # It does one step.
         step = _step(network, phase, batch)
-        # `_step` has done one step.
-        tracing, taken = time.monotonic() - started, []
-        while len(taken) < 3 or (sum(taken) < SECONDS_OF_STEPS and len(taken) < MAX_TIMED_STEPS):
-            started = time.monotonic()
+        first, count = time.monotonic(), 0
+        while count < 2 or time.monotonic() - first < seconds:
             step()
-            taken.append(time.monotonic() - started)
-    return tracing, float(np.median(taken))
+            count += 1
+        return first - started, (time.monotonic() - first) / count
 
 
 @contextmanager

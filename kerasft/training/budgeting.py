@@ -14,6 +14,9 @@ from kerasft.training import autotune, phase_inputs
 from kerasft.training.setup import TrainSetup
 from kerasft.training.train_state import TrainState
 
+# So long are training steps timed.
+SECONDS_OF_STEPS = 2.0
+
 # Batches whose making is timed, after the first.
 TIMED_BATCHES = 8
 
@@ -60,11 +63,13 @@ def fitted(
     phase = planned[index]
     if not phase.epochs or index < planning.count_named(setup.config, setup.network):
         return planned
-    found = measure(setup, phase, speed)
-    after = budget.seconds_after(len(setup.splits.test), found, allowance.decoding)
-    left = allowance.seconds - (time.monotonic() - allowance.started) - after
+    # Where there is no time even for the passes over the test set, nothing need be measured.
+    found = Speed(0.0, 0.0, 1 / speed if speed else 0.0)
+    if index == 0 or _left(setup, allowance, found)[0] > 0:
+        found = measure(setup, phase, speed)
+    left, after = _left(setup, allowance, found)
     given = phase, setup.steps_per_epoch, len(setup.splits.val), found, left
-    epochs = budget.fitting_epochs(*given, needed=index == 0)
+    epochs = budget.fitting_epochs(*given, needed=index == 0) if index == 0 or left > 0 else 0
     name, minutes = f"{index + 1:02d}-{phase.strategy}", f"--budget_minutes={setup.config.budget_minutes:g}"
     why = (
         f"{duration(max(left, 0.0))} left for it of {minutes}, after about {duration(after)} for evaluation and export"
@@ -77,12 +82,24 @@ def fitted(
     return [*planned[:index], replace(phase, epochs=epochs), *planned[index + 1 :]]
 
 
+def _left(setup: TrainSetup, allowance: Allowance, speed: Speed) -> tuple[float, float]:
+    """Seconds that are left for training, and those that come after it."""
+    after = budget.seconds_after(len(setup.splits.test), speed, allowance.decoding)
+    return allowance.seconds - (time.monotonic() - allowance.started) - after, after
+
+
 def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
-    """Times training steps and the making of their batches; the network is left as it was."""
+    """Times training steps and the making of their batches; the network is left as it was.
+
+    Args:
+        speed: images a second of a forward pass, where it was measured. It counts where a part is frozen.
+    """
     network, batch = setup.network, setup.batch_size
-    tracing, step = autotune.time_step(network, phase, batch)
+    tracing, step = autotune.time_step(network, phase, batch, SECONDS_OF_STEPS)
     scale = ((phase.image_size or network.size) / network.size) ** 2
-    image = 1 / speed if speed else step / (batch * scale * auto.FORWARD_PASSES_PER_STEP)
+    image = step / (batch * scale * auto.FORWARD_PASSES_PER_STEP)
+    if phase.freezes and speed:
+        image = max(image, 1 / speed)
     return Speed(tracing, step + _seconds_of_batch(setup, phase), image)
 
 
