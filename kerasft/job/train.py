@@ -94,13 +94,13 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
         # What was learned in half precision is served in full.
-        served = surgery.precision(network, "float32")
-        predict, scorer = make_predictor(served), trained.setup.scorer
-        known = trained.validation_outputs if served is network else None
+        network = surgery.precision(trained.setup.network, "float32")
+        predict, scorer = make_predictor(network), trained.setup.scorer
+        known = trained.validation_outputs if network is trained.setup.network else None
         val_outputs = known() if known else predict(splits.val)
         thresholds = fit_thresholds(network.task, splits, val_outputs)
         answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale)
-    network, warm = served, splits.val if config.warmup else None
+    warm = splits.val if config.warmup else None
     noted = _noted(f"about {failures.size(needed)} are needed in all")
     with noted, _written_meanwhile(network, answer, exports, warm) as draft:
         with _timed(seconds, "evaluate"):

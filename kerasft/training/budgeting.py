@@ -7,6 +7,7 @@ from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
 from kerasft.settings.errors import counted
+from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import auto, budget, planning
 from kerasft.strategies.budget import Allowance, Speed
 from kerasft.strategies.phase import Phase
@@ -19,6 +20,12 @@ SECONDS_OF_STEPS = 2.0
 
 # Batches whose making is timed, after the first.
 TIMED_BATCHES = 8
+
+
+def note(resolved: ResolvedSettings, allowance: Allowance | None) -> None:
+    """Notes what a new run has spent before its training begins."""
+    if allowance:
+        resolved.budget = {"before_training": round(time.monotonic() - allowance.started, 3)}
 
 
 def carried(allowance: Allowance | None, state: TrainState) -> Allowance | None:
@@ -49,18 +56,18 @@ def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: f
 
 
 def fitted(
-    setup: TrainSetup, allowance: Allowance, planned: list[Phase], index: int, speed: float | None
+    setup: TrainSetup, allowance: Allowance, planned: list[Phase], index: int, resolved: ResolvedSettings
 ) -> list[Phase]:
     """The plan with the phase of this index as long as the budget allows, or without it and all phases after it.
 
-    Only phases that `auto` chose change. What changes is said.
+    Only phases that `auto` chose change. What changes is said, and written to `settled.json`.
 
     Args:
         planned: the phases of the run.
         index: of the phase that is about to begin.
-        speed: images a second of a forward pass, where it was measured.
+        resolved: its `speed` counts, and its `phases` change.
     """
-    phase = planned[index]
+    phase, speed = planned[index], resolved.speed
     if not phase.epochs or index < planning.count_named(setup.config, setup.network):
         return planned
     # Where there is no time even for the passes over the test set, nothing need be measured.
@@ -76,10 +83,15 @@ def fitted(
     )
     if not epochs:
         console.say(f"budget: {name} is not begun, for too few of its {counted(phase.epochs, 'epoch')} fit: {why}")
-        return planned[:index]
-    if epochs < phase.epochs:
+        changed = planned[:index]
+    elif epochs < phase.epochs:
         console.say(f"budget: {name} has {epochs} of {counted(phase.epochs, 'epoch')}: {why}")
-    return [*planned[:index], replace(phase, epochs=epochs), *planned[index + 1 :]]
+        changed = [*planned[:index], replace(phase, epochs=epochs), *planned[index + 1 :]]
+    else:
+        return planned
+    resolved.phases = [str(phase) for phase in changed]
+    resolved.write(setup.folder)
+    return changed
 
 
 def _left(setup: TrainSetup, allowance: Allowance, speed: Speed) -> tuple[float, float]:

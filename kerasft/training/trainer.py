@@ -13,9 +13,9 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.data.splits import Splits
-from kerasft.evaluation import scoring
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
+from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -25,7 +25,7 @@ from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, budgeting, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training import autotune, budgeting, depth_choice, fitting, head_init, phase_inputs, weight_interpolation
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
@@ -76,13 +76,18 @@ def train(
             changed.
     """
     setup = setup_of_run.prepare(config, network, splits, folder)
-    checkpointer = Checkpointer(folder, network.model)
-    restored = checkpointer.restore(splits.digest)
-    if allowance and not restored:
-        resolved.budget = {"before_training": round(time.monotonic() - allowance.started, 3)}
-    state, arrays = restored or _start(setup, resolved)
+    restored = None
+    if resolved.features:
+        setup = replace(setup, network=with_depths(network, config, tuple(resolved.features)))
+        restored = Checkpointer(folder, setup.network.model).restore(splits.digest)
     if restored:
+        state, arrays = restored
         allowance = budgeting.carried(allowance, state)
+    else:
+        budgeting.note(resolved, allowance)
+        setup, state, arrays = _start(replace(setup, network=network), resolved)
+    network = setup.network
+    checkpointer = Checkpointer(folder, network.model)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = _plan(setup, state.resolved)
@@ -94,20 +99,16 @@ def train(
     history = History(folder / "history.jsonl", state.history_rows)
     inputs = None
     while (index := state.phase) < len(planned):
-        phase = planned[index]
-        if phase.conditional:
+        if planned[index].conditional:
             last = state.records[-1]
             if not auto.gained_enough(last.alpha, last.initial[0], last.final[0]):
                 console.say("no further phase: the last one was not kept whole, or gained little")
                 break
         if allowance and "initial" not in arrays:
-            planned = budgeting.fitted(setup, allowance, planned, index, state.resolved.speed)
-            state.resolved.phases = [str(phase) for phase in planned]
-            state.resolved.write(folder)
+            planned = budgeting.fitted(setup, allowance, planned, index, state.resolved)
             if index == len(planned):
                 break
-            phase = planned[index]
-        trainable, frozen = freezing.apply(network, phase)
+        trainable, frozen = freezing.apply(network, planned[index])
         run = _begin_phase(setup, planned, index, state, checkpointer, history, arrays)
         _run_phase(run, arrays)
         record = _finish_phase(run, trainable, frozen)
@@ -117,23 +118,38 @@ def train(
     return Trained(setup, state, inputs.outputs if inputs else None)
 
 
-def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainState, dict[str, Weights]]:
-    """The state of a new run, and the solution of the probe by the name `solution`."""
-    planned, _ = planning.plan(setup.config, setup.network, len(setup.splits.train))
+def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
+    """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
+    config, network, splits = setup.config, setup.network, setup.splits
+    if config.preprocessing == "dataset":
+        resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
+        networks.set_pixel_statistics(network, *resolved.pixels)
+    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights)
+    setup = replace(setup, network=choice.network)
+    planned, _ = planning.plan(config, setup.network, len(splits.train))
     start = head_init.prepare(
-        setup.config,
+        config,
         setup.network,
-        setup.splits,
+        splits,
         setup.scorer,
         setup.cache,
         setup.example_weights,
+        solution=choice.solution,
         augmented=any(phase.epochs for phase in planned),
         head_first=not planned[0].trains_backbone,
     )
-    resolved = replace(resolved, augment=start.augment, augment_reason=start.reason, speed=start.speed)
-    resolved.pixels = start.pixels
-    state = TrainState(uuid.uuid4().hex, setup.splits.digest, resolved, seconds=start.seconds)
-    return state, {"solution": list(start.solution)} if start.solution else {}
+    resolved = replace(
+        resolved,
+        features=list(setup.network.depths),
+        features_table=list(choice.table),
+        features_reason=choice.reason,
+        augment=start.augment,
+        augment_reason=start.reason,
+        speed=start.speed,
+    )
+    seconds = choice.seconds + start.seconds
+    state = TrainState(uuid.uuid4().hex, splits.digest, resolved, seconds=seconds)
+    return setup, state, {"solution": list(start.solution)} if start.solution else {}
 
 
 def _plan(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
@@ -154,7 +170,7 @@ def _plan(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], T
         speed = None if config.deterministic else resolved.speed
         planned, reason = planning.plan(setup.config, network, count, speed)
         console.say(f"phases: {reason}")
-        planned = _judgeable(setup, planned)
+        planned = setup_of_run.judgeable(setup, planned)
     if resolved.jit is None:
         steps = setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
         choice = autotune.compiled(config, network, _longest(planned), setup.batch_size, steps)
@@ -180,19 +196,6 @@ def _say_choice(name: str, choice: autotune.Choice) -> None:
 def _with_augmentation(phase: Phase, resolved: ResolvedSettings) -> Phase:
     automatic = [str(spec) for spec in phase.augment] == ["auto"]
     return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if automatic else phase
-
-
-def _judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
-    """The phases that the validation split can judge; says so where it cannot."""
-    solved, count = setup.network.head_init == "probe", len(setup.splits.val)
-    found = weight_interpolation.judgeable(planned, count, solved=solved)
-    if found != planned:
-        kept = "the solved head" if solved else f"'{planned[0]}'"
-        console.say(
-            f"validation: {count} picture{'s' * (count != 1)} cannot judge a phase "
-            f"(needed: {scoring.MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
-        )
-    return found
 
 
 def _phase_inputs(setup: TrainSetup, name: str, phase: Phase, resolved: ResolvedSettings) -> PhaseInputs:
