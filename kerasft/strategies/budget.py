@@ -9,8 +9,8 @@ from kerasft.strategies.phase import Phase
 # A shortened phase has at least so many steps. BatchNormalization's statistics need some thirty to follow.
 MIN_STEPS = 50
 
-# Compiling a phase, and exporting the network, take this many times as long as tracing one step.
-TRACES_PER_PHASE = 2.5
+# Compiling a phase and timing its input, and exporting the network, take this many times as long as tracing one step.
+TRACES_PER_PHASE = 4.0
 TRACES_PER_EXPORT = 3.0
 
 # Test images are computed so often: evaluated, and proven through `model.keras` and through the SavedModel.
