@@ -77,6 +77,10 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
     """Imports are a million objects that stay. Looking through them again and again takes a quarter of their time."""
+    if "tensorflow" in sys.modules:
+        # What is there already may be garbage of others, which must not be kept for ever.
+        yield
+        return
     gc.disable()
     try:
         yield

@@ -13,6 +13,7 @@ from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
+from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies.budget import Allowance
@@ -55,7 +56,7 @@ def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | No
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
     network = networks.build(config, len(data.classes), data.task)
-    resolved = ResolvedSettings("none", network.size, "float32", "")
+    resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")
     result = trainer.train(config, network, data, folder, resolved, allowance)
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
     return Finished(network, result, rows)
