@@ -163,6 +163,8 @@ def command_line() -> Iterator[Row]:
     yield a("cache_without_end", "--cache_gb=inf")
     yield a("limit_of_0", "--per_class_limit=0")
     yield a("patience_below_0", *MADE, "--patience=-1")
+    yield a("budget_of_nothing", *MADE, "--budget_minutes=0")
+    yield a("budget_and_equal_weights", *MADE, "--deterministic", "--budget_minutes=5")
     yield a("escape_in_value", "--mode=\x1b[2J\x1b]0;title\x07", says="--mode")
     yield a("newline_in_value", "--mode=a\nb\rc", says="--mode")
     yield a("right_to_left_in_value", "--precision=\u202emixed", says="--precision")

@@ -174,6 +174,13 @@ class Config:
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
     )
     deterministic: bool = flag(False, "training", "The same seed gives bit-identical weights. Slower on a GPU.")
+    budget_minutes: float | None = flag(
+        None,
+        "training",
+        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time.",
+        low=0.01,
+        high=1e6,
+    )
     cache_gb: float = flag(
         8.0,
         "training",

@@ -22,6 +22,7 @@ class ResolvedSettings:
         pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
         batch_size, jit: as the flags of these names, without `auto`.
         phases: the phases of the run, as `--phases` takes them.
+        budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
     """
 
@@ -40,6 +41,7 @@ class ResolvedSettings:
     batch_size_reason: str = ""
     jit: str | None = None
     jit_reason: str = ""
+    budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
 

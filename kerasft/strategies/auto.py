@@ -64,7 +64,8 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     size, conditional = _training_size(config, network), True
     if size:
         why += f" on images of {size} pixels"
-    if speed:
+    # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
+    if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
         if epochs * epoch > MAX_AUTO_SECONDS:
             epochs = max(1, int(MAX_AUTO_SECONDS / epoch))

@@ -128,6 +128,12 @@ def ends_in_auto(config: Config) -> bool:
     return bool(found) and str(found[-1]) == "auto"
 
 
+def count_named(config: Config, network: Network) -> int:
+    """How many phases of a plan `--phases` names, a solved head before them included. Those after them are `auto`'s."""
+    chosen = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+    return len(chosen) + bool(chosen and network.head_init == "probe" and chosen[0].trains_backbone)
+
+
 def check(config: Config, network: Network) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is reported before an image is read.
 

@@ -29,7 +29,7 @@ def photos(tmp_path):
 def counted(monkeypatch):
     """How many files were decoded."""
     done, decode = [], audit._decode
-    monkeypatch.setattr(audit, "_decode", lambda contents, graph: done.append(1) or decode(contents, graph))
+    monkeypatch.setattr(audit, "_decode", lambda contents, graph: done.extend(contents) or decode(contents, graph))
     return done
 
 
@@ -138,7 +138,7 @@ def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted
     listing = sources.load(Config(data=f"folder:{photos}"))
 
     def stop(count):
-        if len(counted) == 9:
+        if len(counted) > 8:
             raise KeyboardInterrupt
 
     with (
