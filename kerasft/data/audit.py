@@ -88,7 +88,9 @@ def audit(
         images, uint8 [B, size, size, 3]; None without a store.
     """
     count, workers = len(listing.ids), machine.cpu_count()
-    graph = tf.function(lambda contents: decode(contents, size), input_signature=[tf.TensorSpec([], tf.string)])
+    graph = tf.function(
+        lambda contents: decode(contents, size, listing.framing), input_signature=[tf.TensorSpec([], tf.string)]
+    )
     digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
     # Files that the store did not know: their image, or None where the file is rejected.
     decoded: dict[int, np.ndarray | None] = {}

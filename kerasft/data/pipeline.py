@@ -224,7 +224,10 @@ def _image_loader(split: Split, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
     def read(rows: np.ndarray) -> np.ndarray:
         return np.array([split.read(int(row)) for row in rows], object)
 
-    return lambda rows: _with_shape(decode_batch(tf.numpy_function(read, [rows], tf.string), size), size)
+    def decoded(rows: tf.Tensor) -> tf.Tensor:
+        return decode_batch(tf.numpy_function(read, [rows], tf.string), size, split.framing)
+
+    return lambda rows: _with_shape(decoded(rows), size)
 
 
 def _with_shape(images: tf.Tensor, size: int) -> tf.Tensor:

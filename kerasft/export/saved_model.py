@@ -78,14 +78,15 @@ def export(
         if warm is not None:
             chosen = np.unique(np.linspace(0, len(warm) - 1, serving_warmup.MAX_IMAGES).astype(int))
             contents = tf.constant([warm.read(int(i)) for i in chosen])
-            serving_warmup.write(draft, folder.name, list(decode_batch(contents, network.size)))
+            images = decode_batch(contents, network.size, answer.framing)
+            serving_warmup.write(draft, folder.name, list(images))
 
     member = replace(SAVED_MODEL, write=write_with_warmup)
     return artefact.publish(member, network, answer, split, expected, folder)
 
 
 def read_metadata(path: Path) -> dict:
-    """What a version says of itself: `run`, `task`, `classes`, `image_size`; empty where it says nothing."""
+    """What a version says of itself: `run`, `task`, `classes`, `image_size`, `framing`; empty where it says nothing."""
     try:
         return json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError):
@@ -94,7 +95,7 @@ def read_metadata(path: Path) -> dict:
 
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
-    names, size = tf.constant(answer.classes), network.size
+    names, size, framing = tf.constant(answer.classes), network.size, answer.framing
     both = keras.Model(
         network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
     )
@@ -115,10 +116,10 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return scored(tf.cast(decode_batch(image_bytes, size), tf.float32))
+        return scored(tf.cast(decode_batch(image_bytes, size, framing), tf.float32))
 
     def embedded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": forward(tf.cast(decode_batch(image_bytes, size), tf.float32))[0]}
+        return {"features": forward(tf.cast(decode_batch(image_bytes, size, framing), tf.float32))[0]}
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")
     # An endpoint brings its variables along. A model that is tracked beside it would be stored a second time.
@@ -127,7 +128,8 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     archive.add_endpoint("images", scored, [pictures])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
-    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}
+    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes)}
+    metadata |= {"image_size": size, "framing": framing}
     (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
 

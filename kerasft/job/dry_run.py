@@ -33,7 +33,7 @@ AUDIT_SECONDS = 30.0  # a longer audit is left to the run itself
 TIMED_SECONDS = 2.0  # of forward passes, for the speed of the network
 TIMED_BATCH = 32  # pictures of such a pass
 MAX_CLASSES = 20  # that the table of counts lists
-MEASURED = ("augment", "precision", "batch_size", "jit")  # what `auto`, or no value, leaves to a measurement
+MEASURED = ("framing", "augment", "precision", "batch_size", "jit")  # what `auto`, or no value, leaves to a measurement
 
 
 def show(asked: Config) -> None:
@@ -43,7 +43,8 @@ def show(asked: Config) -> None:
         UserError: what the run itself would refuse before it trains.
     """
     console.say("dry run: nothing is trained, and nothing is written")
-    listing = sources.load(asked)
+    framing = "crop" if asked.framing == "auto" else asked.framing
+    listing = replace(sources.load(asked), framing=framing)
     with tempfile.TemporaryDirectory() as place:
         network = _network(asked, listing, Path(place))
     data, decoded_per_second = _data(asked, listing, network.size)
@@ -62,7 +63,13 @@ def _network(asked: Config, listing: Listing, place: Path) -> Network:
     """The network of the run, without weights that would have to be downloaded, and without measuring a precision."""
     weights = bundled.resolve_weights(asked)
     precision = "float32" if asked.precision == "auto" else asked.precision
-    built = replace(asked, precision=precision, keep_cache=False, weights="none" if weights == "imagenet" else weights)
+    built = replace(
+        asked,
+        precision=precision,
+        framing=listing.framing,
+        keep_cache=False,
+        weights="none" if weights == "imagenet" else weights,
+    )
     if weights == "imagenet" and asked.head_init == "auto":  # which depends on whether there are weights
         built = replace(built, head_init="probe")
     network, _ = resolve.resolve_settings(built, listing, place)

@@ -22,9 +22,10 @@ from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
-from kerasft.job.audit import audited_splits, refuse_changes
+from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation, evaluate, write_predictions
 from kerasft.job.finished import complete, summarise
+from kerasft.job.reframe import framed_splits
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
@@ -81,7 +82,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
     with _timed(seconds, "audit"):
-        splits = audited_splits(config, listing, network.size, folder)
+        splits = framed_splits(config, listing, network, resolved, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
     with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
@@ -92,7 +93,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         evaluation = evaluate(network, splits, scorer)
         write_predictions(folder, network.task, splits, evaluation)
     with _timed(seconds, "export"), _noted(f"about {failures.size(needed)} are needed in all"):
-        answer = Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale)
+        answer = Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale, splits.train.framing)
         keras_file = _publish_keras(network, answer, splits, evaluation, folder)
         warm = splits.val if config.warmup else None
         proof = saved_model.export(network, answer, splits.test, evaluation.test, exports, warm)
@@ -102,6 +103,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "classes": list(splits.classes),
         "backbone": network.name,
         "image_size": network.size,
+        "framing": splits.train.framing,
         "augment": trained.state.resolved.augment,
         "settled": trained.state.resolved.to_json(),
         **evaluation.figures,
@@ -114,7 +116,8 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     }
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        return decode_batch(tf.constant([splits.test.read(int(row)) for row in rows]), network.size).numpy()
+        contents = [splits.test.read(int(row)) for row in rows]
+        return decode_batch(tf.constant(contents), network.size, splits.test.framing).numpy()
 
     metrics |= report.write(folder, metrics, thumbnails)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.

@@ -102,6 +102,21 @@ def phases(records: list[dict], score: str) -> list[dict]:
     return rows
 
 
+def tried(settled: dict, score: str) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Flag, heads and rows (choice, values) of each table of `settled.json`: what `auto` measured of each choice."""
+    show = percent if score == "accuracy" else number
+    heads = ["Held-out loss", _MEASURES[score][0], "Time"]
+    return [
+        (
+            key.removesuffix("_table"),
+            heads,
+            [(row["choice"], [number(row["loss"]), show(row[score]), duration(row["seconds"])]) for row in table],
+        )
+        for key, table in settled.items()
+        if key.endswith("_table")
+    ]
+
+
 def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
     """Title and picture of the loss and of the score (and what it is called) over all epochs; none without epochs."""
     if not history:

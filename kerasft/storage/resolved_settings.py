@@ -21,6 +21,8 @@ class ResolvedSettings:
         batch_size, jit: as the flags of these names, without `auto`.
         phases: the phases of the run, as `--phases` takes them.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
+        framing: as the flag, without `auto`; None until it is chosen.
+        framing_table: what was measured of each framing: `choice`, `loss`, the score by its name, `seconds`.
     """
 
     weights: str | None
@@ -37,6 +39,9 @@ class ResolvedSettings:
     jit_reason: str = ""
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
+    framing: str | None = None
+    framing_reason: str = ""
+    framing_table: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `settled.json`, without what is not resolved yet."""

@@ -19,6 +19,7 @@ from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.job.audit import audited_splits
+from kerasft.job.reframe import framed_splits
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
@@ -60,6 +61,7 @@ class HyperModel(keras_tuner.HyperModel):
 
     Attributes:
         config: with what `auto` settles of weights, image size and precision, the same for all trials.
+        framing: what `--framing` is, or what `auto` comes to, the same for all trials that do not search it.
         space: the dimensions of the search.
         task: `single_label`, `multi_label` or `regression`.
         trained, records: the whole Config of the trial that was trained last, and the records of its phases.
@@ -95,6 +97,9 @@ class HyperModel(keras_tuner.HyperModel):
         # All trials do alike.
         self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
+        if resolved.framing is None:
+            framed_splits(self.config, self.listing, network, resolved, self.folder)
+        self.framing = resolved.framing
         self.data = lru_cache(maxsize=2)(self._data)
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
@@ -134,7 +139,8 @@ class HyperModel(keras_tuner.HyperModel):
             raise ValueError("fit needs the model that build gave last")
         values = search_space.declare(self.space, hp)
         config = search_space.applied(self.config, self.space, values)
-        data = self.data(network.size, config.per_class_limit)
+        framing = self.framing if config.framing == "auto" else config.framing
+        data = self.data(network.size, framing, config.per_class_limit)
         config = self.configured(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
@@ -197,9 +203,9 @@ class HyperModel(keras_tuner.HyperModel):
         built.clear()
         forget()
 
-    def _data(self, size: int, per_class_limit: int | None) -> Splits:
+    def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
         config = replace(self.config, per_class_limit=per_class_limit)
-        return audited_splits(config, self.listing, size, self.folder)
+        return audited_splits(config, replace(self.listing, framing=framing), size, self.folder)
 
     def _measured(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""
