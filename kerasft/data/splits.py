@@ -128,10 +128,8 @@ def make_splits(
         over_limit = int((~kept).sum())
     for name in SPLITS:
         _refuse_empty(split_names, name)
-    findings = [
-        *_check_train(listing, listing.labels[split_names == "train"]),
-        *_find_missing_classes(listing, split_names),
-    ]
+    findings = _check_train(listing, listing.labels[split_names == "train"])
+    findings += _find_missing_classes(listing, split_names)
     if over_limit:
         detail = f"{over_limit} images over --per_class_limit are not used"
         findings.append(Finding("train/", "over_limit", "warn", detail))
