@@ -19,7 +19,7 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import linear_probe, mirroring
+from kerasft.training import head_statistics, linear_probe, mirroring
 
 EVALUATION_BATCH = 64
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
@@ -77,9 +77,9 @@ def prepare(
         pixels = _pixels(splits.train, network.size)
         networks.set_pixel_statistics(network, *pixels)
     if network.task == "regression":
-        linear_probe.set_statistics(network.model.get_layer(layer_names.VALUES), labels)
+        head_statistics.set_statistics(network.model.get_layer(layer_names.VALUES), labels)
     if network.head_init == "prior":
-        linear_probe.set_prior(network.model.get_layer(layer_names.LOGITS), labels, network.task)
+        head_statistics.set_prior(network.model.get_layer(layer_names.LOGITS), labels, network.task)
     if network.pretrained or network.head_init == "probe":
         embed = _embedder(network, cache)
         inputs, seconds, folder = embed(splits.train, 1)
@@ -88,7 +88,7 @@ def prepare(
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
             given = inputs, labels, len(splits.classes), network.task, config.seed, weights
-            key_parts = *given, linear_probe.SOLVER_VERSION, version("scikit-learn")
+            key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy")
             found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())
             solved = linear_probe.Solution(found["kernel"], found["bias"], str(found["penalty"]))
             kind = "ridge" if network.task == "regression" else "logistic"
@@ -102,7 +102,7 @@ def prepare(
                 return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
 
             found = feature_cache.memoize(folder, (*key_parts, splits.val.digest), answers)
-            constant = linear_probe.constant(labels, len(splits.classes), network.task, weights)
+            constant = head_statistics.constant(labels, len(splits.classes), network.task, weights)
             seen = scorer, found["plain"], found["mirrored"], labels, constant, splits.classes
             mirrored, reason = mirroring.verdict(*seen)
     if automatic:
@@ -152,7 +152,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
             values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
             seconds = time.monotonic() - started
         if not fitted:
-            linear_probe.set_statistics(standardise, values)
+            head_statistics.set_statistics(standardise, values)
             fitted = True
         for layer in head[:-1]:
             values = layer(values, training=False)

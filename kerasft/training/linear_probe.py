@@ -1,24 +1,38 @@
-"""What is solved or counted instead of trained: the features' statistics, the prior, the linear probe."""
+"""The linear probe: the last layer solved on frozen features, its penalty chosen by cross-validation."""
 
 import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
 from kerasft.evaluation.scoring import one_standard_error_rule
+from kerasft.training import penalised_models
+from kerasft.training.head_statistics import log_odds
+from kerasft.training.penalised_models import Fit, Rotated
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
-SOLVER_VERSION = 1
-INVERSE_PENALTIES = 10.0 ** np.arange(-4, 2.5, 0.5)  # C, the inverse penalties that are tried
-PENALTY_STANDARD_ERRORS = 0.5  # standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds
+SOLVER_VERSION = 2
+
+# Penalties that are tried, the strongest first: `alpha`, which is 1 / C in scikit-learn's words.
+PENALTIES = 10.0 ** np.arange(4, -2.5, -0.5)
+
+# Standard errors by which the loss of a stronger penalty may be above the lowest: few examples make lucky folds.
+PENALTY_STANDARD_ERRORS = 0.5
+
+# Weaker penalties are tried until so many in a row have not lowered the held-out loss.
+FRUITLESS_PENALTIES = 2
+
+# Parts of the training examples that are held out in turn.
 FOLDS = 5
-UNKNOWN = 0.01  # C where nothing can be held out: a strong penalty
-MAX_SINGLE_THREAD_MACS = (
-    1e8  # multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end
-)
-MAX_CV_EXAMPLES = 10_000  # examples: of more, this many and one held-out fifth of them are enough to choose the penalty
+
+# The penalty where nothing can be held out: a strong one.
+STRONG_PENALTY = 100.0
+
+# Multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end.
+MAX_SINGLE_THREAD_MACS = 1e8
+
+# Of more examples, this many and one held-out fifth of them are enough to choose the penalty.
+MAX_CV_EXAMPLES = 5_000
 
 
 class Solution(NamedTuple):
@@ -29,53 +43,39 @@ class Solution(NamedTuple):
     penalty: str
 
 
-def set_statistics(layer: keras.layers.Normalization, values: np.ndarray) -> None:
-    """Gives a Normalization layer the mean and variance of float [N, D] values.
+class Problem(NamedTuple):
+    """A last layer to be solved.
 
-    A feature that hardly varies (a dead one, say) gets a hundredth of the mean variance: divided by its own, it
-    would drown the others as soon as fine-tuning wakes it up.
+    Attributes:
+        features: float32 [N, D], rotated.
+        targets: of the penalised model, for the outputs that vary.
+        family: of the penalised model.
+        folds: pairs (fitted, held) of rows.
+        weights: float [N] of the examples, or None.
     """
-    mean, variance = values.mean(0, dtype=np.float64), values.var(0, dtype=np.float64)
-    if not layer.invert:
-        variance = np.maximum(variance, max(0.01 * variance.mean(), 1e-12))
-    layer.adapt_mean.assign(mean.reshape(layer.adapt_mean.shape))
-    layer.adapt_variance.assign(variance.reshape(layer.adapt_variance.shape))
-    layer.finalize_state()
+
+    features: Rotated
+    targets: np.ndarray
+    family: str
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    weights: np.ndarray | None
 
 
-def set_prior(layer: keras.layers.Dense, labels: np.ndarray, task: str) -> None:
-    """Sets the bias of the last layer to what is known without looking (Lin et al. 2017, section 4.1).
+class Validation(NamedTuple):
+    """What cross-validation found.
 
-    The log frequencies of int32 [N] labels, or the log odds of float32 [N, C] ones; regression begins at the mean
-    anyhow.
+    Attributes:
+        alpha: the chosen penalty.
+        losses: float64 [n], the loss of each held-out example under it; empty where nothing could be held out.
+        correct: bool [n], whether its class is the likeliest; empty but for single labels.
     """
-    if task == "single_label":
-        layer.bias.assign(np.log(np.maximum(np.bincount(labels, minlength=layer.units), 0.5) / len(labels)))
-    elif task == "multi_label":
-        layer.bias.assign(_log_odds(labels))
+
+    alpha: float
+    losses: np.ndarray
+    correct: np.ndarray
 
 
-def constant(labels: np.ndarray, outputs: int, task: str, weights: np.ndarray | None = None) -> np.ndarray:
-    """What is best answered without looking, float64 [C]: log frequencies, log odds, or means.
-
-    Args:
-        labels, weights: as in `solve`.
-        outputs: C.
-        task: as in `solve`.
-    """
-    if task == "single_label":
-        counts = np.bincount(labels, weights, minlength=outputs)
-        return np.log(np.maximum(counts, 0.5) / counts.sum())
-    if task == "multi_label":
-        return _log_odds(labels, weights)
-    return np.average(labels.astype(np.float64), 0, weights)
-
-
-def _log_odds(labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Of [N, C] zeros and ones, half an example added to both sides."""
-    weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
-    present = weights @ labels
-    return np.log((present + 0.5) / (weights.sum() - present + 0.5))
+NOTHING_HELD_OUT = Validation(STRONG_PENALTY, np.empty(0), np.empty(0, bool))
 
 
 def solve(
@@ -83,8 +83,8 @@ def solve(
 ) -> Solution:
     """Solves the last layer on frozen features, its L2 penalty chosen by cross-validation.
 
-    Logistic regression for single labels, one against the rest for several, ridge regression (of standardised
-    targets) for values; scikit-learn's `LogisticRegression` (L-BFGS) and `RidgeCV`.
+    Softmax regression for single labels, logistic regression of each class against the rest for several, ridge
+    regression of standardised targets for values.
 
     Args:
         features: float32 [N, D], standardised.
@@ -94,57 +94,152 @@ def solve(
         seed: of the folds.
         weights: float [N] of the examples, or None.
     """
+    with _threads(features, outputs):
+        problem = _pose(features, labels, outputs, task, seed, weights)
+        return _solved(problem, labels, outputs, task, _validate(problem).alpha)
+
+
+def cross_validate(
+    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None = None
+) -> Validation:
+    """How well a probe of these features does on training examples that it was not fitted on. Arguments as in `solve`.
+
+    The folds depend on the labels and the seed only, so losses of different features are paired.
+    """
+    with _threads(features, outputs):
+        return _validate(_pose(features, labels, outputs, task, seed, weights))
+
+
+def _threads(features: np.ndarray, outputs: int):
+    """A context. Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores."""
     from threadpoolctl import threadpool_limits
 
-    # Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores.
-    with threadpool_limits(1 if features.size * outputs < MAX_SINGLE_THREAD_MACS else None):
-        if task == "regression":
-            return _ridge(features, labels, weights)
-        if task == "multi_label":
-            return _one_against_rest(features, labels, seed, weights)
-        return _multinomial(features, labels, outputs, seed, weights)
+    return threadpool_limits(1 if features.size * outputs < MAX_SINGLE_THREAD_MACS else None)
 
 
-def _multinomial(
-    features: np.ndarray, labels: np.ndarray, classes: int, seed: int, weights: np.ndarray | None
-) -> Solution:
-    """Without two examples of any class there are no folds, and C is `UNKNOWN`.
+def _pose(
+    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None
+) -> Problem:
+    rotated = penalised_models.rotate(features)
+    if task == "single_label":
+        present, places = np.unique(labels, return_inverse=True)
+        rows = _sample(places, seed)
+        folds = _folds(places, rows, seed)[: 1 if len(labels) > MAX_CV_EXAMPLES else None]
+        if len(present) == 2:
+            return Problem(rotated, places[:, None].astype(np.float64), "logistic", folds, weights)
+        return Problem(rotated, places, "softmax", folds if len(present) > 1 else [], weights)
+    folds = _plain_folds(len(labels), seed)
+    if task == "regression":
+        return Problem(rotated, _standard(labels), "squared", folds, weights)
+    varied = labels[:, _varied(labels)].astype(np.float64)
+    folds = [(fitted, held) for fitted, held in folds if len(_varied(varied[fitted])) == varied.shape[1]]
+    return Problem(rotated, varied, "logistic", folds if varied.size else [], weights)
 
-    The penalty is that of a prior on the weights, the same for few examples and many, so few can choose it. A class
-    without an example gets the chance of half an example.
-    """
+
+def _validate(problem: Problem) -> Validation:
+    """The strongest penalty whose held-out losses are near the lowest."""
+    if not problem.folds:
+        return NOTHING_HELD_OUT
+    fits: list[Fit | None] = [None] * len(problem.folds)  # each goes on from the last penalty
+    tried: list[tuple[np.ndarray, np.ndarray]] = []
+    rows = [problem.features.rows[fitted] for fitted, _ in problem.folds]
+    for alpha in PENALTIES:
+        tried.append(_held_out(problem, rows, fits, float(alpha)))
+        best = int(np.argmin([losses.mean() for losses, _ in tried]))
+        if len(tried) - 1 - best >= FRUITLESS_PENALTIES:
+            break
+    chosen = one_standard_error_rule([losses for losses, _ in tried], PENALTY_STANDARD_ERRORS)
+    return Validation(float(PENALTIES[chosen]), *tried[chosen])
+
+
+def _held_out(
+    problem: Problem, rows: list[np.ndarray], fits: list[Fit | None], alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Losses, and whether they are right, of the held-out examples of all folds; `fits` are replaced."""
+    losses, correct = [], []
+    for index, (fitted, held) in enumerate(problem.folds):
+        squares = problem.features.squares * (len(fitted) / len(problem.features.rows))
+        given = rows[index], problem.targets[fitted], problem.family, alpha, squares
+        fits[index] = penalised_models.fit(*given, weights=_rows(problem.weights, fitted), start=fits[index])
+        logits = problem.features.rows[held].astype(np.float64) @ fits[index].kernel + fits[index].bias
+        each, right = _scored(problem.family, logits, problem.targets[held])
+        losses.append(each if problem.weights is None else each * problem.weights[held])
+        correct.append(right)
+    return np.concatenate(losses), np.concatenate(correct)
+
+
+def _scored(family: str, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.special import log_softmax
+
+    if family == "softmax":
+        losses = -log_softmax(logits, -1)[np.arange(len(targets)), targets]
+        return np.minimum(losses, -np.log(1e-12)), logits.argmax(-1) == targets
+    if family == "logistic":
+        losses = (np.logaddexp(0, logits) - targets * logits).mean(-1)
+        return losses, ((logits > 0) == (targets > 0.5)).all(-1)
+    return np.square(logits - targets).mean(-1), np.zeros(len(logits), bool)
+
+
+def _solved(problem: Problem, labels: np.ndarray, outputs: int, task: str, alpha: float) -> Solution:
+    """The last layer under a penalty. An output that does not vary gets no kernel, and a bias by what is known of it."""
+    features = problem.features
+    kernel, bias = np.zeros((len(features.directions), outputs)), np.zeros(outputs)
+    small = features.rows.size * outputs < MAX_SINGLE_THREAD_MACS
+    # At scikit-learn's 1e-4 a weak penalty can leave probabilities 0.05 off.
+    given = features.rows, problem.targets, problem.family, alpha, features.squares
+    words = f"alpha = {alpha:.3g}" if task == "regression" else f"C = {1 / alpha:.3g}"
+    if problem.targets.size and (problem.family != "softmax" or problem.targets.max() > 0):
+        found = penalised_models.fit(*given, weights=problem.weights, tolerance=1e-7 if small else 1e-4)
+        solved, shift = features.restore(found)
+    else:
+        solved, shift = kernel[:, :0], bias[:0]
+    if task == "single_label":
+        present = np.unique(labels)
+        if len(present) == 2:  # one column of log odds, which two logits share evenly
+            solved, shift = np.concatenate([-solved / 2, solved / 2], 1), np.concatenate([-shift / 2, shift / 2])
+        if solved.size:
+            kernel[:, present], bias[present] = solved, shift
+        _give_rare_chance(kernel, bias, features, present, len(labels))
+    elif task == "multi_label":
+        varied = _varied(labels)
+        bias = log_odds(labels)
+        kernel[:, varied], bias[varied] = solved, shift
+    else:
+        kernel, bias = solved, shift
+    return Solution(kernel.astype(np.float32), bias.astype(np.float32), words)
+
+
+def _give_rare_chance(kernel: np.ndarray, bias: np.ndarray, features: Rotated, present: np.ndarray, count: int) -> None:
+    """Gives a class without an example the chance of half an example."""
     from scipy.special import logsumexp
-    from sklearn.linear_model import LogisticRegression
 
-    present, labels = np.unique(labels, return_inverse=True)
-    kernel, bias = np.zeros((features.shape[1], classes)), np.zeros(classes)
-    best = UNKNOWN
-    if len(present) > 1:
-        rows = _sample(labels, seed)
-        splits = _folds(labels, rows, seed)[: 1 if len(labels) > MAX_CV_EXAMPLES else None]
-        models = [LogisticRegression(max_iter=300, warm_start=True) for _ in splits]  # each goes on from the last C
+    missing = np.setdiff1d(np.arange(len(bias)), present)
+    if len(missing):
+        shown = kernel[:, present]
+        logits = features.rows @ (features.directions.T @ shown) + features.mean @ shown + bias[present]
+        bias[missing] = logsumexp(logits, axis=-1).mean() + np.log(0.5 / count)
 
-        def held_out(strength: float) -> np.ndarray:
-            losses = []
-            for model, (fitted, held) in zip(models, splits):
-                model.set_params(C=strength).fit(features[fitted], labels[fitted], _rows(weights, fitted))
-                chances = model.predict_proba(features[held])[np.arange(len(held)), labels[held]]
-                losses.append(-np.log(np.maximum(chances, 1e-12)) * _rows(weights, held, 1.0))
-            return np.concatenate(losses)
 
-        best = _strongest(held_out) if splits else UNKNOWN
-        model = LogisticRegression(C=best, max_iter=1000, warm_start=True)
-        if len(rows) < len(labels):  # from there it is not far
-            model.fit(features[rows], labels[rows], _rows(weights, rows))
-        model.set_params(tol=_tolerance(features, len(present))).fit(features, labels, weights)
-        found = model.coef_.T, model.intercept_
-        if len(present) == 2:  # scikit-learn gives one column of log odds; two logits share it evenly
-            found = [np.concatenate([-half, half], -1) for half in (found[0] / 2, found[1] / 2)]
-        kernel[:, present], bias[present] = found
-    if len(present) < classes:
-        total = logsumexp(features @ kernel[:, present] + bias[present], axis=-1).mean()
-        bias[np.setdiff1d(np.arange(classes), present)] = total + np.log(0.5 / len(labels))
-    return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
+def _standard(labels: np.ndarray) -> np.ndarray:
+    targets = labels.astype(np.float64)
+    return (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-12)
+
+
+def _varied(labels: np.ndarray) -> np.ndarray:
+    """Columns that hold both a 0 and a 1."""
+    return np.flatnonzero((labels.min(0) < 0.5) & (labels.max(0) > 0.5))
+
+
+def _plain_folds(count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import KFold
+
+    if count < 2:
+        return []
+    rows = np.arange(count)
+    if count > MAX_CV_EXAMPLES:
+        rows = np.sort(np.random.default_rng(seed).permutation(count)[:MAX_CV_EXAMPLES])
+    folds = KFold(min(FOLDS, count), shuffle=True, random_state=seed).split(rows)
+    return [(rows[fitted], rows[held]) for fitted, held in folds][: 1 if count > MAX_CV_EXAMPLES else None]
 
 
 def _folds(labels: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -174,62 +269,5 @@ def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(wanted)]))
 
 
-def _one_against_rest(features: np.ndarray, labels: np.ndarray, seed: int, weights: np.ndarray | None) -> Solution:
-    """One C for all classes; a class without positives or negatives keeps its log odds."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import KFold
-
-    bias = _log_odds(labels)
-    kernel = np.zeros((features.shape[1], labels.shape[1]))
-    varied = np.flatnonzero((labels.min(0) == 0) & (labels.max(0) == 1))
-    folds = min(FOLDS, len(labels))
-    splits = list(KFold(folds, shuffle=True, random_state=seed).split(features)) if folds > 1 else []
-    pairs = [(c, fitted, held) for c in varied for fitted, held in splits if len(np.unique(labels[fitted, c])) == 2]
-    models = [LogisticRegression(max_iter=300, warm_start=True) for _ in pairs]
-
-    def held_out(strength: float) -> np.ndarray:
-        losses = []
-        for model, (c, fitted, held) in zip(models, pairs):
-            model.set_params(C=strength).fit(features[fitted], labels[fitted, c], _rows(weights, fitted))
-            logits = model.decision_function(features[held])
-            losses.append((np.logaddexp(0, logits) - labels[held, c] * logits) * _rows(weights, held, 1.0))
-        return np.concatenate(losses)
-
-    best = _strongest(held_out) if pairs else UNKNOWN
-    for c in varied:
-        model = LogisticRegression(C=best, max_iter=1000, tol=_tolerance(features, 1)).fit(
-            features, labels[:, c], weights
-        )
-        kernel[:, c], bias[c] = model.coef_[0], model.intercept_[0]
-    return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"C = {best:.3g}")
-
-
-def _ridge(features: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> Solution:
-    """Ridge regression to the targets standardised; the penalty by generalised leave-one-out."""
-    from sklearn.linear_model import RidgeCV
-
-    targets = labels.astype(np.float64)
-    targets = (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-12)
-    model = RidgeCV(alphas=10.0 ** np.arange(-1, 6.5, 0.5)).fit(features.astype(np.float64), targets, weights)
-    kernel = np.atleast_2d(model.coef_).reshape(targets.shape[1], -1).T
-    bias = np.broadcast_to(model.intercept_, targets.shape[1])
-    return Solution(kernel.astype(np.float32), bias.astype(np.float32), f"alpha = {model.alpha_:.3g}")
-
-
-def _tolerance(features: np.ndarray, outputs: int) -> float:
-    """Of the last fit's gradient: at scikit-learn's 1e-4 a weak penalty can leave probabilities 0.05 off."""
-    return 1e-6 if features.size * outputs < MAX_SINGLE_THREAD_MACS else 1e-4
-
-
-def _strongest(held_out: Callable[[float], np.ndarray]) -> float:
-    """The least C whose held-out losses are near the lowest; weaker penalties are tried until two in a row no longer help."""
-    tried: list[np.ndarray] = []
-    for strength in INVERSE_PENALTIES:
-        tried.append(held_out(strength))
-        if len(tried) - int(np.argmin([losses.mean() for losses in tried])) > 2:
-            break
-    return float(INVERSE_PENALTIES[one_standard_error_rule(tried, PENALTY_STANDARD_ERRORS)])
-
-
-def _rows(weights: np.ndarray | None, rows: np.ndarray, otherwise: float | None = None) -> np.ndarray | float | None:
-    return otherwise if weights is None else weights[rows]
+def _rows(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if weights is None else weights[rows]

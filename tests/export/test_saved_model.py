@@ -103,7 +103,7 @@ def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_pat
 def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
     import tensorflow as tf
 
-    from kerasft.training import linear_probe
+    from kerasft.training import head_statistics
 
     network, data, _ = trained
     outputs = network.model.output
@@ -113,7 +113,7 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
     scale = np.array([5.0, 0.1])
     if task == "regression":
         targets = np.random.default_rng(0).normal([100, 3], scale, (50, 2))
-        linear_probe.set_statistics(network.model.get_layer("values"), targets)
+        head_statistics.set_statistics(network.model.get_layer("values"), targets)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
     expected = scoring.apply_activation(task, scoring.make_predictor(network.model)(batches))
     limits = None if task == "regression" else np.array([0.2, 0.7], np.float32)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft.networks import heads
 from kerasft.settings.errors import UserError
-from kerasft.training import linear_probe
+from kerasft.training import head_statistics
 
 
 def _model(head="linear", head_init="zeros", width=6, outputs=4):
@@ -18,7 +18,7 @@ def _model(head="linear", head_init="zeros", width=6, outputs=4):
 def test_linear_is_one_dense_layer_on_standardised_features():
     model = _model(head_init="glorot_uniform")
     features = np.random.default_rng(0).normal(5, 3, (50, 6)).astype(np.float32)
-    linear_probe.set_statistics(model.get_layer("standardise"), features)
+    head_statistics.set_statistics(model.get_layer("standardise"), features)
     kernel, bias = model.get_layer("logits").get_weights()
     expected = (features - features.mean(0)) / features.std(0) @ kernel + bias
     np.testing.assert_allclose(model(features), expected, atol=1e-4)

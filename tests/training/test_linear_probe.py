@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from kerasft.evaluation import scoring
 from kerasft.networks import heads
-from kerasft.training import linear_probe
+from kerasft.training import head_statistics, linear_probe
 
 
 def _model(head="linear", head_init="zeros", width=6, outputs=4):
@@ -21,7 +21,7 @@ def test_a_dead_feature_does_not_drown_the_others():
     model = _model(head_init="ones")
     features = np.random.default_rng(0).normal(0, 1, (50, 6)).astype(np.float32)
     features[:, 2] = 0
-    linear_probe.set_statistics(model.get_layer("standardise"), features)
+    head_statistics.set_statistics(model.get_layer("standardise"), features)
     woken = features.copy()
     woken[:, 2] = 1
     assert np.abs(model(woken) - model(features)).max() < 20
@@ -29,7 +29,7 @@ def test_a_dead_feature_does_not_drown_the_others():
 
 def test_prior_gives_the_class_frequencies():
     model = _model(head_init="prior")
-    linear_probe.set_prior(model.get_layer("logits"), np.array([0, 0, 0, 1, 1, 2, 3, 3]), "single_label")
+    head_statistics.set_prior(model.get_layer("logits"), np.array([0, 0, 0, 1, 1, 2, 3, 3]), "single_label")
     found = scoring.apply_activation("single_label", np.asarray(model(np.ones((1, 6), np.float32))))
     np.testing.assert_allclose(found, [[3 / 8, 2 / 8, 1 / 8, 2 / 8]], atol=1e-6)
 
@@ -109,7 +109,7 @@ def test_the_constant_answer_has_the_lowest_loss(task):
     labels = labels if task == "single_label" else np.eye(3)[labels]
     weights = rng.uniform(0.2, 2, 60)
     scorer = scoring.Scorer(task, labels, weights=weights / weights.mean())
-    answer = linear_probe.constant(labels, 3, task, weights)
+    answer = head_statistics.constant(labels, 3, task, weights)
     losses = [
         scorer.loss(np.tile(answer + step, (60, 1))) for step in (np.zeros(3), *0.1 * np.eye(3), *-0.1 * np.eye(3))
     ]
@@ -119,7 +119,7 @@ def test_the_constant_answer_has_the_lowest_loss(task):
 def test_prior_of_several_labels_gives_their_frequencies():
     model = _model(head_init="prior")
     labels = (np.random.default_rng(0).random((400, 4)) < [0.1, 0.5, 0.8, 0.0]).astype(np.float32)
-    linear_probe.set_prior(model.get_layer("logits"), labels, "multi_label")
+    head_statistics.set_prior(model.get_layer("logits"), labels, "multi_label")
     found = scoring.apply_activation("multi_label", np.asarray(model(np.ones((1, 6), np.float32))))
     np.testing.assert_allclose(found[0], labels.mean(0), atol=2e-3)
 
@@ -179,16 +179,18 @@ def test_of_many_examples_some_choose_the_penalty(monkeypatch):
     assert np.mean(ours.argmax(1) == theirs.argmax(1)) > 0.97
 
 
-def test_of_penalties_that_do_alike_the_strongest_is_taken():
+def test_of_penalties_that_do_alike_the_strongest_is_taken(monkeypatch):
     rng = np.random.default_rng(0)
-    asked = []
+    tried = []
 
-    def held_out(strength):
-        asked.append(strength)
+    def held_out(_problem, _rows, _fits, alpha):
+        tried.append(alpha)
         noise = rng.normal(0, 1, 60)
-        return 1 + abs(np.log10(strength) - 0.5) / 100 + (noise - noise.mean()) + (2 if strength < 0.05 else 0)
+        losses = 1 + abs(np.log10(alpha) + 0.5) / 100 + (noise - noise.mean()) + (2 if alpha > 20 else 0)
+        return losses, np.ones(60, bool)
 
-    found = linear_probe._strongest(held_out)
-    assert found == pytest.approx(0.1)  # the lowest mean is 10^0.5's; those up to 0.03 are measurably worse
-    assert max(asked) == pytest.approx(10**1.5)  # and two weaker ones no longer helped
-    assert linear_probe._strongest(lambda strength: np.full(4, abs(np.log10(strength)))) == pytest.approx(1.0)
+    monkeypatch.setattr(linear_probe, "_held_out", held_out)
+    features = rng.normal(size=(60, 3)).astype(np.float32)
+    found = linear_probe.cross_validate(features, np.arange(60) % 2, 2, "single_label", 0)
+    assert found.alpha == pytest.approx(10)  # the lowest mean is 10^-0.5's; those from 30 on are measurably worse
+    assert min(tried) == pytest.approx(10**-1.5)  # and two weaker ones no longer helped
