@@ -53,12 +53,12 @@ def standardised(inputs: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np
 
 
 def probed(found: dict, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probes on some training images: what the folds say, losses of the folds, and what is said of the held-out images."""
+    """Probes on some training images: losses of the folds, whether these are right, and what is said of held-out images."""
     inputs, others = standardised(found["inputs"][rows], found["others"])
     labels, classes = found["labels"][rows], found["classes"]
-    folds = framing_choice.held_out_outputs(inputs, labels, classes, "single_label", seed, None)
+    folds = linear_probe.cross_validate(inputs, labels, classes, "single_label", seed)
     solved = linear_probe.solve(inputs, labels, classes, "single_label", seed)
-    return folds, Scorer("single_label", labels).losses(folds), others @ solved.kernel + solved.bias
+    return folds.losses, folds.correct, others @ solved.kernel + solved.bias
 
 
 def chosen(losses: dict[str, np.ndarray]) -> str:
@@ -78,12 +78,12 @@ def measure(data: Path, backbone: str, weights: Path, draws: int) -> None:
         others = np.concatenate([features(predict, part, way, network.size) for part in (made.val, made.test)])
         inputs = features(predict, train, way, network.size)
         found[way] = {"inputs": inputs, "others": others, "labels": train.labels, "classes": len(made.classes)}
-        folds, losses[way], answers = probed(found[way], np.arange(len(train)), 0)
-        gap, own, other = losses[way] - losses["crop"], Scorer(made.task, train.labels), Scorer(made.task, held)
+        losses[way], correct, answers = probed(found[way], np.arange(len(train)), 0)
+        gap, scorer = losses[way] - losses["crop"], Scorer(made.task, held)
         print(
-            f"{data.name} {backbone} {way}: folds {losses[way].mean():.3f} {own.score(folds):.3f} "
+            f"{data.name} {backbone} {way}: folds {losses[way].mean():.3f} {correct.mean():.3f} "
             f"({gap.mean():+.3f} +- {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}), "
-            f"{len(held)} held out {other.loss(answers):.3f} {other.score(answers):.3f}",
+            f"{len(held)} held out {scorer.loss(answers):.3f} {scorer.score(answers):.3f}",
             flush=True,
         )
     print(f"{data.name} {backbone} auto: {chosen(losses)}")
@@ -91,10 +91,10 @@ def measure(data: Path, backbone: str, weights: Path, draws: int) -> None:
         counts, costs = Counter(), []
         for draw in range(draws):
             rows = np.sort(np.random.default_rng(draw).permutation(len(train))[:count])
-            tried = {way: probed(found[way], rows, draw)[1:] for way in framing_choice.CANDIDATES}
+            tried = {way: probed(found[way], rows, draw) for way in framing_choice.CANDIDATES}
             way = chosen({name: one[0] for name, one in tried.items()})
             counts[way] += 1
-            costs.append(other.loss(tried[way][1]) - other.loss(tried["crop"][1]))
+            costs.append(scorer.loss(tried[way][2]) - scorer.loss(tried["crop"][2]))
         print(
             f"{data.name} {backbone} auto on {count} images: {dict(counts)}, held-out loss {np.mean(costs):+.3f} to crop's"
         )

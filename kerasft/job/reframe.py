@@ -42,7 +42,7 @@ def framed_splits(
     data = audited_splits(config, replace(listing, framing="crop"), network.size, folder)
     if resolved.framing is None:
         choice = framing_choice.choose(config, network, data, disk_cache.from_config(config, folder))
-        framing_choice.say(choice, data.task)
+        framing_choice.say(choice)
         resolved.framing, resolved.framing_reason, resolved.framing_table = choice
         resolved.write(folder)
     if resolved.framing == "crop":

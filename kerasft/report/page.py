@@ -90,7 +90,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], shown: 
         "changed": changed,
         "defaults": defaults,
         "settled": metrics.get("settled", {}),
-        "tried": sections.tried(metrics.get("settled", {}), score),
+        "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),

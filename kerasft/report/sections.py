@@ -102,19 +102,16 @@ def phases(records: list[dict], score: str) -> list[dict]:
     return rows
 
 
-def tried(settled: dict, score: str) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
     """Flag, heads and rows (choice, values) of each table of `settled.json`: what `auto` measured of each choice."""
-    show = percent if score == "accuracy" else number
-    heads = ["Held-out loss", _MEASURES[score][0], "Time"]
-    return [
-        (
-            key.removesuffix("_table"),
-            heads,
-            [(row["choice"], [number(row["loss"]), show(row[score]), duration(row["seconds"])]) for row in table],
-        )
-        for key, table in settled.items()
-        if key.endswith("_table")
-    ]
+    columns = {"loss": ("Held-out loss", number), "accuracy": ("Accuracy", percent), "seconds": ("Time", duration)}
+    found = []
+    for key in settled:
+        if key.endswith("_table"):
+            used = {name: column for name, column in columns.items() if name in settled[key][0]}
+            rows = [(row["choice"], [show(row[name]) for name, (_, show) in used.items()]) for row in settled[key]]
+            found.append((key.removesuffix("_table"), [head for head, _ in used.values()], rows))
+    return found
 
 
 def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ class ResolvedSettings:
         phases: the phases of the run, as `--phases` takes them.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
         framing: as the flag, without `auto`; None until it is chosen.
-        framing_table: what was measured of each framing: `choice`, `loss`, the score by its name, `seconds`.
+        framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 
     weights: str | None

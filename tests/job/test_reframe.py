@@ -1,21 +1,27 @@
 """A run on wide images whose subject stands at the edge: `--framing=auto` measures, chooses and keeps its choice."""
 
 import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 from PIL import Image
 
 from kerasft.data import audit, sources
 from kerasft.data.decode import decode_batch
-from kerasft.job import reframe, resolve, train
+from kerasft.job import reframe, resolve
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
 from kerasft.training.framing_choice import Choice
 
 COLOURS = {"red": (230, 40, 40), "blue": (40, 40, 230)}
+QUICK = ("--notensorboard", "--nowarmup")
 CHOICE = Choice("pad", "told so", [])
 FLAGS = {"phases": "head(epochs=0)", "augment": "none", "precision": "float32", "batch_size": 8, "jit": "off"}
 
@@ -42,31 +48,47 @@ def _framed(wide, tiny, folder, **settings):
     return reframe.framed_splits(config, listing, network, resolved, folder), resolved
 
 
-def test_auto_finds_the_subject_that_crop_cannot_see(wide, tiny, command, tmp_path):
-    given = FLAGS | {"data": f"folder:{wide}", "backbone": tiny}
-    done = command(
-        *[f"--{name}={value}" for name, value in given.items()], "--notensorboard", "--run_dir=auto", cwd=tmp_path
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "framing: " in done.stdout
-    found = json.loads((tmp_path / "auto" / "metrics.json").read_text())
-    places = {name: str(tmp_path / name) for name in ("run_dir", "export_dir")}
-    cropped = train.train(Config(**given, framing="crop", tensorboard=False, **places)).metrics
-    chosen = found["framing"]
-    assert cropped["framing"] == "crop" != chosen
-    assert cropped["test"]["accuracy"] < 0.8
-    assert found["test"]["accuracy"] == 1.0
-    settled = json.loads((tmp_path / "auto" / "settled.json").read_text())
-    assert settled["framing"] == chosen
+@pytest.fixture(scope="module")
+def run(wide, tiny, tmp_path_factory):
+    """Runs the command on the wide images under a framing; gives what `metrics.json` holds, and the screen."""
+    place = tmp_path_factory.mktemp("runs")
+
+    def run(framing):
+        given = FLAGS | {"data": f"folder:{wide}", "backbone": tiny, "framing": framing, "run_dir": framing}
+        line = [sys.executable, "-m", "kerasft.run", *(f"--{name}={value}" for name, value in given.items())]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*line, *QUICK], cwd=place, env=environment, capture_output=True, text=True, timeout=600)
+        assert (done.returncode, done.stderr) == (0, "")
+        return place, json.loads((place / framing / "metrics.json").read_text()), done.stdout
+
+    return lru_cache(run)
+
+
+def test_auto_finds_the_subject_that_crop_cannot_see(run):
+    place, metrics, screen = run("auto")
+    chosen, settled = metrics["framing"], json.loads((place / "auto" / "settled.json").read_text())
+    assert settled["framing"] == chosen != "crop"
+    assert metrics["test"]["accuracy"] == 1.0
+    rows = {row["choice"]: row for row in settled["framing_table"]}
+    assert set(rows) == {"crop", "pad", "squash"}
+    assert rows["crop"]["accuracy"] < 0.8
     assert "the loss of crop is" in settled["framing_reason"]
-    assert {row["choice"] for row in settled["framing_table"]} == {"crop", "pad", "squash"}
-    export = tmp_path / found["export"]["path"] / "assets.extra" / "kerasft.json"
+    (line,) = [line for line in screen.splitlines() if line.startswith("framing: ")]
+    assert settled["framing_reason"] in line
+    export = place / metrics["export"]["path"] / "assets.extra" / "kerasft.json"
     assert json.loads(export.read_text())["framing"] == chosen
-    assert found["export"]["top1_agreement"] == 1
-    page = (tmp_path / "auto" / "report.html").read_text()
-    for row in settled["framing_table"]:
-        assert f'<th scope="row"><code>{row["choice"]}</code></th>' in page
-    assert "framing_table" not in page
+    assert metrics["export"]["top1_agreement"] == 1
+    page = (place / "auto" / "report.html").read_text()
+    for name in rows:
+        assert f'<th scope="row"><code>{name}</code></th>' in page
+
+
+@pytest.mark.large
+def test_a_cropped_run_does_not_see_it(run):
+    _, metrics, screen = run("crop")
+    assert "framing: " not in screen
+    assert metrics["framing"] == "crop"
+    assert metrics["test"]["accuracy"] < run("auto")[1]["test"]["accuracy"] - 0.2
 
 
 def test_a_run_that_goes_on_keeps_its_framing_and_its_splits(wide, tiny, tmp_path, monkeypatch):
