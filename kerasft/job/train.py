@@ -87,7 +87,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
         # What was learned in half precision is served in full.
-        network = surgery.precision(network, "float32")
+        network = surgery.precision(trained.setup.network, "float32")
     with _timed(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)

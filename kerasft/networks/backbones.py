@@ -233,7 +233,10 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
     """Returns the input of the head of kerasft, or of a last Dense that only activations and dropout follow; else the output."""
     names = [operation.name for operation in model.operations]
     if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
-        return model.get_layer(layer_names.FEATURES).input
+        pooled = model.get_layer(layer_names.FEATURES).input
+        if not isinstance(pooled, list):
+            return pooled
+        return pooled[-1]._keras_history.operation.input  # of several depths, the last is the backbone's output
     if len(model.output.shape) == 2:
         for operation in reversed(model.operations):
             if isinstance(operation, keras.layers.Dense):

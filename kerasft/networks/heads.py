@@ -71,21 +71,39 @@ _ACTIVATIONS = {
 _ACTIVATION_LAYERS = {name: getattr(keras.layers, name) for name in ("ELU", "LeakyReLU", "PReLU", "ReLU")}
 
 
-def standardise(features: keras.KerasTensor, pooling: str = "avg") -> keras.KerasTensor:
+def standardise(features: keras.KerasTensor | list[keras.KerasTensor], pooling: str = "avg") -> keras.KerasTensor:
     """Pools features and standardises them with the statistics of the training set, which `head_init` sets.
 
-    So one learning rate suits all features, whatever their scale.
+    So one learning rate suits all features, whatever their scale and depth.
 
     Args:
-        features: [N, H, W, C], or [N, C], which is not pooled again.
-        pooling: `avg`, `max`, or `gem`.
+        features: [N, H, W, C], or [N, C], which is not pooled again; or a list of these, one for each depth.
+        pooling: `avg`, `max`, or `gem`. `gem` is for one depth.
 
     Returns:
-        float32 [N, C]; its layers are named `features` and `standardise`.
+        float32 [N, C], of several depths side by side; its layers are named `features` and `standardise`.
+
+    Raises:
+        ValueError: `gem` on several depths.
     """
-    pool = _choice(_POOLINGS, "pooling", pooling) if len(features.shape) == 4 else keras.layers.Identity
-    pooled = pool(dtype="float32", name=layer_names.FEATURES)(features)
+    pooled = pool(features, pooling)
     return keras.layers.Normalization(axis=-1, dtype="float32", name=layer_names.STANDARDISE)(pooled)
+
+
+def pool(features: keras.KerasTensor | list[keras.KerasTensor], pooling: str = "avg") -> keras.KerasTensor:
+    """The `features` layer's output; arguments, result and errors as in `standardise`."""
+    layer = _choice(_POOLINGS, "pooling", pooling)
+    if not isinstance(features, list):
+        return _pooled(features, layer, layer_names.FEATURES)
+    if layer is GeM:
+        raise ValueError("pooling='gem' pools one depth only; choose --features=last, or pooling='avg' or 'max'")
+    parts = [_pooled(one, layer, f"{layer_names.POOLED}{number}") for number, one in enumerate(features, 1)]
+    return keras.layers.Concatenate(dtype="float32", name=layer_names.FEATURES)(parts)
+
+
+def _pooled(features: keras.KerasTensor, layer: type[keras.Layer], name: str) -> keras.KerasTensor:
+    layer = layer if len(features.shape) == 4 else keras.layers.Identity
+    return layer(dtype="float32", name=name)(features)
 
 
 def _choice(table: dict, argument: str, value: str | Spec):
@@ -97,7 +115,7 @@ def _choice(table: dict, argument: str, value: str | Spec):
 
 
 def linear(
-    features: keras.KerasTensor,
+    features: keras.KerasTensor | list[keras.KerasTensor],
     outputs: int,
     initializer: str | keras.Initializer,
     *,
@@ -107,7 +125,7 @@ def linear(
     """Adds pooling, dropout and one dense layer.
 
     Args:
-        features: [N, H, W, C] or [N, C].
+        features: as in `standardise`.
         outputs: C.
         initializer: of the dense kernel.
         pooling: as in `standardise`.
@@ -123,7 +141,7 @@ def linear(
 
 
 def mlp(
-    features: keras.KerasTensor,
+    features: keras.KerasTensor | list[keras.KerasTensor],
     outputs: int,
     initializer: str | keras.Initializer,
     *,
@@ -139,7 +157,7 @@ def mlp(
     learning machine, Huang et al. 2006). That is a start for training; the probe of `linear` is an optimum.
 
     Args:
-        features: [N, H, W, C] or [N, C].
+        features: as in `standardise`.
         outputs: C.
         initializer: of the last dense kernel; the hidden ones use Glorot's.
         units: widths of the hidden layers.
@@ -190,11 +208,13 @@ def resolve_head_init(head_init: str, pretrained: bool) -> str:
     return ("probe" if pretrained else "glorot_uniform") if head_init.strip() == "auto" else head_init.strip()
 
 
-def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
+def build(
+    head: str, head_init: str, features: keras.KerasTensor | list[keras.KerasTensor], outputs: int
+) -> keras.KerasTensor:
     """Builds the head that `--head` and `--head_init` name.
 
     Args:
-        features: of the backbone, [N, H, W, C] or [N, C].
+        features: of the backbone, [N, H, W, C] or [N, C], or a list of these (see `standardise`).
         outputs: C.
 
     Raises:
@@ -205,6 +225,21 @@ def build(head: str, head_init: str, features: keras.KerasTensor, outputs: int) 
     initializer = _initializer(specs.parse_one(head_init, "--head_init"))
     arguments = {"features": features, "outputs": outputs, "initializer": initializer}
     return specs.build(spec, "--head", heads, kind=keras.KerasTensor, outside=keras.KerasTensor, **arguments)
+
+
+def build_outputs(
+    head: str,
+    head_init: str,
+    features: keras.KerasTensor | list[keras.KerasTensor],
+    outputs: int,
+    task: str,
+) -> keras.KerasTensor:
+    """The outputs of the network: logits, or values in the units of the targets. Arguments and errors as in `build`."""
+    logits = build(head, head_init, features, outputs)
+    if task != "regression":
+        return logits
+    # The layers before predict standardised targets, whatever the units of these.
+    return keras.layers.Normalization(axis=-1, invert=True, dtype="float32", name=layer_names.VALUES)(logits)
 
 
 def _initializer(spec: Spec) -> keras.Initializer:

@@ -3,8 +3,11 @@
 # Scales the pixels as in the pretraining of the backbone.
 PREPROCESS = "preprocess"
 
-# Pools the output of the backbone to one vector an image.
+# Pools the output of the backbone to one vector an image; of several depths, joins their pooled vectors.
 FEATURES = "features"
+
+# Where the head sees several depths, each has a pooling layer: this name and the number of the depth, from 1 on.
+POOLED = "pooled_"
 
 # Standardises the pooled features with the statistics of the training set.
 STANDARDISE = "standardise"

@@ -21,6 +21,7 @@ class Network(NamedTuple):
         head_init: `--head_init`, without `auto`.
         backbone: names of the operations of the backbone (layers, mostly), from input to output.
         cuts: those of them that are cut points (see `backbones.find_cut_points`).
+        depths: those of them whose pooled outputs the head sees; the last is the backbone's output.
     """
 
     model: keras.Model
@@ -31,6 +32,7 @@ class Network(NamedTuple):
     head_init: str
     backbone: tuple[str, ...]
     cuts: tuple[str, ...]
+    depths: tuple[str, ...] = ()
 
     def model_before(self, layer: str) -> keras.Model:
         """Returns the model from images to the input of a layer, named by `layer`."""
@@ -54,14 +56,11 @@ def build(config: Config, outputs: int, task: str) -> Network:
     """
     backbone = backbones.load(config.backbone, config.weights, config.image_size, config.preprocessing)
     head_init = heads.resolve_head_init(config.head_init, backbone.pretrained)
-    logits = heads.build(config.head, head_init, backbone.model.output, outputs)
-    if task == "regression":
-        # The layers before predict standardised targets, whatever the units of these.
-        logits = keras.layers.Normalization(axis=-1, invert=True, dtype="float32", name=layer_names.VALUES)(logits)
+    output = heads.build_outputs(config.head, head_init, backbone.model.output, outputs, task)
     names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.find_cut_points(backbone.model)
-    model = keras.Model(backbone.model.inputs[0], logits, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts)
+    model = keras.Model(backbone.model.inputs[0], output, name=f"kerasft_{keras_name(backbone.name)}")
+    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts, names[-1:])
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:

@@ -104,6 +104,11 @@ class Config:
         "model",
         "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
     )
+    features: str = flag(
+        "auto",
+        "model",
+        "How many depths of the backbone the head sees by their pooled activations: last (its output), a number of depths counted from there, or all. auto chooses by cross-validation on the training images.",
+    )
     head: str = flag(
         "linear",
         "model",
@@ -198,6 +203,9 @@ class Config:
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, check(item, HINTS[item.name], getattr(self, item.name)))
+        if self.features not in ("last", "auto", "all") and not (self.features.isdecimal() and int(self.features)):
+            rule = "must be last, auto, all, or a number of depths of at least 1"
+            raise UserError(f"--features: {rule}. Received: {self.features!r}")
         # No field: what is written, compared and digested stays the text.
         parsed = {item.name: _parsed(self, item.name) for item in fields(self) if "spec" in item.metadata}
         object.__setattr__(self, "_parsed", parsed)

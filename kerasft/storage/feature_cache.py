@@ -152,6 +152,7 @@ def load_or_compute(
     size: int,
     augmentation: CachedAugmentation = UNAUGMENTED,
     dtype: str = "",
+    known: Entry | None = None,
 ) -> Entry:
     """Returns the activations of all images of a split, in order. Only what the cache lacks is computed.
 
@@ -162,6 +163,7 @@ def load_or_compute(
         size: side of the images in pixels.
         augmentation: of the images.
         dtype: of the stored activations; by default that of the output of the prefix.
+        known: the activations where they are known already, such as some columns of another entry.
 
     Raises:
         UserError: the disk is full.
@@ -175,7 +177,7 @@ def load_or_compute(
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         try:
             disk_cache.evict(cache, folder, count_bytes(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
-            return _fill(folder, prefix, split, size, augmentation, dtype)
+            return _fill(folder, prefix, split, size, augmentation, dtype, known)
         except OSError as error:
             raise UserError(
                 f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
@@ -183,11 +185,23 @@ def load_or_compute(
             ) from error
 
 
-def _fill(folder: Path, prefix: Prefix, split: Split, size: int, augmentation: CachedAugmentation, dtype: str) -> Entry:
+def _fill(
+    folder: Path,
+    prefix: Prefix,
+    split: Split,
+    size: int,
+    augmentation: CachedAugmentation,
+    dtype: str,
+    known: Entry | None,
+) -> Entry:
     """Computes the chunks that are missing or damaged, and records each as soon as it is written."""
     model, meta = prefix.model, disk_cache.read_meta(folder)
     shape, kind = (len(split), *model.output.shape[1:]), tf.as_dtype(dtype).as_numpy_dtype
-    checksums, seconds, place = meta.get("crc32", {}), meta.get("seconds", 0.0), folder / disk_cache.ACTIVATIONS
+    checksums, seconds, place = (
+        meta.get("crc32", {}),
+        meta.get("seconds", known.seconds if known else 0.0),
+        folder / disk_cache.ACTIVATIONS,
+    )
     if not place.is_file() or place.stat().st_size != count_bytes(model, split, dtype):
         checksums = {}
         with place.open("wb") as file:
@@ -207,7 +221,7 @@ def _fill(folder: Path, prefix: Prefix, split: Split, size: int, augmentation: C
             began, span = time.monotonic(), range(start, min(start + CHUNK_ROWS, len(split)))
             augment = {"augment": augmentation.augment, "seed": augmentation.seed, "round": augmentation.round}
             stream = pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH, span=span, **augment)
-            computed = prefix.predict(stream)
+            computed = known.rows[span.start : span.stop] if known else prefix.predict(stream)
             if dtype == "float16" and not can_store(computed, dtype):
                 raise RangeError("float16 cannot store its activations")
             file.seek(start * (place.stat().st_size // len(split)))

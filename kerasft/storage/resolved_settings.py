@@ -15,6 +15,8 @@ class ResolvedSettings:
 
     Attributes:
         weights, image_size, precision: as the flags of these names, without `auto`.
+        features: names of the layers whose pooled activations the head sees, the last one the backbone's output.
+        features_table: what `--features` tried: number of depths, held-out loss and accuracy, share, seconds.
         augment: the `--augment` Spec, without `auto`.
         speed: images a second of a forward pass; None where it was not measured.
         pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
@@ -29,6 +31,9 @@ class ResolvedSettings:
     image_size: int
     precision: str
     precision_reason: str = ""
+    features: list[str] = field(default_factory=list)
+    features_table: list[dict] = field(default_factory=list)
+    features_reason: str = ""
     augment: str | None = None
     augment_reason: str = ""
     speed: float | None = None

@@ -13,13 +13,13 @@ from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
-from kerasft.networks import layer_names
-from kerasft.networks import network as networks
+from kerasft.networks import depths, layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.training import head_statistics, linear_probe, mirroring
+from kerasft.training.linear_probe import Solution
 
 EVALUATION_BATCH = 64
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
@@ -30,10 +30,9 @@ class Start(NamedTuple):
 
     Attributes:
         solution: kernel [D, C] and bias [C] of the probe, where `--head_init` asks for it.
-        augment: the `--augment` Spec, settled.
-        reason: why `--augment=auto` mirrors or does not; empty where it settled nothing.
-        speed: pictures a second of a forward pass, where there was one.
-        pixels: mean and variance by channel of the training pictures, for `--preprocessing=dataset`.
+        augment: the `--augment` Spec, without `auto`.
+        reason: why `--augment=auto` mirrors or does not; empty where it chose nothing.
+        speed: images a second of a forward pass, where there was one.
         seconds: that it took.
     """
 
@@ -41,7 +40,6 @@ class Start(NamedTuple):
     augment: str
     reason: str
     speed: float | None
-    pixels: tuple[list[float], list[float]] | None
     seconds: float
 
 
@@ -53,10 +51,11 @@ def prepare(
     cache: DiskCache,
     weights: np.ndarray | None = None,
     *,
+    solution: Solution | None = None,
     augmented: bool = True,
     head_first: bool = False,
 ) -> Start:
-    """Sets a `prior` and the statistics of pixels, targets and pretrained features, where asked; solves the probe.
+    """Sets a `prior` and the statistics of targets and pretrained features, where asked; solves the probe.
 
     The probe also tells whether mirroring is harmless (`mirroring.verdict`); without one there is no mirroring.
 
@@ -64,18 +63,16 @@ def prepare(
         scorer: of the validation split.
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
+        solution: of the probe, where it is known already.
         augmented: whether any phase trains on augmented pictures.
         head_first: whether the first phase trains the head alone, and is judged by features.
     """
     started = time.monotonic()
     automatic = config.augment.strip() == "auto" and augmented
-    solution, pixels, speed = None, None, None
+    solved, speed = solution, None
     mirrored, reason = False, "no pretrained features tell whether it is harmless" if automatic else ""
     recipe = DEFAULT_AUGMENT if automatic else config.augment if augmented else "none"
     labels = splits.train.labels
-    if config.preprocessing == "dataset":
-        pixels = _pixels(splits.train, network.size)
-        networks.set_pixel_statistics(network, *pixels)
     if network.task == "regression":
         head_statistics.set_statistics(network.model.get_layer(layer_names.VALUES), labels)
     if network.head_init == "prior":
@@ -89,11 +86,11 @@ def prepare(
         if network.head_init == "probe" or automatic:
             given = inputs, labels, len(splits.classes), network.task, config.seed, weights
             key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy")
-            found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())
-            solved = linear_probe.Solution(found["kernel"], found["bias"], str(found["penalty"]))
+            if solved is None:
+                found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())
+                solved = Solution(found["kernel"], found["bias"], str(found["penalty"]))
             kind = "ridge" if network.task == "regression" else "logistic"
             console.say(f"probe: {kind} regression on {inputs.shape[1]} features, {solved.penalty}")
-            solution = (solved.kernel, solved.bias) if network.head_init == "probe" else None
         if automatic:
 
             def answers() -> dict[str, np.ndarray]:
@@ -101,7 +98,8 @@ def prepare(
                 ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
                 return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
 
-            found = feature_cache.memoize(folder, (*key_parts, splits.val.digest), answers)
+            parts = *key_parts, solved.kernel, solved.bias, splits.val.digest
+            found = feature_cache.memoize(folder, parts, answers)
             constant = head_statistics.constant(labels, len(splits.classes), network.task, weights)
             seen = scorer, found["plain"], found["mirrored"], labels, constant, splits.classes
             mirrored, reason = mirroring.verdict(*seen)
@@ -110,11 +108,12 @@ def prepare(
         console.say(
             f"augmentation: {recipe} ({reason})" if mirrored else f"augmentation: {recipe}, no mirroring: {reason}"
         )
-    return Start(solution, recipe, reason, speed, pixels, time.monotonic() - started)
+    start = (solved.kernel, solved.bias) if solved and network.head_init == "probe" else None
+    return Start(start, recipe, reason, speed, time.monotonic() - started)
 
 
-def _pixels(split: Split, size: int) -> tuple[list[float], list[float]]:
-    """Mean and variance by channel over all pixels."""
+def pixel_statistics(split: Split, size: int) -> tuple[list[float], list[float]]:
+    """Mean and variance by channel over all pixels of a split, for `--preprocessing=dataset`."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
     for images in pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH):
         pixels = images.numpy().reshape(-1, 3).astype(np.float64)
@@ -138,7 +137,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
     part = network.model_before(layer_names.STANDARDISE)
     prefix = feature_cache.make_prefix(part)
     head = network.head_layers()
-    standardise = head[0]
+    standardise, widths = head[0], depths.widths(network)
     fitted = False
 
     def embed(split: Split, step: int) -> tuple[np.ndarray, float, Path | None]:
@@ -152,7 +151,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
             values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
             seconds = time.monotonic() - started
         if not fitted:
-            head_statistics.set_statistics(standardise, values)
+            head_statistics.set_statistics(standardise, values, widths)
             fitted = True
         for layer in head[:-1]:
             values = layer(values, training=False)

@@ -1,21 +1,33 @@
 """What is counted instead of trained: the statistics of the features, and the best constant answer."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
 
-def set_statistics(layer: keras.layers.Normalization, values: np.ndarray) -> None:
+def set_statistics(layer: keras.layers.Normalization, values: np.ndarray, widths: Sequence[int] = ()) -> None:
     """Gives a Normalization layer the mean and variance of float [N, D] values.
 
-    A feature that hardly varies (a dead one, say) gets a hundredth of the mean variance: divided by its own, it
-    would drown the others as soon as fine-tuning wakes it up.
+    A feature that hardly varies (a dead one, say) gets a hundredth of the mean variance of its depth: divided by its
+    own, it would drown the others as soon as fine-tuning wakes it up.
+
+    Args:
+        widths: D of each depth, where the values are those of several depths side by side.
     """
-    mean, variance = values.mean(0, dtype=np.float64), values.var(0, dtype=np.float64)
-    if not layer.invert:
-        variance = np.maximum(variance, max(0.01 * variance.mean(), 1e-12))
+    mean, variance = statistics(values, widths)
+    if layer.invert:
+        variance = values.var(0, dtype=np.float64)
     layer.adapt_mean.assign(mean.reshape(layer.adapt_mean.shape))
     layer.adapt_variance.assign(variance.reshape(layer.adapt_variance.shape))
     layer.finalize_state()
+
+
+def statistics(values: np.ndarray, widths: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and variance float64 [D] by which `set_statistics` standardises; arguments as there."""
+    mean, variance = values.mean(0, dtype=np.float64), values.var(0, dtype=np.float64)
+    depths = np.split(variance, np.cumsum(widths or [len(variance)])[:-1])
+    return mean, np.concatenate([np.maximum(depth, max(0.01 * depth.mean(), 1e-12)) for depth in depths])
 
 
 def set_prior(layer: keras.layers.Dense, labels: np.ndarray, task: str) -> None:

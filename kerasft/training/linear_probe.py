@@ -1,6 +1,7 @@
 """The linear probe: the last layer solved on frozen features, its penalty chosen by cross-validation."""
 
 import warnings
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -66,16 +67,18 @@ class Validation(NamedTuple):
 
     Attributes:
         alpha: the chosen penalty.
-        losses: float64 [n], the loss of each held-out example under it; empty where nothing could be held out.
-        correct: bool [n], whether its class is the likeliest; empty but for single labels.
+        rows: int [n], the examples that were held out in turn; empty where nothing could be.
+        outputs: float64 [n, C], what the probe that was not fitted on them gives for them.
+        losses: float64 [n].
     """
 
     alpha: float
+    rows: np.ndarray
+    outputs: np.ndarray
     losses: np.ndarray
-    correct: np.ndarray
 
 
-NOTHING_HELD_OUT = Validation(STRONG_PENALTY, np.empty(0), np.empty(0, bool))
+NOTHING_HELD_OUT = Validation(STRONG_PENALTY, np.empty(0, int), np.empty((0, 0)), np.empty(0))
 
 
 def solve(
@@ -94,9 +97,9 @@ def solve(
         seed: of the folds.
         weights: float [N] of the examples, or None.
     """
-    with _threads(features, outputs):
-        problem = _pose(features, labels, outputs, task, seed, weights)
-        return _solved(problem, labels, outputs, task, _validate(problem).alpha)
+    with threads(features, outputs):
+        problem = pose(features, labels, outputs, task, seed, weights)
+        return solve_problem(problem, labels, outputs, task, validate(problem).alpha)
 
 
 def cross_validate(
@@ -106,20 +109,21 @@ def cross_validate(
 
     The folds depend on the labels and the seed only, so losses of different features are paired.
     """
-    with _threads(features, outputs):
-        return _validate(_pose(features, labels, outputs, task, seed, weights))
+    with threads(features, outputs):
+        return validate(pose(features, labels, outputs, task, seed, weights))
 
 
-def _threads(features: np.ndarray, outputs: int):
-    """A context. Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores."""
+def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:
+    """The context in which problems of this size are solved. Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1 if features.size * outputs < MAX_SINGLE_THREAD_MACS else None)
 
 
-def _pose(
+def pose(
     features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None
 ) -> Problem:
+    """The problem that `solve` solves. Arguments as there."""
     rotated = penalised_models.rotate(features)
     if task == "single_label":
         present, places = np.unique(labels, return_inverse=True)
@@ -136,51 +140,61 @@ def _pose(
     return Problem(rotated, varied, "logistic", folds if varied.size else [], weights)
 
 
-def _validate(problem: Problem) -> Validation:
-    """The strongest penalty whose held-out losses are near the lowest."""
+def validate(problem: Problem) -> Validation:
+    """Chooses the strongest penalty whose held-out losses are near the lowest."""
     if not problem.folds:
         return NOTHING_HELD_OUT
     fits: list[Fit | None] = [None] * len(problem.folds)  # each goes on from the last penalty
-    tried: list[tuple[np.ndarray, np.ndarray]] = []
-    rows = [problem.features.rows[fitted] for fitted, _ in problem.folds]
+    fitted_rows = [problem.features.rows[fitted] for fitted, _ in problem.folds]
+    held = np.concatenate([held for _, held in problem.folds])
+    outputs, losses = [], []
     for alpha in PENALTIES:
-        tried.append(_held_out(problem, rows, fits, float(alpha)))
-        best = int(np.argmin([losses.mean() for losses, _ in tried]))
-        if len(tried) - 1 - best >= FRUITLESS_PENALTIES:
+        outputs.append(_held_out(problem, fitted_rows, fits, float(alpha)))
+        losses.append(held_out_losses(problem, held, outputs[-1]))
+        best = int(np.argmin([each.mean() for each in losses]))
+        if len(losses) - 1 - best >= FRUITLESS_PENALTIES:
             break
-    chosen = one_standard_error_rule([losses for losses, _ in tried], PENALTY_STANDARD_ERRORS)
-    return Validation(float(PENALTIES[chosen]), *tried[chosen])
+    chosen = one_standard_error_rule(losses, PENALTY_STANDARD_ERRORS)
+    return Validation(float(PENALTIES[chosen]), held, outputs[chosen], losses[chosen])
 
 
-def _held_out(
-    problem: Problem, rows: list[np.ndarray], fits: list[Fit | None], alpha: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Losses, and whether they are right, of the held-out examples of all folds; `fits` are replaced."""
-    losses, correct = [], []
+def _held_out(problem: Problem, fitted_rows: list[np.ndarray], fits: list[Fit | None], alpha: float) -> np.ndarray:
+    """Outputs for the held-out examples of all folds; `fits` are replaced."""
+    found = []
     for index, (fitted, held) in enumerate(problem.folds):
         squares = problem.features.squares * (len(fitted) / len(problem.features.rows))
-        given = rows[index], problem.targets[fitted], problem.family, alpha, squares
-        fits[index] = penalised_models.fit(*given, weights=_rows(problem.weights, fitted), start=fits[index])
-        logits = problem.features.rows[held].astype(np.float64) @ fits[index].kernel + fits[index].bias
-        each, right = _scored(problem.family, logits, problem.targets[held])
-        losses.append(each if problem.weights is None else each * problem.weights[held])
-        correct.append(right)
-    return np.concatenate(losses), np.concatenate(correct)
+        weights = None if problem.weights is None else problem.weights[fitted]
+        given = fitted_rows[index], problem.targets[fitted], problem.family, alpha, squares
+        fits[index] = penalised_models.fit(*given, weights=weights, start=fits[index])
+        found.append(problem.features.rows[held].astype(np.float64) @ fits[index].kernel + fits[index].bias)
+    return np.concatenate(found)
 
 
-def _scored(family: str, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def held_out_losses(problem: Problem, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The losses float64 [n] of outputs [n, C] for some examples of a problem."""
     from scipy.special import log_softmax
 
-    if family == "softmax":
-        losses = -log_softmax(logits, -1)[np.arange(len(targets)), targets]
-        return np.minimum(losses, -np.log(1e-12)), logits.argmax(-1) == targets
-    if family == "logistic":
-        losses = (np.logaddexp(0, logits) - targets * logits).mean(-1)
-        return losses, ((logits > 0) == (targets > 0.5)).all(-1)
-    return np.square(logits - targets).mean(-1), np.zeros(len(logits), bool)
+    targets = problem.targets[rows]
+    if problem.family == "softmax":
+        losses = np.minimum(-log_softmax(outputs, -1)[np.arange(len(targets)), targets], -np.log(1e-12))
+    elif problem.family == "logistic":
+        losses = (np.logaddexp(0, outputs) - targets * outputs).mean(-1)
+    else:
+        losses = np.square(outputs - targets).mean(-1)
+    return losses if problem.weights is None else losses * problem.weights[rows]
 
 
-def _solved(problem: Problem, labels: np.ndarray, outputs: int, task: str, alpha: float) -> Solution:
+def held_out_accuracy(problem: Problem, rows: np.ndarray, outputs: np.ndarray) -> float | None:
+    """The share of some examples whose class is the likeliest; None but for single labels."""
+    targets = problem.targets[rows]
+    if problem.family == "softmax":
+        return float((outputs.argmax(-1) == targets).mean())
+    if problem.family == "logistic" and targets.shape[1] == 1:
+        return float(((outputs > 0) == (targets > 0.5)).mean())
+    return None
+
+
+def solve_problem(problem: Problem, labels: np.ndarray, outputs: int, task: str, alpha: float) -> Solution:
     """The last layer under a penalty. An output that does not vary gets no kernel, and a bias by what is known of it."""
     features = problem.features
     kernel, bias = np.zeros((len(features.directions), outputs)), np.zeros(outputs)
@@ -267,7 +281,3 @@ def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
     sizes = np.bincount(labels)
     wanted = np.minimum(sizes, np.maximum(2, np.round(sizes * MAX_CV_EXAMPLES / len(labels)))).astype(int)
     return np.sort(np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(wanted)]))
-
-
-def _rows(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if weights is None else weights[rows]

@@ -12,7 +12,7 @@ from kerasft import augment
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.networks import layer_names, surgery
+from kerasft.networks import depths, layer_names, surgery
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
@@ -108,20 +108,38 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
 def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | None:
     """The frozen beginning of the network as far as a phase leaves it, and the rest; None where all is trained.
 
-    They share the network's layers. Where the head's pooling has nothing to train, it is in the first half.
+    They share the network's layers. Where the head's pooling has nothing to train, it is in the first half. Where the
+    head sees depths before the cut, the first half gives them beside the activations, in one row an image.
     """
     first = freezing.first_layer(network, phase)
+    images, output = network.model.inputs[0], network.model.output
     if first is None:
         pooling = network.model.get_layer(layer_names.FEATURES)
         end = pooling.input if pooling.weights else pooling.output
-    else:
-        before = network.backbone[: network.backbone.index(first)]
-        cut = next((name for name in reversed(before) if name in network.cuts), None)
-        operations = {operation.name: operation for operation in network.model.operations}
-        if cut is None or not any(operations[name].weights for name in before if hasattr(operations[name], "weights")):
-            return None
-        end = operations[cut].output
-    return keras.Model(network.model.inputs[0], end), keras.Model(end, network.model.output)
+        return keras.Model(images, end), keras.Model(end, output)
+    before = network.backbone[: network.backbone.index(first)]
+    cut = next((name for name in reversed(before) if name in network.cuts), None)
+    operations = {operation.name: operation for operation in network.model.operations}
+    if cut is None or not any(operations[name].weights for name in before if hasattr(operations[name], "weights")):
+        return None
+    end, pooled = operations[cut].output, depths.early(network, cut)
+    if not pooled:
+        return keras.Model(images, end), keras.Model(end, output)
+    rows = keras.layers.Concatenate(dtype="float32")([keras.ops.reshape(end, (-1, math.prod(end.shape[1:]))), *pooled])
+    return keras.Model(images, rows), _end_of_rows([end, *pooled], output)
+
+
+def _end_of_rows(tensors: list[keras.KerasTensor], output: keras.KerasTensor) -> keras.Model:
+    """The model from some tensors to an output, whose one input holds them in one row an image. It shares their layers."""
+    widths = [math.prod(tensor.shape[1:]) for tensor in tensors]
+    rows = keras.Input((sum(widths),), name="rows")
+    parts = keras.ops.split(rows, np.cumsum(widths)[:-1].tolist(), axis=-1)
+    inputs = [
+        keras.ops.cast(keras.ops.reshape(part, (-1, *tensor.shape[1:])), tensor.dtype)
+        for part, tensor in zip(parts, tensors)
+    ]
+    # What `keras.models.clone_model` does; that takes tensors of an InputLayer only.
+    return keras.Model(rows, keras.Model(tensors, output)._run_through_graph(inputs, lambda operation: operation))
 
 
 def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, halved: bool = True) -> Plan:

@@ -16,6 +16,7 @@ from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
+from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -24,7 +25,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, fitting, head_init, phase_inputs, weight_interpolation
+from kerasft.training import autotune, depth_choice, fitting, head_init, phase_inputs, weight_interpolation
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
@@ -67,9 +68,16 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
             changed.
     """
     setup = setup_of_run.prepare(config, network, splits, folder)
+    restored = None
+    if resolved.features:
+        setup = replace(setup, network=with_depths(network, config, tuple(resolved.features)))
+        restored = Checkpointer(folder, setup.network.model).restore(splits.digest)
+    if restored:
+        state, arrays = restored
+    else:
+        setup, state, arrays = _start(replace(setup, network=network), resolved)
+    network = setup.network
     checkpointer = Checkpointer(folder, network.model)
-    restored = checkpointer.restore(splits.digest)
-    state, arrays = restored or _start(setup, resolved)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = _plan(setup, state.resolved)
@@ -95,23 +103,38 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
     return Trained(setup, state, inputs.outputs if inputs else None)
 
 
-def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainState, dict[str, Weights]]:
-    """The state of a new run, and the solution of the probe by the name `solution`."""
-    planned, _ = planning.plan(setup.config, setup.network, len(setup.splits.train))
+def _start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
+    """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
+    config, network, splits = setup.config, setup.network, setup.splits
+    if config.preprocessing == "dataset":
+        resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
+        networks.set_pixel_statistics(network, *resolved.pixels)
+    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights)
+    setup = replace(setup, network=choice.network)
+    planned, _ = planning.plan(config, setup.network, len(splits.train))
     start = head_init.prepare(
-        setup.config,
+        config,
         setup.network,
-        setup.splits,
+        splits,
         setup.scorer,
         setup.cache,
         setup.example_weights,
+        solution=choice.solution,
         augmented=any(phase.epochs for phase in planned),
         head_first=not planned[0].trains_backbone,
     )
-    resolved = replace(resolved, augment=start.augment, augment_reason=start.reason, speed=start.speed)
-    resolved.pixels = start.pixels
-    state = TrainState(uuid.uuid4().hex, setup.splits.digest, resolved, seconds=start.seconds)
-    return state, {"solution": list(start.solution)} if start.solution else {}
+    resolved = replace(
+        resolved,
+        features=list(setup.network.depths),
+        features_table=list(choice.table),
+        features_reason=choice.reason,
+        augment=start.augment,
+        augment_reason=start.reason,
+        speed=start.speed,
+    )
+    seconds = choice.seconds + start.seconds
+    state = TrainState(uuid.uuid4().hex, splits.digest, resolved, seconds=seconds)
+    return setup, state, {"solution": list(start.solution)} if start.solution else {}
 
 
 def _plan(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:

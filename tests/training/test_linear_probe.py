@@ -183,13 +183,14 @@ def test_of_penalties_that_do_alike_the_strongest_is_taken(monkeypatch):
     rng = np.random.default_rng(0)
     tried = []
 
-    def held_out(_problem, _rows, _fits, alpha):
+    def losses(_problem, rows, outputs):
+        alpha = outputs[0, 0]
         tried.append(alpha)
-        noise = rng.normal(0, 1, 60)
-        losses = 1 + abs(np.log10(alpha) + 0.5) / 100 + (noise - noise.mean()) + (2 if alpha > 20 else 0)
-        return losses, np.ones(60, bool)
+        noise = rng.normal(0, 1, len(rows))
+        return 1 + abs(np.log10(alpha) + 0.5) / 100 + (noise - noise.mean()) + (2 if alpha > 20 else 0)
 
-    monkeypatch.setattr(linear_probe, "_held_out", held_out)
+    monkeypatch.setattr(linear_probe, "_held_out", lambda _p, _r, _f, alpha: np.full((60, 1), alpha))
+    monkeypatch.setattr(linear_probe, "held_out_losses", losses)
     features = rng.normal(size=(60, 3)).astype(np.float32)
     found = linear_probe.cross_validate(features, np.arange(60) % 2, 2, "single_label", 0)
     assert found.alpha == pytest.approx(10)  # the lowest mean is 10^-0.5's; those from 30 on are measurably worse
