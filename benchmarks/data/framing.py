@@ -52,13 +52,13 @@ def standardised(inputs: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np
     return (inputs - mean) / scale, (others - mean) / scale
 
 
-def probed(found: dict, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probes on some training images: losses of the folds, whether these are right, and what is said of held-out images."""
+def probed(found: dict, rows: np.ndarray, seed: int) -> tuple[np.ndarray, float, np.ndarray]:
+    """Probes on some training images: losses and accuracy of the folds, and what is said of the held-out images."""
     inputs, others = standardised(found["inputs"][rows], found["others"])
     labels, classes = found["labels"][rows], found["classes"]
-    folds = linear_probe.cross_validate(inputs, labels, classes, "single_label", seed)
+    folds, accuracy = linear_probe.cross_validate(inputs, labels, classes, "single_label", seed)
     solved = linear_probe.solve(inputs, labels, classes, "single_label", seed)
-    return folds.losses, folds.correct, others @ solved.kernel + solved.bias
+    return folds.losses, accuracy, others @ solved.kernel + solved.bias
 
 
 def chosen(losses: dict[str, np.ndarray]) -> str:
@@ -78,10 +78,10 @@ def measure(data: Path, backbone: str, weights: Path, draws: int) -> None:
         others = np.concatenate([features(predict, part, way, network.size) for part in (made.val, made.test)])
         inputs = features(predict, train, way, network.size)
         found[way] = {"inputs": inputs, "others": others, "labels": train.labels, "classes": len(made.classes)}
-        losses[way], correct, answers = probed(found[way], np.arange(len(train)), 0)
+        losses[way], accuracy, answers = probed(found[way], np.arange(len(train)), 0)
         gap, scorer = losses[way] - losses["crop"], Scorer(made.task, held)
         print(
-            f"{data.name} {backbone} {way}: folds {losses[way].mean():.3f} {correct.mean():.3f} "
+            f"{data.name} {backbone} {way}: folds {losses[way].mean():.3f} {accuracy:.3f} "
             f"({gap.mean():+.3f} +- {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}), "
             f"{len(held)} held out {scorer.loss(answers):.3f} {scorer.score(answers):.3f}",
             flush=True,

@@ -108,7 +108,7 @@ def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]
     found = []
     for key in settled:
         if key.endswith("_table"):
-            used = {name: column for name, column in columns.items() if name in settled[key][0]}
+            used = {name: column for name, column in columns.items() if settled[key][0].get(name) is not None}
             rows = [(row["choice"], [show(row[name]) for name, (_, show) in used.items()]) for row in settled[key]]
             found.append((key.removesuffix("_table"), [head for head, _ in used.values()], rows))
     return found

@@ -50,7 +50,7 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
         config: the settings.
         network: its features of the sample are probed, if it is pretrained.
         splits: of which only train is read.
-        cache: keeps the features; where the sample is all of train, the head is solved on the same ones.
+        cache: keeps the features. Where the sample is all of train, a head on the last depth is solved on the same ones.
     """
     task, classes = splits.task, splits.classes
     if missing := _missing_evidence(config, network, len(splits.train)):
@@ -63,12 +63,12 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
     for framing in CANDIDATES:
         started = time.monotonic()
         features = _features(prefix, _part(splits.train, rows, framing), network.size, cache)
-        found = linear_probe.cross_validate(features, labels, len(classes), task, config.seed, weights)
+        found, accuracy = linear_probe.cross_validate(features, labels, len(classes), task, config.seed, weights)
         if not len(found.losses):
             return Choice(UNMEASURED, f"no class has two training images to tell, {LOSSLESS}", [])
         losses.append(found.losses)
         row = {"choice": framing, "loss": float(found.losses.mean())}
-        row |= {"accuracy": float(found.correct.mean())} if task == "single_label" else {}
+        row |= {} if accuracy is None else {"accuracy": accuracy}
         table.append(row | {"seconds": round(time.monotonic() - started, 3)})
     best = one_standard_error_rule(losses)
     return Choice(CANDIDATES[best], _reason(CANDIDATES[best], losses, len(rows)), table)
