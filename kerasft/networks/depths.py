@@ -37,11 +37,11 @@ def find_depths(network: Network) -> tuple[str, ...]:
         ends.pop()  # the output is that block's own end
     ends = [name for name in ends if len(operations[name].output.shape) == 4]
     step = 1
-    while (
-        _channels(operations, chosen := [*ends[::-1][step - 1 :: step][::-1], last]) > MAX_CHANNELS and len(chosen) > 1
-    ):
+    while True:
+        chosen = (*reversed(ends[::-1][step - 1 :: step]), last)
+        if len(chosen) == 1 or sum(operations[name].output.shape[-1] for name in chosen) <= MAX_CHANNELS:
+            return chosen
         step *= 2
-    return tuple(chosen)
 
 
 def with_depths(network: Network, config: Config, depths: tuple[str, ...]) -> Network:
