@@ -97,8 +97,11 @@ class HyperModel(keras_tuner.HyperModel):
         # All trials do alike.
         self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
+        # The splits on which the framing was chosen, until they are asked for.
+        self._framed: dict[tuple, Splits] = {}
         if resolved.framing is None:
-            framed_splits(self.config, self.listing, network, resolved, self.folder)
+            splits = framed_splits(self.config, self.listing, network, resolved, self.folder)
+            self._framed[network.size, config.framing, config.per_class_limit] = splits
         self.framing = resolved.framing
         self.data = lru_cache(maxsize=2)(self._data)
 
@@ -139,8 +142,7 @@ class HyperModel(keras_tuner.HyperModel):
             raise ValueError("fit needs the model that build gave last")
         values = search_space.declare(self.space, hp)
         config = search_space.applied(self.config, self.space, values)
-        framing = self.framing if config.framing == "auto" else config.framing
-        data = self.data(network.size, framing, config.per_class_limit)
+        data = self.data(network.size, config.framing, config.per_class_limit)
         config = self.configured(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
@@ -204,8 +206,11 @@ class HyperModel(keras_tuner.HyperModel):
         forget()
 
     def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
+        if framed := self._framed.pop((size, framing, per_class_limit), None):
+            return framed
         config = replace(self.config, per_class_limit=per_class_limit)
-        return audited_splits(config, replace(self.listing, framing=framing), size, self.folder)
+        listing = replace(self.listing, framing=self.framing if framing == "auto" else framing)
+        return audited_splits(config, listing, size, self.folder)
 
     def _measured(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Figures of the validation split, without weights of examples: of all trials alike."""

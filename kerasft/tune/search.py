@@ -95,7 +95,7 @@ def _searched(
     hypermodel.declare_hyperparameters(oracle.hyperparameters)
     oracle.start(60 * budget_minutes if budget_minutes else math.inf)
     if role != "chief" and hypermodel.config.image_size:
-        hypermodel.data(hypermodel.config.image_size, config.per_class_limit)  # now, on the screen
+        hypermodel.data(hypermodel.config.image_size, config.framing, config.per_class_limit)  # now, on the screen
     if config.tensorboard and role != "worker":
         hparams.declare(folder / "tensorboard", space, objective)
 
