@@ -65,13 +65,13 @@ def files(**contents: str | bytes) -> Callable[[Path, dict[str, str]], None]:
     return make
 
 
-def folder(*pictures: str, **broken: bytes) -> Callable[[Path, dict[str, str]], None]:
-    """Pictures under `set/`, each unlike the others; `NAME*N` is N of them. Keywords put files that are none into it."""
+def folder(*images: str, **broken: bytes) -> Callable[[Path, dict[str, str]], None]:
+    """Images under `set/`, each unlike the others; `NAME*N` is N of them. Keywords put files that are none into it."""
 
     def make(cwd: Path, _: dict[str, str]) -> None:
         (cwd / "set").mkdir()
         seed = 0
-        for text in pictures:
+        for text in images:
             name, _, count = text.partition("*")
             for index in range(int(count or 1)):
                 seed += 1
@@ -250,7 +250,7 @@ def specs() -> Iterator[Row]:
     yield a("rate_below_0", *MADE, "--phases=all(epochs=1, lr=-1)")
     yield a("rate_of_nan", *MADE, "--phases=all(epochs=1, lr=nan)")
     yield a("rate_of_1e999", *MADE, "--phases=all(epochs=1, lr=1e999)")
-    yield a("small_pictures_in_phase", *MADE, "--phases=all(epochs=1, image_size=4)")
+    yield a("small_images_in_phase", *MADE, "--phases=all(epochs=1, image_size=4)")
     yield a("optimizer_misspelt", *MADE, "--optimizer=adma", says=("--optimizer", "did you mean 'adam'"))
     yield a("momentum_misspelt", *MADE, "--optimizer=sgd(momentun=0.9)", says=("--optimizer", "'momentum'"))
     yield a("two_optimizers", "--optimizer=sgd | adam")
@@ -321,23 +321,23 @@ def data() -> Iterator[Row]:
     yield a("only_val", "--data=folder:set", says=("--data", "train"), make=folder("val/a*3", "val/b*3"))
     yield a("train_twice", "--data=folder:set", says=("train", "training"), make=folder("train/a", "training/a"))
     yield a(
-        "no_picture_that_decodes",
+        "no_image_that_decodes",
         *SMALL,
         "--data=folder:set",
         says="--data",
         make=folder("a", "b", a_in_0__png=b"x", b_in_0__png=b""),
         received=False,
     )
-    yield a("one_picture", *SMALL, "--data=folder:set", says="--data", make=folder("a", "b"))
+    yield a("one_image", *SMALL, "--data=folder:set", says="--data", make=folder("a", "b"))
     yield a(
-        "bad_pictures",
+        "bad_images",
         *SMALL,
         "--data=folder:set",
         "--bad_images=fail",
         says=("--bad_images", "audit.json"),
         make=folder("a*5", "b*5", a_in_bad__png=b"x"),
     )
-    yield a("bad_pictures_with_escapes", *SMALL, "--data=folder:set", "--bad_images=fail", make=_escapes)
+    yield a("bad_images_with_escapes", *SMALL, "--data=folder:set", "--bad_images=fail", make=_escapes)
     yield a(
         "class_not_utf8",
         *SMALL,
@@ -394,7 +394,7 @@ def data() -> Iterator[Row]:
 
 
 def _table(text: str) -> Callable[[Path, dict[str, str]], None]:
-    """A table `t.csv` in which {photo}, {other} ... are pictures."""
+    """A table `t.csv` in which {photo}, {other} ... are images."""
 
     def make(cwd: Path, places: dict[str, str]) -> None:
         paths = sorted(Path(places["photos"]).rglob("*.jpg"))
@@ -406,7 +406,7 @@ def _table(text: str) -> Callable[[Path, dict[str, str]], None]:
 
 def _escapes(cwd: Path, places: dict[str, str]) -> None:
     folder("a*5", "b*5")(cwd, places)
-    (cwd / "set" / "a" / "\x1b[2J\nleft out: nothing\x07.png").write_bytes(b"no picture")
+    (cwd / "set" / "a" / "\x1b[2J\nleft out: nothing\x07.png").write_bytes(b"no image")
 
 
 def _dots(cwd: Path, places: dict[str, str]) -> None:

@@ -60,7 +60,7 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
 
 
 def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Config) -> PhaseRun:
-    """A phase that is fed with pictures, before its first step."""
+    """A phase that is fed with images, before its first step."""
     inputs = phase_inputs.pictures(network, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
@@ -79,22 +79,22 @@ def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Co
 
 
 def vectors(folder: Path, **settings) -> PhaseRun:
-    """A phase on vectors dressed as pictures, whose logits are what the pixels say times the kernel."""
+    """A phase on vectors dressed as images, whose logits are what the pixels say times the kernel."""
     inputs = keras.Input((1, 1, 3))
     logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs))
     network = Network(keras.Model(inputs, logits), "bare", "single_label", 1, True, "zeros", (), ())
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400).astype(np.int32)
     noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), labels)
-    pictures = (np.eye(3, dtype=np.uint8)[noisy]).reshape(-1, 1, 1, 3)
-    split = Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
+    images = (np.eye(3, dtype=np.uint8)[noisy]).reshape(-1, 1, 1, 3)
+    split = Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: images[rows])
     data = Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     phase = Phase(strategy="all", unfreeze=1.0, epochs=1, lr=1e-3, augment=())
     return begun(network, data, folder, phase, Config(**settings))
 
 
 def easy(root: Path) -> Splits:
-    """Dark and bright pictures, 40 of each: whatever looks at them tells them apart."""
+    """Dark and bright images, 40 of each: whatever looks at them tells them apart."""
     rng = np.random.default_rng(0)
     for name, low in (("dark", 0), ("bright", 150)):
         (root / name).mkdir(parents=True)

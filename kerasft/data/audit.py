@@ -123,7 +123,7 @@ def audit(
                 if warning := _first_damage(read_stderr()):
                     problems[index] = (DAMAGED, f"{warning}; it can be read, but part of it may be wrong")
 
-    with stderr_filter.captured() as read_stderr, ThreadPoolExecutor(workers) as pool:
+    with stderr_filter.capture_lines() as read_stderr, ThreadPoolExecutor(workers) as pool:
         step = IMAGES_PER_CORE * workers
         for start in range(0, count, step):
             list(pool.map(check, range(start, min(start + step, count))))

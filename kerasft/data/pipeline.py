@@ -21,6 +21,8 @@ from kerasft.settings.errors import UserError
 MAX_PARALLEL_BATCHES = min(machine.cpu_count(), 16)
 # So many finished batches wait for their step.
 PREFETCHED_BATCHES = 2
+# Images in a batch of evaluation, where no gradient is computed.
+EVALUATION_BATCH_SIZE = 64
 
 # A function from positions in the stream of examples, int64 [B], to rounds and rows, both int64 [B]. The round of an
 # example counts how often it came before: its epoch, where each example comes once an epoch.

@@ -54,7 +54,8 @@ def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
     metrics["macro_f1"] = float(table[2][np.isin(indices, labels)].mean())
     metrics["ece"] = calibration_error(scores.max(-1), predicted == labels)
     metrics["per_class"] = {
-        name: {**_measured(n, precision=p, recall=r, f1=f), "n": int(n)} for name, p, r, f, n in zip(classes, *table)
+        name: {**_none_without_images(n, precision=p, recall=r, f1=f), "n": int(n)}
+        for name, p, r, f, n in zip(classes, *table)
     }
     return metrics | {"confusion_matrix": confusion_matrix(labels, predicted, labels=indices).tolist()}
 
@@ -77,7 +78,7 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
         "per_class": {
             name: {
                 "average_precision": a,
-                **_measured(n, precision=p, recall=r, f1=f),
+                **_none_without_images(n, precision=p, recall=r, f1=f),
                 "threshold": float(t),
                 "n": int(n),
             }
@@ -113,7 +114,7 @@ def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) ->
     }
 
 
-def _measured(images: int, **metrics: float) -> dict[str, float | None]:
+def _none_without_images(images: int, **metrics: float) -> dict[str, float | None]:
     """Returns the metrics of a class; None for each if no image has the class."""
     return {name: float(value) if images else None for name, value in metrics.items()}
 

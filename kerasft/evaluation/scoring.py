@@ -8,14 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.evaluation import calibration
+from kerasft.evaluation.score_names import SCORES, TITLES
 from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
 
-# The score of each task, as `metrics.json` names it.
-SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-# The same scores in words.
-TITLES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}
 # On fewer validation images, neither a phase nor a temperature is chosen.
 MIN_VALIDATION_IMAGES = 5
 
@@ -134,7 +131,7 @@ class Scorer:
         gaps = np.abs(outputs.astype(np.float64) - self.labels)
         return float((gaps if self.labels.shape[1] == 1 else gaps / self.scale).mean())
 
-    def tempered(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
+    def fit_temperature(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
         """Returns the best temperature of outputs, and the losses at it. Weights of a network are compared by these losses.
 
         The losses are NaN where any output is not finite.
@@ -144,9 +141,9 @@ class Scorer:
         temperature = self.temperature(outputs)
         return temperature, self.losses(outputs / temperature)
 
-    def compared(self, outputs: np.ndarray) -> tuple[float, float]:
-        """Returns the mean of the losses of `tempered`, and the score: what is compared, recorded and printed."""
-        return float(self.tempered(outputs)[1].mean()), self.score(outputs)
+    def calibrated_loss_and_score(self, outputs: np.ndarray) -> tuple[float, float]:
+        """Returns the mean of the losses of `fit_temperature`, and the score: what is compared, recorded and printed."""
+        return float(self.fit_temperature(outputs)[1].mean()), self.score(outputs)
 
     def temperature(self, outputs: np.ndarray) -> float:
         """Returns the temperature by which logits are divided for the lowest loss (see `calibration.fit_temperature`).

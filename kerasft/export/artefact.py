@@ -41,7 +41,7 @@ class Artefact:
         name: in messages and in `metrics.json`.
         write: writes a network and its answer into a draft folder, which it makes.
         outputs: loads a draft anew and gives what it answers to a task's examples: probabilities float [N, C], or
-            values float [N, D]. Pictures come from the encoded bytes through our decoder.
+            values float [N, D]. Images come from the encoded bytes through our decoder.
         place: renames a draft into a folder and gives the path there.
     """
 

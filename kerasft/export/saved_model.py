@@ -99,10 +99,10 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     both = keras.Model(
         network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
     )
-    pictures = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
+    image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
 
     # Traced once for all signatures.
-    @tf.function(input_signature=[pictures])
+    @tf.function(input_signature=[image_spec])
     def forward(images: tf.Tensor) -> list[tf.Tensor]:
         return [tf.cast(one, tf.float32) for one in both(images, training=False)]
 
@@ -125,7 +125,7 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     # An endpoint brings its variables along. A model that is tracked beside it would be stored a second time.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", from_bytes, [encoded])
-    archive.add_endpoint("images", scored, [pictures])
+    archive.add_endpoint("images", scored, [image_spec])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
     metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes)}

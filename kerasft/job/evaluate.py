@@ -1,4 +1,4 @@
-"""The evaluation of a trained network: figures of validation and test, and the predictions for the test images."""
+"""The evaluation of a trained network: metrics of validation and test, and the predictions for the test images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,14 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
 from kerasft.storage import run_folder
 
-# Images of a forward pass.
-BATCH_SIZE = 64
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network does on the splits that it was not trained on.
+    """The results of a network on the splits that it was not trained on.
 
     Attributes:
-        figures: of `test` and `val`, as in `metrics.json`.
-        test: what is served for the test images: probabilities float64 [N, C], or values [N, D].
+        figures: the metrics of `test` and `val`, as in `metrics.json`.
+        test: the predictions for the test images: probabilities float64 [N, C], or values [N, D].
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
     """
 
@@ -37,14 +34,16 @@ def evaluate(network: Network, splits: Splits, validation: Scorer) -> Evaluation
 
     Args:
         network: in float32.
-        splits: whose test split is read here for the first time.
-        validation: the Scorer of the validation split; its scale and its error are those of the test split too.
+        splits: the test split is read here for the first time.
+        validation: the Scorer of the validation split. The test split is scored with its scale and its error.
     """
     predict = scoring.make_predictor(network.model)
     outputs = {}
     for name in ("val", "test"):
         split = getattr(splits, name)
-        outputs[name] = predict(pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE))
+        outputs[name] = predict(
+            pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
+        )
     thresholds = None
     if network.task == "multi_label":
         thresholds = metrics.fit_thresholds(scoring.apply_activation(network.task, outputs["val"]), splits.val.labels)
@@ -58,7 +57,7 @@ def evaluate(network: Network, splits: Splits, validation: Scorer) -> Evaluation
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:
-    """Writes `predictions.npz`: ids, labels, classes, and what is served for the test images."""
+    """Writes `predictions.npz`: ids, labels, classes, and the predictions for the test images."""
     arrays = {"ids": splits.test.ids, "labels": splits.test.labels, "classes": np.array(splits.classes)}
     arrays["values" if task == "regression" else "probabilities"] = evaluation.test.astype(np.float32)
     if evaluation.thresholds is not None:

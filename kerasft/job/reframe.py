@@ -15,7 +15,7 @@ from kerasft.console import console, stderr_filter
 from kerasft.data import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job.audit import audited_splits
+from kerasft.job.audit import audit_and_split
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -24,7 +24,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.training import framing_choice
 
 
-def framed_splits(
+def audit_and_frame(
     config: Config, listing: Listing, network: Network, resolved: ResolvedSettings, folder: Path
 ) -> Splits:
     """Audits the images and frames them. A framing that is open is chosen here, and written to `settled.json`.
@@ -35,11 +35,11 @@ def framed_splits(
         folder: the run folder.
 
     Raises:
-        UserError: as `audited_splits`, or images have changed since the audit.
+        UserError: as `audit_and_split`, or images have changed since the audit.
     """
     if config.framing != "auto":
-        return audited_splits(config, replace(listing, framing=config.framing), network.size, folder)
-    data = audited_splits(config, replace(listing, framing="crop"), network.size, folder)
+        return audit_and_split(config, replace(listing, framing=config.framing), network.size, folder)
+    data = audit_and_split(config, replace(listing, framing="crop"), network.size, folder)
     if resolved.framing is None:
         choice = framing_choice.choose(config, network, data, disk_cache.from_config(config, folder))
         framing_choice.say(choice)

@@ -1,4 +1,4 @@
-"""Resolves what must be known before an image is read: weights, image size and precision."""
+"""Resolves what must be known before the images are decoded: weights, image size and precision."""
 
 import platform
 import statistics
@@ -20,17 +20,17 @@ from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune
 
-# Images whose headers are read, to know how large the images are.
+# The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
 
 # Where `crop` keeps at least this share of the area of the sampled images, they count as square.
 MIN_KEPT_AREA = 0.95
 
-# Images are enlarged this many times at most: more pixels hold no more to see.
+# Small images are enlarged at most so many times. More pixels would hold no more information.
 MAX_ENLARGEMENT = 4
 
 # Most backbones halve their input five times.
-STRIDE = 32
+BACKBONE_STRIDE = 32
 
 
 def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
@@ -39,7 +39,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
     The framing stays open (None) where a look at images has to choose it.
 
     Raises:
-        UserError: a mistake in the backbone's, the head's or the phases' flags.
+        UserError: a flag of the backbone, the head or the phases is wrong.
     """
     resolved = resolved_settings.read(folder)
     weights = (resolved and resolved.weights) or bundled.resolve_weights(config)
@@ -63,7 +63,7 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
-    """`autotune.precision`; runs that share a `--cache_dir` measure it once."""
+    """Chooses the precision as `autotune.precision` does. Runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
         return autotune.precision(config, network, longest)
@@ -71,12 +71,12 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, network.size, network.model.count_params(), trained, machine
 
-    def measured() -> dict[str, str]:
+    def measure() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)
         return {"value": chosen.value, "reason": chosen.reason}
 
     with disk_cache.locked(cache, "precision") as folder:
-        found = feature_cache.memoize(folder, key_parts, measured)
+        found = feature_cache.memoize(folder, key_parts, measure)
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 
@@ -91,15 +91,15 @@ def _framing(config: Config, sizes: list[tuple[int, int]]) -> tuple[str | None, 
 
 
 def _image_size(config: Config, sizes: list[tuple[int, int]]) -> int | None:
-    """The backbone's own size, or less where the images are far smaller; None for a saved model."""
+    """Returns the backbone's own image size, or a smaller one if the images are much smaller; None for a saved model."""
     own = backbones.native_size(config.backbone, config.weights)
     if not own or not sizes:
         return own
     shorter = statistics.median_low(min(size) for size in sizes)
-    enough = -(-MAX_ENLARGEMENT * shorter // STRIDE) * STRIDE
-    size = min(own, max(enough, 2 * STRIDE))
+    enough = -(-MAX_ENLARGEMENT * shorter // BACKBONE_STRIDE) * BACKBONE_STRIDE
+    size = min(own, max(enough, 2 * BACKBONE_STRIDE))
     if size < own:
-        console.say(f"image size: {size}, for the pictures are about {shorter} pixels")
+        console.say(f"image size: {size}, because the images are about {shorter} pixels")
     return size
 
 
@@ -113,5 +113,6 @@ def _sample_sizes(listing: Listing) -> list[tuple[int, int]]:
 def _read_size(listing: Listing, index: int) -> tuple[int, int] | None:
     try:
         return image_headers.read_size(listing.read(index))
-    except (OSError, ValueError):  # whatever is wrong with the file, the audit says it
+    # The audit will report what is wrong with the file.
+    except (OSError, ValueError):
         return None

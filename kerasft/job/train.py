@@ -1,4 +1,4 @@
-"""The main job: audit, train, evaluate, export, report; each timed and written into the run folder."""
+"""The main job: audit, train, evaluate, export and report. Each step is timed and recorded in the run folder."""
 
 import hashlib
 import resource
@@ -24,8 +24,8 @@ from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation, evaluate, write_predictions
-from kerasft.job.finished import complete, summarise
-from kerasft.job.reframe import framed_splits
+from kerasft.job.finished import report_finished, summarise
+from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
@@ -40,7 +40,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: with everything that was recorded.
+        folder: the run folder.
         metrics: as in `metrics.json`.
     """
 
@@ -50,10 +50,10 @@ class Run:
 
 @pipeline.user_errors()
 def train(config: Config) -> Run:
-    """Does what a Config says, from data to SavedModel. A finished run is only read.
+    """Runs a Config, from data to SavedModel. A finished run is only read.
 
     Raises:
-        UserError: a mistake in the Config, the data or the run folder.
+        UserError: something is wrong with the Config, the data or the run folder.
         ParityError: the exported model does not score like the trained one.
     """
     seconds, started = {}, time.monotonic()
@@ -61,13 +61,13 @@ def train(config: Config) -> Run:
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:
         with run_lock.locked(folder):
-            # Another run may have finished it meanwhile.
+            # Another process may have finished it in the meantime.
             folder, finished = run_folder.open_folder(config, listing.name)
             if finished is None:
                 return _train(config, listing, folder, seconds, started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
-    complete(folder, finished, listing)
+    report_finished(folder, finished, listing)
     summarise(folder, finished)
     return Run(folder, finished)
 
@@ -81,18 +81,18 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
-    with _timed(seconds, "audit"):
-        splits = framed_splits(config, listing, network, resolved, folder)
+    with _time_step(seconds, "audit"):
+        splits = audit_and_frame(config, listing, network, resolved, folder)
     needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
-    with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
+    with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         trained = trainer.train(config, network, splits, folder, resolved)
-        # What was learned in half precision is served in full.
+        # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
-    with _timed(seconds, "evaluate"):
+    with _time_step(seconds, "evaluate"):
         scorer = trained.setup.scorer
         evaluation = evaluate(network, splits, scorer)
         write_predictions(folder, network.task, splits, evaluation)
-    with _timed(seconds, "export"), _noted(f"about {failures.size(needed)} are needed in all"):
+    with _time_step(seconds, "export"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         answer = Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale, splits.train.framing)
         keras_file = _publish_keras(network, answer, splits, evaluation, folder)
         warm = splits.val if config.warmup else None
@@ -146,8 +146,8 @@ def weights_digest(model: keras.Model) -> str:
 
 
 @contextmanager
-def _noted(text: str) -> Iterator[None]:
-    """Adds a note to an error, for `failures`."""
+def _add_note(text: str) -> Iterator[None]:
+    """Adds a note to an error of the block. `failures` prints it."""
     try:
         yield
     except Exception as error:
@@ -156,7 +156,7 @@ def _noted(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def _timed(seconds: dict, name: str) -> Iterator[None]:
+def _time_step(seconds: dict, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[name] = round(time.monotonic() - started, 3)

@@ -266,7 +266,7 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     several = FIELDS[name].metadata["spec"] == "many"
     found = specs.parse(text, f"--{name}") if several else (specs.parse_one(text, f"--{name}"),)
     for spec in found:
-        for path in specs.dotted(spec):
+        for path in specs.dotted_names(spec):
             package = path.partition(".")[0]
             if package not in config.allow_imports:
                 rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"

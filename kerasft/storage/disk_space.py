@@ -30,9 +30,9 @@ def check_free_space(weight_bytes: int, run_dir: Path, export_dir: Path) -> int:
     if _device(run_dir) == _device(export_dir):
         needs = {"--run_dir": (run_dir, run_bytes + export_bytes)}
     for flag, (folder, needed) in needs.items():
-        if failures.free(folder) < needed:
-            rule = f"a run of this network writes about {failures.size(needed)}, and its disk has "
-            rule += f"{failures.size(failures.free(folder))}; free some space, or name a folder on another disk"
+        if failures.free_bytes(folder) < needed:
+            rule = f"a run of this network writes about {failures.format_bytes(needed)}, and its disk has "
+            rule += f"{failures.format_bytes(failures.free_bytes(folder))}; free some space, or name a folder on another disk"
             raise UserError(f"{flag}: {rule}. Received: '{folder}'")
     return int(sum(needed for _, needed in needs.values()))
 

@@ -31,7 +31,6 @@ from kerasft.storage.disk_cache import DiskCache
 MAX_ROUNDING_ERROR = 1e-3
 # A chunk has so many rows, and one checksum.
 CHUNK_ROWS = 1024
-EVALUATION_BATCH = 64
 # Open memory maps, by file, dtype and shape.
 _OPEN_MAPS: WeakValueDictionary = WeakValueDictionary()
 # Settings of a layer that do not change what it computes in inference.
@@ -220,7 +219,9 @@ def _fill(
         for start in starts:
             began, span = time.monotonic(), range(start, min(start + CHUNK_ROWS, len(split)))
             augment = {"augment": augmentation.augment, "seed": augmentation.seed, "round": augmentation.round}
-            stream = pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH, span=span, **augment)
+            stream = pipeline.evaluation_stream(
+                split, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE, span=span, **augment
+            )
             computed = known.rows[span.start : span.stop] if known else prefix.predict(stream)
             if dtype == "float16" and not can_store(computed, dtype):
                 raise RangeError("float16 cannot store its activations")

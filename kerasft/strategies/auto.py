@@ -59,7 +59,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     why += counted(epochs, "epoch")
     size, conditional = _training_size(config, network), True
     if size:
-        why += f" on pictures of {size} pixels"
+        why += f" on images of {size} pixels"
     if speed:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
         if epochs * epoch > MAX_AUTO_SECONDS:

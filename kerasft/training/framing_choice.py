@@ -88,7 +88,9 @@ def _missing_evidence(config: Config, network: Network, count: int) -> str:
 def say(choice: Choice) -> None:
     """Prints what was chosen, and what was measured of each framing."""
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in choice.table]
-    found = [f"{row.pop('choice')}: {', '.join(f'{k} {console.figure(v)}' for k, v in row.items())}" for row in rows]
+    found = [
+        f"{row.pop('choice')}: {', '.join(f'{k} {console.format_metric(v)}' for k, v in row.items())}" for row in rows
+    ]
     console.say(f"framing: {choice.framing} ({'; '.join([choice.reason, *found])})")
 
 
@@ -136,4 +138,4 @@ def _reason(framing: str, losses: list[np.ndarray], count: int) -> str:
     found = f"a probe on {count} training images, cross-validated"
     if framing == "crop":
         return f"{found}: no framing is measurably better" if gap.any() else f"{found}: the lowest loss"
-    return f"{found}: the loss of crop is {console.figure(gap.mean())} higher, standard error {console.figure(error)}"
+    return f"{found}: the loss of crop is {console.format_metric(gap.mean())} higher, standard error {console.format_metric(error)}"

@@ -21,7 +21,6 @@ from kerasft.storage.disk_cache import DiskCache
 from kerasft.training import head_statistics, linear_probe, mirroring
 from kerasft.training.linear_probe import Solution
 
-EVALUATION_BATCH = 64
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
 
 
@@ -115,7 +114,7 @@ def prepare(
 def pixel_statistics(split: Split, size: int) -> tuple[list[float], list[float]]:
     """Mean and variance by channel over all pixels of a split, for `--preprocessing=dataset`."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
-    for images in pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH):
+    for images in pipeline.evaluation_stream(split, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE):
         pixels = images.numpy().reshape(-1, 3).astype(np.float64)
         total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
     mean = total / count
@@ -147,7 +146,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
             values, seconds, folder = feature_cache.load_or_compute(cache, prefix, split, network.size)
         else:
             started = time.monotonic()
-            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=EVALUATION_BATCH)
+            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
             values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
             seconds = time.monotonic() - started
         if not fitted:

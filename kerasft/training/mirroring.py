@@ -65,7 +65,7 @@ def verdict(
     questions = list(ask(scorer, plain, mirrored, labels, constant, names))
     for question in questions:
         if (count := len(question.plain)) < MIN_VALIDATION_IMAGES:
-            found = f"{count} validation picture{'s' * (count != 1)}"
+            found = f"{count} validation image{'s' * (count != 1)}"
             return Verdict(
                 False, f"{found} cannot show that the probe {question.words} (needed: {MIN_VALIDATION_IMAGES})"
             )
@@ -73,19 +73,19 @@ def verdict(
         if not _positive(KNOWN * question.constant - question.plain):
             return Verdict(False, f"the probe {question.words} hardly better than a constant answer")
     cost = scorer.loss(mirrored) / max(scorer.loss(plain), 1e-3)
-    said = f"on mirrored pictures the probe's loss is {cost:.2f} times as high"
+    said = f"on mirrored images the probe's loss is {cost:.2f} times as high"
     if cost > COST:
         return Verdict(False, said)
     groups = dict(_by_group(scorer, plain, mirrored, names))
     for name, rise in groups.items():
         # So many classes are looked at that one of them rises by chance.
         if len(rise) >= MIN_VALIDATION_IMAGES and _positive(rise, LEVEL / len(groups)):
-            return Verdict(False, f"on mirrored pictures of '{name}' the probe's loss is measurably higher")
+            return Verdict(False, f"on mirrored images of '{name}' the probe's loss is measurably higher")
     if scorer.task != "regression" and _positive(scorer.losses(mirrored) - scorer.losses(plain)):
         return Verdict(False, f"{said}, which is measurable")
     for question in questions:
         if not _positive(KNOWN * question.constant - question.mirrored):
-            return Verdict(False, f"on mirrored pictures the probe {question.words} hardly better than by chance")
+            return Verdict(False, f"on mirrored images the probe {question.words} hardly better than by chance")
     return Verdict(True, said)
 
 

@@ -63,7 +63,7 @@ class PhaseRun:
 
     def validate(self) -> tuple[float, float]:
         """Loss at the best temperature and score on the validation split, with the weights as they are."""
-        return self.setup.scorer.compared(self.inputs.outputs())
+        return self.setup.scorer.calibrated_loss_and_score(self.inputs.outputs())
 
     def score_epoch(self) -> tuple[tuple[float, float], bool]:
         """Scores the weights after an epoch, averaged under `--average`.

@@ -22,4 +22,4 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
         name = f"{short}, if it pays" if phase.conditional else str(short)
         cells = (name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a Text, for brackets are no markup here
-    console.show(table)
+    console.print_table(table)

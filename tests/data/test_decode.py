@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, shared
+from conftest import make_image, shared
 from PIL import Image, ImageOps
 
 from kerasft.data import decode
@@ -21,7 +21,7 @@ def _encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
 
 
 def _photo(width: int = 60, height: int = 48) -> Image.Image:
-    return picture("disc", np.random.default_rng(3), width, height)
+    return make_image("disc", np.random.default_rng(3), width, height)
 
 
 def _exif(value: int, endian: str = "<") -> bytes:
@@ -146,9 +146,9 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(shape, value, framing)
     assert np.abs(found - expected).mean() < 3  # blocks that reach over the edge shift it by up to half a pixel
 
 
-def test_damaged_pictures_are_refused():
+def test_damaged_images_are_refused():
     whole = _encoded(_photo())
-    for contents in (b"", b"not a picture", whole[: len(whole) // 2], whole[:20]):
+    for contents in (b"", b"not an image", whole[: len(whole) // 2], whole[:20]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode.decode(tf.constant(contents), 32, "crop")
 

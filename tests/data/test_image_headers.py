@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture
+from conftest import make_image
 from PIL import Image
 
 from kerasft.data import decode, image_headers
@@ -15,7 +15,7 @@ from kerasft.data import decode, image_headers
 
 def encoded(kind: str, size: tuple[int, int] = (30, 20), **settings) -> bytes:
     file = io.BytesIO()
-    picture("disc", np.random.default_rng(0), 64, 64).resize(size).save(file, kind, **settings)
+    make_image("disc", np.random.default_rng(0), 64, 64).resize(size).save(file, kind, **settings)
     return file.getvalue()
 
 

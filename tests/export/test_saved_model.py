@@ -134,7 +134,7 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
 
 
 def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatch):
-    """A few validation pictures, small and encoded anew."""
+    """A few validation images, small and encoded anew."""
     import tensorflow as tf
 
     from kerasft.data.decode import decode_batch
@@ -154,7 +154,7 @@ def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatc
         assert np.abs(pixels - truth).mean() < 15  # noise, of which JPEG keeps little
         assert np.corrcoef(pixels.ravel(), truth.ravel())[0, 1] > 0.9
     # A request that failed would keep TensorFlow Serving from loading the model.
-    monkeypatch.setattr(serving_warmup, "requests", lambda folder: [tf.constant(["no picture"])])
+    monkeypatch.setattr(serving_warmup, "requests", lambda folder: [tf.constant(["no image"])])
     with pytest.raises(tf.errors.InvalidArgumentError):
         saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
 

@@ -45,7 +45,7 @@ def _framed(wide, tiny, folder, **settings):
     config = Config(**FLAGS | {"data": f"folder:{wide}", "backbone": tiny} | settings)
     listing = sources.load(config)
     network, resolved = resolve.resolve_settings(config, listing, folder)
-    return reframe.framed_splits(config, listing, network, resolved, folder), resolved
+    return reframe.audit_and_frame(config, listing, network, resolved, folder), resolved
 
 
 @pytest.fixture(scope="module")

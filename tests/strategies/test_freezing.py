@@ -89,7 +89,7 @@ def test_a_frozen_part_is_deterministic_in_training_mode():
 
 
 class Survival(keras.layers.Layer):
-    """Stochastic depth by whole pictures, in a layer of its own around another (Huang et al. 2016)."""
+    """Stochastic depth by whole images, in a layer of its own around another (Huang et al. 2016)."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -115,7 +115,7 @@ DRAWING = {
 
 
 class Attention(keras.layers.Layer):
-    """Attention of a picture's places to each other, with dropout inside."""
+    """Attention of an image's places to each other, with dropout inside."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -91,11 +91,11 @@ def _of_size(size):
 
 
 @pytest.mark.parametrize(("size", "expected"), [(224, 192), (256, 224), (96, None), (240, None)])
-def test_fine_tuning_sees_somewhat_smaller_pictures(size, expected):
+def test_fine_tuning_sees_somewhat_smaller_images(size, expected):
     network = _of_size(size)
     planned, why = planning.plan(Config(), network, 1200)
     assert [phase.image_size for phase in planned] == [None, expected, expected]
-    assert (f"on pictures of {expected} pixels" in why) == (expected is not None)
+    assert (f"on images of {expected} pixels" in why) == (expected is not None)
     planned, _ = planning.plan(Config(augment="flip"), network, 1200)  # nothing enlarges them
     assert not any(phase.image_size for phase in planned)
 
@@ -112,11 +112,11 @@ def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
     network = networks.build(Config(backbone=flat), 3, "single_label")
     planned, _ = planning.plan(Config(), network._replace(pretrained=True), 1200)
     assert not any(phase.image_size for phase in planned)
-    with pytest.raises(UserError, match=r"--phases: layers of .* fit pictures of 64 pixels, not of this size"):
+    with pytest.raises(UserError, match=r"--phases: layers of .* fit images of 64 pixels, not of this size"):
         planning.check(Config(phases="all(image_size=32)"), network)
 
 
-def test_pictures_are_not_enlarged_for_a_phase(pretrained):
+def test_images_are_not_enlarged_for_a_phase(pretrained):
     with pytest.raises(
         UserError, match=r"image_size must be at most the network's 32 \(--image_size\). Received: 'all"
     ):

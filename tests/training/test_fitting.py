@@ -80,7 +80,7 @@ def test_patience_ends_a_phase_and_a_plateau_lowers_its_rate(data, tiny, tmp_pat
 
 
 def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(data, tiny, tmp_path, monkeypatch, capsys):
-    """Calls of more than two pictures fail: eight become four parts, whose gradients are averaged."""
+    """Calls of more than two images fail: eight become four parts, whose gradients are averaged."""
     settings = {"phases": "all(epochs=2, lr=1e-2)", "augment": "flip", "optimizer": "sgd(momentum=0.9)"}
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
@@ -113,7 +113,7 @@ def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(data, tiny, 
     prepare = head_init.prepare
 
     def fast(*given, **more):
-        return prepare(*given, **more)._replace(speed=1e9)  # pictures a second
+        return prepare(*given, **more)._replace(speed=1e9)  # images a second
 
     monkeypatch.setattr(head_init, "prepare", fast)
     several = trained(data, tmp_path / "several", tiny, **settings)

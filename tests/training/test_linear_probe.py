@@ -57,7 +57,7 @@ def test_the_penalty_follows_the_noise():
 
 
 def test_a_class_of_one_example_leaves_the_folds_to_the_others():
-    """Log loss of the ten digits with an eleventh class of one picture: as good as without it."""
+    """Log loss of the ten digits with an eleventh class of one image: as good as without it."""
     data = load_digits()
     features = (data.data / data.data.std()).astype(np.float32)
     labels = data.target.astype(np.int32)
