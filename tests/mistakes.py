@@ -153,6 +153,7 @@ def command_line() -> Iterator[Row]:
     yield a("perhaps_tensorboard", "--tensorboard=2")
     yield a("perhaps_warmup", "--warmup=warm")
     yield a("perhaps_keep_cache", "--keep_cache=all")
+    yield a("framing_stretch", "--framing=stretch", says=("--framing", "squash"))
     yield a("half_precision", "--precision=half", says=("--precision", "mixed_float16"))
     yield a("jit_of_maybe", "--jit=maybe")
     yield a("task_misspelt", "--task=multilabel", says=("--task", "did you mean 'multi_label'"))

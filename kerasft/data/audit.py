@@ -93,7 +93,7 @@ def audit(
     """
     count, workers = len(listing.ids), machine.cpu_count()
     specs = [tf.TensorSpec([None], tf.string)]
-    graph = tf.function(lambda contents: decode_batch(contents, size), input_signature=specs)
+    graph = tf.function(lambda contents: decode_batch(contents, size, listing.framing), input_signature=specs)
     digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
     # Files that the store did not know: their image, or None where the file is rejected.
     decoded: dict[int, np.ndarray | None] = {}

@@ -23,12 +23,14 @@ class Answer(NamedTuple):
         classes: names of the C classes or the D targets.
         thresholds: float32 [C] for multi-label: from this probability on a class counts as present.
         scale: float [D] for regression, deviation of the training targets.
+        framing: how images are made square, a name of `framing.FRAMINGS`.
     """
 
     run: str
     classes: tuple[str, ...]
     thresholds: np.ndarray | None = None
     scale: np.ndarray | None = None
+    framing: str = "crop"
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
-from kerasft.job.audit import audit_and_split, refuse_changes
+from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.finished import report_finished, summarise
+from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
@@ -89,7 +90,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     network, resolved = resolve_settings(config, listing, folder)
     before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
-        splits = audit_and_split(config, listing, network.size, folder)
+        splits = audit_and_frame(config, listing, network, resolved, folder)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
@@ -103,7 +104,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         known = trained.validation_outputs if network is trained.setup.network else None
         val_outputs = known() if known else predict(splits.val)
         thresholds = fit_thresholds(network.task, splits, val_outputs)
-        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale)
+        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale, splits.train.framing)
     if before:
         start = [before.get(weight.path) for weight in network.model.weights]
         if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
@@ -124,6 +125,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "classes": list(splits.classes),
         "backbone": network.name,
         "image_size": network.size,
+        "framing": splits.train.framing,
         "augment": trained.state.resolved.augment,
         "settled": trained.state.resolved.to_json(),
         **evaluation.figures,

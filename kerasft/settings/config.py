@@ -69,6 +69,12 @@ class Config:
     image_size: int | None = flag(
         None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
     )
+    framing: str = flag(
+        "auto",
+        "data",
+        "How images become square. crop: the largest centred square. pad: the whole image, with grey bars. squash: the whole image, stretched or compressed to the square. auto: crop where images are nearly square, else what a probe on training images finds best.",
+        choices=("auto", "crop", "pad", "squash"),
+    )
     batch_size: int | None = flag(
         None,
         "data",

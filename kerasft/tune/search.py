@@ -101,7 +101,7 @@ def _search(
     oracle.start(60 * budget_minutes if budget_minutes else math.inf)
     if role != "chief" and hypermodel.config.image_size:
         # Audits now, because the trials print nothing.
-        hypermodel.data(hypermodel.config.image_size, config.per_class_limit)
+        hypermodel.data(hypermodel.config.image_size, config.framing, config.per_class_limit)
     if config.tensorboard and role != "worker":
         hparams.declare(folder / "tensorboard", space, objective)
 

@@ -95,7 +95,7 @@ def test_splits_read_images_from_the_disk(photos, tmp_path):
         data = splits.make_splits(*audit.audit(listing, SIDE, lambda count: None, pixel_store), 0.25, 0.25, 0)
     for split in (data.train, data.val, data.test):
         contents = [split.read(index) for index in range(len(split))]
-        expected = decode_batch(tf.constant(contents), SIDE).numpy()
+        expected = decode_batch(tf.constant(contents), SIDE, "crop").numpy()
         np.testing.assert_array_equal(split.images(np.arange(len(split))), expected)
 
 
