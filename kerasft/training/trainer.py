@@ -117,7 +117,7 @@ def train(
             planned = budgeting.fitted(setup, allowance, planned, index, state.resolved)
             if index == len(planned):
                 break
-            phase = planned[index]
+        phase = planned[index]
         if phase.unfreeze is None:
             phase = planned[index] = block_choice.resolve(setup, phase)
             state.resolved.phases[index] = str(phase)
