@@ -69,7 +69,7 @@ def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Co
     """A phase that is fed with images, before its first step."""
     trained = phase_network(network, phase)
     freezing.apply(trained, phase)
-    inputs = phase_inputs.pictures(trained, data, phase, config.seed)
+    inputs = phase_inputs.images(trained, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
     return PhaseRun(

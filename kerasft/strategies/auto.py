@@ -91,9 +91,9 @@ def _scaled(lr: float, config: Config, examples: int) -> float:
 
 
 def _training_size(config: Config, network: Network) -> int | None:
-    """Side of the pictures that `auto` fine-tunes on; None for the network's own.
+    """Side of the images that `auto` fine-tunes on; None for the network's own.
 
-    Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
+    Crops enlarge what is in a image, by a quarter on average those of `--augment=auto`. On somewhat smaller images
     things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
     multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
     """

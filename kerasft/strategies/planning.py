@@ -26,7 +26,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
 
     Args:
         examples: of the training split.
-        speed: pictures a second of a forward pass, where it was measured.
+        speed: images a second of a forward pass, where it was measured.
 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.

@@ -105,7 +105,7 @@ def judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
     if found != planned:
         kept = "the solved head" if solved else f"'{planned[0]}'"
         console.say(
-            f"validation: {count} picture{'s' * (count != 1)} cannot judge a phase "
+            f"validation: {count} image{'s' * (count != 1)} cannot judge a phase "
             f"(needed: {scoring.MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
         )
     return found
