@@ -485,7 +485,7 @@ def test_copies_missing_classes_and_images_that_vanish_are_told(photos, tiny, tm
     assert "The test split has no image of" in page
 
     monkeypatch.setattr(audits, "MAX_MEMORY_SHARE", 0.0)
-    prepare = train.audit_and_split
+    prepare = train.audit_and_frame
 
     def vanishing(*given):
         data = prepare(*given)
