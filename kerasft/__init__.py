@@ -25,6 +25,8 @@ def __getattr__(name: str):
         raise AttributeError(f"module 'kerasft' has no attribute '{name}'; it has {', '.join(__all__)}")
     if name in ("Run", "train", "HyperModel"):
         from kerasft.console import stderr_filter
+        from kerasft.settings import machine
 
+        machine.limit_threads()
         stderr_filter.tensorflow()
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -17,6 +17,7 @@ from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing, planning
+from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
 from kerasft.training import fitting, phase_inputs, trainer
@@ -51,7 +52,7 @@ class Finished:
         return self.trained.setup.steps_per_epoch
 
 
-def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
+def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | None = None, **settings) -> Finished:
     """Trains a network on these splits, or goes on with the run in the folder. The seed is always the same."""
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
@@ -59,7 +60,7 @@ def trained(data: Splits, folder: Path, backbone: str, **settings) -> Finished:
     network = planning.prepare(config, networks.build(config, len(data.classes), data.task))
     # A run that goes on takes what it began with, as the job does.
     resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")
-    result = trainer.train(config, network, data, folder, resolved)
+    result = trainer.train(config, network, data, folder, resolved, allowance)
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
     return Finished(result.setup.network, result, rows)
 
@@ -68,7 +69,7 @@ def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Co
     """A phase that is fed with images, before its first step."""
     trained = phase_network(network, phase)
     freezing.apply(trained, phase)
-    inputs = phase_inputs.pictures(trained, data, phase, config.seed)
+    inputs = phase_inputs.images(trained, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
     return PhaseRun(

@@ -19,7 +19,8 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasft import augment
-from kerasft.data.decode import crop_and_resize, decode
+from kerasft.data.decode import decode
+from kerasft.data.framing import crop
 from kerasft.networks import fused_batch_norm
 from kerasft.settings import spec as specs
 
@@ -75,10 +76,10 @@ def decoder() -> None:
 
     def bare(one: tf.Tensor) -> tf.Tensor:
         image = tf.ensure_shape(tf.io.decode_image(one, channels=3, expand_animations=False), [None, None, 3])
-        return tf.saturate_cast(tf.round(crop_and_resize(image, SIZE)), tf.uint8)
+        return tf.saturate_cast(tf.round(crop(image, SIZE)), tf.uint8)
 
     source = tf.data.Dataset.from_tensor_slices(contents).repeat(4)
-    ours, rival = (source.map(work, num_parallel_calls=2) for work in (lambda one: decode(one, SIZE), bare))
+    ours, rival = (source.map(work, num_parallel_calls=2) for work in (lambda one: decode(one, SIZE, "crop"), bare))
     compare("decoder, EXIF looked for / not", 400, drain(ours), drain(rival))
 
 

@@ -107,7 +107,7 @@ def shares(options: argparse.Namespace, used: float) -> None:
     loaded = tf.saved_model.load(str(options.version))
     contents, size = options.contents[:32], options.metadata["image_size"]
     bodies = [asking(options.name, content).partition(b"\r\n\r\n")[2] for content in contents]
-    decoding = tf.function(lambda batch: decode.decode_batch(batch, size))
+    decoding = tf.function(lambda batch: decode.decode_batch(batch, size, "crop"))
     images = tf.cast(decoding(tf.constant(contents)), tf.float32)
 
     def read() -> None:

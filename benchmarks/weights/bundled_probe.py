@@ -31,7 +31,7 @@ def load_images(data: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     listing = sources.load(Config(data=data))
     batches = [range(i, min(i + 64, len(listing.ids))) for i in range(0, len(listing.ids), 64)]
     return (
-        np.concatenate([decode_batch(tf.constant([listing.read(i) for i in b]), size) for b in batches]),
+        np.concatenate([decode_batch(tf.constant([listing.read(i) for i in b]), size, "crop") for b in batches]),
         listing.labels,
         listing.split_names,
     )

@@ -163,6 +163,13 @@ def evaluation_stream(
     return _prefetch(rows.map(load, num_parallel_calls=MAX_PARALLEL_BATCHES))
 
 
+def decoded_images(split: Split, rows: np.ndarray, size: int) -> np.ndarray:
+    """Returns the images of rows [B], uint8 [B, size, size, 3]: those that are stored, or else decoded now."""
+    if split.images is not None:
+        return split.images(rows)
+    return decode_batch(tf.constant([split.read(int(row)) for row in rows], tf.string), size, split.framing).numpy()
+
+
 def _prefetch(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches batches, without tf.data's autotuner: its thread sleeps up to a minute, and the end of a fit waits for it."""
     options = tf.data.Options()
@@ -226,7 +233,10 @@ def _image_loader(split: Split, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
     def read(rows: np.ndarray) -> np.ndarray:
         return np.array([split.read(int(row)) for row in rows], object)
 
-    return lambda rows: _with_shape(decode_batch(tf.numpy_function(read, [rows], tf.string), size), size)
+    def decoded(rows: tf.Tensor) -> tf.Tensor:
+        return decode_batch(tf.numpy_function(read, [rows], tf.string), size, split.framing)
+
+    return lambda rows: _with_shape(decoded(rows), size)
 
 
 def _with_shape(images: tf.Tensor, size: int) -> tf.Tensor:

@@ -23,12 +23,14 @@ class Answer(NamedTuple):
         classes: names of the C classes or the D targets.
         thresholds: float32 [C] for multi-label: from this probability on a class counts as present.
         scale: float [D] for regression, deviation of the training targets.
+        framing: how images are made square, a name of `framing.FRAMINGS`.
     """
 
     run: str
     classes: tuple[str, ...]
     thresholds: np.ndarray | None = None
     scale: np.ndarray | None = None
+    framing: str = "crop"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ def publish(
     Raises:
         ParityError: it scores otherwise, or cannot be loaded. The folder is then as it was.
     """
+    draft = write_draft(artefact, network, answer, folder)
+    return publish_draft(artefact, draft, network, answer, split, expected)
+
+
+def write_draft(artefact: Artefact, network: Network, answer: Answer, folder: Path) -> Path:
+    """Writes an artefact into a draft folder inside its folder, and gives the draft's path; arguments as `publish`."""
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
     # A server that watches the folder looks at whole numbers only.
@@ -75,11 +83,27 @@ def publish(
     shutil.rmtree(draft, ignore_errors=True)
     try:
         artefact.write(network, answer, draft)
+    except BaseException:
+        discard(draft)
+        raise
+    return draft
+
+
+def publish_draft(
+    artefact: Artefact, draft: Path, network: Network, answer: Answer, split: Split, expected: np.ndarray
+) -> dict:
+    """Proves a draft and puts it into its place, or removes it; arguments, result and errors as `publish`."""
+    try:
         result = prove(artefact, draft, network, answer, split, expected)
-        path = artefact.place(draft, folder)
+        path = artefact.place(draft, draft.parent)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        discard(draft)
     return {"path": path.as_posix(), **result}
+
+
+def discard(draft: Path) -> None:
+    """Removes a draft, if it is there."""
+    shutil.rmtree(draft, ignore_errors=True)
 
 
 def prove(artefact: Artefact, path: Path, network: Network, answer: Answer, split: Split, expected: np.ndarray) -> dict:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from kerasft.data import pipeline
 from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
 from kerasft.export import artefact, serving_warmup
@@ -68,24 +69,39 @@ def export(
     Raises:
         ParityError: a label, a probability or a value differs by more than `proof.TOLERANCE`.
     """
+    return finish(start(network, answer, folder, warm), network, answer, split, expected)
+
+
+def start(network: Network, answer: Answer, folder: Path, warm: Split | None = None) -> Path:
+    """Writes a draft for `finish`, or gives the version that this run has published already; arguments as `export`."""
     for path in versions(folder):
         if read_metadata(path).get("run") == answer.run:
-            result = artefact.prove(SAVED_MODEL, path, network, answer, split, expected)
-            return {"path": path.as_posix(), **result}
+            return path
 
     def write_with_warmup(network: Network, answer: Answer, draft: Path) -> None:
         write(network, answer, draft)
         if warm is not None:
             chosen = np.unique(np.linspace(0, len(warm) - 1, serving_warmup.MAX_IMAGES).astype(int))
-            contents = tf.constant([warm.read(int(i)) for i in chosen])
-            serving_warmup.write(draft, folder.name, list(decode_batch(contents, network.size)))
+            serving_warmup.write(draft, folder.name, list(pipeline.decoded_images(warm, chosen, network.size)))
 
-    member = replace(SAVED_MODEL, write=write_with_warmup)
-    return artefact.publish(member, network, answer, split, expected, folder)
+    return artefact.write_draft(replace(SAVED_MODEL, write=write_with_warmup), network, answer, folder)
+
+
+def finish(path: Path, network: Network, answer: Answer, split: Split, expected: np.ndarray) -> dict:
+    """Proves what `start` gave, and puts a draft into its place; arguments, result and errors as `export`."""
+    if path in versions(path.parent):
+        return {"path": path.as_posix(), **artefact.prove(SAVED_MODEL, path, network, answer, split, expected)}
+    return artefact.publish_draft(SAVED_MODEL, path, network, answer, split, expected)
+
+
+def abandon(path: Path) -> None:
+    """Removes what `start` gave, if it is a draft that is still there."""
+    if path not in versions(path.parent):
+        artefact.discard(path)
 
 
 def read_metadata(path: Path) -> dict:
-    """What a version says of itself: `run`, `task`, `classes`, `image_size`; empty where it says nothing."""
+    """What a version says of itself: `run`, `task`, `classes`, `image_size`, `framing`; empty where it says nothing."""
     try:
         return json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError):
@@ -94,7 +110,7 @@ def read_metadata(path: Path) -> dict:
 
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
-    names, size = tf.constant(answer.classes), network.size
+    names, size, framing = tf.constant(answer.classes), network.size, answer.framing
     both = keras.Model(
         network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
     )
@@ -114,20 +130,27 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
+    encoded = tf.TensorSpec([None], tf.string, "image_bytes")
+
+    # Traced once for both signatures that take bytes.
+    @tf.function(input_signature=[encoded])
+    def pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+        return tf.cast(decode_batch(image_bytes, size, framing), tf.float32)
+
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return scored(tf.cast(decode_batch(image_bytes, size), tf.float32))
+        return scored(pixels(image_bytes))
 
     def embedded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": forward(tf.cast(decode_batch(image_bytes, size), tf.float32))[0]}
+        return {"features": forward(pixels(image_bytes))[0]}
 
-    encoded = tf.TensorSpec([None], tf.string, "image_bytes")
     # An endpoint brings its variables along. A model that is tracked beside it would be stored a second time.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", from_bytes, [encoded])
     archive.add_endpoint("images", scored, [image_spec])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
-    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}
+    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes)}
+    metadata |= {"image_size": size, "framing": framing}
     (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
 

@@ -39,7 +39,7 @@ TIMED_BATCH_SIZE = 32
 # The table of counts has at most so many classes.
 MAX_CLASSES = 20
 # A run measures these if they are `auto` or have no value.
-MEASURED_SETTINGS = ("augment", "precision", "batch_size", "jit")
+MEASURED_SETTINGS = ("framing", "augment", "precision", "batch_size", "jit")
 
 
 def show(config: Config) -> None:
@@ -49,7 +49,8 @@ def show(config: Config) -> None:
         UserError: the run would raise it too, before it trains.
     """
     console.say("dry run: nothing is trained, and nothing is written")
-    listing = sources.load(config)
+    framing = "crop" if config.framing == "auto" else config.framing
+    listing = replace(sources.load(config), framing=framing)
     with tempfile.TemporaryDirectory() as place:
         network = _network(config, listing, Path(place))
     data, decoded_per_second = _data(config, listing, network.size)
@@ -68,7 +69,13 @@ def _network(config: Config, listing: Listing, place: Path) -> Network:
     """Builds the network of the run, without downloading weights and without measuring a precision."""
     weights = bundled.resolve_weights(config)
     precision = "float32" if config.precision == "auto" else config.precision
-    built = replace(config, precision=precision, keep_cache=False, weights="none" if weights == "imagenet" else weights)
+    built = replace(
+        config,
+        precision=precision,
+        framing=listing.framing,
+        keep_cache=False,
+        weights="none" if weights == "imagenet" else weights,
+    )
     # `auto` depends on whether there are weights, and here they are left out.
     if weights == "imagenet" and config.head_init == "auto":
         built = replace(built, head_init="probe")

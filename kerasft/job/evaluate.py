@@ -1,5 +1,6 @@
 """The evaluation of a trained network: metrics of validation and test, and the predictions for the test images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data import pipeline
-from kerasft.data.splits import Splits
+from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
@@ -29,31 +30,47 @@ class Evaluation:
     thresholds: np.ndarray | None
 
 
-def evaluate(network: Network, splits: Splits, validation: Scorer) -> Evaluation:
+def fit_thresholds(task: str, splits: Splits, outputs: np.ndarray) -> np.ndarray | None:
+    """Chooses the thresholds of a multi-label network by its outputs on validation, float32 [N, C]; None for other tasks."""
+    if task != "multi_label":
+        return None
+    return metrics.fit_thresholds(scoring.apply_activation(task, outputs), splits.val.labels)
+
+
+def evaluate(
+    network: Network,
+    splits: Splits,
+    validation: Scorer,
+    predict: Callable[[Split], np.ndarray],
+    val_outputs: np.ndarray,
+    thresholds: np.ndarray | None,
+) -> Evaluation:
     """Scores validation and test.
 
     Args:
         network: in float32.
         splits: the test split is read here for the first time.
         validation: the Scorer of the validation split. The test split is scored with its scale and its error.
+        predict: what `make_predictor` gave.
+        val_outputs: of the network, float32 [N, ...].
+        thresholds: of `fit_thresholds`.
     """
-    predict = scoring.make_predictor(network.model)
-    outputs = {}
-    for name in ("val", "test"):
-        split = getattr(splits, name)
-        outputs[name] = predict(
-            pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
-        )
-    thresholds = None
-    if network.task == "multi_label":
-        thresholds = metrics.fit_thresholds(scoring.apply_activation(network.task, outputs["val"]), splits.val.labels)
+    outputs = {"test": predict(splits.test), "val": val_outputs}
     figures = {}
-    for name in ("test", "val"):
+    for name in outputs:
         labels = getattr(splits, name).labels
         scorer = replace(validation, labels=labels, weights=None)
         figures[name] = metrics.compute(scorer, outputs[name], splits.classes, thresholds)
         figures[name]["excluded_copies"] = splits.excluded[name]
     return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), thresholds)
+
+
+def make_predictor(network: Network) -> Callable[[Split], np.ndarray]:
+    """Returns a function from a split to the network's outputs, float32 [N, ...]; it is traced once."""
+    predict = scoring.make_predictor(network.model)
+    return lambda split: predict(
+        pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
+    )
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:

@@ -1,6 +1,7 @@
 """A finished run: prints its results, and writes its report again if it is missing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
     if (folder / "report.html").is_file() or not (folder / "predictions.npz").is_file():
         console.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
     else:
+        # Runs of versions without `--framing` were cropped.
+        listing = replace(listing, framing=metrics.get("framing", "crop"))
         report.write(folder, metrics, _old_thumbnails(folder, metrics["image_size"], listing))
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
     parts = [folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
@@ -36,7 +39,7 @@ def _old_thumbnails(folder: Path, size: int, listing: Listing) -> Callable[[np.n
 
     def image(name: str) -> np.ndarray:
         try:
-            return decode_batch(tf.constant([listing.read(places[name])]), size).numpy()[0]
+            return decode_batch(tf.constant([listing.read(places[name])]), size, listing.framing).numpy()[0]
         except (KeyError, OSError, ValueError, tf.errors.InvalidArgumentError):
             return np.full((size, size, 3), 128, np.uint8)
 

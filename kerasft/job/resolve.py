@@ -23,6 +23,9 @@ from kerasft.training import autotune
 # The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
 
+# Where `crop` keeps at least this share of the area of the sampled images, they count as square.
+MIN_KEPT_AREA = 0.95
+
 # Small images are enlarged at most so many times. More pixels would hold no more information.
 MAX_ENLARGEMENT = 4
 
@@ -33,6 +36,8 @@ BACKBONE_STRIDE = 32
 def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
+    The framing stays open (None) where a look at images has to choose it.
+
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
     """
@@ -41,13 +46,16 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
     if weights == "bundled" != config.weights:
         console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
     config = replace(config, weights=weights)
-    size = resolved.image_size if resolved else config.image_size or _image_size(config, listing)
+    is_sampled = resolved is None and (config.framing == "auto" or not config.image_size)
+    sizes = _sample_sizes(listing) if is_sampled else []
+    size = resolved.image_size if resolved else config.image_size or _image_size(config, sizes)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
     network = planning.prepare(config, network)
     longest = planning.check(config, network)
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
         resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason)
+        resolved.framing, resolved.framing_reason = _framing(config, sizes)
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
         resolved.write(folder)
@@ -73,27 +81,39 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 
-def _image_size(config: Config, listing: Listing) -> int | None:
+def _framing(config: Config, sizes: list[tuple[int, int]]) -> tuple[str | None, str]:
+    """The framing and its reason; None where images are not square under `auto`."""
+    if config.framing != "auto":
+        return config.framing, ""
+    kept = statistics.fmean(min(size) / max(size) for size in sizes) if sizes else 1.0
+    if kept < MIN_KEPT_AREA:
+        return None, ""
+    return "crop", f"it keeps {kept:.1%} of the area of {len(sizes)} images" if sizes else "no image tells its size"
+
+
+def _image_size(config: Config, sizes: list[tuple[int, int]]) -> int | None:
     """Returns the backbone's own image size, or a smaller one if the images are much smaller; None for a saved model."""
     own = backbones.native_size(config.backbone, config.weights)
-    count = len(listing.ids)
-    sides = (
-        [_shorter_side(listing, i * count // SAMPLED_HEADERS) for i in range(SAMPLED_HEADERS)] if own and count else []
-    )
-    sides = [side for side in sides if side]
-    if not sides:
+    if not own or not sizes:
         return own
-    enough = -(-MAX_ENLARGEMENT * statistics.median_low(sides) // BACKBONE_STRIDE) * BACKBONE_STRIDE
+    shorter = statistics.median_low(min(size) for size in sizes)
+    enough = -(-MAX_ENLARGEMENT * shorter // BACKBONE_STRIDE) * BACKBONE_STRIDE
     size = min(own, max(enough, 2 * BACKBONE_STRIDE))
     if size < own:
-        console.say(f"image size: {size}, because the images are about {statistics.median_low(sides)} pixels")
+        console.say(f"image size: {size}, because the images are about {shorter} pixels")
     return size
 
 
-def _shorter_side(listing: Listing, index: int) -> int | None:
+def _sample_sizes(listing: Listing) -> list[tuple[int, int]]:
+    """Widths and heights of images at equal distances in the listing, without those whose header cannot be read."""
+    count = len(listing.ids)
+    rows = [i * count // SAMPLED_HEADERS for i in range(SAMPLED_HEADERS)] if count else []
+    return [size for size in (_read_size(listing, row) for row in rows) if size and min(size)]
+
+
+def _read_size(listing: Listing, index: int) -> tuple[int, int] | None:
     try:
-        found = image_headers.read_size(listing.read(index))
+        return image_headers.read_size(listing.read(index))
     # The audit will report what is wrong with the file.
     except (OSError, ValueError):
         return None
-    return min(found) if found else None

@@ -4,6 +4,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,16 @@ import tensorflow as tf
 from kerasft import report
 from kerasft.console import console
 from kerasft.data import pipeline, sources
-from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Listing
-from kerasft.data.splits import Splits
+from kerasft.data.splits import Split, Splits
 from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
-from kerasft.job.audit import audit_and_split, refuse_changes
-from kerasft.job.evaluate import Evaluation, evaluate, write_predictions
+from kerasft.job.audit import refuse_changes
+from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.finished import report_finished, summarise
+from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
@@ -32,8 +33,8 @@ from kerasft.optimization import averages
 from kerasft.settings import failures
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
-from kerasft.strategies import planning
-from kerasft.training import soup, trainer
+from kerasft.strategies import budget, planning
+from kerasft.training import trainer
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,19 @@ class Run:
 
 
 @pipeline.user_errors()
-def train(config: Config) -> Run:
+def train(config: Config, began: float | None = None) -> Run:
     """Runs a Config, from data to SavedModel. A finished run is only read.
+
+    Args:
+        config: the settings.
+        began: moment of the monotonic clock from which `--budget_minutes` counts; by default now.
 
     Raises:
         UserError: something is wrong with the Config, the data or the run folder.
         ParityError: the exported model does not score like the trained one.
     """
     seconds, started = {}, time.monotonic()
+    budget.check(config.budget_minutes, config.deterministic)
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:
@@ -65,7 +71,7 @@ def train(config: Config) -> Run:
             # Another process may have finished it in the meantime.
             folder, finished = run_folder.open_folder(config, listing.name)
             if finished is None:
-                return _train(config, listing, folder, seconds, started)
+                return _train(config, listing, folder, seconds, started, began or started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
     report_finished(folder, finished, listing)
@@ -73,7 +79,7 @@ def train(config: Config) -> Run:
     return Run(folder, finished)
 
 
-def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float) -> Run:
+def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float, began: float) -> Run:
     """Runs the steps in a locked run folder."""
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is reported now, not after training.
@@ -84,34 +90,42 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     network, resolved = resolve_settings(config, listing, folder)
     before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
-        splits = audit_and_split(config, listing, network.size, folder)
+        splits = audit_and_frame(config, listing, network, resolved, folder)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
     with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
-        trained = trainer.train(config, network, splits, folder, resolved)
+        minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
+        allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
+        trained = trainer.train(config, network, splits, folder, resolved, allowance)
         # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
+        predict, scorer = make_predictor(network), trained.setup.scorer
+        known = trained.validation_outputs if network is trained.setup.network else None
+        val_outputs = known() if known else predict(splits.val)
+        thresholds = fit_thresholds(network.task, splits, val_outputs)
+        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale, splits.train.framing)
     if before:
         start = [before.get(weight.path) for weight in network.model.weights]
         if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
             where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
             console.say(f"delta: {fraction:.1%} of the weights are in {where}")
-    with _time_step(seconds, "evaluate"):
-        scorer = trained.setup.scorer
-        evaluation = evaluate(network, splits, scorer)
-        write_predictions(folder, network.task, splits, evaluation)
-    with _time_step(seconds, "export"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
-        answer = Answer(trained.state.run, splits.classes, evaluation.thresholds, scorer.scale)
-        keras_file = _publish_keras(network, answer, splits, evaluation, folder)
-        warm = splits.val if config.warmup else None
-        proof = saved_model.export(network, answer, splits.test, evaluation.test, exports, warm)
+    warm = splits.val if config.warmup else None
+    noted = _add_note(f"about {failures.format_bytes(needed)} are needed in all")
+    with noted, _written_meanwhile(network, answer, exports, warm) as draft:
+        with _time_step(seconds, "evaluate"):
+            evaluation = evaluate(network, splits, scorer, predict, val_outputs, thresholds)
+            write_predictions(folder, network.task, splits, evaluation)
+        with _time_step(seconds, "export"):
+            keras_file = _publish_keras(network, answer, splits, evaluation, folder)
+            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
         "classes": list(splits.classes),
         "backbone": network.name,
         "image_size": network.size,
+        "framing": splits.train.framing,
         "augment": trained.state.resolved.augment,
         "settled": trained.state.resolved.to_json(),
         **evaluation.figures,
@@ -124,17 +138,27 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     }
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:
-        return decode_batch(tf.constant([splits.test.read(int(row)) for row in rows]), network.size).numpy()
+        return pipeline.decoded_images(splits.test, rows, network.size)
 
     metrics |= report.write(folder, metrics, thumbnails)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
-    # Of a phase whose process was killed before it was done with them.
-    soup.remove(folder)
     disk_cache.remove(trained.setup.cache)
     summarise(folder, metrics)
     return Run(folder, metrics)
+
+
+@contextmanager
+def _written_meanwhile(network: Network, answer: Answer, exports: Path, warm: Split | None) -> Iterator[Future]:
+    """Writes the SavedModel's draft in a thread of its own. Tracing keeps one core busy, and scoring the others."""
+    with ThreadPoolExecutor(1, "export") as pool:
+        draft = pool.submit(saved_model.start, network, answer, exports, warm)
+        try:
+            yield draft
+        finally:
+            if draft.exception() is None:
+                saved_model.abandon(draft.result())
 
 
 def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation: Evaluation, folder: Path) -> dict:

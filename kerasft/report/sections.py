@@ -101,6 +101,18 @@ def phases(records: list[dict], score: str) -> list[dict]:
     return rows
 
 
+def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Flag, heads and rows (choice, values) of each table of `settled.json`: what `auto` measured of each choice."""
+    columns = {"loss": ("Held-out loss", number), "accuracy": ("Accuracy", percent), "seconds": ("Time", duration)}
+    found = []
+    for key in settled:
+        if key.endswith("_table"):
+            used = {name: column for name, column in columns.items() if settled[key][0].get(name) is not None}
+            rows = [(row["choice"], [show(row[name]) for name, (_, show) in used.items()]) for row in settled[key]]
+            found.append((key.removesuffix("_table"), [head for head, _ in used.values()], rows))
+    return found
+
+
 def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
     """Returns title and SVG of the loss and of the score over all epochs; empty without epochs.
 

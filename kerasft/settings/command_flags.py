@@ -101,11 +101,6 @@ COMMAND = {
         "",
         "tune: further phases for the best trial, after those of --phases, such as auto after --phases=head(epochs=9).",
     ),
-    "budget_minutes": (
-        float,
-        None,
-        "tune: no new trial starts after so many minutes. The training of the best trial takes extra time.",
-    ),
 }
 
 # Names that are flags of other programs, and what to write here instead.

@@ -69,6 +69,12 @@ class Config:
     image_size: int | None = flag(
         None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
     )
+    framing: str = flag(
+        "auto",
+        "data",
+        "How images become square. crop: the largest centred square. pad: the whole image, with grey bars. squash: the whole image, stretched or compressed to the square. auto: crop where images are nearly square, else what a probe on training images finds best.",
+        choices=("auto", "crop", "pad", "squash"),
+    )
     batch_size: int | None = flag(
         None,
         "data",
@@ -174,6 +180,13 @@ class Config:
         0, "training", "Seed of the splits, the order, the augmentation and the initial weights.", low=0, high=2**31 - 1
     )
     deterministic: bool = flag(False, "training", "The same seed gives bit-identical weights. Slower on a GPU.")
+    budget_minutes: float | None = flag(
+        None,
+        "training",
+        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time.",
+        low=0.01,
+        high=1e6,
+    )
     cache_gb: float = flag(
         8.0,
         "training",

@@ -7,6 +7,9 @@ from pathlib import Path
 
 _ROOT = Path("/")
 
+# Environment variables that TensorFlow and OpenMP (and with it OpenBLAS) take their number of threads from.
+THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+
 
 def available_bytes(root: Path = _ROOT) -> int:
     """Returns the bytes of memory that this process may use: those of the machine, or the lowest limit of its control groups.
@@ -16,8 +19,12 @@ def available_bytes(root: Path = _ROOT) -> int:
     """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder, unified in _groups("memory", root):
-        limit = _read(folder / ("memory.max" if unified else "memory.limit_in_bytes"))
-        found += [int(limit[0])] if limit and limit[0].isdigit() else []
+        # Above memory.high the kernel slows a process down until it hardly moves.
+        names = ("memory.max", "memory.high") if unified else ("memory.limit_in_bytes",)
+        limits = [word for name in names for word in _read(folder / name)]
+        # A container that sees only its own group is told here of those around it.
+        limits += [] if unified else _after("hierarchical_memory_limit", _read(folder / "memory.stat"))
+        found += [int(limit) for limit in limits if limit.isdigit()]
     return min(found)
 
 
@@ -42,8 +49,8 @@ def limit_threads() -> None:
     """Limits the threads of TensorFlow and OpenMP to a quota, which they ignore. Call this before they are imported."""
     cores = cpu_count()
     if cores < (os.cpu_count() or 1):
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores))
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+        for name in THREAD_VARIABLES:
+            os.environ.setdefault(name, str(cores))
 
 
 def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
@@ -68,6 +75,11 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     except OSError:
         return []
+
+
+def _after(name: str, words: list[str]) -> list[str]:
+    """The word after a name; none where the name is not there."""
+    return words[words.index(name) + 1 :][:1] if name in words else []
 
 
 def _read(path: Path) -> list[str]:

@@ -172,7 +172,7 @@ def load_or_compute(
     augmented = None
     if augmentation.augment:
         augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round)
-    key_parts = (prefix.digest, split.digest, size, augmented, dtype)
+    key_parts = (prefix.digest, split.digest, size, split.framing, augmented, dtype)
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         try:
             disk_cache.evict(cache, folder, count_bytes(prefix.model, split, dtype), disk_cache.ACTIVATIONS)

@@ -22,7 +22,10 @@ class ResolvedSettings:
         pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
         batch_size, jit: as the flags of these names, without `auto`.
         phases: the phases of the run, as `--phases` takes them.
+        budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
+        framing: as the flag, without `auto`; None until it is chosen.
+        framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 
     weights: str | None
@@ -40,8 +43,12 @@ class ResolvedSettings:
     batch_size_reason: str = ""
     jit: str | None = None
     jit_reason: str = ""
+    budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
+    framing: str | None = None
+    framing_reason: str = ""
+    framing_table: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `settled.json`, without what is not resolved yet."""

@@ -64,7 +64,8 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     size, conditional = _training_size(config, network), True
     if size:
         why += f" on images of {size} pixels"
-    if speed:
+    # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
+    if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
         if epochs * epoch > MAX_AUTO_SECONDS:
             epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
@@ -90,9 +91,9 @@ def _scaled(lr: float, config: Config, examples: int) -> float:
 
 
 def _training_size(config: Config, network: Network) -> int | None:
-    """Side of the pictures that `auto` fine-tunes on; None for the network's own.
+    """Side of the images that `auto` fine-tunes on; None for the network's own.
 
-    Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
+    Crops enlarge what is in a image, by a quarter on average those of `--augment=auto`. On somewhat smaller images
     things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
     multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
     """

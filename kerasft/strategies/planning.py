@@ -26,7 +26,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
 
     Args:
         examples: of the training split.
-        speed: pictures a second of a forward pass, where it was measured.
+        speed: images a second of a forward pass, where it was measured.
 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
@@ -126,6 +126,12 @@ def ends_in_auto(config: Config) -> bool:
     """Whether the rule of `auto` chooses the phases, or those after the named ones."""
     found = config.specs("phases")
     return bool(found) and str(found[-1]) == "auto"
+
+
+def count_named(config: Config, network: Network) -> int:
+    """How many phases of a plan `--phases` names, a solved head before them included. Those after them are `auto`'s."""
+    chosen = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+    return len(chosen) + bool(chosen and network.head_init == "probe" and chosen[0].trains_backbone)
 
 
 def check(config: Config, network: Network) -> Phase | None:

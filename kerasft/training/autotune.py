@@ -1,4 +1,4 @@
-"""How a run computes, chosen by measuring: its precision, the pictures of a step, and whether steps are compiled."""
+"""How a run computes, chosen by measuring: its precision, the images of a step, and whether steps are compiled."""
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -21,7 +21,7 @@ from kerasft.strategies.variables import phase_network
 TIMED_ROUNDS = 4  # of one step in each way, in turn
 MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
-LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
+LARGER_BATCH_SIZES = (64, 128, 256)  # images of a step that may take the place of `BATCH`
 MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
 MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
 MIN_SECONDS_FOR_XLA = (
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
     """What was settled.
 
     Attributes:
-        value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), pictures a step, or `on` and `off`.
+        value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), images a step, or `on` and `off`.
         reason: in half a line.
         seconds: of a training step in each way that was measured, in its fastest round: of the processor's time on a
             CPU, which what else runs on the machine does not add to; of the clock's on a GPU.
@@ -45,7 +45,7 @@ class Choice(NamedTuple):
 
 
 def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
-    """Settles `--precision`; `auto` times a few training steps on random pictures.
+    """Settles `--precision`; `auto` times a few training steps on random images.
 
     Args:
         config: its `precision`, `batch_size` and `deterministic` count.
@@ -70,7 +70,7 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
     """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
 
     A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
-    fewer pictures (`benchmarks/data/micro_batches.py`).
+    fewer images (`benchmarks/data/micro_batches.py`).
 
     Args:
         network: in the precision of the run; its weights are as before afterwards.
@@ -103,7 +103,7 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
 
     Args:
         network, phase: as in `batch_size`.
-        batch: pictures a step.
+        batch: images a step.
         steps: of all phases.
     """
     if config.jit != "auto":
@@ -113,7 +113,7 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
         why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
         return Choice("off", why)
     try:
-        run = steps * _clocked(network, phase, batch)
+        run = steps * time_step(network, phase, batch)[1]
         if run < MIN_SECONDS_FOR_XLA:
             return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
         seconds, gain = _measured({"plain": (network, phase, batch), "compiled": (network, phase, batch, True)})
@@ -140,40 +140,56 @@ def _rival() -> str | None:
 
 
 def _measured(ways: dict[Hashable, tuple]) -> tuple[dict[Any, float], float]:
-    """Seconds of a step in each of two ways, and how many times as fast the second is: the least of all rounds.
+    """Seconds of a step in each of two ways, and how many times as fast the second is.
 
-    A change has to win every time. So rounds end with the first that the second does not win.
+    A change has to win every time, so the speedup is the least of all rounds. Rounds end with the first that the second
+    way does not win. On a CPU a round is judged by processor time, which what else runs does not add to. Threads that wait
+    for each other on a busy machine burn processor time too. So the second way counts as no faster than the clock says,
+    by the medians, where the clock says that it is slower.
 
     Args:
         ways: arguments of `_step`; the networks are left as they were.
     """
-    clock = time.monotonic if on_accelerator() else time.process_time
+    on_device = on_accelerator()
     with _kept(given[0] for given in ways.values()):
-        steps = {way: _step(*given) for way, given in ways.items()}
-        rounds = []
-        for _ in range(TIMED_ROUNDS):
-            taken = []
-            for step in steps.values():
-                started = clock()
-                step()
-                taken.append(max(clock() - started, 1e-9))
+        steps = [_step(*given) for given in ways.values()]
+        rounds, clocked = [], []
+        for turn in range(TIMED_ROUNDS):
+            taken, walls = [0.0, 0.0], [0.0, 0.0]
+            # Which goes first changes: what grows slower or faster meanwhile favours neither.
+            for place in ((0, 1), (1, 0))[turn % 2]:
+                wall, processor = time.monotonic(), time.process_time()
+                steps[place]()
+                walls[place] = max(time.monotonic() - wall, 1e-9)
+                taken[place] = walls[place] if on_device else max(time.process_time() - processor, 1e-9)
             rounds.append(taken)
+            clocked.append(walls)
             if taken[0] <= taken[1]:
                 break
     gain = min(first / second for first, second in rounds)
-    return {way: round(min(found), 5) for way, found in zip(steps, zip(*rounds))}, gain
+    first, second = np.median(clocked, 0)
+    gain = gain if first >= second else min(gain, float(first / second))
+    return {way: round(min(found), 5) for way, found in zip(ways, zip(*rounds))}, gain
 
 
-def _clocked(network: Network, phase: Phase, batch: int) -> float:
-    """Seconds of a step by the clock: the faster of two."""
-    taken = []
+def time_step(network: Network, phase: Phase, batch: int, seconds: float = 0.0) -> tuple[float, float]:
+    """Seconds of the clock until the first training step of a phase is done, and of a step after it: their mean.
+
+    Args:
+        network: left as it was.
+        batch: images a step.
+        seconds: how long steps are timed; at least two are. Where other processes run, short bursts have all cores, and
+            only a longer time shows what the phase will have.
+    """
     with _kept([network]):
+        started = time.monotonic()
+        # It does one step.
         step = _step(network, phase, batch)
-        for _ in range(2):
-            started = time.monotonic()
+        first, count = time.monotonic(), 0
+        while count < 2 or time.monotonic() - first < seconds:
             step()
-            taken.append(time.monotonic() - started)
-    return min(taken)
+            count += 1
+        return first - started, (time.monotonic() - first) / count
 
 
 @contextmanager
@@ -190,7 +206,7 @@ def _kept(networks: Iterable[Network]) -> Iterator[None]:
 
 
 def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
-    """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
+    """A forward and backward pass on random images, traced; the statistics of BatchNorm move with each."""
     network = phase_network(network, phase)
     freezing.apply(network, phase)
     size = phase.image_size or network.size

@@ -56,7 +56,7 @@ def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, floa
             value = tf.reduce_mean(weights * loss(labels, network.model(images, training=False)))
         return tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    load = phase_inputs.pictures(network, setup.splits, replace(phase, augment=(), image_size=None), 0).load
+    load = phase_inputs.images(network, setup.splits, replace(phase, augment=(), image_size=None), 0).load
     stream = pipeline.training_stream(
         setup.splits.train.labels,
         load,

@@ -11,7 +11,7 @@ from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import block_choice, trainer
+from kerasft.training import block_choice, resolve, trainer
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_run import PhaseRun
@@ -26,13 +26,12 @@ def first_phase(
         UserError: no phase has epochs.
     """
     setup = setup_of_run.prepare(config, network, splits, folder)
-    setup, state, arrays = trainer.start(setup, resolved)
+    setup, state, arrays = resolve.start(setup, resolved)
     network = setup.network
-    planned, setup = trainer.plan_phases(setup, state.resolved)
+    planned, setup = resolve.plan_phases(setup, state.resolved)
     checkpointer, history = Checkpointer(folder, network.model), History(folder / "history.jsonl", 0)
     for index, phase in enumerate(planned):
-        if phase.unfreeze is None:
-            phase = planned[index] = block_choice.resolve(setup, phase)
+        phase = planned[index] = block_choice.resolve(setup, phase) if phase.unfreeze is None else phase
         trained = phase_network(network, phase)
         counts = freezing.apply(trained, phase)
         run = trainer.begin_phase(setup, trained, planned, index, state, checkpointer, history, arrays)

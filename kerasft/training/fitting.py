@@ -111,14 +111,6 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
     return plateau, lr
 
 
-def build_loss(run: PhaseRun) -> losses.Loss:
-    """The loss of a phase, for its inputs and the training split."""
-    setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
-    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
-    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
-    return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
-
-
 def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
     """Lets a phase's rates by variable, its pull to the start, and its kind of gradient hold for the next fit."""
     model, phase = run.model, run.phase
@@ -129,6 +121,14 @@ def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> No
     vars(model).pop("train_step", None)
     if phase.sam:
         vars(model)["train_step"] = sharpness_aware.make_train_step(model, phase.sam)
+
+
+def build_loss(run: PhaseRun) -> losses.Loss:
+    """The loss of a phase, for its inputs and the training split."""
+    setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
+    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
+    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
+    return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
 
 
 def _steps_per_call(run: PhaseRun) -> int:

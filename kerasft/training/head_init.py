@@ -63,7 +63,7 @@ def prepare(
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
         solution: of the probe, where it is known already.
-        augmented: whether any phase trains on augmented pictures.
+        augmented: whether any phase trains on augmented images.
         head_first: whether the first phase trains the head alone, and is judged by features.
     """
     started = time.monotonic()
@@ -93,7 +93,7 @@ def prepare(
         if automatic:
 
             def answers() -> dict[str, np.ndarray]:
-                """The probe's outputs for the validation pictures, as they are and mirrored."""
+                """The probe's outputs for the validation images, as they are and mirrored."""
                 ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
                 return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
 
@@ -131,7 +131,7 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
 def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
     """A function (split, step) to what reaches the last layer, float32 [N, D], the seconds that took, and its cache's folder.
 
-    Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
+    Step -1 mirrors the images. Its first call sets the statistics of the `standardise` layer.
     """
     part = network.model_before(layer_names.STANDARDISE)
     prefix = feature_cache.make_prefix(part)

@@ -1,4 +1,4 @@
-"""What a phase trains and on what: the whole network on pictures, or its end on what the frozen part made of them."""
+"""What a phase trains and on what: the whole network on images, or its end on what the frozen part made of them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ class PhaseInputs(NamedTuple):
     Attributes:
         model: the network, or its end.
         load: gives its inputs by round and row.
-        outputs: gives its outputs on the validation pictures, float32 [N, ...], with the weights as they are.
-        views: that are cached; 0 for pictures.
-        mixed: whether pictures are mixed with each other, and their labels become shares of classes.
+        outputs: gives its outputs on the validation images, float32 [N, ...], with the weights as they are.
+        views: that are cached; 0 for images.
+        mixed: whether images are mixed with each other, and their labels become shares of classes.
         stateless: whether what is loaded depends on round and row only.
     """
 
@@ -62,11 +62,11 @@ def build(network: Network, splits: Splits, phase: Phase, seed: int, cache: Disk
     """
     if plan.views:
         return activations(network, splits, phase, seed, cache, plan)
-    return pictures(network, splits, phase, seed)
+    return images(network, splits, phase, seed)
 
 
-def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
-    """Feeds the whole network, in training with pictures of the phase's size."""
+def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
+    """Feeds the whole network, in training with images of the phase's size."""
     predict = scoring.make_predictor(network.model)
     stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     layer = augment.build(phase.augment, network.task, len(splits.classes))
@@ -204,7 +204,7 @@ def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> I
 
 
 def count_macs(model: keras.Model) -> float:
-    """Multiplications of a forward pass over one picture, and one for each value that is written."""
+    """Multiplications of a forward pass over one image, and one for each value that is written."""
     total = 0.0
     for operation in model.operations:
         written = math.prod(operation.output.shape[1:])

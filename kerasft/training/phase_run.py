@@ -157,8 +157,8 @@ class PhaseRun:
 
         Where the schedule has decayed, the weights after the last epoch stand for the phase: the best of all epochs is
         mostly the luckiest. Where it has not, the best may be better. Where `--patience` ended the phase, or only
-        the head was solved, the best is all there is. A soup stands for all of these. Low-rank updates are folded into the kernels, so that the way from
-        the weights before the phase is a straight line.
+        the head was solved, the best is all there is. A soup stands for all of these. Low-rank updates are folded into
+        the kernels, so that the way from the weights before the phase is a straight line.
         """
         return [fold(self.model, weights) for weights in self._candidates()]
 
@@ -173,6 +173,12 @@ class PhaseRun:
         rate = schedules.last_rate(self.phase.schedule, self.phase.lr, self.steps)
         decayed = rate <= DECAYED_FRACTION * self.phase.lr
         return last if decayed and best else [*last, *best]
+
+    def own_variables(self) -> dict[str, Weights]:
+        """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""
+        if self.network is self.setup.network:
+            return {}
+        return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}
 
     def _soup(self) -> Weights | None:
         """The soup of the epochs; None where there is none. The weights of the model stay as they are."""
@@ -191,12 +197,6 @@ class PhaseRun:
             f"  {self.name}: soup of {counted(len(members), 'epoch')} of {len(self.state.losses)}: {', '.join(map(str, members))}"
         )
         return kept
-
-    def own_variables(self) -> dict[str, Weights]:
-        """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""
-        if self.network is self.setup.network:
-            return {}
-        return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}
 
     def save(self) -> None:
         """Saves a checkpoint in the middle of the phase."""

@@ -8,6 +8,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, example_weights
+from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
@@ -16,6 +17,8 @@ from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.strategies import auto
+from kerasft.strategies.phase import Phase
+from kerasft.training import weight_interpolation
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,16 @@ def with_batch_size(setup: TrainSetup, batch_size: int) -> TrainSetup:
     batch = min(batch_size, count)
     steps = pipeline.steps_per_epoch(count, batch)
     return replace(setup, batch_size=batch, steps_per_epoch=steps)
+
+
+def judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
+    """The phases that the validation split can judge; says so where it cannot."""
+    solved, count = setup.network.head_init == "probe", len(setup.splits.val)
+    found = weight_interpolation.judgeable(planned, count, solved=solved)
+    if found != planned:
+        kept = "the solved head" if solved else f"'{planned[0]}'"
+        console.say(
+            f"validation: {count} image{'s' * (count != 1)} cannot judge a phase "
+            f"(needed: {scoring.MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
+        )
+    return found

@@ -4,7 +4,6 @@ The state is saved after an epoch and at least every minute, so the same command
 """
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,28 +12,26 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.data.splits import Splits
-from kerasft.evaluation import scoring
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
-from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.storage import run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
-from kerasft.strategies import auto, freezing, planning
+from kerasft.strategies import auto, freezing
+from kerasft.strategies.budget import Allowance
 from kerasft.strategies.low_rank import copy_back
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
 from kerasft.training import (
-    autotune,
     block_choice,
+    budgeting,
     checkpointer,
-    depth_choice,
     fitting,
-    head_init,
     planned_inputs,
+    resolve,
     soup,
     weight_interpolation,
 )
@@ -64,7 +61,14 @@ class Trained:
     validation_outputs: Callable[[], np.ndarray] | None
 
 
-def train(config: Config, network: Network, splits: Splits, folder: Path, resolved: ResolvedSettings) -> Trained:
+def train(
+    config: Config,
+    network: Network,
+    splits: Splits,
+    folder: Path,
+    resolved: ResolvedSettings,
+    allowance: Allowance | None = None,
+) -> Trained:
     """Trains a network in phases, or goes on with a stopped run.
 
     Args:
@@ -73,6 +77,7 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         splits: the examples; test is not touched.
         folder: the run folder.
         resolved: weights, image size and precision. What is resolved here is added, and written before the first phase.
+        allowance: of `--budget_minutes`; None without it.
 
     Raises:
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
@@ -84,27 +89,35 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         state, arrays = restored
         features = tuple(state.resolved.features) or network.depths
         setup = replace(setup, network=with_depths(network, config, features))
+        allowance = budgeting.carried(allowance, state)
     else:
-        setup, state, arrays = start(setup, resolved)
+        budgeting.note(resolved, allowance)
+        setup, state, arrays = resolve.start(setup, resolved)
     network = setup.network
     saver = Checkpointer(folder, network.model)
     if restored:
         arrays = saver.restore(arrays)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
-    planned, setup = plan_phases(setup, state.resolved)
+    planned, setup = resolve.plan_phases(setup, state.resolved)
     show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
+    if allowance and not restored:
+        budgeting.warn(setup, allowance, planned, state.resolved.speed)
     if restored:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
     history = History(folder / "history.jsonl", state.history_rows)
     inputs = None
-    for index in range(state.phase, len(planned)):
-        phase = planned[index]
-        if phase.conditional:
+    while (index := state.phase) < len(planned):
+        if planned[index].conditional:
             last = state.records[-1]
             if not auto.gained_enough(last.alpha, last.initial[0], last.final[0]):
                 console.say("no further phase: the last one was not kept whole, or gained little")
                 break
+        if allowance and "initial" not in arrays:
+            planned = budgeting.fitted(setup, allowance, planned, index, state.resolved)
+            if index == len(planned):
+                break
+        phase = planned[index]
         if phase.unfreeze is None:
             phase = planned[index] = block_choice.resolve(setup, phase)
             state.resolved.phases[index] = str(phase)
@@ -118,100 +131,8 @@ def train(config: Config, network: Network, splits: Splits, folder: Path, resolv
         saver.save(state)
         soup.remove(folder)
     freezing.release(network)
+    soup.remove(folder)
     return Trained(setup, state, inputs.outputs if inputs else None)
-
-
-def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
-    """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
-    config, network, splits = setup.config, setup.network, setup.splits
-    if config.preprocessing == "dataset":
-        resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
-        networks.set_pixel_statistics(network, *resolved.pixels)
-    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights)
-    setup = replace(setup, network=choice.network)
-    planned, _ = planning.plan(config, setup.network, len(splits.train))
-    start = head_init.prepare(
-        config,
-        setup.network,
-        splits,
-        setup.scorer,
-        setup.cache,
-        setup.example_weights,
-        solution=choice.solution,
-        augmented=any(phase.epochs for phase in planned),
-        head_first=not planned[0].trains_backbone,
-    )
-    resolved = replace(
-        resolved,
-        features=list(setup.network.depths),
-        features_table=list(choice.table),
-        features_reason=choice.reason,
-        augment=start.augment,
-        augment_reason=start.reason,
-        speed=start.speed,
-    )
-    seconds = choice.seconds + start.seconds
-    state = TrainState(uuid.uuid4().hex, splits.digest, resolved, seconds=seconds)
-    return setup, state, {"solution": list(start.solution)} if start.solution else {}
-
-
-def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
-    """The phases, and the setup with the batch size that is resolved; `settled.json` is written.
-
-    A resumed run takes what it began with.
-    """
-    config, network, count = setup.config, setup.network, len(setup.splits.train)
-    if resolved.batch_size is None:
-        longest = _longest(planning.plan(config, network, count)[0])
-        choice = autotune.batch_size(config, network, longest, count)
-        resolved.batch_size, resolved.batch_size_reason = choice.value, choice.reason
-        _say_choice("batch size", choice)
-    setup = setup_of_run.with_batch_size(setup, resolved.batch_size)
-    setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
-    planned = [planning.parse(text) for text in resolved.phases]
-    if not planned:
-        speed = None if config.deterministic else resolved.speed
-        planned, reason = planning.plan(setup.config, network, count, speed)
-        console.say(f"phases: {reason}")
-        planned = _judgeable(setup, planned)
-    if resolved.jit is None:
-        steps = setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
-        choice = autotune.compiled(config, network, _longest(planned), setup.batch_size, steps)
-        resolved.jit, resolved.jit_reason = choice.value, choice.reason
-        _say_choice("jit", choice)
-    planned = [_with_augmentation(phase, resolved) for phase in planned]
-    resolved.phases = [str(phase) for phase in planned]
-    resolved.write(setup.folder)
-    return planned, setup
-
-
-def _longest(planned: list[Phase]) -> Phase | None:
-    """The phase of most epochs among those that train the backbone: its steps are measured."""
-    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
-    return max(deep, key=lambda phase: phase.epochs, default=None)
-
-
-def _say_choice(name: str, choice: autotune.Choice) -> None:
-    if choice.seconds:
-        console.say(f"{name}: {choice.value} ({choice.reason})")
-
-
-def _with_augmentation(phase: Phase, resolved: ResolvedSettings) -> Phase:
-    automatic = [str(spec) for spec in phase.augment] == ["auto"]
-    return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if automatic else phase
-
-
-def _judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
-    """The phases that the validation split can judge; says so where it cannot."""
-    solved, count = setup.network.head_init == "probe", len(setup.splits.val)
-    found = weight_interpolation.judgeable(planned, count, solved=solved)
-    if found != planned:
-        kept = "the solved head" if solved else f"'{planned[0]}'"
-        console.say(
-            f"validation: {count} image{'s' * (count != 1)} cannot judge a phase "
-            f"(needed: {scoring.MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
-        )
-    return found
 
 
 def begin_phase(

@@ -18,6 +18,7 @@ from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.job.audit import audit_and_split
+from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
@@ -58,6 +59,7 @@ class HyperModel(keras_tuner.HyperModel):
 
     Attributes:
         config: with weights, image size and precision resolved, the same for all trials.
+        framing: `--framing`, resolved, the same for all trials that do not search it.
         space: the dimensions of the search.
         task: `single_label`, `multi_label` or `regression`.
         trained_config, records: the Config of the trial that was trained last, and the records of its phases.
@@ -97,6 +99,12 @@ class HyperModel(keras_tuner.HyperModel):
         # All trials have the same batch size, unless it is searched.
         self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
+        # The splits on which the framing was chosen, until they are asked for.
+        self._framed: dict[tuple, Splits] = {}
+        if resolved.framing is None:
+            splits = audit_and_frame(self.config, self.listing, network, resolved, self.folder)
+            self._framed[network.size, config.framing, config.per_class_limit] = splits
+        self.framing = resolved.framing
         self.data = lru_cache(maxsize=2)(self._data)
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
@@ -137,7 +145,7 @@ class HyperModel(keras_tuner.HyperModel):
             raise ValueError("fit needs the model that build returned last")
         values = search_space.declare(self.space, hp)
         config = search_space.apply_values(self.config, self.space, values)
-        data = self.data(network.size, config.per_class_limit)
+        data = self.data(network.size, config.framing, config.per_class_limit)
         config = self.trial_config(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
@@ -200,9 +208,12 @@ class HyperModel(keras_tuner.HyperModel):
         built.clear()
         free_networks()
 
-    def _data(self, size: int, per_class_limit: int | None) -> Splits:
+    def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
+        if framed := self._framed.pop((size, framing, per_class_limit), None):
+            return framed
         config = replace(self.config, per_class_limit=per_class_limit)
-        return audit_and_split(config, self.listing, size, self.folder)
+        listing = replace(self.listing, framing=self.framing if framing == "auto" else framing)
+        return audit_and_split(config, listing, size, self.folder)
 
     def _validation_metrics(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Computes the validation metrics, without example weights, so that they are comparable between trials."""

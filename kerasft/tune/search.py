@@ -27,7 +27,7 @@ from kerasft.tune.hypermodel import HyperModel
 from kerasft.tune.oracles import ResumableOracle
 from kerasft.tune.study import Study
 
-FLAGS = ("search", "tuner", "objective", "budget_minutes", "winner_phases")
+FLAGS = ("search", "tuner", "objective", "winner_phases")
 # What `--noresume` removes from the folder of a search.
 _FILES = ("search.json", "tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
 _FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
@@ -38,7 +38,6 @@ def tune(
     search: str,
     tuner: str,
     objective: str,
-    budget_minutes: float | None = None,
     winner_phases: str = "",
 ) -> Run | None:
     """Searches for the settings with the best validation score, then trains and exports with them.
@@ -48,9 +47,9 @@ def tune(
     run folder.
 
     Args:
-        config: the settings that are not searched.
+        config: the settings that are not searched. Its `budget_minutes` is that of the search, including its earlier
+            starts. A running trial is finished. Trials and the winner have no budget of their own.
         search, tuner, objective: as the flags of these names.
-        budget_minutes: of the search, including its earlier starts; None for no limit. A running trial is finished.
         winner_phases: further phases of the winner, after those of the trials.
 
     Returns:
@@ -59,9 +58,7 @@ def tune(
     Raises:
         UserError: a flag is wrong (checked before an image is read), or no trial has succeeded.
     """
-    # NaN is refused too.
-    if budget_minutes is not None and not budget_minutes > 0:
-        raise UserError(f"--budget_minutes: must be above 0. Received: {budget_minutes}")
+    budget_minutes, config = config.budget_minutes, replace(config, budget_minutes=None)
     oracle = _oracle(tuner, config.seed)
     space = search_space.parse(search, config)
     options = {"search": search, "tuner": tuner, "objective": objective, "winner_phases": winner_phases}
@@ -104,7 +101,7 @@ def _search(
     oracle.start(60 * budget_minutes if budget_minutes else math.inf)
     if role != "chief" and hypermodel.config.image_size:
         # Audits now, because the trials print nothing.
-        hypermodel.data(hypermodel.config.image_size, config.per_class_limit)
+        hypermodel.data(hypermodel.config.image_size, config.framing, config.per_class_limit)
     if config.tensorboard and role != "worker":
         hparams.declare(folder / "tensorboard", space, objective)
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import audited, make_image, rotten, shared, write
 from PIL import Image
 
-from kerasft.data import splits
+from kerasft.data import audit, splits
 from kerasft.settings.errors import UserError
 
 
@@ -173,3 +173,19 @@ def test_what_libjpeg_says_of_a_jpeg_that_it_cannot_decode_is_not_printed(split_
     checked, _ = audited(f"folder:{split_folder}")
     assert [(finding.path, finding.kind) for finding in checked.findings] == [("train/disc/bogus.jpg", "corrupt")]
     assert "Bogus" not in capfd.readouterr().err
+
+
+def test_a_bad_file_among_the_images_of_one_call_costs_only_itself(split_folder, monkeypatch):
+    """One call decodes several images, and TensorFlow's error does not say which of them is at fault."""
+    kept, images = audited(f"folder:{split_folder}")
+    whole = (split_folder / "train/disc/0.png").read_bytes()
+    for name in ("00", "1x", "3x"):
+        (split_folder / "train" / "disc" / f"{name}.png").write_bytes(whole[: len(whole) // 2])
+    checked, with_bad = audited(f"folder:{split_folder}")
+    assert [finding.kind for finding in checked.findings] == ["corrupt"] * 3
+    assert checked.ids.tolist() == kept.ids.tolist()
+    monkeypatch.setattr(audit, "MAX_BATCHED_PIXELS", 0)
+    _, alone = audited(f"folder:{split_folder}")
+    every = np.arange(len(kept.ids))
+    for found in (with_bad, alone):
+        np.testing.assert_array_equal(found(every), images(every))

@@ -68,7 +68,42 @@ def test_without_a_limit_it_is_the_machine(tmp_path, mounts, files):
 def test_libraries_are_told_of_a_quota(monkeypatch):
     monkeypatch.setattr(machine, "cpu_count", lambda: 3)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    for name in machine.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the user's own word
     machine.limit_threads()
-    assert (os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["OMP_NUM_THREADS"]) == ("3", "2")
+    assert [os.environ[name] for name in machine.THREAD_VARIABLES] == ["3", "3", "2"]
+
+
+def test_without_a_quota_libraries_are_told_nothing(monkeypatch):
+    monkeypatch.setattr(machine, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for name in machine.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    machine.limit_threads()
+    assert not {*machine.THREAD_VARIABLES} & {*os.environ}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "mounts", "files"),
+    [
+        ("0::/\n", V2, {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.high": f"{GIB // 2}"}),
+        (
+            "5:memory:/docker/0123\n",
+            V1,
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/memory.stat": f"cache 4096\nhierarchical_memory_limit {GIB // 2}\ntotal_rss 1\n",
+            },
+        ),
+    ],
+)
+def test_memory_that_is_slowed_down_or_limited_from_outside(tmp_path, cgroup, mounts, files):
+    assert machine.available_bytes(_system(tmp_path, cgroup, mounts, files)) == GIB // 2
+
+
+def test_cores_of_a_quota_are_rounded_up_and_never_more_than_the_process_may_run_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)})
+    for quota, cores in (("250000 100000", 3), ("1200000 100000", 8), ("1000 100000", 1)):
+        root = _system(tmp_path, "0::/\n", V2, {"sys/fs/cgroup/cpu.max": quota})
+        assert machine.cpu_count(root) == cores

@@ -29,7 +29,7 @@ def photos(tmp_path):
 def counted(monkeypatch):
     """How many files were decoded."""
     done, decode = [], audit._decode
-    monkeypatch.setattr(audit, "_decode", lambda contents, graph: done.append(1) or decode(contents, graph))
+    monkeypatch.setattr(audit, "_decode", lambda contents, graph: done.extend(contents) or decode(contents, graph))
     return done
 
 
@@ -95,7 +95,7 @@ def test_splits_read_images_from_the_disk(photos, tmp_path):
         data = splits.make_splits(*audit.audit(listing, SIDE, lambda count: None, pixel_store), 0.25, 0.25, 0)
     for split in (data.train, data.val, data.test):
         contents = [split.read(index) for index in range(len(split))]
-        expected = decode_batch(tf.constant(contents), SIDE).numpy()
+        expected = decode_batch(tf.constant(contents), SIDE, "crop").numpy()
         np.testing.assert_array_equal(split.images(np.arange(len(split))), expected)
 
 
@@ -138,7 +138,7 @@ def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted
     listing = sources.load(Config(data=f"folder:{photos}"))
 
     def stop(count):
-        if len(counted) == 9:
+        if len(counted) > 8:
             raise KeyboardInterrupt
 
     with (

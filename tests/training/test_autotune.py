@@ -60,11 +60,65 @@ def test_one_lucky_round_is_not_enough(network, monkeypatch):
     assert "1.11 times as fast" in choice.reason
 
 
-def test_what_else_runs_does_not_count_on_a_cpu(network, monkeypatch):
-    """The clock says that half precision is faster, the processor's time that it is not."""
+def _busy(monkeypatch, cost, noise, seed):
+    """A machine on which other processes run: steps of `cost` processor seconds, and the clock says 1 to 6 times as much.
+
+    Threads that wait for each other add up to `noise` of a step to its processor time.
+    """
+    rng, clocks = np.random.default_rng(seed), {"monotonic": 0.0, "process_time": 0.0}
+
+    def step(network, phase, batch, compiled=False):
+        seconds = cost[network.model.get_layer("conv1").compute_dtype]
+
+        def run():
+            clocks["process_time"] += seconds * rng.uniform(1, 1 + noise)
+            clocks["monotonic"] += seconds * rng.uniform(1, 6)
+
+        return run
+
+    monkeypatch.setattr(autotune, "_step", step)
+    monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
+    for name in clocks:
+        monkeypatch.setattr(autotune.time, name, lambda name=name: clocks[name])
+
+
+@pytest.mark.parametrize("noise", [0.2, 1.5])
+def test_a_busy_machine_never_chooses_what_costs_twice_as_much(network, monkeypatch, noise):
+    half = autotune.surgery.precision(network, "mixed_bfloat16")
+    monkeypatch.setattr(autotune.surgery, "precision", lambda _, policy: half if "mixed" in policy else network)
+    for seed in range(300):
+        _busy(monkeypatch, {"float32": 1.0, "bfloat16": 2.0}, noise, seed)
+        choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
+        assert choice.value == "float32", (seed, choice)
+
+
+def test_what_the_clock_calls_slower_is_not_taken(network, monkeypatch):
+    """Less processor time, but fewer cores at work: the run would take longer."""
     _times(monkeypatch, {("float32", 4, False): 1.0, ("bfloat16", 4, False): 2.0})
-    ticks = iter(range(10**6))
-    monkeypatch.setattr(autotune.time, "monotonic", lambda: -float(next(ticks) ** 2))
+    process, step = [0.0], autotune._step
+
+    def cheaper(network, *given):
+        run, took = step(network, *given), 1.0 if network.model.get_layer("conv1").compute_dtype == "float32" else 0.5
+        return lambda: (run(), process.append(process[-1] + took))
+
+    monkeypatch.setattr(autotune, "_step", cheaper)
+    monkeypatch.setattr(autotune.time, "process_time", lambda: process[-1])
+    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
+    assert choice == ("float32", "mixed_bfloat16 is 0.50 times as fast as float32", choice.seconds)
+    assert choice.seconds == {"float32": 1.0, "mixed_bfloat16": 0.5}
+
+
+def test_what_grows_faster_meanwhile_favours_neither(network, monkeypatch):
+    """Each step takes 0.6 times as long as the one before: the way that always went second would seem to be worth it."""
+    clock = [0.0, 1.0]
+
+    def step(*given):
+        return lambda: clock.append(clock[-1] + (clock[-1] - clock[-2]) * 0.6)
+
+    monkeypatch.setattr(autotune, "_step", step)
+    monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
+    for name in ("monotonic", "process_time"):
+        monkeypatch.setattr(autotune.time, name, lambda: clock[-1])
     assert autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full()).value == "float32"
 
 

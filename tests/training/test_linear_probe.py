@@ -192,6 +192,7 @@ def test_of_penalties_that_do_alike_the_strongest_is_taken(monkeypatch):
     monkeypatch.setattr(linear_probe, "_held_out", lambda _p, _r, _f, alpha: np.full((60, 1), alpha))
     monkeypatch.setattr(linear_probe, "held_out_losses", losses)
     features = rng.normal(size=(60, 3)).astype(np.float32)
-    found = linear_probe.cross_validate(features, np.arange(60) % 2, 2, "single_label", 0)
+    found, accuracy = linear_probe.cross_validate(features, np.arange(60) % 2, 2, "single_label", 0)
+    assert accuracy == 0.5  # every output is positive
     assert found.alpha == pytest.approx(10)  # the lowest mean is 10^-0.5's; those from 30 on are measurably worse
     assert min(tried) == pytest.approx(10**-1.5)  # and two weaker ones no longer helped

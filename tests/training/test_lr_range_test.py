@@ -123,3 +123,11 @@ def test_the_test_ends_where_the_loss_blows_up(tmp_path, monkeypatch):
         smoothed = average / (1 - kept ** (step + 1))
         lowest = min(lowest, smoothed)
         assert (smoothed > 4 * lowest) == (step == len(found.losses) - 1)
+
+
+def test_the_attributes_of_the_phase_hold(tmp_path):
+    """The kernel is pulled back to its start with so much force that the loss falls by less."""
+    free = lr_range_test.measure(_phase(tmp_path))
+    pulled = lr_range_test.measure(_phase(tmp_path, l2sp=1.0))
+    assert free.losses[0] == pytest.approx(pulled.losses[0], rel=1e-5)
+    assert min(pulled.smoothed) > min(free.smoothed) + 0.1

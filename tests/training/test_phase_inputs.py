@@ -159,7 +159,7 @@ def test_a_phase_trains_on_images_of_its_size_and_is_judged_on_the_networks(phot
     network = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=96), 2, "single_label")
     phase = replace(strategies.full(epochs=1, image_size=48), augment=())
     freezing.apply(network, phase)
-    fed = phase_inputs.pictures(network, data, phase, 0)
+    fed = phase_inputs.images(network, data, phase, 0)
     rows = np.int64([3, 0, 11])
     halved = fed.load(np.zeros(3, np.int64), rows)[0].numpy()
     whole = data.train.images(rows).astype(np.float32)

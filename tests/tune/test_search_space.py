@@ -102,7 +102,6 @@ def test_what_it_refuses(text, message):
         ("lr=log(1e-4, 1e-2)", {"tuner": "random(trails=3)"}, "takes trials (did you mean 'trials'?)"),
         ("lr=log(1e-4, 1e-2)", {"tuner": "random(trials=0)"}, "trials must be a whole number of at least 1"),
         ("lr=log(1e-4, 1e-2)", {"objective": "val_acuracy"}, "(did you mean 'val_accuracy'?)"),
-        ("lr=log(1e-4, 1e-2)", {"budget_minutes": 0.0}, "--budget_minutes: must be above 0. Received: 0"),
         ("optimizer=choice(adamw, adamv)", {}, "--search, optimizer=adamv: --optimizer: must be one of"),
         ("head.dropoot=uniform(0, 0.5)", {}, "linear() takes pooling, dropout (did you mean 'dropout'?)"),
         ("lr=log(1e-2, 100)", {}, "lr must be a number in (0, 10]"),

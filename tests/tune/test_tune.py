@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from pages import Page
+from PIL import Image
 
 import kerasft
 from kerasft import report
 from kerasft.report import importance
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
+from kerasft.training import framing_choice
 from kerasft.tune import hypermodel, oracles, phase_settings, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
@@ -432,3 +434,17 @@ def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
 def test_every_objective_has_a_direction():
     assert all(set(found.values()) <= {"min", "max"} for found in hypermodel.OBJECTIVES.values())
     assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "scaled_mae", "rmse", "r2"}
+
+
+def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypatch):
+    for seed, name in enumerate(("disc", "square")):
+        for index in range(6):
+            path = tmp_path / "wide" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(10 * seed + index).integers(0, 256, (32, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    config = Config(data=f"folder:{tmp_path / 'wide'}", backbone=tiny, phases="head(epochs=1)", precision="float32")
+    made = kerasft.HyperModel(config, "lr=log(1e-4, 1e-2)", tmp_path / "search")
+    assert made.framing == framing_choice.UNMEASURED
+    assert made.data(32, "auto", None).train.framing == made.framing
+    assert made.data(32, "pad", None).train.framing == "pad"

@@ -1,0 +1,87 @@
+"""The rule of `--budget_minutes`: how many epochs of a phase of `auto` fit into the time that is left."""
+
+import math
+from typing import NamedTuple
+
+from kerasft.settings.errors import UserError
+from kerasft.strategies.phase import Phase
+
+# A shortened phase has at least so many steps. BatchNormalization's statistics need some thirty to follow.
+MIN_STEPS = 50
+
+# Compiling a phase and timing its input, and exporting the network, take this many times as long as tracing one step.
+TRACES_PER_PHASE = 4.0
+TRACES_PER_EXPORT = 3.0
+
+# Test images are computed so often: evaluated, and proven through `model.keras` and through the SavedModel.
+PASSES_OVER_TEST = 3
+
+# Seconds of the report, and of all that is written.
+WRITING_SECONDS = 1.5
+
+
+class Allowance(NamedTuple):
+    """What a run may spend.
+
+    Attributes:
+        seconds: from its start to its end.
+        started: moment of the monotonic clock at which it started, or would have started in one go.
+        decoding: seconds that an image takes to be decoded.
+    """
+
+    seconds: float
+    started: float
+    decoding: float
+
+
+class Speed(NamedTuple):
+    """What was measured of a phase's steps.
+
+    Attributes:
+        tracing: seconds until the first step is done.
+        step: seconds of a training step, its images included.
+        image: seconds of a forward pass over one image of the network's own size.
+    """
+
+    tracing: float
+    step: float
+    image: float
+
+
+def check(minutes: float | None, deterministic: bool) -> None:
+    """Raises UserError for a budget where equal weights are wanted on every machine."""
+    if minutes is not None and deterministic:
+        rule = "the epochs that fit depend on the machine's speed, so it cannot be had with --deterministic"
+        raise UserError(f"--budget_minutes: {rule}. Received: {minutes:g}")
+
+
+def seconds_of_phase(phase: Phase, epochs: int, steps: int, val: int, speed: Speed) -> float:
+    """Seconds of a phase with so many epochs of so many steps; `val` images are scored after each, and by each alpha."""
+    return _seconds_around(phase, val, speed) + epochs * (steps * speed.step + val * speed.image)
+
+
+def seconds_after(test: int, speed: Speed, decoding: float) -> float:
+    """Seconds from the end of training to the end of the run: evaluation, export, its proof on `test` images, report."""
+    return test * (PASSES_OVER_TEST * speed.image + decoding) + TRACES_PER_EXPORT * speed.tracing + WRITING_SECONDS
+
+
+def fitting_epochs(phase: Phase, steps: int, val: int, speed: Speed, left: float, *, needed: bool) -> int:
+    """How many of its epochs a phase can have; 0 where it is not worth beginning.
+
+    Args:
+        steps: of an epoch.
+        val: images of the validation split.
+        left: seconds for the phase.
+        needed: whether the phase is the first, without which there is no network. It has one epoch at least.
+    """
+    fewest = min(phase.epochs, math.ceil(MIN_STEPS / steps))
+    each = steps * speed.step + val * speed.image
+    most = math.floor((left - _seconds_around(phase, val, speed)) / each)
+    if most >= fewest:
+        return min(most, phase.epochs)
+    return max(1, min(most, phase.epochs)) if needed else 0
+
+
+def _seconds_around(phase: Phase, val: int, speed: Speed) -> float:
+    """Seconds of a phase before its first step and after its last: compiling, the score before, the weights between."""
+    return TRACES_PER_PHASE * speed.tracing + (2 + len(phase.alphas)) * val * speed.image

@@ -1,0 +1,128 @@
+"""`--budget_minutes` in a run: a phase of `auto` is measured before it begins, and gets the epochs that fit."""
+
+import time
+from dataclasses import replace
+
+from kerasft.console import console
+from kerasft.console.wording import duration
+from kerasft.data import pipeline
+from kerasft.settings.errors import counted
+from kerasft.storage.resolved_settings import ResolvedSettings
+from kerasft.strategies import auto, budget, planning
+from kerasft.strategies.budget import Allowance, Speed
+from kerasft.strategies.phase import Phase
+from kerasft.training import autotune, phase_inputs
+from kerasft.training.setup import TrainSetup
+from kerasft.training.train_state import TrainState
+
+# So long are training steps timed.
+SECONDS_OF_STEPS = 2.0
+
+# Batches whose making is timed, after the first.
+TIMED_BATCHES = 8
+
+
+def note(resolved: ResolvedSettings, allowance: Allowance | None) -> None:
+    """Notes what a new run has spent before its training begins."""
+    if allowance:
+        resolved.budget = {"before_training": round(time.monotonic() - allowance.started, 3)}
+
+
+def carried(allowance: Allowance | None, state: TrainState) -> Allowance | None:
+    """The allowance of a run that goes on: earlier starts count, as if it had run in one go."""
+    if allowance is None or state.resolved.budget is None:
+        return allowance
+    earlier = state.resolved.budget["before_training"] + sum(record.seconds for record in state.records) + state.seconds
+    return allowance._replace(started=allowance.started - earlier)
+
+
+def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: float | None) -> None:
+    """Says it where the phases that `--phases` names do not keep the budget. They are trained in full."""
+    named = [phase for phase in planned[: planning.count_named(setup.config, setup.network)] if phase.epochs]
+    if not named:
+        return
+    val, seconds = len(setup.splits.val), 0.0
+    for phase in named:
+        found = measure(setup, phase, speed)
+        seconds += budget.seconds_of_phase(phase, phase.epochs, setup.steps_per_epoch, val, found)
+    after = budget.seconds_after(len(setup.splits.test), found, allowance.decoding)
+    spent = time.monotonic() - allowance.started
+    if spent + seconds + after > allowance.seconds:
+        console.say(
+            f"WARNING: --budget_minutes={setup.config.budget_minutes:g} will not be kept: {counted(len(named), 'phase')} of "
+            f"--phases take about {duration(seconds)}, after {duration(spent)} until now and before about "
+            f"{duration(after)} of evaluation and export. What is named is trained in full; auto would be shortened"
+        )
+
+
+def fitted(
+    setup: TrainSetup, allowance: Allowance, planned: list[Phase], index: int, resolved: ResolvedSettings
+) -> list[Phase]:
+    """The plan with the phase of this index as long as the budget allows, or without it and all phases after it.
+
+    Only phases that `auto` chose change. What changes is said, and written to `settled.json`.
+
+    Args:
+        planned: the phases of the run.
+        index: of the phase that is about to begin.
+        resolved: its `speed` counts, and its `phases` change.
+    """
+    phase, speed = planned[index], resolved.speed
+    if not phase.epochs or index < planning.count_named(setup.config, setup.network):
+        return planned
+    # Where there is no time even for the passes over the test set, nothing need be measured.
+    found = Speed(0.0, 0.0, 1 / speed if speed else 0.0)
+    if index == 0 or _left(setup, allowance, found)[0] > 0:
+        found = measure(setup, phase, speed)
+    left, after = _left(setup, allowance, found)
+    given = phase, setup.steps_per_epoch, len(setup.splits.val), found, left
+    epochs = budget.fitting_epochs(*given, needed=index == 0) if index == 0 or left > 0 else 0
+    name, minutes = f"{index + 1:02d}-{phase.strategy}", f"--budget_minutes={setup.config.budget_minutes:g}"
+    why = (
+        f"{duration(max(left, 0.0))} left for it of {minutes}, after about {duration(after)} for evaluation and export"
+    )
+    if not epochs:
+        console.say(f"budget: {name} is not begun, for too few of its {counted(phase.epochs, 'epoch')} fit: {why}")
+        changed = planned[:index]
+    elif epochs < phase.epochs:
+        console.say(f"budget: {name} has {epochs} of {counted(phase.epochs, 'epoch')}: {why}")
+        changed = [*planned[:index], replace(phase, epochs=epochs), *planned[index + 1 :]]
+    else:
+        return planned
+    resolved.phases = [str(phase) for phase in changed]
+    resolved.write(setup.folder)
+    return changed
+
+
+def _left(setup: TrainSetup, allowance: Allowance, speed: Speed) -> tuple[float, float]:
+    """Seconds that are left for training, and those that come after it."""
+    after = budget.seconds_after(len(setup.splits.test), speed, allowance.decoding)
+    return allowance.seconds - (time.monotonic() - allowance.started) - after, after
+
+
+def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
+    """Times training steps and the making of their batches; the network is left as it was.
+
+    Args:
+        speed: images a second of a forward pass, where it was measured. It counts where a part is frozen.
+    """
+    network, batch = setup.network, setup.batch_size
+    tracing, step = autotune.time_step(network, phase, batch, SECONDS_OF_STEPS)
+    scale = ((phase.image_size or network.size) / network.size) ** 2
+    image = step / (batch * scale * auto.FORWARD_PASSES_PER_STEP)
+    if phase.freezes and speed:
+        image = max(image, 1 / speed)
+    return Speed(tracing, step + _seconds_of_batch(setup, phase), image)
+
+
+def _seconds_of_batch(setup: TrainSetup, phase: Phase) -> float:
+    """Seconds of the cores for the images of a step, where nothing waits for them."""
+    load = phase_inputs.images(setup.network, setup.splits, phase, setup.config.seed).load
+    given = {"batch_size": setup.batch_size, "seed": setup.config.seed, "first_step": 0}
+    batches = iter(pipeline.training_stream(setup.splits.train.labels, load, **given, last_step=1 + TIMED_BATCHES))
+    next(batches)
+    started = time.monotonic()
+    for _ in batches:
+        pass
+    # On a device of its own, the network does not wait for the cores that make the next batch.
+    return 0.0 if autotune.on_accelerator() else (time.monotonic() - started) / TIMED_BATCHES

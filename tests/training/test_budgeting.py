@@ -1,0 +1,133 @@
+"""`--budget_minutes` in a run, at an injected speed: phases of `auto` are shortened, named ones only warned of."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from conftest import splits_of
+from training_runs import same, trained, watched
+
+from kerasft import strategies
+from kerasft.strategies import auto
+from kerasft.strategies.budget import Allowance, Speed
+from kerasft.training import budgeting, fitting
+
+AUTO = {"phases": "auto", "augment": "none", "head_init": "probe", "budget_minutes": 1.0}
+
+
+@pytest.fixture
+def data(photos):
+    return splits_of(f"folder:{photos}", val=0.2, test=0.2)
+
+
+@pytest.fixture(autouse=True)
+def speed(monkeypatch):
+    """A step takes a thousand seconds, beside which what a test itself takes does not count; nothing else takes any."""
+    asked = []
+    monkeypatch.setattr(auto, "FINE_TUNING_STEPS", 24)
+    monkeypatch.setattr("kerasft.strategies.budget.MIN_STEPS", 4)
+    monkeypatch.setattr("kerasft.strategies.budget.WRITING_SECONDS", 0.0)
+    found = Speed(tracing=0.0, step=1e3, image=0.0)
+    monkeypatch.setattr(budgeting, "measure", lambda *given: asked.append(given[1].strategy) or found)
+    return asked
+
+
+def _left(seconds: float) -> Allowance:
+    """A minute, of which so many seconds are left."""
+    return Allowance(60.0, time.monotonic() - 60.0 + seconds, 0.0)
+
+
+def _settled(folder) -> dict:
+    return json.loads((folder / "settled.json").read_text())
+
+
+def _epochs(run) -> list[int]:
+    return [record.epochs for record in run.records]
+
+
+def test_a_phase_of_auto_has_the_epochs_that_fit(data, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(auto, "gained_enough", lambda *given: True)
+    free = trained(data, tmp_path / "free", tiny, _left(1e7), **AUTO)
+    said = capsys.readouterr().out
+    planned = _epochs(free)
+    assert planned[0] == 0 and planned[1] > 2 and planned[2] == 3 * planned[1]
+    assert "budget:" not in said
+    left = 2.5e3 * free.steps_per_epoch
+    run = trained(data, tmp_path / "short", tiny, _left(left), **AUTO)
+    assert _epochs(run) == [0, 2, 2]
+    said = capsys.readouterr().out
+    assert f"budget: 02-all has 2 of {planned[1]} epochs: " in said
+    assert f"budget: 03-all has 2 of {planned[2]} epochs: " in said
+    assert [f"epochs={n}," in text for n, text in zip((0, 2, 2), _settled(tmp_path / "short")["phases"])] == [True] * 3
+    # The schedule is that of the shorter phase.
+    assert [row["step"] for row in run.rows] == [n * run.steps_per_epoch for n in (1, 2, 3, 4)]
+
+
+def test_a_phase_that_cannot_be_finished_in_time_is_not_begun(data, tiny, tmp_path, speed, capsys):
+    run = trained(data, tmp_path, tiny, _left(-1.0), **AUTO)
+    assert [record.name for record in run.records] == ["01-head"]
+    assert "budget: 02-all is not begun" in capsys.readouterr().out
+    # There is nothing to be measured for.
+    assert speed == []
+    assert len(_settled(tmp_path)["phases"]) == 1
+    assert run.trained.validation_outputs is not None
+
+
+def test_what_is_named_is_trained_in_full_and_said_before(data, tiny, tmp_path, speed, monkeypatch, capsys):
+    said_before = []
+    fit = fitting.fit
+    monkeypatch.setattr(fitting, "fit", lambda *given: said_before.append(capsys.readouterr().out) or fit(*given))
+    phases = {"phases": "all(epochs=3, lr=1e-3)"}
+    assert _epochs(trained(data, tmp_path / "late", tiny, _left(1.0), **AUTO | phases)) == [0, 3]
+    assert "WARNING: --budget_minutes=1 will not be kept: 1 phase of --phases take" in said_before[0]
+    trained(data, tmp_path / "soon", tiny, _left(1e7), **AUTO | phases)
+    assert "budget" not in said_before[1]
+    # What auto adds is shortened all the same.
+    speed.clear()
+    run = trained(data, tmp_path / "both", tiny, _left(1.0), **AUTO | {"phases": "all(epochs=1, lr=1e-3) | auto"})
+    assert _epochs(run) == [0, 1]
+    assert len(_settled(tmp_path / "both")["phases"]) == 2
+
+
+def test_a_resumed_phase_keeps_its_length_and_comes_to_the_same_weights(data, tiny, tmp_path, speed, monkeypatch):
+    def stops(run, *states):
+        run.checkpointer.save(run.state, {"initial": run.initial, "best": run.best})
+        raise ZeroDivisionError
+
+    enough = 2.5e3 * (len(data.train) // 8)
+    whole = trained(data, tmp_path / "whole", tiny, _left(enough), **AUTO)
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "fit", stops)
+        with pytest.raises(ZeroDivisionError):
+            trained(data, tmp_path / "cut", tiny, _left(enough), **AUTO)
+    speed.clear()
+    rest = trained(data, tmp_path / "cut", tiny, _left(-1e4), **AUTO)
+    assert speed == []
+    assert _epochs(rest) == _epochs(whole)
+    same(rest.weights, whole.weights)
+
+
+def test_time_of_earlier_starts_counts(data, tiny, tmp_path):
+    run = trained(data, tmp_path, tiny, _left(50.0), **AUTO | {"phases": "head"})
+    assert _settled(tmp_path)["budget"]["before_training"] == pytest.approx(10.0, abs=5.0)
+    state = run.trained.state
+    state.seconds = 7.0
+    earlier = state.resolved.budget["before_training"] + 7.0 + sum(record.seconds for record in run.records)
+    now = _left(60.0)
+    assert budgeting.carried(now, state).started == pytest.approx(now.started - earlier)
+    assert budgeting.carried(None, state) is None
+
+
+def test_measuring_leaves_the_network_as_it_was(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(budgeting, "SECONDS_OF_STEPS", 0.0)
+    runs = watched(monkeypatch)
+    trained(data, tmp_path, tiny, phases="all(epochs=1, lr=1e-3)", augment="flip")
+    setup, phase = runs[0].setup, runs[0].phase
+    before = setup.network.model.get_weights()
+    found = budgeting.measure(setup, phase, None)
+    assert found.tracing > found.step > found.image > 0
+    same(setup.network.model.get_weights(), before)
+    frozen = replace(strategies.head(epochs=1), augment=())
+    assert budgeting.measure(setup, frozen, 1e-3).image == 1e3
