@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 SHORT = {
     "data/augmentation.py": [],
     "data/parts.py": [],
-    "data/feeding.py": ["--pictures={shared}/data/hymenoptera", "--rounds=1"],
+    "data/feeding.py": ["--images={shared}/data/hymenoptera", "--rounds=1"],
     "training/cached_phases.py": [
         "--shared={shared}",
         "--out={out}/cached_phases",

@@ -6,7 +6,7 @@ from kerasft import front_door, run
 
 
 def console() -> None:
-    """Runs the command that was typed; without anything behind it, `kerasft` shows the short help."""
+    """Runs the command line. `kerasft` without arguments prints the overview of modes and commands."""
     if len(sys.argv) == 1:
         front_door.welcome()
     else:

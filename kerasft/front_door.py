@@ -1,4 +1,4 @@
-"""The command line as it is typed: help, version and commands are answered here; the rest are flags of a run."""
+"""Parses the command line. Help, the version and the commands are printed here; everything else is a mode with flags."""
 
 import sys
 
@@ -11,61 +11,63 @@ from kerasft.settings import help as help_pages
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.modes import COMMANDS, MODES
 
-HELP = ("--help", "-help", "-h", "--helpshort", "-?")
-FULL = ("--helpfull", "-helpfull")
-DONE = 0
+HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "-?")
+FULL_HELP_FLAGS = ("--helpfull", "-helpfull")
+EXIT_OK = 0
 
 
 def parse(argv: list[str], flag_values: flags.FlagValues) -> list[str]:
-    """Parses a command line; help, a command and a mistake end the process at once.
+    """Parses a command line. Help, a command or a mistake ends the process.
 
     Returns:
-        The words that are no flags, the name of the program first.
+        The words that are no flags. The first one is the name of the program.
     """
     try:
-        if answer(argv[1:]):
-            sys.exit(DONE)
+        if print_help_or_run_command(argv[1:]):
+            sys.exit(EXIT_OK)
         return command_flags.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
     except (UserError, BrokenPipeError) as error:
         sys.exit(failures.report(error, {}))
 
 
-def answer(words: list[str]) -> bool:
-    """Prints what was asked for, if it was one of these; returns whether it was.
+def print_help_or_run_command(words: list[str]) -> bool:
+    """Prints the help or the version, or runs a command. Returns False if the words ask for none of them.
 
     Args:
-        words: as they were typed, without the name of the program.
+        words: of the command line, without the name of the program.
 
     Raises:
         UserError: a mistake in the arguments of a command, or help for a mode that does not exist.
     """
     first = words[0] if words else ""
-    asked = {*words}
-    if first in COMMANDS and not asked & {*HELP, *FULL}:
+    given = {*words}
+    if first in COMMANDS and not given & {*HELP_FLAGS, *FULL_HELP_FLAGS}:
         commands.run(first, words[1:])
-    elif asked & {"--version", "-version"}:
+    elif given & {"--version", "-version"}:
         write(__version__)
-    elif asked & {*FULL}:
-        write(help_pages.full())
-    elif asked & {*HELP}:
-        write(help_pages.of_command(first) if first in COMMANDS else _help(words))
+    elif given & {*FULL_HELP_FLAGS}:
+        write(help_pages.full_help())
+    elif given & {*HELP_FLAGS}:
+        write(help_pages.command_help(first) if first in COMMANDS else _help(words))
     else:
         return False
     return True
 
 
 def welcome() -> None:
-    """Prints the short help, for a `kerasft` without anything behind it."""
+    """Prints the overview of modes and commands, for `kerasft` without arguments."""
     write(help_pages.overview())
 
 
 def _help(words: list[str]) -> str:
-    """The help of the mode that is named, as the first word or as `--mode=`; else the overview."""
-    named = [text.partition("=")[2] for text in words if text.startswith(("--mode=", "-mode="))]
-    named += [words[0]] if not words[0].startswith("-") else []
-    if not named:
+    """Returns the help of the mode that the first word or `--mode=` names; without one, the overview."""
+    topics = [text.partition("=")[2] for text in words if text.startswith(("--mode=", "-mode="))]
+    topics += [words[0]] if not words[0].startswith("-") else []
+    if not topics:
         return help_pages.overview()
-    if named[-1] not in MODES:
+    if topics[-1] not in MODES:
         known = [*MODES, *COMMANDS]
-        raise UserError(f"--help: must be of {one_of(known)}{did_you_mean(named[-1], known)}. Received: {named[-1]!r}")
-    return help_pages.of_mode(named[-1])
+        raise UserError(
+            f"--help: must be of {one_of(known)}{did_you_mean(topics[-1], known)}. Received: {topics[-1]!r}"
+        )
+    return help_pages.mode_help(topics[-1])

@@ -18,7 +18,7 @@ from kerasft.training import signals
 
 command_flags.define_flags(flags.FLAGS)
 
-DONE, BROKEN = 0, 1
+EXIT_OK, EXIT_FAILED = 0, 1
 
 # The command counts its time from here.
 _BEGAN = time.monotonic()
@@ -27,28 +27,28 @@ _BEGAN = time.monotonic()
 def main(argv: list[str]) -> int:
     """Runs one mode and returns the exit status."""
     try:
-        settings, asked = command_flags.settings(flags.FLAGS, argv)
+        settings, options = command_flags.read_settings(flags.FLAGS, argv)
         if len(sys.argv) == 1:
             print(command_flags.EXAMPLE, flush=True)
-        # A phase that starts again is traced again, and TensorFlow would say so.
+        # A phase that restarts is traced again. TensorFlow would warn about it.
         logging.set_verbosity(logging.ERROR)
-        status = _run(settings, asked)
+        status = _run(settings, options)
         sys.stdout.flush()
         signals.ignore_sigterm()
         return status
     except (Exception, KeyboardInterrupt) as error:
-        status = failures.report(error, command_flags.places(flags.FLAGS))
+        status = failures.report(error, command_flags.named_paths(flags.FLAGS))
         if status is None:
             raise
         signals.taken()
         return status
 
 
-def _run(settings: Config, asked: dict[str, Any]) -> int:
-    if asked["mode"] == "serve":
+def _run(settings: Config, options: dict[str, Any]) -> int:
+    if options["mode"] == "serve":
         from kerasft.serve import serve
 
-        return serve(asked)
+        return serve(options)
     with _without_garbage_collection():
         stderr_filter.tensorflow()
         from kerasft import predict
@@ -56,13 +56,17 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
         from kerasft.job import train
 
     try:
-        if asked["mode"] == "predict":
-            predict.predict(*map(asked.get, ("model", "images", "out", "url")))
-        elif asked["mode"] == "tune":
+        if options["mode"] == "predict":
+            predict.predict(*map(options.get, ("model", "images", "out", "url")))
+        elif options["mode"] == "tune":
             from kerasft import tune
 
-            tune.tune(settings, **{name: asked[name] for name in tune.FLAGS})
-        elif asked["dry_run"]:
+            tune.tune(settings, **{name: options[name] for name in tune.FLAGS})
+        elif options["mode"] == "lr_find":
+            from kerasft.job import lr_find
+
+            lr_find.find(settings)
+        elif options["dry_run"]:
             from kerasft.job import dry_run
 
             dry_run.show(settings)
@@ -70,8 +74,8 @@ def _run(settings: Config, asked: dict[str, Any]) -> int:
             train.train(settings, _BEGAN)
     except proof.ParityError as error:
         failures.print_message(error.args)
-        return BROKEN
-    return DONE
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 @contextmanager
@@ -90,7 +94,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def start() -> None:
-    """Runs the command that was typed, and ends the process with its exit status."""
+    """Runs the command line, and ends the process with its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     machine.limit_threads()
     signals.stop_on_sigterm()

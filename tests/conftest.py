@@ -75,7 +75,7 @@ def shared(*parts: str) -> Path:
     return path
 
 
-def picture(kind: str, rng: np.random.Generator, width: int = 60, height: int = 48) -> Image.Image:
+def make_image(kind: str, rng: np.random.Generator, width: int = 60, height: int = 48) -> Image.Image:
     """A noisy background with a disc or a square in a random place and colour."""
     noise = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
@@ -95,7 +95,7 @@ def photos(tmp_path_factory) -> Path:
     for kind in ("disc", "square"):
         (root / kind).mkdir(parents=True)
         for index in range(24):
-            picture(kind, rng).save(root / kind / f"{index:02d}.jpg", quality=90)
+            make_image(kind, rng).save(root / kind / f"{index:02d}.jpg", quality=90)
     return root
 
 
@@ -110,7 +110,7 @@ def digit(index: int, side: int) -> tuple[Image.Image, int]:
 
 @pytest.fixture(scope="session")
 def two_digits(tmp_path_factory) -> Path:
-    """A table of 400 pictures that each hold two handwritten digits from 0 to 4, with both as labels."""
+    """A table of 400 images that each hold two handwritten digits from 0 to 4, with both as labels."""
     root = tmp_path_factory.mktemp("two_digits")
     rng = np.random.default_rng(3)
     rows = ["path,label"]
@@ -129,7 +129,7 @@ def two_digits(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def angles(tmp_path_factory) -> Path:
-    """A table of 300 pictures of a bar, with the angle that it is turned by in degrees, and a far larger target."""
+    """A table of 300 images of a bar, with the angle that it is turned by in degrees, and a far larger target."""
     root = tmp_path_factory.mktemp("angles")
     rng = np.random.default_rng(4)
     rows = ["path,angle,height"]
@@ -156,15 +156,15 @@ def command():
 
 
 def write(path: Path, kind: str = "disc", seed: int = 0) -> None:
-    """A picture in a file, with the folders above it."""
+    """An image in a file, with the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture(kind, np.random.default_rng(seed)).save(path)
+    make_image(kind, np.random.default_rng(seed)).save(path)
 
 
 def rotten(path: Path, seed: int) -> None:
     """A JPEG one bit of which flipped: it is decoded, and libjpeg complains."""
     file = io.BytesIO()
-    picture("disc", np.random.default_rng(seed), 200, 160).save(file, "JPEG", quality=90)
+    make_image("disc", np.random.default_rng(seed), 200, 160).save(file, "JPEG", quality=90)
     contents = bytearray(file.getvalue())
     contents[len(contents) // 3] ^= 0x55
     path.write_bytes(contents)
@@ -184,7 +184,7 @@ def split_folder(tmp_path) -> Path:
 
 
 def audited(data: str, size: int = 32, **settings):
-    """The audited Listing of a source, and what gives its pictures of this many pixels a side."""
+    """The audited Listing of a source, and what gives its images of this many pixels a side."""
     from kerasft.data import audit, sources
     from kerasft.settings.config import Config
 
@@ -201,7 +201,7 @@ def splits_of(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, *
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> str:
-    """A saved backbone of four small blocks for pictures of 32x32: quick to build, compile and train."""
+    """A saved backbone of four small blocks for images of 32x32: quick to build, compile and train."""
     import keras
 
     keras.utils.set_random_seed(0)
@@ -219,7 +219,7 @@ def tiny(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def flat(tmp_path_factory) -> str:
-    """A saved backbone that takes pictures of 64x64 alone, for it flattens them."""
+    """A saved backbone that takes images of 64x64 alone, for it flattens them."""
     import keras
 
     layers = keras.layers

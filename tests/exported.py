@@ -13,7 +13,7 @@ _made: dict[str, Path] = {}
 
 
 def saved_model(task: str, backbone: str, factory) -> Path:
-    """The folder `NAME` above version 1 of a model with random weights under which pictures differ.
+    """The folder `NAME` above version 1 of a model with random weights under which images differ.
 
     Args:
         task: of the model.
@@ -41,7 +41,7 @@ def saved_model(task: str, backbone: str, factory) -> Path:
 
 
 def random_network(photos: Path):
-    """A network with a random head under which pictures differ, its data, and its probabilities for the test pictures."""
+    """A network with a random head under which images differ, its data, and its probabilities for the test images."""
     import keras
     from conftest import audited
 
@@ -52,14 +52,14 @@ def random_network(photos: Path):
 
     config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32, head_init="he_normal")
     network = networks.build(config, 2, "single_label")
-    listing, pictures = audited(f"folder:{photos}")
-    data = splits.make_splits(listing, pictures, 0.2, 0.2, 0)
+    listing, images = audited(f"folder:{photos}")
+    data = splits.make_splits(listing, images, 0.2, 0.2, 0)
     batches = pipeline.evaluation_stream(data.test, size=32, batch_size=8)
     predict, layer = scoring.make_predictor(network.model), network.model.get_layer("logits")
-    for norm in network.model.layers:  # statistics under which a random network tells pictures apart
+    for norm in network.model.layers:  # statistics under which a random network tells images apart
         if isinstance(norm, keras.layers.BatchNormalization):
             norm.momentum = 0.0
-    network.model(pictures(np.arange(len(listing.ids))).astype("float32"), training=True)
+    network.model(images(np.arange(len(listing.ids))).astype("float32"), training=True)
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel * 2 / predict(batches).std(0), bias])
     return network, data, scoring.apply_activation("single_label", predict(batches))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn import metrics as sk
 
-from kerasft.report import sections
+from kerasft.evaluation.score_names import SCORES
 from kerasft.settings.config import Config
 
 HOSTILE = ["<script>alert(1)</script>", "Käfer „ü“ & 'so'", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}", "a" * 90]
@@ -119,7 +119,7 @@ def run_folder(
     folder: Path, task: str, classes: list[str], *, n: int = 150, epochs: int = 6, findings: int = 0
 ) -> dict:
     """A finished run folder; returns its metrics."""
-    rng, score = np.random.default_rng(3), sections.SCORES[task]
+    rng, score = np.random.default_rng(3), SCORES[task]
     arrays, test = scored(task, classes, n, rng)
     _, val = scored(task, classes, n // 2, rng)
     records = [phase("01-head", score, epochs=0, share=1.0, values=(0.2, 0.7))]

@@ -65,13 +65,13 @@ def files(**contents: str | bytes) -> Callable[[Path, dict[str, str]], None]:
     return make
 
 
-def folder(*pictures: str, **broken: bytes) -> Callable[[Path, dict[str, str]], None]:
-    """Pictures under `set/`, each unlike the others; `NAME*N` is N of them. Keywords put files that are none into it."""
+def folder(*images: str, **broken: bytes) -> Callable[[Path, dict[str, str]], None]:
+    """Images under `set/`, each unlike the others; `NAME*N` is N of them. Keywords put files that are none into it."""
 
     def make(cwd: Path, _: dict[str, str]) -> None:
         (cwd / "set").mkdir()
         seed = 0
-        for text in pictures:
+        for text in images:
             name, _, count = text.partition("*")
             for index in range(int(count or 1)):
                 seed += 1
@@ -153,6 +153,7 @@ def command_line() -> Iterator[Row]:
     yield a("perhaps_tensorboard", "--tensorboard=2")
     yield a("perhaps_warmup", "--warmup=warm")
     yield a("perhaps_keep_cache", "--keep_cache=all")
+    yield a("framing_stretch", "--framing=stretch", says=("--framing", "squash"))
     yield a("half_precision", "--precision=half", says=("--precision", "mixed_float16"))
     yield a("jit_of_maybe", "--jit=maybe")
     yield a("task_misspelt", "--task=multilabel", says=("--task", "did you mean 'multi_label'"))
@@ -251,16 +252,32 @@ def specs() -> Iterator[Row]:
     yield a("rate_below_0", *MADE, "--phases=all(epochs=1, lr=-1)")
     yield a("rate_of_nan", *MADE, "--phases=all(epochs=1, lr=nan)")
     yield a("rate_of_1e999", *MADE, "--phases=all(epochs=1, lr=1e999)")
-    yield a("small_pictures_in_phase", *MADE, "--phases=all(epochs=1, image_size=4)")
+    yield a("one_stage", *MADE, "--phases=gradual(stages=1)", says=("--phases", "stages"))
+    yield a("stage_5_of_4", *MADE, "--phases=gradual(stage=5)", says=("--phases", "stage"))
+    yield a("rank_0", *MADE, "--phases=lora(rank=0)", says=("--phases", "rank"))
+    yield a("two_adapters", *MADE, "--phases=adapter(2) | adapter(4)", says=("--phases", "reduction"))
+    yield a("reduction_0", *MADE, "--phases=adapter(reduction=0)", says=("--phases", "reduction"))
+    yield a("no_such_block", *MADE, "--phases=surgical(layers='nothing')", says=("--phases", "kerasft layers"))
+    yield a("decay_of_2", *MADE, "--phases=all(epochs=1, layer_decay=2)", says=("--phases", "layer_decay"))
+    yield a("head_lr_0", *MADE, "--phases=all(epochs=1, head_lr=0)", says=("--phases", "head_lr"))
+    yield a("pull_below_0", *MADE, "--phases=all(epochs=1, l2sp=-1)", says=("--phases", "l2sp"))
+    yield a("radius_misspelt", *MADE, "--phases=bias(epochs=1, samm=0.1)", says=("--phases", "'sam'"))
+    yield a("small_images_in_phase", *MADE, "--phases=all(epochs=1, image_size=4)")
     yield a("optimizer_misspelt", *MADE, "--optimizer=adma", says=("--optimizer", "did you mean 'adam'"))
     yield a("momentum_misspelt", *MADE, "--optimizer=sgd(momentun=0.9)", says=("--optimizer", "'momentum'"))
     yield a("two_optimizers", "--optimizer=sgd | adam")
     yield a("loss_misspelt", *MADE, "--loss=crosentropy", says=("--loss", "'cross_entropy'"))
     yield a("loss_of_another_task", *MADE, "--loss=mse")
+    yield a("quantile_of_classes", *MADE, "--loss=pinball(0.9)", says=("--loss", "cross_entropy"))
+    yield a("beta_of_1", *MADE, "--loss=class_balanced(beta=1)")
     yield a("smoothing_of_2", *MADE, "--loss=cross_entropy(label_smoothing=2)")
     yield a("schedule_misspelt", *MADE, "--schedule=cosinus", says=("--schedule", "'cosine'"))
     yield a("warmup_of_2", *MADE, "--schedule=cosine(warmup=2)")
+    yield a("power_of_0", *MADE, "--schedule=polynomial(power=0)")
+    yield a("scaling_misspelt", "--lr_scaling=linear")
     yield a("average_misspelt", *MADE, "--average=emma", says=("--average", "'ema'"))
+    yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
+    yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
     yield a(
         "preprocessing_misspelt",
@@ -322,23 +339,23 @@ def data() -> Iterator[Row]:
     yield a("only_val", "--data=folder:set", says=("--data", "train"), make=folder("val/a*3", "val/b*3"))
     yield a("train_twice", "--data=folder:set", says=("train", "training"), make=folder("train/a", "training/a"))
     yield a(
-        "no_picture_that_decodes",
+        "no_image_that_decodes",
         *SMALL,
         "--data=folder:set",
         says="--data",
         make=folder("a", "b", a_in_0__png=b"x", b_in_0__png=b""),
         received=False,
     )
-    yield a("one_picture", *SMALL, "--data=folder:set", says="--data", make=folder("a", "b"))
+    yield a("one_image", *SMALL, "--data=folder:set", says="--data", make=folder("a", "b"))
     yield a(
-        "bad_pictures",
+        "bad_images",
         *SMALL,
         "--data=folder:set",
         "--bad_images=fail",
         says=("--bad_images", "audit.json"),
         make=folder("a*5", "b*5", a_in_bad__png=b"x"),
     )
-    yield a("bad_pictures_with_escapes", *SMALL, "--data=folder:set", "--bad_images=fail", make=_escapes)
+    yield a("bad_images_with_escapes", *SMALL, "--data=folder:set", "--bad_images=fail", make=_escapes)
     yield a(
         "class_not_utf8",
         *SMALL,
@@ -395,7 +412,7 @@ def data() -> Iterator[Row]:
 
 
 def _table(text: str) -> Callable[[Path, dict[str, str]], None]:
-    """A table `t.csv` in which {photo}, {other} ... are pictures."""
+    """A table `t.csv` in which {photo}, {other} ... are images."""
 
     def make(cwd: Path, places: dict[str, str]) -> None:
         paths = sorted(Path(places["photos"]).rglob("*.jpg"))
@@ -407,7 +424,7 @@ def _table(text: str) -> Callable[[Path, dict[str, str]], None]:
 
 def _escapes(cwd: Path, places: dict[str, str]) -> None:
     folder("a*5", "b*5")(cwd, places)
-    (cwd / "set" / "a" / "\x1b[2J\nleft out: nothing\x07.png").write_bytes(b"no picture")
+    (cwd / "set" / "a" / "\x1b[2J\nleft out: nothing\x07.png").write_bytes(b"no image")
 
 
 def _dots(cwd: Path, places: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from conftest import picture
+from conftest import make_image
 from PIL import Image
 
 OK, WARN, REJECT = "ok", "warn", "reject"
@@ -18,12 +18,12 @@ Row = tuple[str | bytes, str | set[str], bytes | Callable[[Path], object]]
 
 
 def image(seed: int = 0, width: int = 60, height: int = 48) -> Image.Image:
-    """A picture that no other seed gives, so that none is a copy of another."""
-    return picture("disc" if seed % 2 else "square", np.random.default_rng(1000 + seed), width, height)
+    """An image that no other seed gives, so that none is a copy of another."""
+    return make_image("disc" if seed % 2 else "square", np.random.default_rng(1000 + seed), width, height)
 
 
 def encoded(form: str, seed: int, mode: str = "RGB", **options: object) -> bytes:
-    """A picture in a format and a mode of Pillow's."""
+    """An image in a format and a mode of Pillow's."""
     file = io.BytesIO()
     image(seed).convert(mode).save(file, form, **options)
     return file.getvalue()
@@ -43,7 +43,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *between:
 
 
 def blank(side: int) -> bytes:
-    """Filtered rows of a square 1-bit picture without anything on it."""
+    """Filtered rows of a square 1-bit image without anything on it."""
     return bytes(side * (1 + (side + 7) // 8))
 
 
@@ -222,7 +222,7 @@ def others() -> Iterator[Row]:
         "paper.pdf": b"%PDF-1.7\n",
         "page.html": b"<!DOCTYPE html><html><body>404</body></html>",
         "page.png": b"<html><body>503</body></html>",
-        "words.jpg": b"these are words, and no picture\n" * 9,
+        "words.jpg": b"these are words, and no image\n" * 9,
         "archive.png": b"PK\x03\x04",
         "program.jpg": b"\x7fELF\x02\x01\x01",
         "icon.ico": b"\0\0\1\0\1\0",

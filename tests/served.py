@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from conftest import picture
+from conftest import make_image
 
 CLASSES = ("disc", "square")
 
@@ -30,9 +30,9 @@ def exported(path: Path, *, task: str = "single_label", seed: int = 0) -> Path:
 
 
 def photo(seed: int = 0, kind: str = "JPEG", size: tuple[int, int] = (60, 48)) -> bytes:
-    """An encoded picture."""
+    """An encoded image."""
     file = io.BytesIO()
-    picture("disc" if seed % 2 else "square", np.random.default_rng(seed)).resize(size).save(file, kind)
+    make_image("disc" if seed % 2 else "square", np.random.default_rng(seed)).resize(size).save(file, kind)
     return file.getvalue()
 
 

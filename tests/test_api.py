@@ -20,7 +20,7 @@ def test_import_is_instant_and_names_are_found():
 
 
 def test_the_readme_example_runs(photos, tmp_path):
-    """The very lines of the README, on small pictures and a small network."""
+    """The very lines of the README, on small images and a small network."""
     text = (ROOT / "README.md").read_text()
     (example,) = re.findall(r"```python\n(import kerasft.*?)```", text, re.DOTALL)
     example = example.replace('"folder:photos"', repr(f"folder:{photos}"))

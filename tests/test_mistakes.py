@@ -257,8 +257,8 @@ def test_a_full_disk_under_a_table(server, places, small_disk, tmp_path):
 
 
 @pytest.mark.large
-def test_a_picture_that_goes_away_after_the_audit(places, tmp_path):
-    """The picture is read again where pictures are not kept, and for the proof of the export."""
+def test_an_image_that_goes_away_after_the_audit(places, tmp_path):
+    """The image is read again where images are not kept, and for the proof of the export."""
     shutil.copytree(places["photos"], tmp_path / "photos")
     flags = [filled(flag, places) for flag in mistakes.SMALL]
     flags += ["--data=folder:photos", "--run_dir=r", "--phases=all(epochs=30)"]

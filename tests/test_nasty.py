@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, shared
 from test_mistakes import printable
 
-BOUND = 2**31  # bytes of memory above a run on a few plain pictures
+BOUND = 2**31  # bytes of memory above a run on a few plain images
 SECONDS = 150  # for a folder
 
 NAMES = [os.fsdecode(name) for name, _, _ in nasty.rows()]

@@ -37,7 +37,7 @@ def test_every_file_of_ours_that_is_named_is_there(page):
         assert (ROOT / path).is_file(), path
 
 
-def test_pictures_are_small():
+def test_images_are_small():
     for path in ROOT.glob("docs/images/*"):
         assert path.stat().st_size < 300_000, path.name
 

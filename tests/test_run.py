@@ -166,7 +166,7 @@ def test_help_that_nobody_reads_to_its_end_is_no_error(tmp_path):
 
 def test_without_flags_the_first_line_says_what_is_done(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run"])
-    monkeypatch.setattr(run, "_run", lambda settings, asked: run.DONE)
+    monkeypatch.setattr(run, "_run", lambda settings, asked: run.EXIT_OK)
     values = flags.FlagValues()
     command_flags.define_flags(values)
     command_flags.parse(values, ["run"])

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 NOTEBOOK = ROOT / "examples" / "digits.ipynb"
-QUICK = "--weights=none --image_size=32"  # no download, and small pictures
+QUICK = "--weights=none --image_size=32"  # no download, and small images
 
 
 def _commands() -> str:

@@ -16,8 +16,10 @@ from kerasft.settings.config import Config
 from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
+from kerasft.strategies import freezing, planning
 from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 from kerasft.training import fitting, phase_inputs, trainer
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
@@ -55,20 +57,24 @@ def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | No
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
-    network = networks.build(config, len(data.classes), data.task)
+    network = planning.prepare(config, networks.build(config, len(data.classes), data.task))
+    # A run that goes on takes what it began with, as the job does.
     resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")
     result = trainer.train(config, network, data, folder, resolved, allowance)
     rows = [json.loads(row) for row in (folder / "history.jsonl").read_text().splitlines()]
-    return Finished(network, result, rows)
+    return Finished(result.setup.network, result, rows)
 
 
 def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Config) -> PhaseRun:
-    """A phase that is fed with pictures, before its first step."""
-    inputs = phase_inputs.pictures(network, data, phase, config.seed)
+    """A phase that is fed with images, before its first step."""
+    trained = phase_network(network, phase)
+    freezing.apply(trained, phase)
+    inputs = phase_inputs.images(trained, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
     return PhaseRun(
         setup=setup_of_run.prepare(config, network, data, folder),
+        network=trained,
         phase=phase,
         name=f"01-{phase.strategy}",
         first_epoch=0,
@@ -82,22 +88,22 @@ def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Co
 
 
 def vectors(folder: Path, **settings) -> PhaseRun:
-    """A phase on vectors dressed as pictures, whose logits are what the pixels say times the kernel."""
+    """A phase on vectors dressed as images, whose logits are what the pixels say times the kernel."""
     inputs = keras.Input((1, 1, 3))
     logits = keras.layers.Dense(3, name="logits")(keras.layers.Flatten()(inputs))
     network = Network(keras.Model(inputs, logits), "bare", "single_label", 1, True, "zeros", (), ())
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400).astype(np.int32)
     noisy = np.where(rng.random(400) < 0.2, rng.integers(0, 3, 400), labels)
-    pictures = (np.eye(3, dtype=np.uint8)[noisy]).reshape(-1, 1, 1, 3)
-    split = Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
+    images = (np.eye(3, dtype=np.uint8)[noisy]).reshape(-1, 1, 1, 3)
+    split = Split(np.arange(400).astype(str), labels, lambda i: b"", lambda rows: images[rows])
     data = Splits("bare", "single_label", split, split, split, ("a", "b", "c"), (), "0")
     phase = Phase(strategy="all", unfreeze=1.0, epochs=1, lr=1e-3, augment=())
     return begun(network, data, folder, phase, Config(**settings))
 
 
 def easy(root: Path) -> Splits:
-    """Dark and bright pictures, 40 of each: whatever looks at them tells them apart."""
+    """Dark and bright images, 40 of each: whatever looks at them tells them apart."""
     rng = np.random.default_rng(0)
     for name, low in (("dark", 0), ("bright", 150)):
         (root / name).mkdir(parents=True)

@@ -1,6 +1,6 @@
 """Augmentation, fused, side by side with Keras's layers for the same, inside tf.data on a CPU: ratios first.
 
-Batches of 32 pictures of 224 px. Ours draws its numbers as the training pipeline does, by (seed, epoch, example).
+Batches of 32 images of 224 px. Ours draws its numbers as the training pipeline does, by (seed, epoch, example).
 
     python benchmarks/data/augmentation.py
 """

@@ -1,10 +1,10 @@
-"""Feeding and fitting, each side by side with its rival in one run: ratios first, pictures a second behind them.
+"""Feeding and fitting, each side by side with its rival in one run: ratios first, images a second behind them.
 
 1. Reading, decoding and augmenting JPEGs of 500x375 by kerasft's stream, against bare decoding and resizing, and against the
-   layers of the keras.io guide (flip, rotation) behind that. The files are made from real pictures, enlarged or cut to size.
+   layers of the keras.io guide (flip, rotation) behind that. The files are made from real images, enlarged or cut to size.
 2. A step of all layers through kerasft's watched fit, against a bare `model.fit`, both fed the same tensors from memory.
 
-    python benchmarks/data/feeding.py --pictures=FOLDER
+    python benchmarks/data/feeding.py --images=FOLDER
 """
 
 import argparse
@@ -34,7 +34,7 @@ TRAINED = 192  # pixels of what `--phases=auto` trains on, at 224
 
 
 def photographs(folder: Path) -> list[bytes]:
-    """JPEGs of 500x375 from the pictures of a folder."""
+    """JPEGs of 500x375 from the images of a folder."""
     found, contents = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")), []
     for path in found[:: max(1, len(found) // COUNT)][:COUNT]:
         buffer = io.BytesIO()
@@ -113,13 +113,13 @@ def fitting() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, required=True, help="a folder of real photographs")
-    parser.add_argument("--rounds", type=int, default=4, help=f"of a stream, over {COUNT} pictures")
+    parser.add_argument("--images", type=Path, required=True, help="a folder of real photographs")
+    parser.add_argument("--rounds", type=int, default=4, help=f"of a stream, over {COUNT} images")
     options = parser.parse_args()
-    print("| work | times as fast | range | pictures/s | rival pictures/s |")
+    print("| work | times as fast | range | images/s | rival images/s |")
     print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        feeding(photographs(options.pictures), Path(folder), options.rounds)
+        feeding(photographs(options.images), Path(folder), options.rounds)
     fitting()
 
 

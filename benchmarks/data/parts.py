@@ -3,7 +3,7 @@
 1. The decoder with and without looking for EXIF, on JPEGs of 500x375 without any.
 2. `crop | flip | rotate(15) | zoom | color(0.2)` fused, against Keras's layers for the same, inside tf.data.
 3. A training step of all layers with BatchNormalization fused, against Keras's own.
-4. Keras's steps of 64 pictures against those of 32, and compiled by XLA against plain ones.
+4. Keras's steps of 64 images against those of 32, and compiled by XLA against plain ones.
 
     python benchmarks/data/parts.py
 """
@@ -19,7 +19,8 @@ import tensorflow as tf
 from PIL import Image
 
 from kerasft import augment
-from kerasft.data.decode import crop_and_resize, decode
+from kerasft.data.decode import decode
+from kerasft.data.framing import crop
 from kerasft.networks import fused_batch_norm
 from kerasft.settings import spec as specs
 
@@ -33,7 +34,7 @@ def compare(
     """Runs both in turn, `ROUNDS` times after a warm-up, and prints the median ratio of their speeds.
 
     Args:
-        work: pictures that one call of either goes through.
+        work: images that one call of either goes through.
         rival_work: of the rival's, where it goes through fewer.
     """
     rival_work = rival_work or work
@@ -75,10 +76,10 @@ def decoder() -> None:
 
     def bare(one: tf.Tensor) -> tf.Tensor:
         image = tf.ensure_shape(tf.io.decode_image(one, channels=3, expand_animations=False), [None, None, 3])
-        return tf.saturate_cast(tf.round(crop_and_resize(image, SIZE)), tf.uint8)
+        return tf.saturate_cast(tf.round(crop(image, SIZE)), tf.uint8)
 
     source = tf.data.Dataset.from_tensor_slices(contents).repeat(4)
-    ours, rival = (source.map(work, num_parallel_calls=2) for work in (lambda one: decode(one, SIZE), bare))
+    ours, rival = (source.map(work, num_parallel_calls=2) for work in (lambda one: decode(one, SIZE, "crop"), bare))
     compare("decoder, EXIF looked for / not", 400, drain(ours), drain(rival))
 
 
@@ -136,7 +137,7 @@ def batches(constructor: Callable, **arguments: float) -> None:
     def steps(size: int) -> Callable[[], None]:
         return lambda: [whole.train_on_batch(images[i : i + size], labels[i : i + size]) for i in range(0, 64, size)]
 
-    compare(f"training step, {constructor.__name__}, of 64 pictures / of 32", 64, steps(64), steps(32))
+    compare(f"training step, {constructor.__name__}, of 64 images / of 32", 64, steps(64), steps(32))
 
 
 def compiled(constructor: Callable, **arguments: float) -> None:

@@ -1,7 +1,7 @@
 """Searching the head's settings: kerasft's trials, on features computed once, against a plain KerasTuner loop that recomputes them.
 
 Both draw rate, optimizer and dropout at random and train a head of the same size on a frozen MobileNet(alpha=0.25) for the same number
-of epochs; the plain loop has its decoded pictures in memory. Then a Hyperband search over head, rate and optimizer on cached features,
+of epochs; the plain loop has its decoded images in memory. Then a Hyperband search over head, rate and optimizer on cached features,
 whose winner goes on as the default settings do (`--winner_phases=auto`), against the default settings.
 
     python benchmarks/search/search.py --shared=../shared --out=OUT [--set=flowers5] [--parts=trials,hyperband]

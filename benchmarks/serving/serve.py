@@ -1,6 +1,6 @@
 """What the server does under load, abuse and accidents, each part by itself: a table a part, and its faults by name.
 
-    load      32 clients, against the bare SavedModel in a loop and against one picture at a time; where the time goes
+    load      32 clients, against the bare SavedModel in a loop and against one image at a time; where the time goes
     overload  many more clients than the queue holds: quick refusals, memory, recovery
     swap      versions come and go under the feet of clients
     kill      kill -9 and start again; SIGTERM with requests under way
@@ -8,7 +8,7 @@
     fuzz      bad requests from a seed
     soak      mixed load, the slope of memory
 
-    python benchmarks/serving/serve.py [--model=DIR] [--pictures=FOLDER] [--parts=load,...] [--seconds=10] [--fuzz=2000] [--soak=60]
+    python benchmarks/serving/serve.py [--model=DIR] [--images=FOLDER] [--parts=load,...] [--seconds=10] [--fuzz=2000] [--soak=60]
 
 Without a model, the quickstart's is trained first. Linux (memory is read in /proc).
 """
@@ -34,7 +34,7 @@ def spread(values: list[float]) -> str:
 
 
 def load(options: argparse.Namespace) -> list[str]:
-    """Ratios of pictures a second: each round all rivals in turn, for as long."""
+    """Ratios of images a second: each round all rivals in turn, for as long."""
     import tensorflow as tf
 
     contents = options.contents
@@ -68,7 +68,7 @@ def load(options: argparse.Namespace) -> list[str]:
         f"{CLIENTS} clients, JPEGs of 500x375",
         "against",
         "times as fast",
-        "pictures/s",
+        "images/s",
         "rival",
         "p50, p99 ms",
         "rival",
@@ -97,7 +97,7 @@ def load(options: argparse.Namespace) -> list[str]:
 
 
 def shares(options: argparse.Namespace, used: float) -> None:
-    """Where the processor's time for a picture goes: parts measured alone, the rest is HTTP, asyncio and KServe."""
+    """Where the processor's time for an image goes: parts measured alone, the rest is HTTP, asyncio and KServe."""
     import orjson
     import tensorflow as tf
 
@@ -107,7 +107,7 @@ def shares(options: argparse.Namespace, used: float) -> None:
     loaded = tf.saved_model.load(str(options.version))
     contents, size = options.contents[:32], options.metadata["image_size"]
     bodies = [asking(options.name, content).partition(b"\r\n\r\n")[2] for content in contents]
-    decoding = tf.function(lambda batch: decode.decode_batch(batch, size))
+    decoding = tf.function(lambda batch: decode.decode_batch(batch, size, "crop"))
     images = tf.cast(decoding(tf.constant(contents)), tf.float32)
 
     def read() -> None:
@@ -121,7 +121,7 @@ def shares(options: argparse.Namespace, used: float) -> None:
         "decoding and resizing": lambda: decoding(tf.constant(contents)),
         "the network": lambda: loaded.signatures["images"](images=images),
     }
-    heads("Processor time for a picture", "part", "share", "ms")
+    heads("Processor time for an image", "part", "share", "ms")
     left = used
     for name, work in parts.items():
         work()
@@ -220,7 +220,7 @@ PARTS = {"load": load, "overload": overload} | serve_faults.PARTS | {"fuzz": ser
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="an exported folder of versions")
-    parser.add_argument("--pictures", type=Path, help="a folder of photographs")
+    parser.add_argument("--images", type=Path, help="a folder of photographs")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--fuzz", type=int, default=2000, help="bad requests")
@@ -230,7 +230,7 @@ def main() -> int:
     wrong = []
     with tempfile.TemporaryDirectory() as folder:
         options.model = (options.model or serving.exported(Path(folder))).resolve()
-        options.name, options.contents = options.model.name, serving.photographs(options.pictures)
+        options.name, options.contents = options.model.name, serving.photographs(options.images)
         from kerasft.export.saved_model import newest, read_metadata
 
         options.version = newest(str(options.model))

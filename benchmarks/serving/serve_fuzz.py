@@ -1,4 +1,4 @@
-"""Bad requests from a seed, for `serve.py`: JSON, base64, pictures, headers and paths that are wrong in many ways."""
+"""Bad requests from a seed, for `serve.py`: JSON, base64, images, headers and paths that are wrong in many ways."""
 
 import argparse
 import asyncio
@@ -92,11 +92,9 @@ def attacks(options: argparse.Namespace, count: int) -> list[tuple[str, bytes]]:
         "JSON of another form": lambda: request("POST", path, json.dumps(rng.choice(values)).encode()),
         "other instances": lambda: v1(*(rng.choice(values) for _ in range(rng.randint(0, 5)))),
         "no base64": lambda: v1({"b64": "".join(chr(rng.randint(1, 0x2FFF)) for _ in range(rng.randint(1, 50)))}),
-        "no picture": lambda: v1({"b64": b64(rng.randbytes(rng.randint(1, 2000)))}),
-        "the start of a picture": lambda: v1(
-            {"b64": b64((c := rng.choice(options.contents))[: rng.randrange(len(c))])}
-        ),
-        "a damaged picture": lambda: v1({"b64": b64(damaged())}),
+        "no image": lambda: v1({"b64": b64(rng.randbytes(rng.randint(1, 2000)))}),
+        "the start of an image": lambda: v1({"b64": b64((c := rng.choice(options.contents))[: rng.randrange(len(c))])}),
+        "a damaged image": lambda: v1({"b64": b64(damaged())}),
         "one bad among good": lambda: v1(
             *({"b64": b64(c)} for c in options.contents[:3]), {"b64": b64(damaged()[:999])}
         ),

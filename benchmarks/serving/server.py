@@ -104,7 +104,7 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def asking(name: str, *contents: bytes) -> bytes:
-    """A request for the labels of pictures."""
+    """A request for the labels of images."""
     rows = [{"b64": base64.b64encode(content).decode()} for content in contents]
     return request("POST", f"/v1/models/{name}:predict", json.dumps({"instances": rows}).encode())
 
@@ -224,7 +224,7 @@ def counts(replies: list[Reply]) -> dict[int, int]:
 
 
 def photographs(folder: Path | None, count: int = 64) -> list[bytes]:
-    """JPEGs of 500x375: pictures of a folder, or pieces of the two photographs that scikit-learn brings."""
+    """JPEGs of 500x375: images of a folder, or pieces of the two photographs that scikit-learn brings."""
     rng, contents = np.random.default_rng(0), []
     if folder:
         found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))

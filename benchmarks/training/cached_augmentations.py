@@ -1,7 +1,7 @@
-"""How many cached views does a frozen part need? The test pictures' log loss and accuracy by `views=`, against none.
+"""How many cached views does a frozen part need? The test images' log loss and accuracy by `views=`, against none.
 
-Every case is a `top` phase after the solved head, on augmented pictures, through the command: `views=0` makes new ones each
-epoch, `views=1` sees the pictures as they are, more are cached augmented views in turn. What `auto` takes is
+Every case is a `top` phase after the solved head, on augmented images, through the command: `views=0` makes new ones each
+epoch, `views=1` sees the images as they are, more are cached augmented views in turn. What `auto` takes is
 a quarter of the epochs, four at least (`phase_inputs.plan`). A difference is that of the mean log loss to `views=0` of the same case.
 
     python benchmarks/training/cached_augmentations.py --shared=../shared --out=OUT [--sets=flowers5,hymenoptera] [--epochs=16] [--views=0,1,2,4,8]
@@ -21,7 +21,7 @@ BACKBONES = "MobileNet(alpha=0.25);MobileNetV2(alpha=0.35)"
 
 
 def run(shared: Path, out: Path, case: tuple[str, str, int], phase: str) -> tuple[float, np.ndarray]:
-    """Test accuracy, and the log loss of each test picture; a finished run is read, not repeated."""
+    """Test accuracy, and the log loss of each test image; a finished run is read, not repeated."""
     data, backbone, seed = case
     name, _, few = data.partition(":")
     source = shared / "data" / name
@@ -41,8 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sets", default="flowers5,flowers5:30,hymenoptera", help="NAME, or NAME:PICTURES of a class")
-    parser.add_argument("--backbones", default=BACKBONES, help="parted by ;")
+    parser.add_argument("--sets", default="flowers5,flowers5:30,hymenoptera", help="NAME, or NAME:IMAGES of a class")
+    parser.add_argument("--backbones", default=BACKBONES, help="separated by ;")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--unfreeze", default="0.25")
     parser.add_argument("--epochs", type=int, default=16)

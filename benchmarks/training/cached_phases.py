@@ -1,6 +1,6 @@
 """Epochs with the frozen part cached, the building of the cache included, against computing it anew each epoch.
 
-Both through the command, on the same pictures as they are (no augmentation), so that the weights they end with are equal.
+Both through the command, on the same images as they are (no augmentation), so that the weights they end with are equal.
 Printed: how many times as fast the whole phase was, how many times as fast one of its later epochs (the median of all but the
 first), and the greatest difference of a test probability. Then a first and a second run on a kept cache with another rate: the seconds of the
 audit, and from the beginning of training (the probe among it) to the end of its first epoch.
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", default="flowers5")
-    parser.add_argument("--phases", default=PHASES, help="parted by ;")
+    parser.add_argument("--phases", default=PHASES, help="separated by ;")
     options = parser.parse_args()
     print(
         "| phase | phase: times as fast | later epoch: times as fast | seconds | anew | epoch's seconds | anew | probabilities |"

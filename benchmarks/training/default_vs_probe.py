@@ -1,8 +1,8 @@
-"""Does fine-tuning earn more than its probe? Default settings against `--phases=head`, on the same pictures.
+"""Does fine-tuning earn more than its probe? Default settings against `--phases=head`, on the same images.
 
-Runs both through the command for every data set, weights file and seed given, and compares the test pictures pair by
+Runs both through the command for every data set, weights file and seed given, and compares the test images pair by
 pair: accuracy, log loss, and a bootstrap interval of the difference in log loss over all runs together.
-`flowers5:30` is 30 training pictures a class and 10 for validation, drawn by the seed, and all test pictures.
+`flowers5:30` is 30 training images a class and 10 for validation, drawn by the seed, and all test images.
 
     python benchmarks/training/default_vs_probe.py --shared=../shared --out=/tmp/recipes [--sets=hymenoptera,flowers5:30] [--seeds=0] [--jobs=2]
 """
@@ -28,7 +28,7 @@ RECIPES = {"probe": ("--phases=head", "--head_init=probe"), "default": ()}
 
 
 def run(shared: Path, out: Path, data: str, backbone: str, seed: int, recipe: str) -> tuple[dict, np.ndarray]:
-    """metrics.json and the log loss of each test picture; a finished run is read, not repeated."""
+    """metrics.json and the log loss of each test image; a finished run is read, not repeated."""
     folder = out / f"{data}-{backbone}-{seed}-{recipe}"
     name, _, few = data.partition(":")
     source = (
@@ -46,7 +46,7 @@ def run(shared: Path, out: Path, data: str, backbone: str, seed: int, recipe: st
 
 
 def fewer(folder: Path, place: Path, count: int, seed: int) -> Path:
-    """Links to some of a set's pictures of each class, a third as many for validation, and to all for testing."""
+    """Links to some of a set's images of each class, a third as many for validation, and to all for testing."""
     for part, most in (("train", count), ("val", max(2, count // 3)), ("test", None)):
         for label in sorted((folder / part).iterdir()):
             files = sorted(label.iterdir())
@@ -60,7 +60,7 @@ def fewer(folder: Path, place: Path, count: int, seed: int) -> Path:
 
 
 def interval(differences: list[np.ndarray], draws: int = 10000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean difference over all runs, test pictures drawn anew within each run."""
+    """95 % bootstrap interval of the mean difference over all runs, test images drawn anew within each run."""
     rng = np.random.default_rng(0)
     total = sum(map(len, differences))
     sums = sum(d[rng.integers(0, len(d), (draws, len(d)))].sum(1) for d in differences)
@@ -71,8 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sets", default="hymenoptera,flowers5", help="NAME, or NAME:PICTURES of a class")
-    parser.add_argument("--backbones", default=";".join(WEIGHTS), help="parted by ;")
+    parser.add_argument("--sets", default="hymenoptera,flowers5", help="NAME, or NAME:IMAGES of a class")
+    parser.add_argument("--backbones", default=";".join(WEIGHTS), help="separated by ;")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side; their seconds then mean little")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""kerasft against fastai's `fine_tune` and the guide of keras.io: test accuracy, log loss and seconds on the same pictures and weights.
+"""kerasft against fastai's `fine_tune` and the guide of keras.io: test accuracy, log loss and seconds on the same images and weights.
 
 fastai follows its documentation (https://docs.fast.ai/tutorial.vision.html): `ImageDataLoaders.from_folder` with
 `Resize(460)` and `aug_transforms(size=224)`, `vision_learner` with its own head, and `fine_tune(epochs)` with the default base
@@ -31,11 +31,11 @@ import mobilenet_torch  # noqa: E402
 
 ALPHA = 0.25
 TOLERANCE = 1e-4
-CHECKED_PICTURES = 4
+CHECKED_IMAGES = 4
 
 
 def fine_tune(folder: Path, arrays: dict, seed: int, epochs: int, item_size: int) -> dict:
-    """Runs fastai's recipe in this process and gives accuracy and log loss of the test pictures."""
+    """Runs fastai's recipe in this process and gives accuracy and log loss of the test images."""
     from fastai.vision import all as fastai
     from torch import nn
 
@@ -66,15 +66,15 @@ def fine_tune(folder: Path, arrays: dict, seed: int, epochs: int, item_size: int
 def check_features(python: str, arrays: Path, weights: Path, folder: Path) -> None:
     """Stops unless the torch body gives Keras' features."""
     arrays.parent.mkdir(parents=True, exist_ok=True)
-    pictures = sorted((folder / "test").glob("*/*.jpg"))
-    pictures = pictures[:: max(1, len(pictures) // CHECKED_PICTURES)][:CHECKED_PICTURES]
-    mobilenet_torch.dump(weights, ALPHA, pictures, arrays)
+    images = sorted((folder / "test").glob("*/*.jpg"))
+    images = images[:: max(1, len(images) // CHECKED_IMAGES)][:CHECKED_IMAGES]
+    mobilenet_torch.dump(weights, ALPHA, images, arrays)
     done = subprocess.run(
         [python, __file__, f"--arrays={arrays}", "--check"], check=True, capture_output=True, text=True
     )
     difference = json.loads(done.stdout.splitlines()[-1])["difference"]
     print(
-        f"Pooled features of torch and Keras differ by at most {difference:.1e} ({len(pictures)} pictures).\n",
+        f"Pooled features of torch and Keras differ by at most {difference:.1e} ({len(images)} images).\n",
         flush=True,
     )
     if difference > TOLERANCE:

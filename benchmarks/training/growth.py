@@ -1,6 +1,6 @@
-"""Time and peak memory as the set grows 1, 4 and 16 times, pictures streamed from files; the probe alone; and start-up.
+"""Time and peak memory as the set grows 1, 4 and 16 times, images streamed from files; the probe alone; and start-up.
 
-A head phase of two epochs with a cache, through the command, on generated pictures written as JPEGs; decoded pictures are
+A head phase of two epochs with a cache, through the command, on generated images written as JPEGs; decoded images are
 not held in memory (`kerasft.data.audit.MAX_MEMORY_SHARE` is set to 0 for it).
 
     python benchmarks/training/growth.py --out=OUT [--count=500] [--times=1,4,16] [--rows=6250,25000,100000]
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--times", default="1,4,16")
     parser.add_argument("--rows", default="6250,25000,100000", help="of the probe's features")
     options = parser.parse_args()
-    print("| pictures | seconds | a thousand pictures | peak memory, MB |")
+    print("| images | seconds | a thousand images | peak memory, MB |")
     print("| --- | --- | --- | --- |", flush=True)
     for times in map(int, options.times.split(",")):
         count, folder = times * options.count, options.out / f"set-{times}"

@@ -1,8 +1,8 @@
-"""kerasft against the transfer-learning guide of keras.io, on the same pictures and weights: seconds and test accuracy.
+"""kerasft against the transfer-learning guide of keras.io, on the same images and weights: seconds and test accuracy.
 
-The guide (https://keras.io/guides/transfer_learning/): pictures flipped and turned, a frozen backbone, dropout of 0.2 and
+The guide (https://keras.io/guides/transfer_learning/): images flipped and turned, a frozen backbone, dropout of 0.2 and
 one dense layer, 10 epochs of Adam at 1e-3, then 10 of all layers (BatchNormalization in inference mode) at 1e-5, batch 32.
-It is given its decoded pictures in memory from the second epoch on. kerasft runs `--phases=head` and its default settings.
+It is given its decoded images in memory from the second epoch on. kerasft runs `--phases=head` and its default settings.
 Seconds are of wall clock after the imports: of kerasft to the test figures (audit and choice included), and with export and proof.
 
     python benchmarks/training/keras_guide.py --shared=../shared --out=OUT [--sets=flowers5,hymenoptera] [--seeds=0]

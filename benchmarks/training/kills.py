@@ -1,6 +1,6 @@
 """Ends runs at random moments, again and again, and compares what they become with runs that were left alone.
 
-Each mode aims at another stretch of the work: `audit` (pictures are decoded), `train`, `export` (the finish: scores,
+Each mode aims at another stretch of the work: `audit` (images are decoded), `train`, `export` (the finish: scores,
 SavedModel, report), `tune` (trials and the winner) and `predict` (a table). A kill is SIGKILL, or SIGTERM for the share
 that `--terms` says, which must end the command with status 3. Every fifth one falls into start-up. The same command then
 goes on, and may be killed again, until it ends by itself. Its results must be those of the run that was left alone:
@@ -8,7 +8,7 @@ weights, history, probabilities, audit, trials, rows; one version exported; no h
 
     python benchmarks/training/kills.py --out=/tmp/kills [--modes=train,audit,export,tune,predict] [--kills=20] [--seed=0]
 
-`--kills` is of each mode. Pictures and a small network are made in `--out`; `--data` and `--weights` (a file for
+`--kills` is of each mode. Images and a small network are made in `--out`; `--data` and `--weights` (a file for
 MobileNet(alpha=0.25)) put others in their place.
 """
 
@@ -34,7 +34,7 @@ PATIENCE = 300  # seconds in which a run that is left alone must end
 POLITE = 60  # seconds in which SIGTERM must end one
 
 
-def pictures(folder: Path, classes: int, count: int, side: int) -> Path:
+def images(folder: Path, classes: int, count: int, side: int) -> Path:
     """A folder of noisy JPEGs in classes that differ in colour, with one broken file in each."""
     from PIL import Image
 
@@ -256,9 +256,9 @@ def main() -> int:
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.data:
-        options.data = f"folder:{pictures(options.out / 'few', 3, 40, 40)}"
+        options.data = f"folder:{images(options.out / 'few', 3, 40, 40)}"
     if {"audit", "predict"} & {*options.modes}:
-        options.many = pictures(options.out / "many", 3, 200, 500)
+        options.many = images(options.out / "many", 3, 200, 500)
     if not options.weights:
         network(options.out / "tiny.keras")
     if "predict" in options.modes:

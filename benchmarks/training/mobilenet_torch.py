@@ -1,6 +1,6 @@
 """MobileNetV1 in torch with Keras' weights, for rivals that are written in torch.
 
-`dump` runs where Keras is: it writes the weights, a few pictures and their features. `build` and `largest_difference` run
+`dump` runs where Keras is: it writes the weights, a few images and their features. `build` and `largest_difference` run
 where torch is, and need neither Keras nor h5py.
 """
 
@@ -13,18 +13,18 @@ STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 EPSILON = 1e-3
 
 
-def dump(weights: Path, alpha: float, pictures: list[Path], out: Path) -> None:
-    """Writes the arrays of Keras' MobileNet, pictures [N, 224, 224, 3] uint8 and their pooled features [N, C] float32."""
+def dump(weights: Path, alpha: float, images: list[Path], out: Path) -> None:
+    """Writes the arrays of Keras' MobileNet, images [N, 224, 224, 3] uint8 and their pooled features [N, C] float32."""
     import keras
 
     model = keras.applications.MobileNet(
         alpha=alpha, include_top=False, weights=str(weights), input_shape=(224, 224, 3)
     )
-    loaded = [keras.utils.load_img(path, target_size=(224, 224), interpolation="bilinear") for path in pictures]
+    loaded = [keras.utils.load_img(path, target_size=(224, 224), interpolation="bilinear") for path in images]
     pixels = np.stack([np.asarray(image, np.uint8) for image in loaded])
     arrays = {variable.path: variable.numpy() for variable in model.weights}
     features = model(pixels / np.float32(127.5) - 1, training=False).numpy().mean((1, 2))
-    np.savez(out, pictures=pixels, features=features, **arrays)
+    np.savez(out, images=pixels, features=features, **arrays)
 
 
 def build(arrays: dict):
@@ -60,10 +60,10 @@ def build(arrays: dict):
 
 
 def largest_difference(arrays: dict) -> float:
-    """Gives the greatest absolute difference of torch's pooled features to those that Keras computed of the same pictures."""
+    """Gives the greatest absolute difference of torch's pooled features to those that Keras computed of the same images."""
     import torch
 
-    pixels = torch.from_numpy(arrays["pictures"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(arrays["images"].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
     with torch.no_grad():
         features = build(arrays).eval()(pixels).mean((2, 3)).numpy()
     return float(np.abs(features - arrays["features"]).max())

@@ -1,9 +1,9 @@
 """What a phase should leave behind: rules of `weight_interpolation.choose` compared on the same fine-tuned weights.
 
 Default settings are trained once for each case; of the fine-tuning phase the outputs of every mix with the weights before it are
-kept, for validation and test pictures. Then the rule that undoes a phase is tried at other strengths (`weight_interpolation.MIN_GAIN_IN_STANDARD_ERRORS`:
-standard errors that the gain on validation has to reach), each judged by the test pictures against the probe.
-`flowers5:10` is 10 training pictures a class and 3 for validation.
+kept, for validation and test images. Then the rule that undoes a phase is tried at other strengths (`weight_interpolation.MIN_GAIN_IN_STANDARD_ERRORS`:
+standard errors that the gain on validation has to reach), each judged by the test images against the probe.
+`flowers5:10` is 10 training images a class and 3 for validation.
 
     python benchmarks/training/phase_choice.py --shared=../shared --out=OUT [--sets=flowers5:10,hymenoptera] [--seeds=0] [--jobs=2]
 """
@@ -56,7 +56,7 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
 
 
 def judged(case: dict[str, np.ndarray], errors: float) -> tuple[float, float, np.ndarray]:
-    """The share that a rule takes, and then the accuracy and the log loss of each test picture."""
+    """The share that a rule takes, and then the accuracy and the log loss of each test image."""
     from kerasft.evaluation.scoring import Scorer
     from kerasft.strategies import phase
     from kerasft.training import weight_interpolation
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", default="flowers5:10,flowers5:30,hymenoptera:30,hymenoptera")
-    parser.add_argument("--backbones", default="MobileNet(alpha=0.25);MobileNetV2(alpha=0.35)", help="parted by ;")
+    parser.add_argument("--backbones", default="MobileNet(alpha=0.25);MobileNetV2(alpha=0.35)", help="separated by ;")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--case", metavar="SET,BACKBONE,SEED", help="train this one alone")
@@ -105,7 +105,7 @@ def main() -> None:
     print("| --- | --- |" + " --- |" * len(ALPHAS), flush=True)
     from kerasft.evaluation.scoring import Scorer
 
-    for name, backbone in dict.fromkeys(case[:2] for case in cases):  # every mix as it is, on the test pictures
+    for name, backbone in dict.fromkeys(case[:2] for case in cases):  # every mix as it is, on the test images
         rows = [one for case, one in zip(cases, found) if case[:2] == (name, backbone)]
         cells = []
         for place in range(len(ALPHAS)):

@@ -1,6 +1,6 @@
 """The probe's penalty with few examples: the strongest of those whose folds do nearly as well, against the one of the luckiest folds.
 
-Solves the last layer on frozen features of some training pictures of each class, drawn several times, and scores all test pictures:
+Solves the last layer on frozen features of some training images of each class, drawn several times, and scores all test images:
 mean log loss and accuracy for each number of standard errors that `linear_probe.PENALTY_STANDARD_ERRORS` allows.
 
     python benchmarks/training/probe_penalty.py --shared=../shared [--sets=flowers5,hymenoptera] [--draws=6]
@@ -23,7 +23,7 @@ COUNTS, PENALTY_STANDARD_ERRORS = (5, 10, 20, 40, 80), (0.0, 0.5, 1.0)
 
 
 def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What reaches the last layer, float32 [N, D], and labels of the training and test pictures."""
+    """What reaches the last layer, float32 [N, D], and labels of the training and test images."""
     config = Config(data=f"folder:{data}", backbone=backbone, weights=str(weights))
     listing = sources.load(config)
     network = networks.build(config, len(listing.classes), listing.task)
@@ -37,7 +37,7 @@ def features(data: Path, backbone: str, weights: Path) -> dict[str, tuple[np.nda
 
 
 def scores(found: dict, count: int, draw: int) -> list[tuple[float, float]]:
-    """Log loss and accuracy on the test pictures for each of `PENALTY_STANDARD_ERRORS`."""
+    """Log loss and accuracy on the test images for each of `PENALTY_STANDARD_ERRORS`."""
     (inputs, labels), (others, expected) = found["train"], found["test"]
     rng, classes = np.random.default_rng(draw), int(labels.max()) + 1
     rows = np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:count] for label in range(classes)])
@@ -57,11 +57,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--sets", default="flowers5,hymenoptera")
-    parser.add_argument("--backbones", default=";".join(WEIGHTS), help="parted by ;")
+    parser.add_argument("--backbones", default=";".join(WEIGHTS), help="separated by ;")
     parser.add_argument("--draws", type=int, default=6)
     options = parser.parse_args()
     print(
-        "| data | backbone | pictures a class | "
+        "| data | backbone | images a class | "
         + " | ".join(f"within {near:g} errors" for near in PENALTY_STANDARD_ERRORS)
         + " |"
     )

@@ -1,4 +1,4 @@
-"""Do the bundled features tell more than random ones? Linear probes on frozen features, the same pictures for each.
+"""Do the bundled features tell more than random ones? Linear probes on frozen features, the same images for each.
 
 Features are pooled, standardised however small they are (those of a random MobileNet shrink to 1e-18, and `--phases=head`
 rightly calls them dead), and classified by logistic regression, its penalty by cross-validation. Random weights are
@@ -26,12 +26,12 @@ from kerasft.settings.config import Config
 IMAGENET = "weights/mobilenet_0.25_224_no_top.h5"
 
 
-def pictures(data: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """uint8 [N, size, size, 3], labels [N], and the split of each picture, empty where there is none."""
+def load_images(data: str, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """uint8 [N, size, size, 3], labels [N], and the split of each image, empty where there is none."""
     listing = sources.load(Config(data=data))
     batches = [range(i, min(i + 64, len(listing.ids))) for i in range(0, len(listing.ids), 64)]
     return (
-        np.concatenate([decode_batch(tf.constant([listing.read(i) for i in b]), size) for b in batches]),
+        np.concatenate([decode_batch(tf.constant([listing.read(i) for i in b]), size, "crop") for b in batches]),
         listing.labels,
         listing.split_names,
     )
@@ -66,7 +66,7 @@ def main() -> None:
         tasks += [(f"folder:{options.shared / 'data' / name}", 96, None) for name in ("hymenoptera", "flowers5")]
     print(f"| data | {' | '.join(kinds)} |\n{'| --- ' * (1 + len(kinds))}|")
     for data, size, limit in tasks:
-        images, labels, parts = pictures(data, size)
+        images, labels, parts = load_images(data, size)
         scores = {kind: [] for kind in kinds}
         fixed = {kind: features(weights, images, 0) for kind, weights in kinds.items() if kind != "random"}
         for draw in range(options.draws):

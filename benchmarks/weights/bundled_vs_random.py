@@ -1,4 +1,4 @@
-"""Does `--weights=bundled` transfer? Against random weights, default settings, on the same pictures.
+"""Does `--weights=bundled` transfer? Against random weights, default settings, on the same images.
 
 Digits with few training examples a class (the validation and test splits stay whole), and photographs at a small size.
 `head alone` is the linear probe on frozen features. Random weights with 5 digits a class stay at chance: see

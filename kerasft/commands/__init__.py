@@ -1,8 +1,8 @@
-"""Commands beside the modes: each tells something, and trains nothing."""
+"""Commands that print information and train nothing, such as `kerasft backbones`."""
 
 import importlib
 
-from kerasft.commands.words import parse
+from kerasft.commands.command_arguments import parse
 from kerasft.settings.modes import COMMANDS
 
 __all__ = ["COMMANDS", "run"]
@@ -13,7 +13,7 @@ def run(name: str, arguments: list[str]) -> None:
 
     Args:
         name: one of `COMMANDS`.
-        arguments: what was typed behind it.
+        arguments: the words after the name of the command.
 
     Raises:
         UserError: a mistake in the arguments.

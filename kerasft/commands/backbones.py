@@ -1,4 +1,4 @@
-"""`kerasft backbones`: the backbones, from the smallest to the largest."""
+"""`kerasft backbones`: lists the backbones, from the smallest to the largest."""
 
 from kerasft.console.columns import columns, write
 from kerasft.networks import published
@@ -10,7 +10,7 @@ def run(argument: str) -> None:
 
 
 def table() -> str:
-    """Name, parameters, size, published accuracy, and whether the ImageNet weights are on this machine."""
+    """Returns name, parameters, size, published accuracy, and whether the ImageNet weights are on this machine."""
     from kerasft.networks import bundled
 
     rows = []
@@ -23,6 +23,6 @@ def table() -> str:
     return (
         columns(head, rows, right=head[1:4])
         + f"\n\nParameters are without the classifier. Accuracies are those of keras.io/api/applications.\n"
-        f"ImageNet weights are looked for in {published.weights_folder()}; Keras downloads those that are missing.\n"
+        f"Keras keeps ImageNet weights in {published.weights_folder()}, and downloads those that are missing.\n"
         "bundled: weights that come with kerasft, made without photographs (--weights=bundled)."
     )

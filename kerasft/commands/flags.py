@@ -1,4 +1,4 @@
-"""`kerasft flags`: all flags as a Markdown page, which is kept as `docs/flags.md`."""
+"""`kerasft flags`: prints all flags as a Markdown page, `docs/flags.md`."""
 
 from kerasft.console.columns import write
 from kerasft.settings import command_flags
@@ -13,7 +13,7 @@ def run(argument: str) -> None:
 
 
 def page() -> str:
-    """The modes and commands, the flags of the command, and those of a run by group, in tables."""
+    """Returns tables of the modes and commands, the flags of the command, and the flags of a run by group."""
     lines = ["# Flags", ""]
     lines += ["This page is made by `make flags` from the same source as `kerasft --help`. Do not edit it.", ""]
     lines += ["Flags are written `--name=value`. A flag after `--preset=` or `--flagfile=` wins over it.", ""]
@@ -43,7 +43,7 @@ def _row(name: str, default: object, text: str) -> str:
 
 
 def _text(rules: dict) -> str:
-    """The help of a setting, with its choices or its range where the help does not name them."""
+    """Returns the help of a setting. Adds its choices or its range if the help does not name them."""
     text = rules["help"]
     if missing := [choice for choice in rules.get("choices", ()) if choice not in text]:
         return f"{text} One of: {', '.join(rules['choices'])}." if missing else text
@@ -51,5 +51,5 @@ def _text(rules: dict) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in a table's cell: a bar would end it, and an angle bracket begin HTML."""
+    """Escapes the text of a table cell: a bar would end the cell, and an angle bracket would begin HTML."""
     return text.replace("|", "\\|").replace("<", "&lt;")

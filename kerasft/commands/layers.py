@@ -1,4 +1,4 @@
-"""`kerasft layers BACKBONE`: its blocks and layers, and what to write into `top(unfreeze=...)` to train from one on."""
+"""`kerasft layers BACKBONE`: lists its blocks and layers, and how `top(unfreeze=...)` trains from each of them on."""
 
 import math
 from itertools import pairwise
@@ -16,10 +16,10 @@ class Block(NamedTuple):
     """A block of a backbone.
 
     Attributes:
-        layers: names of its operations, input to output.
-        parameters: of all its layers.
-        above: parameters of it and of all blocks after it.
-        fraction: `top(unfreeze=fraction)` trains this block and all after it; None for what stands before the first one.
+        layers: names of its operations, from input to output.
+        parameters: number of parameters of all its layers.
+        above: number of parameters of this block and all blocks after it.
+        fraction: `top(unfreeze=fraction)` trains this block and all after it; None for the layers before the first block.
     """
 
     layers: tuple[str, ...]
@@ -29,22 +29,22 @@ class Block(NamedTuple):
 
 
 def run(argument: str, all: bool = False) -> None:
-    """Prints the blocks of a backbone, or under `all` every layer."""
+    """Prints the blocks of a backbone, or with `all` every layer."""
     from kerasft.console import stderr_filter
 
     with stderr_filter.without_notices():
         from kerasft.networks import network as networks
 
-        # No weights are needed to tell names and shapes.
+        # Names and shapes need no weights.
         network = networks.build(Config(backbone=argument, weights="none", head_init="zeros"), 2, "single_label")
     write(table(network, every=all))
 
 
 def table(network: "Network", every: bool) -> str:
-    """The blocks as text: number, first layer, output shape, parameters, and what unfreezes from there on.
+    """Returns the blocks as text: number, first layer, output shape, parameters, and the fraction that unfreezes from there.
 
     Args:
-        every: a line for each layer instead.
+        every: a line for each layer instead of each block.
     """
     operations = {operation.name: operation for operation in network.model.operations}
     rows, found, number = [], blocks(network), 0
@@ -65,15 +65,14 @@ def table(network: "Network", every: bool) -> str:
     example = found[-1 - len(found) // 4]
     return (
         columns(head, rows, right=(head[0], *head[3:]))
-        + f"\n\n{network.name}: {total:,} parameters in {number} blocks, pictures of {network.size} pixels.\n"
+        + f"\n\n{network.name}: {total:,} parameters in {number} blocks, images of {network.size} pixels.\n"
         f"Train from a block on with --phases='head | top(unfreeze={example.fraction:g})', or name its first layer: "
         f"top(unfreeze='{example.layers[0]}').\nThe head is trained too, and not counted here."
     )
 
 
 def blocks(network: "Network") -> list[Block]:
-    """The blocks of a backbone, input to output; what stands before the first of them comes first, without a fraction."""
-
+    """Returns the blocks of a backbone, from input to output. The layers before the first block come first."""
     operations = {operation.name: operation for operation in network.model.operations}
     starts = [network.backbone.index(name) for name in freezing.blocks(network)]
     edges = [*starts, len(network.backbone)]
@@ -85,11 +84,11 @@ def blocks(network: "Network") -> list[Block]:
 
 
 def unfreeze(wanted: int, total: int) -> float:
-    """A short fraction that `top(unfreeze=...)` takes for so many blocks: it unfreezes ceil(fraction * total) of them."""
+    """Returns a short fraction for which `top(unfreeze=...)` unfreezes `wanted` blocks: ceil(fraction * total) == wanted."""
     for digits in range(1, 10):
         scale = 10**digits
         highest = math.floor(wanted / total * scale)
-        # One less, too: 0.28 * 25 is 7.000000000000001 in floating point, whose ceiling is 8.
+        # Rounding can make the product too large: 0.28 * 25 is 7.000000000000001, whose ceiling is 8.
         for steps in (highest, highest - 1):
             if math.ceil(steps / scale * total) == wanted:
                 return steps / scale
@@ -101,5 +100,5 @@ def _parameters(operation) -> int:
 
 
 def _shape(operation) -> str:
-    """Height x width x channels of what an operation gives."""
+    """Returns height x width x channels of an operation's output."""
     return "x".join("?" if side is None else str(side) for side in operation.output.shape[1:])

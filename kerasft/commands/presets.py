@@ -1,4 +1,4 @@
-"""`kerasft presets`: the presets, with what each is for."""
+"""`kerasft presets`: lists the presets and their purpose."""
 
 import shutil
 import textwrap
@@ -8,7 +8,7 @@ from kerasft.settings import presets
 
 
 def run(argument: str) -> None:
-    """Prints name and purpose of each preset, wrapped to the terminal."""
+    """Prints name and purpose of each preset, wrapped to the width of the terminal."""
     width = shutil.get_terminal_size().columns
     lines = []
     for name in presets.names():

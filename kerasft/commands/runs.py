@@ -1,4 +1,4 @@
-"""`kerasft runs [DIR]`: the finished runs of a folder side by side."""
+"""`kerasft runs [DIR]`: compares the finished runs of a folder."""
 
 from pathlib import Path
 
@@ -7,23 +7,24 @@ from kerasft.console.wording import duration, number, percent
 from kerasft.report import comparison
 from kerasft.settings.errors import UserError
 
-ENDINGS = (".html", ".htm")
+# The suffixes that `--out` may have.
+PAGE_SUFFIXES = (".html", ".htm")
 
 
 def run(argument: str, out: str = "") -> None:
-    """Prints the table; with `out`, writes the page, too.
+    """Prints the table. With `out`, also writes the page.
 
     Raises:
-        UserError: no such folder, no finished run in it, or a page that cannot be written.
+        UserError: the folder does not exist or has no finished run, or the page cannot be written.
     """
     root = Path(argument or "runs")
     if not root.is_dir():
-        raise UserError(f"kerasft runs: must be a folder with run folders in it. Received: '{root}'")
-    if out and not out.endswith(ENDINGS):
-        raise UserError(f"--out: must end in {' or '.join(ENDINGS)}. Received: {out!r}")
+        raise UserError(f"kerasft runs: must be a folder that has run folders. Received: '{root}'")
+    if out and not out.endswith(PAGE_SUFFIXES):
+        raise UserError(f"--out: must end in {' or '.join(PAGE_SUFFIXES)}. Received: {out!r}")
     found, damaged = comparison.find(root)
     if not found and not damaged:
-        raise UserError(f"kerasft runs: no finished run is in this folder. Received: '{root}'")
+        raise UserError(f"kerasft runs: this folder has no finished run. Received: '{root}'")
     write(table(found, damaged))
     if out:
         try:
@@ -34,7 +35,7 @@ def run(argument: str, out: str = "") -> None:
 
 
 def table(found: list[comparison.FinishedRun], damaged: list[comparison.Unreadable]) -> str:
-    """The runs as text, by data and the best first; then the folders that could not be read."""
+    """Returns the runs as text, by data, the best first. The folders that cannot be read follow."""
     rows = []
     for row in found:
         shown = percent if row.score == "accuracy" else number
@@ -48,7 +49,7 @@ def table(found: list[comparison.FinishedRun], damaged: list[comparison.Unreadab
             duration(row.seconds).replace("\N{NO-BREAK SPACE}", " "),
         )
         rows.append((row.data, row.network, *numbers, str(row.folder), row.export))
-    head = ("data", "network", "score", "test", "95 % interval", "loss", "pictures", "time", "run", "export")
+    head = ("data", "network", "score", "test", "95 % interval", "loss", "images", "time", "run", "export")
     lines = [columns(head, rows, right=(head[3], *head[5:8]))] if rows else []
     lines += [columns(("not read", "reason"), [(str(row.folder), row.reason) for row in damaged])] if damaged else []
     return "\n\n".join(lines)

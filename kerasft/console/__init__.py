@@ -1,1 +1,1 @@
-"""The console: what is printed, and what of TensorFlow's notices is not."""
+"""The console: printed lines, tables and progress bars, and a filter for TensorFlow's known notices."""

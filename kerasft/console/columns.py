@@ -1,18 +1,18 @@
-"""Plain text: tables whose columns line up, and output into a pipe that may be closed early."""
+"""Plain-text tables with aligned columns, and printing into a pipe that its reader may close early."""
 
 import errno
 from collections.abc import Sequence
 
 from kerasft.settings import failures
-from kerasft.settings.errors import UserError
+from kerasft.settings.errors import UserError, printable
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """A table as text, one line a row, without borders, so that `grep` and `sort` work on it.
+    """Returns a table as text: one line for each row, without borders, so that `grep` and `sort` work on it.
 
     Args:
         head: titles of the columns.
-        rows: cells, as many as there are titles.
+        rows: cells, one for each title.
         right: titles of the columns that are aligned to the right.
     """
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
@@ -22,11 +22,6 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
         "  ".join(getattr(cell, side)(width) for cell, side, width in zip(line, sides, widths)).rstrip()
         for line in lines
     )
-
-
-def printable(text: str) -> str:
-    """The text with control characters and lone surrogates written as escapes, so that a name cannot steer a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def write(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: lines, tables and progress bars."""
+"""What a run prints: lines, tables and progress bars."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Lets the command say it; Rich would end the process."""
+        """Raises the error, so that the command reports it. Rich would end the process."""
         raise
 
 
@@ -24,12 +24,12 @@ _console = _Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:
-    """Prints a line; square brackets stay as they are, and what a terminal would obey is escaped."""
+    """Prints a line. Square brackets are no markup, and control characters are escaped."""
     _console.print(printable(text), markup=False)
 
 
-def figure(value: float | None) -> str:
-    """A figure with four decimals; a small one with four digits that are not 0, a large one with one decimal."""
+def format_metric(value: float | None) -> str:
+    """Formats a metric with four decimals. A small one gets four significant digits, a large one a single decimal."""
     if value is None:
         return "unknown"
     if abs(value) >= 1000:
@@ -39,7 +39,7 @@ def figure(value: float | None) -> str:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keeps everything off the screen while the block runs."""
+    """Prints nothing while the block runs."""
     before, _console.quiet = _console.quiet, True
     try:
         yield
@@ -49,29 +49,29 @@ def silence() -> Iterator[None]:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with the rate on a terminal, a line every minute elsewhere; gives what advances it by a count."""
+    """Shows a progress bar on a terminal, else prints a line every minute. Yields a function that advances it by a count."""
     with progress_bars() as bars:
-        task, began = bars.add_task(title, total=total), time.monotonic()
-        done, said = 0, began
+        task, started = bars.add_task(title, total=total), time.monotonic()
+        done, last_line = 0, started
 
         def advance(count: int) -> None:
-            nonlocal done, said
+            nonlocal done, last_line
             done, now = done + count, time.monotonic()
-            rate = done / max(now - began, 1e-3)
+            rate = done / max(now - started, 1e-3)
             bars.update(task, advance=count, description=f"{title}  {rate:,.0f}/s")
-            if not _console.is_terminal and now - said > SECONDS_BETWEEN_LINES:
-                said = now
+            if not _console.is_terminal and now - last_line > SECONDS_BETWEEN_LINES:
+                last_line = now
                 say(f"{title}: {done:,} of {total:,}, {rate:,.0f} a second")
 
         yield advance
 
 
 def progress_bars() -> Progress:
-    """Progress bars that leave nothing behind; silent where there is no terminal."""
+    """Returns progress bars that disappear when they are done. Without a terminal they print nothing."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
 
 
-def show(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Prints a table."""
     _console.print(table)

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's known notices off the screen, and nothing else."""
+"""Filters TensorFlow's known notices from standard error. All other lines are printed."""
 
 import fcntl
 import os
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 from kerasft.settings.errors import printable
 
-# What libjpeg says of a JPEG that it can still decode, straight to standard error and without a name: the audit has it.
+# libjpeg prints these about a JPEG that is damaged but can be decoded, without its name. The audit names the file.
 DAMAGE = (
     "Corrupt JPEG data",
     "Premature end of JPEG file",
     "Inconsistent progression sequence",
     "Invalid SOS parameters",
 )
-# What libjpeg says of a JPEG that it cannot decode (its jerror.h). The audit rejects that file by name.
+# libjpeg prints these about a JPEG that it cannot decode (see its jerror.h). The audit rejects the file by name.
 _UNDECODABLE = (
     "jpeg_mem.cc",
     "JPEG library",
@@ -50,8 +50,8 @@ _NOTICES = (
 
 
 def tensorflow() -> None:
-    """Imports TensorFlow and looks for devices, in silence: here it says what it did not find."""
-    # Its notices from C++, those of later calls too, by their level; nothing where it is imported already.
+    """Imports TensorFlow and lists its devices, without its notices about what it did not find."""
+    # Sets the level of the C++ log, also for later calls. This has no effect if TensorFlow is imported already.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with without_notices():
         import tensorflow as tf
@@ -61,35 +61,35 @@ def tensorflow() -> None:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Holds standard error back while the block runs, then shows all lines but the known notices.
+    """Holds standard error back while the block runs, then prints all lines except the known notices.
 
-    They come from C++, some before any log level is read, so the file descriptor itself is redirected.
+    C++ code writes some notices before it reads a log level. So the file descriptor itself is redirected.
     """
-    with captured():
+    with capture_lines():
         yield
 
 
 @contextmanager
-def captured() -> Iterator[Callable[[], list[str]]]:
-    """As `without_notices`; gives a function to the lines that have come since it was last called."""
+def capture_lines() -> Iterator[Callable[[], list[str]]]:
+    """Does the same as `without_notices`. Yields a function that returns the lines since its last call."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile("w+b") as held:
+    original_stderr = os.dup(2)
+    with tempfile.TemporaryFile("w+b") as buffer:
         bytes_read = 0
 
         def lines() -> list[str]:
             nonlocal bytes_read
-            text = os.pread(held.fileno(), os.fstat(held.fileno()).st_size - bytes_read, bytes_read)
+            text = os.pread(buffer.fileno(), os.fstat(buffer.fileno()).st_size - bytes_read, bytes_read)
             bytes_read += len(text)
             return text.decode("utf-8", "replace").splitlines()
 
-        os.dup2(held.fileno(), 2)
+        os.dup2(buffer.fileno(), 2)
         try:
             yield lines
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original_stderr, 2)
+            os.close(original_stderr)
             bytes_read = 0
             for line in lines():
                 if not any(notice in line for notice in _NOTICES):
@@ -97,18 +97,19 @@ def captured() -> Iterator[Callable[[], list[str]]]:
 
 
 @contextmanager
-def filtered() -> Iterator[None]:
-    """As `without_notices`, but shows each line as it comes: for what runs for long."""
+def filter_lines() -> Iterator[None]:
+    """Does the same as `without_notices`, but prints each line at once: for blocks that run long."""
     sys.stderr.flush()
-    kept, (source, sink) = os.dup(2), os.pipe()
-    if hasattr(fcntl, "F_SETPIPE_SZ"):  # so that whoever writes need not wait for the thread below
+    original_stderr, (source, sink) = os.dup(2), os.pipe()
+    # A large pipe, so that a writer need not wait for the thread below.
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
         fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, 1 << 20)
 
     def pass_on() -> None:
         with open(source, "rb") as lines:
             for line in lines:
                 if not any(notice in line.decode("utf-8", "replace") for notice in _NOTICES):
-                    os.write(kept, line)
+                    os.write(original_stderr, line)
 
     thread = threading.Thread(target=pass_on, daemon=True)
     thread.start()
@@ -118,7 +119,8 @@ def filtered() -> Iterator[None]:
         yield
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)  # closes the other end, unless a process that was started has it too
+        # This closes the other end of the pipe, unless a child process has it too.
+        os.dup2(original_stderr, 2)
         thread.join(1)
         if not thread.is_alive():
-            os.close(kept)
+            os.close(original_stderr)

@@ -1,12 +1,13 @@
-"""Numbers as a reader expects them."""
+"""Formats numbers, durations, counts and lists of names for readers."""
 
-NONE = "–"  # what could not be measured
+# Stands for a number that could not be measured.
+NOT_MEASURED = "–"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """0.8954 -> 89.5%; what is not quite all or nothing does not read as that. None is what could not be measured."""
+    """Formats 0.8954 as 89.5%. A number near 0 or 1 is not rounded to 0% or 100%. None was not measured."""
     if value is None:
-        return NONE
+        return NOT_MEASURED
     text = f"{value:.{digits}%}"
     least = 0.5 * 10 ** -(digits + 2)
     if 0 < value < least:
@@ -17,9 +18,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, without an exponent where that stays short. None is what could not be measured."""
+    """Formats a number with three significant digits, without an exponent if that is short. None was not measured."""
     if value is None:
-        return NONE
+        return NOT_MEASURED
     if value != value or value in (float("inf"), float("-inf")):
         return "not a number" if value != value else "infinite"
     size = abs(value)
@@ -31,7 +32,7 @@ def number(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3.9 s, 46 s, 2 min 5 s, 1 h 3 min, on one line."""
+    """Formats seconds as 3.9 s, 46 s, 2 min 5 s or 1 h 3 min, with spaces that do not break."""
     minutes, rest = divmod(round(seconds), 60)
     if seconds < 10:
         text = f"{seconds:.1f} s"
@@ -45,11 +46,11 @@ def duration(seconds: float) -> str:
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """1 picture, 2,000 pictures."""
+    """Formats a count with its noun: 1 image, 2,000 images."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def listed(names: list[str], most: int = 6) -> str:
-    """“a”, “b” and “c”; of many the first ones, and how many more there are."""
-    shown = [f"“{name}”" for name in names[:most]] + ([f"{len(names) - most} more"] if len(names) > most else [])
+def join_names(names: list[str], limit: int = 6) -> str:
+    """Joins names: “a”, “b” and “c”. Of many names it gives the first ones and the number of the others."""
+    shown = [f"“{name}”" for name in names[:limit]] + ([f"{len(names) - limit} more"] if len(names) > limit else [])
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]])) if shown else ""

@@ -93,7 +93,7 @@ def audit(
     """
     count, workers = len(listing.ids), machine.cpu_count()
     specs = [tf.TensorSpec([None], tf.string)]
-    graph = tf.function(lambda contents: decode_batch(contents, size), input_signature=specs)
+    graph = tf.function(lambda contents: decode_batch(contents, size, listing.framing), input_signature=specs)
     digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
     # Files that the store did not know: their image, or None where the file is rejected.
     decoded: dict[int, np.ndarray | None] = {}
@@ -130,7 +130,7 @@ def audit(
                 if warning := _first_damage(read_stderr()):
                     problems[index] = (DAMAGED, f"{warning}; it can be read, but part of it may be wrong")
 
-    with stderr_filter.captured() as read_stderr, ThreadPoolExecutor(workers) as pool:
+    with stderr_filter.capture_lines() as read_stderr, ThreadPoolExecutor(workers) as pool:
         step = IMAGES_PER_CORE * workers
         for start in range(0, count, step):
             rows = range(start, min(start + step, count))

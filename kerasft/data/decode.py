@@ -5,6 +5,8 @@ Training, evaluation and the exported graph all call `decode_batch`, so they see
 
 import tensorflow as tf
 
+from kerasft.data.framing import FRAMINGS, REVERSED_AXES
+
 # Part of the key of every cached image. It must be raised with any change that gives other pixels for any image.
 DECODER_VERSION = 1
 # The EXIF tag that holds the orientation, and the TIFF type of its value (EXIF 2.32, 4.6.4).
@@ -13,21 +15,20 @@ _TIFF_SHORT = 3
 # At most so many JPEG segments are searched for the EXIF block. EXIF 2.32 (4.5.4) wants it to be the first one; a file of
 # two million empty segments must not keep the decoder busy.
 _MAX_SEGMENTS = 64
-# By orientation: whether to reverse the stored rows, and the stored columns. From 5 on, both axes are then exchanged.
-_REVERSED_AXES = ((0, 0), (0, 0), (0, 1), (1, 1), (1, 0), (0, 0), (1, 0), (1, 1), (0, 1))
 
 
-def decode(contents: tf.Tensor, size: int) -> tf.Tensor:
+def decode(contents: tf.Tensor, size: int, framing: str) -> tf.Tensor:
     """Decodes one image, string scalar, into uint8 [size, size, 3], as `decode_batch` does."""
-    return _decode(contents, read_orientations(contents[tf.newaxis])[0], size)
+    return _decode(contents, read_orientations(contents[tf.newaxis])[0], size, framing)
 
 
-def decode_batch(contents: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes images, turns them upright, crops their largest centred squares and resizes these.
+def decode_batch(contents: tf.Tensor, size: int, framing: str) -> tf.Tensor:
+    """Decodes images, turns them upright and makes them square.
 
     Args:
         contents: string [N], encoded JPEG, PNG, GIF (first frame), BMP or WebP images.
         size: side of the returned images in pixels.
+        framing: a name of `framing.FRAMINGS`.
 
     Returns:
         uint8 [N, size, size, 3], RGB.
@@ -37,23 +38,23 @@ def decode_batch(contents: tf.Tensor, size: int) -> tf.Tensor:
     """
     contents, spec = tf.ensure_shape(contents, [None]), tf.TensorSpec([size, size, 3], tf.uint8)
     inputs = (contents, read_orientations(contents))
-    return tf.map_fn(lambda one: _decode(*one, size), inputs, fn_output_signature=spec, parallel_iterations=8)
+    return tf.map_fn(lambda one: _decode(*one, size, framing), inputs, fn_output_signature=spec, parallel_iterations=8)
 
 
-def _decode(contents: tf.Tensor, orientation: tf.Tensor, size: int) -> tf.Tensor:
-    # The crop is the same before and after turning, and the small square is cheaper to turn.
-    image = crop_and_resize(_read_pixels(contents, size), size, orientation)
+def _decode(contents: tf.Tensor, orientation: tf.Tensor, size: int, framing: str) -> tf.Tensor:
+    # The frame is the same before and after turning, and the small square is cheaper to turn.
+    image = FRAMINGS[framing].fit(_read_pixels(contents, size, framing), size, orientation)
     return tf.cast(apply_orientation(image, orientation) + 0.5, tf.uint8)
 
 
-def _read_pixels(encoded: tf.Tensor, size: int) -> tf.Tensor:
+def _read_pixels(encoded: tf.Tensor, size: int, framing: str) -> tf.Tensor:
     """Decodes an image into uint8 [H, W, 3]; a JPEG at a half, a quarter or an eighth where `size` pixels remain.
 
     libjpeg then transforms the low frequencies only, so a photograph of 12 megapixels takes a quarter of the time.
     """
 
     def jpeg() -> tf.Tensor:
-        side = tf.reduce_min(tf.image.extract_jpeg_shape(encoded)[:2])
+        side = FRAMINGS[framing].reduced_side(tf.image.extract_jpeg_shape(encoded)[:2])
         halvings = sum(tf.cast(side >= ratio * size, tf.int32) for ratio in (2, 4, 8))
         return tf.switch_case(
             halvings, [lambda ratio=r: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio) for r in (1, 2, 4, 8)]
@@ -67,37 +68,11 @@ def _read_pixels(encoded: tf.Tensor, size: int) -> tf.Tensor:
     return image
 
 
-def crop_and_resize(image: tf.Tensor, size: int, orientation: tf.Tensor | int = 1) -> tf.Tensor:
-    """Crops the largest centred square and resizes it: bilinearly, or by area where it shrinks to less than half.
-
-    The crop comes first, so a 600x3 strip takes no more memory than any other image. Down to a half, bilinear resizing
-    skips almost no pixel and takes half the time. Below a half, area resizing averages all pixels, so nothing aliases.
-
-    Args:
-        image: uint8 [H, W, 3].
-        size: side of the result in pixels.
-        orientation: int32 scalar; where the centre lies between two pixels, the square is that of the upright image.
-
-    Returns:
-        float32 [size, size, 3], RGB in 0..255.
-    """
-    extent = tf.shape(image)[:2]
-    side = tf.reduce_min(extent)
-    start = (extent - side + tf.gather(_REVERSED_AXES, orientation)) // 2
-    cropped = tf.slice(image, [start[0], start[1], 0], [side, side, 3])[tf.newaxis]
-    resized = tf.cond(
-        side > 2 * size,
-        lambda: tf.raw_ops.ResizeArea(images=cropped, size=[size, size]),
-        lambda: tf.raw_ops.ResizeBilinear(images=cropped, size=[size, size], half_pixel_centers=True),
-    )
-    return tf.ensure_shape(resized[0], [size, size, 3])
-
-
 def apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns an image [H, W, 3] upright, by its EXIF orientation (1 to 8, TIFF 6.0 / EXIF 2.32 tag 0x0112)."""
 
     def turn() -> tf.Tensor:
-        reversed_ = tf.reverse(image, tf.where(tf.gather(_REVERSED_AXES, orientation))[:, 0])
+        reversed_ = tf.reverse(image, tf.where(tf.gather(REVERSED_AXES, orientation))[:, 0])
         return tf.cond(orientation >= 5, lambda: tf.transpose(reversed_, [1, 0, 2]), lambda: reversed_)
 
     return tf.cond(orientation > 1, turn, lambda: image)

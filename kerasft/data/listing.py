@@ -46,6 +46,7 @@ class Listing:
         findings: what was skipped while listing.
         digests: str [N], SHA-256 of the bytes of each file; None before the audit.
         pixel_digests: str [N], SHA-256 of each decoded image; None before the audit.
+        framing: how the images are made square, a name of `framing.FRAMINGS`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Listing:
     findings: tuple[Finding, ...] = ()
     digests: np.ndarray | None = None
     pixel_digests: np.ndarray | None = None
+    framing: str = "crop"
 
     def without_rejected(self, usable: np.ndarray, digests: np.ndarray, pixel_digests: np.ndarray) -> "Listing":
         """Returns the usable examples with their digests. Its `read` checks that a file is still the audited one.

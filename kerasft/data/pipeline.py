@@ -21,6 +21,8 @@ from kerasft.settings.errors import UserError
 MAX_PARALLEL_BATCHES = min(machine.cpu_count(), 16)
 # So many finished batches wait for their step.
 PREFETCHED_BATCHES = 2
+# Images in a batch of evaluation, where no gradient is computed.
+EVALUATION_BATCH_SIZE = 64
 
 # A function from positions in the stream of examples, int64 [B], to rounds and rows, both int64 [B]. The round of an
 # example counts how often it came before: its epoch, where each example comes once an epoch.
@@ -165,7 +167,7 @@ def decoded_images(split: Split, rows: np.ndarray, size: int) -> np.ndarray:
     """Returns the images of rows [B], uint8 [B, size, size, 3]: those that are stored, or else decoded now."""
     if split.images is not None:
         return split.images(rows)
-    return decode_batch(tf.constant([split.read(int(row)) for row in rows], tf.string), size).numpy()
+    return decode_batch(tf.constant([split.read(int(row)) for row in rows], tf.string), size, split.framing).numpy()
 
 
 def _prefetch(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -231,7 +233,10 @@ def _image_loader(split: Split, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
     def read(rows: np.ndarray) -> np.ndarray:
         return np.array([split.read(int(row)) for row in rows], object)
 
-    return lambda rows: _with_shape(decode_batch(tf.numpy_function(read, [rows], tf.string), size), size)
+    def decoded(rows: tf.Tensor) -> tf.Tensor:
+        return decode_batch(tf.numpy_function(read, [rows], tf.string), size, split.framing)
+
+    return lambda rows: _with_shape(decoded(rows), size)
 
 
 def _with_shape(images: tf.Tensor, size: int) -> tf.Tensor:

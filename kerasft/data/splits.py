@@ -26,6 +26,7 @@ class Split:
         read: index to encoded bytes.
         images: index array [B] to decoded images, uint8 [B, S, S, 3]; None where they are stored nowhere.
         digest: SHA-256 of the digests of all files, in order.
+        framing: how the images are made square, a name of `framing.FRAMINGS`.
     """
 
     ids: np.ndarray
@@ -33,6 +34,7 @@ class Split:
     read: Callable[[int], bytes]
     images: Callable[[np.ndarray], np.ndarray] | None
     digest: str = ""
+    framing: str = "crop"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -126,10 +128,8 @@ def make_splits(
         over_limit = int((~kept).sum())
     for name in SPLITS:
         _refuse_empty(split_names, name)
-    findings = [
-        *_check_train(listing, listing.labels[split_names == "train"]),
-        *_find_missing_classes(listing, split_names),
-    ]
+    findings = _check_train(listing, listing.labels[split_names == "train"])
+    findings += _find_missing_classes(listing, split_names)
     if over_limit:
         detail = f"{over_limit} images over --per_class_limit are not used"
         findings.append(Finding("train/", "over_limit", "warn", detail))
@@ -296,4 +296,5 @@ def _make_split(listing: Listing, images: Callable[[np.ndarray], np.ndarray] | N
         read=lambda index: listing.read(int(rows[index])),
         images=None if images is None else lambda indices: images(rows[indices]),
         digest=hashlib.sha256("".join(listing.digests[rows]).encode()).hexdigest(),
+        framing=listing.framing,
     )

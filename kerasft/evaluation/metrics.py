@@ -1,5 +1,7 @@
 """The metrics of `metrics.json`, by task. They are computed from what is stored and served: probabilities, or values."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from kerasft.evaluation.calibration import calibration_error
@@ -20,7 +22,8 @@ def compute(
     precision, recall and F1 by class; `confusion_matrix[i][j]` counts images of class i that are predicted as class j.
     Multi-label: mean average precision; at the thresholds, micro F1, macro F1 and exact match. Regression: mean absolute
     error and root mean squared error, in the units of the targets and in their deviations (`scaled_mae`, `scaled_rmse`),
-    and R2. For several targets these are means; where units differ, only the scaled ones and R2 have a meaning.
+    and R2. For several targets these are means; where units differ, only the scaled ones and R2 have a meaning. Where a
+    quantile is predicted, `coverage` is the fraction of targets that are at most the value, which should be `quantile`.
 
     A metric that cannot be measured is None: those of a class without images, R2 of a constant target. Means leave these
     out.
@@ -33,12 +36,13 @@ def compute(
     """
     # Logits may differ where the stored probabilities, in float32, do not.
     scores = apply_activation(scorer.task, outputs).astype(np.float32)
-    common = {"loss": Scorer(scorer.task, scorer.labels, scorer.scale, None, scorer.error).loss(outputs)}
-    common["n"] = len(scorer.labels)
+    common = {"loss": replace(scorer, weights=None).loss(outputs), "n": len(scorer.labels)}
     if scorer.task == "single_label":
         return _single_label(scores, scorer.labels, classes) | common
     if scorer.task == "multi_label":
         return _multi_label(scores, scorer.labels, classes, thresholds) | common
+    if scorer.error == "pinball":
+        common |= {"quantile": scorer.quantile, "coverage": float((scorer.labels <= scores).mean())}
     return _regression(scores, scorer, classes) | common
 
 
@@ -54,7 +58,8 @@ def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
     metrics["macro_f1"] = float(table[2][np.isin(indices, labels)].mean())
     metrics["ece"] = calibration_error(scores.max(-1), predicted == labels)
     metrics["per_class"] = {
-        name: {**_measured(n, precision=p, recall=r, f1=f), "n": int(n)} for name, p, r, f, n in zip(classes, *table)
+        name: {**_none_without_images(n, precision=p, recall=r, f1=f), "n": int(n)}
+        for name, p, r, f, n in zip(classes, *table)
     }
     return metrics | {"confusion_matrix": confusion_matrix(labels, predicted, labels=indices).tolist()}
 
@@ -77,7 +82,7 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
         "per_class": {
             name: {
                 "average_precision": a,
-                **_measured(n, precision=p, recall=r, f1=f),
+                **_none_without_images(n, precision=p, recall=r, f1=f),
                 "threshold": float(t),
                 "n": int(n),
             }
@@ -113,7 +118,7 @@ def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) ->
     }
 
 
-def _measured(images: int, **metrics: float) -> dict[str, float | None]:
+def _none_without_images(images: int, **metrics: float) -> dict[str, float | None]:
     """Returns the metrics of a class; None for each if no image has the class."""
     return {name: float(value) if images else None for name, value in metrics.items()}
 

@@ -8,14 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.evaluation import calibration
+from kerasft.evaluation.score_names import SCORES, TITLES
 from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
 
-# The score of each task, as `metrics.json` names it.
-SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-# The same scores in words.
-TITLES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}
 # On fewer validation images, neither a phase nor a temperature is chosen.
 MIN_VALIDATION_IMAGES = 5
 
@@ -70,7 +67,8 @@ class Scorer:
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
         scale: float [D], standard deviation of the training targets, for regression.
         weights: float [N] of mean 1, or None for equal weights.
-        error: under regression: `squared`, `absolute` or `huber`.
+        error: under regression: `squared`, `absolute`, `huber` or `pinball`.
+        quantile: that the values predict, under the error `pinball`.
     """
 
     task: str
@@ -78,6 +76,7 @@ class Scorer:
     scale: np.ndarray | None = None
     weights: np.ndarray | None = None
     error: str = "squared"
+    quantile: float = 0.5
 
     @property
     def name(self) -> str:
@@ -115,7 +114,7 @@ class Scorer:
 
     def errors(self, values: np.ndarray) -> np.ndarray:
         """Returns the error of each value under regression, float64 [N, D], in units of `scale`."""
-        return _ERRORS[self.error](np.abs(values.astype(np.float64) - self.labels) / self.scale)
+        return _ERRORS[self.error]((self.labels - values.astype(np.float64)) / self.scale, self.quantile)
 
     def loss(self, outputs: np.ndarray) -> float:
         """Returns the mean of `losses`."""
@@ -134,7 +133,7 @@ class Scorer:
         gaps = np.abs(outputs.astype(np.float64) - self.labels)
         return float((gaps if self.labels.shape[1] == 1 else gaps / self.scale).mean())
 
-    def tempered(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
+    def fit_temperature(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
         """Returns the best temperature of outputs, and the losses at it. Weights of a network are compared by these losses.
 
         The losses are NaN where any output is not finite.
@@ -144,9 +143,9 @@ class Scorer:
         temperature = self.temperature(outputs)
         return temperature, self.losses(outputs / temperature)
 
-    def compared(self, outputs: np.ndarray) -> tuple[float, float]:
-        """Returns the mean of the losses of `tempered`, and the score: what is compared, recorded and printed."""
-        return float(self.tempered(outputs)[1].mean()), self.score(outputs)
+    def calibrated_loss_and_score(self, outputs: np.ndarray) -> tuple[float, float]:
+        """Returns the mean of the losses of `fit_temperature`, and the score: what is compared, recorded and printed."""
+        return float(self.fit_temperature(outputs)[1].mean()), self.score(outputs)
 
     def temperature(self, outputs: np.ndarray) -> float:
         """Returns the temperature by which logits are divided for the lowest loss (see `calibration.fit_temperature`).
@@ -162,11 +161,12 @@ class Scorer:
         return calibration.fit_temperature(mean_loss, len(self.labels))
 
 
-# The error of a value by its distance from the target, both in units of `scale`.
+# The error by the residual, target less value, in units of `scale`, and by the quantile.
 _ERRORS = {
-    "squared": np.square,
-    "absolute": np.abs,
-    "huber": lambda r: np.where(r <= 1, 0.5 * r**2, r - 0.5),
+    "squared": lambda r, _: np.square(r),
+    "absolute": lambda r, _: np.abs(r),
+    "huber": lambda r, _: np.where(np.abs(r) <= 1, 0.5 * r**2, np.abs(r) - 0.5),
+    "pinball": lambda r, quantile: np.maximum(quantile * r, (quantile - 1) * r),
 }
 
 

@@ -1,4 +1,4 @@
-"""Evidence: what a network's predictions show, one file each; sections of the report and keys of `metrics.json`."""
+"""Evidence about a network's predictions. Each piece is one file, and becomes a section of the report and a key of `metrics.json`."""
 
 from kerasft.evidence.calibration import calibration
 from kerasft.evidence.confusion import confusion

@@ -1,4 +1,4 @@
-"""Errors of a regression: true against predicted, and how often which error."""
+"""Errors of a regression: true against predicted values, and a histogram of the errors."""
 
 import numpy as np
 from markupsafe import Markup
@@ -6,18 +6,18 @@ from markupsafe import Markup
 from kerasft.evidence import figures
 from kerasft.evidence.predictions import Predictions, Section
 
-# Targets that are drawn.
+# More targets are not drawn.
 MAX_TARGETS = 4
 
-# Points of a scatter plot.
+# More points of a scatter plot are sampled.
 MAX_POINTS = 1500
 
-# Bars of a histogram.
-BARS = 21
+# Bins of a histogram.
+HISTOGRAM_BINS = 21
 
 
 def errors(predictions: Predictions) -> Section:
-    """Title and picture of true against predicted, and of the errors, of each target; only for regression."""
+    """Returns title and SVG of the scatter plot and the histogram of each target; only for regression."""
     drawn = []
     if predictions.task == "regression":
         for place, name in enumerate(predictions.classes[:MAX_TARGETS]):
@@ -29,7 +29,7 @@ def errors(predictions: Predictions) -> Section:
 
 
 def scatter(truth: np.ndarray, values: np.ndarray, title: str) -> Markup:
-    """True against predicted, float [N] each, at most `MAX_POINTS` of them."""
+    """Draws predicted over true values, float [N] each, at most `MAX_POINTS` of them."""
     if len(truth) > MAX_POINTS:
         chosen = np.random.default_rng(0).choice(len(truth), MAX_POINTS, replace=False)
         truth, values = truth[chosen], values[chosen]
@@ -42,9 +42,9 @@ def scatter(truth: np.ndarray, values: np.ndarray, title: str) -> Markup:
 
 
 def histogram(errors: np.ndarray, title: str) -> Markup:
-    """How often which error, predicted minus true, float [N]; the outermost percent at each end is left out."""
+    """Draws a histogram of the errors, predicted minus true, float [N], from their 1st to their 99th percentile."""
     reach = max(abs(float(value)) for value in np.percentile(errors, [1, 99])) or 1.0
-    counts, edges = np.histogram(errors, BARS, (-reach, reach))
+    counts, edges = np.histogram(errors, HISTOGRAM_BINS, (-reach, reach))
     top = max(int(counts.max()), 1)
     x, y = figures.plane((-reach, reach), (0, top * 1.05))
     wide = x(edges[1]) - x(edges[0]) - 1

@@ -1,7 +1,7 @@
-"""Numbers to pictures: inline SVG that follows the page's colours and width.
+"""Draws figures as inline SVG, in the colours and the width of the page.
 
-Every figure is as wide as a phone in its own units, so that its text stays readable there; colours are classes of the
-page's style sheet. All text is escaped.
+A figure is about as wide as a phone in its own units, so its text stays readable there. Colours are classes of the page's
+style sheet. All text is escaped.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-# A whole figure, in its own units.
+# Size of a figure, in its own units.
 WIDTH, HEIGHT = 400, 250
 
 # Margins of the plotted area.
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
 
 def tag(name: str, *inside: str, **attributes: object) -> Markup:
-    """An element; `class_` stands for class, other underscores for dashes, and numbers are cut to a tenth."""
+    """Returns an element. `class_` stands for class, other underscores for dashes. Numbers are rounded to a tenth."""
     given = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
     )
@@ -37,13 +37,13 @@ def tag(name: str, *inside: str, **attributes: object) -> Markup:
 
 
 def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling: float = math.inf) -> Markup:
-    """Lines over epochs, phases shaded in turn, and dashed what was kept after each.
+    """Draws lines over epochs. Phases are shaded alternately. A dashed line shows the value that was kept after each.
 
     Args:
-        lines: values by class of line (`train`, `val`), one an epoch; what is not finite leaves a gap.
+        lines: values by class of line (`train`, `val`), one for each epoch. A value that is not finite leaves a gap.
         spans: the phases that have epochs.
-        title: what is drawn, in words.
-        ceiling: the greatest value that there can be.
+        title: what the figure shows.
+        ceiling: the greatest possible value.
     """
     epochs = max(map(len, lines.values()))
     every = [*(value for line in lines.values() for value in line), *(span.kept for span in spans)]
@@ -61,17 +61,22 @@ def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling
             parts.append(tag("line", class_="kept", x1=start, x2=end, y1=y(span.kept), y2=y(span.kept)))
     for kind, values in lines.items():
         points = [(x(place + 1), y(value)) if math.isfinite(value) else None for place, value in enumerate(values)]
-        parts += [tag("polyline", class_=f"line {kind}", points=_points(run)) for run in _runs(points)]
+        parts += polylines(kind, points)
         if epochs <= 40:
             parts += [tag("circle", class_=f"dot {kind}", cx=point[0], cy=point[1], r=2.6) for point in points if point]
-    # Whole epochs only, and at most eight numbers.
+    # Ticks at whole epochs, and at most eight.
     step = max(1, math.ceil(epochs / 8))
     numbers = [(place, str(place)) for place in range(step, epochs + 1, step)]
     return svg(title, axes(x, y, numbers, marks(low, min(high, ceiling)), "epoch"), *parts)
 
 
+def polylines(kind: str, points: list[tuple[float, float] | None]) -> list[Markup]:
+    """A line of a class through points in the figure's units; None leaves a gap."""
+    return [tag("polyline", class_=f"line {kind}", points=_points(run)) for run in _runs(points)]
+
+
 def interval(low: float, point: float, high: float, end: float, baseline: float, title: str) -> Markup:
-    """A figure with its interval on a line from 0 to `end`, and a mark for what no skill gives."""
+    """Draws a score with its interval on an axis from 0 to `end`, and a mark for the baseline."""
     x = scale(0, end, 8, WIDTH - 8)
     place, tall = 26, 52
     track = {"x": 8, "y": place - 3, "width": WIDTH - 16, "height": 6, "rx": 3}
@@ -85,12 +90,12 @@ def interval(low: float, point: float, high: float, end: float, baseline: float,
 
 
 def svg(title: str, *inside: Markup, height: int = HEIGHT) -> Markup:
-    """A whole figure; the title says in words what it shows."""
+    """Returns a complete figure. Screen readers read its title."""
     return tag("svg", *inside, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
 
 
 def axes(x: Scale, y: Scale, x_ticks: list[tuple], y_ticks: list[tuple], name: str) -> Markup:
-    """Grid lines with their numbers, and the name of the lower axis."""
+    """Draws grid lines with their numbers, and the name of the x axis."""
     parts, foot = [], HEIGHT - BOTTOM
     for value, text in y_ticks:
         parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
@@ -103,17 +108,17 @@ def axes(x: Scale, y: Scale, x_ticks: list[tuple], y_ticks: list[tuple], name: s
 
 
 def scale(low: float, high: float, start: float, end: float) -> Scale:
-    """The line through (low, start) and (high, end)."""
+    """Returns the linear scale that maps low to start and high to end."""
     return lambda value: start + (float(value) - low) / (high - low) * (end - start)
 
 
 def plane(x_range: tuple[float, float], y_range: tuple[float, float]) -> tuple[Scale, Scale]:
-    """The scales of the whole plotted area."""
+    """Returns the x and y scale of the plotted area."""
     return scale(*x_range, LEFT, WIDTH - RIGHT), scale(*y_range, HEIGHT - BOTTOM, TOP)
 
 
 def value_range(values: Iterable[float]) -> tuple[float, float]:
-    """Lowest and highest finite value with a little room; never of no width."""
+    """Returns the lowest and the highest finite value with a small margin. They always differ."""
     finite = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
@@ -121,7 +126,7 @@ def value_range(values: Iterable[float]) -> tuple[float, float]:
 
 
 def marks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) in [low, high], and their text."""
+    """Returns round numbers in [low, high], 1, 2 or 5 times a power of ten apart, and their text."""
     power = 10 ** math.floor(math.log10((high - low) / most))
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= most)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -138,7 +143,7 @@ def _points(run: list[tuple[float, float]]) -> str:
 
 
 def _runs(points: list[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
-    """Stretches of a line between its gaps."""
+    """Returns the parts of a line between its gaps."""
     runs = [[]]
     for point in points:
         if point:

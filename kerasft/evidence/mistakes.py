@@ -1,4 +1,4 @@
-"""Mistakes: the wrong answers that the network was surest of, with their images."""
+"""Mistakes: the most confident wrong predictions, with their images."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 from kerasft.console.wording import number, percent
 from kerasft.evidence.predictions import Predictions, Section
 
-# Images of mistakes that are shown.
+# At most so many mistakes are shown.
 MAX_IMAGES = 12
 
 # Longer side of such an image, in pixels.
@@ -18,11 +18,11 @@ THUMBNAIL_SIZE = 160
 
 
 class Mistake(NamedTuple):
-    """A wrong answer.
+    """A wrong prediction.
 
     Attributes:
-        index: place in the test split.
-        labels: wrong labels of the picture (multi-label), the worst first; the predicted one (single label);
+        index: position in the test split.
+        labels: wrong labels of the image (multi-label), the worst first; the predicted one (single label);
             targets, the worst first (regression).
     """
 
@@ -39,17 +39,17 @@ def mistakes(predictions: Predictions) -> Section:
         found = multi_label_mistakes(outputs, labels, predictions.thresholds, MAX_IMAGES)
     else:
         found = regression_mistakes(outputs, labels, MAX_IMAGES)
-    pictures = predictions.thumbnails(np.array([mistake.index for mistake in found])) if found else []
+    thumbnails = predictions.thumbnails(np.array([mistake.index for mistake in found])) if found else []
     cards = []
-    for mistake, picture in zip(found, pictures):
+    for mistake, pixels in zip(found, thumbnails):
         lines, file = _lines(predictions, mistake), str(predictions.ids[mistake.index])
         alt = ", ".join(" ".join(filter(None, line)) for line in lines)
-        cards.append({"image": _uri(picture), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
+        cards.append({"image": _uri(pixels), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
     return Section("mistakes", {}, {"mistakes": cards})
 
 
 def _lines(predictions: Predictions, mistake: Mistake) -> list[tuple[str, str, str]]:
-    """What is wrong with an answer, in a few lines of (what, name, value)."""
+    """Describes a wrong prediction in a few lines of (what, name, value)."""
     i, labels, classes = mistake.index, predictions.labels, predictions.classes
     scores = predictions.outputs[i]
     if predictions.task == "regression":
@@ -62,7 +62,7 @@ def _lines(predictions: Predictions, mistake: Mistake) -> list[tuple[str, str, s
 
 
 def single_label_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int) -> list[Mistake]:
-    """Wrong answers, the surest first: probabilities float [N, C], labels int [N]."""
+    """Returns the wrong predictions, the most confident first: probabilities float [N, C], labels int [N]."""
     guess, sure = probabilities.argmax(-1), probabilities.max(-1)
     wrong = np.flatnonzero(guess != labels)
     chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
@@ -72,12 +72,12 @@ def single_label_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: i
 def multi_label_mistakes(
     probabilities: np.ndarray, labels: np.ndarray, thresholds: np.ndarray, most: int
 ) -> list[Mistake]:
-    """Pictures with wrong labels, by the distance of the worst one's probability from the truth.
+    """Returns images with wrong labels, ordered by the distance of the worst probability from the truth.
 
     Args:
         probabilities, labels: float [N, C].
-        thresholds: float [C]; a label is given from its threshold on.
-        most: pictures.
+        thresholds: float [C]; a label is predicted from its threshold on.
+        most: images to return.
     """
     distance = np.where((probabilities >= thresholds) != (labels > 0), np.abs(probabilities - labels), 0)
     chosen = np.argsort(-distance.max(-1), kind="stable")[:most]
@@ -89,7 +89,7 @@ def multi_label_mistakes(
 
 
 def regression_mistakes(values: np.ndarray, labels: np.ndarray, most: int) -> list[Mistake]:
-    """The greatest errors, in units of each target's deviation: values and labels float [N, D]."""
+    """Returns the greatest errors, in standard deviations of each target: values and labels float [N, D]."""
     deviation = labels.std(0)
     errors = np.abs(values - labels) / np.where(deviation > 0, deviation, 1)
     chosen = np.argsort(-errors.max(-1), kind="stable")[:most]
@@ -98,8 +98,8 @@ def regression_mistakes(values: np.ndarray, labels: np.ndarray, most: int) -> li
     ]
 
 
-def _uri(picture: np.ndarray) -> str:
-    image = Image.fromarray(picture)
+def _uri(pixels: np.ndarray) -> str:
+    image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=82)

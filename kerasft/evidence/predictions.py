@@ -1,4 +1,4 @@
-"""What evidence is made of, and what it gives."""
+"""The input of evidence, `Predictions`, and its output, `Section`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network answers to the examples of a split.
+    """The predictions of a network for a split.
 
     Attributes:
         task: `single_label`, `multi_label` or `regression`.
@@ -17,8 +17,8 @@ class Predictions:
         ids: str [N].
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
         outputs: probabilities, float [N, C], or values, float [N, D].
-        thresholds: float32 [C] for multi-label: from this probability on a class counts as present.
-        thumbnails: from places in the split, int [B], to their images, uint8 [B, S, S, 3].
+        thresholds: float32 [C] for multi-label: a class is predicted from this probability on; else None.
+        thumbnails: a function from positions in the split, int [B], to images, uint8 [B, S, S, 3].
     """
 
     task: str
@@ -32,13 +32,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Section:
-    """What a piece of evidence shows.
+    """The output of a piece of evidence.
 
     Attributes:
         name: the key of its figures in `metrics.json`.
-        figures: for `metrics.json`; empty where it adds none.
-        context: what the report's template shows, by the template's own names. Of a task without such evidence the
-            values are empty.
+        figures: for `metrics.json`; empty if it adds none.
+        context: the variables of the report's template. Their values are empty for a task without this evidence.
     """
 
     name: str
@@ -46,14 +45,14 @@ class Section:
     context: Mapping[str, Any]
 
 
-# One function in one file of this room.
+# A piece of evidence is such a function.
 Evidence = Callable[[Predictions], Section]
 
 
-def of(
+def from_arrays(
     task: str, classes: list[str], arrays: Mapping[str, np.ndarray], thumbnails: Callable[[np.ndarray], np.ndarray]
 ) -> Predictions:
-    """The Predictions that the arrays of `predictions.npz` hold."""
+    """Makes Predictions from the arrays of `predictions.npz`."""
     outputs = arrays["values" if task == "regression" else "probabilities"]
     return Predictions(
         task, tuple(classes), arrays["ids"], arrays["labels"], outputs, arrays.get("thresholds"), thumbnails

@@ -23,12 +23,14 @@ class Answer(NamedTuple):
         classes: names of the C classes or the D targets.
         thresholds: float32 [C] for multi-label: from this probability on a class counts as present.
         scale: float [D] for regression, deviation of the training targets.
+        framing: how images are made square, a name of `framing.FRAMINGS`.
     """
 
     run: str
     classes: tuple[str, ...]
     thresholds: np.ndarray | None = None
     scale: np.ndarray | None = None
+    framing: str = "crop"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Artefact:
         name: in messages and in `metrics.json`.
         write: writes a network and its answer into a draft folder, which it makes.
         outputs: loads a draft anew and gives what it answers to a task's examples: probabilities float [N, C], or
-            values float [N, D]. Pictures come from the encoded bytes through our decoder.
+            values float [N, D]. Images come from the encoded bytes through our decoder.
         place: renames a draft into a folder and gives the path there.
     """
 

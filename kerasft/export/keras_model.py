@@ -17,9 +17,6 @@ from kerasft.storage import run_folder
 
 FILE = "model.keras"
 
-# Images of a forward pass.
-BATCH_SIZE = 64
-
 
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes `model.keras` into a folder. Names and thresholds stay out: the file gives logits or values."""
@@ -41,7 +38,7 @@ def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
     except saved_files.REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
         raise UnreadableError(f"export: Keras cannot load {FILE} again ({reason}); it was not kept.") from error
-    stream = pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE)
+    stream = pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     return scoring.apply_activation(network.task, scoring.make_predictor(model)(stream))
 
 

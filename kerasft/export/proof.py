@@ -44,6 +44,6 @@ def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale
     if wrong:
         raise ParityError(
             f"export: the {name} differs from the trained model by up to {worst:.3g} (at most {TOLERANCE:g}) "
-            f"on {len(expected)} test pictures; nothing was exported."
+            f"on {len(expected)} test images; nothing was exported."
         )
     return {**result, "n": len(expected)}

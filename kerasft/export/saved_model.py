@@ -101,7 +101,7 @@ def abandon(path: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict:
-    """What a version says of itself: `run`, `task`, `classes`, `image_size`; empty where it says nothing."""
+    """What a version says of itself: `run`, `task`, `classes`, `image_size`, `framing`; empty where it says nothing."""
     try:
         return json.loads((path / METADATA_FILE).read_text())
     except (OSError, ValueError):
@@ -110,14 +110,14 @@ def read_metadata(path: Path) -> dict:
 
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
-    names, size = tf.constant(answer.classes), network.size
+    names, size, framing = tf.constant(answer.classes), network.size, answer.framing
     both = keras.Model(
         network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
     )
-    pictures = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
+    image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
 
     # Traced once for all signatures.
-    @tf.function(input_signature=[pictures])
+    @tf.function(input_signature=[image_spec])
     def forward(images: tf.Tensor) -> list[tf.Tensor]:
         return [tf.cast(one, tf.float32) for one in both(images, training=False)]
 
@@ -135,7 +135,7 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     # Traced once for both signatures that take bytes.
     @tf.function(input_signature=[encoded])
     def pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-        return tf.cast(decode_batch(image_bytes, size), tf.float32)
+        return tf.cast(decode_batch(image_bytes, size, framing), tf.float32)
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return scored(pixels(image_bytes))
@@ -146,10 +146,11 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     # An endpoint brings its variables along. A model that is tracked beside it would be stored a second time.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", from_bytes, [encoded])
-    archive.add_endpoint("images", scored, [pictures])
+    archive.add_endpoint("images", scored, [image_spec])
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
-    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes), "image_size": size}
+    metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes)}
+    metadata |= {"image_size": size, "framing": framing}
     (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
 

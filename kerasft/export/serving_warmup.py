@@ -39,16 +39,16 @@ _MESSAGES = {
 }
 
 
-def write(folder: Path, name: str, pictures: Sequence[tf.Tensor]) -> None:
+def write(folder: Path, name: str, images: Sequence[tf.Tensor]) -> None:
     """Writes the requests into a SavedModel's folder.
 
     Args:
         folder: of the SavedModel.
         name: of the model, as it is served.
-        pictures: uint8 [S, S, 3] each, at least one. They are encoded anew as JPEG, so nothing else of their files
+        images: uint8 [S, S, 3] each, at least one. They are encoded anew as JPEG, so nothing else of their files
             (place, camera, time) is kept.
     """
-    encoded = [tf.io.encode_jpeg(picture, quality=_JPEG_QUALITY).numpy() for picture in pictures]
+    encoded = [tf.io.encode_jpeg(image, quality=_JPEG_QUALITY).numpy() for image in images]
     (folder / FILE).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / FILE)) as file:
         for size in BATCH_SIZES:

@@ -1,4 +1,4 @@
-"""The audit of a run: every image is decoded once, what is wrong is named, and the splits are made."""
+"""The audit of a run: decodes every image once, reports what is wrong, and makes the splits."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,20 +11,20 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import checkpoints, disk_cache, image_cache, manifest, run_folder
 
 
-def audited_splits(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
-    """Decodes every picture, writes `audit.json`, says what is wrong, and splits what is left.
+def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
+    """Decodes every image, writes `audit.json`, prints the findings, and splits the images that can be used.
 
     Args:
-        size: side in pixels.
+        size: side of the decoded images, in pixels.
 
     Raises:
-        UserError: files that cannot be used under `--bad_images=fail`, or too few that can.
+        UserError: a file cannot be used and `--bad_images=fail` is set, or too few files can be used.
     """
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     place = image_cache.open_pixel_store(listing, size, disk_cache.from_config(config, folder))
     with place as pixel_store, console.progress("audit", len(listing.ids)) as advance, stderr_filter.without_notices():
-        checked, pictures = audit.audit(listing, size, advance, pixel_store)
+        checked, images = audit.audit(listing, size, advance, pixel_store)
     if any((folder / name).exists() for name in checkpoints.FILE_NAMES):
         refuse_changes(config, listing, folder)
     else:
@@ -39,7 +39,7 @@ def audited_splits(config: Config, listing: Listing, size: int, folder: Path) ->
             f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
         )
     data = splits.make_splits(
-        checked, pictures, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
+        checked, images, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
     )
     findings.show(data.findings[len(checked.findings) :])
     rows = [finding._asdict() for finding in data.findings]
@@ -55,11 +55,9 @@ def audited_splits(config: Config, listing: Listing, size: int, folder: Path) ->
 
 
 def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
-    """Raises UserError where the data are not those that a run was given; made ones cannot change."""
+    """Raises UserError if the data have changed since the run began. Embedded and generated data cannot change."""
     if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
         return
     if changed := manifest.describe_changes(folder, listing):
-        rule = (
-            f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on what is there now"
-        )
+        rule = f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on the new data"
         raise UserError(f"--data: {rule}, another --run_dir keeps both. Received: {config.data!r}")

@@ -1,4 +1,4 @@
-"""`--dry_run`: says what a run would do. It trains nothing, and leaves nothing behind."""
+"""`--dry_run`: prints what a run would do. It trains nothing and writes nothing."""
 
 import hashlib
 import math
@@ -26,85 +26,99 @@ from kerasft.settings import config as configs
 from kerasft.settings.config import Config
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 from kerasft.training import phase_inputs, phase_table
 
-SAMPLE = 64  # pictures whose decoding is timed
-AUDIT_SECONDS = 30.0  # a longer audit is left to the run itself
-TIMED_SECONDS = 2.0  # of forward passes, for the speed of the network
-TIMED_BATCH = 32  # pictures of such a pass
-MAX_CLASSES = 20  # that the table of counts lists
-MEASURED = ("augment", "precision", "batch_size", "jit")  # what `auto`, or no value, leaves to a measurement
+# Images that are decoded to measure the decoding speed.
+SAMPLED_IMAGES = 64
+# A longer audit is left to the run itself.
+MAX_AUDIT_SECONDS = 30.0
+# Forward passes are timed for so many seconds, on batches of so many images.
+TIMED_SECONDS = 2.0
+TIMED_BATCH_SIZE = 32
+# The table of counts has at most so many classes.
+MAX_CLASSES = 20
+# A run measures these if they are `auto` or have no value.
+MEASURED_SETTINGS = ("framing", "augment", "precision", "batch_size", "jit")
 
 
-def show(asked: Config) -> None:
-    """Prints data, network, phases, settings and expected time of the run that a Config asks for.
+def show(config: Config) -> None:
+    """Prints data, network, phases, settings and expected time of a run.
 
     Raises:
-        UserError: what the run itself would refuse before it trains.
+        UserError: the run would raise it too, before it trains.
     """
     console.say("dry run: nothing is trained, and nothing is written")
-    listing = sources.load(asked)
+    framing = "crop" if config.framing == "auto" else config.framing
+    listing = replace(sources.load(config), framing=framing)
     with tempfile.TemporaryDirectory() as place:
-        network = _network(asked, listing, Path(place))
-    data, decoded_per_second = _data(asked, listing, network.size)
+        network = _network(config, listing, Path(place))
+    data, decoded_per_second = _data(config, listing, network.size)
     _show_data(data)
     speed = _forward_speed(network)
-    planned, reason = planning.plan(asked, network, len(data.train), None if asked.deterministic else speed)
+    planned, reason = planning.plan(config, network, len(data.train), None if config.deterministic else speed)
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
-    phase_table.show_phases([(phase, *freezing.apply(network, phase)) for phase in planned])
-    _show_settings(asked, listing.name)
+    phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
+    _show_settings(config, listing.name)
     _show_time(network, planned, data, speed, decoded_per_second)
 
 
-def _network(asked: Config, listing: Listing, place: Path) -> Network:
-    """The network of the run, without weights that would have to be downloaded, and without measuring a precision."""
-    weights = bundled.resolve_weights(asked)
-    precision = "float32" if asked.precision == "auto" else asked.precision
-    built = replace(asked, precision=precision, keep_cache=False, weights="none" if weights == "imagenet" else weights)
-    if weights == "imagenet" and asked.head_init == "auto":  # which depends on whether there are weights
+def _network(config: Config, listing: Listing, place: Path) -> Network:
+    """Builds the network of the run, without downloading weights and without measuring a precision."""
+    weights = bundled.resolve_weights(config)
+    precision = "float32" if config.precision == "auto" else config.precision
+    built = replace(
+        config,
+        precision=precision,
+        framing=listing.framing,
+        keep_cache=False,
+        weights="none" if weights == "imagenet" else weights,
+    )
+    # `auto` depends on whether there are weights, and here they are left out.
+    if weights == "imagenet" and config.head_init == "auto":
         built = replace(built, head_init="probe")
     network, _ = resolve.resolve_settings(built, listing, place)
     return network._replace(pretrained=network.pretrained or weights == "imagenet")
 
 
-def _data(asked: Config, listing: Listing, size: int) -> tuple[Splits, float]:
-    """The splits of the run, and pictures decoded a second; everything is audited where that is done soon."""
+def _data(config: Config, listing: Listing, size: int) -> tuple[Splits, float]:
+    """Returns the splits of the run, and the decoded images per second. A short audit is done, a long one is not."""
     count = len(listing.ids)
     with stderr_filter.without_notices():
         rate = _decoding_speed(listing, size)
-        if count / rate <= AUDIT_SECONDS:
+        if count / rate <= MAX_AUDIT_SECONDS:
             with console.progress("audit", count) as advance:
                 checked, _ = audit(listing, size, advance, None)
         else:
             console.say(f"audit: left to the run; {count:,} files would take about {duration(count / rate)}")
-            checked = _hashed(listing)
-    fractions = asked.val_fraction, asked.test_fraction
-    return splits.make_splits(checked, None, *fractions, asked.seed, asked.per_class_limit), rate
+            checked = _hash_files(listing)
+    fractions = config.val_fraction, config.test_fraction
+    return splits.make_splits(checked, None, *fractions, config.seed, config.per_class_limit), rate
 
 
 def _decoding_speed(listing: Listing, size: int) -> float:
-    """Pictures read and decoded a second."""
+    """Returns how many images are read and decoded per second."""
     count = len(listing.ids)
     seconds = []
-    # The first of the two is for what an audit takes before its first picture.
-    for wanted in (1, min(SAMPLE, count)):
+    # The first measurement, of one image, is the start-up time of an audit.
+    for wanted in (1, min(SAMPLED_IMAGES, count)):
         rows = np.unique(np.arange(wanted) * count // wanted)
         started = time.monotonic()
-        audit(_part(listing, rows), size, lambda _: None, None)
+        audit(_subset(listing, rows), size, lambda _: None, None)
         seconds.append(time.monotonic() - started)
-    return min(SAMPLE, count) / max(seconds[1] - seconds[0], 0.05 * seconds[1])
+    return min(SAMPLED_IMAGES, count) / max(seconds[1] - seconds[0], 0.05 * seconds[1])
 
 
-def _part(listing: Listing, rows: np.ndarray) -> Listing:
-    """The listing of some of the files."""
+def _subset(listing: Listing, rows: np.ndarray) -> Listing:
+    """Returns the listing of some of the files."""
     chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "split_names")}
     return replace(listing, **chosen, read=lambda index: listing.read(int(rows[index])))
 
 
-def _hashed(listing: Listing) -> Listing:
-    """The listing with the digests that splits are carved by, without those files that cannot be read."""
+def _hash_files(listing: Listing) -> Listing:
+    """Returns the listing with the digests that decide the splits, without files that cannot be read."""
     digests, good = np.full(len(listing.ids), "", dtype="<U64"), np.ones(len(listing.ids), bool)
     with console.progress("reading", len(good)) as advance:
         for index in range(len(good)):
@@ -113,7 +127,7 @@ def _hashed(listing: Listing) -> Listing:
             except OSError:
                 good[index] = False
             advance(1)
-    # Nothing is decoded, so only equal bytes are known to be equal pictures.
+    # Nothing is decoded, so only files with equal bytes count as equal images.
     return listing.without_rejected(good, digests, digests)
 
 
@@ -123,10 +137,10 @@ def _show_data(data: Splits) -> None:
     rows = [(name, *(f"{counts[part].get(name, 0):,}" for part in SPLITS)) for name in names[:MAX_CLASSES]]
     if len(names) > MAX_CLASSES:
         rows.append((f"({len(names) - MAX_CLASSES} more)", "", "", ""))
-    rows.append(("pictures", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
+    rows.append(("images", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
     console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
-    # Line by line, for `say` escapes what would end one.
+    # Line by line, because `say` escapes line breaks.
     for line in columns((thing, *SPLITS), rows, right=SPLITS).splitlines():
         console.say(line)
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
@@ -139,44 +153,45 @@ def _plural(word: str, count: int) -> str:
     return "" if count == 1 else "es" if word.endswith("s") else "s"
 
 
-def _show_settings(asked: Config, name: str) -> None:
+def _show_settings(config: Config, name: str) -> None:
     changed = [
-        shlex.quote(f"--{item.name}={getattr(asked, item.name)}")
-        for item in fields(asked)
-        if getattr(asked, item.name) != configs.FIELDS[item.name].default
+        shlex.quote(f"--{item.name}={getattr(config, item.name)}")
+        for item in fields(config)
+        if getattr(config, item.name) != configs.FIELDS[item.name].default
     ]
     console.say(f"settings: {' '.join(changed) or 'the defaults'}")
-    open_ = [name for name in MEASURED if getattr(asked, name) in ("auto", None)]
-    if open_:
-        console.say(f"measured when the run begins: {', '.join(open_)}")
-    folder = Path(asked.run_dir or f"runs/{name}-{asked.digest()}")
-    finished = asked.resume and (folder / "metrics.json").is_file()
-    console.say(f"run folder: {folder}{', which is finished: the run would only read it' if finished else ''}")
-    console.say(f"export: {Path(asked.export_dir) / name}/VERSION")
+    unresolved = [name for name in MEASURED_SETTINGS if getattr(config, name) in ("auto", None)]
+    if unresolved:
+        console.say(f"measured when the run starts: {', '.join(unresolved)}")
+    folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
+    finished = config.resume and (folder / "metrics.json").is_file()
+    console.say(f"run folder: {folder}{', which has a finished run: it would only be read' if finished else ''}")
+    console.say(f"export: {Path(config.export_dir) / name}/VERSION")
 
 
 def _show_time(network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float) -> None:
     counts = [len(getattr(data, part)) for part in SPLITS]
     certain = [phase for phase in planned if not phase.conditional]
     passes = sum(forward_passes(network, phase, *counts[:2]) for phase in certain)
-    scored = 2 * sum(counts[1:])  # once with Keras, once through the export
+    # Validation and test are scored twice: with Keras, and through the export.
+    scored = 2 * sum(counts[1:])
     seconds = sum(counts) / decoded + (passes + scored) / speed
     console.say(
         f"expected time: about {duration(seconds)}, without start-up and saving. This counts {passes + scored:,.0f} forward "
-        f"passes at {speed:,.0f} pictures a second and {sum(counts):,} pictures decoded at {decoded:,.0f} a second, both "
+        f"passes at {speed:,.0f} images a second and {sum(counts):,} images decoded at {decoded:,.0f} a second, both "
         f"measured now. A training step counts as {auto.FORWARD_PASSES_PER_STEP:g} forward passes."
     )
     if conditional := sum(forward_passes(network, phase, *counts[:2]) for phase in planned if phase.conditional):
         console.say(
-            f"a further phase, if the one before gains much, would take about {duration(conditional / speed)} more"
+            f"a further phase, which follows if the one before gains enough, would take about {duration(conditional / speed)} more"
         )
 
 
 def forward_passes(network: Network, phase: Phase, train: int, val: int) -> float:
-    """The work of a phase, in forward passes of the whole network over one picture.
+    """Returns the work of a phase, in forward passes of the whole network over one image.
 
     Args:
-        train, val: pictures of these splits.
+        train, val: numbers of images in these splits.
     """
     parts = (
         None
@@ -187,20 +202,21 @@ def forward_passes(network: Network, phase: Phase, train: int, val: int) -> floa
     frozen = phase_inputs.count_macs(parts[0]) / whole if parts else 0.0
     trained = auto.FORWARD_PASSES_PER_STEP * ((phase.image_size or network.size) / network.size) ** 2
     if parts is None and phase.freezes and (found := phase_inputs.split_at_cut(network, phase)):
-        # Computed anew each epoch: the frozen part goes forward only.
+        # Without a cache the frozen part runs in each epoch, but only forward.
         share = phase_inputs.count_macs(found[0]) / whole
         trained *= 1 - share + share / auto.FORWARD_PASSES_PER_STEP
     views = phase.views or (min(phase_inputs.MIN_CACHED_AUGMENTATIONS, phase.epochs) if phase.augment else 1)
     ahead = frozen * (views * train + val) if parts else val
-    if phase.epochs == 0:  # the head is solved on the features of all pictures
+    # Without epochs the head is solved on the features of all images.
+    if phase.epochs == 0:
         return frozen * (train + val)
     return ahead + phase.epochs * (1 - frozen) * (trained * train + val)
 
 
 def _forward_speed(network: Network) -> float:
-    """Pictures a second of a forward pass, over random pictures."""
+    """Returns the images per second of a forward pass, measured on random images."""
     rng = np.random.default_rng(0)
-    batch = rng.uniform(0, 255, (TIMED_BATCH, network.size, network.size, 3)).astype(np.float32)
+    batch = rng.uniform(0, 255, (TIMED_BATCH_SIZE, network.size, network.size, 3)).astype(np.float32)
     predict = scoring.make_predictor(network.model)
     predict([batch])
     best, began = math.inf, time.monotonic()
@@ -208,4 +224,4 @@ def _forward_speed(network: Network) -> float:
         started = time.monotonic()
         predict([batch])
         best = min(best, time.monotonic() - started)
-    return TIMED_BATCH / best
+    return TIMED_BATCH_SIZE / best

@@ -1,7 +1,7 @@
-"""The evaluation of a trained network: figures of validation and test, and the predictions for the test images."""
+"""The evaluation of a trained network: metrics of validation and test, and the predictions for the test images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,14 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
 from kerasft.storage import run_folder
 
-# Images of a forward pass.
-BATCH_SIZE = 64
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network does on the splits that it was not trained on.
+    """The results of a network on the splits that it was not trained on.
 
     Attributes:
-        figures: of `test` and `val`, as in `metrics.json`.
-        test: what is served for the test images: probabilities float64 [N, C], or values [N, D].
+        figures: the metrics of `test` and `val`, as in `metrics.json`.
+        test: the predictions for the test images: probabilities float64 [N, C], or values [N, D].
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
     """
 
@@ -52,8 +49,8 @@ def evaluate(
 
     Args:
         network: in float32.
-        splits: whose test split is read here for the first time.
-        validation: the Scorer of the validation split; its scale and its error are those of the test split too.
+        splits: the test split is read here for the first time.
+        validation: the Scorer of the validation split. The test split is scored with its scale and its error.
         predict: what `make_predictor` gave.
         val_outputs: of the network, float32 [N, ...].
         thresholds: of `fit_thresholds`.
@@ -62,7 +59,7 @@ def evaluate(
     figures = {}
     for name in outputs:
         labels = getattr(splits, name).labels
-        scorer = Scorer(network.task, labels, validation.scale, error=validation.error)
+        scorer = replace(validation, labels=labels, weights=None)
         figures[name] = metrics.compute(scorer, outputs[name], splits.classes, thresholds)
         figures[name]["excluded_copies"] = splits.excluded[name]
     return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), thresholds)
@@ -71,11 +68,13 @@ def evaluate(
 def make_predictor(network: Network) -> Callable[[Split], np.ndarray]:
     """Returns a function from a split to the network's outputs, float32 [N, ...]; it is traced once."""
     predict = scoring.make_predictor(network.model)
-    return lambda split: predict(pipeline.evaluation_stream(split, size=network.size, batch_size=BATCH_SIZE))
+    return lambda split: predict(
+        pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
+    )
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:
-    """Writes `predictions.npz`: ids, labels, classes, and what is served for the test images."""
+    """Writes `predictions.npz`: ids, labels, classes, and the predictions for the test images."""
     arrays = {"ids": splits.test.ids, "labels": splits.test.labels, "classes": np.array(splits.classes)}
     arrays["values" if task == "regression" else "probabilities"] = evaluation.test.astype(np.float32)
     if evaluation.thresholds is not None:

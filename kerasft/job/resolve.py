@@ -1,4 +1,4 @@
-"""Resolves what must be known before an image is read: weights, image size and precision."""
+"""Resolves what must be known before the images are decoded: weights, image size and precision."""
 
 import platform
 import statistics
@@ -20,33 +20,42 @@ from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune
 
-# Images whose headers are read, to know how large the images are.
+# The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
 
-# Images are enlarged this many times at most: more pixels hold no more to see.
+# Where `crop` keeps at least this share of the area of the sampled images, they count as square.
+MIN_KEPT_AREA = 0.95
+
+# Small images are enlarged at most so many times. More pixels would hold no more information.
 MAX_ENLARGEMENT = 4
 
 # Most backbones halve their input five times.
-STRIDE = 32
+BACKBONE_STRIDE = 32
 
 
 def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
+    The framing stays open (None) where a look at images has to choose it.
+
     Raises:
-        UserError: a mistake in the backbone's, the head's or the phases' flags.
+        UserError: a flag of the backbone, the head or the phases is wrong.
     """
     resolved = resolved_settings.read(folder)
     weights = (resolved and resolved.weights) or bundled.resolve_weights(config)
     if weights == "bundled" != config.weights:
         console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
     config = replace(config, weights=weights)
-    size = resolved.image_size if resolved else config.image_size or _image_size(config, listing)
+    is_sampled = resolved is None and (config.framing == "auto" or not config.image_size)
+    sizes = _sample_sizes(listing) if is_sampled else []
+    size = resolved.image_size if resolved else config.image_size or _image_size(config, sizes)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
+    network = planning.prepare(config, network)
     longest = planning.check(config, network)
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
         resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason)
+        resolved.framing, resolved.framing_reason = _framing(config, sizes)
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
         resolved.write(folder)
@@ -55,43 +64,56 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
-    """`autotune.precision`; runs that share a `--cache_dir` measure it once."""
+    """Chooses the precision as `autotune.precision` does. Runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
         return autotune.precision(config, network, longest)
-    trained = longest.strategy, longest.unfreeze, longest.batch_norm, config.batch_size, config.deterministic
+    trained = longest.strategy, dict(longest.arguments), longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, network.size, network.model.count_params(), trained, machine
 
-    def measured() -> dict[str, str]:
+    def measure() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)
         return {"value": chosen.value, "reason": chosen.reason}
 
     with disk_cache.locked(cache, "precision") as folder:
-        found = feature_cache.memoize(folder, key_parts, measured)
+        found = feature_cache.memoize(folder, key_parts, measure)
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 
-def _image_size(config: Config, listing: Listing) -> int | None:
-    """The backbone's own size, or less where the pictures are far smaller; None for a saved model."""
+def _framing(config: Config, sizes: list[tuple[int, int]]) -> tuple[str | None, str]:
+    """The framing and its reason; None where images are not square under `auto`."""
+    if config.framing != "auto":
+        return config.framing, ""
+    kept = statistics.fmean(min(size) / max(size) for size in sizes) if sizes else 1.0
+    if kept < MIN_KEPT_AREA:
+        return None, ""
+    return "crop", f"it keeps {kept:.1%} of the area of {len(sizes)} images" if sizes else "no image tells its size"
+
+
+def _image_size(config: Config, sizes: list[tuple[int, int]]) -> int | None:
+    """Returns the backbone's own image size, or a smaller one if the images are much smaller; None for a saved model."""
     own = backbones.native_size(config.backbone, config.weights)
-    count = len(listing.ids)
-    sides = (
-        [_shorter_side(listing, i * count // SAMPLED_HEADERS) for i in range(SAMPLED_HEADERS)] if own and count else []
-    )
-    sides = [side for side in sides if side]
-    if not sides:
+    if not own or not sizes:
         return own
-    enough = -(-MAX_ENLARGEMENT * statistics.median_low(sides) // STRIDE) * STRIDE
-    size = min(own, max(enough, 2 * STRIDE))
+    shorter = statistics.median_low(min(size) for size in sizes)
+    enough = -(-MAX_ENLARGEMENT * shorter // BACKBONE_STRIDE) * BACKBONE_STRIDE
+    size = min(own, max(enough, 2 * BACKBONE_STRIDE))
     if size < own:
-        console.say(f"image size: {size}, for the pictures are about {statistics.median_low(sides)} pixels")
+        console.say(f"image size: {size}, because the images are about {shorter} pixels")
     return size
 
 
-def _shorter_side(listing: Listing, index: int) -> int | None:
+def _sample_sizes(listing: Listing) -> list[tuple[int, int]]:
+    """Widths and heights of images at equal distances in the listing, without those whose header cannot be read."""
+    count = len(listing.ids)
+    rows = [i * count // SAMPLED_HEADERS for i in range(SAMPLED_HEADERS)] if count else []
+    return [size for size in (_read_size(listing, row) for row in rows) if size and min(size)]
+
+
+def _read_size(listing: Listing, index: int) -> tuple[int, int] | None:
     try:
-        found = image_headers.read_size(listing.read(index))
-    except (OSError, ValueError):  # whatever is wrong with the file, the audit says it
+        return image_headers.read_size(listing.read(index))
+    # The audit will report what is wrong with the file.
+    except (OSError, ValueError):
         return None
-    return min(found) if found else None

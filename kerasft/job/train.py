@@ -1,4 +1,4 @@
-"""The main job: audit, train, evaluate, export, report; each timed and written into the run folder."""
+"""The main job: audit, train, evaluate, export and report. Each step is timed and recorded in the run folder."""
 
 import hashlib
 import resource
@@ -22,16 +22,18 @@ from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
-from kerasft.job.audit import audited_splits, refuse_changes
+from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
-from kerasft.job.finished import complete, summarise
+from kerasft.job.finished import report_finished, summarise
+from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
+from kerasft.optimization import averages
 from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock
-from kerasft.strategies import budget
+from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
+from kerasft.strategies import budget, planning
 from kerasft.training import budgeting, trainer
 
 
@@ -40,7 +42,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: with everything that was recorded.
+        folder: the run folder.
         metrics: as in `metrics.json`.
     """
 
@@ -50,14 +52,14 @@ class Run:
 
 @pipeline.user_errors()
 def train(config: Config, began: float | None = None) -> Run:
-    """Does what a Config says, from data to SavedModel. A finished run is only read.
+    """Runs a Config, from data to SavedModel. A finished run is only read.
 
     Args:
         config: the settings.
         began: moment of the monotonic clock from which `--budget_minutes` counts; by default now.
 
     Raises:
-        UserError: a mistake in the Config, the data or the run folder.
+        UserError: something is wrong with the Config, the data or the run folder.
         ParityError: the exported model does not score like the trained one.
     """
     seconds, started = {}, time.monotonic()
@@ -66,13 +68,13 @@ def train(config: Config, began: float | None = None) -> Run:
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:
         with run_lock.locked(folder):
-            # Another run may have finished it meanwhile.
+            # Another process may have finished it in the meantime.
             folder, finished = run_folder.open_folder(config, listing.name)
             if finished is None:
                 return _train(config, listing, folder, seconds, started, began or started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
-    complete(folder, finished, listing)
+    report_finished(folder, finished, listing)
     summarise(folder, finished)
     return Run(folder, finished)
 
@@ -86,27 +88,35 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     network, resolved = resolve_settings(config, listing, folder)
-    with _timed(seconds, "audit"):
-        splits = audited_splits(config, listing, network.size, folder)
-    needed = disk_space.check_free_space(sum(weight.nbytes for weight in network.model.get_weights()), folder, exports)
-    with _timed(seconds, "train"), _noted(f"about {failures.size(needed)} are needed in all"):
+    before = weights_of_backbone(network) if planning.trains_few(config) else {}
+    with _time_step(seconds, "audit"):
+        splits = audit_and_frame(config, listing, network, resolved, folder)
+    weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
+    ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
+    needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
+    with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
-        # What was learned in half precision is served in full.
+        # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
         predict, scorer = make_predictor(network), trained.setup.scorer
         known = trained.validation_outputs if network is trained.setup.network else None
         val_outputs = known() if known else predict(splits.val)
         thresholds = fit_thresholds(network.task, splits, val_outputs)
-        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale)
+        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale, splits.train.framing)
+    if before:
+        start = [before.get(weight.path) for weight in network.model.weights]
+        if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
+            where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
+            console.say(f"delta: {fraction:.1%} of the weights are in {where}")
     warm = splits.val if config.warmup else None
-    noted = _noted(f"about {failures.size(needed)} are needed in all")
+    noted = _add_note(f"about {failures.format_bytes(needed)} are needed in all")
     with noted, _written_meanwhile(network, answer, exports, warm) as draft:
-        with _timed(seconds, "evaluate"):
+        with _time_step(seconds, "evaluate"):
             evaluation = evaluate(network, splits, scorer, predict, val_outputs, thresholds)
             write_predictions(folder, network.task, splits, evaluation)
-        with _timed(seconds, "export"):
+        with _time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
             proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
     seconds["total"] = round(time.monotonic() - started, 3)
@@ -115,6 +125,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "classes": list(splits.classes),
         "backbone": network.name,
         "image_size": network.size,
+        "framing": splits.train.framing,
         "augment": trained.state.resolved.augment,
         "settled": trained.state.resolved.to_json(),
         **evaluation.figures,
@@ -160,6 +171,12 @@ def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation:
         return {"published": False, "reason": str(error)}
 
 
+def weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
+    """The weights of the backbone by their paths."""
+    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
+    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
+
+
 def weights_digest(model: keras.Model) -> str:
     """SHA-256 over all weights in layer order."""
     digest = hashlib.sha256()
@@ -169,8 +186,8 @@ def weights_digest(model: keras.Model) -> str:
 
 
 @contextmanager
-def _noted(text: str) -> Iterator[None]:
-    """Adds a note to an error, for `failures`."""
+def _add_note(text: str) -> Iterator[None]:
+    """Adds a note to an error of the block. `failures` prints it."""
     try:
         yield
     except Exception as error:
@@ -179,7 +196,7 @@ def _noted(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def _timed(seconds: dict, name: str) -> Iterator[None]:
+def _time_step(seconds: dict, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds[name] = round(time.monotonic() - started, 3)

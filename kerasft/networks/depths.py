@@ -79,8 +79,16 @@ def early(network: Network, cut: str) -> list[keras.KerasTensor]:
     return [network.model.get_layer(f"{layer_names.POOLED}{number}").output for number in before]
 
 
+def _channels(operations: dict[str, keras.Operation], names: list[str]) -> int:
+    return sum(operations[name].output.shape[-1] for name in names)
+
+
 def _learns(operation: keras.Operation) -> bool:
     """Whether an operation holds weights other than a normalisation's."""
     layers = keras.layers
     norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
     return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+
+
+def _channels(operations: dict[str, keras.Operation], names: list[str]) -> int:
+    return sum(operations[name].output.shape[-1] for name in names)

@@ -18,7 +18,7 @@ class Published(NamedTuple):
     Attributes:
         name: as `--backbone` takes it.
         parameters: without the classifier.
-        size: side in pixels of the pictures that its weights were trained on.
+        size: side in pixels of the images that its weights were trained on.
         top1: accuracy on ImageNet in percent; None where Keras's documentation gives none.
         file: of its ImageNet weights without the classifier, as Keras names it.
     """

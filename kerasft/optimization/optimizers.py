@@ -5,7 +5,7 @@ from dataclasses import replace
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from kerasft.optimization import averages, schedules
+from kerasft.optimization import averages, schedule_free, schedules, weight_decay
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings import spec as specs
 from kerasft.settings.spec import Spec
@@ -32,8 +32,7 @@ def build(
 ) -> tuple[keras.optimizers.Optimizer, Plateau | None]:
     """The optimizer of one phase, built on a model's trainable variables, and what lowers its rate on a plateau.
 
-    Weight decay applies to variables of two or more dimensions, so biases and normalisation keep theirs. The gradient's
-    global norm is clipped at `MAX_NORM`, unless the Spec clips by itself. The loss of a model that computes in float16
+    Weight decay leaves biases, normalisation and the like alone (`weight_decay.excluded`). The gradient's global norm is clipped at `MAX_NORM`, unless the Spec clips by itself. The loss of a model that computes in float16
     is scaled. With `gradient_accumulation_steps=` a schedule still counts the steps that take a batch.
 
     Args:
@@ -51,24 +50,27 @@ def build(
     """
     rate = schedules.build(schedule, lr, steps)
     plateau = rate if isinstance(rate, Plateau) else None
+    accumulated = optimizer.kwargs.get("gradient_accumulation_steps") or 1
     if micro_batches > 1:
-        collected = micro_batches * (optimizer.kwargs.get("gradient_accumulation_steps") or 1)
-        optimizer = replace(optimizer, kwargs={**optimizer.kwargs, "gradient_accumulation_steps": collected})
+        collected = {"gradient_accumulation_steps": micro_batches * accumulated}
+        optimizer = replace(optimizer, kwargs={**optimizer.kwargs, **collected})
     if (micro_batches > 1 or start_step) and isinstance(rate, LearningRateSchedule):
         rate = schedules.PhaseSteps(rate, micro_batches, start_step)
     known = specs.choices(keras.optimizers, keras.optimizers.Optimizer)
     known = {name: value for name, value in known.items() if name not in _WRAPPERS}
     given = {"learning_rate": lr if plateau else rate}
-    for spec in average:
-        given |= specs.build(spec, "--average", specs.choices(averages))
+    moving = averages.moving(averages.build(average))
+    given |= {"use_ema": True} if moving else {}
     if not any(name in optimizer.kwargs for name in _CLIPPING):
         given["global_clipnorm"] = MAX_NORM
     kind = keras.optimizers.Optimizer
     built = specs.build(optimizer, "--optimizer", known, kind=kind, outside=kind, **given)
+    if isinstance(built, keras.optimizers.ScheduleFreeAdamW):
+        schedule_free.mend(built)
     if model is None:
         return built, plateau
     variables = model.trainable_variables
-    built.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
+    built.exclude_from_weight_decay(var_list=weight_decay.excluded(variables))
     if built.use_ema:
         # At its end, fit would write the averages into the model, and a later fit would go on from them.
         built.finalize_variable_values = lambda variables: None
@@ -77,5 +79,6 @@ def build(
         built = keras.optimizers.LossScaleOptimizer(built)
     built.build(variables)
     if inner.use_ema:
-        averages.average_steps(inner, start_step)
+        moving = moving or averages.ema(momentum=inner.ema_momentum)
+        averages.average_steps(inner, moving, steps // accumulated, start_step // accumulated)
     return built, plateau

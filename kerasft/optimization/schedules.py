@@ -10,7 +10,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.spec import Spec
 
 # What `--schedule` may name: a function of the peak rate and of the steps of the phase.
-__all__ = ["constant", "cosine", "linear", "one_cycle", "plateau", "step"]
+__all__ = ["constant", "cosine", "linear", "one_cycle", "plateau", "polynomial", "step", "wsd"]
 
 
 class Plateau(NamedTuple):
@@ -95,6 +95,43 @@ def step(lr: float, steps: int, *, at: tuple[float, ...] = (0.5, 0.75), factor: 
     )
 
 
+def polynomial(
+    lr: float, steps: int, *, power: float = 2.0, end: float = 0.0, warmup: float = 0.1
+) -> LearningRateSchedule:
+    """Linear warm-up from 0, then (1 - share of the steps)^power down to the end (DeepLab, Chen et al. 2017).
+
+    Args:
+        lr: the peak rate.
+        steps: of the whole phase.
+        power: above 0; 1 is a line.
+        end: the last rate as a share of the highest, in [0, 1].
+        warmup: share of the steps, in [0, 1).
+    """
+    climb = _warmup_steps(steps, warmup)
+    if not 0 < power <= 10:
+        raise ValueError("power must be in (0, 10]")
+    if not 0 <= end <= 1:
+        raise ValueError("end must be in [0, 1]")
+    falling = (steps, end * lr)
+    return Piecewise([(0, 0.0), (climb, lr), falling] if climb else [(0, lr), falling], power=power)
+
+
+def wsd(lr: float, steps: int, *, warmup: float = 0.1, decay: float = 0.2) -> LearningRateSchedule:
+    """Warm-up, stable, decay: linearly up from 0, constant, and linearly down to 0 (Hu et al. 2024; Hägele et al. 2024).
+
+    Args:
+        lr: the peak rate.
+        steps: of the whole phase.
+        warmup: share of the steps, in [0, 1).
+        decay: share of the steps, in (0, 1], and at most what the warm-up leaves.
+    """
+    climb = _warmup_steps(steps, warmup)
+    if not 0 < decay <= 1 - warmup:
+        raise ValueError("decay must be in (0, 1], and at most 1 - warmup")
+    fall = max(climb, steps - max(1, round(decay * steps)))
+    return Piecewise([(0, 0.0 if climb else lr), (climb, lr), (fall, lr), (steps, 0.0)])
+
+
 def plateau(lr: float, steps: int, *, factor: float = 0.5, patience: int = 2) -> Plateau:
     """Constant, and multiplied by a factor each time the validation loss has not fallen for some epochs.
 
@@ -128,10 +165,11 @@ class Piecewise(LearningRateSchedule):
     Args:
         points: (step, rate), by rising step.
         cosine: half cosines instead of lines.
+        power: of what is left of the way to the last point.
     """
 
-    def __init__(self, points: list[tuple[int, float]], cosine: bool = False):
-        self.points, self.cosine = [tuple(point) for point in points], cosine
+    def __init__(self, points: list[tuple[int, float]], cosine: bool = False, power: float = 1.0):
+        self.points, self.cosine, self.power = [tuple(point) for point in points], cosine, power
 
     def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
         """The rate at a step, float32."""
@@ -141,12 +179,14 @@ class Piecewise(LearningRateSchedule):
         for (start, first), (end, last) in reversed(list(zip(self.points, self.points[1:]))):
             share = ops.clip((step - start) / max(end - start, 1), 0.0, 1.0)
             share = (1 - ops.cos(math.pi * share)) / 2 if self.cosine else share
+            if self.power != 1 and end == self.points[-1][0]:
+                share = 1 - (1 - share) ** self.power
             rate = ops.where(step < end, first + (last - first) * share, rate)
         return rate
 
     def get_config(self) -> dict:
         """What `from_config` needs."""
-        return {"points": self.points, "cosine": self.cosine}
+        return {"points": self.points, "cosine": self.cosine, "power": self.power}
 
 
 @keras.saving.register_keras_serializable("kerasft")

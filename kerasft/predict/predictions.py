@@ -71,7 +71,8 @@ def _multi_label_prediction(
     classes: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: list[str]
 ) -> Prediction:
     """Returns the predicted labels. Without `names`, the top classes have their names from the outputs; others get their index."""
-    order = (-probabilities).argsort(kind="stable")  # the order of top_k
+    # The order of `tf.math.top_k`.
+    order = (-probabilities).argsort(kind="stable")
     texts = dict(zip(order.tolist(), _texts(classes)))
     present = [j for j in order.tolist() if predicted[j]]
     labels = [names[j] if names else texts.get(j, str(j)) for j in present]
@@ -84,8 +85,9 @@ def _texts(classes: np.ndarray) -> list[str]:
 
 def last_line(message: str) -> str:
     """Returns the last line of TensorFlow's message, which gives the reason; at most 160 characters."""
-    lines = [line.strip() for line in message.splitlines() if line.strip() and "[[{{" not in line]  # nodes of the graph
-    return lines[-1][:160] if lines else "no reason given"
+    # Lines with double brackets name nodes of the graph.
+    lines = [line.strip() for line in message.splitlines() if line.strip() and "[[" not in line]
+    return lines[-1].rstrip(".")[:160] if lines else "no reason given"
 
 
 def refused_batch(message: str) -> RefusedBatch:

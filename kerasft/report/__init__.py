@@ -1,6 +1,7 @@
-"""The reports: `report.html`, what a run has found, and `tune.html`, what a search has, for people."""
+"""The pages for people: `report.html` of a run, `tune.html` of a search, `lr_find.html`, and the comparison of runs."""
 
+from kerasft.report.lr_find import write_lr_find
 from kerasft.report.page import write
-from kerasft.report.trials import ranked, write_search
+from kerasft.report.trials import rank_trials, write_search
 
-__all__ = ["ranked", "write", "write_search"]
+__all__ = ["rank_trials", "write", "write_lr_find", "write_search"]

@@ -1,34 +1,34 @@
-"""The one figure of a run, how sure it is, and what it means: in words for who decides.
+"""The headline of a report: the test score, its 95 % interval, and what it means in plain sentences.
 
-Each function of a task takes the test figures of `metrics.json`, the arrays of `predictions.npz`, the names, and the
-Caveats, and gives a dict with `figure`, `name`, `low`, `high`, `words` (sentences) and `picture` (SVG, or nothing where
-there is no interval).
+Each task has a function. It takes the test metrics of `metrics.json`, the arrays of `predictions.npz`, the names of the
+classes or targets, and the Caveats. It returns a dict with `figure` (the score as text), `name`, `low`, `high`, `sentences`
+and `svg` (the drawn interval; empty if there is none).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.console.wording import NONE, count, listed, number, percent
+from kerasft.console.wording import NOT_MEASURED, count, join_names, number, percent
 from kerasft.evidence import figures
 from kerasft.report import statistics
 
-# Test pictures, below which the interval is wide enough for a word about it.
-FEW = 200
-# An image of one split is also in another split where a finding has one of these kinds.
+# With fewer test images a sentence says that the interval is wide.
+FEW_TEST_IMAGES = 200
+# Kinds of findings that name an image which is in two splits.
 SHARED_KINDS = ("duplicate_across_splits", "leak")
 
 
-_UNKNOWN = {"low": None, "high": None, "picture": ""}
+_NO_INTERVAL = {"low": None, "high": None, "svg": ""}
 
 
 class Caveats(NamedTuple):
-    """What the audit knows that a test figure must not hide.
+    """Findings of the audit that limit what the test score means.
 
     Attributes:
-        shared: test pictures in the figure that stand in another split too.
-        left_out: test pictures that are not in the figure, because they stand in another split too.
-        missing: classes or labels of which the test split has no picture.
+        shared: scored test images that are in another split too.
+        left_out: test images that were not scored, because they are in another split too.
+        missing: classes or labels without a test image.
     """
 
     shared: int = 0
@@ -36,13 +36,13 @@ class Caveats(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-def caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
-    """The Caveats of a test split.
+def find_caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
+    """Returns the Caveats of a test split.
 
     Args:
-        test: its figures, as in `metrics.json`.
+        test: its metrics, as in `metrics.json`.
         audit: as in `audit.json`.
-        ids: str [N], the test pictures that were scored.
+        ids: str [N], the test images that were scored.
     """
     scored = set(ids.tolist())
     pairs = [_pair(row) for row in audit["findings"] if row["kind"] in SHARED_KINDS]
@@ -53,149 +53,155 @@ def caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
 
 
 def _pair(finding: dict) -> tuple[str, str]:
-    """Names of the two images of a finding: its path, and the image after " as " in its detail."""
+    """Returns the names of the two images of a finding: its path, and the name after " as " in its detail."""
     return finding["path"], finding["detail"].partition(" as ")[2].removesuffix(", under another label")
 
 
-def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], known: Caveats) -> dict:
-    """Accuracy, Wilson's interval, and always guessing the most frequent class."""
+def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
+    """Accuracy with Wilson's interval. The baseline always answers the most frequent class."""
     n, accuracy = test["n"], test["accuracy"]
     right = round(accuracy * n)
     low, high = statistics.wilson(right, n)
     counts = np.bincount(arrays["labels"], minlength=len(classes))
-    base = float(counts.max() / n)
-    words = [
-        f"{right:,} of {count(n, 'test picture')}{_new(known)} got the right label.",
-        f"On other pictures of this kind expect between {percent(low)} and {percent(high)} (95% interval).",
-        f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(base)}: "
-        f"{_against(low > base, high < base)}.",
+    baseline = float(counts.max() / n)
+    sentences = [
+        f"{right:,} of {count(n, 'test image')}{_describe_sample(caveats)} got the right label.",
+        f"On other images of this kind expect between {percent(low)} and {percent(high)} (95% interval).",
+        f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(baseline)}: "
+        f"{_compare_with_baseline(low > baseline, high < baseline)}.",
     ]
-    return _headline(percent(accuracy), "accuracy", (low, accuracy, high), [*words, *_missing(known)], n, 1.0, base)
-
-
-def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], known: Caveats) -> dict:
-    """Mean average precision, a bootstrap interval over the pictures, and a random ranking."""
-    n, labels = test["n"], arrays["labels"]
-    all_right = f"All labels of a picture were right on {percent(test['exact_match'])} of them."
-    if not labels.any():
-        words = [f"None of {count(n, 'test picture')} has a label: nothing can be ranked.", all_right]
-        return {"figure": NONE, "name": "mean average precision", "words": words} | _UNKNOWN
-    at = statistics.average_precisions(arrays["probabilities"], labels)
-    low, high = statistics.bootstrap(lambda weights: _mean(at(weights)), n, cost=labels.shape[1])
-    present = labels.mean(0)
-    base = float(present[present > 0].mean())
-    words = [
-        "How well the pictures of each label are ranked before all others: 1 is perfect. "
-        f"Measured on {count(n, 'test picture')}{_new(known).rstrip(',')}.",
-        f"On other pictures of this kind expect between {number(low)} and {number(high)} (95% interval).",
-        f"A random ranking would reach {number(base)}: {_against(low > base, high < base)}.",
-        all_right,
-        *_missing(known),
-    ]
-    return _headline(number(test["map"]), "mean average precision", (low, test["map"], high), words, n, 1.0, base)
-
-
-def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], known: Caveats) -> dict:
-    """Mean absolute error, a bootstrap interval over the pictures, and always answering the median.
-
-    The error of one target is in its units. Those of several are in units of each one's deviation, for a mean over
-    different units says nothing.
-    """
-    n, labels = test["n"], arrays["labels"].astype(np.float64)
-    units = _units(test, labels, classes)
-    gaps = np.abs(arrays["values"] - labels) / units
-    errors, guesses = gaps.mean(-1), np.abs(labels - np.median(labels, axis=0)) / units
-    low, high = statistics.bootstrap(lambda weights: float((weights * errors).mean()), n)
-    point, base = float(errors.mean()), float(guesses.mean())
-    several = len(classes) > 1
-    if several:
-        own = [f"“{name}” {number(test['per_target'][name]['mae'])}" for name in classes[:4]]
-        rest = [f"the others as the table below says ({len(classes) - 4})"] if len(classes) > 4 else []
-        first = f"Off on average: {', '.join(own + rest)}, each in its own units."
-        what = f"In units of each value’s standard deviation that is {number(point)}"
-    else:
-        first, what = f"The answers for “{classes[0]}” are off by that much on average", ""
-    on = f"on {count(n, 'test picture')}{_new(known).rstrip(',')}."
-    words = [
-        *([first, f"{what}, {on}"] if several else [f"{first}, {on}"]),
-        f"On other pictures of this kind expect between {number(low)} and {number(high)} (95% interval).",
-        f"Always answering the middle of the true values would be off by {number(base)}: "
-        f"{_against(high < base, low > base)}.",
-        _explained(test, classes),
-        *_missing(known),
-    ]
-    name = "mean absolute error" + (" in deviations" if several else "")
-    return _headline(number(point), name, (low, point, high), words, n, 1.1 * max(base, high), base)
-
-
-def _explained(test: dict, classes: list[str]) -> str:
-    if test["r2"] is not None:
-        return f"The model explains {percent(max(test['r2'], 0.0), 0)} of the variation (R²)."
-    flat = listed([name for name in classes if test["per_target"][name]["r2"] is None])
-    return (
-        f"All test pictures have the same true value of {flat}: how much of the variation is explained cannot be said."
+    return _headline(
+        percent(accuracy), "accuracy", (low, accuracy, high), [*sentences, *_limitations(caveats)], n, 1.0, baseline
     )
 
 
-def _units(test: dict, labels: np.ndarray, classes: list[str]) -> np.ndarray:
-    """What each target's error is counted in: 1 for a single one, else its deviation, float64 [D]."""
+def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
+    """Mean average precision with a bootstrap interval over the images. The baseline is a random ranking."""
+    n, labels = test["n"], arrays["labels"]
+    exact_match = f"On {percent(test['exact_match'])} of the images all labels were right."
+    if not labels.any():
+        sentences = [f"None of {count(n, 'test image')} has a label, so nothing can be ranked.", exact_match]
+        return {"figure": NOT_MEASURED, "name": "mean average precision", "sentences": sentences} | _NO_INTERVAL
+    average_precisions = statistics.average_precisions(arrays["probabilities"], labels)
+    low, high = statistics.bootstrap(lambda weights: _finite_mean(average_precisions(weights)), n, cost=labels.shape[1])
+    present = labels.mean(0)
+    baseline = float(present[present > 0].mean())
+    sentences = [
+        "This says how well the images of each label are ranked before all others: 1 is perfect. "
+        f"Measured on {count(n, 'test image')}{_describe_sample(caveats).rstrip(',')}.",
+        f"On other images of this kind expect between {number(low)} and {number(high)} (95% interval).",
+        f"A random ranking would reach {number(baseline)}: {_compare_with_baseline(low > baseline, high < baseline)}.",
+        exact_match,
+        *_limitations(caveats),
+    ]
+    return _headline(
+        number(test["map"]), "mean average precision", (low, test["map"], high), sentences, n, 1.0, baseline
+    )
+
+
+def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
+    """Mean absolute error with a bootstrap interval over the images. The baseline always answers the median.
+
+    The error of a single target is in its units. With several targets, which may have different units, each error is
+    divided by the standard deviation of its target.
+    """
+    n, labels = test["n"], arrays["labels"].astype(np.float64)
+    units = _target_units(test, labels, classes)
+    gaps = np.abs(arrays["values"] - labels) / units
+    errors, guesses = gaps.mean(-1), np.abs(labels - np.median(labels, axis=0)) / units
+    low, high = statistics.bootstrap(lambda weights: float((weights * errors).mean()), n)
+    point, baseline = float(errors.mean()), float(guesses.mean())
+    several = len(classes) > 1
+    if several:
+        shown = [f"“{name}” {number(test['per_target'][name]['mae'])}" for name in classes[:4]]
+        rest = [f"and {len(classes) - 4} more in the table below"] if len(classes) > 4 else []
+        first = f"Mean absolute errors: {', '.join(shown + rest)}, each in its own units."
+        what = f"In units of each value’s standard deviation that is {number(point)}"
+    else:
+        first, what = f"The answers for “{classes[0]}” are off by that much on average", ""
+    on = f"on {count(n, 'test image')}{_describe_sample(caveats).rstrip(',')}."
+    sentences = [
+        *([first, f"{what}, {on}"] if several else [f"{first}, {on}"]),
+        f"On other images of this kind expect between {number(low)} and {number(high)} (95% interval).",
+        f"Always answering the median of the true values would be off by {number(baseline)}: "
+        f"{_compare_with_baseline(high < baseline, low > baseline)}.",
+        _explained_variation(test, classes),
+        *_limitations(caveats),
+    ]
+    name = "mean absolute error" + (" in deviations" if several else "")
+    return _headline(number(point), name, (low, point, high), sentences, n, 1.1 * max(baseline, high), baseline)
+
+
+def _explained_variation(test: dict, classes: list[str]) -> str:
+    if test["r2"] is not None:
+        return f"The model explains {percent(max(test['r2'], 0.0), 0)} of the variation (R²)."
+    flat = join_names([name for name in classes if test["per_target"][name]["r2"] is None])
+    return f"All test images have the same true value of {flat}, so there is no variation to explain (R²)."
+
+
+def _target_units(test: dict, labels: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Returns the unit of each target's error, float64 [D]: 1 for a single target, else its standard deviation."""
     if len(classes) == 1:
         return np.ones(1)
-    # That of the training labels, as in the figures of the phases; of a run from before it was recorded, the test's.
+    # That of the training labels, as in the scores of the phases. Old runs did not record it: then that of the test labels.
     deviations = [test["per_target"][name].get("deviation") for name in classes]
-    found = np.array([own if own else spread for own, spread in zip(deviations, labels.std(0))])
-    return np.where(found > 0, found, 1.0)
+    units = np.array([recorded or own for recorded, own in zip(deviations, labels.std(0))])
+    return np.where(units > 0, units, 1.0)
 
 
-def _new(known: Caveats) -> str:
-    """What is claimed of the test pictures, between commas."""
-    if not known.shared:
+def _describe_sample(caveats: Caveats) -> str:
+    """Says between commas whether the model had seen the test images."""
+    if not caveats.shared:
         return ", none of which the model had seen,"
-    return f", {known.shared:,} of which also {'stands' if known.shared == 1 else 'stand'} in another split,"
+    return f", {caveats.shared:,} of which {'is' if caveats.shared == 1 else 'are'} also in another split,"
 
 
-def _missing(known: Caveats) -> list[str]:
-    """What the figure is silent about."""
-    words = []
-    if known.shared:
-        words.append("What stands in two splits was seen before the test: the figure promises too much.")
-    if known.left_out:
-        copies = count(known.left_out, "test picture is a copy", "test pictures are copies")
-        words.append(f"{copies} of training or validation pictures, and not counted.")
-    if known.missing:
-        words.append(
-            f"The test split has no picture of {listed(list(known.missing))}: the figure says nothing of them."
+def _limitations(caveats: Caveats) -> list[str]:
+    """Returns what the test score does not show."""
+    sentences = []
+    if caveats.shared:
+        sentences.append("Images that are in two splits were seen before the test, so the score is too optimistic.")
+    if caveats.left_out:
+        copies = count(caveats.left_out, "test image is a copy", "test images are copies")
+        sentences.append(f"{copies} of training or validation images, and not counted.")
+    if caveats.missing:
+        sentences.append(
+            f"The test split has no image of {join_names(list(caveats.missing))}, so the score says nothing about them."
         )
-    return words
+    return sentences
 
 
 def _headline(
-    figure: str, name: str, span: tuple[float, float, float], words: list[str], n: int, end: float, base: float
+    figure: str, name: str, span: tuple[float, float, float], sentences: list[str], n: int, end: float, baseline: float
 ) -> dict:
-    """The dict of all tasks.
+    """Returns the dict that all tasks return.
 
     Args:
-        figure, name: the figure as text, and what it is.
-        span: low end, point and high end of the interval.
-        words: about it.
-        n: examples.
-        end: of the line that the interval is drawn on, which begins at 0.
-        base: what no skill reaches.
+        figure, name: the score as text, and its name.
+        span: low end, score and high end of the interval.
+        sentences: about the score.
+        n: number of test images.
+        end: of the axis, which begins at 0.
+        baseline: the score without skill.
     """
     low, point, high = span
-    if n < FEW:
-        words = [*words, f"With only {count(n, 'test picture')} the interval stays wide."]
+    if n < FEW_TEST_IMAGES:
+        sentences = [*sentences, f"With only {count(n, 'test image')} the interval is wide."]
     shown = percent if name == "accuracy" else number
-    title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(base)}"
-    picture = figures.interval(low, point, high, end or 1.0, base, title)
-    return {"figure": figure, "name": name, "low": low, "high": high, "words": words, "picture": picture}
+    title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(baseline)}"
+    svg = figures.interval(low, point, high, end or 1.0, baseline, title)
+    return {"figure": figure, "name": name, "low": low, "high": high, "sentences": sentences, "svg": svg}
 
 
-def _against(better: bool, worse: bool) -> str:
+def _compare_with_baseline(better: bool, worse: bool) -> str:
     return "the model is clearly better" if better else "the model is worse" if worse else "no measurable difference"
 
 
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is a number."""
-    found = values[np.isfinite(values)]
-    return float(found.mean()) if len(found) else np.nan
+def _finite_mean(values: np.ndarray) -> float:
+    """Returns the mean of the finite values; NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else np.nan
+
+
+# The headline of each task.
+HEADLINES = {"single_label": single_label, "multi_label": multi_label, "regression": regression}

@@ -1,12 +1,15 @@
-"""How much each searched setting matters for the score, estimated from the trials."""
+"""The importance of each searched setting for the score, estimated from the trials."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-ENOUGH = 25  # trials for a random forest; ranks say more about fewer
-LEAST = 6  # in which a setting counts, for its rank correlation to be more than chance
-REPEATS = 20  # permutations of each setting
+# With fewer trials the rank correlation is more reliable than a random forest.
+MIN_TRIALS_FOR_FOREST = 25
+# A rank correlation over fewer trials is mostly chance.
+MIN_TRIALS_FOR_CORRELATION = 6
+# Permutations of each setting, for its permutation importance.
+PERMUTATIONS = 20
 
 
 class Axis(NamedTuple):
@@ -14,58 +17,59 @@ class Axis(NamedTuple):
 
     Attributes:
         name: as `--search` names it.
-        places: float [N], where each trial lies, 0 at the low end and 1 at the high one; NaN where it does not count.
-        options: the values of a choice in the order of their places; empty for numbers.
-        ends: text of the values at both ends, for numbers.
+        positions: float [N], of each trial on the axis, from 0 (low end) to 1 (high end); NaN if the setting is inactive.
+        options: the values of a choice, in the order of their positions; empty for numbers.
+        ends: the values at both ends as text, for numbers.
     """
 
     name: str
-    places: np.ndarray
+    positions: np.ndarray
     options: tuple[str, ...]
     ends: tuple[str, str]
 
 
 def importance(axes: list[Axis], scores: np.ndarray) -> tuple[list[tuple[str, float]], str]:
-    """The settings by falling importance, each in [0, 1], and which method it was: `forest` or `ranks`.
+    """Returns the settings by falling importance, each in [0, 1], and the method: `forest` or `ranks`.
 
-    Of at least `ENOUGH` trials: by how much a random forest's error grows when one setting is permuted (Breiman
+    Of at least `MIN_TRIALS_FOR_FOREST` trials: by how much a random forest's error grows when one setting is permuted (Breiman
     2001), as shares. Of fewer: Spearman's rank correlation with the score without its sign; for a choice the
-    correlation ratio of the ranks; settings that count in fewer than `LEAST` trials are left out.
+    correlation ratio of the ranks; settings that count in fewer than `MIN_TRIALS_FOR_CORRELATION` trials are left out.
 
     Args:
         scores: float [N].
     """
-    if len(scores) >= ENOUGH:
-        found = _forest(axes, scores)
+    if len(scores) >= MIN_TRIALS_FOR_FOREST:
+        found = _permutation_importance(axes, scores)
         method = "forest"
     else:
-        axes = [axis for axis in axes if np.isfinite(axis.places).sum() >= LEAST]
-        found = [_ranked(axis, scores) for axis in axes]
+        axes = [axis for axis in axes if np.isfinite(axis.positions).sum() >= MIN_TRIALS_FOR_CORRELATION]
+        found = [_rank_correlation(axis, scores) for axis in axes]
         method = "ranks"
     return sorted(zip((axis.name for axis in axes), found), key=lambda pair: -pair[1]), method
 
 
-def _forest(axes: list[Axis], scores: np.ndarray) -> list[float]:
+def _permutation_importance(axes: list[Axis], scores: np.ndarray) -> list[float]:
     from scipy.stats import rankdata
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
-    inputs = np.nan_to_num(np.stack([axis.places for axis in axes], 1), nan=-1.0)
-    ranks = rankdata(scores)  # one trial that has gone astray shall not be all that is explained
+    inputs = np.nan_to_num(np.stack([axis.positions for axis in axes], 1), nan=-1.0)
+    # Ranks, so that one diverged trial does not dominate the importance.
+    ranks = rankdata(scores)
     forest = RandomForestRegressor(200, min_samples_leaf=2, random_state=0).fit(inputs, ranks)
-    gains = permutation_importance(forest, inputs, ranks, n_repeats=REPEATS, random_state=0).importances_mean
+    gains = permutation_importance(forest, inputs, ranks, n_repeats=PERMUTATIONS, random_state=0).importances_mean
     gains = np.maximum(gains, 0.0)
     return (gains / max(gains.sum(), 1e-12)).tolist()
 
 
-def _ranked(axis: Axis, scores: np.ndarray) -> float:
+def _rank_correlation(axis: Axis, scores: np.ndarray) -> float:
     from scipy.stats import rankdata
 
-    counts = np.isfinite(axis.places)
-    places, ranks = axis.places[counts], rankdata(scores[counts])
-    if len(np.unique(places)) < 2 or len(np.unique(ranks)) < 2:
+    counts = np.isfinite(axis.positions)
+    positions, ranks = axis.positions[counts], rankdata(scores[counts])
+    if len(np.unique(positions)) < 2 or len(np.unique(ranks)) < 2:
         return 0.0
     if not axis.options:
-        return float(abs(np.corrcoef(rankdata(places), ranks)[0, 1]))
-    means = np.array([ranks[places == place].mean() for place in places])
+        return float(abs(np.corrcoef(rankdata(positions), ranks)[0, 1]))
+    means = np.array([ranks[positions == position].mean() for position in positions])
     return float(means.std() / ranks.std())

@@ -1,4 +1,4 @@
-"""The page: `report.html`, one file without scripts and without anything from elsewhere."""
+"""The page `report.html`: one self-contained file without scripts."""
 
 import json
 import time
@@ -10,42 +10,37 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console import wording
+from kerasft.evaluation.score_names import SCORES
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
 from kerasft.report import headline, sections, usage
 from kerasft.storage import run_folder
 
-_HEADLINES = {
-    "single_label": headline.single_label,
-    "multi_label": headline.multi_label,
-    "regression": headline.regression,
-}
-
 
 def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict[str, dict]:
-    """Writes `report.html` from what a run folder holds.
+    """Writes `report.html` from the files of a run folder.
 
     Args:
-        folder: with `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, unless no phase
-            had an epoch, `history.jsonl`.
-        metrics: as in `metrics.json`, which is written after this.
-        thumbnails: from places in the test split, int [B], to its pictures, uint8 [B, S, S, 3].
+        folder: with `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, if a phase had epochs,
+            `history.jsonl`.
+        metrics: as in `metrics.json`, which is written after this page.
+        thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
 
     Returns:
-        The figures of the evidence that has any, by its name, for `metrics.json`.
+        The figures of each piece of evidence by its name, for `metrics.json`. Evidence without figures is left out.
     """
     with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
-    made = predictions.of(metrics["task"], metrics["classes"], arrays, thumbnails)
-    shown = [evidence(made) for evidence in EVIDENCE.values()]
-    page = environment().get_template("report.html.j2").render(_content(folder, metrics, arrays, shown))
-    # A name that is no valid Unicode (an odd file name) is shown with question marks.
+    predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, thumbnails)
+    evidence_sections = [evidence(predicted) for evidence in EVIDENCE.values()]
+    page = environment().get_template("report.html.j2").render(_content(folder, metrics, arrays, evidence_sections))
+    # A file name that is no valid Unicode is shown with question marks.
     run_folder.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
-    return {section.name: dict(section.figures) for section in shown if section.figures}
+    return {section.name: dict(section.figures) for section in evidence_sections if section.figures}
 
 
 def environment() -> jinja2.Environment:
-    """Templates that escape all text, with the words of this package as filters."""
+    """Returns the template environment. It escapes all text, and has the functions of `console.wording` as filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kerasft.report"),
         autoescape=True,
@@ -59,12 +54,12 @@ def environment() -> jinja2.Environment:
     return environment
 
 
-def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], shown: list[Section]) -> dict:
+def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidence_sections: list[Section]) -> dict:
     config, audit = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "audit"))
     log = folder / "history.jsonl"
     history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     task, classes, test = metrics["task"], metrics["classes"], metrics["test"]
-    score, path = sections.SCORES[task], metrics["export"]["path"]
+    score, path = SCORES[task], metrics["export"]["path"]
     heads, by_class = sections.per_class(task, test)
     changed, defaults = sections.settings(config)
     content = {
@@ -75,9 +70,9 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], shown: 
         "score": score,
         "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
-        "headline": _HEADLINES[task](test, arrays, classes, headline.caveats(test, audit, arrays["ids"])),
-        "done": sections.done(config, metrics, audit["counts"]),
-        "measures": sections.measures(test, metrics["val"]),
+        "headline": headline.HEADLINES[task](test, arrays, classes, headline.find_caveats(test, audit, arrays["ids"])),
+        "summary": sections.summary(config, metrics, audit["counts"]),
+        "metric_rows": sections.metric_rows(test, metrics["val"]),
         "phases": sections.phases(metrics["phases"], score),
         "curves": sections.curves(history, metrics["phases"], score, sections.score_name(score, len(classes))),
         "history": history,
@@ -85,15 +80,16 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], shown: 
         "heads": heads,
         "by_class": by_class,
         "audit": audit,
-        "data": sections.data(audit["counts"]),
+        "data": sections.split_counts(audit["counts"]),
         "findings": sections.findings(audit["findings"]),
         "changed": changed,
         "defaults": defaults,
         "settled": metrics.get("settled", {}),
+        "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),
     }
-    for section in shown:
+    for section in evidence_sections:
         content |= section.context
     return content

@@ -1,4 +1,4 @@
-"""The parts of a report, from what the run folder holds to what the page shows."""
+"""The sections of a report: converts the files of a run folder to what the page shows."""
 
 from collections import defaultdict
 from dataclasses import MISSING, fields
@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.console.wording import NONE, count, duration, number, percent
+from kerasft.console.wording import NOT_MEASURED, count, duration, number, percent
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
-SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
+# More findings of one kind are counted, not listed.
+MAX_LISTED_FINDINGS = 20
 
-# Findings of each kind that are listed.
-FINDINGS = 20
-
-_MEASURES = {
+_METRICS = {
     "accuracy": ("Accuracy", "right answers", percent),
     "top5_accuracy": ("Top-5 accuracy", "the right answer is among the five highest", percent),
     "map": ("Mean average precision", "over the labels; 1 is perfect", number),
@@ -25,37 +23,38 @@ _MEASURES = {
     "r2": ("R²", "share of the variation explained; 1 is perfect", number),
     "macro_f1": ("Macro F1", "precision and recall, every class counting the same", number),
     "micro_f1": ("Micro F1", "precision and recall, every decision counting the same", number),
-    "exact_match": ("Exact match", "all labels of a picture are right", percent),
-    "ece": ("Calibration error", "how far probabilities are from what comes true (ECE)", percent),
+    "exact_match": ("Exact match", "all labels of an image are right", percent),
+    "ece": ("Calibration error", "how far probabilities are from the observed frequencies (ECE)", percent),
     "loss": ("Loss", "what training lowers; for comparing runs on the same data", number),
-    "n": ("Pictures", "", "{:,}".format),
+    "n": ("Images", "", "{:,}".format),
 }
-_IN_UNITS = ("mae", "rmse")  # means over several values of different units say nothing
+# Metrics in the units of the targets. Their mean over several targets means nothing.
+_IN_UNITS = ("mae", "rmse")
 _CLASS_COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 _COLUMNS = {
-    "single_label": {**_CLASS_COLUMNS, "n": "Pictures"},
+    "single_label": {**_CLASS_COLUMNS, "n": "Images"},
     "multi_label": {
         "average_precision": "Average precision",
         **_CLASS_COLUMNS,
         "threshold": "Threshold",
-        "n": "Pictures",
+        "n": "Images",
     },
     "regression": {"mae": "MAE", "rmse": "RMSE", "r2": "R²"},
 }
 _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled": "the bundled weights"}
 
 
-def done(config: dict, metrics: dict, counts: dict) -> list[str]:
-    """What was done, in two sentences."""
+def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
+    """Describes the run in two sentences."""
     chosen = metrics.get("settled", {}).get("weights", config["weights"])
     weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
-    learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'picture')}"
+    learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'image')}"
     things = {"single_label": ("class", "classes"), "multi_label": ("label",), "regression": ("value",)}
     kinds = count(len(metrics["classes"]), *things[metrics["task"]])
     phases, proof = metrics["phases"], metrics["export"]
     kept = sum(phase["accepted"] for phase in phases)
-    how = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
-    how = how if kept else "nothing that was trained helped on validation, and all of it was undone"
+    outcome = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
+    outcome = outcome if kept else "no training phase helped on validation, so all were undone"
     same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
     places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
     alike = (
@@ -63,37 +62,37 @@ def done(config: dict, metrics: dict, counts: dict) -> list[str]:
     )
     return [
         f"{config['backbone']} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
-        f"pixels each, in {duration(metrics['seconds']['total'])}; {how}.",
-        f"The test pictures were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
+        f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
+        f"The test images were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
         f"files themselves{same}; {alike}.",
     ]
 
 
-def measures(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
-    """Name, meaning, and the values on test and validation of every measure that there is and says something."""
+def metric_rows(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
+    """Returns name, meaning, test value and validation value of each metric of the task."""
     left_out = _IN_UNITS if len(test.get("per_target", {})) > 1 else ("scaled_mae",)
     return [
-        (name, meaning, *(show(part[key]) if key in part else NONE for part in (test, val)))
-        for key, (name, meaning, show) in _MEASURES.items()
+        (name, meaning, *(show(part[key]) if key in part else NOT_MEASURED for part in (test, val)))
+        for key, (name, meaning, show) in _METRICS.items()
         if key in test and key not in left_out
     ]
 
 
 def score_name(score: str, outputs: int) -> str:
-    """What the score of the phases is called; the error of several values is in units of their deviations."""
+    """Returns the name of the score. The error of several targets is in units of their standard deviations."""
     several = score == "mae" and outputs > 1
-    return _MEASURES["scaled_mae" if several else score][0].lower()
+    return _METRICS["scaled_mae" if several else score][0].lower()
 
 
 def phases(records: list[dict], score: str) -> list[dict]:
-    """The phases with a verdict, and their figures as text; `score` is the task's key in `SCORES`."""
+    """Returns the phases with a verdict, and their metrics as text; `score` is the name of the task's score."""
     show, rows = percent if score == "accuracy" else number, []
     for record in records:
         share = record["share"] if record["accepted"] else 0.0
         row = {key: record[key] for key in ("name", "spec", "cached")}
         row["verdict"] = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
-        row["speed"] = f"{record['images_per_second']:,.0f} pictures/s" if record["epochs"] else ""
+        row["speed"] = f"{record['images_per_second']:,.0f} images/s" if record["epochs"] else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]
         row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")]
         row["trained"] = percent(record["trainable"] / (record["trainable"] + record["frozen"]))
@@ -102,41 +101,58 @@ def phases(records: list[dict], score: str) -> list[dict]:
     return rows
 
 
+def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
+    """Flag, heads and rows (choice, values) of each table of `settled.json`: what `auto` measured of each choice."""
+    columns = {"loss": ("Held-out loss", number), "accuracy": ("Accuracy", percent), "seconds": ("Time", duration)}
+    found = []
+    for key in settled:
+        if key.endswith("_table"):
+            used = {name: column for name, column in columns.items() if settled[key][0].get(name) is not None}
+            rows = [(row["choice"], [show(row[name]) for name, (_, show) in used.items()]) for row in settled[key]]
+            found.append((key.removesuffix("_table"), [head for head, _ in used.values()], rows))
+    return found
+
+
 def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
-    """Title and picture of the loss and of the score (and what it is called) over all epochs; none without epochs."""
+    """Returns title and SVG of the loss and of the score over all epochs; empty without epochs.
+
+    Args:
+        score: name of the task's score.
+        name: of the score, for the title.
+    """
     if not history:
         return []
-    spans = defaultdict(list)
+    epochs_by_phase = defaultdict(list)
     for place, row in enumerate(history, start=1):
-        spans[row["phase"]].append(place)
+        epochs_by_phase[row["phase"]].append(place)
     kept = {record["name"]: record for record in records}
 
-    def drawn(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:
-        stretches = [
+    def draw(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:
+        spans = [
             figures.Span(name, places[0], places[-1], kept[name][after] if name in kept else np.nan)
-            for name, places in spans.items()
+            for name, places in epochs_by_phase.items()
         ]
         values = {kind: [float(row[column]) for row in history] for kind, column in lines.items()}
         ends = ", ".join(f"{kind} {number(line[0])} to {number(line[-1])}" for kind, line in values.items())
         epochs = count(len(history), "epoch")
-        return title, figures.curves(values, stretches, f"{title} over {epochs}: {ends}", ceiling)
+        return title, figures.curves(values, spans, f"{title} over {epochs}: {ends}", ceiling)
 
     title, ceiling = f"{name.capitalize()} on validation", np.inf if score == "mae" else 1.0
     return [
-        drawn("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
-        drawn(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
+        draw("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
+        draw(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
     ]
 
 
 def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:
-    """Heads and rows (name, values, bar in 0..1) of the table by class or target, the worst first, then the unmeasured."""
+    """Returns column titles and rows (name, values, bar in 0..1) by class or target: the worst first, the unmeasured last."""
     columns = _COLUMNS[task]
-    table, worst, show = test.get("per_class"), "f1", _hundredths
+    table, worst, show = test.get("per_class"), "f1", _two_decimals
     if task == "regression":
         table, worst, show = test["per_target"], "r2", number
 
     def unmeasured(row: dict) -> bool:
-        """Without examples, or where the true values do not vary, there is nothing to be weak in."""
+        """Whether there are no examples, or the true values do not vary."""
         return row[worst] is None or row.get("n") == 0
 
     rows = [
@@ -146,13 +162,13 @@ def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[st
     return list(columns.values()), rows
 
 
-def _hundredths(value: float | None) -> str:
-    """Two decimals; more where a small number would lose its digits."""
+def _two_decimals(value: float | None) -> str:
+    """Formats with two decimals. A small number gets more, so that it does not round to 0."""
     return number(value) if value is None or 0 < abs(value) < 0.01 else f"{value:.2f}"
 
 
-def data(counts: dict[str, dict[str, int]]) -> dict:
-    """Splits, rows (class, counts, their shares of the greatest class), and the greatest class as a multiple of the least."""
+def split_counts(counts: dict[str, dict[str, int]]) -> dict:
+    """Returns the splits, rows (class, counts, bars in percent), and the ratio of the most to the least frequent class."""
     names = list(dict.fromkeys(name for table in counts.values() for name in table))
     rows = [(name, [table.get(name, 0) for table in counts.values()]) for name in names]
     sums = [sum(row) for _, row in rows]
@@ -166,19 +182,19 @@ def data(counts: dict[str, dict[str, int]]) -> dict:
 
 
 def findings(rows: list[dict]) -> list[dict]:
-    """Findings by kind, what was left out first."""
+    """Groups findings by kind. Rejected files come first."""
     kinds = defaultdict(list)
     for row in rows:
         kinds[row["verdict"] != "reject", row["kind"]].append(row)
     groups = sorted(kinds.items(), key=lambda item: (item[0][0], -len(item[1])))
     return [
-        {"kind": kind.replace("_", " "), "kept": kept, "n": len(group), "rows": group[:FINDINGS]}
+        {"kind": kind.replace("_", " "), "kept": kept, "n": len(group), "rows": group[:MAX_LISTED_FINDINGS]}
         for (kept, kind), group in groups
     ]
 
 
 def settings(config: dict) -> tuple[list[tuple], list[tuple]]:
-    """Flag, value and help text of the settings that differ from the defaults, and of those that do not."""
+    """Returns flag, value and help text of the settings that differ from the defaults, and of those that do not."""
     parts = ([], [])
     for item in fields(Config):
         default = list(item.default) if isinstance(item.default, tuple) else item.default

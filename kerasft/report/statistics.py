@@ -1,21 +1,21 @@
-"""How sure the figures of a report are: intervals of a share and of any other figure."""
+"""Confidence intervals for the metrics of a report."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-# Resamples of a bootstrap.
+# Resamples of a bootstrap, if it is not too expensive.
 RESAMPLES = 1000
 
-# Numbers that a bootstrap goes through at the most: a second or two.
-_BUDGET = 1e8
+# A bootstrap reads at most so many numbers, which takes a second or two.
+_MAX_NUMBERS = 1e8
 
 # The normal distribution's 97.5 % point.
 _Z = 1.959963984540054
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % score interval of a share (Wilson 1927): right near 0 and 1 and for few examples, unlike the normal one."""
+    """95 % score interval of a proportion (Wilson 1927). Unlike the normal interval it also holds near 0 and 1."""
     share, shrink = successes / n, 1 + _Z**2 / n
     centre = (share + _Z**2 / (2 * n)) / shrink
     half = _Z / shrink * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
@@ -27,38 +27,38 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1, s
 
     Args:
         statistic: from weights, float64 [N] (how often each example was drawn), to a number.
-        n: examples.
-        cost: numbers that it looks at for each example; where that is much, fewer resamples are drawn.
-        seed: of the draws.
+        n: number of examples.
+        cost: how many numbers `statistic` reads for each example. An expensive one gets fewer resamples.
+        seed: of the resampling.
 
     Returns:
-        Low and high end; NaN where no resample gives a number.
+        Low and high end; NaN if no resample gives a number.
     """
     rng = np.random.default_rng(seed)
-    resamples = int(np.clip(_BUDGET / (n * cost), 100, RESAMPLES))
-    found = [statistic(np.bincount(rng.integers(n, size=n), minlength=n).astype(float)) for _ in range(resamples)]
-    if np.isnan(found).all():
+    resamples = int(np.clip(_MAX_NUMBERS / (n * cost), 100, RESAMPLES))
+    values = [statistic(np.bincount(rng.integers(n, size=n), minlength=n).astype(float)) for _ in range(resamples)]
+    if np.isnan(values).all():
         return np.nan, np.nan
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
 def average_precisions(scores: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Average precision of each class, as a function of the examples' weights; sorts once for all resamples.
+    """Returns a function from example weights to the average precision of each class. It sorts once for all resamples.
 
-    As in scikit-learn's `average_precision_score`: precision at each distinct score, times the rise in recall.
+    As scikit-learn's `average_precision_score`: the sum of precision times the increase of recall, over distinct scores.
 
     Args:
         scores: float [N, C].
         labels: 0 or 1 [N, C].
 
     Returns:
-        From weights [N] to float64 [C]; NaN for a class without a weighted positive example.
+        A function from weights [N] to float64 [C]; NaN for a class without a positive example of positive weight.
     """
     ranked = []
     for column, truth in zip(scores.T, labels.T > 0):
         order = np.argsort(-column, kind="stable")
-        # Equal scores are one threshold: the last of them stands for all.
+        # Equal scores are one threshold. The position of the last one is kept.
         ends = np.flatnonzero(np.append(np.diff(column[order]) != 0, True))
         ranked.append((order, truth[order], ends))
 

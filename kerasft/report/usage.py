@@ -1,4 +1,4 @@
-"""How the exported model is used: commands to be copied."""
+"""Commands that use the exported model, for the report."""
 
 import shlex
 from pathlib import Path
@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 
 def serving(path: str, task: str) -> dict[str, str]:
-    """Commands that use the exported model, to be copied."""
+    """Returns ready commands that use the exported model, by title."""
     model = Path(path).parent
     name = model.name
     answer = 'print(answer["values"].numpy()[0])'
@@ -15,12 +15,12 @@ def serving(path: str, task: str) -> dict[str, str]:
     python = f"""import tensorflow as tf
 
 model = tf.saved_model.load({path!r})
-picture = open("picture.jpg", "rb").read()
-answer = model.signatures["serving_default"](image_bytes=tf.constant([picture]))
+image = open("image.jpg", "rb").read()
+answer = model.signatures["serving_default"](image_bytes=tf.constant([image]))
 {answer}"""
     mount = f'"$(realpath {shlex.quote(model.as_posix())})":{shlex.quote(f"/models/{name}")}'
     docker = f"docker run -p 8501:8501 -v {mount} -e {shlex.quote(f'MODEL_NAME={name}')} tensorflow/serving"
-    body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < picture.jpg | tr -d '\\n')" |"""
+    body = """printf '{"instances": [{"b64": "%s"}]}' "$(base64 < image.jpg | tr -d '\\n')" |"""
     curl = f"{body}\n    curl -d @- {shlex.quote(f'http://127.0.0.1:8501/v1/models/{quote(name)}:predict')}"
     command = f"python -m kerasft.run --model={shlex.quote(model.as_posix())}"
     predict, serve = f"{command} --mode=predict --images='new/**/*.jpg'", f"{command} --mode=serve --port=8501"

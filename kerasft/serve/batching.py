@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasft.predict.predictions import last_line
 from kerasft.serve import metrics
 from kerasft.serve.limits import Limits, RequestError
 
@@ -167,11 +168,5 @@ def _find_invalid_instance(job: Job, error: Exception, input_error: type[Excepti
         try:
             job.model([instance])
         except input_error as own_error:
-            return InvalidInstance(index, _last_line(own_error))
+            return InvalidInstance(index, last_line(str(own_error)))
     return error
-
-
-def _last_line(error: Exception) -> str:
-    """Returns the last line of TensorFlow's message that is not about the graph."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.lstrip().startswith("[[")]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:200]

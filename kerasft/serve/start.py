@@ -66,7 +66,7 @@ def serve(options: dict) -> int:
                 f"{source.name}, version {version.number}: page {url}/ , requests {url}/v1/models/{source.name}:predict"
             )
             # libjpeg writes about damaged images of clients.
-            with stderr_filter.filtered():
+            with stderr_filter.filter_lines():
                 server.run(server_socket, source, version, limits, keys)
         except KeyboardInterrupt:
             # The server has ended in order: uvicorn has answered all requests, and passes the signal on.

@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. tune: search hyperparameters.",
+        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. lr_find: find a learning rate. tune: search hyperparameters.",
     ),
     "preset": (
         str,
@@ -202,7 +202,7 @@ def _without_imports(argv: list[str]) -> tuple[list[str], str | None]:
     return rest, allowed
 
 
-def settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[configs.Config, dict[str, Any]]:
+def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[configs.Config, dict[str, Any]]:
     """Returns the Config of a parsed command line, and the flags of the command by name.
 
     Args:
@@ -221,7 +221,7 @@ def settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[configs.C
     return make_config(flag_values), options
 
 
-def places(flag_values: flags.FlagValues) -> dict[str, str]:
+def named_paths(flag_values: flags.FlagValues) -> dict[str, str]:
     """Returns the paths that a command line names, by flag."""
     names = ("run_dir", "export_dir", "cache_dir", "backbone", "weights", "model", "images", "out", "api_key_file")
     paths = {f"--{name}": flag_values[name].value for name in names}

@@ -69,6 +69,12 @@ class Config:
     image_size: int | None = flag(
         None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
     )
+    framing: str = flag(
+        "auto",
+        "data",
+        "How images become square. crop: the largest centred square. pad: the whole image, with grey bars. squash: the whole image, stretched or compressed to the square. auto: crop where images are nearly square, else what a probe on training images finds best.",
+        choices=("auto", "crop", "pad", "squash"),
+    )
     batch_size: int | None = flag(
         None,
         "data",
@@ -118,7 +124,7 @@ class Config:
     phases: str = flag(
         "auto",
         "training",
-        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones.",
+        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius). docs/strategies.md explains each.",
         spec="many",
     )
     optimizer: str = flag(
@@ -130,19 +136,25 @@ class Config:
     loss: str = flag(
         "auto",
         "training",
-        "cross_entropy(label_smoothing=0.1) or focal(gamma=2); for regression mse, mae or huber(delta=1); or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
+        "cross_entropy(label_smoothing=0.1), focal(gamma=2), poly(epsilon=1), brier; for wrong labels symmetric(alpha=0.1, beta=1) or generalised(q=0.7); for rare classes class_balanced(beta=0.999); for classes in an order ordinal; for regression mse, mae, huber(delta=1), or pinball(quantile=0.9) for a quantile; or a loss of keras.losses for the task. auto: cross_entropy, or mse for regression. A phase may set its own.",
         spec="one",
     )
     schedule: str = flag(
         "cosine",
         "training",
-        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), one_cycle, step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
+        "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), polynomial(power=2, end=0, warmup=0.1), one_cycle, wsd(warmup=0.1, decay=0.2), step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
         spec="one",
+    )
+    lr_scaling: str = flag(
+        "auto",
+        "training",
+        "auto: the rates that --phases=auto chooses are for steps of 32 images, and are scaled for other batch sizes: in proportion for sgd, with the square root for other optimizers. none: they are not. Rates that you write are never scaled.",
+        choices=("auto", "none"),
     )
     average: str = flag(
         "none",
         "training",
-        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps.",
+        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps. swa(last=0.25): the mean over the last steps of a phase, for a schedule such as constant. soup: the mean over the epochs that lower the validation loss together (greedy soup); also after another, such as ema | soup.",
         spec="many",
     )
     patience: int | None = flag(
@@ -267,7 +279,7 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     several = FIELDS[name].metadata["spec"] == "many"
     found = specs.parse(text, f"--{name}") if several else (specs.parse_one(text, f"--{name}"),)
     for spec in found:
-        for path in specs.dotted(spec):
+        for path in specs.dotted_names(spec):
             package = path.partition(".")[0]
             if package not in config.allow_imports:
                 rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"

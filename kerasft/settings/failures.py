@@ -1,4 +1,4 @@
-"""Failures of the machine: messages for errors of a disk or of the output, with the flag that names the folder."""
+"""Messages and exit statuses for errors that end the command: a full disk, a closed pipe, a user's mistake."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kerasft.settings.errors import UserError, printable
 
-# By errno: what to do. Any other error keeps the words of the system.
-_WORDS = {
+# What to do, by errno. Other errors keep the message of the operating system.
+_MESSAGES = {
     errno.ENOSPC: "the disk is full; free some space, or name a folder on another disk",
     errno.EDQUOT: "the quota is used up; free some space, or name a folder elsewhere",
     errno.EFBIG: "the file would be larger than this process may write (see ulimit -f)",
@@ -21,73 +21,72 @@ _WORDS = {
     errno.EMFILE: "too many files are open (see ulimit -n)",
     errno.ENOLCK: "the file system has no locks; name a folder on another disk",
 }
-# Those that libraries written in C++ tell in their text only.
-_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# Those after which there is something to go on from.
-_MIDWAY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Libraries written in C++ give these only in the text of their error.
+_CODES_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# After these errors a run can resume from its last saved state.
+_RESUMABLE_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Exit statuses.
+EXIT_MISTAKE, EXIT_STOPPED = 2, 3
 
 
-MISTAKE, STOPPED = 2, 3
-
-
-def report(error: BaseException, places: Mapping[str, str]) -> int | None:
-    """Tells what ended the command, and gives its exit status; None for an error that is ours.
+def report(error: BaseException, paths: Mapping[str, str]) -> int | None:
+    """Prints what ended the command. Returns the exit status, or None for a bug of kerasft.
 
     Args:
-        error: any.
-        places: flag to the path that it names.
+        error: any error.
+        paths: the paths that the command line names, by flag.
     """
     if isinstance(error, UserError):
         print_message(error.args)
-        return MISTAKE
+        return EXIT_MISTAKE
     if isinstance(error, KeyboardInterrupt):
-        print_message(["stopped; the same command goes on from the last saved state"])
-        return STOPPED
+        print_message(["stopped; the same command resumes from the last saved state"])
+        return EXIT_STOPPED
     if isinstance(error, BrokenPipeError):
         discard_output()
-        return STOPPED
-    if lines := describe(error, places):
+        return EXIT_STOPPED
+    if lines := describe(error, paths):
         print_message(lines)
         _flush_or_discard_output()
-        return MISTAKE
+        return EXIT_MISTAKE
     return None
 
 
-def describe(error: BaseException, places: Mapping[str, str]) -> list[str] | None:
-    """The lines of a message for an error of the file system; None for any other error, which is ours.
+def describe(error: BaseException, paths: Mapping[str, str]) -> list[str] | None:
+    """Returns the message for an error of the file system; None for any other error, which is a bug of kerasft.
 
     Args:
-        error: an OSError, or what a library raised for one. Its notes are printed too.
-        places: flag to the path that it names.
+        error: an OSError, or what a library raised instead of one. The message includes its notes.
+        paths: the paths that the command line names, by flag.
     """
     code = _code(error)
     if code is None:
         return None
     name = _file(error)
-    flag, place = _owner(name, str(error), places)
-    reason = _WORDS.get(code) or os.strerror(code)
+    flag, place = _find_flag(name, str(error), paths)
+    reason = _MESSAGES.get(code) or os.strerror(code)
     if code == errno.ENOSPC and place:
-        reason += f" ({size(free(Path(place)))} are free)"
+        reason += f" ({format_bytes(free_bytes(Path(place)))} are free)"
     notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-    going_on = "; what was saved is kept, and the same command goes on from there" if code in _MIDWAY else ""
-    return [f"{flag}: " * bool(flag) + f"{reason}{notes}{going_on}. Received: {name or place or str(error)[:200]!r}"]
+    resume = "; what was saved is kept, and the same command resumes from it" if code in _RESUMABLE_CODES else ""
+    return [f"{flag}: " * bool(flag) + f"{reason}{notes}{resume}. Received: {name or place or str(error)[:200]!r}"]
 
 
-def free(path: Path) -> int:
-    """Bytes that a user may still write where a path is, or will be."""
+def free_bytes(path: Path) -> int:
+    """Returns the free bytes of the disk that has, or will have, a path."""
     path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
     return shutil.disk_usage(path).free
 
 
-def size(count: float) -> str:
-    """Bytes in words: `1.2 GB`, `35 MB`."""
+def format_bytes(count: float) -> str:
+    """Formats a number of bytes: `1.2 GB`, `35 MB`."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def print_message(lines: Iterable[object]) -> None:
-    """Prints the lines of a message to standard error, where nothing of a name is obeyed by the terminal."""
+    """Prints the lines of a message to standard error. Control characters in names are escaped."""
     print("\n".join(printable(str(line)) for line in lines), file=sys.stderr)
 
 
@@ -108,7 +107,7 @@ def _flush_or_discard_output() -> None:
 def _code(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    return next((code for code in _IN_TEXT if os.strerror(code) in str(error)), None)
+    return next((code for code in _CODES_IN_TEXT if os.strerror(code) in str(error)), None)
 
 
 def _file(error: BaseException) -> str:
@@ -116,10 +115,10 @@ def _file(error: BaseException) -> str:
     return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
 
 
-def _owner(name: str, text: str, places: Mapping[str, str]) -> tuple[str, str]:
-    """The flag whose path holds a file, or is named in a text; the innermost one of several."""
-    places = {**places, "TMPDIR": tempfile.gettempdir()}
-    by_depth = sorted(places.items(), key=lambda item: -len(os.path.abspath(item[1])))
+def _find_flag(name: str, text: str, paths: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the flag, and its path, that holds the file or that the text names. The innermost of several paths wins."""
+    paths = {**paths, "TMPDIR": tempfile.gettempdir()}
+    by_depth = sorted(paths.items(), key=lambda item: -len(os.path.abspath(item[1])))
     for flag, place in by_depth:
         whole = os.path.abspath(place)
         inside = os.path.abspath(name).startswith(whole.rstrip(os.sep) + os.sep) if name else False

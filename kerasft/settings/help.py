@@ -1,4 +1,4 @@
-"""The help: what there is, then by mode only what concerns it, wrapped to the terminal."""
+"""The help pages: an overview, the flags of one mode, and all flags. Text is wrapped to the terminal."""
 
 import shutil
 import textwrap
@@ -8,14 +8,15 @@ from kerasft.settings import config as configs
 from kerasft.settings.fields import kind_of
 from kerasft.settings.modes import COMMANDS, MODES
 
-WIDEST = 100  # columns: longer lines are hard to read
-NARROWEST = 40
+# Columns of a line. Longer lines are hard to read; in a narrower terminal the lines break anyhow.
+MAX_WIDTH = 100
+MIN_WIDTH = 40
 USAGE = "kerasft MODE [--preset=NAME] [--flagfile=FILE] [--flag=value ...]"
-ORDER = "A flag after --preset or --flagfile wins over it."
+PRECEDENCE = "A flag after --preset or --flagfile wins over it."
 
 
 def overview() -> str:
-    """The modes and the commands, with an example for each mode."""
+    """Returns the list of modes and commands, with an example for each mode."""
     lines = ["Fine-tunes image models with Keras, and proves what it exports.", "", f"Usage: {USAGE}", "", "Modes:"]
     for name, mode in MODES.items():
         lines += [f"  {name:<10} {mode.purpose}", f"  {'':<10} {mode.example}"]
@@ -28,13 +29,13 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def of_mode(name: str) -> str:
-    """The flags that concern a mode, with an example."""
+def mode_help(name: str) -> str:
+    """Returns the flags of a mode, with an example."""
     mode = MODES[name]
-    lines = [*_wrapped(f"kerasft {name}: {mode.purpose}."), "", f"Usage: {USAGE.replace('MODE', name)}", ORDER]
+    lines = [*_wrap(f"kerasft {name}: {mode.purpose}."), "", f"Usage: {USAGE.replace('MODE', name)}", PRECEDENCE]
     lines += ["", "Example:", f"  {mode.example}", "", "Flags of this mode:"]
     for flag, (_, default, text) in command_flags.COMMAND.items():
-        names, rest = concerns(text)
+        names, rest = split_modes(text)
         if flag != "mode" and name in names:
             lines += _flag(flag, default, rest[:1].upper() + rest[1:])
     if mode.trains:
@@ -42,27 +43,27 @@ def of_mode(name: str) -> str:
     return "\n".join(lines)
 
 
-def full() -> str:
-    """All flags."""
-    lines = [f"Usage: {USAGE}", ORDER, "", "Flags of the command:"]
+def full_help() -> str:
+    """Returns all flags."""
+    lines = [f"Usage: {USAGE}", PRECEDENCE, "", "Flags of the command:"]
     for flag, (_, default, text) in command_flags.COMMAND.items():
         lines += _flag(flag, default, text)
     return "\n".join([*lines, *_settings()])
 
 
-def of_command(name: str) -> str:
-    """The argument and the flags of a command."""
+def command_help(name: str) -> str:
+    """Returns the argument and the flags of a command."""
     command = COMMANDS[name]
     usage = " ".join(["kerasft", name, command.argument, *(f"[--{flag}]" for flag in command.flags)])
-    lines = [*_wrapped(f"kerasft {name}: {command.purpose}."), "", f"Usage: {' '.join(usage.split())}"]
+    lines = [*_wrap(f"kerasft {name}: {command.purpose}."), "", f"Usage: {' '.join(usage.split())}"]
     lines += ["", "Example:", f"  {command.example}"]
     for flag, text in command.flags.items():
-        lines += ["", f"  --{flag}", *_wrapped(text, "      ")]
+        lines += ["", f"  --{flag}", *_wrap(text, "      ")]
     return "\n".join(lines)
 
 
-def concerns(text: str) -> tuple[tuple[str, ...], str]:
-    """The modes that a flag's help begins with (`predict, serve: ...`), all of them where it names none; and the rest."""
+def split_modes(text: str) -> tuple[tuple[str, ...], str]:
+    """Splits the help of a flag (`predict, serve: ...`) into its modes and the text. Without a list, all modes have the flag."""
     names, colon, rest = text.partition(": ")
     listed = tuple(names.split(", "))
     return (listed, rest) if colon and set(listed) <= MODES.keys() else (tuple(MODES), text)
@@ -81,11 +82,11 @@ def _settings() -> list[str]:
 
 def _flag(name: str, default: object, text: str) -> list[str]:
     shown = "" if default in (None, "", ()) or default is False else f" [{default}]"
-    return [f"  --{name}{shown}", *_wrapped(text, "      ")]
+    return [f"  --{name}{shown}", *_wrap(text, "      ")]
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
+def _wrap(text: str, indent: str = "") -> list[str]:
+    width = max(MIN_WIDTH, min(shutil.get_terminal_size().columns, MAX_WIDTH))
     return textwrap.wrap(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )

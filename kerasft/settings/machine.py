@@ -1,4 +1,4 @@
-"""What this process may use of the machine: a container's limits count, not what its host has."""
+"""Memory and cores that this process may use. In a container its limits count, not those of the host."""
 
 import math
 import os
@@ -12,10 +12,10 @@ THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM
 
 
 def available_bytes(root: Path = _ROOT) -> int:
-    """Bytes of memory that this process may take: the machine's, or the least limit of its control groups.
+    """Returns the bytes of memory that this process may use: those of the machine, or the lowest limit of its control groups.
 
     Args:
-        root: below which `proc` and the control groups (cgroup v1 and v2, docs.kernel.org/admin-guide) are.
+        root: the folder of `proc` and of the control groups (cgroup v1 and v2, see docs.kernel.org/admin-guide).
     """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder, unified in _groups("memory", root):
@@ -29,7 +29,7 @@ def available_bytes(root: Path = _ROOT) -> int:
 
 
 def cpu_count(root: Path = _ROOT) -> int:
-    """Cores that this process may keep busy: those it may run on, or what the quotas of its control groups come to.
+    """Returns the cores that this process may use: those of its affinity, or the lowest quota of its control groups.
 
     Args:
         root: as in `available_bytes`.
@@ -46,7 +46,7 @@ def cpu_count(root: Path = _ROOT) -> int:
 
 
 def limit_threads() -> None:
-    """Tells TensorFlow and OpenMP of a quota, of which they know nothing; before they are loaded."""
+    """Limits the threads of TensorFlow and OpenMP to a quota, which they ignore. Call this before they are imported."""
     cores = cpu_count()
     if cores < (os.cpu_count() or 1):
         for name in THREAD_VARIABLES:
@@ -54,7 +54,7 @@ def limit_threads() -> None:
 
 
 def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
-    """The folders of this process's control groups, the inner ones first, and whether each is of version 2."""
+    """Yields the folders of this process's control groups, the innermost first, and whether each is of version 2."""
     paths = dict(
         line.rstrip("\n").split(":", 2)[1:] for line in _lines(root / "proc/self/cgroup") if line.count(":") > 1
     )
@@ -65,7 +65,7 @@ def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
         name = "" if unified else controller
         if name not in by_controller or not (unified or (kind == "cgroup" and controller in options.split(","))):
             continue
-        # In a container the path may be that of the host, of which only the end is mounted: what is not there has no limit.
+        # In a container the path may be that of the host, and only its end is mounted. A folder that is missing has no limit.
         top, inner = root / place.lstrip("/"), Path(by_controller[name].lstrip("/"))
         yield from ((top / folder, unified) for folder in (inner, *inner.parents) if ".." not in folder.parts)
 
@@ -83,5 +83,5 @@ def _after(name: str, words: list[str]) -> list[str]:
 
 
 def _read(path: Path) -> list[str]:
-    """The words of a file; none where it is not there."""
+    """Returns the words of a file; none if it does not exist."""
     return " ".join(_lines(path)).split()

@@ -1,4 +1,4 @@
-"""What the first word of a command may be: the modes of a run, and the commands that only tell something."""
+"""What the first word after `kerasft` may be: a mode, or a command that only prints information."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ class Mode(NamedTuple):
 
     Attributes:
         purpose: what it does, in half a line.
-        example: a whole command.
-        trains: whether the settings of a run (the fields of Config) are for it.
+        example: a complete command.
+        trains: whether it takes the settings of a run (the fields of Config).
     """
 
     purpose: str
@@ -18,13 +18,13 @@ class Mode(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command beside the modes.
+    """A command that only prints information.
 
     Attributes:
-        purpose: what it tells, in half a line.
-        example: a whole command.
-        argument: its one argument as the help shows it, in brackets where it may be left out; empty for none.
-        flags: its flags, and what they do.
+        purpose: what it prints, in half a line.
+        example: a complete command.
+        argument: its argument as the help shows it, in brackets if it may be left out; empty for none.
+        flags: its flags, and what each does.
     """
 
     purpose: str
@@ -35,12 +35,12 @@ class Command(NamedTuple):
 
 MODES = {
     "train": Mode(
-        "audit the pictures, train, evaluate, export",
+        "audit the images, train, evaluate, export",
         "kerasft train --data=folder:photos --backbone='MobileNetV2(alpha=0.35)'",
         True,
     ),
     "predict": Mode(
-        "label pictures with an exported model",
+        "label images with an exported model",
         "kerasft predict --model=saved_models/photos --images='new/**/*.jpg' --out=labels.csv",
         False,
     ),
@@ -48,6 +48,11 @@ MODES = {
         "answer over HTTP with an exported model",
         "kerasft serve --model=saved_models/photos --port=8501",
         False,
+    ),
+    "lr_find": Mode(
+        "find a learning rate: train for some steps at rising rates, and plot the loss",
+        "kerasft lr_find --data=folder:photos --phases='head | all(epochs=10)'",
+        True,
     ),
     "tune": Mode(
         "search settings, then train with the best ones",
@@ -58,7 +63,7 @@ MODES = {
 
 COMMANDS = {
     "backbones": Command("list the backbones, with parameters and published accuracy", "kerasft backbones"),
-    "presets": Command("list the presets, with what each is for", "kerasft presets"),
+    "presets": Command("list the presets and their purpose", "kerasft presets"),
     "layers": Command(
         "list the blocks and layers of a backbone, for top(unfreeze=...)",
         "kerasft layers 'MobileNetV2(alpha=0.35)'",
@@ -69,7 +74,13 @@ COMMANDS = {
         "compare the finished runs of a folder (default: runs)",
         "kerasft runs --out=runs.html",
         "[DIR]",
-        {"out=FILE": "Write the comparison as one self-contained page (.html), too."},
+        {"out=FILE": "Also write the comparison as one self-contained page (.html)."},
     ),
-    "flags": Command("print all flags as a Markdown page, which is docs/flags.md", "kerasft flags"),
+    "rebuild": Command(
+        "make model.keras of a run again, from the pretrained network and the run's delta.npz",
+        "kerasft rebuild runs/photos --out=photos.keras",
+        "RUN",
+        {"out=FILE": "The file to write (.keras); by default rebuilt.keras in the run folder."},
+    ),
+    "flags": Command("print all flags as a Markdown page (docs/flags.md)", "kerasft flags"),
 }

@@ -1,8 +1,8 @@
 """Specs: named choices with arguments, written as Python expressions and never executed.
 
-`flip | rotate(15)` is two Specs; `all(epochs=5, optimizer=sgd(momentum=0.9))` is one with another
-as an argument. A Spec is resolved against our own functions first, then against Keras's names. Code from outside is
-imported only where a caller says which kind of class it takes, and only a class or function of that kind is ever called.
+`flip | rotate(15)` is two Specs. `all(epochs=5, optimizer=sgd(momentum=0.9))` is one Spec with another as an argument. A
+name is looked up among kerasft's functions first, then among those of Keras. A dotted name is imported only if the caller
+says which classes it accepts. Only such a class, or a function that returns one, is ever called.
 """
 
 import ast
@@ -19,7 +19,7 @@ from kerasft.settings.errors import MAX_RECEIVED_CHARACTERS, UserError, did_you_
 
 @dataclass(frozen=True)
 class Spec:
-    """A name with positional and keyword arguments; arguments are literals, Specs or tuples of Specs."""
+    """A name with positional and keyword arguments. Arguments are literals, Specs or tuples of Specs."""
 
     name: str
     args: tuple = ()
@@ -41,11 +41,11 @@ def parse(text: str, flag: str) -> tuple[Spec, ...]:
     """Parses `a | b(1, c=d)` into Specs.
 
     Args:
-        text: the expression; the empty string and `none` give no Specs.
-        flag: the flag it came from, for messages, such as `--augment`.
+        text: the expression. The empty string and `none` give no Specs.
+        flag: the flag that the text comes from, for messages, such as `--augment`.
 
     Raises:
-        UserError: with the place, when the text holds anything but names, calls, `|` and literals.
+        UserError: the text has something else than names, calls, `|` and literals. The message shows where.
     """
     if text.strip().lower() in ("", "none"):
         return ()
@@ -53,22 +53,22 @@ def parse(text: str, flag: str) -> tuple[Spec, ...]:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
         column = getattr(error, "offset", None) or 1
-        raise _place(flag, text.strip(), column - 1, getattr(error, "msg", str(error))) from None
+        raise _syntax_error(flag, text.strip(), column - 1, getattr(error, "msg", str(error))) from None
     except (RecursionError, MemoryError):
         raise UserError(f"{flag}: nested too deeply to be read. Received: {text!r}") from None
     return _specs(tree.body, flag, text.strip())
 
 
 def parse_one(text: str, flag: str) -> Spec:
-    """Parses a text that must hold exactly one Spec; raises UserError otherwise."""
+    """Parses a text that must be exactly one Spec. Raises UserError otherwise."""
     specs = parse(text, flag)
     if len(specs) != 1:
         raise UserError(f"{flag}: must be one name or call, not {len(specs)}. Received: {text!r}")
     return specs[0]
 
 
-def _place(flag: str, text: str, column: int, rule: str) -> UserError:
-    """The error for a mistake at one column of a text: the part of the text around the column, and a mark below it."""
+def _syntax_error(flag: str, text: str, column: int, rule: str) -> UserError:
+    """Returns the error for a mistake at one column. It shows the text around the column, with a mark below it."""
     start = max(0, column - MAX_RECEIVED_CHARACTERS // 2)
     part, before = text[start : start + MAX_RECEIVED_CHARACTERS], len(printable(text[start:column]))
     return UserError(f"{flag}: {rule}, here:", f"  {printable(part)}", f"  {' ' * before}^", f"Received: {text!r}")
@@ -81,7 +81,7 @@ def _specs(node: ast.expr, flag: str, text: str) -> tuple[Spec, ...]:
         kwargs = {}
         for keyword in node.keywords:
             if keyword.arg is None or keyword.arg in kwargs:
-                raise _place(flag, text, keyword.col_offset, "arguments are name=value, each once")
+                raise _syntax_error(flag, text, keyword.col_offset, "arguments are name=value, each once")
             kwargs[keyword.arg] = _argument(keyword.value, flag, text)
         args = tuple(_argument(arg, flag, text) for arg in node.args)
         return (Spec(_name(node.func, flag, text), args, kwargs),)
@@ -93,7 +93,7 @@ def _name(node: ast.expr, flag: str, text: str) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_name(node.value, flag, text)}.{node.attr}"
-    raise _place(flag, text, node.col_offset, "a name or a call such as flip or rotate(15) is needed")
+    raise _syntax_error(flag, text, node.col_offset, "a name or a call such as flip or rotate(15) is needed")
 
 
 def _argument(node: ast.expr, flag: str, text: str) -> Any:
@@ -105,21 +105,21 @@ def _argument(node: ast.expr, flag: str, text: str) -> Any:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         value = {}
-    if not _plain(value):
-        rule = "an argument must be a number, text, True, False, None, a tuple, a list or again a name or call"
-        raise _place(flag, text, node.col_offset, rule)
+    if not _is_plain(value):
+        rule = "an argument must be a number, text, True, False, None, a tuple, a list, a name or a call"
+        raise _syntax_error(flag, text, node.col_offset, rule)
     return value
 
 
-def _plain(value: Any) -> bool:
-    """Whether a literal holds no dict: Keras would take one for the description of any object, and import its module."""
+def _is_plain(value: Any) -> bool:
+    """Whether a literal has no dict. Keras would deserialize a dict to any object, and import its module."""
     if isinstance(value, (tuple, list)):
-        return all(map(_plain, value))
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
 
 
 def choices(module: ModuleType, kind: type | None = None) -> dict[str, Callable]:
-    """The names of a module that a Spec may use: its `__all__`, or its public subclasses of `kind`."""
+    """Returns what a Spec may name in a module: its `__all__`, or its public subclasses of `kind`."""
     if kind is None:
         return {name: getattr(module, name) for name in module.__all__}
     public = {
@@ -131,21 +131,21 @@ def choices(module: ModuleType, kind: type | None = None) -> dict[str, Callable]
 def resolve(
     spec: Spec, flag: str, *namespaces: Mapping[str, Callable], outside: type | tuple[type, ...] = ()
 ) -> Callable:
-    """The callable that a Spec names, first namespace first; case and underscores do not matter.
+    """Returns the callable that a Spec names. The first namespace wins. Case and underscores do not matter.
 
     Args:
-        spec: its name is looked up.
+        spec: the Spec whose name is looked up.
         flag: for messages.
-        namespaces: the choices.
-        outside: classes whose subclasses a dotted name may bring, and functions that are annotated to return one. The
-            name is imported; `Config` has already refused those that `--allow_imports` does not name. By default
-            nothing is imported.
+        namespaces: the choices, by name.
+        outside: classes. A dotted name may be a subclass of one, or a function that is annotated to return one. It is
+            imported here; `Config` has already refused modules that `--allow_imports` does not name. By default nothing
+            is imported.
 
     Raises:
-        UserError: with the nearest name and the list of choices.
+        UserError: no choice has this name. The message gives the nearest one and the list.
     """
     if "." in spec.name and outside:
-        return _imported(spec.name, flag, outside)
+        return _import_callable(spec.name, flag, outside)
     for namespace in namespaces:
         if spec.name in namespace:
             return namespace[spec.name]
@@ -161,20 +161,20 @@ def _key(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _imported(path: str, flag: str, kind: type | tuple[type, ...]) -> Callable:
+def _import_callable(path: str, flag: str, kind: type | tuple[type, ...]) -> Callable:
     module, _, name = path.rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{flag}: cannot import {path}: {error}. Received: '{path}'") from None
-    if not _gives(value, kind):
+    if not _returns_kind(value, kind):
         names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
         rule = f"{path} must be a subclass of {names}, or a function whose return annotation is one"
         raise UserError(f"{flag}: {rule}. Received: {type(value).__name__}")
     return value
 
 
-def _gives(value: Any, kind: type | tuple[type, ...]) -> bool:
+def _returns_kind(value: Any, kind: type | tuple[type, ...]) -> bool:
     """Whether a value is a subclass of a kind, or a Python function that is annotated to return one."""
     if inspect.isclass(value):
         return issubclass(value, kind)
@@ -182,7 +182,8 @@ def _gives(value: Any, kind: type | tuple[type, ...]) -> bool:
         return False
     try:
         hint = typing.get_type_hints(value).get("return")
-    except Exception:  # noqa: BLE001 - an annotation may be any expression, and name what is not there
+    # An annotation may be any expression, and may use names that do not exist.
+    except Exception:  # noqa: BLE001
         return False
     hints = typing.get_args(hint) or (hint,)
     return all(isinstance(one, type) and issubclass(one, kind) for one in hints)
@@ -195,33 +196,33 @@ def build(
     kind: type = object,
     outside: type | tuple[type, ...] = (),
     reserved: Iterable[str] = (),
-    **given: Any,
+    **fixed: Any,
 ) -> Any:
-    """Resolves a Spec and calls it with its own arguments and `given` (which a Spec may not name itself).
+    """Resolves a Spec, and calls it with its own arguments and those of `fixed`, which the Spec may not name.
 
     Args:
         kind: the type that the result must have.
         outside: as in `resolve`.
-        reserved: arguments that a Spec may not name either.
+        reserved: other arguments that the Spec may not name.
 
     Raises:
-        UserError: for an unknown name, an argument the callable does not take or refuses, or a result of
-            another kind.
+        UserError: the name is unknown, the callable does not accept an argument, or the result has another type.
     """
     function = resolve(spec, flag, *namespaces, outside=outside)
     try:
         signature = inspect.signature(function)
-    except ValueError:  # of some classes that are written in C
+    # Some classes that are written in C have no signature.
+    except ValueError:
         raise UserError(f"{flag}: {spec.name} does not say which arguments it takes. Received: '{spec}'") from None
     named = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    free = [name for name in named if name not in given and name not in reserved and name != "kwargs"]
+    free = [name for name in named if name not in fixed and name not in reserved and name != "kwargs"]
     for name in spec.kwargs:
         if name not in free:
             rule = f"takes {', '.join(free)}" if free else "takes no arguments"
             raise UserError(f"{flag}: {spec.name}() {rule}{did_you_mean(name, free)}. Received: '{name}='")
     try:
-        signature.bind(*spec.args, **spec.kwargs, **given)
-        result = function(*spec.args, **spec.kwargs, **given)
+        signature.bind(*spec.args, **spec.kwargs, **fixed)
+        result = function(*spec.args, **spec.kwargs, **fixed)
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{flag}: {spec.name}() {reason.rstrip('.')}. Received: '{spec}'") from error
@@ -230,10 +231,10 @@ def build(
     return result
 
 
-def dotted(spec: Spec) -> list[str]:
-    """The dotted names in a Spec and in its arguments: code from outside of kerasft and Keras."""
+def dotted_names(spec: Spec) -> list[str]:
+    """Returns the dotted names in a Spec and in its arguments. They name code outside of kerasft and Keras."""
     names = [spec.name] if "." in spec.name else []
     for value in (*spec.args, *spec.kwargs.values()):
         for inner in value if isinstance(value, tuple) else (value,):
-            names += dotted(inner) if isinstance(inner, Spec) else []
+            names += dotted_names(inner) if isinstance(inner, Spec) else []
     return names

@@ -31,7 +31,6 @@ from kerasft.storage.disk_cache import DiskCache
 MAX_ROUNDING_ERROR = 1e-3
 # A chunk has so many rows, and one checksum.
 CHUNK_ROWS = 1024
-EVALUATION_BATCH = 64
 # Open memory maps, by file, dtype and shape.
 _OPEN_MAPS: WeakValueDictionary = WeakValueDictionary()
 # Settings of a layer that do not change what it computes in inference.
@@ -173,7 +172,7 @@ def load_or_compute(
     augmented = None
     if augmentation.augment:
         augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round)
-    key_parts = (prefix.digest, split.digest, size, augmented, dtype)
+    key_parts = (prefix.digest, split.digest, size, split.framing, augmented, dtype)
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         try:
             disk_cache.evict(cache, folder, count_bytes(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
@@ -220,7 +219,9 @@ def _fill(
         for start in starts:
             began, span = time.monotonic(), range(start, min(start + CHUNK_ROWS, len(split)))
             augment = {"augment": augmentation.augment, "seed": augmentation.seed, "round": augmentation.round}
-            stream = pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH, span=span, **augment)
+            stream = pipeline.evaluation_stream(
+                split, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE, span=span, **augment
+            )
             computed = known.rows[span.start : span.stop] if known else prefix.predict(stream)
             if dtype == "float16" and not can_store(computed, dtype):
                 raise RangeError("float16 cannot store its activations")

@@ -47,7 +47,7 @@ def open_pixel_store(listing: Listing, size: int, cache: DiskCache) -> Iterator[
     if not prefers_disk or not 0 < needed_bytes <= disk_cache.available_bytes(cache, disk_cache.IMAGES):
         yield audit.make_memory_store(len(listing.ids), size) if fits_in_memory else None
         return
-    key_parts = (tf.__version__, decode.DECODER_VERSION, size, listing.name, listing.ids.tolist())
+    key_parts = (tf.__version__, decode.DECODER_VERSION, size, listing.framing, listing.name, listing.ids.tolist())
     with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
         disk_cache.evict(cache, folder, needed_bytes, disk_cache.IMAGES)
         empty = {"sha256": [""] * len(listing.ids), "crc32": [0] * len(listing.ids), "refused": {}, "damaged": {}}

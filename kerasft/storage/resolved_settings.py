@@ -24,6 +24,8 @@ class ResolvedSettings:
         phases: the phases of the run, as `--phases` takes them.
         budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
+        framing: as the flag, without `auto`; None until it is chosen.
+        framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 
     weights: str | None
@@ -44,6 +46,9 @@ class ResolvedSettings:
     budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
+    framing: str | None = None
+    framing_reason: str = ""
+    framing_table: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `settled.json`, without what is not resolved yet."""

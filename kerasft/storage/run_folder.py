@@ -14,7 +14,7 @@ from kerasft.settings.errors import UserError
 
 # Files of a run. A folder with one of them has begun to train.
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
-_RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz")
+_RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz", "delta.npz")
 # Files of `run_lock`.
 LOCK_FILES = (".lock", ".owner.json")
 
@@ -148,11 +148,16 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     if not config.resume:
         for result in _RESULTS:
             (folder / result).unlink(missing_ok=True)
-        for subfolder in ("tensorboard", "phases", "cache"):
+        for subfolder in ("tensorboard", "phases", "cache", "soup"):
             shutil.rmtree(folder / subfolder, ignore_errors=True)
+    write_settings(config, folder)
+    return folder, None
+
+
+def write_settings(config: Config, folder: Path) -> None:
+    """Writes `config.json` and `run.flags`."""
     write_json(folder / "config.json", asdict(config))
     write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
-    return folder, None
 
 
 class History:

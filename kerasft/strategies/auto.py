@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
+from kerasft.optimization import lr_scaling
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, counted
 from kerasft.strategies.full import full
@@ -50,16 +51,19 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     steps = max(1, examples // min(batch, examples))
     if not network.pretrained:
         epochs = min(60, max(5, math.ceil(3000 / steps)))
-        return [full(epochs, 1e-3, "train")], f"no pretrained weights: all layers from the start, {epochs} epochs"
+        return [
+            full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
+        ], f"no pretrained weights: all layers from the start, {epochs} epochs"
     wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
     epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
+    lr = _scaled(lr, config, examples)
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
     why += counted(epochs, "epoch")
     size, conditional = _training_size(config, network), True
     if size:
-        why += f" on pictures of {size} pixels"
+        why += f" on images of {size} pixels"
     # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
     if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
@@ -70,17 +74,26 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
             )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
-    chosen = [head(0), full(epochs, lr, "train", image_size=size)]
+    chosen = [head(0), full(epochs, lr, batch_norm="train", image_size=size)]
     if conditional:
         chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
         why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
     return chosen, why
 
 
-def _training_size(config: Config, network: Network) -> int | None:
-    """Side of the pictures that `auto` fine-tunes on; None for the network's own.
+def _scaled(lr: float, config: Config, examples: int) -> float:
+    """A rate for steps of `DEFAULT_BATCH_SIZE` images, or of all where there are fewer, scaled for `--batch_size`."""
+    batch = config.batch_size or DEFAULT_BATCH_SIZE
+    if config.lr_scaling == "none":
+        return lr
+    factor = lr_scaling.factor(config.spec("optimizer"), min(batch, examples), min(DEFAULT_BATCH_SIZE, examples))
+    return float(f"{lr * factor:.3g}")
 
-    Crops enlarge what is in a picture, by a quarter on average those of `--augment=auto`. On somewhat smaller pictures
+
+def _training_size(config: Config, network: Network) -> int | None:
+    """Side of the images that `auto` fine-tunes on; None for the network's own.
+
+    Crops enlarge what is in a image, by a quarter on average those of `--augment=auto`. On somewhat smaller images
     things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
     multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
     """

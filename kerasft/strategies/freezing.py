@@ -1,4 +1,4 @@
-"""Freezing: which layers of a network a phase trains. The only file that sets `.trainable`."""
+"""Freezing: which variables of a network a phase trains. The only file that sets `.trainable`."""
 
 import functools
 import math
@@ -11,6 +11,7 @@ from kerasft.networks import fused_batch_norm
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import ADAPTER_PREFIX, NORMALISATION, PURPOSES, VARIABLES
 
 # Blocks between cut points: with fewer, fractions of them mean little.
 MIN_BLOCKS = 6
@@ -43,48 +44,66 @@ def first_layer(network: Network, phase: Phase) -> str | None:
     """The name of the first backbone layer that a phase trains; None for the head alone.
 
     Raises:
-        UserError: an `unfreeze` that is neither a fraction in (0, 1] nor a layer of the backbone.
+        UserError: as `unfrozen`.
+    """
+    return (
+        next((name for name in network.backbone if name in names), None)
+        if (names := unfrozen(network, phase))
+        else None
+    )
+
+
+def unfrozen(network: Network, phase: Phase) -> frozenset[str]:
+    """The names of the backbone's operations that a phase does not freeze.
+
+    Raises:
+        UserError: an `unfreeze` that the backbone does not have, or no variable of the kind that is to train.
     """
     if not phase.trains_backbone:
-        return None
-    value = phase.unfreeze
-    if isinstance(value, str) and value in network.backbone:
-        return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+        return frozenset()
+    names = network.backbone[_start(network, phase) :]
+    if isinstance(phase.unfreeze, tuple):
         starts = blocks(network)
-        return network.backbone[0] if value == 1 else starts[-math.ceil(value * len(starts))]
-    near = did_you_mean(value, network.backbone) if isinstance(value, str) else ""
-    rule = f"top(unfreeze=) must be a fraction in (0, 1] or a layer of {network.name}{near}"
-    raise UserError(f"--phases: {rule}. Received: {value!r}")
+        _check_names(network, phase, starts)
+        ends = dict(zip(starts, [*starts[1:], None]))
+        spans = [network.backbone[_place(network, one) : _place(network, ends[one])] for one in phase.unfreeze]
+        names = tuple(name for span in spans for name in span)
+    if phase.variables == "all":
+        return frozenset(names)
+    operations = {operation.name: operation for operation in network.model.operations}
+    holding = [place for place, name in enumerate(names) if _selected(operations[name], phase.variables)]
+    if not holding:
+        rule = f"{phase.strategy}() finds nothing to train in {network.name}: it trains {PURPOSES[phase.variables]}"
+        raise UserError(f"--phases: {rule}. Received: '{phase}'")
+    return frozenset(names[holding[0] :])
 
 
 def apply(network: Network, phase: Phase) -> tuple[int, int]:
-    """Freezes and unfreezes the layers as a phase says; returns the numbers of trainable and frozen parameters.
+    """Freezes and unfreezes variables as a phase says; returns the numbers of trainable and frozen parameters.
 
     Keras's `fit` runs every layer in training mode, whatever `training=` the graph was built with. So each frozen layer,
     and each one inside of it, is called in inference mode: dropout, noise and stochastic depth draw nothing, and
-    statistics stay. BatchNormalization that is held has `trainable = False`, which does the same in an unfrozen layer.
-    One that trains gets `BATCH_NORM_MOMENTUM` and a fused kernel.
+    statistics stay. So is a layer of which some variables train and others stay, for a layer in training mode may change
+    its variables by itself. BatchNormalization is governed by `batch_norm=`: the statistics of one that is held stay. One
+    that trains gets `BATCH_NORM_MOMENTUM` and a fused kernel.
     """
-    first = first_layer(network, phase)
-    backbone = network.backbone
-    start = len(backbone) if first is None else backbone.index(first)
-    unfrozen = set(backbone[start:])
+    names = unfrozen(network, phase)
     release(network)
     for layer in network.model.layers:
-        inside = layer.name in backbone
-        frozen = inside and layer.name not in unfrozen
+        inside = layer.name in network.backbone
+        frozen = inside and layer.name not in names
         layer.trainable = not frozen
         for inner in layer._flatten_layers():
             norm = isinstance(inner, keras.layers.BatchNormalization)
-            if frozen:
-                if inner._call_has_training_arg:
-                    _override(inner, "call", _inferring(inner.call))
-            elif norm and inside and phase.batch_norm == "hold":
-                inner.trainable = False
-            elif norm:
+            part = inside and not frozen and phase.variables != "all"
+            stays = part and _select(inner, phase.variables)
+            if norm and not frozen and not (inside and phase.batch_norm == "hold"):
                 _override(inner, "momentum", BATCH_NORM_MOMENTUM)
                 _override(inner, "call", fused_batch_norm.make_fused_call(inner))
+            elif norm and not frozen and not part:
+                inner.trainable = False
+            elif (frozen or stays or (norm and part)) and inner._call_has_training_arg:
+                _override(inner, "call", _inferring(inner.call))
     trainable = sum(math.prod(weight.shape) for weight in network.model.trainable_weights)
     return trainable, network.model.count_params() - trainable
 
@@ -96,7 +115,16 @@ def release(network: Network) -> None:
         # Keras leaves the layers of a model alone that is trainable itself.
         layer.trainable = True
         for inner in layer._flatten_layers():
+            # TensorFlow ignores an attribute that is set to what it is, so a layer does not tell its variables.
+            for variable in inner._trainable_variables:
+                variable.trainable = True
             _restore(inner)
+
+
+def trained_batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The layers whose statistics move in training, after `apply`."""
+    layers = [inner for layer in model.layers for inner in layer._flatten_layers()]
+    return [layer for layer in layers if "momentum" in vars(layer).get("kerasft_held", {})]
 
 
 def _inferring(call: Callable) -> Callable:
@@ -126,6 +154,48 @@ def _restore(layer: keras.Layer) -> None:
 
 def _learns(operation: keras.Operation) -> bool:
     """Whether an operation holds weights other than a normalisation's."""
-    layers = keras.layers
-    norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
-    return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+    norms = (*NORMALISATION, keras.layers.Normalization)
+    weighted = isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+    # An adapter belongs to the block that it stands behind.
+    return weighted and not operation.name.startswith(ADAPTER_PREFIX)
+
+
+def _start(network: Network, phase: Phase) -> int:
+    """The place in the backbone from which on a phase trains, where it does not name blocks."""
+    value = phase.unfreeze
+    if isinstance(value, str) and value in network.backbone:
+        return _place(network, value)
+    if value is None or isinstance(value, tuple):
+        return 0
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+        starts = blocks(network)
+        return 0 if value == 1 else _place(network, starts[-math.ceil(value * len(starts))])
+    near = did_you_mean(value, network.backbone) if isinstance(value, str) else ""
+    rule = f"{phase.strategy}(unfreeze=) must be a fraction in (0, 1] or a layer of {network.name}{near}"
+    raise UserError(f"--phases: {rule}. Received: {value!r}")
+
+
+def _place(network: Network, name: str | None) -> int | None:
+    return None if name is None else network.backbone.index(name)
+
+
+def _check_names(network: Network, phase: Phase, starts: list[str]) -> None:
+    """Raises UserError where a name is not that of the first layer of a block."""
+    for name in phase.unfreeze:
+        if name not in starts:
+            rule = f"a block of {network.name} is named by its first layer (kerasft layers){did_you_mean(name, starts)}"
+            raise UserError(f"--phases: {rule}. Received: {name!r}")
+
+
+def _selected(operation: keras.Operation, kind: str) -> list[keras.Variable]:
+    """The variables of this kind in an operation and in all layers inside."""
+    inner = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
+    return [variable for one in inner for variable in VARIABLES[kind](one)]
+
+
+def _select(layer: keras.Layer, kind: str) -> bool:
+    """Lets the variables of this kind train, of the layer's own; returns whether others of them stay."""
+    chosen = {id(variable) for variable in VARIABLES[kind](layer)}
+    for variable in layer._trainable_variables:
+        variable.trainable = id(variable) in chosen
+    return len(chosen) < len(layer._trainable_variables)

@@ -1,31 +1,15 @@
 """`head(...)`: the head trains, the whole backbone is frozen."""
 
-from kerasft.settings.spec import Spec
-from kerasft.strategies.phase import HEAD_LR, Phase
+from typing import Any
+
+from kerasft.strategies.phase import HEAD_LR, Phase, takes_attributes
 
 
-def head(
-    epochs: int | None = None,
-    lr: float = HEAD_LR,
-    optimizer: Spec | None = None,
-    schedule: Spec | None = None,
-    loss: Spec | None = None,
-    augment: Spec | tuple | None = None,
-    views: int | None = None,
-) -> Phase:
+@takes_attributes("batch_norm", "image_size", "conditional", "layer_decay", "head_lr")
+def head(epochs: int | None = None, lr: float = HEAD_LR, **attributes: Any) -> Phase:
     """The head alone, as in linear probing.
 
     Args:
         epochs: by default 0 under `--head_init=probe`, which has solved the head, else 5.
     """
-    return Phase(
-        strategy="head",
-        unfreeze=0.0,
-        epochs=epochs,
-        lr=lr,
-        optimizer=optimizer,
-        schedule=schedule,
-        loss=loss,
-        augment=augment,
-        views=views,
-    )
+    return Phase(strategy="head", unfreeze=0.0, epochs=epochs, lr=lr, **attributes)

@@ -1,17 +1,15 @@
 """A phase: one compile and fit, and all that is said of it before it runs."""
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from kerasft.settings.errors import did_you_mean
 from kerasft.settings.spec import Spec
-
-BATCH_NORM = ("hold", "train")
+from kerasft.strategies import attributes
 
 # Highest learning rate of a phase that trains the head alone.
 HEAD_LR = 1e-3
-
-# Pixels: networks halve their input five times.
-MIN_IMAGE_SIDE = 32
 
 # Fractions of the way from the weights before a phase to those at its end; the first is preferred.
 ALPHAS = (0.5, 0.75, 0.25, 1.0)
@@ -21,39 +19,64 @@ ALPHAS = (0.5, 0.75, 0.25, 1.0)
 class Phase:
     """One compile and fit.
 
+    The fields with a `check` are keyword arguments of every strategy (see `takes_attributes`).
+
     Attributes:
         strategy: the name that `--phases` gives it, such as `head`; it is printed and names the phase's folder.
-        unfreeze: what trains of the backbone: a fraction of its blocks in [0, 1], counted from the output, or the name
-            of the first layer that trains. The head always trains.
+        arguments: the strategy's own arguments, as `--phases` takes them, without `epochs` and `lr`.
+        unfreeze: what trains of the backbone: a fraction of its blocks in [0, 1], counted from the output, the name of
+            the first layer that trains, or the names of the first layers of the blocks that train. None where the blocks
+            are chosen when the phase begins. The head always trains.
+        variables: which variables train in what is unfrozen, a key of `freezing.VARIABLES`, such as `all` or `bias`.
         epochs: passes over the training images; None until the plan has resolved it.
         lr: highest learning rate.
-        batch_norm: `hold` keeps BatchNormalization layers bit for bit; `train` trains the unfrozen ones.
+        alphas: fractions of the phase's weights that weight interpolation tries, in (0, 1], the preferred one first.
+        batch_norm: `hold` keeps the statistics of BatchNormalization layers bit for bit, and where whole layers train
+            also their scales and offsets; `train` lets the unfrozen ones follow the batches.
         optimizer, schedule, loss: Specs; None stands for the flag's.
         augment: a tuple of Specs, empty for none; None stands for the flag's.
-        image_size: side of the training images, in pixels; None for the network's own. Validation and serving always
-            use the network's own.
         views: cached augmentations of each image: 1 caches the image as it is, more cache augmented ones, 0 computes
             the frozen layers anew each epoch; None chooses.
+        image_size: side of the training images, in pixels; None for the network's own. Validation and serving always
+            use the network's own.
         conditional: runs only if the phase before gained enough (`auto.gained_enough`).
-        alphas: fractions of the phase's weights that weight interpolation tries, in (0, 1], the preferred one first.
+        head_lr: the head's learning rate, as a multiple of `lr`.
+        layer_decay: the learning rate is multiplied by this with each block from the head down (ELECTRA, Clark et al.
+            2020).
+        l2sp: strength of the pull to the weights before the phase (L2-SP, Li et al. 2018); 0 for none.
+        sam: radius of sharpness-aware minimisation (Foret et al. 2021); 0 for none.
 
     Raises:
         ValueError: an argument of the wrong type or out of its range.
     """
 
     strategy: str
-    unfreeze: float | str
+    unfreeze: float | str | tuple[str, ...] | None
     epochs: int | None
     lr: float
-    batch_norm: str = "hold"
-    optimizer: Spec | None = None
-    schedule: Spec | None = None
-    loss: Spec | None = None
-    augment: tuple[Spec, ...] | Spec | None = None
-    views: int | None = None
-    image_size: int | None = None
-    conditional: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    variables: str = "all"
     alphas: tuple[float, ...] = ALPHAS
+    batch_norm: str = field(default="hold", metadata={"check": attributes.one_of("hold", "train")})
+    optimizer: Spec | None = field(default=None, metadata={"check": attributes.spec})
+    schedule: Spec | None = field(default=None, metadata={"check": attributes.spec})
+    loss: Spec | None = field(default=None, metadata={"check": attributes.spec})
+    augment: tuple[Spec, ...] | Spec | None = field(default=None, metadata={"check": attributes.recipe})
+    views: int | None = field(default=None, metadata={"check": attributes.whole_number(0)})
+    image_size: int | None = field(default=None, metadata={"check": attributes.whole_number(attributes.MIN_IMAGE_SIDE)})
+    conditional: bool = field(default=False, metadata={"check": attributes.boolean})
+    head_lr: float = field(
+        default=1.0, metadata={"check": attributes.number("a number in (0, 1000]", lambda value: 0 < value <= 1000)}
+    )
+    layer_decay: float = field(
+        default=1.0, metadata={"check": attributes.number("a number in (0, 1]", lambda value: 0 < value <= 1)}
+    )
+    l2sp: float = field(
+        default=0.0, metadata={"check": attributes.number("a number in [0, 100]", lambda value: 0 <= value <= 100)}
+    )
+    sam: float = field(
+        default=0.0, metadata={"check": attributes.number("a number in [0, 10]", lambda value: 0 <= value <= 10)}
+    )
 
     def __post_init__(self) -> None:
         # A head that is solved already needs no epochs.
@@ -62,38 +85,20 @@ class Phase:
             raise ValueError(f"epochs must be a whole number of at least {fewest}")
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 10:
             raise ValueError("lr must be a number in (0, 10]")
-        if self.views is not None and (type(self.views) is not int or self.views < 0):
-            raise ValueError("views must be a whole number of at least 0")
-        if self.image_size is not None and (type(self.image_size) is not int or self.image_size < MIN_IMAGE_SIDE):
-            raise ValueError(f"image_size must be a whole number of at least {MIN_IMAGE_SIDE}")
-        for name in ("optimizer", "schedule", "loss"):
-            if not isinstance(getattr(self, name), Spec | None):
-                raise ValueError(f"{name} must be a name or a call, without quotes")
-        recipe = self.augment if isinstance(self.augment, tuple) else (self.augment,)
-        if any(not isinstance(one, Spec | None) for one in recipe):
-            raise ValueError("augment must be names or calls joined by |, without quotes")
-        if type(self.conditional) is not bool:
-            raise ValueError("conditional must be True or False")
-        word = self.batch_norm.name if isinstance(self.batch_norm, Spec) else self.batch_norm
-        if word not in BATCH_NORM:
-            raise ValueError(f"batch_norm must be 'hold' or 'train'{did_you_mean(str(word), BATCH_NORM)}")
-        object.__setattr__(self, "batch_norm", word)
-        # A layer's name may stand without quotes.
-        if isinstance(self.unfreeze, Spec):
-            object.__setattr__(self, "unfreeze", str(self.unfreeze))
-        if isinstance(self.augment, Spec):
-            object.__setattr__(self, "augment", () if str(self.augment) == "none" else (self.augment,))
+        for item in fields(self):
+            if check := item.metadata.get("check"):
+                object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
 
     def __str__(self) -> str:
         """The phase as `--phases` takes it: `planning.parse` gives the same Phase."""
-        named = {"unfreeze": self.unfreeze} if self.strategy == "top" else {}
         # A rate that nothing is trained at is left out where it is the default.
-        named |= {"epochs": self.epochs} | ({} if self.epochs == 0 and self.lr == HEAD_LR else {"lr": self.lr})
-        named |= {} if self.batch_norm == "hold" else {"batch_norm": self.batch_norm}
-        also = {"optimizer": self.optimizer, "schedule": self.schedule, "loss": self.loss}
-        also |= {"augment": Spec("none") if self.augment == () else self.augment}
-        also |= {"views": self.views, "image_size": self.image_size, "conditional": self.conditional or None}
-        return str(Spec(self.strategy, (), named | {name: value for name, value in also.items() if value is not None}))
+        named = {**self.arguments, "epochs": self.epochs}
+        named |= {} if self.epochs == 0 and self.lr == HEAD_LR else {"lr": self.lr}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if "check" in item.metadata and value != item.default:
+                named[item.name] = Spec("none") if value == () else value
+        return str(Spec(self.strategy, (), {name: value for name, value in named.items() if value is not None}))
 
     @property
     def trains_backbone(self) -> bool:
@@ -103,4 +108,26 @@ class Phase:
     @property
     def freezes(self) -> bool:
         """Whether any part of the backbone is frozen."""
-        return self.unfreeze != 1
+        return self.unfreeze != 1 or self.variables != "all"
+
+
+def takes_attributes(*without: str) -> Callable[[Callable], Callable]:
+    """Says in the signature of a strategy, where it has `**attributes`, which attributes these may be.
+
+    `--phases` takes the arguments of the signature, and names them in its error messages.
+
+    Args:
+        without: names of the attributes that mean nothing to the strategy.
+    """
+
+    def declared(strategy: Callable) -> Callable:
+        own = inspect.signature(strategy)
+        kept = [one for one in own.parameters.values() if one.kind != inspect.Parameter.VAR_KEYWORD]
+        for item in fields(Phase):
+            if "check" in item.metadata and item.name not in (*without, *own.parameters):
+                kind = inspect.Parameter.KEYWORD_ONLY
+                kept.append(inspect.Parameter(item.name, kind, default=item.default, annotation=item.type))
+        strategy.__signature__ = own.replace(parameters=kept)
+        return strategy
+
+    return declared

@@ -1,6 +1,7 @@
 """The plan of a run: the phases that `--phases` names, and those that the rule of `auto` adds."""
 
 from dataclasses import replace
+from typing import Any
 
 from kerasft import augment
 from kerasft.networks.network import Network
@@ -10,7 +11,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.settings.spec import Spec
-from kerasft.strategies import STRATEGIES, auto, freezing
+from kerasft.strategies import STRATEGIES, auto, bottlenecks, freezing
 from kerasft.strategies.head import head
 from kerasft.strategies.phase import Phase
 
@@ -25,7 +26,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
 
     Args:
         examples: of the training split.
-        speed: pictures a second of a forward pass, where it was measured.
+        speed: images a second of a forward pass, where it was measured.
 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
@@ -63,6 +64,26 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     return complete, reason
 
 
+def prepare(config: Config, network: Network) -> Network:
+    """The network with what its phases put into it for good: adapters, where a phase trains them.
+
+    Raises:
+        UserError: a mistake in the phases, or adapters of several kinds.
+    """
+    phases = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+    wanted = [dict(phase.arguments) for phase in phases if phase.variables == "adapter"]
+    if any(arguments != wanted[0] for arguments in wanted):
+        rule = "all phases train the same adapters, so reduction= must be the same in each"
+        raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
+    return bottlenecks.with_adapters(network, **wanted[0]) if wanted else network
+
+
+def trains_few(config: Config) -> bool:
+    """Whether the named phases train only few variables of the backbone, or few numbers in place of them."""
+    phases = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+    return not ends_in_auto(config) and not any(p.trains_backbone and p.variables == "all" for p in phases)
+
+
 def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, ...]:
     """The phases that one Spec names.
 
@@ -84,6 +105,12 @@ def parse(text: str) -> Phase:
     """
     (phase,) = build(specs.parse_one(text, "--phases"), "--phases", outside=Phase)
     return phase
+
+
+def with_arguments(phase: Phase, **arguments: Any) -> Phase:
+    """The phase whose strategy has been given further arguments."""
+    spec = specs.parse_one(str(phase), "--phases")
+    return parse(str(Spec(spec.name, spec.args, {**spec.kwargs, **arguments})))
 
 
 def named(config: Config) -> tuple[Spec, ...]:
@@ -128,7 +155,24 @@ def check(config: Config, network: Network) -> Phase | None:
                 raise UserError(f"--phases: {rule}. Received: '{phase}'")
             resolution(network, phase.image_size)
     longest = max(planned, key=lambda phase: phase.epochs)
+    _check_quantile(config, network, planned)
     return longest if longest.epochs else None
+
+
+def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> None:
+    """Refuses phases that would leave something else than the quantile of `--loss`.
+
+    Raises:
+        UserError: a phase whose loss predicts something else, or no phase with epochs.
+    """
+    wanted = losses.quantile(config.spec("loss"), network.task)
+    for phase in planned:
+        if losses.quantile(phase.loss, network.task) != wanted:
+            rule = f"a phase's own loss cannot predict another quantile than --loss={config.loss}, which judges it"
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+    if wanted is not None and not any(phase.epochs for phase in planned):
+        rule = "a phase with epochs is needed to predict a quantile, for a solved head predicts the mean"
+        raise UserError(f"--loss: {rule}. Received: {config.loss!r}")
 
 
 def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:

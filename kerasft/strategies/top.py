@@ -1,20 +1,14 @@
 """`top(...)`: the head and the last blocks of the backbone train."""
 
+from typing import Any
+
 from kerasft.settings.spec import Spec
-from kerasft.strategies.phase import Phase
+from kerasft.strategies.phase import Phase, takes_attributes
 
 
+@takes_attributes()
 def top(
-    unfreeze: float | str = 0.5,
-    epochs: int = 5,
-    lr: float = 1e-4,
-    batch_norm: str = "hold",
-    optimizer: Spec | None = None,
-    schedule: Spec | None = None,
-    loss: Spec | None = None,
-    augment: Spec | tuple | None = None,
-    views: int | None = None,
-    image_size: int | None = None,
+    unfreeze: float | str = 0.5, epochs: int = 5, lr: float = 1e-4, batch_norm: str = "hold", **attributes: Any
 ) -> Phase:
     """The head and the end of the backbone, as in Yosinski et al. 2014.
 
@@ -24,19 +18,11 @@ def top(
     Raises:
         ValueError: a fraction out of its range.
     """
+    # A layer's name may stand without quotes.
+    unfreeze = str(unfreeze) if isinstance(unfreeze, Spec) else unfreeze
     number = isinstance(unfreeze, (int, float))
     if isinstance(unfreeze, bool) or (number and not 0 < unfreeze <= 1):
         raise ValueError("unfreeze must be a fraction in (0, 1] or the name of a layer")
-    return Phase(
-        strategy="top",
-        unfreeze=unfreeze,
-        epochs=epochs,
-        lr=lr,
-        batch_norm=batch_norm,
-        optimizer=optimizer,
-        schedule=schedule,
-        loss=loss,
-        augment=augment,
-        views=views,
-        image_size=image_size,
-    )
+    arguments = {"unfreeze": unfreeze}
+    given = {"arguments": arguments, "epochs": epochs, "lr": lr, "batch_norm": batch_norm}
+    return Phase(strategy="top", unfreeze=unfreeze, **given, **attributes)

@@ -1,4 +1,4 @@
-"""How a run computes, chosen by measuring: its precision, the pictures of a step, and whether steps are compiled."""
+"""How a run computes, chosen by measuring: its precision, the images of a step, and whether steps are compiled."""
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -16,11 +16,12 @@ from kerasft.settings.errors import counted
 from kerasft.strategies import freezing
 from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.variables import phase_network
 
 TIMED_ROUNDS = 4  # of one step in each way, in turn
 MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
-LARGER_BATCH_SIZES = (64, 128, 256)  # pictures of a step that may take the place of `BATCH`
+LARGER_BATCH_SIZES = (64, 128, 256)  # images of a step that may take the place of `BATCH`
 MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
 MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
 MIN_SECONDS_FOR_XLA = (
@@ -32,7 +33,7 @@ class Choice(NamedTuple):
     """What was settled.
 
     Attributes:
-        value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), pictures a step, or `on` and `off`.
+        value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), images a step, or `on` and `off`.
         reason: in half a line.
         seconds: of a training step in each way that was measured, in its fastest round: of the processor's time on a
             CPU, which what else runs on the machine does not add to; of the clock's on a GPU.
@@ -44,7 +45,7 @@ class Choice(NamedTuple):
 
 
 def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
-    """Settles `--precision`; `auto` times a few training steps on random pictures.
+    """Settles `--precision`; `auto` times a few training steps on random images.
 
     Args:
         config: its `precision`, `batch_size` and `deterministic` count.
@@ -69,7 +70,7 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
     """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
 
     A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
-    fewer pictures (`benchmarks/data/micro_batches.py`).
+    fewer images (`benchmarks/data/micro_batches.py`).
 
     Args:
         network: in the precision of the run; its weights are as before afterwards.
@@ -102,7 +103,7 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
 
     Args:
         network, phase: as in `batch_size`.
-        batch: pictures a step.
+        batch: images a step.
         steps: of all phases.
     """
     if config.jit != "auto":
@@ -205,7 +206,8 @@ def _kept(networks: Iterable[Network]) -> Iterator[None]:
 
 
 def _step(network: Network, phase: Phase, batch: int, compiled: bool = False) -> Callable[[], None]:
-    """A forward and backward pass on random pictures, traced; the statistics of BatchNorm move with each."""
+    """A forward and backward pass on random images, traced; the statistics of BatchNorm move with each."""
+    network = phase_network(network, phase)
     freezing.apply(network, phase)
     size = phase.image_size or network.size
     model = surgery.resolution(network, size).model

@@ -123,7 +123,7 @@ def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
 
 def _seconds_of_batch(setup: TrainSetup, phase: Phase) -> float:
     """Seconds of the cores for the images of a step, where nothing waits for them."""
-    load = phase_inputs.pictures(setup.network, setup.splits, phase, setup.config.seed).load
+    load = phase_inputs.images(setup.network, setup.splits, phase, setup.config.seed).load
     given = {"batch_size": setup.batch_size, "seed": setup.config.seed, "first_step": 0}
     batches = iter(pipeline.training_stream(setup.splits.train.labels, load, **given, last_step=1 + TIMED_BATCHES))
     next(batches)

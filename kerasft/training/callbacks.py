@@ -101,7 +101,7 @@ class PhaseCallback(keras.callbacks.Callback):
         mark = ", the best so far" if better else ""
         console.say(
             f"  {run.name} epoch {epoch + 1}: loss {loss:.4f}, validation loss {score[0]:.4f}, "
-            f"{run.setup.scorer.title} {console.figure(score[1])}{mark}"
+            f"{run.setup.scorer.title} {console.format_metric(score[1])}{mark}"
         )
         if self.plateau:
             self.model.optimizer.learning_rate = self.plateau.rate(self.lr, state.losses)
@@ -149,5 +149,5 @@ def bottleneck(trained: float, fed: float, *, on_accelerator: bool) -> str:
         input_bound = fraction > 0.5
     if input_bound:
         tips = "fewer or cheaper --augment operations, smaller image files, or a cached phase (views=)"
-        return f"input-bound: {trained:,.0f} pictures/s trained, {possible}; try {tips}"
-    return f"compute-bound: {trained:,.0f} pictures/s trained, {fed:,.0f} could be fed"
+        return f"input-bound: {trained:,.0f} images/s trained, {possible}; try {tips}"
+    return f"compute-bound: {trained:,.0f} images/s trained, {fed:,.0f} could be fed"

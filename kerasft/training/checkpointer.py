@@ -53,35 +53,41 @@ class Checkpointer:
         waited = time.monotonic() - self._saved_at
         return waited > min(MAX_SECONDS_BETWEEN_CHECKPOINTS, MIN_INTERVAL_IN_CHECKPOINTS * self._cost)
 
-    def restore(self, data_digest: str) -> tuple[TrainState, dict[str, Weights]] | None:
-        """Gives the model the variables of the last checkpoint.
-
-        Args:
-            data_digest: digest of the splits as they are now.
-
-        Returns:
-            The state and the other arrays by name; None where there is no checkpoint.
-
-        Raises:
-            UserError: the data have changed, both checkpoints are damaged, or another version of kerasft wrote them.
-        """
-        stored = checkpoints.load(self.folder)
-        if stored is None:
-            return None
-        arrays, values, serial, damaged = stored
-        if damaged:
-            console.say(f"warning: {self.folder / damaged} is damaged; going on from the checkpoint beside it")
-        state = TrainState.from_json(values)
-        state.saves = serial + 1
-        if state.data_digest != data_digest:
-            rule = f"the images have changed since the run in '{self.folder}' was stopped; start again with --noresume"
-            raise UserError(f"--data: {rule}. Received: digest {data_digest}, not {state.data_digest}")
+    def restore(self, arrays: dict[str, Weights]) -> dict[str, Weights]:
+        """Gives the model the variables of a checkpoint that `read` gave; returns its other arrays."""
+        arrays = dict(arrays)
         assign(self.model.variables, arrays.pop("variables"))
         for layer in self.model.layers:
             # It computes with copies of its variables.
             if isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()
-        return state, arrays
+        return arrays
+
+
+def read(folder: Path, data_digest: str) -> tuple[TrainState, dict[str, Weights]] | None:
+    """Reads the last checkpoint of a run folder.
+
+    Args:
+        data_digest: digest of the splits as they are now.
+
+    Returns:
+        The state, and arrays by name, the model's `variables` among them; None if there is no checkpoint.
+
+    Raises:
+        UserError: the data have changed, both checkpoints are damaged, or another version of kerasft wrote them.
+    """
+    stored = checkpoints.load(folder)
+    if stored is None:
+        return None
+    arrays, values, serial, damaged = stored
+    if damaged:
+        console.say(f"warning: {folder / damaged} is damaged; going on from the checkpoint beside it")
+    state = TrainState.from_json(values)
+    state.saves = serial + 1
+    if state.data_digest != data_digest:
+        rule = f"the images have changed since the run in '{folder}' was stopped; start again with --noresume"
+        raise UserError(f"--data: {rule}. Received: digest {data_digest}, not {state.data_digest}")
+    return state, arrays
 
 
 def assign(variables: list, values: Weights) -> None:

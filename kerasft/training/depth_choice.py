@@ -127,7 +127,7 @@ def _features(network: Network, splits: Splits, cache: DiskCache) -> tuple[np.nd
     if feature_cache.count_bytes(part, splits.train, "float32") <= disk_cache.available_bytes(cache):
         entry = feature_cache.load_or_compute(cache, prefix, splits.train, network.size)
         return entry.rows, entry
-    batches = pipeline.evaluation_stream(splits.train, size=network.size, batch_size=feature_cache.EVALUATION_BATCH)
+    batches = pipeline.evaluation_stream(splits.train, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     return prefix.predict(batches), None
 
 

@@ -6,10 +6,12 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
-from kerasft.data import pipeline
-from kerasft.optimization import losses, optimizers
+from kerasft.optimization import losses, optimizers, sharpness_aware
+from kerasft.optimization.l2sp import pull_to_start
+from kerasft.optimization.rate_multipliers import multiply_rates
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
+from kerasft.strategies import layer_rates
 from kerasft.strategies.auto import FORWARD_PASSES_PER_STEP
 from kerasft.training import signals
 from kerasft.training.callbacks import PhaseCallback
@@ -17,6 +19,7 @@ from kerasft.training.checkpointer import assign
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
+from kerasft.training.setup import class_counts
 from kerasft.training.weight_interpolation import Weights
 
 # Times that a phase that diverges goes on at a lower rate, and the factor between two rates.
@@ -51,6 +54,8 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
     state, steps_per_epoch = run.state, run.setup.steps_per_epoch
     if not run.inputs.stateless:
         console.say("note: Keras's augmentation layers draw their own random numbers: no exact resume, no equal runs")
+    if losses.orders_classes(run.phase.loss, run.setup.network.task):
+        console.say(f"  {run.name}: the ordinal loss takes the classes for {' < '.join(run.setup.splits.classes)}")
     bar = ProgressBar(run.name, run.steps, state.epoch * steps_per_epoch + state.step)
     boards = []
     if run.setup.config.tensorboard:
@@ -71,7 +76,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                     if state.epoch < run.phase.epochs and not run.model.stop_training:
                         _fit_epochs(run, run.phase.epochs, callbacks)
                 except tf.errors.ResourceExhaustedError as error:
-                    _split_step(run, error)
+                    split_step(run, error)
                 else:
                     if not callback.diverged:
                         break
@@ -80,7 +85,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                 state.step = 0
                 state.optimizer_start = state.epoch * steps_per_epoch
                 run.model.set_weights(run.best)
-                run.checkpointer.save(state, {"initial": run.initial, "best": run.best})
+                run.checkpointer.save(state, {"initial": run.initial, "best": run.best} | run.own_variables())
     finally:
         bar.stop()
 
@@ -95,15 +100,35 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
     lr = phase.lr * LR_BACKOFF_FACTOR**state.lr_backoffs
     specs = phase.optimizer, phase.schedule, lr, run.steps, setup.average, run.model
     optimizer, plateau = optimizers.build(*specs, state.micro_batches, state.optimizer_start)
+    _apply_attributes(run, getattr(optimizer, "inner_optimizer", optimizer))
     if optimizer_state:
         assign(optimizer.variables, optimizer_state)
     elif plateau:
         optimizer.learning_rate = plateau.rate(lr, state.losses)
-    loss = losses.build(phase.loss, setup.network.task, setup.scorer.scale, mixed=run.inputs.mixed)
     steps = _steps_per_call(run)
-    run.model.compile(optimizer, loss, jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
+    run.model.compile(optimizer, build_loss(run), jit_compile=state.resolved.jit == "on", steps_per_execution=steps)
     run.model.stop_training = False
     return plateau, lr
+
+
+def _apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets a phase's rates by variable, its pull to the start, and its kind of gradient hold for the next fit."""
+    model, phase = run.model, run.phase
+    multiply_rates(optimizer, layer_rates.multipliers(run.setup.network, phase, model))
+    initial = {id(variable): value for variable, value in zip(model.weights, run.initial)}
+    pull_to_start(optimizer, phase.l2sp, [initial[id(variable)] for variable in model.trainable_variables])
+    # The model may be that of a phase before, which had a step of its own.
+    vars(model).pop("train_step", None)
+    if phase.sam:
+        vars(model)["train_step"] = sharpness_aware.make_train_step(model, phase.sam)
+
+
+def build_loss(run: PhaseRun) -> losses.Loss:
+    """The loss of a phase, for its inputs and the training split."""
+    setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
+    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
+    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
+    return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
 
 
 def _steps_per_call(run: PhaseRun) -> int:
@@ -118,26 +143,11 @@ def _steps_per_call(run: PhaseRun) -> int:
     return max([n for n in range(1, int(most) + 1) if setup.steps_per_epoch % n == 0], default=1)
 
 
-def _stream(run: PhaseRun, first_step: int, last_step: int) -> tf.data.Dataset:
-    setup = run.setup
-    return pipeline.training_stream(
-        setup.splits.train.labels,
-        run.inputs.load,
-        batch_size=setup.batch_size,
-        seed=setup.config.seed,
-        sampling=setup.config.sampling,
-        weights=setup.example_weights,
-        first_step=first_step,
-        last_step=last_step,
-        micro_batches=run.state.micro_batches,
-    )
-
-
 def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
     """Fits to the end of an epoch of the phase; all epochs but the first are whole ones."""
     state, per_epoch = run.state, run.setup.steps_per_epoch
     first_step = (run.first_epoch + state.epoch) * per_epoch + state.step
-    stream = _stream(run, first_step, (run.first_epoch + last_epoch) * per_epoch)
+    stream = run.stream(first_step, (run.first_epoch + last_epoch) * per_epoch)
     span = {"initial_epoch": state.epoch, "epochs": last_epoch}
     span |= {"steps_per_epoch": (per_epoch - state.step) * state.micro_batches}
     run.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
@@ -146,7 +156,7 @@ def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.
 def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
     """Images a second that the input stream gives, where nothing waits for it."""
     first = run.first_epoch * run.setup.steps_per_epoch
-    batches = iter(_stream(run, first, first + MIN_STEPS_TO_TIME_INPUT))
+    batches = iter(run.stream(first, first + MIN_STEPS_TO_TIME_INPUT))
     next(batches)
     started, count = time.monotonic(), 0
     for _ in batches:
@@ -156,7 +166,7 @@ def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
     return count * run.setup.batch_size / run.state.micro_batches / (time.monotonic() - started)
 
 
-def _split_step(run: PhaseRun, error: Exception) -> None:
+def split_step(run: PhaseRun, error: Exception) -> None:
     """Lets a step be done in at least twice as many micro-batches."""
     state, batch = run.state, run.setup.batch_size
     parts = next((n for n in range(2 * state.micro_batches, batch + 1) if batch % n == 0), None)

@@ -21,7 +21,6 @@ from kerasft.storage.disk_cache import DiskCache
 from kerasft.training import head_statistics, linear_probe, mirroring
 from kerasft.training.linear_probe import Solution
 
-EVALUATION_BATCH = 64
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
 
 
@@ -64,7 +63,7 @@ def prepare(
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
         solution: of the probe, where it is known already.
-        augmented: whether any phase trains on augmented pictures.
+        augmented: whether any phase trains on augmented images.
         head_first: whether the first phase trains the head alone, and is judged by features.
     """
     started = time.monotonic()
@@ -94,7 +93,7 @@ def prepare(
         if automatic:
 
             def answers() -> dict[str, np.ndarray]:
-                """The probe's outputs for the validation pictures, as they are and mirrored."""
+                """The probe's outputs for the validation images, as they are and mirrored."""
                 ends = [embed(splits.val, step)[0] @ solved.kernel + solved.bias for step in (1, -1)]
                 return dict(zip(("plain", "mirrored"), (_outputs(network, end) for end in ends)))
 
@@ -115,7 +114,7 @@ def prepare(
 def pixel_statistics(split: Split, size: int) -> tuple[list[float], list[float]]:
     """Mean and variance by channel over all pixels of a split, for `--preprocessing=dataset`."""
     total, squares, count = np.zeros(3), np.zeros(3), 0
-    for images in pipeline.evaluation_stream(split, size=size, batch_size=EVALUATION_BATCH):
+    for images in pipeline.evaluation_stream(split, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE):
         pixels = images.numpy().reshape(-1, 3).astype(np.float64)
         total, squares, count = total + pixels.sum(0), squares + np.square(pixels).sum(0), count + len(pixels)
     mean = total / count
@@ -132,7 +131,7 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
 def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
     """A function (split, step) to what reaches the last layer, float32 [N, D], the seconds that took, and its cache's folder.
 
-    Step -1 mirrors the pictures. Its first call sets the statistics of the `standardise` layer.
+    Step -1 mirrors the images. Its first call sets the statistics of the `standardise` layer.
     """
     part = network.model_before(layer_names.STANDARDISE)
     prefix = feature_cache.make_prefix(part)
@@ -147,7 +146,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
             values, seconds, folder = feature_cache.load_or_compute(cache, prefix, split, network.size)
         else:
             started = time.monotonic()
-            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=EVALUATION_BATCH)
+            batches = pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
             values = prefix.predict(batches.map(lambda images: images[:, :, ::step]))
             seconds = time.monotonic() - started
         if not fitted:

@@ -104,13 +104,17 @@ def solve(
 
 def cross_validate(
     features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None = None
-) -> Validation:
-    """How well a probe of these features does on training examples that it was not fitted on. Arguments as in `solve`.
+) -> tuple[Validation, float | None]:
+    """How well a probe of these features does on training examples that it was not fitted on, and its accuracy on these.
+
+    Arguments as in `solve`; the accuracy is None but for single labels.
 
     The folds depend on the labels and the seed only, so losses of different features are paired.
     """
     with threads(features, outputs):
-        return validate(pose(features, labels, outputs, task, seed, weights))
+        problem = pose(features, labels, outputs, task, seed, weights)
+        found = validate(problem)
+    return found, held_out_accuracy(problem, found.rows, found.outputs) if len(found.rows) else None
 
 
 def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:

@@ -1,6 +1,6 @@
-"""Whether mirroring is harmless: what has to be shown before `--augment=auto` mirrors pictures.
+"""Whether mirroring is harmless: what has to be shown before `--augment=auto` mirrors images.
 
-A probe whose loss is the same on mirrored pictures proves nothing where it knows nothing. So it first has to know the
+A probe whose loss is the same on mirrored images proves nothing where it knows nothing. So it first has to know the
 classes, or the targets, and then to know them in the mirror.
 """
 
@@ -16,7 +16,7 @@ LEVEL = 0.05
 # A probe knows something if its loss is measurably below this share of a constant answer's: a trace of knowledge says
 # nothing about what is not known.
 KNOWN = 0.9
-# The greatest ratio of the losses on mirrored and on plain pictures.
+# The greatest ratio of the losses on mirrored and on plain images.
 COST = 1.25
 
 
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
 
 class _Question(NamedTuple):
-    """Something that the probe has to know: losses float64 [n] of the pictures in question, and of a constant answer.
+    """Something that the probe has to know: losses float64 [n] of the images in question, and of a constant answer.
 
     Attributes:
         words: what is to be known.
@@ -47,14 +47,14 @@ class _Question(NamedTuple):
 def verdict(
     scorer: Scorer, plain: np.ndarray, mirrored: np.ndarray, labels: np.ndarray, constant: np.ndarray, names: tuple
 ) -> Verdict:
-    """Asks whether a probe knows each class or target, on plain and on mirrored validation pictures.
+    """Asks whether a probe knows each class or target, on plain and on mirrored validation images.
 
     A class is known if it is told from each other class, a label also from its absence, and a target if its error is
     below that of the mean. "Measurably" is a one-sided t-test at `LEVEL`.
 
     Args:
         scorer: of the validation split.
-        plain, mirrored: float [N, C], the probe's outputs for its pictures as they are and mirrored.
+        plain, mirrored: float [N, C], the probe's outputs for its images as they are and mirrored.
         labels: of the training split, in the form of its task.
         constant: float [C], the best constant answer: log frequencies, log odds or means of the training labels.
         names: of the classes or targets.
@@ -65,7 +65,7 @@ def verdict(
     questions = list(ask(scorer, plain, mirrored, labels, constant, names))
     for question in questions:
         if (count := len(question.plain)) < MIN_VALIDATION_IMAGES:
-            found = f"{count} validation picture{'s' * (count != 1)}"
+            found = f"{count} validation image{'s' * (count != 1)}"
             return Verdict(
                 False, f"{found} cannot show that the probe {question.words} (needed: {MIN_VALIDATION_IMAGES})"
             )
@@ -73,19 +73,19 @@ def verdict(
         if not _positive(KNOWN * question.constant - question.plain):
             return Verdict(False, f"the probe {question.words} hardly better than a constant answer")
     cost = scorer.loss(mirrored) / max(scorer.loss(plain), 1e-3)
-    said = f"on mirrored pictures the probe's loss is {cost:.2f} times as high"
+    said = f"on mirrored images the probe's loss is {cost:.2f} times as high"
     if cost > COST:
         return Verdict(False, said)
     groups = dict(_by_group(scorer, plain, mirrored, names))
     for name, rise in groups.items():
         # So many classes are looked at that one of them rises by chance.
         if len(rise) >= MIN_VALIDATION_IMAGES and _positive(rise, LEVEL / len(groups)):
-            return Verdict(False, f"on mirrored pictures of '{name}' the probe's loss is measurably higher")
+            return Verdict(False, f"on mirrored images of '{name}' the probe's loss is measurably higher")
     if scorer.task != "regression" and _positive(scorer.losses(mirrored) - scorer.losses(plain)):
         return Verdict(False, f"{said}, which is measurable")
     for question in questions:
         if not _positive(KNOWN * question.constant - question.mirrored):
-            return Verdict(False, f"on mirrored pictures the probe {question.words} hardly better than by chance")
+            return Verdict(False, f"on mirrored images the probe {question.words} hardly better than by chance")
     return Verdict(True, said)
 
 
@@ -102,7 +102,7 @@ def _softplus(values: np.ndarray) -> np.ndarray:
 
 
 def _beyond(scorer: Scorer, plain: np.ndarray, mirrored: np.ndarray, constant: np.ndarray) -> list[np.ndarray]:
-    """Logits beyond a constant answer's, as sure as suits the validation pictures: 0 where nothing is known."""
+    """Logits beyond a constant answer's, as sure as suits the validation images: 0 where nothing is known."""
     temperature = scorer.temperature(plain)
     return [(outputs.astype(np.float64) - constant) / temperature for outputs in (plain, mirrored)]
 

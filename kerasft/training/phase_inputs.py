@@ -1,4 +1,4 @@
-"""What a phase trains and on what: the whole network on pictures, or its end on what the frozen part made of them."""
+"""What a phase trains and on what: the whole network on images, or its end on what the frozen part made of them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,7 +21,6 @@ from kerasft.storage.feature_cache import CachedAugmentation
 from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
 
-EVALUATION_BATCH = 64  # of evaluation
 MAX_WORK_RATIO = 0.8  # of the work without a cache: what it has to come down to
 MIN_CACHED_AUGMENTATIONS = 4  # augmented ones: fewer are soon learned by heart
 
@@ -32,9 +31,9 @@ class PhaseInputs(NamedTuple):
     Attributes:
         model: the network, or its end.
         load: gives its inputs by round and row.
-        outputs: gives its outputs on the validation pictures, float32 [N, ...], with the weights as they are.
-        views: that are cached; 0 for pictures.
-        mixed: whether pictures are mixed with each other, and their labels become shares of classes.
+        outputs: gives its outputs on the validation images, float32 [N, ...], with the weights as they are.
+        views: that are cached; 0 for images.
+        mixed: whether images are mixed with each other, and their labels become shares of classes.
         stateless: whether what is loaded depends on round and row only.
     """
 
@@ -63,13 +62,13 @@ def build(network: Network, splits: Splits, phase: Phase, seed: int, cache: Disk
     """
     if plan.views:
         return activations(network, splits, phase, seed, cache, plan)
-    return pictures(network, splits, phase, seed)
+    return images(network, splits, phase, seed)
 
 
-def pictures(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
-    """Feeds the whole network, in training with pictures of the phase's size."""
+def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
+    """Feeds the whole network, in training with images of the phase's size."""
     predict = scoring.make_predictor(network.model)
-    stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=EVALUATION_BATCH)
+    stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
@@ -99,7 +98,8 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
 
     def outputs() -> np.ndarray:
         return predict(
-            tf.cast(val[start : start + EVALUATION_BATCH], dtype) for start in range(0, len(val), EVALUATION_BATCH)
+            tf.cast(val[start : start + pipeline.EVALUATION_BATCH_SIZE], dtype)
+            for start in range(0, len(val), pipeline.EVALUATION_BATCH_SIZE)
         )
 
     return PhaseInputs(end, pipeline.cached_activations(train, dtype) if train else None, outputs, plan.views)
@@ -133,7 +133,8 @@ def _end_of_rows(tensors: list[keras.KerasTensor], output: keras.KerasTensor) ->
     """The model from some tensors to an output, whose one input holds them in one row an image. It shares their layers."""
     widths = [math.prod(tensor.shape[1:]) for tensor in tensors]
     rows = keras.Input((sum(widths),), name="rows")
-    parts = keras.ops.split(rows, np.cumsum(widths)[:-1].tolist(), axis=-1)
+    starts = np.cumsum([0, *widths])
+    parts = [rows[:, start : start + width] for start, width in zip(starts.tolist(), widths)]
     inputs = [
         keras.ops.cast(keras.ops.reshape(part, (-1, *tensor.shape[1:])), tensor.dtype)
         for part, tensor in zip(parts, tensors)
@@ -154,14 +155,14 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
     if phase.image_size not in (None, network.size):
         if wanted:
-            rule = f"{phase.strategy}(views={wanted}) is for pictures of {network.size} pixels; leave it or image_size="
+            rule = f"{phase.strategy}(views={wanted}) is for images of {network.size} pixels; leave it or image_size="
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
-        return Plan(0, "", f"it trains on pictures of {phase.image_size} pixels")
+        return Plan(0, "", f"it trains on images of {phase.image_size} pixels")
     halves = None if wanted == 0 else split_at_cut(network, phase)
     if halves is None:
         return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")
     if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
-        why = "mixes pictures with each other" if layer.mixes else "is Keras's and draws numbers of its own"
+        why = "mixes images with each other" if layer.mixes else "is Keras's and draws numbers of its own"
         if wanted:
             rule = f"{phase.strategy}(views={wanted}) cannot be had, for its augmentation {why}"
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
@@ -181,7 +182,7 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
             rule = f"{phase.strategy}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
             raise UserError(f"--cache_gb: {rule}. Received: {cache.max_bytes / 1e9:g}")
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
-    seen = "the pictures as they are" if chosen == 1 else f"{chosen} views of the pictures"
+    seen = "the images as they are" if chosen == 1 else f"{chosen} views of the images"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs and not cache.is_shared:  # a kept cache pays in the runs to come
         share = count_macs(halves[0]) / count_macs(network.model)
@@ -197,13 +198,13 @@ def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> I
     """The dtypes to store in, the exact one first; float16 where it holds a batch (`cache` looks at all the others)."""
     yield front.output.dtype
     if halved and front.output.dtype == "float32":
-        batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=EVALUATION_BATCH).take(1)
+        batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE).take(1)
         if feature_cache.can_store(scoring.make_predictor(front)(batch), "float16"):
             yield "float16"
 
 
 def count_macs(model: keras.Model) -> float:
-    """Multiplications of a forward pass over one picture, and one for each value that is written."""
+    """Multiplications of a forward pass over one image, and one for each value that is written."""
     total = 0.0
     for operation in model.operations:
         written = math.prod(operation.output.shape[1:])

@@ -50,9 +50,11 @@ class PhaseRecord:
         Args:
             title: of the score, in words.
         """
-        figure = console.figure
-        losses = f"validation loss {figure(self.initial[0])} -> {figure(self.final[0])}"
-        return f"{KEPT[self.alpha]}: {losses}, {title} {figure(self.initial[1])} -> {figure(self.final[1])}"
+        format_metric = console.format_metric
+        losses = f"validation loss {format_metric(self.initial[0])} -> {format_metric(self.final[0])}"
+        return (
+            f"{KEPT[self.alpha]}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(self.final[1])}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The row of `metrics.json`, whose keys other programs rely on."""

@@ -1,14 +1,25 @@
 """A phase under way: what it trains, on what, and how far it has come."""
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from kerasft.console import console
+from kerasft.data import pipeline
+from kerasft.networks.network import Network
 from kerasft.optimization import averages, schedules
+from kerasft.settings.errors import counted
 from kerasft.storage.run_folder import History
+from kerasft.strategies import freezing
+from kerasft.strategies.low_rank import fold
 from kerasft.strategies.phase import Phase
+from kerasft.training import batch_norm_statistics, soup
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.setup import TrainSetup
@@ -25,6 +36,7 @@ class PhaseRun:
 
     Attributes:
         setup: of the run.
+        network: that the phase trains (`variables.phase_network`).
         phase: what is trained.
         name: number and strategy, such as `02-all`.
         first_epoch: epochs of the phases before.
@@ -34,11 +46,12 @@ class PhaseRun:
         history: `history.jsonl`.
         initial: weights of the model before the phase.
         best: weights after the best epoch.
-        last: averaged weights after the last epoch, under `--average` only.
+        last: averaged weights after the last epoch, where they are not those of the model.
         started: moment of the monotonic clock at which the phase would have started in one go.
     """
 
     setup: TrainSetup
+    network: Network
     phase: Phase
     name: str
     first_epoch: int
@@ -61,28 +74,68 @@ class PhaseRun:
         """Steps of all epochs."""
         return self.phase.epochs * self.setup.steps_per_epoch
 
+    @property
+    def soup_folder(self) -> Path:
+        """Where the ingredients of its soup are, under `--average=soup`."""
+        return self.setup.folder / soup.FOLDER / self.name
+
+    def stream(self, first_step: int, last_step: int) -> tf.data.Dataset:
+        """The training batches of the steps [first_step, last_step), counted over all phases."""
+        setup = self.setup
+        return pipeline.training_stream(
+            setup.splits.train.labels,
+            self.inputs.load,
+            batch_size=setup.batch_size,
+            seed=setup.config.seed,
+            sampling=setup.config.sampling,
+            weights=setup.example_weights,
+            first_step=first_step,
+            last_step=last_step,
+            micro_batches=self.state.micro_batches,
+        )
+
     def validate(self) -> tuple[float, float]:
         """Loss at the best temperature and score on the validation split, with the weights as they are."""
-        return self.setup.scorer.compared(self.inputs.outputs())
+        return self.setup.scorer.calibrated_loss_and_score(self.inputs.outputs())
 
     def score_epoch(self) -> tuple[tuple[float, float], bool]:
-        """Scores the weights after an epoch, averaged under `--average`.
+        """Scores the weights after an epoch, averaged over steps where `--average` or the optimizer says so.
 
         Returns:
             What `validate` gives for them, and whether they are the best so far.
         """
-        if not self.setup.average:
-            score = self.validate()
-            better = self.keep_if_best(score)
-        else:
-            weights = self.model.get_weights()
-            self.last = averages.averaged(self.model.optimizer, self.model)
-            self.model.set_weights(self.last)
-            score = self.validate()
-            better = self.keep_if_best(score)
-            self.model.set_weights(weights)
+        stepped = None
+        if averages.averages_steps(self.model.optimizer):
+            stepped, averaged = self.model.get_weights(), averages.averaged(self.model.optimizer, self.model)
+            self.model.set_weights(averaged)
+            self._estimate_statistics(stepped, averaged)
+            self.last = self.model.get_weights()
+        score = self.validate()
+        better = self.keep_if_best(score)
         self.state.losses.append(score[0])
+        if self._makes_soup:
+            soup.keep(self.soup_folder, self.state.losses, self.last or self.model.get_weights())
+        if stepped:
+            self.model.set_weights(stepped)
         return score, better
+
+    def _estimate_statistics(self, stepped: Weights, averaged: Weights) -> None:
+        """Estimates the statistics of BatchNormalization for averaged weights, on images of the epoch."""
+        moving, norms = averages.moving(averages.build(self.setup.average)), freezing.trained_batch_norms(self.model)
+        differ = any(not np.array_equal(one, other) for one, other in zip(stepped, averaged))
+        if moving and moving.estimates_statistics and norms and differ:
+            per_epoch = self.setup.steps_per_epoch
+            first = (self.first_epoch + self.state.epoch) * per_epoch
+            batches = self.stream(first, first + min(per_epoch, batch_norm_statistics.MAX_BATCHES))
+            batch_norm_statistics.estimate(self._training_pass, norms, batches)
+
+    @functools.cached_property
+    def _training_pass(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        return batch_norm_statistics.training_pass(self.model)
+
+    @property
+    def _makes_soup(self) -> bool:
+        return any(one.over_epochs for one in averages.build(self.setup.average))
 
     def keep_if_best(self, score: tuple[float, float]) -> bool:
         """Keeps the present weights as the best of the phase if their validation loss is its lowest so far."""
@@ -104,8 +157,15 @@ class PhaseRun:
 
         Where the schedule has decayed, the weights after the last epoch stand for the phase: the best of all epochs is
         mostly the luckiest. Where it has not, the best may be better. Where `--patience` ended the phase, or only
-        the head was solved, the best is all there is.
+        the head was solved, the best is all there is. A soup stands for all of these. Low-rank updates are folded into
+        the kernels, so that the way from the weights before the phase is a straight line.
         """
+        return [fold(self.model, weights) for weights in self._candidates()]
+
+    def _candidates(self) -> list[Weights]:
+        made = self._soup() if self._makes_soup and self.phase.epochs else None
+        if made:
+            return [made]
         best = [self.best] if self.state.best_score else []
         if self.state.epoch < self.phase.epochs or not self.phase.epochs:
             return best
@@ -114,12 +174,37 @@ class PhaseRun:
         decayed = rate <= DECAYED_FRACTION * self.phase.lr
         return last if decayed and best else [*last, *best]
 
+    def own_variables(self) -> dict[str, Weights]:
+        """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""
+        if self.network is self.setup.network:
+            return {}
+        return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}
+
+    def _soup(self) -> Weights | None:
+        """The soup of the epochs; None where there is none. The weights of the model stay as they are."""
+        weights = self.model.get_weights()
+
+        def loss_of(mixed: Weights) -> float:
+            self.model.set_weights(mixed)
+            return self.validate()[0]
+
+        made = soup.greedy(self.soup_folder, self.state.losses, loss_of)
+        self.model.set_weights(weights)
+        if made is None:
+            return None
+        kept, members = made
+        console.say(
+            f"  {self.name}: soup of {counted(len(members), 'epoch')} of {len(self.state.losses)}: {', '.join(map(str, members))}"
+        )
+        return kept
+
     def save(self) -> None:
         """Saves a checkpoint in the middle of the phase."""
         self.state.seconds = time.monotonic() - self.started
         optimizer = [np.asarray(value) for value in self.model.optimizer.variables]
         arrays = {"optimizer": optimizer, "initial": self.initial, "best": self.best}
         arrays |= {"last": self.last} if self.last else {}
+        arrays |= self.own_variables()
         # The sums that the loss of an unfinished epoch is the mean of.
         arrays |= {"metrics": [np.asarray(value) for value in self.model.metrics_variables]} if self.state.step else {}
         self.checkpointer.save(self.state, arrays)

@@ -20,6 +20,7 @@ def show_phases(rows: list[tuple[Phase, int, int]]) -> None:
         # The table is for a narrow screen; settled.json and the records name the rest.
         short = replace(phase, optimizer=None, schedule=None, loss=None, augment=None, conditional=False)
         name = f"{short}, if it pays" if phase.conditional else str(short)
-        cells = (name, f"{trainable:,}", f"{frozen:,}", recipe if phase.epochs else "")
+        counts = ("chosen later", "") if phase.unfreeze is None else (f"{trainable:,}", f"{frozen:,}")
+        cells = (name, *counts, recipe if phase.epochs else "")
         table.add_row(*(Text(printable(cell)) for cell in cells))  # a Text, for brackets are no markup here
-    console.show(table)
+    console.print_table(table)

@@ -52,30 +52,42 @@ class TrainSetup:
 
 def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> TrainSetup:
     """The setup of a run, with the batch size of the flag or the default."""
-    weighted = config.class_weights == "balanced"
-    if weighted and config.sampling == "balanced":
-        console.say(
-            "warning: --class_weights=balanced and --sampling=balanced both make up for rare classes, "
-            "so they are corrected twice; one of the two is enough"
-        )
-    task = network.task
+    task, weighted = network.task, config.class_weights == "balanced"
+    _warn_of_twofold_balance(config, task)
     weights = example_weights(splits.train, splits.classes, task) if weighted else None
     validation_weights = example_weights(splits.val, splits.classes, task) if weighted else None
     scale = splits.train.labels.std(0, dtype=np.float64) if task == "regression" else None
-    error = losses.error(config.spec("loss"), task)
+    loss = config.spec("loss")
+    error, quantile = losses.error(loss, task), losses.quantile(loss, task) or 0.5
     setup = TrainSetup(
         config=config,
         network=network,
         splits=splits,
         folder=folder,
         cache=disk_cache.from_config(config, folder),
-        scorer=Scorer(task, splits.val.labels, scale, validation_weights, error),
+        scorer=Scorer(task, splits.val.labels, scale, validation_weights, error, quantile),
         example_weights=weights,
         average=config.specs("average"),
         batch_size=0,
         steps_per_epoch=0,
     )
     return with_batch_size(setup, config.batch_size or auto.DEFAULT_BATCH_SIZE)
+
+
+def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Examples of each class, int [C], from labels int [N] or 0 and 1 [N, C]."""
+    return np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels > 0).sum(0)
+
+
+def _warn_of_twofold_balance(config: Config, task: str) -> None:
+    given = {"--class_weights=balanced": config.class_weights == "balanced"}
+    given |= {"--sampling=balanced": config.sampling == "balanced"}
+    given |= {f"--loss={config.loss}": losses.weighs_classes(config.spec("loss"), task)}
+    if sum(given.values()) > 1:
+        named = " and ".join(name for name, holds in given.items() if holds)
+        console.say(
+            f"warning: {named} each make up for rare classes, so they are corrected more than once; one of them is enough"
+        )
 
 
 def with_batch_size(setup: TrainSetup, batch_size: int) -> TrainSetup:
@@ -93,7 +105,7 @@ def judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
     if found != planned:
         kept = "the solved head" if solved else f"'{planned[0]}'"
         console.say(
-            f"validation: {count} picture{'s' * (count != 1)} cannot judge a phase "
+            f"validation: {count} image{'s' * (count != 1)} cannot judge a phase "
             f"(needed: {scoring.MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
         )
     return found

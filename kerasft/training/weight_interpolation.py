@@ -16,7 +16,7 @@ ALPHAS = (
     0.75,
     0.25,
     1.0,
-)  # of a phase's weights in the mixes that are tried, the one first that few pictures suggest
+)  # of a phase's weights in the mixes that are tried, the one first that few images suggest
 MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
 MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
 
@@ -83,7 +83,7 @@ def choose(
 
     Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
     and fine-tuned networks are too sure of themselves, so each mix has its logits divided by the temperature that
-    suits it (Guo et al. 2017). Few validation pictures tell such candidates apart badly: the first share that is not
+    suits it (Guo et al. 2017). Few validation images tell such candidates apart badly: the first share that is not
     measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
     standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
     Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
@@ -100,12 +100,12 @@ def choose(
         for alpha in alphas:
             outputs = outputs_at(candidate, alpha)
             if np.isfinite(outputs).all():
-                temperature, losses = scorer.tempered(outputs)
+                temperature, losses = scorer.fit_temperature(outputs)
                 yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
 
     if len(scorer.labels) < MIN_VALIDATION_IMAGES:
         return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
-    _, before = scorer.tempered(outputs_at(0, 0.0))
+    _, before = scorer.fit_temperature(outputs_at(0, 0.0))
     found = []
     for candidate in range(candidates):
         mixes = list(tempered(candidate))
@@ -118,17 +118,17 @@ def choose(
     return chosen if gain.mean() >= least else UNDONE
 
 
-def judgeable(planned: list[Phase], pictures: int, *, solved: bool) -> list[Phase]:
-    """The phases that so many validation pictures can judge: all, or with fewer than `MIN_VALIDATION_IMAGES` hardly any.
+def judgeable(planned: list[Phase], images: int, *, solved: bool) -> list[Phase]:
+    """The phases that so many validation images can judge: all, or with fewer than `MIN_VALIDATION_IMAGES` hardly any.
 
     A solved head needs no judge, and nothing is trained after it. Without one the first phase stands: it has to give an
     answer at all.
 
     Args:
         planned: the phases of a run; a head phase first where the head is solved.
-        pictures: of the validation split.
+        images: of the validation split.
         solved: whether the head is solved.
     """
-    if pictures >= MIN_VALIDATION_IMAGES:
+    if images >= MIN_VALIDATION_IMAGES:
         return planned
     return [replace(planned[0], epochs=0)] if solved else planned[:1]

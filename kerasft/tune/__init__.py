@@ -1,4 +1,4 @@
-"""KerasTuner: a search over settings, each trial judged on the validation split, and the winner trained and exported."""
+"""KerasTuner: a search over settings. Each trial is scored on the validation split. The best one is trained and exported."""
 
 from kerasft.tune.search import FLAGS, tune
 

@@ -1,4 +1,4 @@
-"""TensorBoard's HParams view: the space of the search, and the values and figures of each trial."""
+"""TensorBoard's HParams view: the search space, and the values and metrics of each trial."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,22 +11,24 @@ from kerasft.tune.search_space import Dimension
 
 
 def declare(folder: Path, space: Iterable[Dimension], objective: str) -> None:
-    """Writes the experiment: what is searched, and what is judged.
+    """Writes the experiment: the search space, and the objective.
 
     Args:
         folder: TensorBoard's log directory of the search.
     """
     with tf.summary.create_file_writer(str(folder)).as_default():
         metrics = [api.Metric(objective, display_name=objective)]
-        api.hparams_config(hparams=[api.HParam(one.name, _domain(one)) for one in space], metrics=metrics)
+        api.hparams_config(
+            hparams=[api.HParam(dimension.name, _domain(dimension)) for dimension in space], metrics=metrics
+        )
 
 
 def write(folder: Path, row: dict[str, Any]) -> None:
-    """Writes a trial: its values, and all its figures at the epoch where it ended.
+    """Writes a trial: its values, and its metrics at its last epoch.
 
     Args:
-        folder: as `declare`; the trial gets a folder of its own in it.
-        row: of `tune.json`.
+        folder: as in `declare`. The trial gets a subfolder.
+        row: of the trial in `tune.json`.
     """
     with tf.summary.create_file_writer(str(folder / row["trial"])).as_default():
         api.hparams(row["values"], trial_id=row["trial"])
@@ -34,7 +36,8 @@ def write(folder: Path, row: dict[str, Any]) -> None:
             tf.summary.scalar(name, value, step=row["epochs"])
 
 
-def _domain(one: Dimension) -> Any:
-    if one.kind == "choice":
-        return api.Discrete(one.options)
-    return api.IntInterval(one.low, one.high) if one.kind == "int" else api.RealInterval(one.low, one.high)
+def _domain(dimension: Dimension) -> Any:
+    if dimension.kind == "choice":
+        return api.Discrete(dimension.options)
+    interval = api.IntInterval if dimension.kind == "int" else api.RealInterval
+    return interval(dimension.low, dimension.high)

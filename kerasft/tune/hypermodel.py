@@ -1,4 +1,4 @@
-"""The models of a search, for KerasTuner: built from a Config and a trial's values, trained phase by phase."""
+"""The models of a search as a KerasTuner hypermodel: built from a Config and a trial's values, trained phase by phase."""
 
 import gc
 import shutil
@@ -17,20 +17,20 @@ import tensorflow as tf
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
-from kerasft.evaluation.scoring import Scorer
-from kerasft.job.audit import audited_splits
+from kerasft.job.audit import audit_and_split
+from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
-from kerasft.optimization import losses
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import auto, planning
 from kerasft.training import trainer
 from kerasft.training.trainer import Trained
-from kerasft.tune import rates, search_space
+from kerasft.tune import phase_settings, search_space
 
-OBJECTIVES = {  # of the validation split, by task: names as in metrics.json, and what is better
+# The validation metrics that `--objective` may name, by task, with KerasTuner's direction. Names as in metrics.json.
+OBJECTIVES = {
     "single_label": {"loss": "min", "accuracy": "max", "top5_accuracy": "max", "macro_f1": "max", "ece": "min"},
     "multi_label": {
         **{"loss": "min", "map": "max", "micro_f1": "max", "macro_f1": "max"},
@@ -38,34 +38,34 @@ OBJECTIVES = {  # of the validation split, by task: names as in metrics.json, an
     },
     "regression": {"loss": "min", "mae": "min", "scaled_mae": "min", "rmse": "min", "r2": "max"},
 }
-DEFAULT_BATCH_SIZE = 64  # pictures a step in evaluation
 
 
 class HyperModel(keras_tuner.HyperModel):
-    """A Config and what is searched around it, for a tuner of KerasTuner.
+    """A Config and a search space, for any tuner of KerasTuner.
 
-    The data are audited and split once for all trials. Training goes through the same phases as everywhere; the test
-    split is not touched.
+    The data are audited and split once for all trials. A trial trains the same phases as a run. The test split is not
+    read.
 
         hypermodel = kerasft.HyperModel(kerasft.Config(data="folder:photos"), "lr=log(1e-4, 1e-2)")
         tuner = keras_tuner.RandomSearch(hypermodel, objective="val_loss", max_trials=10)
         tuner.search()
 
     Args:
-        config: what is trained where nothing is searched.
-        search: as `--search`.
-        folder: where the audit is written and the cache is kept, unless `--keep_cache` does; a temporary one by default.
+        config: the settings that are not searched.
+        search: the search space, as `--search` writes it.
+        folder: for the audit and for the cache (the latter only without `--keep_cache`); a temporary one by default.
         sets_epochs: whether the tuner sets the epochs of trials, as hyperband does.
-        winner_phases: what the winner goes on with, which counts for what `auto` settles, and is checked too.
+        winner_phases: further phases of the winner. They are checked, and taken into account when `auto` is resolved.
 
     Attributes:
-        config: with what `auto` settles of weights, image size and precision, the same for all trials.
+        config: with weights, image size and precision resolved, the same for all trials.
+        framing: `--framing`, resolved, the same for all trials that do not search it.
         space: the dimensions of the search.
         task: `single_label`, `multi_label` or `regression`.
-        trained, records: the whole Config of the trial that was trained last, and the records of its phases.
+        trained_config, records: the Config of the trial that was trained last, and the records of its phases.
 
     Raises:
-        UserError: a mistake in the Config or the search, before a picture is read.
+        UserError: a mistake in the Config or the search. No image is read before.
     """
 
     def __init__(
@@ -84,17 +84,27 @@ class HyperModel(keras_tuner.HyperModel):
         self.folder, self.space = Path(folder), search_space.parse(search, config)
         self.listing = sources.load(config)
         self.task = self.listing.task
-        self.config = _sharing(config, self.folder)
+        self.config = _share_cache(config, self.folder)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
         network, resolved = resolve_settings(replace(self.config, phases=whole), self.listing, self.folder)
         if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
-            kept = {name: getattr(resolved, name) for name in ("weights", "image_size", "precision")}
-            self.config = replace(self.config, **kept)
-        # All trials do alike.
+            self.config = replace(
+                self.config,
+                weights=resolved.weights,
+                image_size=resolved.image_size,
+                precision=resolved.precision,
+            )
+        # All trials have the same batch size, unless it is searched.
         self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
+        # The splits on which the framing was chosen, until they are asked for.
+        self._framed: dict[tuple, Splits] = {}
+        if resolved.framing is None:
+            splits = audit_and_frame(self.config, self.listing, network, resolved, self.folder)
+            self._framed[network.size, config.framing, config.per_class_limit] = splits
+        self.framing = resolved.framing
         self.data = lru_cache(maxsize=2)(self._data)
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
@@ -102,9 +112,9 @@ class HyperModel(keras_tuner.HyperModel):
         search_space.declare(self.space, hp)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """The network of a trial, pictures float32 [N, S, S, 3] to logits or values, with a fresh head."""
+        """Builds the network of a trial: images float32 [N, S, S, 3] to logits or values, with a new head."""
         keras.utils.set_random_seed(self.config.seed)
-        config = search_space.applied(self.config, self.space, search_space.declare(self.space, hp))
+        config = search_space.apply_values(self.config, self.space, search_space.declare(self.space, hp))
         with tempfile.TemporaryDirectory() as place:
             network, resolved = resolve_settings(config, self.listing, Path(place))
         self._built = network, resolved
@@ -121,53 +131,54 @@ class HyperModel(keras_tuner.HyperModel):
         callbacks: Iterable[keras.callbacks.Callback] = (),
         **_: Any,
     ) -> dict[str, float]:
-        """Trains what `build` gave; the figures of the validation split as `val_loss`, `val_accuracy` and so on.
+        """Trains the model of `build`. Returns its validation metrics: `val_loss`, `val_accuracy` and so on.
 
         Args:
             model: as `build` returned it.
-            folder: where the trial is recorded and, stopped, goes on; a temporary one by default.
-            epochs, initial_epoch: of the last phase that has epochs, their difference; by default as configured.
-            callbacks: called once, after the training, so that they can save the model.
+            folder: where the trial is recorded, and from where a stopped one resumes; a temporary one by default.
+            epochs, initial_epoch: their difference is the number of epochs of the last phase that has epochs. By default
+                the Config sets it.
+            callbacks: called once after the training, so that they can save the model.
         """
         network, resolved = self._built
         if network.model is not model:
-            raise ValueError("fit needs the model that build gave last")
+            raise ValueError("fit needs the model that build returned last")
         values = search_space.declare(self.space, hp)
-        config = search_space.applied(self.config, self.space, values)
-        data = self.data(network.size, config.per_class_limit)
-        config = self.configured(values, network, len(data.train), epochs and epochs - initial_epoch)
+        config = search_space.apply_values(self.config, self.space, values)
+        data = self.data(network.size, config.framing, config.per_class_limit)
+        config = self.trial_config(values, network, len(data.train), epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
-            self.trained, self.records = config, [record.to_json() for record in trained.state.records]
-            found = self._measured(network, data, trained)
+            self.trained_config, self.records = config, [record.to_json() for record in trained.state.records]
+            validation_metrics = self._validation_metrics(network, data, trained)
         callback_list = keras.callbacks.CallbackList(list(callbacks), model=model)
         callback_list.on_train_begin()
         callback_list.on_epoch_begin(0)
-        callback_list.on_epoch_end(0, dict(found))
+        callback_list.on_epoch_end(0, dict(validation_metrics))
         callback_list.on_train_end()
-        return found
+        return validation_metrics
 
-    def configured(
+    def trial_config(
         self, values: Mapping[str, Any], network: Network, examples: int, epochs: int | None = None
     ) -> Config:
-        """The Config of a trial, whole: the searched rate and epochs are in its `phases`.
+        """Returns the complete Config of a trial. The searched learning rate and epochs are in its `phases`.
 
         Args:
             values: of the trial, by the dimension's name.
             examples: of the training split.
-            epochs: in place of searched ones.
+            epochs: replaces the searched number.
         """
-        config = search_space.applied(self.config, self.space, values)
+        config = search_space.apply_values(self.config, self.space, values)
         rate, epochs = values.get("lr"), epochs or values.get("epochs")
         if rate is None and epochs is None:
             return config
-        return replace(config, phases=rates.written(config, network, examples, rate, epochs))
+        return replace(config, phases=phase_settings.set_lr_and_epochs(config, network, examples, rate, epochs))
 
     def objective(self, name: str) -> keras_tuner.Objective:
-        """A validation figure as KerasTuner's objective, with its direction.
+        """Returns a validation metric as KerasTuner's objective, with its direction.
 
         Raises:
-            UserError: from `--objective`.
+            UserError: the task has no such metric.
         """
         known = {f"val_{key}": value for key, value in OBJECTIVES[self.task].items()}
         if len(self.listing.classes) <= 5:
@@ -178,61 +189,61 @@ class HyperModel(keras_tuner.HyperModel):
         return keras_tuner.Objective(name, known[name])
 
     def _check(self, network: Network, epochs: int | None) -> None:
-        """Builds, without a picture, whatever the values at the ends of the space name."""
+        """Builds the networks and phases at the boundaries of the search space, without reading an image."""
         if epochs and any(dimension.name == "epochs" for dimension in self.space):
             raise UserError("--search: hyperband sets the epochs itself. Received: 'epochs'")
         outputs, task, count = len(self.listing.classes), self.task, max(1, len(self.listing.ids))
-        built = {_shape(self.config): network}
+        built = {_graph_key(self.config): network}
         for dimension in self.space:
-            for values in search_space.probes(dimension, self.space):
+            for values in search_space.boundary_values(dimension, self.space):
                 try:
-                    config = search_space.applied(self.config, self.space, values)
-                    key = _shape(config)
+                    config = search_space.apply_values(self.config, self.space, values)
+                    key = _graph_key(config)
                     if key not in built:
                         built[key] = networks.build(config, outputs, task)
-                    planning.check(self.configured(values, built[key], count, epochs), built[key])
+                    planning.check(self.trial_config(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())
                     raise UserError(f"--search, {shown}: {str(error).removeprefix('--search: ')}") from None
         built.clear()
-        forget()
+        free_networks()
 
-    def _data(self, size: int, per_class_limit: int | None) -> Splits:
+    def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
+        if framed := self._framed.pop((size, framing, per_class_limit), None):
+            return framed
         config = replace(self.config, per_class_limit=per_class_limit)
-        return audited_splits(config, self.listing, size, self.folder)
+        listing = replace(self.listing, framing=self.framing if framing == "auto" else framing)
+        return audit_and_split(config, listing, size, self.folder)
 
-    def _measured(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
-        """Figures of the validation split, without weights of examples: of all trials alike."""
-        # A trial that was killed after its last phase has no inputs any more.
+    def _validation_metrics(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
+        """Computes the validation metrics, without example weights, so that they are comparable between trials."""
+        # A trial that was killed after its last phase resumes without its cached inputs.
         if trained.validation_outputs:
             outputs = trained.validation_outputs()
         else:
-            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=DEFAULT_BATCH_SIZE)
+            stream = pipeline.evaluation_stream(data.val, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
             outputs = scoring.make_predictor(network.model)(stream)
-        several = self.task == "multi_label"
-        limits = (
-            metrics.fit_thresholds(scoring.apply_activation(self.task, outputs), data.val.labels) if several else None
-        )
-        error = losses.error(self.config.spec("loss"), self.task)
-        scorer = Scorer(self.task, data.val.labels, trained.setup.scorer.scale, error=error)
-        found = metrics.compute(scorer, outputs, data.classes, limits)
-        return {f"val_{key}": found[key] for key in OBJECTIVES[self.task] if isinstance(found.get(key), float)}
+        thresholds = None
+        if self.task == "multi_label":
+            thresholds = metrics.fit_thresholds(scoring.apply_activation(self.task, outputs), data.val.labels)
+        scorer = replace(trained.setup.scorer, labels=data.val.labels, weights=None)
+        computed = metrics.compute(scorer, outputs, data.classes, thresholds)
+        return {f"val_{key}": computed[key] for key in OBJECTIVES[self.task] if isinstance(computed.get(key), float)}
 
 
-def forget() -> None:
-    """Frees the networks of earlier trials."""
+def free_networks() -> None:
+    """Frees the memory of the networks of earlier trials."""
     keras.backend.clear_session()
     gc.collect()
 
 
-def _sharing(config: Config, folder: Path) -> Config:
-    """The Config without what only a run of its own needs; trials share what the frozen layers make of the pictures."""
+def _share_cache(config: Config, folder: Path) -> Config:
+    """Returns the Config of all trials: without TensorBoard, and with one cache for the activations of frozen layers."""
     shared = {} if config.keep_cache else {"keep_cache": True, "cache_dir": str(folder / "cache")}
     return replace(config, tensorboard=False, **shared)
 
 
-def _shape(config: Config) -> tuple:
-    """What a network's graph depends on."""
-    return tuple(
-        getattr(config, n) for n in ("backbone", "weights", "preprocessing", "image_size", "head", "head_init")
-    )
+def _graph_key(config: Config) -> tuple:
+    """Returns the settings that a network's graph depends on."""
+    names = ("backbone", "weights", "preprocessing", "image_size", "head", "head_init")
+    return tuple(getattr(config, name) for name in names)

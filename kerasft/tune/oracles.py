@@ -1,6 +1,6 @@
-"""KerasTuner's oracles by the names of `--tuner`, with a state on disk that bears to be killed at any moment.
+"""KerasTuner's oracles by the names of `--tuner`. A process that is killed at any moment can resume from their files.
 
-KerasTuner writes its files in place, and its grid search keeps nothing of where it was; both are put right here.
+KerasTuner overwrites its files in place, and its grid search does not save its position. Both are corrected here.
 """
 
 import itertools
@@ -17,49 +17,50 @@ from kerasft.storage import run_folder
 
 __all__ = ["bayesian", "grid", "hyperband", "random"]
 
-TRIALS = 20
+# Trials of a search that does not set their number.
+DEFAULT_TRIALS = 20
 
 
-class Kept(keras_tuner.Oracle):
-    """An oracle whose files are whole at any moment, and that stops when its time is up.
+class ResumableOracle(keras_tuner.Oracle):
+    """An oracle that writes its files atomically, and stops when its time is up.
 
     Attributes:
-        budget: seconds after which no new trial begins; the first one always does.
-        spent: of them, by earlier starts of this search.
+        budget_seconds: no new trial starts after so many seconds. The first trial always starts.
+        earlier_seconds: what earlier starts of this search took.
     """
 
-    budget = math.inf
-    spent = 0.0
+    budget_seconds = math.inf
+    earlier_seconds = 0.0
 
-    def start(self, budget: float) -> None:
+    def start(self, budget_seconds: float) -> None:
         """Starts the clock."""
-        self.budget, self.started = budget, time.monotonic()
+        self.budget_seconds, self.started = budget_seconds, time.monotonic()
 
     def elapsed(self) -> float:
         """Seconds of search so far."""
-        return self.spent + time.monotonic() - self.started
+        return self.earlier_seconds + time.monotonic() - self.started
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's values, or that there is none."""
-        if self.trials and self.elapsed() > self.budget:
+        """Returns the values of the next trial, or a status if there is none."""
+        if self.trials and self.elapsed() > self.budget_seconds:
             return {"status": "STOPPED"}
         return super().populate_space(trial_id)
 
     def get_state(self) -> dict[str, Any]:
-        """The state, for `oracle.json`."""
+        """Returns the state for `oracle.json`."""
         return super().get_state() | {"elapsed": self.elapsed()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes a state up."""
+        """Restores a state."""
         super().set_state(state)
-        self.spent = state["elapsed"]
+        self.earlier_seconds = state["elapsed"]
 
     def save(self) -> None:
         """Writes the state atomically."""
         run_folder.write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def reload(self) -> None:
-        """Reads what was saved, without a trial that was written down after it: that one is drawn again."""
+        """Restores the saved state. A trial that was written after it is dropped, and drawn again."""
         super().reload()
         self.trials = {name: self.trials[name] for name in self.start_order}
 
@@ -68,78 +69,85 @@ class Kept(keras_tuner.Oracle):
 
 
 class _Combinations(keras_tuner.Oracle):
-    """All combinations in turn: the last dimension changes fastest, and the n-th trial gets the n-th."""
+    """All combinations in order. The last dimension changes fastest. Trial n gets combination n."""
 
-    def __init__(self, **given: Any):
-        super().__init__(**given)
-        self._walk, self._walked = self._combinations(), []
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._generator, self._drawn = self._combinations(), []
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        while len(self._walked) <= len(self.trials):
-            following = next(self._walk, None)
-            if following is None:
+        while len(self._drawn) <= len(self.trials):
+            values = next(self._generator, None)
+            if values is None:
                 return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
-            self._walked.append(following)
-        return {"status": "RUNNING", "values": self._walked[len(self.trials)]}
+            self._drawn.append(values)
+        return {"status": "RUNNING", "values": self._drawn[len(self.trials)]}
 
     def _combinations(self) -> Iterator[dict[str, Any]]:
-        """Values by name, those left out that do not count beside the others."""
+        """Yields the active values of each combination by name, without repetitions."""
         hp, seen = self.get_space(), set()
-        for values in itertools.product(*(sorted(one.values) if _ranged(one) else one.values for one in hp.space)):
-            hp.values = dict(zip((one.name for one in hp.space), values))
-            active = {one.name: hp.values[one.name] for one in hp.space if hp.is_active(one)}
+        names = [parameter.name for parameter in hp.space]
+        for values in itertools.product(*map(_sorted_values, hp.space)):
+            hp.values = dict(zip(names, values))
+            active = {parameter.name: hp.values[parameter.name] for parameter in hp.space if hp.is_active(parameter)}
             if tuple(active.items()) not in seen:
                 seen.add(tuple(active.items()))
                 yield active
 
 
-def _ranged(one: Any) -> bool:
-    return not hasattr(one, "ordered")  # what KerasTuner gives of a range of floats has the order of a set
+def _sorted_values(parameter: Any) -> list:
+    # KerasTuner returns the values of a range as a set. Only a choice has `ordered`; its order is the user's.
+    return list(parameter.values) if hasattr(parameter, "ordered") else sorted(parameter.values)
 
 
-class _Random(Kept, oracles.RandomSearchOracle):
+class _Random(ResumableOracle, oracles.RandomSearchOracle):
     pass
 
 
-class _Bayesian(Kept, oracles.BayesianOptimizationOracle):
+class _Bayesian(ResumableOracle, oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):  # its matrices are tiny: several threads take three times as long
+        # The matrices are tiny: several threads take three times as long.
+        with threadpool_limits(1):
             return super().populate_space(trial_id)
 
 
-class _Hyperband(Kept, oracles.HyperbandOracle):
+class _Hyperband(ResumableOracle, oracles.HyperbandOracle):
     pass
 
 
-class _Grid(Kept, _Combinations):
+class _Grid(ResumableOracle, _Combinations):
     pass
 
 
-def random(trials: int = TRIALS, **given: Any) -> Kept:
+def random(trials: int = DEFAULT_TRIALS, **kwargs: Any) -> ResumableOracle:
     """Values drawn at random."""
-    return _Random(max_trials=_whole("trials", trials), **given)
+    return _Random(max_trials=_check_integer("trials", trials), **kwargs)
 
 
-def bayesian(trials: int = TRIALS, initial: int | None = None, **given: Any) -> Kept:
-    """A Gaussian process over the trials so far, after `initial` random ones (three times the dimensions)."""
-    initial = initial if initial is None else _whole("initial", initial)
-    return _Bayesian(max_trials=_whole("trials", trials), num_initial_points=initial, **given)
+def bayesian(trials: int = DEFAULT_TRIALS, initial: int | None = None, **kwargs: Any) -> ResumableOracle:
+    """A Gaussian process on the finished trials, after `initial` random ones (default: three times the dimensions)."""
+    initial = initial if initial is None else _check_integer("initial", initial)
+    return _Bayesian(max_trials=_check_integer("trials", trials), num_initial_points=initial, **kwargs)
 
 
-def hyperband(max_epochs: int = 9, factor: int = 3, iterations: int = 1, **given: Any) -> Kept:
-    """Many trials of few epochs, the best of them again with `factor` times as many (Li et al. 2018)."""
-    whole = {"max_epochs": _whole("max_epochs", max_epochs), "factor": _whole("factor", factor, least=2)}
-    return _Hyperband(**whole, hyperband_iterations=_whole("iterations", iterations), **given)
+def hyperband(max_epochs: int = 9, factor: int = 3, iterations: int = 1, **kwargs: Any) -> ResumableOracle:
+    """Many trials of few epochs. The best ones are repeated with `factor` times as many epochs (Li et al. 2018)."""
+    return _Hyperband(
+        max_epochs=_check_integer("max_epochs", max_epochs),
+        factor=_check_integer("factor", factor, low=2),
+        hyperband_iterations=_check_integer("iterations", iterations),
+        **kwargs,
+    )
 
 
-def grid(trials: int | None = None, **given: Any) -> Kept:
-    """All combinations, ten values of a range without a step; the first `trials` of them."""
-    return _Grid(max_trials=trials if trials is None else _whole("trials", trials), **given)
+def grid(trials: int | None = None, **kwargs: Any) -> ResumableOracle:
+    """All combinations, or the first `trials` of them. A range without a step gives ten values."""
+    return _Grid(max_trials=trials if trials is None else _check_integer("trials", trials), **kwargs)
 
 
-def _whole(name: str, value: Any, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}")
+def _check_integer(name: str, value: Any, low: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}")
     return value

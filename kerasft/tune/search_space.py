@@ -1,4 +1,4 @@
-"""The space of a search, as `--search` writes it: `lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9))`.
+"""The search space, as `--search` writes it: `lr=log(1e-5, 1e-2); optimizer=choice(adamw, sgd(momentum=0.9))`.
 
 Each part names a hyperparameter and the distribution of its values.
 """
@@ -15,8 +15,10 @@ from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.fields import kind_of
 from kerasft.settings.spec import Spec
 
-RATES = ("lr", "epochs")  # of the last phase that has epochs; those before it keep their ratio to it
-_PICTURES = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "seed")
+# Searched settings of the last phase that has epochs. The phases before it keep their ratio to it.
+PHASE_SETTINGS = ("lr", "epochs")
+# Fields that choose the images. They cannot be searched: scores on different images cannot be compared.
+_DATA_FIELDS = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "seed")
 _FLAG = "--search"
 
 
@@ -27,9 +29,9 @@ class Dimension:
     Attributes:
         name: `lr`, `epochs`, a field of Config, `field.argument` or `field.NAME.argument`.
         kind: `choice`, `uniform`, `log` or `int`.
-        values: of a choice: literals, Specs or tuples of Specs.
-        low, high, step: of the other kinds, both ends included.
-        given: texts of the chosen `field` under which a `field.NAME.argument` counts; empty for always.
+        values: the options of a choice: literals, Specs or tuples of Specs.
+        low, high, step: of the other kinds; `low` and `high` are included.
+        parent_options: a `field.NAME.argument` is active only under these options of `field`; empty for always.
     """
 
     name: str
@@ -38,61 +40,61 @@ class Dimension:
     low: float = 0.0
     high: float = 0.0
     step: int = 1
-    given: tuple[str, ...] = ()
+    parent_options: tuple[str, ...] = ()
 
     @property
     def numeric(self) -> bool:
-        """Whether its values are numbers, which have an order."""
+        """Whether its values are numbers."""
         return self.kind != "choice" or all(map(_is_number, self.values))
 
     @property
     def options(self) -> tuple:
-        """What a tuner chooses among: numbers of one type, or the values' texts."""
+        """What KerasTuner chooses among: numbers of one type, or the texts of the values."""
         if not self.numeric:
-            return tuple(map(_text, self.values))
+            return tuple(map(_to_text, self.values))
         whole = all(isinstance(value, int) for value in self.values)
         return self.values if whole else tuple(map(float, self.values))
 
     @property
-    def ends(self) -> tuple:
-        """What a check tries: all values of a choice, both ends of a range; as a tuner gives them."""
+    def boundaries(self) -> tuple:
+        """All options of a choice, or both ends of a range, as KerasTuner gives them."""
         return self.options if self.kind == "choice" else (self.low, self.high)
 
-    def value(self, found: Any) -> Any:
-        """The setting that a tuner's value stands for."""
+    def value(self, option: Any) -> Any:
+        """Returns the value of the setting for an option that KerasTuner has chosen."""
         if self.kind == "choice":
-            return self.values[self.options.index(found)]
-        return int(found) if self.kind == "int" else float(found)
+            return self.values[self.options.index(option)]
+        return int(option) if self.kind == "int" else float(option)
 
 
 def _choice(*values: Any, name: str) -> Dimension:
     if not values:
         raise ValueError("needs at least one value")
-    found = Dimension(name, "choice", values)
-    if len(set(found.options)) < len(values):
+    dimension = Dimension(name, "choice", values)
+    if len(set(dimension.options)) < len(values):
         raise ValueError("has a value twice")
-    return found
+    return dimension
 
 
 def _uniform(low: float, high: float, *, name: str) -> Dimension:
-    return Dimension(name, "uniform", (), *map(float, _ordered(low, high)))
+    return Dimension(name, "uniform", (), *map(float, _check_order(low, high)))
 
 
 def _log(low: float, high: float, *, name: str) -> Dimension:
-    low, high = _ordered(low, high)
+    low, high = _check_order(low, high)
     if low <= 0:
         raise ValueError("needs numbers above 0")
     return Dimension(name, "log", (), float(low), float(high))
 
 
 def _int(low: int, high: int, step: int = 1, *, name: str) -> Dimension:
-    low, high = _ordered(low, high)
+    low, high = _check_order(low, high)
     if not all(isinstance(value, int) and not isinstance(value, bool) for value in (low, high, step)) or step < 1:
         raise ValueError("needs whole numbers, and a step of at least 1")
     return Dimension(name, "int", (), low, low + (high - low) // step * step, step)
 
 
-def _ordered(low: float, high: float) -> tuple[float, float]:
+def _check_order(low: float, high: float) -> tuple[float, float]:
     if not (_is_number(low) and _is_number(high) and low < high):
         raise ValueError("needs two numbers, the lower one first")
     return low, high
@@ -102,46 +104,47 @@ _DISTRIBUTIONS = {"choice": _choice, "uniform": _uniform, "log": _log, "int": _i
 
 
 def parse(text: str, config: Config) -> tuple[Dimension, ...]:
-    """The dimensions that `--search` names.
+    """Parses `--search` into dimensions. Whole fields come before their arguments.
 
     Args:
-        text: `name=distribution(...)`, parted by `;`.
-        config: what is trained where nothing is searched.
+        text: `name=distribution(...)`, separated by `;`.
+        config: the settings that are not searched.
 
     Raises:
-        UserError: an unknown setting or distribution, or an argument of a Spec that is not there.
+        UserError: an unknown setting or distribution, or an argument of a Spec that `config` does not have.
     """
-    found: dict[str, Dimension] = {}
+    dimensions: dict[str, Dimension] = {}
     for part in filter(None, (part.strip() for part in text.split(";"))):
         name, sign, expression = (piece.strip() for piece in part.partition("="))
         if not sign or not name.replace(".", "a").replace("_", "a").isalnum():
-            raise UserError(f"{_FLAG}: must be name=distribution(...), parted by ;. Received: {part!r}")
-        if name in found:
+            raise UserError(f"{_FLAG}: must be name=distribution(...), separated by ;. Received: {part!r}")
+        if name in dimensions:
             raise UserError(f"{_FLAG}: names {name} twice. Received: {part!r}")
         _check_name(name)
         spec = specs.parse_one(expression, f"{_FLAG}, {name}")
-        found[name] = specs.build(spec, f"{_FLAG}, {name}", _DISTRIBUTIONS, kind=Dimension, name=name)
-    if not found:
-        rule = "what to search is needed, such as 'lr=log(1e-5, 1e-2); head.dropout=uniform(0, 0.5)'"
+        dimensions[name] = specs.build(spec, f"{_FLAG}, {name}", _DISTRIBUTIONS, kind=Dimension, name=name)
+    if not dimensions:
+        rule = "needs at least one setting, such as 'lr=log(1e-5, 1e-2); head.dropout=uniform(0, 0.5)'"
         raise UserError(f"{_FLAG}: {rule}. Received: {text!r}")
-    space = tuple(sorted(found.values(), key=lambda dimension: dimension.name.count(".")))  # what others lean on first
-    space = tuple(_conditional(dimension, found) for dimension in space)
+    # A field comes before its arguments, which depend on it.
+    ordered = sorted(dimensions.values(), key=lambda dimension: dimension.name.count("."))
+    space = tuple(_add_condition(dimension, dimensions) for dimension in ordered)
     for dimension in space:
-        for values in probes(dimension, space):
-            applied(config, space, values)
+        for values in boundary_values(dimension, space):
+            apply_values(config, space, values)
     return space
 
 
 def _check_name(name: str) -> None:
     field, _, argument = name.partition(".")
     searchable = [key for key, item in configs.FIELDS.items() if item.metadata["group"] != "output"]
-    if field in RATES and not argument:
+    if field in PHASE_SETTINGS and not argument:
         return
-    if field in _PICTURES:
-        rule = f"{field} says which pictures there are; scores on other ones could not be compared"
+    if field in _DATA_FIELDS:
+        rule = f"{field} chooses the images; scores on different images cannot be compared"
         raise UserError(f"{_FLAG}: {rule}. Received: '{name}'")
     if field not in searchable or field == "deterministic":
-        names = [*RATES, *(key for key in searchable if key not in (*_PICTURES, "deterministic"))]
+        names = [*PHASE_SETTINGS, *(key for key in searchable if key not in (*_DATA_FIELDS, "deterministic"))]
         raise UserError(f"{_FLAG}: must be one of {one_of(names)}{did_you_mean(field, names)}. Received: '{field}'")
     if argument and "spec" not in configs.FIELDS[field].metadata:
         raise UserError(f"{_FLAG}: {field} takes no arguments. Received: '{name}'")
@@ -149,62 +152,67 @@ def _check_name(name: str) -> None:
         raise UserError(f"{_FLAG}: must be field, field.argument or field.NAME.argument. Received: '{name}'")
 
 
-def _conditional(dimension: Dimension, found: Mapping[str, Dimension]) -> Dimension:
-    """A `field.NAME.argument` counts only under those choices of the field in which NAME occurs."""
+def _add_condition(dimension: Dimension, dimensions: Mapping[str, Dimension]) -> Dimension:
+    """Makes a `field.NAME.argument` active only under those choices of the field that contain NAME."""
     field, _, rest = dimension.name.partition(".")
-    parent = found.get(field)
+    parent = dimensions.get(field)
     if "." not in rest or parent is None:
         return dimension
     wanted = rest.partition(".")[0]
-    given = [option for option, value in zip(parent.options, parent.values) if _holds(value, wanted)]
-    if not given:
+    parent_options = [option for option, value in zip(parent.options, parent.values) if _contains_name(value, wanted)]
+    if not parent_options:
         rule = f"{wanted} is in none of the choices of {field}"
         raise UserError(f"{_FLAG}: {rule}. Received: '{dimension.name}'")
-    return replace(dimension, given=() if len(given) == len(parent.options) else tuple(given))
+    return replace(
+        dimension, parent_options=() if len(parent_options) == len(parent.options) else tuple(parent_options)
+    )
 
 
-def _holds(value: Any, name: str) -> bool:
+def _contains_name(value: Any, name: str) -> bool:
     inner = value if isinstance(value, tuple) else (value,)
-    return any(isinstance(item, Spec) and _same(item.name, name) for item in inner)
+    return any(isinstance(item, Spec) and _same_name(item.name, name) for item in inner)
 
 
-def probes(dimension: Dimension, space: Iterable[Dimension]) -> list[dict[str, Any]]:
-    """Values to check a dimension with: its ends, for an argument under every choice of its field."""
+def boundary_values(dimension: Dimension, space: Iterable[Dimension]) -> list[dict[str, Any]]:
+    """Returns the values to check a dimension with: its boundaries, for an argument under each choice of its field."""
     field = dimension.name.partition(".")[0]
     parent = next((other for other in space if other.name == field != dimension.name), None)
     if parent is None:
-        return [{dimension.name: end} for end in dimension.ends]
-    options = dimension.given or parent.ends
-    return [{parent.name: option, dimension.name: end} for option in options for end in dimension.ends]
+        return [{dimension.name: end} for end in dimension.boundaries]
+    options = dimension.parent_options or parent.boundaries
+    return [{parent.name: option, dimension.name: end} for option in options for end in dimension.boundaries]
 
 
 def declare(space: Iterable[Dimension], hp: Any) -> dict[str, Any]:
-    """Registers the dimensions with a `keras_tuner.HyperParameters`; returns the values of those that count."""
+    """Registers the dimensions with a `keras_tuner.HyperParameters`. Returns the values of the active ones."""
     values = {}
-    for one in space:
-        scope = {"parent_name": one.name.partition(".")[0], "parent_values": list(one.given)} if one.given else {}
-        if one.kind == "choice":
-            values[one.name] = hp.Choice(one.name, list(one.options), **scope)
-        elif one.kind == "int":
-            values[one.name] = hp.Int(one.name, one.low, one.high, step=one.step, **scope)
+    for dimension in space:
+        name, scope = dimension.name, {}
+        if dimension.parent_options:
+            scope = {"parent_name": name.partition(".")[0], "parent_values": list(dimension.parent_options)}
+        if dimension.kind == "choice":
+            values[name] = hp.Choice(name, list(dimension.options), **scope)
+        elif dimension.kind == "int":
+            values[name] = hp.Int(name, dimension.low, dimension.high, step=dimension.step, **scope)
         else:
-            sampling = "log" if one.kind == "log" else "linear"
-            values[one.name] = hp.Float(one.name, one.low, one.high, sampling=sampling, **scope)
+            sampling = "log" if dimension.kind == "log" else "linear"
+            values[name] = hp.Float(name, dimension.low, dimension.high, sampling=sampling, **scope)
     return {name: value for name, value in values.items() if value is not None}
 
 
-def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any]) -> Config:
-    """A Config with the values of a trial, all but `RATES`, which need the phases (see `tune.rates`).
+def apply_values(config: Config, space: Iterable[Dimension], values: Mapping[str, Any]) -> Config:
+    """Returns the Config of a trial, without its `PHASE_SETTINGS`: `phase_settings.set_lr_and_epochs` adds them.
 
     Args:
-        values: as a tuner gives them, by the dimension's name.
+        space: as `parse` returns it.
+        values: as KerasTuner gives them, by the dimension's name.
 
     Raises:
-        UserError: a value that its field refuses.
+        UserError: a field does not accept its value.
     """
-    for dimension in space:  # whole fields come before their arguments
+    for dimension in space:
         field, _, argument = dimension.name.partition(".")
-        if dimension.name not in values or dimension.name in RATES:
+        if dimension.name not in values or dimension.name in PHASE_SETTINGS:
             continue
         value = dimension.value(values[dimension.name])
         if argument:
@@ -212,7 +220,7 @@ def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any
         else:
             _, optional = kind_of(configs.HINTS[field])
             none = optional and isinstance(value, Spec) and value.name == "none"
-            value = None if none else _text(value) if isinstance(value, (Spec, tuple)) else value
+            value = None if none else _to_text(value) if isinstance(value, (Spec, tuple)) else value
         try:
             config = replace(config, **{field: value})
         except UserError as error:
@@ -222,36 +230,38 @@ def applied(config: Config, space: Iterable[Dimension], values: Mapping[str, Any
 
 
 def _with_argument(config: Config, name: str, value: Any) -> str:
-    """The text of a field with one argument of one of its Specs set."""
+    """Returns the text of a field with one argument of one of its Specs replaced."""
     field, _, rest = name.partition(".")
     text = getattr(config, field)
     wanted, _, argument = rest.rpartition(".")
-    found = config.specs(field)
-    names = [spec.name for spec in found]
+    field_specs = config.specs(field)
+    names = [spec.name for spec in field_specs]
     if names == ["auto"] or not names:
         raise UserError(f"{_FLAG}: {name} needs --{field} to be named, not {text or 'none'}. Received: '{name}'")
-    if not wanted and len(found) > 1:
+    if not wanted and len(field_specs) > 1:
         rule = f"--{field} names {', '.join(names)}: write {field}.NAME.{argument}"
         raise UserError(f"{_FLAG}: {rule}. Received: '{name}'")
-    if wanted and not any(_same(spec, wanted) for spec in names):
+    if wanted and not any(_same_name(spec, wanted) for spec in names):
         raise UserError(
             f"{_FLAG}: {wanted} is not in --{field}={text}{did_you_mean(wanted, names)}. Received: '{name}'"
         )
     changed = [
-        Spec(spec.name, spec.args, {**spec.kwargs, argument: value}) if not wanted or _same(spec.name, wanted) else spec
-        for spec in found
+        Spec(spec.name, spec.args, {**spec.kwargs, argument: value})
+        if not wanted or _same_name(spec.name, wanted)
+        else spec
+        for spec in field_specs
     ]
-    return _text(tuple(changed))
+    return _to_text(tuple(changed))
 
 
-def _text(value: Any) -> str:
-    """A value as a user writes it."""
+def _to_text(value: Any) -> str:
+    """Returns a value as a user writes it."""
     if isinstance(value, tuple) and value and all(isinstance(item, Spec) for item in value):
         return " | ".join(map(str, value))
     return value if isinstance(value, str) else str(value) if isinstance(value, Spec) else repr(value)
 
 
-def _same(one: str, other: str) -> bool:
+def _same_name(one: str, other: str) -> bool:
     return one.replace("_", "").lower() == other.replace("_", "").lower()
 
 

@@ -1,4 +1,4 @@
-"""The trials of a search: each is run, recorded in a folder of its own, and passed by where it fails."""
+"""The trials of a search. Each is trained and recorded in a folder of its own. A trial that fails does not stop the search."""
 
 import json
 import math
@@ -16,41 +16,44 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from kerasft.console import console
 from kerasft.settings.errors import UserError
 from kerasft.storage import checkpoints, run_folder
-from kerasft.tune.hypermodel import HyperModel, forget
-from kerasft.tune.oracles import Kept
+from kerasft.tune.hypermodel import HyperModel, free_networks
+from kerasft.tune.oracles import ResumableOracle
 
 
 class Study(BaseTuner):
-    """A tuner that runs the trials of an oracle, here or as a worker of a chief elsewhere (KerasTuner's own).
+    """A KerasTuner tuner that runs the trials of an oracle. In a worker, the oracle is that of the chief.
 
     Args:
-        oracle: that draws the values; its space is declared.
-        hypermodel: that trains them.
-        folder: of the search; trials are recorded in `trials/ID`, KerasTuner's state in `tuner`.
-        ended: called after each trial with its row.
+        oracle: draws the values. Its search space is declared already.
+        hypermodel: builds and trains the models.
+        folder: of the search. Trials are recorded in `trials/ID`, KerasTuner's state in `tuner`.
+        report_trial: called after each trial with its row of `tune.json`.
     """
 
-    def __init__(self, oracle: Kept, hypermodel: HyperModel, folder: Path, ended: Callable[[dict], None]):
-        self.folder, self.ended = folder, ended
+    def __init__(
+        self, oracle: ResumableOracle, hypermodel: HyperModel, folder: Path, report_trial: Callable[[dict], None]
+    ):
+        self.folder, self.report_trial = folder, report_trial
         super().__init__(oracle, hypermodel, directory=str(folder), project_name="tuner")
 
     def run_trial(self, trial: Any, **_: Any) -> dict[str, float]:
-        """Trains a trial's values; the figures of the validation split.
+        """Trains a trial and returns its validation metrics.
 
         Raises:
-            FailedTrialError: whatever went wrong; the row says it.
+            FailedTrialError: the training has failed. The row has the reason.
         """
-        place = self.folder / "trials" / trial.trial_id
-        row = run_folder.read_json(place / "trial.json")
-        if row.get("values") != _searched(trial):
-            shutil.rmtree(place, ignore_errors=True)
-            row = {"trial": trial.trial_id, "values": _searched(trial), "score": None, "status": "RUNNING"}
+        folder = self.folder / "trials" / trial.trial_id
+        row = run_folder.read_json(folder / "trial.json")
+        if row.get("values") != _trial_values(trial):
+            shutil.rmtree(folder, ignore_errors=True)
+            row = {"trial": trial.trial_id, "values": _trial_values(trial), "score": None, "status": "RUNNING"}
             row |= {"seconds": 0.0, "epochs": 0, "error": None, "measures": {}}
-            run_folder.write_json(place / "trial.json", row)
-        if row["status"] == "RUNNING":  # else: killed between this file and KerasTuner's
-            row = self._run(trial, place, row)
-            run_folder.write_json(place / "trial.json", row)
-        self.ended(row)
+            run_folder.write_json(folder / "trial.json", row)
+        # Any other status: the process was killed after this file was written and before KerasTuner's was.
+        if row["status"] == "RUNNING":
+            row = self._train_trial(trial, folder, row)
+            run_folder.write_json(folder / "trial.json", row)
+        self.report_trial(row)
         if row["status"] == "FAILED":
             raise keras_tuner.errors.FailedTrialError(row["error"])
         return row["measures"]
@@ -62,7 +65,7 @@ class Study(BaseTuner):
         run_folder.write_json(Path(self._get_tuner_fname()), self.get_state())
 
     def _try_run_and_update_trial(self, trial: Any, *_: Any, **__: Any) -> None:
-        """As KerasTuner's, which prints the traceback of a trial that fails."""
+        """Does what KerasTuner's method does, but prints no traceback of a failed trial."""
         try:
             self._run_and_update_trial(trial)
             trial.status = "COMPLETED"
@@ -70,42 +73,44 @@ class Study(BaseTuner):
             trial.status, trial.message = "FAILED", str(error)
 
     def _populate_initial_space(self) -> None:
-        """Nothing: the oracle was given the whole space."""
+        """Does nothing: the oracle has the whole search space already."""
 
-    def _run(self, trial: Any, place: Path, row: dict[str, Any]) -> dict[str, Any]:
-        """Trains, or goes on where a killed process was; the finished row."""
+    def _train_trial(self, trial: Any, folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+        """Trains a trial, or resumes one whose process was killed. Returns its finished row."""
         started = time.monotonic()
         hypermodel, hp = self.hypermodel, trial.hyperparameters
-        forget()
+        free_networks()
         try:
             with console.silence():
                 model = hypermodel.build(hp)
-                found = hypermodel.fit(hp, model, folder=place, epochs=hp.values.get("tuner/epochs"))
+                metrics = hypermodel.fit(hp, model, folder=folder, epochs=hp.values.get("tuner/epochs"))
             name = self.oracle.objective.name
-            if found[name] is None or not math.isfinite(found[name]):
-                raise UserError(f"--objective: cannot be measured on these validation pictures. Received: {name!r}")
-            row |= {"score": found[name], "status": "COMPLETED", "measures": found}
+            if metrics[name] is None or not math.isfinite(metrics[name]):
+                raise UserError(f"--objective: cannot be measured on these validation images. Received: {name!r}")
+            row |= {"score": metrics[name], "status": "COMPLETED", "measures": metrics}
             row["epochs"] = sum(record["epochs"] for record in hypermodel.records)
-            run_folder.write_json(place / "config.json", asdict(hypermodel.trained))
-        except Exception as error:  # noqa: BLE001 - a trial may fail at anything; the others go on
+            run_folder.write_json(folder / "config.json", asdict(hypermodel.trained_config))
+        # A trial may raise any error. The next one is tried anyway.
+        except Exception as error:  # noqa: BLE001
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             row["status"], row["error"] = "FAILED", kind + " ".join(str(error).split())[:500]
             text = traceback.format_exc()
-            run_folder.write(place / "error.txt", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+            run_folder.write(folder / "error.txt", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
         row["seconds"] = round(time.monotonic() - started, 3)
-        checkpoints.remove(place)
-        shutil.rmtree(place / "phases", ignore_errors=True)  # the weights: the best Config is trained again
+        checkpoints.remove(folder)
+        # The weights are not needed: the best Config is trained again.
+        shutil.rmtree(folder / "phases", ignore_errors=True)
         return row
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the finished trials, in their order."""
-    found = [json.loads(path.read_text()) for path in (folder / "trials").glob("*/trial.json")]
-    return sorted((row for row in found if row["status"] != "RUNNING"), key=lambda row: row["trial"])
+def read_trials(folder: Path) -> list[dict[str, Any]]:
+    """Returns the rows of the finished trials, in the order of their numbers."""
+    rows = [json.loads(path.read_text()) for path in (folder / "trials").glob("*/trial.json")]
+    return sorted((row for row in rows if row["status"] != "RUNNING"), key=lambda row: row["trial"])
 
 
-def _searched(trial: Any) -> dict[str, Any]:
-    """The values of a trial by name, with the epochs that hyperband gives it."""
+def _trial_values(trial: Any) -> dict[str, Any]:
+    """Returns the values of a trial by name, with the epochs that hyperband sets."""
     values = trial.hyperparameters.values
-    found = {name: value for name, value in values.items() if not name.startswith("tuner/")}
-    return found | ({"epochs": values["tuner/epochs"]} if "tuner/epochs" in values else {})
+    searched = {name: value for name, value in values.items() if not name.startswith("tuner/")}
+    return searched | ({"epochs": values["tuner/epochs"]} if "tuner/epochs" in values else {})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import tensorflow as tf
-from conftest import picture
+from conftest import make_image
 from PIL import Image, ImageEnhance
 
 from kerasft import augment
@@ -17,7 +17,7 @@ SIDE = 48
 
 def _photos(count: int = 3) -> np.ndarray:
     rng = np.random.default_rng(5)
-    return np.stack([np.asarray(picture("disc", rng, SIDE, SIDE)) for _ in range(count)])
+    return np.stack([np.asarray(make_image("disc", rng, SIDE, SIDE)) for _ in range(count)])
 
 
 def _layer(text: str) -> augment.Augment:
@@ -32,7 +32,7 @@ def _run(text: str, images: np.ndarray, draws: list[float]) -> np.ndarray:
 
 
 def _reference(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A plain resample: `matrix` maps output to input in units of half the picture, around its centre."""
+    """A plain resample: `matrix` maps output to input in units of half the image, around its centre."""
     middle, half = (SIDE - 1) / 2, SIDE / 2
     y, x = np.mgrid[:SIDE, :SIDE]
     points = np.stack([(x - middle) / half, (y - middle) / half, np.ones_like(x, float)]).reshape(3, -1)
@@ -133,7 +133,7 @@ def test_every_operation_keeps_shape_and_range():
         assert np.abs(found - images).max() > 1 or name == "flip"
 
 
-def test_eager_and_tf_data_agree_and_pictures_differ():
+def test_eager_and_tf_data_agree_and_images_differ():
     text = "crop(area=(0.35, 1)) | flip | rotate(15) | shear(5) | color(0.2) | hue"
     layer, images = _layer(text), _photos(8)
     draws = np.random.default_rng(1).random((8, layer.draws), np.float32)

@@ -22,11 +22,11 @@ def _draws(layer: augment.Augment, count: int, seed: int = 0) -> np.ndarray:
 
 
 def _flat(count: int) -> tf.Tensor:
-    """Pictures of one value each: their number."""
+    """Images of one value each: their number."""
     return tf.broadcast_to(tf.range(count, dtype=tf.float32)[:, None, None, None], [count, SIDE, SIDE, 3])
 
 
-def test_erasing_paints_a_box_of_one_colour_in_a_share_of_the_pictures():
+def test_erasing_paints_a_box_of_one_colour_in_a_share_of_the_images():
     layer = _layer("erase(0.25)")
     images = np.full((400, SIDE, SIDE, 3), -1, np.float32)
     found = layer(images, _draws(layer, 400)).numpy()
@@ -47,7 +47,7 @@ def test_erasing_paints_a_box_of_one_colour_in_a_share_of_the_pictures():
     np.testing.assert_array_equal(untouched(images[:50], _draws(untouched, 50)), images[:50])
 
 
-def test_mixup_mixes_pictures_and_labels_alike():
+def test_mixup_mixes_images_and_labels_alike():
     layer = _layer("mixup(0.2)", classes=8)
     draws, images = _draws(layer, 8), np.random.default_rng(1).uniform(0, 255, (8, SIDE, SIDE, 3)).astype(np.float32)
     mixed, labels = layer.mix(draws, images, tf.range(8))
@@ -88,7 +88,7 @@ def test_cutmix_pastes_a_box_and_mixes_labels_by_its_pixels():
     np.testing.assert_allclose(found[inner], drawn[inner], atol=0.03)
 
 
-def test_of_two_ways_each_picture_gets_one():
+def test_of_two_ways_each_image_gets_one():
     layer = _layer("mixup(4.0) | cutmix(1.0)", classes=2)
     mixed, _ = layer.mix(_draws(layer, 400), _flat(400), tf.range(400) % 2)
     values = [len(np.unique(image)) for image in mixed.numpy()[1:]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture
+from conftest import make_image
 from PIL import Image, ImageOps
 
 from kerasft import augment
@@ -16,7 +16,7 @@ SIDE = 40
 
 def _photos() -> np.ndarray:
     rng = np.random.default_rng(5)
-    made = [np.asarray(picture("disc", rng, SIDE, SIDE)) for _ in range(3)]
+    made = [np.asarray(make_image("disc", rng, SIDE, SIDE)) for _ in range(3)]
     made.append(rng.integers(60, 180, (SIDE, SIDE, 3), dtype=np.uint8))
     made.append(np.uint8(rng.integers(0, 2, (SIDE, SIDE, 3)) * [1, 200, 90] + [7, 0, 100]))  # two values a channel
     made.append(np.full((SIDE, SIDE, 3), (0, 77, 255), np.uint8))  # one value a channel

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture
+from conftest import make_image
 from PIL import Image, ImageEnhance, ImageOps
 
 from kerasft import augment
@@ -21,7 +21,7 @@ def _layer(text: str) -> augment.Augment:
 
 def _photos(count: int) -> np.ndarray:
     rng = np.random.default_rng(5)
-    return np.stack([np.asarray(picture("disc", rng, SIDE, SIDE)) for _ in range(count)])
+    return np.stack([np.asarray(make_image("disc", rng, SIDE, SIDE)) for _ in range(count)])
 
 
 def _draws(layer: augment.Augment, count: int, seed: int = 0) -> np.ndarray:
@@ -162,7 +162,7 @@ def test_autoaugment_does_each_operation_with_its_probability():
     assert np.ptp(greyed, axis=3).max() < 0.12 * np.ptp(images.astype(float), axis=3).max() + 1
 
 
-def test_augmix_is_a_mean_of_the_picture_and_its_chains():
+def test_augmix_is_a_mean_of_the_image_and_its_chains():
     images = _photos(2)
     layer = _layer("augmix(width=2, depth=1)")
     assert layer.draws == 2 * 4 + 3

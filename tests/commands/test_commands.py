@@ -55,7 +55,7 @@ def test_every_fraction_of_every_count_of_blocks():
 
 def test_layers_as_a_table(network):
     short, long = layers.table(network, every=False), layers.table(network, every=True)
-    assert short.splitlines()[-3].startswith("MobileNet: 218,544 parameters in 27 blocks, pictures of 64 pixels.")
+    assert short.splitlines()[-3].startswith("MobileNet: 218,544 parameters in 27 blocks, images of 64 pixels.")
     assert next(line for line in short.splitlines() if " conv_pw_13 " in line).split() == [
         *("27", "conv_pw_13", "2x2x256", "66,560", "0.03", "66,560"),
     ]

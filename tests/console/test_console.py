@@ -97,7 +97,7 @@ def test_the_end_of_a_phase_is_one_sentence(alpha, words):
     [(0.91237, "0.9124"), (0, "0.0000"), (0.000512345, "0.0005123"), (17302.4, "17,302.4"), (None, "unknown")],
 )
 def test_small_figures_keep_their_digits(value, shown):
-    assert console.figure(value) == shown
+    assert console.format_metric(value) == shown
 
 
 def test_the_error_of_several_targets_is_in_deviations():

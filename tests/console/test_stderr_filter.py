@@ -28,7 +28,7 @@ def test_only_known_notices_are_dropped():
 LONG = """
 import os, sys, time
 from kerasft.console import stderr_filter
-with stderr_filter.filtered():
+with stderr_filter.filter_lines():
     os.write(2, b"Corrupt JPEG data: 5 extraneous bytes before marker 0xd9\\n")
     print("one", file=sys.stderr, flush=True)
     sys.stdin.readline()  # until the line above has been seen

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from conftest import audited, picture, rotten, shared, write
+from conftest import audited, make_image, rotten, shared, write
 from PIL import Image
 
 from kerasft.data import audit, splits
@@ -22,13 +22,13 @@ def test_bad_files_are_named_with_their_kind(split_folder):
     bad |= {"b.heic": b"\0\0\0\x18ftypheic" + b"x" * 40, "page.png": b"<!DOCTYPE html>"}
     for name, contents in bad.items():
         (folder / name).write_bytes(contents)
-    picture("disc", np.random.default_rng(0)).resize((2, 2)).save(folder / "tiny.png")
+    make_image("disc", np.random.default_rng(0)).resize((2, 2)).save(folder / "tiny.png")
     (folder / "link.png").symlink_to("nowhere.png")
     (folder / "Thumbs.db").write_bytes(b"x")
     (split_folder / "train" / "stray.png").write_bytes(whole)
     (split_folder / "train" / "empty").mkdir()
     write(split_folder / "test" / "ring" / "0.png")
-    checked, pictures = audited(f"folder:{split_folder}")
+    checked, images = audited(f"folder:{split_folder}")
     kinds = {
         finding.path.rpartition("/")[2] or finding.path: finding.kind
         for finding in checked.findings
@@ -48,7 +48,7 @@ def test_bad_files_are_named_with_their_kind(split_folder):
         "train/empty/": "empty_class",
         "0.png": "class_not_in_train",
     }
-    assert len(checked.ids) == len(pictures(np.arange(22))) == 22
+    assert len(checked.ids) == len(images(np.arange(22))) == 22
     assert checked.read(21) == (split_folder / checked.ids[21]).read_bytes()
 
 
@@ -128,12 +128,12 @@ def test_a_film_is_called_a_film(split_folder):
 def test_damage_that_the_decoder_forgives_is_named(split_folder, capfd):
     folder = split_folder / "train" / "disc"
     rotten(folder / "rotten.jpg", 0)
-    picture("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
-    checked, pictures = audited(f"folder:{split_folder}")
+    make_image("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
+    checked, images = audited(f"folder:{split_folder}")
     (found,) = checked.findings
     assert found[:3] == ("train/disc/rotten.jpg", "damaged", "warn")
     assert found.detail.startswith("Corrupt JPEG data: ")
-    assert len(checked.ids) == len(pictures(np.arange(24))) == 24
+    assert len(checked.ids) == len(images(np.arange(24))) == 24
     assert capfd.readouterr().err == ""
 
 
@@ -154,7 +154,7 @@ def test_copies_in_other_bytes_are_known(split_folder):
 
 
 @pytest.mark.parametrize("change", ["unlink", "write"])
-def test_a_picture_that_is_gone_or_changed_after_the_audit_is_told(split_folder, change):
+def test_an_image_that_is_gone_or_changed_after_the_audit_is_told(split_folder, change):
     checked, _ = audited(f"folder:{split_folder}")
     path = split_folder / checked.ids[3]
     path.unlink() if change == "unlink" else path.write_bytes(b"other")
@@ -166,7 +166,7 @@ def test_a_picture_that_is_gone_or_changed_after_the_audit_is_told(split_folder,
 
 def test_what_libjpeg_says_of_a_jpeg_that_it_cannot_decode_is_not_printed(split_folder, capfd):
     folder = split_folder / "train" / "disc"
-    picture("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
+    make_image("disc", np.random.default_rng(1), 200, 160).save(folder / "whole.jpg")
     contents = (folder / "whole.jpg").read_bytes()
     place = contents.index(b"\xff\xc4")
     (folder / "bogus.jpg").write_bytes(contents[: place + 2] + b"\0\1" + contents[place + 4 :])

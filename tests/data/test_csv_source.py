@@ -13,7 +13,7 @@ from kerasft.settings.errors import UserError
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """a.png to f.png, in a folder of their own."""
     for index, name in enumerate("abcdef"):
         write(tmp_path / f"{name}.png", "disc", index)
@@ -29,23 +29,23 @@ def _found(listing):
     return {finding.path: (finding.kind, finding.detail.partition(":")[0]) for finding in listing.findings}
 
 
-def test_rows_become_examples_with_their_splits(pictures):
+def test_rows_become_examples_with_their_splits(images):
     text = "path,label,split\na.png,cat,train\nb.png,dog,TRAIN\nc.png,cat,valid\nd.png,dog,validation\ne.png,cat,test\nf.png,dog,\n"
-    listing = _table(pictures, text)
+    listing = _table(images, text)
     assert (listing.name, listing.task, listing.classes) == ("t", "single_label", ("cat", "dog"))
     assert listing.labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert listing.labels.dtype == np.int32
     assert listing.split_names.tolist() == ["train", "train", "val", "val", "test", "train"]
-    assert listing.read(2) == (pictures / "c.png").read_bytes()
+    assert listing.read(2) == (images / "c.png").read_bytes()
     assert listing.findings == ()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_dialects(pictures, delimiter, encoding, end):
+def test_dialects(images, delimiter, encoding, end):
     rows = ["Path,Label", "a.png,cat", "b.png,dog", "c.png,dog"]
-    listing = _table(pictures, end.join(rows).replace(",", delimiter), encoding=encoding)
+    listing = _table(images, end.join(rows).replace(",", delimiter), encoding=encoding)
     assert (listing.ids.tolist(), listing.labels.tolist()) == (["a.png", "b.png", "c.png"], [0, 1, 1])
 
 
@@ -85,25 +85,25 @@ def test_odd_names(tmp_path):
         ("x", ["0", "1", "0"], "multi_label", "multi_label", ("x",), [[0], [1], [0]]),
     ],
 )
-def test_the_label_rule(pictures, header, cells, task, expected, classes, labels):
-    listing = _table(pictures, f"path,{header}\n" + "".join(f"{n}.png,{c}\n" for n, c in zip("abc", cells)), task)
+def test_the_label_rule(images, header, cells, task, expected, classes, labels):
+    listing = _table(images, f"path,{header}\n" + "".join(f"{n}.png,{c}\n" for n, c in zip("abc", cells)), task)
     assert (listing.task, listing.classes) == (expected, classes)
     np.testing.assert_allclose(listing.labels, labels)
     assert listing.labels.dtype == (np.int32 if expected == "single_label" else np.float32)
 
 
-def test_other_columns_beside_label_are_ignored(pictures):
-    listing = _table(pictures, "id,label,path\n7,cat,a.png\n8,dog,b.png\n")
+def test_other_columns_beside_label_are_ignored(images):
+    listing = _table(images, "id,label,path\n7,cat,a.png\n8,dog,b.png\n")
     assert (listing.task, listing.classes) == ("single_label", ("cat", "dog"))
 
 
-def test_rows_that_cannot_be_used_are_named_with_their_number(pictures):
-    (pictures / "folder.png").mkdir()
+def test_rows_that_cannot_be_used_are_named_with_their_number(images):
+    (images / "folder.png").mkdir()
     text = (
         "path,label,split\na.png,cat,\nb.png,dog,\n\nno.png,cat,\nfolder.png,cat,\n,cat,\nc.png,,\n"
         "d.png,cat,trian\ne.png,cow,test\n./a.png,dog,\nf,g.png,dog,\n"
     )
-    listing = _table(pictures, text)
+    listing = _table(images, text)
     assert listing.ids.tolist() == ["a.png", "b.png"]
     assert _found(listing) == {
         "no.png": ("missing_file", "row 5"),
@@ -118,24 +118,22 @@ def test_rows_that_cannot_be_used_are_named_with_their_number(pictures):
     assert {finding.verdict for finding in listing.findings} == {"reject"}
 
 
-def test_a_file_counts_once(pictures):
-    listing = _table(
-        pictures, "path,label,split\na.png,cat,train\nb.png,dog,train\na.png,cat,train\n./b.png,dog,test\n"
-    )
+def test_a_file_counts_once(images):
+    listing = _table(images, "path,label,split\na.png,cat,train\nb.png,dog,train\na.png,cat,train\n./b.png,dog,test\n")
     assert _found(listing) == {"a.png": ("duplicate", "row 4"), "./b.png": ("duplicate_across_splits", "row 5")}
 
 
 @pytest.mark.parametrize(
     ("cell", "task"), [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression")]
 )
-def test_what_is_no_number_is_refused(pictures, cell, task):
-    listing = _table(pictures, f"path,label\na.png,0.5\nb.png,{cell}\nc.png,2\n", task)
+def test_what_is_no_number_is_refused(images, cell, task):
+    listing = _table(images, f"path,label\na.png,0.5\nb.png,{cell}\nc.png,2\n", task)
     assert (listing.task, listing.labels.tolist()) == ("regression", [[0.5], [2]])
     assert _found(listing) == {"b.png": ("not_a_number", "row 3")}
 
 
-def test_what_is_neither_0_nor_1_is_refused(pictures):
-    listing = _table(pictures, "path,x,y\na.png,0,1\nb.png,1,2\nc.png,1,?\n", "multi_label")
+def test_what_is_neither_0_nor_1_is_refused(images):
+    listing = _table(images, "path,x,y\na.png,0,1\nb.png,1,2\nc.png,1,?\n", "multi_label")
     assert listing.labels.tolist() == [[0, 1]]
     assert _found(listing) == {"b.png": ("not_0_or_1", "row 3"), "c.png": ("not_0_or_1", "row 4")}
 
@@ -157,41 +155,41 @@ def test_what_is_neither_0_nor_1_is_refused(pictures):
         ("path,x,y\na.png,0,1\n", "single_label", "--task: cannot be single_label where there is no column label"),
     ],
 )
-def test_tables_that_say_too_little_are_refused(pictures, text, task, message):
+def test_tables_that_say_too_little_are_refused(images, text, task, message):
     with pytest.raises(UserError, match=message):
-        _table(pictures, text, task)
+        _table(images, text, task)
 
 
-def test_what_is_no_text_is_refused(pictures):
+def test_what_is_no_text_is_refused(images):
     with pytest.raises(UserError, match="--data: must be UTF-8 text"):
-        _table(pictures, "path,label\na.png,süß\n", encoding="latin-1")
+        _table(images, "path,label\na.png,süß\n", encoding="latin-1")
     with pytest.raises(UserError, match=r"--data: no such file \(did you mean 't.csv'\?\)"):
-        sources.load(Config(data=f"csv:{pictures / 't.cvs'}"))
+        sources.load(Config(data=f"csv:{images / 't.cvs'}"))
     with pytest.raises(UserError, match="--data: is a folder; a folder of class folders is folder:DIR"):
-        sources.load(Config(data=f"csv:{pictures}"))
+        sources.load(Config(data=f"csv:{images}"))
 
 
-def test_a_table_cannot_name_a_folder_above(pictures):
-    (pictures / "...csv").write_text("path,label\na.png,cat\nb.png,dog\n")
-    assert sources.load(Config(data=f"csv:{pictures / '...csv'}")).name == "data"
+def test_a_table_cannot_name_a_folder_above(images):
+    (images / "...csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    assert sources.load(Config(data=f"csv:{images / '...csv'}")).name == "data"
 
 
-def test_a_table_without_end_is_not_read(pictures):
-    with (pictures / "t.csv").open("wb") as file:
+def test_a_table_without_end_is_not_read(images):
+    with (images / "t.csv").open("wb") as file:
         file.truncate(60 << 30)
     with pytest.raises(UserError, match=r"--data: has more than 1024 MiB. Received"):
-        sources.load(Config(data=f"csv:{pictures / 't.csv'}"))
+        sources.load(Config(data=f"csv:{images / 't.csv'}"))
 
 
-def test_a_row_that_names_a_pipe_is_refused(pictures):
-    os.mkfifo(pictures / "pipe.png")
-    (found,) = _table(pictures, "path,label\na.png,cat\nb.png,dog\npipe.png,dog\n").findings
+def test_a_row_that_names_a_pipe_is_refused(images):
+    os.mkfifo(images / "pipe.png")
+    (found,) = _table(images, "path,label\na.png,cat\nb.png,dog\npipe.png,dog\n").findings
     assert (found.path, found.kind, found.detail) == ("pipe.png", "missing_file", "row 4: is no regular file")
 
 
-def test_a_label_with_control_characters_is_refused(pictures):
+def test_a_label_with_control_characters_is_refused(images):
     with pytest.raises(UserError, match=r"the name of class 'do\\x1bg' is no UTF-8, or holds control characters"):
-        _table(pictures, "path,label\na.png,cat\nb.png,do\x1bg\n")
+        _table(images, "path,label\na.png,cat\nb.png,do\x1bg\n")
 
 
 def test_a_quote_that_is_never_closed_does_not_print_the_table(tmp_path):

@@ -136,7 +136,7 @@ def test_classes_may_be_called_like_splits(tmp_path):
     assert audited(f"folder:{tmp_path / 'set'}")[0].classes == ("control", "test")
 
 
-def test_too_few_pictures_are_told_with_how_many_are_needed(tmp_path):
+def test_too_few_images_are_told_with_how_many_are_needed(tmp_path):
     for index, name in enumerate(("a", "b")):
         write(tmp_path / "set" / name / "0.png", seed=index)
     with pytest.raises(UserError, match="a class needs at least three different images, one for each of train, val"):

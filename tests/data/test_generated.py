@@ -1,4 +1,4 @@
-"""Pictures made by formulas: the same every time, one of a class like the others, classes unlike each other."""
+"""Images made by formulas: the same every time, one of a class like the others, classes unlike each other."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -26,14 +26,14 @@ def test_the_listing():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_is_a_png_of_the_stated_size(kind):
+def test_an_image_is_a_png_of_the_stated_size(kind):
     image = Image.open(io.BytesIO(generated.encode_png(kind, 5)))
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (formulas.SIDE, formulas.SIDE))
     assert np.asarray(image).std() > 5
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_depend_on_class_and_instance_alone(kind):
+def test_images_depend_on_class_and_instance_alone(kind):
     """In whatever order, in whatever thread, and with formulas that are forgotten in between."""
     asked = [(kind + len(KINDS) * (i % 3), i // 3) for i in range(12)]
     once = [generated.draw_image(*which) for which in asked]
@@ -42,12 +42,12 @@ def test_pictures_depend_on_class_and_instance_alone(kind):
     with ThreadPoolExecutor(4) as pool:
         again = list(pool.map(lambda which: generated.draw_image(*which), reversed(asked)))
     np.testing.assert_array_equal(once, again[::-1])
-    assert len({picture.tobytes() for picture in once}) == len(asked)
+    assert len({image.tobytes() for image in once}) == len(asked)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_classes_are_distinct(kind):
-    """Two classes of a kind have other formulas: drawn with the same random numbers they give other pictures."""
+    """Two classes of a kind have other formulas: drawn with the same random numbers they give other images."""
     first, second = (generated.draw_image(label, 0) for label in (kind, kind + len(KINDS)))
     found = [_formula(kind + len(KINDS) * i) for i in range(50)]
     assert len(set(map(str, found))) == 50
@@ -60,5 +60,5 @@ def _formula(label: int):
 
 @pytest.mark.parametrize("argument", ["", "10", "1x5", "5x0", "axb", "5x", "-5x5", "5x5x5"])
 def test_another_argument_is_refused(argument):
-    with pytest.raises(UserError, match=r"--data: generated needs CLASSESxPICTURES.*Received: 'generated:"):
+    with pytest.raises(UserError, match=r"--data: generated needs CLASSESxIMAGES.*Received: 'generated:"):
         sources.load(Config(data=f"generated:{argument}"))

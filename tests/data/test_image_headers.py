@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture
+from conftest import make_image
 from PIL import Image
 
 from kerasft.data import decode, image_headers
@@ -15,7 +15,7 @@ from kerasft.data import decode, image_headers
 
 def encoded(kind: str, size: tuple[int, int] = (30, 20), **settings) -> bytes:
     file = io.BytesIO()
-    picture("disc", np.random.default_rng(0), 64, 64).resize(size).save(file, kind, **settings)
+    make_image("disc", np.random.default_rng(0), 64, 64).resize(size).save(file, kind, **settings)
     return file.getvalue()
 
 
@@ -54,7 +54,7 @@ def test_bytes_between_the_segments_of_a_jpeg_are_passed_over_as_the_decoder_doe
     plain = encoded("JPEG")
     contents = plain[:2] + b"\xff\xff\xfe\0\4hi" + b"junk\xff\0junk" + plain[2:]
     assert image_headers.read_size(contents) == (30, 20)
-    assert decode.decode(tf.constant(contents), 16).shape == (16, 16, 3)
+    assert decode.decode(tf.constant(contents), 16, "crop").shape == (16, 16, 3)
 
 
 def test_segments_and_blocks_without_end_are_not_followed():

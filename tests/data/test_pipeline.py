@@ -1,4 +1,4 @@
-"""The pipeline: orders that start at any step, balanced or not, and the same pictures from wherever they come."""
+"""The pipeline: orders that start at any step, balanced or not, and the same images from wherever they come."""
 
 import shutil
 
@@ -34,7 +34,7 @@ def test_a_stream_can_start_at_any_step(photos):
 
 
 @pytest.mark.parametrize("recipe", ["randaugment(2, 9) | erase(0.25) | mixup(0.2) | cutmix", "augmix | equalize"])
-def test_a_stream_of_mixed_pictures_can_start_at_any_step(photos, recipe):
+def test_a_stream_of_mixed_images_can_start_at_any_step(photos, recipe):
     data = splits_of(f"folder:{photos}")
     whole = _stream(data, 0, 10, recipe=recipe)
     for ours, theirs in zip(whole[3:], _stream(data, 3, 10, recipe=recipe), strict=True):
@@ -61,13 +61,13 @@ def test_an_epoch_is_a_permutation_and_epochs_differ(photos):
 def test_augmentation_depends_on_seed_epoch_and_example_only(photos):
     data = splits_of(f"folder:{photos}")
     assert np.abs(_stream(data, 0, 1)[0][0] - _stream(data, 0, 1, seed=1)[0][0]).max() > 1
-    # The same examples in other batches look the same: sort an epoch's pictures by content.
+    # The same examples in other batches look the same: sort an epoch's images by content.
     small, large = (np.concatenate([a for a, _ in _stream(data, 0, 28 // n, batch=n)]) for n in (4, 14))
     key = lambda images: images[np.lexsort(images.reshape(28, -1)[:, :8].T)]  # noqa: E731
     np.testing.assert_allclose(key(small), key(large), atol=1e-3)
 
 
-def test_pictures_from_files_are_those_from_memory(photos):
+def test_images_from_files_are_those_from_memory(photos):
     data = splits_of(f"folder:{photos}")
     held = np.concatenate(list(pipeline.evaluation_stream(data.val, size=32, batch_size=3).as_numpy_iterator()))
     read = splits.Split(data.val.ids, data.val.labels, data.val.read, None)
@@ -77,15 +77,15 @@ def test_pictures_from_files_are_those_from_memory(photos):
 
 def _numbered(labels, layer=None, **given):
     """Per step the rows, and whatever else the stream gives, of examples that show their own number."""
-    pictures = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
-    split = splits.Split(np.arange(len(labels)).astype(str), labels, lambda i: b"", lambda rows: pictures[rows])
+    images = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    split = splits.Split(np.arange(len(labels)).astype(str), labels, lambda i: b"", lambda rows: images[rows])
     given = {"batch_size": 4, "first_step": 0, "last_step": 10, **given}
     stream = _training(split, 8, layer or augment.build(()), **given)
     return [(images[:, 0, 0, 0].astype(int), *others) for images, *others in stream]
 
 
 @pytest.mark.parametrize("labels", [np.arange(20, dtype=np.int32) % 3, np.eye(20, 5, dtype=np.float32)])
-def test_labels_of_every_form_and_weights_come_with_their_pictures(labels):
+def test_labels_of_every_form_and_weights_come_with_their_images(labels):
     weights = np.linspace(0, 2, 20, dtype=np.float32)
     for rows, given, weight in _numbered(labels, weights=weights):
         np.testing.assert_array_equal(given, labels[rows])
@@ -133,8 +133,8 @@ def test_balanced_sampling_can_start_at_any_step():
 
 def test_an_example_that_is_drawn_again_looks_different():
     layer = augment.build(specs.parse("color(0.5)", "--augment"))
-    pictures = np.full((3, 8, 8, 3), 100, np.uint8)
-    split = splits.Split(np.array(["a", "b", "c"]), np.int32([0, 0, 1]), lambda i: b"", lambda rows: pictures[rows])
+    images = np.full((3, 8, 8, 3), 100, np.uint8)
+    split = splits.Split(np.array(["a", "b", "c"]), np.int32([0, 0, 1]), lambda i: b"", lambda rows: images[rows])
     stream = _training(split, 8, layer, batch_size=2, first_step=0, last_step=8, sampling="balanced")
     lonely = [image for images, labels in stream for image in images[labels == 1]]
     assert len(lonely) == 8
@@ -176,7 +176,7 @@ def test_no_stream_is_tuned_while_it_runs():
     assert [stream.options().autotune.enabled for stream in streams] == [False, False]
 
 
-def test_a_picture_that_is_gone_is_a_users_error_wherever_it_is_read(photos, tmp_path):
+def test_an_image_that_is_gone_is_a_users_error_wherever_it_is_read(photos, tmp_path):
     root = tmp_path / "gone"
     shutil.copytree(photos, root)
     checked, _ = audited(f"folder:{root}")

@@ -22,7 +22,7 @@ def test_digits_are_embedded():
     [
         (
             "digit",
-            r"--data: must be one of csv:FILE, digits, folder:DIR, generated:CLASSESxPICTURES, tfds:NAME \(did you mean 'digits'\?\)\. Received: 'digit'",
+            r"--data: must be one of csv:FILE, digits, folder:DIR, generated:CLASSESxIMAGES, tfds:NAME \(did you mean 'digits'\?\)\. Received: 'digit'",
         ),
         ("digits:x", "digits takes no argument"),
         ("folder:", "no such folder"),

@@ -54,7 +54,7 @@ def test_a_new_file_moves_few_others_and_copies_stay_together(photos, tmp_path):
         assert len(places) == 1
 
 
-def test_a_class_without_a_readable_training_picture_is_refused(split_folder):
+def test_a_class_without_a_readable_training_image_is_refused(split_folder):
     for path in (split_folder / "train" / "disc").iterdir():
         path.write_bytes(b"spoiled")
     with pytest.raises(UserError, match="class 'disc' has no training image that can be read"):
@@ -62,7 +62,7 @@ def test_a_class_without_a_readable_training_picture_is_refused(split_folder):
 
 
 def _listing(task, labels, split_names=None, digests=None):
-    """Examples without pictures, each with bytes of its own."""
+    """Examples without images, each with bytes of its own."""
     count, wide = len(labels), np.ndim(labels) == 2
     return Listing(
         name="made",
@@ -154,7 +154,7 @@ def test_the_limit_takes_from_train_only():
     ) != _ids(five.train)
 
 
-def test_the_limit_holds_for_every_label_of_a_picture():
+def test_the_limit_holds_for_every_label_of_an_image():
     listing = _listing("multi_label", _made("multi_label"))
     whole, limited = (splits.make_splits(listing, None, 0.2, 0.2, 0, limit) for limit in (None, 10))
     for name, count in limited.counts()["train"].items():
@@ -166,7 +166,7 @@ def test_the_limit_holds_for_every_label_of_a_picture():
     assert _ids(limited.test) == _ids(whole.test)
 
 
-def test_a_class_that_no_training_picture_has_is_named_under_multi_label():
+def test_a_class_that_no_training_image_has_is_named_under_multi_label():
     labels = np.array([[1, 0], [1, 0], [0, 0], [1, 1], [0, 1]])
     data = splits.make_splits(
         _listing("multi_label", labels, ["train", "train", "train", "val", "test"]), None, 0.2, 0.2, 0

@@ -25,13 +25,13 @@ class Spots(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         shown = {
-            "picture": features.Image(shape=(None, None, 3)),
+            "image": features.Image(shape=(None, None, 3)),
             "kind": features.ClassLabel(names=["none", "spot", "bar"]),
             "tags": features.Sequence(features.ClassLabel(names=["x", "y", "z"])),
             "angle": features.Scalar(np.float32),
             "age": features.Scalar(np.int64),
         }
-        keys = ("picture", "kind") if self.MARKED else None
+        keys = ("image", "kind") if self.MARKED else None
         return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(shown), supervised_keys=keys)
 
     def _split_generators(self, downloads):
@@ -40,10 +40,10 @@ class Spots(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split, count):
         rng = np.random.default_rng(count)
         for i in range(count):
-            picture = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            image = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
             kind = -1 if split == "validation" and i == 0 else 1 + i % 2
             tags = sorted({i % 3, i % 2}) if i % 5 else []
-            yield i, {"picture": picture, "kind": kind, "tags": tags, "angle": i / 7, "age": i}
+            yield i, {"image": image, "kind": kind, "tags": tags, "angle": i / 7, "age": i}
 
 
 class Unmarked(Spots):
@@ -113,7 +113,7 @@ def test_what_it_reads_is_what_tfds_gives(spots):
 
     listing = _load(spots("Spots"))
     given = {
-        (example["picture"].tobytes(), int(example["kind"]))
+        (example["image"].tobytes(), int(example["kind"]))
         for example in tfds.builder_from_directory(spots("Spots")).as_dataset(split="train").as_numpy_iterator()
     }
     index = {"spot": 1, "bar": 2}

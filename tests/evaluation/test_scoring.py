@@ -70,7 +70,7 @@ def test_temperature_minimises_the_log_loss(scored):
 
 
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
-def test_few_pictures_all_of_them_right_do_not_ask_for_certainty(task):
+def test_few_images_all_of_them_right_do_not_ask_for_certainty(task):
     """Fifteen that are right at 0.8 each say little of the sixteenth; three thousand do."""
     for count, least, most in ((15, 0.75, 1.6), (3000, 0.5, 0.55)):
         labels = np.arange(count) % 3
@@ -115,7 +115,7 @@ def test_the_first_candidate_that_is_not_measurably_worse():
     assert scoring.one_standard_error_rule([best[:1] + 1, best[:1]]) == 0  # of one no standard error
 
 
-def test_fewer_than_five_pictures_choose_no_temperature():
+def test_fewer_than_five_images_choose_no_temperature():
     logits, labels = 9 * np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2, 0, 2])
     assert Scorer("single_label", labels).temperature(logits) > 2
     assert Scorer("single_label", labels[1:]).temperature(logits[1:]) == 1
@@ -124,12 +124,12 @@ def test_fewer_than_five_pictures_choose_no_temperature():
 def test_what_is_compared_is_the_loss_at_the_best_temperature(scored):
     logits, labels = scored
     scorer = Scorer("single_label", labels)
-    temperature, losses = scorer.tempered(logits * 9)
+    temperature, losses = scorer.fit_temperature(logits * 9)
     assert losses.mean() == scorer.loss(logits * 9 / temperature) < scorer.loss(logits * 9)
-    assert scorer.compared(logits * 9) == (losses.mean(), scorer.score(logits))
+    assert scorer.calibrated_loss_and_score(logits * 9) == (losses.mean(), scorer.score(logits))
     logits[3, 1] = np.nan
-    assert np.isnan(scorer.compared(logits)[0])
-    assert np.isnan(Scorer("multi_label", np.eye(4)[labels]).compared(logits)[0])
+    assert np.isnan(scorer.calibrated_loss_and_score(logits)[0])
+    assert np.isnan(Scorer("multi_label", np.eye(4)[labels]).calibrated_loss_and_score(logits)[0])
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch):

@@ -28,7 +28,7 @@ def example(task: str, count: int = 60, classes: int = 3) -> predictions.Predict
     else:
         arrays["labels"] = rng.normal(5, 2, (count, classes)).astype(np.float32)
         arrays["values"] = arrays["labels"] + rng.normal(0, 1, (count, classes)).astype(np.float32)
-    return predictions.of(task, names, arrays, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    return predictions.from_arrays(task, names, arrays, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
 
 
 def perfect(task: str) -> predictions.Predictions:
@@ -93,7 +93,7 @@ def test_names_of_classes_are_escaped_in_figures(task):
         assert not any("<b>" in value for value in section.context.values() if hasattr(value, "__html__"))
 
 
-def test_calibration_says_what_was_promised():
+def test_calibration_compares_predicted_and_observed():
     given = example("single_label")
     found = EVIDENCE["calibration"](given).figures
     assert found["promised"] == pytest.approx(given.outputs.max(-1).mean())

@@ -23,7 +23,7 @@ def test_labels_of_nearly_equal_scores_may_change_places():
 def test_a_difference_is_refused_and_named(gap, task):
     given = TRUTH.copy()
     given[0, 1] += gap
-    with pytest.raises(ParityError, match=r"export: the thing differs .* on 2 test pictures; nothing was exported"):
+    with pytest.raises(ParityError, match=r"export: the thing differs .* on 2 test images; nothing was exported"):
         compare("thing", task, given, TRUTH, np.ones(2) if task == "regression" else None)
 
 

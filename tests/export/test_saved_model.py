@@ -1,6 +1,7 @@
 """The export's proof: what differs is not published; versions are free numbers."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -43,6 +44,18 @@ def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("framing", ["pad", "squash"])
+def test_the_export_frames_as_training_did(trained, framing, tmp_path):
+    network, data, _ = trained
+    split = replace(data.test, images=None, framing=framing)
+    batches = pipeline.evaluation_stream(split, size=32, batch_size=8)
+    expected = scoring.apply_activation(network.task, scoring.make_predictor(network.model)(batches))
+    answer = saved_model.Answer("r", data.classes, framing=framing)
+    found = saved_model.export(network, answer, split, expected, tmp_path, split)
+    assert found["max_abs_diff"] < proof.TOLERANCE
+    assert saved_model.read_metadata(tmp_path / "1")["framing"] == framing
+
+
 def test_nan_is_a_difference(trained, tmp_path):
     network, data, expected = trained
     with pytest.raises(proof.ParityError):
@@ -80,6 +93,7 @@ def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_pat
         "task": "single_label",
         "classes": ["disc", "square"],
         "image_size": 32,
+        "framing": "crop",
     }
     other = saved_model.export(network, answer._replace(run="run-2"), data.test, expected, tmp_path)
     assert other["path"].endswith("/2")
@@ -120,7 +134,7 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
 
 
 def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatch):
-    """A few validation pictures, small and encoded anew."""
+    """A few validation images, small and encoded anew."""
     import tensorflow as tf
 
     from kerasft.data.decode import decode_batch
@@ -136,11 +150,11 @@ def test_the_export_holds_requests_to_warm_up_with(trained, tmp_path, monkeypatc
     for index, content in zip(chosen, batches[1].numpy()):
         original = data.val.read(int(index))
         assert content != original
-        pixels, truth = decode_batch(tf.constant([content, original]), 32).numpy().astype(int)
+        pixels, truth = decode_batch(tf.constant([content, original]), 32, "crop").numpy().astype(int)
         assert np.abs(pixels - truth).mean() < 15  # noise, of which JPEG keeps little
         assert np.corrcoef(pixels.ravel(), truth.ravel())[0, 1] > 0.9
     # A request that failed would keep TensorFlow Serving from loading the model.
-    monkeypatch.setattr(serving_warmup, "requests", lambda folder: [tf.constant(["no picture"])])
+    monkeypatch.setattr(serving_warmup, "requests", lambda folder: [tf.constant(["no image"])])
     with pytest.raises(tf.errors.InvalidArgumentError):
         saved_model.export(network, saved_model.Answer("r", data.classes), data.test, expected, tmp_path, data.val)
 

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's warm-up file: the messages that it reads, with pictures that tell nothing but themselves."""
+"""TensorFlow Serving's warm-up file: the messages that it reads, with images that tell nothing but themselves."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ from kerasft.export import serving_warmup
 @pytest.fixture
 def folder(tmp_path) -> Path:
     rng = np.random.default_rng(0)
-    pictures = [tf.constant(rng.integers(0, 255, (32, 32, 3), np.uint8)) for _ in range(3)]
-    serving_warmup.write(tmp_path, "flowers & more", pictures)
+    images = [tf.constant(rng.integers(0, 255, (32, 32, 3), np.uint8)) for _ in range(3)]
+    serving_warmup.write(tmp_path, "flowers & more", images)
     return tmp_path
 
 

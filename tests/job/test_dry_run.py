@@ -21,7 +21,7 @@ def _said(capsys, config: Config) -> str:
 
 def test_it_says_what_the_run_does_and_leaves_nothing(photos, tiny, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (photos / "disc" / "00.jpg").with_name("broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (photos / "disc" / "00.jpg").with_name("broken.jpg").write_bytes(b"\xff\xd8 no image")
     asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="all(epochs=1)", augment="none")
     try:
         said = _said(capsys, asked)
@@ -38,7 +38,7 @@ def test_it_says_what_the_run_does_and_leaves_nothing(photos, tiny, capsys, tmp_
     # The table leaves out what the record says behind the rate.
     assert all(phase["spec"].partition(", optimizer=")[0] in said for phase in run.metrics["phases"])
     assert re.search(r"expected time: about .+ This counts [\d,]+ forward passes", " ".join(said.split()))
-    assert "which is finished" in _said(capsys, asked)
+    assert "which has a finished run" in _said(capsys, asked)
 
 
 def test_it_refuses_what_the_run_refuses(photos, tiny):
@@ -56,11 +56,11 @@ def test_weights_that_would_be_downloaded_are_not(photos, capsys, tmp_path, monk
 def test_a_long_audit_is_left_to_the_run(photos, tiny, capsys, monkeypatch):
     asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="all(epochs=1)")
     whole = _said(capsys, asked)
-    monkeypatch.setattr(dry_run, "AUDIT_SECONDS", 0.0)
+    monkeypatch.setattr(dry_run, "MAX_AUDIT_SECONDS", 0.0)
     left = _said(capsys, asked)
     assert "audit: left to the run; 48 files" in left
-    table = [line for line in whole.splitlines() if line.startswith(("class", "disc", "square", "pictures"))]
-    assert table == [line for line in left.splitlines() if line.startswith(("class", "disc", "square", "pictures"))]
+    table = [line for line in whole.splitlines() if line.startswith(("class", "disc", "square", "images"))]
+    assert table == [line for line in left.splitlines() if line.startswith(("class", "disc", "square", "images"))]
 
 
 def test_the_work_of_phases(photos, tiny):

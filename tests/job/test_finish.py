@@ -63,7 +63,8 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     (tmp_path / "saved_models" / "t" / "1" / "saved_model.pb").unlink()
     train.train(config)
     assert (
-        f"{Path('saved_models/t/1/saved_model.pb')} is gone (--noresume runs it all again)" in capsys.readouterr().out
+        f"{Path('saved_models/t/1/saved_model.pb')} is missing (--noresume runs everything again)"
+        in capsys.readouterr().out
     )
     assert [path.name for path in (tmp_path / "saved_models" / "t").iterdir()] == ["1"]
 
@@ -87,7 +88,7 @@ def test_a_folder_is_tried_and_taken_away_again(tmp_path):
         run_folder.check_can_create(tmp_path / "file" / "d")
 
 
-def test_the_pictures_of_an_old_run_are_found_by_name(photos, tmp_path):
+def test_the_images_of_an_old_run_are_found_by_name(photos, tmp_path):
     from kerasft.data import sources
 
     listing = sources.load(Config(data=f"folder:{photos}"))

@@ -1,4 +1,4 @@
-"""What is settled before a picture is read, and taken from the folder by a run that goes on."""
+"""What is settled before an image is read, and taken from the folder by a run that goes on."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def _listing(side, count=20, broken=0):
     def read(index):
         buffer = io.BytesIO()
         Image.new("RGB", (side + index % 3, side)).save(buffer, "PNG")
-        return b"no picture" if index < broken else buffer.getvalue()
+        return b"no image" if index < broken else buffer.getvalue()
 
     labels = np.arange(count, dtype=np.int32) % 2
     ids = np.array([f"{i}.png" for i in range(count)])
@@ -30,7 +30,7 @@ def _listing(side, count=20, broken=0):
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 64), (17, 96), (28, 128), (56, 224), (500, 224)])
-def test_small_pictures_are_not_enlarged_beyond_fourfold(tmp_path, side, size, capsys):
+def test_small_images_are_not_enlarged_beyond_fourfold(tmp_path, side, size, capsys):
     network, settled = resolve.resolve_settings(Config(**SMALL, precision="float32"), _listing(side), tmp_path)
     assert network.size == settled.image_size == size
     assert ("image size" in capsys.readouterr().out) == (size < 224)
@@ -38,7 +38,7 @@ def test_small_pictures_are_not_enlarged_beyond_fourfold(tmp_path, side, size, c
     assert resolved_settings.read(tmp_path) == settled
 
 
-def test_the_flag_wins_and_unreadable_pictures_do_not_count(tmp_path):
+def test_the_flag_wins_and_unreadable_images_do_not_count(tmp_path):
     network, _ = resolve.resolve_settings(
         Config(**SMALL, precision="float32", image_size=48), _listing(500), tmp_path / "a"
     )

@@ -37,7 +37,7 @@ def finished(photos, tmp_path_factory):
     place = tmp_path_factory.mktemp("job")
     data = place / "shapes"
     shutil.copytree(photos, data)
-    (data / "disc" / 'bad, "name" é.jpg').write_bytes(b"no picture")
+    (data / "disc" / 'bad, "name" é.jpg').write_bytes(b"no image")
     line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{data}", *SMALL, *TRAIN]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
@@ -217,7 +217,7 @@ def test_a_limit_on_files_is_told_and_the_same_command_goes_on_afterwards(photos
         assert done.returncode == status, done.stderr
         if limit:
             assert done.stderr.startswith("--run_dir: the file would be larger than this process may write")
-            assert "are needed in all; what was saved is kept, and the same command goes on from there" in done.stderr
+            assert "are needed in all; what was saved is kept, and the same command resumes from it" in done.stderr
             assert "Traceback" not in done.stderr
 
 
@@ -317,7 +317,7 @@ def test_a_place_that_cannot_be_written_is_said_before_training(photos, command,
         "--phases=all(augment=cutmix, loss=SparseCategoricalCrossentropy)",
     ],
 )
-def test_a_mistake_in_a_phase_is_told_before_a_picture_is_read(flag, photos, command, tmp_path):
+def test_a_mistake_in_a_phase_is_told_before_an_image_is_read(flag, photos, command, tmp_path):
     done = command(f"--data=folder:{photos}", *SMALL, "--phases=all(epochs=1)", flag, cwd=tmp_path)
     assert done.returncode == 2
     assert flag.partition("=")[0].replace("phases", "") in done.stderr
@@ -328,7 +328,7 @@ def test_a_mistake_in_a_phase_is_told_before_a_picture_is_read(flag, photos, com
 
 @pytest.fixture(scope="module")
 def weights(photos, tmp_path_factory):
-    """Weights of a small backbone in a file, so that a run takes it for pretrained; its statistics fit the pictures."""
+    """Weights of a small backbone in a file, so that a run takes it for pretrained; its statistics fit the images."""
     import keras
     from PIL import Image
 
@@ -340,8 +340,8 @@ def weights(photos, tmp_path_factory):
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in norms:
         layer.momentum = 0.0
-    pictures = [np.asarray(Image.open(file).resize((32, 32)), np.float32) for file in sorted(photos.rglob("*.jpg"))]
-    model(np.stack(pictures), training=True)
+    images = [np.asarray(Image.open(file).resize((32, 32)), np.float32) for file in sorted(photos.rglob("*.jpg"))]
+    model(np.stack(images), training=True)
     model.save_weights(path)
     return path
 
@@ -373,7 +373,7 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, 
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 3, errors
-    assert "the same command goes on" in errors
+    assert "the same command resumes" in errors
     again = command(*flags, "--run_dir=c", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "going on where the run was stopped: phase 2 of 2 (all), " in again.stdout
@@ -413,7 +413,7 @@ def test_a_phase_that_does_not_help_is_undone(photos, tiny, command, tmp_path):
     assert _metrics(tmp_path / "a")["weights_sha256"] == _metrics(tmp_path / "b")["weights_sha256"]
     found = [Path(_metrics(tmp_path / run)["export"]["path"], "assets.extra") for run in "ab"]
     warm = [(tmp_path / folder / "tf_serving_warmup_requests").exists() for folder in found]
-    assert warm == [True, False]  # pictures go along unless it is said that they should not
+    assert warm == [True, False]  # images go along unless it is said that they should not
 
 
 QUICK = ("own_folder.flags",)
@@ -465,7 +465,7 @@ def test_quickstart_reaches_its_accuracy(command, tmp_path):
     assert _metrics(tmp_path / "r")["test"]["accuracy"] >= 0.95
 
 
-def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, tmp_path, monkeypatch, capsys):
+def test_copies_missing_classes_and_images_that_vanish_are_told(photos, tiny, tmp_path, monkeypatch, capsys):
     root = tmp_path / "set"
     for part, kind, span in (("train", "disc", "0"), ("train", "square", "0"), ("test", "disc", "1")):
         (root / part / kind).mkdir(parents=True)
@@ -478,21 +478,21 @@ def test_copies_missing_classes_and_pictures_that_vanish_are_told(photos, tiny, 
     shown = capsys.readouterr().out
     assert (metrics["test"]["n"], metrics["test"]["excluded_copies"], metrics["val"]["excluded_copies"]) == (10, 1, 0)
     assert "WARNING: test/ has no image of class 'square': the test score does not measure it" in shown
-    assert "test: copies of pictures in train or val, which do not count: 1" in shown
-    assert "WARNING: the test score says nothing of what has no test picture: square" in shown
+    assert "test: copies of images in train or val, which are not counted: 1" in shown
+    assert "WARNING: the test score says nothing about classes without a test image: square" in shown
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "1 test picture is a copy of training or validation pictures, and not counted" in page
-    assert "The test split has no picture of" in page
+    assert "1 test image is a copy of training or validation images, and not counted" in page
+    assert "The test split has no image of" in page
 
     monkeypatch.setattr(audits, "MAX_MEMORY_SHARE", 0.0)
-    prepare = train.audited_splits
+    prepare = train.audit_and_frame
 
     def vanishing(*given):
         data = prepare(*given)
         (root / data.train.ids[0]).unlink()
         return data
 
-    monkeypatch.setattr(train, "audited_splits", vanishing)
+    monkeypatch.setattr(train, "audit_and_frame", vanishing)
     again = replace(config, run_dir=str(tmp_path / "again"), cache_gb=1e-6)
     with pytest.raises(UserError, match=r"--data: an image can no longer be read .*Received: 'train/disc/\d+.jpg'"):
         train.train(again)

@@ -18,7 +18,7 @@ SIZE = 80  # InceptionV3 takes no less than 75
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
 
 
@@ -31,7 +31,7 @@ def _plain(name, **given):
 
 
 @pytest.mark.parametrize("name", EVERY_BACKBONE)
-def test_preprocessing_is_the_familys_for_all_weights_alike(name, pictures, tmp_path, monkeypatch):
+def test_preprocessing_is_the_familys_for_all_weights_alike(name, images, tmp_path, monkeypatch):
     """Keras's own model behind `preprocess_input`, against `none`, a file, and `imagenet` with that file."""
     plain, module = _plain(name)
     if FAMILIES[name] == "efficientnet":  # as in Keras's files
@@ -45,7 +45,7 @@ def test_preprocessing_is_the_familys_for_all_weights_alike(name, pictures, tmp_
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?s).*will be loaded as the default")
         plain, _ = _plain(name, weights="imagenet")
-    expected = np.asarray(plain(module.preprocess_input(pictures.copy()), training=False))
+    expected = np.asarray(plain(module.preprocess_input(images.copy()), training=False))
     scale = np.abs(expected).max()
     del plain
     for kind in ("none", str(path), "imagenet"):
@@ -54,22 +54,22 @@ def test_preprocessing_is_the_familys_for_all_weights_alike(name, pictures, tmp_
             own = [weight for weight in ours.weights if weight.shape not in ((3,), ())]
             for weight, value in zip(own, weights, strict=True):
                 weight.assign(value)
-        found = np.asarray(ours(pictures, training=False))
+        found = np.asarray(ours(images, training=False))
         np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4, err_msg=kind)
 
 
 @pytest.mark.parametrize("name", EVERY_BACKBONE)
-def test_cut_points_compose_back_to_the_same_output(name, pictures):
+def test_cut_points_compose_back_to_the_same_output(name, images):
     whole = backbones.load(name, "none", SIZE).model
     cuts = backbones.find_cut_points(whole)
     operations = {operation.name: operation for operation in whole.operations}
     assert cuts[-1] == whole.operations[-1].name
     assert len(cuts) > 5
-    expected = np.asarray(whole(pictures, training=False))
+    expected = np.asarray(whole(images, training=False))
     for place in (len(cuts) // 4, len(cuts) // 2, 3 * len(cuts) // 4):
         tensor = operations[cuts[place]].output
         prefix, suffix = keras.Model(whole.inputs[0], tensor), keras.Model(tensor, whole.output)
-        np.testing.assert_allclose(suffix(prefix(pictures)), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(suffix(prefix(images)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_every_constructor_of_keras_is_in_the_catalogue_and_tested():
@@ -80,7 +80,7 @@ def test_every_constructor_of_keras_is_in_the_catalogue_and_tested():
 @pytest.mark.parametrize("preprocessing", ["densenet", "resnet", "dataset"])
 @pytest.mark.parametrize("kind", ["none", "file", "imagenet"])
 @pytest.mark.parametrize("name", ["MobileNet(alpha=0.25)", "MobileNetV3Small", "EfficientNetB0"])
-def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preprocessing, pictures, tmp_path, monkeypatch):
+def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preprocessing, images, tmp_path, monkeypatch):
     path = tmp_path / "plain.weights.h5"
     bare = {"include_preprocessing": False} if FAMILIES[name] in ("mobilenet_v3", "efficientnet_v2") else {}
     plain, _ = _plain(name, **bare)
@@ -91,17 +91,17 @@ def test_other_preprocessing_takes_the_place_of_the_familys(name, kind, preproce
     pad = next((layer for layer in loaded.layers if isinstance(layer, keras.layers.ZeroPadding2D)), stem)
     first = pad if loaded.layers.index(pad) < loaded.layers.index(stem) else stem
     if preprocessing == "dataset":
-        assert np.all(np.isnan(loaded(pictures)))  # what is forgotten is noticed
+        assert np.all(np.isnan(loaded(images)))  # what is forgotten is noticed
         network = networks.Network(loaded, name, "single_label", SIZE, True, "zeros", (), ())
         networks.set_pixel_statistics(network, np.array([100.0, 110.0, 120.0]), np.array([400.0, 900.0, 0.0]))
-        expected = (pictures - [100, 110, 120]) / [20, 30, 1]
+        expected = (images - [100, 110, 120]) / [20, 30, 1]
     else:
-        expected = getattr(keras.applications, preprocessing).preprocess_input(pictures.copy())
-    found = keras.Model(loaded.inputs[0], first.input)(pictures)
+        expected = getattr(keras.applications, preprocessing).preprocess_input(images.copy())
+    found = keras.Model(loaded.inputs[0], first.input)(images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_a_familys_own_name_is_auto(pictures):
+def test_a_familys_own_name_is_auto(images):
     loaded = backbones.load("EfficientNetB0", "none", SIZE, "efficientnet").model
     assert "preprocess" not in [layer.name for layer in loaded.layers]
 
@@ -115,7 +115,7 @@ def test_no_cut_lies_inside_a_residual_block():
     assert backbones.find_cut_points(keras.Model(inputs, last))[-3:] == ("first", "joined", "last")
 
 
-def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, pictures):
+def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, images):
     """Keras's own graph for 'imagenet' has one rescaling more than the one for a file."""
     source = inspect.getsource(keras.applications.EfficientNetB0)
     source += inspect.getsource(inspect.getmodule(keras.applications.EfficientNetB0))
@@ -129,8 +129,8 @@ def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, pictures):
     loaded = backbones.load("EfficientNetB0", str(tmp_path / "b0.weights.h5"), SIZE)
     scaled = next(layer for layer in loaded.model.layers if isinstance(layer, keras.layers.Normalization))
     std = np.array([0.229, 0.224, 0.225])
-    expected = (pictures / 255 - np.array([0.485, 0.456, 0.406])) / std
-    np.testing.assert_allclose(scaled(pictures / 255), expected, rtol=1e-4, atol=1e-4)
+    expected = (images / 255 - np.array([0.485, 0.456, 0.406])) / std
+    np.testing.assert_allclose(scaled(images / 255), expected, rtol=1e-4, atol=1e-4)
     stem = loaded.model.get_layer("stem_conv").get_weights()[0]
     np.testing.assert_array_equal(stem, plain.get_layer("stem_conv").get_weights()[0])
 
@@ -138,18 +138,18 @@ def test_efficientnet_from_a_file_is_scaled_as_imagenet_is(tmp_path, pictures):
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("name", ["old.keras", "old.h5"])
 @pytest.mark.parametrize("kept", ["classifier", "features"])
-def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, pictures, kept, name):
+def test_a_saved_model_is_a_backbone_without_its_old_classifier(tmp_path, images, kept, name):
     base = backbones.load("MobileNet(alpha=0.25)", "none", SIZE).model
     pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(base.output)
     top = keras.layers.Dense(7, activation="softmax")(keras.layers.Dropout(0.2)(pooled))
     keras.Model(base.inputs[0], top if kept == "classifier" else base.output).save(tmp_path / name)
     loaded = backbones.load(str(tmp_path / name), "imagenet", None)
     assert (loaded.size, loaded.pretrained) == (SIZE, True)
-    expected = keras.Model(base.inputs[0], pooled if kept == "classifier" else base.output)(pictures)
-    np.testing.assert_allclose(loaded.model(pictures, training=False), expected, atol=1e-5)
+    expected = keras.Model(base.inputs[0], pooled if kept == "classifier" else base.output)(images)
+    np.testing.assert_allclose(loaded.model(images, training=False), expected, atol=1e-5)
 
 
-def test_the_model_of_a_run_is_a_backbone_without_its_head(tmp_path, pictures):
+def test_the_model_of_a_run_is_a_backbone_without_its_head(tmp_path, images):
     """Its statistics included: EfficientNet's Normalization has weights of its own."""
     settings = {"weights": "none", "image_size": SIZE, "head": "mlp(pooling=max)", "head_init": "he_normal"}
     first = networks.build(Config(backbone="EfficientNetB0", **settings), 3, "single_label")
@@ -158,7 +158,7 @@ def test_the_model_of_a_run_is_a_backbone_without_its_head(tmp_path, pictures):
         Config(backbone=str(tmp_path / "first.keras"), head="linear(pooling=avg)"), 5, "single_label"
     )
     assert second.model.output.shape == (None, 5)
-    maps = [keras.Model(n.model.inputs[0], n.model.get_layer("features").input)(pictures) for n in (first, second)]
+    maps = [keras.Model(n.model.inputs[0], n.model.get_layer("features").input)(images) for n in (first, second)]
     np.testing.assert_allclose(*maps, rtol=1e-4)
 
 

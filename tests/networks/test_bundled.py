@@ -67,11 +67,11 @@ def test_their_features_tell_digits_apart_better_than_random_ones():
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    pictures, labels = load_digits(return_X_y=True)
+    digits, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == digit][:10] for digit in range(10)])
     chosen = np.concatenate([train, np.setdiff1d(order, train)[::3][:500]])
-    small = [Image.fromarray(np.uint8(picture.reshape(8, 8) * 15)) for picture in pictures[chosen]]
+    small = [Image.fromarray(np.uint8(digit.reshape(8, 8) * 15)) for digit in digits[chosen]]
     large = np.array([np.asarray(image.resize((64, 64), Image.Resampling.BILINEAR)) for image in small], np.float32)
     images = np.repeat(large[..., None], 3, axis=3)
     accuracy = {}

@@ -20,7 +20,7 @@ HALF = ["mixed_bfloat16", "mixed_float16"]
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
 
 
@@ -31,7 +31,7 @@ def _network(backbone="MobileNet(alpha=0.25)", **settings):
 
 @pytest.mark.parametrize("policy", HALF)
 @pytest.mark.parametrize("backbone", SMALL)
-def test_every_precision_has_the_same_weights_and_float32_ends(backbone, policy, pictures):
+def test_every_precision_has_the_same_weights_and_float32_ends(backbone, policy, images):
     network = _network(backbone)
     half = surgery.precision(network, policy)
     assert [o.name for o in half.model.operations] == [o.name for o in network.model.operations]
@@ -43,7 +43,7 @@ def test_every_precision_has_the_same_weights_and_float32_ends(backbone, policy,
         assert policies[layer.name] == ("float32" if exact or hasattr(layer, "layers") else policy)
         for weight in layer.weights:
             assert weight.dtype in ("float32", "int32", "int64")
-    expected, found = network.model(pictures), half.model(pictures)
+    expected, found = network.model(images), half.model(images)
     assert found.dtype == half.model.get_layer("features").output.dtype == "float32"
     assert half.model.output.dtype == "float32"
     scale = np.abs(expected).max()
@@ -51,13 +51,13 @@ def test_every_precision_has_the_same_weights_and_float32_ends(backbone, policy,
         assert 0 < np.abs(np.asarray(found) - expected).max() < 0.1 * scale
     assert np.all(np.isfinite(found))
     back = surgery.precision(half, "float32")
-    np.testing.assert_allclose(back.model(pictures), expected, rtol=1e-5, atol=1e-5 * scale)
+    np.testing.assert_allclose(back.model(images), expected, rtol=1e-5, atol=1e-5 * scale)
     assert surgery.precision(half, policy) is half
     assert surgery.precision(back, "float32") is back
 
 
 @pytest.mark.parametrize("policy", HALF)
-def test_every_precision_trains(policy, pictures):
+def test_every_precision_trains(policy, images):
     network = surgery.precision(_network(), policy)
     labels = np.array([0, 2])
     freezing.apply(network, strategies.full(batch_norm="train"))
@@ -66,7 +66,7 @@ def test_every_precision_trains(policy, pictures):
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.model.compile(optimizer, loss, jit_compile=False)
-    losses = network.model.fit(pictures, labels, epochs=20, verbose=0).history["loss"]
+    losses = network.model.fit(images, labels, epochs=20, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
     assert network.model.optimizer is optimizer
     freezing.release(network)
@@ -77,14 +77,14 @@ def test_every_precision_trains(policy, pictures):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_statistics_of_the_pictures_stay_with_the_model(pictures, tmp_path):
+def test_statistics_of_the_images_stay_with_the_model(images, tmp_path):
     network = _network(preprocessing="dataset")
-    mean, variance = pictures.mean((0, 1, 2)), pictures.var((0, 1, 2))
+    mean, variance = images.mean((0, 1, 2)), images.var((0, 1, 2))
     networks.set_pixel_statistics(network, mean, variance)
     half = surgery.precision(network, "mixed_bfloat16")
     network.model.save(tmp_path / "model.keras")
     for kept in (network.model, half.model, keras.models.load_model(tmp_path / "model.keras")):
-        found = np.asarray(keras.Model(kept.inputs[0], kept.get_layer("preprocess").output)(pictures))
+        found = np.asarray(keras.Model(kept.inputs[0], kept.get_layer("preprocess").output)(images))
         np.testing.assert_allclose(found.mean((0, 1, 2)), 0, atol=1e-4)
         np.testing.assert_allclose(found.std((0, 1, 2)), 1, atol=1e-4)
 
@@ -103,7 +103,7 @@ def test_every_preset_names_a_network_and_phases_that_exist(preset):
 
 
 @pytest.mark.parametrize("backbone", EVERY_BACKBONE)
-def test_on_pictures_of_another_size_the_layers_and_weights_are_the_same(backbone):
+def test_on_images_of_another_size_the_layers_and_weights_are_the_same(backbone):
     network = _network(backbone, image_size=128)
     smaller = surgery.resolution(network, 96).model
     assert smaller.inputs[0].shape == (None, 96, 96, 3)
@@ -119,6 +119,6 @@ def test_on_pictures_of_another_size_the_layers_and_weights_are_the_same(backbon
 def test_a_network_made_for_one_size_says_so(flat):
     network = _network(flat, image_size=None, weights="imagenet")
     with pytest.raises(
-        UserError, match=r"fit pictures of 64 pixels, not of this size; leave image_size=\. Received: image_size=32"
+        UserError, match=r"fit images of 64 pixels, not of this size; leave image_size=\. Received: image_size=32"
     ):
         surgery.resolution(network, 32)

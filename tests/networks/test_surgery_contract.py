@@ -45,10 +45,10 @@ def test_a_network_comes_of_a_network_with_the_same_weights(backbone, name, argu
     # InceptionV3 and its like take no less than 75 pixels.
     sizes = [argument for argument in arguments if isinstance(argument, int)]
     if sizes and min(sizes) < 75 and backbone.startswith(("Inception", "Xception")):
-        pytest.skip(f"{backbone} takes no pictures of {sizes[0]} pixels")
+        pytest.skip(f"{backbone} takes no images of {sizes[0]} pixels")
     network = _network(backbone) if not backbone.startswith(("Inception", "Xception")) else None
     if network is None:
-        pytest.skip(f"{backbone} takes no pictures of 64 pixels")
+        pytest.skip(f"{backbone} takes no images of 64 pixels")
     kept = [np.asarray(weight).tobytes() for weight in network.model.weights]
     found = getattr(surgery, name)(network, *arguments)
     assert isinstance(found, Network)

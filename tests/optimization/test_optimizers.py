@@ -1,12 +1,14 @@
 """Every Keras optimizer by its name: decay, clipping, accumulation, and averages of its weights."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from kerasft.networks import heads
-from kerasft.optimization import averages, optimizers
+from kerasft.optimization import averages, optimizers, weight_decay
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 
@@ -62,15 +64,20 @@ def test_ones_own_clipping_wins():
     assert _build("sgd(clipnorm=5)")[0].global_clipnorm is None
 
 
+@functools.cache
+def _layer_scale():
+    """The class of ConvNeXt's layers."""
+    network = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
+    return type(next(layer for layer in network.layers if "layer_scale" in layer.name))
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_weight_decay_leaves_biases_and_normalisation_alone(name):
     """The names of Keras are not enough: ConvNeXt's LayerScale has a gamma that is called `variable`."""
     layers = keras.layers
-    scale = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
-    kind = type(next(layer for layer in scale.layers if "layer_scale" in layer.name))
     inputs = keras.Input((4, 4, 3))
     hidden = layers.BatchNormalization()(layers.Conv2D(6, 1, bias_initializer="ones")(inputs))
-    hidden = heads.GeM()(kind(0.5, 6)(layers.LayerNormalization()(hidden)))
+    hidden = heads.GeM()(_layer_scale()(0.5, 6)(layers.LayerNormalization()(hidden)))
     model = keras.Model(inputs, layers.Dense(2)(hidden))
     built, _ = _build(f"{name}(weight_decay=0.5)", model=model)
     before = {variable.path: np.asarray(variable) for variable in model.trainable_variables}
@@ -78,6 +85,60 @@ def test_weight_decay_leaves_biases_and_normalisation_alone(name):
     moved = {v.path for v in model.trainable_variables if not np.array_equal(v, before[v.path])}
     assert {path.rpartition("/")[2] for path in moved} == {"kernel"}
     assert len(moved) == 2
+
+
+class _Tokens(keras.layers.Layer):
+    """What vision transformers add to their patches."""
+
+    def build(self, shape):
+        self.cls_token = self.add_weight(shape=(1, 1, shape[-1]), name="cls_token")
+        self.position_embedding = keras.layers.Embedding(shape[1], shape[-1], name="position_embedding")
+        self.position_embedding.build(())
+
+    def call(self, inputs):
+        return inputs + self.position_embedding(keras.ops.arange(inputs.shape[1])) + self.cls_token
+
+
+def test_weight_decay_leaves_offsets_of_two_dimensions_and_positions_alone():
+    layers = keras.layers
+    inputs = keras.Input((6, 8))
+    tokens = _Tokens()(inputs)
+    tokens = layers.LayerNormalization(axis=(1, 2))(layers.MultiHeadAttention(2, 4)(tokens, tokens))
+    model = keras.Model(inputs, layers.GRU(5)(tokens))
+    kept = {variable.path for variable in weight_decay.excluded(model.trainable_variables)}
+    decayed = {variable.path for variable in model.trainable_variables} - kept
+    assert {path.rpartition("/")[2] for path in decayed} == {"kernel", "recurrent_kernel"}
+    assert len(decayed) == 6
+    assert {path.rpartition("/")[2] for path in kept} == {"bias", "gamma", "beta", "embeddings", "cls_token"}
+
+
+def _stepped(built, model, steps):
+    """The weights after so many steps on the same images."""
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(INPUTS, training=True) - TARGETS))
+        built.apply(tape.gradient(loss, [variable.value for variable in model.trainable_variables]))
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_optimizer_goes_on_to_the_bit_from_its_variables(name):
+    """What a checkpoint holds is all that there is: the schedule and the averages count on from it."""
+    settings = {"schedule": "cosine", "lr": 1e-2, "average": "ema"}
+    whole, first = _model(), _model()
+    built, _ = _build(name, model=whole, **settings)
+    expected = _stepped(built, whole, 4)
+    begun, _ = _build(name, model=first, **settings)
+    _stepped(begun, first, 2)
+    again = _model()
+    again.set_weights(first.get_weights())
+    resumed, _ = _build(name, model=again, **settings)
+    for variable, value in zip(resumed.variables, [np.asarray(v) for v in begun.variables], strict=True):
+        variable.assign(value)
+    for ours, theirs in zip(_stepped(resumed, again, 2), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(averages.averaged(resumed, again), averages.averaged(built, whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_weight_decay_is_decoupled():
@@ -131,6 +192,52 @@ def test_averages_are_those_of_the_weights_and_part_of_the_state(name):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("parts", "accumulated"), [(1, 1), (2, 1), (1, 2)])
+def test_swa_is_the_mean_of_the_last_steps(parts, accumulated):
+    model, steps = _model(), 8 * accumulated
+    spec = specs.parse_one(
+        f"sgd(gradient_accumulation_steps={accumulated})" if accumulated > 1 else "sgd", "--optimizer"
+    )
+    built, _ = optimizers.build(
+        spec, specs.Spec("constant"), 0.1, steps, (specs.Spec("swa", (), {"last": 0.4}),), model, parts
+    )
+    seen = []
+    for call in range(8):
+        for _ in range(parts * accumulated):
+            built.apply([keras.ops.full(v.shape, 0.01 * (call + 1)) for v in model.trainable_variables])
+        seen.append(model.get_weights())
+        mean = [np.mean(values, 0) for values in zip(*seen[5:])] if call >= 5 else seen[-1]
+        for ours, theirs in zip(averages.averaged(built, model), mean, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_swa_goes_on_after_a_fallback_from_its_own_mean():
+    """The weights that it fell back to are a mean, and stand for the steps that are in it."""
+    average, model = (specs.Spec("swa", (), {"last": 0.5}),), _model()
+    built, _ = optimizers.build(specs.Spec("sgd"), specs.Spec("constant"), 0.1, 8, average, model, 1, 6)
+    mean = model.get_weights()
+    built.apply([keras.ops.ones(v.shape) for v in model.trainable_variables])
+    expected = [2 / 3 * a + 1 / 3 * b for a, b in zip(mean, model.get_weights())]
+    for ours, theirs in zip(averages.averaged(built, model), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_schedule_free_is_evaluated_at_the_mean_of_its_steps():
+    """Defazio et al. 2024: z takes the steps, x is their mean, and the model holds y between the two."""
+    model = _model()
+    built, _ = _build("ScheduleFreeAdamW(beta_1=0.8)", lr=0.05, model=model)
+    seen = []
+    for call in range(4):
+        built.apply([keras.ops.full(v.shape, float(call - 1)) for v in model.trainable_variables])
+        seen.append([np.asarray(z) for z in built._momentums])
+    assert averages.averages_steps(built)
+    trained = [i for i, weight in enumerate(model.weights) if weight.trainable]
+    found, y = averages.averaged(built, model), model.get_weights()
+    for index, *z in zip(trained, *seen):
+        np.testing.assert_allclose(found[index], np.mean(z, 0), atol=1e-6)
+        np.testing.assert_allclose(y[index], 0.2 * z[-1] + 0.8 * found[index], atol=1e-6)
+
+
 def test_fit_does_not_end_on_the_averages():
     """Keras would write them into the model, and a phase that is fitted in two parts would go on from there."""
     model, built = _fitted("sgd", 5, average="ema(momentum=0.9)")
@@ -179,11 +286,17 @@ def test_other_precisions_need_no_scale(dtype):
         ("adamw", "cosin", "none", r"--schedule: must be one of constant, cosine, .*\(did you mean 'cosine'\?\)"),
         ("adamw", "cosine(warmup=2)", "none", r"warmup must be in \[0, 1\)"),
         ("adamw", "cosine(floor=2)", "none", r"floor must be in \[0, 1\]"),
+        ("adamw", "polynomial(power=0)", "none", r"power must be in \(0, 10\]"),
+        ("adamw", "polynomial(end=2)", "none", r"end must be in \[0, 1\]"),
+        ("adamw", "wsd(warmup=0.5, decay=0.6)", "none", r"decay must be in \(0, 1\], and at most 1 - warmup"),
         ("adamw", "step(at=(0.5, 0.2))", "none", r"at must be rising shares"),
         ("adamw", "step(factor=2)", "none", r"factor must be in \(0, 1\)"),
         ("adamw", "plateau(patience=0)", "none", r"patience must be a whole number of at least 1"),
         ("adamw(learning_rate=1)", "constant", "none", "takes"),
-        ("adamw", "constant", "emma", r"--average: must be one of ema \(did you mean 'ema'\?\)"),
+        ("adamw", "constant", "emma", r"--average: must be one of ema, soup, swa \(did you mean 'ema'\?\)"),
+        ("adamw", "constant", "swa(last=0)", r"last must be in \(0, 1\]"),
+        ("adamw", "constant", "ema | swa", r"--average: names one of ema and swa at most. Received: 'ema \| swa'"),
+        ("adamw", "constant", "soup | ema | soup", r"--average: names soup once at most"),
         ("adamw", "constant", "ema(momentum=1)", r"momentum must be in \(0, 1\)"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_table_that_names_no_files(place, content, message):
         sources.find_images("t.csv")
 
 
-def test_what_cannot_be_a_picture_is_not_read(place):
+def test_what_cannot_be_an_image_is_not_read(place):
     found = sources.ImageFiles([], place)
     with (place / "film.jpg").open("wb") as file:
         file.truncate(1 << 29)

@@ -17,7 +17,7 @@ from pathlib import Path
 import exported
 import numpy as np
 import pytest
-from conftest import ROOT, picture, write
+from conftest import ROOT, make_image, write
 
 from kerasft.predict import batches, chunks, label_images, local, sources
 from kerasft.predict.predictions import Model, Prediction, RefusedBatch
@@ -26,13 +26,13 @@ from kerasft.settings.errors import UserError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """70 pictures and five files that are none, more than two batches of them."""
+    """70 images and five files that are none, more than two batches of them."""
     root = tmp_path_factory.mktemp("new") / "photos"
     for index in range(70):
         write(root / f"{'disc' if index % 2 else 'nested/square'}" / f"{index:03d}.png", "disc", index)
     (root / "disc" / "empty.jpg").touch()
     (root / "disc" / "half, of it.jpg").write_bytes((root / "disc" / "001.png").read_bytes()[:200])
-    (root / "readme.txt").write_text("no picture")
+    (root / "readme.txt").write_text("no image")
     (root / "gone.png").symlink_to("nowhere")
     os.mkfifo(root / "pipe.png")
     (root / ".hidden.png").write_bytes(b"x")
@@ -56,7 +56,7 @@ def models(task: str, tiny: str, factory) -> str:
 
 
 def direct(model: str, paths: list[Path]) -> dict[str, np.ndarray]:
-    """What the SavedModel itself says, one picture at a time."""
+    """What the SavedModel itself says, one image at a time."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(f"{model}/1")
@@ -109,11 +109,11 @@ def test_the_three_forms_say_the_same(task, tiny, tmp_path_factory, folder, tmp_
             assert texts[i]["labels"] == "|".join(rows[i]["labels"])
             present = {name for name, given in zip(exported.NAMES[task], truth["predicted"][k]) if given}
             assert set(rows[i]["labels"]) == present
-    if task == "multi_label":  # some picture has more labels than the best five of `classes`
+    if task == "multi_label":  # some image has more labels than the best five of `classes`
         assert max(len(row["labels"] or ()) for row in rows) > 5
 
 
-def test_without_out_each_picture_is_a_line(tiny, tmp_path_factory, folder, capsys):
+def test_without_out_each_image_is_a_line(tiny, tmp_path_factory, folder, capsys):
     model = models("single_label", tiny, tmp_path_factory)
     assert label_images.predict(model, f"{folder}/disc/e*", "") == 1
     assert label_images.predict(model, f"{folder}/disc/001.png", "") == 0
@@ -154,7 +154,7 @@ def test_a_kill_costs_one_stretch_and_the_table_is_the_same(tiny, tmp_path_facto
 
 
 def stand_in(log: list, digest: str = "a") -> Model:
-    """Says of a picture how many bytes it has."""
+    """Says of an image how many bytes it has."""
 
     def answer(contents: list[bytes]) -> list[Prediction]:
         if b"bad" in contents:
@@ -169,25 +169,25 @@ def test_only_what_is_left_or_has_changed_is_done_again(tmp_path, capsys, monkey
     monkeypatch.setattr(chunks, "CHUNK_SIZE", 64)
     for index in range(300):
         (tmp_path / f"{index:03d}.jpg").write_bytes(b"x" * index)
-    pictures = sources.ImageFiles([f"{index:03d}.jpg" for index in range(300)], tmp_path)
+    images = sources.ImageFiles([f"{index:03d}.jpg" for index in range(300)], tmp_path)
     place = chunks.chunk_folder(tmp_path / "o.csv")
     place.mkdir()
     log = []
-    filled, scored = chunks.predict_chunks(place, stand_in(log), pictures)
+    filled, scored = chunks.predict_chunks(place, stand_in(log), images)
     assert (sum(log), scored, len(filled)) == (300, 300, 5)
     filled[1][1].unlink()
     filled[2][1].write_bytes(filled[2][1].read_bytes()[:-40])
     (tmp_path / "299.jpg").write_bytes(b"")
     (place / f".{filled[0][1].name}.part").write_bytes(b"half")
     log.clear()
-    again, scored = chunks.predict_chunks(place, stand_in(log), pictures)
+    again, scored = chunks.predict_chunks(place, stand_in(log), images)
     assert sum(log) == scored == 64 + 64 + 44
     assert [path for _, path in again][:4] == [path for _, path in filled][:4]
     assert len(list(place.iterdir())) == 5
     out = capsys.readouterr().out
     assert "128 of 300 are already done" in out
     assert "1 chunks belong to another model or to other images; they are predicted again" in out
-    assert chunks.predict_chunks(place, stand_in([], "b"), pictures)[1] == 300
+    assert chunks.predict_chunks(place, stand_in([], "b"), images)[1] == 300
     assert "5 chunks belong to another model" in capsys.readouterr().out
 
 
@@ -207,7 +207,7 @@ def test_no_more_batches_are_read_than_are_under_way(tmp_path):
     answers.close()
 
 
-def test_a_bad_picture_fails_none_but_itself(tmp_path):
+def test_a_bad_image_fails_none_but_itself(tmp_path):
     names = []
     for index in range(32):
         (tmp_path / f"{index}").write_bytes(b"bad" if index in (7, 31) else b"x" * index)
@@ -227,7 +227,7 @@ def test_two_commands_do_not_write_one_table(tmp_path):
     assert not place.exists()
 
 
-def test_the_table_in_the_folder_of_the_pictures_is_none_of_them(tiny, tmp_path_factory, folder, tmp_path):
+def test_the_table_in_the_folder_of_the_images_is_none_of_them(tiny, tmp_path_factory, folder, tmp_path):
     model = models("single_label", tiny, tmp_path_factory)
     shutil.copy(folder / "disc" / "001.png", tmp_path)
     for _ in range(2):
@@ -290,7 +290,7 @@ def test_a_model_that_cannot_be_used_is_one_message(kind, message, tiny, tmp_pat
     pytest.importorskip("kserve")
     from kerasft.serve import repository, versions
 
-    # Serve also takes models of others, if they take pictures one by one.
+    # Serve also takes models of others, if they take images one by one.
     message = message.replace(
         "must be a SavedModel that kerasft has exported", "a signature 'serving_default' of one input"
     )
@@ -317,7 +317,7 @@ def test_a_model_is_known_by_its_bytes(tiny, tmp_path_factory, tmp_path):
     assert local._digest(copy) != local._digest(version)
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
+def test_an_image_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
     """Pillow cannot open it for its text, so nobody looked at its size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -331,6 +331,6 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
     with pytest.raises(RefusedBatch, match="has 484,000,000 pixels; at most 134,217,728 are decoded"):
         model.predict([bomb])
     dot = io.BytesIO()
-    picture("disc", np.random.default_rng(0), 64, 64).resize((1, 1)).save(dot, "PNG")
+    make_image("disc", np.random.default_rng(0), 64, 64).resize((1, 1)).save(dot, "PNG")
     with pytest.raises(RefusedBatch, match="has 1x1 pixels; at least 64 pixels are needed"):
         model.predict([dot.getvalue()])

@@ -26,7 +26,7 @@ class Server(ThreadingHTTPServer):
         models: name to SavedModel.
         trouble: statuses (with headers) that the next predictions get.
         key: that is asked for, if any.
-        asked: pictures in each prediction.
+        asked: images in each prediction.
         version, read_metadata: what is said at these places.
     """
 
@@ -140,7 +140,7 @@ def photos70(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("remote")
     for index in range(70):
         write(root / f"{index:03d}.png", "disc", index)
-    (root / "bad.jpg").write_bytes(b"no picture")
+    (root / "bad.jpg").write_bytes(b"no image")
     (root / "empty.jpg").touch()
     return root
 

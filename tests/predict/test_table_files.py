@@ -49,7 +49,7 @@ def test_odd_names_come_through(tmp_path):
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
 def test_a_spreadsheet_runs_no_cell(tmp_path, start):
-    """Names of files, classes and targets, and what is said of a picture; numbers stay numbers."""
+    """Names of files, classes and targets, and what is said of an image; numbers stay numbers."""
     evil = f'{start}HYPERLINK("http://x", "y")'
     single = Prediction("single_label", [evil], np.float32([0.5]), np.float32([0.5]))
     several = Prediction("multi_label", [evil, "b"], np.float32([0.5, 0.4]), np.float32([0.5, 0.4]))

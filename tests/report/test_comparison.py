@@ -85,7 +85,7 @@ def test_a_truncated_file_of_predictions_is_named(tmp_path, kept):
 def test_the_bar_is_inside_its_axis(finished):
     for _, rows in comparison.groups(comparison.find(finished[0])[0]):
         for row in rows:
-            at = {name: float(text.rstrip("%")) for name, text in comparison._place(row, rows).items()}
+            at = {name: float(text.rstrip("%")) for name, text in comparison._interval_style(row, rows).items()}
             assert 0 <= at["left"] <= at["point"] <= at["left"] + at["width"] + 0.1 <= 100.2
             assert np.isfinite(list(at.values())).all()
 
@@ -93,8 +93,8 @@ def test_the_bar_is_inside_its_axis(finished):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["nowhere"], "must be a folder with run folders in it. Received: 'nowhere'"),
-        (["."], "no finished run is in this folder. Received: '.'"),
+        (["nowhere"], "must be a folder that has run folders. Received: 'nowhere'"),
+        (["."], "this folder has no finished run. Received: '.'"),
         ([".", "--out=runs.pdf"], "--out: must end in .html or .htm. Received: 'runs.pdf'"),
     ],
 )

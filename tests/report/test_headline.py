@@ -14,5 +14,5 @@ def test_an_image_in_two_splits_is_counted_whatever_its_label(ending):
         "detail": f"same bytes as test/b/1.png{ending}",
     }
     audit = {"findings": [finding], "counts": {"test": {"a": 3, "b": 0}}}
-    found = headline.caveats({"excluded_copies": 2}, audit, np.array(["test/b/1.png", "test/a/2.png"]))
+    found = headline.find_caveats({"excluded_copies": 2}, audit, np.array(["test/b/1.png", "test/a/2.png"]))
     assert found == headline.Caveats(shared=1, left_out=2, missing=("b",))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import make_image
 from finished import CASES, run_folder
 from pages import Page
 from PIL import Image
@@ -20,12 +20,13 @@ from kerasft import report
 from kerasft.console import wording
 from kerasft.evaluation import metrics as evaluation_metrics
 from kerasft.evaluation import scoring
-from kerasft.report import sections, statistics, usage
+from kerasft.evaluation.score_names import SCORES
+from kerasft.report import statistics, usage
 
 
 def thumbnails(indices: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(0)
-    return np.stack([np.array(picture(("disc", "square")[i % 2], rng, 64, 64)) for i in indices])
+    return np.stack([np.array(make_image(("disc", "square")[i % 2], rng, 64, 64)) for i in indices])
 
 
 def written(folder: Path, *arguments, **more) -> tuple[Page, dict]:
@@ -70,10 +71,10 @@ def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
     if task == "single_label":
         right = int((arrays["probabilities"].argmax(-1) == arrays["labels"]).sum())
         low, high = statistics.wilson(right, n)
-        assert f"{right} of {n} test pictures" in text
+        assert f"{right} of {n} test images" in text
         assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
     else:
-        key = "scaled_mae" if case == "targets" else sections.SCORES[task]
+        key = "scaled_mae" if case == "targets" else SCORES[task]
         assert wording.number(test[key]) in text
         low, high = map(float, re.search(r"between ([\d.]+) and ([\d.]+) \(95%", text).groups())
         assert low < test[key] < high
@@ -123,7 +124,7 @@ def test_a_figure_that_cannot_be_measured_is_a_dash(tmp_path, case):
         if case != "two":
             assert "<td>–</td>" in page.source
     if task == "regression":
-        assert "All test pictures have the same true value of “" in page.text["header"]
+        assert "All test images have the same true value of “" in page.text["header"]
 
 
 @pytest.mark.parametrize("case", ["two", "labels", "angle"])
@@ -146,13 +147,13 @@ def test_the_headline_claims_no_more_than_the_audit_knows(tmp_path, case):
     ]
     text = header(findings=rows)
     assert "none of which" not in text
-    assert "2 of which also stand in another split" in text and "promises too much" in text
+    assert "2 of which are also in another split" in text and "the score is too optimistic" in text
     metrics["test"]["excluded_copies"] = 3
     text = header()
-    assert "3 test pictures are copies of training or validation pictures, and not counted." in text
+    assert "3 test images are copies of training or validation images, and not counted." in text
     if task != "regression":
         counts = audit["counts"] | {"test": audit["counts"]["test"] | {classes[1]: 0}}
-        assert f"no picture of “{classes[1]}”: the figure says nothing of them" in header(counts=counts)
+        assert f"no image of “{classes[1]}”, so the score says nothing about them" in header(counts=counts)
 
 
 def test_the_phases_say_what_became_of_them(tmp_path):
@@ -176,9 +177,9 @@ def test_a_run_without_mistakes_or_findings_says_so(tmp_path):
     metrics["test"] |= {"accuracy": 1.0, "ece": 0.0, "confusion_matrix": [[n // 2, 0], [0, n // 2]]}
     ids = np.array([f"{i}.jpg" for i in range(n)])
     np.savez(tmp_path / "predictions.npz", ids=ids, labels=labels, probabilities=np.eye(2, dtype=np.float32)[labels])
-    report.write(tmp_path, metrics, lambda indices: pytest.fail("no picture is needed"))
+    report.write(tmp_path, metrics, lambda indices: pytest.fail("no image is needed"))
     text = Page((tmp_path / "report.html").read_text()).text["main"]
-    assert "every answer on the test pictures was right" in text
+    assert "every answer on the test images was right" in text
     assert "Nothing amiss" in text
 
 
@@ -201,7 +202,7 @@ def test_a_file_name_that_is_no_unicode_is_shown_with_question_marks(tmp_path):
     assert "b?.jpg" in (tmp_path / "report.html").read_text()
 
 
-def test_pictures_are_asked_for_once_the_surest_mistake_first(tmp_path):
+def test_images_are_asked_for_once_the_surest_mistake_first(tmp_path):
     metrics = run_folder(tmp_path, *CASES["ten"])
     asked = []
     report.write(tmp_path, metrics, lambda indices: asked.append(indices) or thumbnails(indices))

@@ -1,4 +1,4 @@
-"""Pictures are judged by their headers: formats, truncation, bombs; base64 strictly."""
+"""Images are judged by their headers: formats, truncation, bombs; base64 strictly."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import picture
+from conftest import make_image
 from PIL import Image
 
 from kerasft.data import image_headers
@@ -17,7 +17,7 @@ from kerasft.serve.limits import RequestError
 
 def encoded(kind: str, size: tuple[int, int] = (30, 20), **settings) -> bytes:
     file = io.BytesIO()
-    picture("disc", np.random.default_rng(0), 64, 64).resize(size).save(file, kind, **settings)
+    make_image("disc", np.random.default_rng(0), 64, 64).resize(size).save(file, kind, **settings)
     return file.getvalue()
 
 
@@ -71,14 +71,14 @@ def test_a_bomb_in_a_later_frame_of_a_gif_counts():
 @pytest.mark.parametrize(
     "contents", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFFxxxxWEBP"]
 )
-def test_what_is_no_picture_is_refused(contents):
+def test_what_is_no_image_is_refused(contents):
     with pytest.raises(RequestError, match=r"the image must have one of the formats|the image is incomplete") as caught:
         image_checks.check_image(contents, 10**6, "x")
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("kind", image_headers.FORMATS)
-def test_no_cut_of_a_picture_raises_anything_else(kind):
+def test_no_cut_of_an_image_raises_anything_else(kind):
     contents = encoded(kind)
     for end in range(0, len(contents), 7):
         try:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import browser
 import numpy as np
 import pytest
-from conftest import ROOT, picture
+from conftest import ROOT, make_image
 from PIL import Image
 
 pytest.importorskip("kserve")
@@ -21,7 +21,7 @@ from served import b64, exported, photo
 from test_serve import KEY, Server
 
 PAGE = ROOT / "kerasft" / "serve" / "page.html"
-LIMITS = {"body_bytes": 40_000, "pixels": 250_000, "pictures": 64}
+LIMITS = {"body_bytes": 40_000, "pixels": 250_000, "images": 64}
 ABOUT = {"name": "shapes & <b>", "version": 3, "task": "single_label", "classes": ["disc", "square"], "image_size": 32}
 SINGLE = {"classes": ["square", "disc"], "scores": [0.9126, 0.0874], "probabilities": [0.0874, 0.9126]}
 
@@ -109,13 +109,13 @@ def stub():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Named files of every kind."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(5)
     for index in range(6):
-        picture("disc", rng).save(root / f"disc {index}.jpg")
-    picture("square", rng).save(root / "square.png")
-    picture("square", rng).save(root / "square.webp")
-    (root / "lies.jpg").write_text("no picture")
+        make_image("disc", rng).save(root / f"disc {index}.jpg")
+    make_image("square", rng).save(root / "square.png")
+    make_image("square", rng).save(root / "square.webp")
+    (root / "lies.jpg").write_text("no image")
     (root / "empty.jpg").touch()
     (root / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     (root / "heavy.bmp").write_bytes(b"BM" + bytes(60_000))
@@ -156,7 +156,7 @@ def test_names_the_model_even_one_with_markup(tab, stub):
     assert "up to 29\u00a0kB" in tab.text("#kinds")
 
 
-def test_a_chosen_picture_is_sent_as_it_is_and_labelled(tab, stub, files):
+def test_a_chosen_image_is_sent_as_it_is_and_labelled(tab, stub, files):
     opened(tab, stub)
     tab.choose(files / "disc 0.jpg")
     answered(tab)
@@ -185,7 +185,7 @@ def test_several_at_once_keep_their_answers(tab, stub, files):
     assert sent == {(files / name).read_bytes() for name in names}
 
 
-def test_dropped_and_pasted_pictures(tab, stub, files):
+def test_dropped_and_pasted_images(tab, stub, files):
     opened(tab, stub)
     tab.drop(600, 700, files / "square.png", files / "square.webp")  # anywhere on the page
     answered(tab, 2)
@@ -203,7 +203,7 @@ def test_dropped_and_pasted_pictures(tab, stub, files):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("lies.jpg", "Not a picture that the model takes."),
+        ("lies.jpg", "Not an image that the model takes."),
         ("empty.jpg", "An empty file."),
         ("phone.heic", "The model does not take HEIC photographs: save it as JPEG or PNG."),
         ("heavy.bmp", "Too large: 60 kB. This server takes up to 29 kB."),
@@ -328,7 +328,7 @@ def test_another_version_brings_its_classes(tab, stub, files):
     assert tab.text("#cards .meta").endswith("version 4")
 
 
-def test_later_pictures_name_the_version_of_their_time(tab, stub, files):
+def test_later_images_name_the_version_of_their_time(tab, stub, files):
     opened(tab, stub)
     stub.read_metadata = {**stub.read_metadata, "version": 5}
     tab.choose(files / "disc 0.jpg")
@@ -428,7 +428,7 @@ def test_phone_sized_in_both_schemes(tab, stub, files, scheme):
 
 
 def test_with_the_server_itself(tab, tmp_path):
-    """A key, a picture, what `predict` says of the same bytes; then the server goes away."""
+    """A key, an image, what `predict` says of the same bytes; then the server goes away."""
     server = Server(exported(tmp_path / "shapes" / "1"), tmp_path)
     try:
         server.open()

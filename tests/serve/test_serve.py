@@ -89,7 +89,7 @@ def versions(tmp_path_factory, server, folder) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def bare(versions):
-    """What the bare SavedModels say of pictures."""
+    """What the bare SavedModels say of images."""
     import tensorflow as tf
 
     loaded = [tf.saved_model.load(str(path)) for path in versions]
@@ -220,7 +220,7 @@ def test_what_cannot_be_answered_is_said_in_words(server, body, status, text):
     assert text in answer.json()["error"]
 
 
-def test_a_bad_picture_does_not_fail_those_beside_it(server, bare):
+def test_a_bad_image_does_not_fail_those_beside_it(server, bare):
     found = {}
 
     def ask(name, contents):

@@ -26,7 +26,7 @@ def _parse(*arguments: str) -> Config:
 
 def test_every_field_is_a_flag_with_help_and_the_same_default():
     assert _parse() == Config()
-    text = help_pages.full()
+    text = help_pages.full_help()
     for item in fields(Config):
         assert f"{item.name}" in text
         assert item.metadata["help"]

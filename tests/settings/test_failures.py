@@ -37,7 +37,7 @@ def test_a_library_that_tells_it_in_its_text_is_understood(tmp_path):
     error.add_note("about 1.0 GB are needed in all")
     (line,) = failures.describe(error, {"--export_dir": str(tmp_path)})
     assert line.startswith("--export_dir: the disk is full")
-    assert "are free); about 1.0 GB are needed in all; what was saved is kept, and the same command goes on" in line
+    assert "are free); about 1.0 GB are needed in all; what was saved is kept, and the same command resumes" in line
 
 
 def test_our_own_errors_are_not_hidden():
@@ -46,5 +46,5 @@ def test_our_own_errors_are_not_hidden():
 
 
 def test_free_space_is_that_of_the_nearest_folder(tmp_path):
-    assert failures.free(tmp_path / "not" / "yet") > 0
-    assert [failures.size(count) for count in (2.5e9, 35e6)] == ["2.5 GB", "35 MB"]
+    assert failures.free_bytes(tmp_path / "not" / "yet") > 0
+    assert [failures.format_bytes(count) for count in (2.5e9, 35e6)] == ["2.5 GB", "35 MB"]

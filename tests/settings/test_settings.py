@@ -52,7 +52,7 @@ def test_what_is_for_the_command_line_or_for_training_alone():
 def test_the_presets_are_those_of_the_source_and_say_what_they_are_for():
     assert presets.names() == sorted(path.stem for path in (ROOT / "pipelines").glob("*.flags"))
     for name in presets.names():
-        assert presets.path(name).read_text().startswith(presets.PURPOSE)
+        assert presets.path(name).read_text().startswith(presets.PURPOSE_PREFIX)
         assert len(presets.purpose(name)) > 20
 
 
@@ -70,12 +70,12 @@ def test_an_example_begins_with_its_own_command():
 
 def _shown(mode: str) -> set[str]:
     """The flags that the help of a mode lists."""
-    lines = [line.strip() for line in help.of_mode(mode).splitlines() if line.startswith("  --")]
+    lines = [line.strip() for line in help.mode_help(mode).splitlines() if line.startswith("  --")]
     return {line.split()[0].removeprefix("--").removeprefix("[no]") for line in lines}
 
 
 def test_the_help_of_a_mode_shows_only_what_concerns_it():
-    assert configs.FIELDS.keys() <= _shown("train") & _shown("tune")
+    assert configs.FIELDS.keys() <= _shown("train") & _shown("tune") & _shown("lr_find")
     assert _shown("predict") == {"preset", "model", "images", "out", "url"}
     assert "port" in _shown("serve") and "images" not in _shown("serve") and "dry_run" not in _shown("tune")
     assert "dry_run" in _shown("train") and "search" in _shown("tune")
@@ -89,6 +89,6 @@ def test_every_flag_is_in_the_help_of_some_mode():
 @pytest.mark.parametrize("columns", ["50", "90", "200"])
 def test_help_is_wrapped_to_the_terminal(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    widths = [len(line) for line in help.full().splitlines() if line.startswith("      ") and " " in line.strip()]
-    assert max(widths) <= min(int(columns), help.WIDEST)
-    assert max(widths) > min(int(columns), help.WIDEST) - 12
+    widths = [len(line) for line in help.full_help().splitlines() if line.startswith("      ") and " " in line.strip()]
+    assert max(widths) <= min(int(columns), help.MAX_WIDTH)
+    assert max(widths) > min(int(columns), help.MAX_WIDTH) - 12

@@ -99,7 +99,7 @@ def test_keras_names_whatever_the_case():
 
 def test_dotted_names_are_found_in_arguments():
     parsed = specs.parse_one("all(optimizer=mine.Best(1), augment=flip | mine.blur)", "--phases")
-    assert specs.dotted(parsed) == ["mine.Best", "mine.blur"]
+    assert specs.dotted_names(parsed) == ["mine.Best", "mine.blur"]
     found = specs.resolve(Spec("collections.OrderedDict"), "--x", outside=dict)
     assert found is __import__("collections").OrderedDict
     with pytest.raises(UserError, match="cannot import"):

@@ -8,14 +8,14 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture
+from conftest import make_image
 
 from kerasft import augment
 from kerasft.data import decode, pipeline
 from kerasft.settings import spec as specs
 from kerasft.training import linear_probe
 
-# Of each picture, by place: the mean of its channels.
+# Of each image, by place: the mean of its channels.
 DECODED = [
     [43.0, 45.0, 191.0, 45.0, 47.0],
     [43.0, 45.0, 192.0, 45.0, 47.0],
@@ -87,16 +87,16 @@ SOLVED = {
 PLACES = ([0, 3, 7, 11, 15], [1, 14, 8, 2, 15])
 
 
-def _picture(side):
-    return picture("disc", np.random.default_rng(3), 60, 60).resize((side, side))
+def _image(side):
+    return make_image("disc", np.random.default_rng(3), 60, 60).resize((side, side))
 
 
 def test_the_decoder_is_that_of_its_version():
     found = []
     for side, form in ((60, "PNG"), (20, "PNG"), (12, "BMP"), (90, "JPEG")):
         buffer = io.BytesIO()
-        _picture(side).save(buffer, form)
-        found.append(decode.decode(tf.constant(buffer.getvalue()), 16).numpy()[PLACES].mean(-1).astype(int))
+        _image(side).save(buffer, form)
+        found.append(decode.decode(tf.constant(buffer.getvalue()), 16, "crop").numpy()[PLACES].mean(-1).astype(int))
     assert decode.DECODER_VERSION == 1
     np.testing.assert_allclose(found, DECODED, atol=1)
 
@@ -113,7 +113,7 @@ RECIPES = (
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_augmentation_is_that_of_its_version(recipe):
     layer = augment.build(specs.parse(recipe, "--augment"))
-    images = np.stack([np.asarray(_picture(16 + side).resize((16, 16))) for side in (20, 40)])
+    images = np.stack([np.asarray(_image(16 + side).resize((16, 16))) for side in (20, 40)])
     draws = pipeline.uniform_draws(layer.draws, 5, tf.constant([0, 1], tf.int64), tf.constant([3, 4], tf.int64))
     found = np.asarray(layer(images, draws))
     assert augment.AUGMENT_VERSION == 1

@@ -25,7 +25,7 @@ def _left(cache):
     return sorted(file.parent.name for file in cache.folder.glob("*/*.bin"))
 
 
-def test_pictures_take_half_at_most_and_activations_what_they_leave(tmp_path):
+def test_images_take_half_at_most_and_activations_what_they_leave(tmp_path):
     cache = DiskCache(tmp_path, 1000, True)
     assert (disk_cache.available_bytes(cache, IMAGES), disk_cache.available_bytes(cache)) == (500, 1000)
     _entry(cache, "p", IMAGES, 300)

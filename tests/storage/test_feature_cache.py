@@ -23,7 +23,7 @@ SIDE = 32
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(feature_cache, "CHUNK_ROWS", 10)  # of 28 training pictures: three chunks
+    monkeypatch.setattr(feature_cache, "CHUNK_ROWS", 10)  # of 28 training images: three chunks
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_an_augmented_view_is_that_of_its_round(model, split, cache):
     np.testing.assert_allclose(views[1], _direct(model, split, augment=layer, seed=5, round=1), atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["pictures", "weight", "setting", "size", "seed", "recipe"])
+@pytest.mark.parametrize("what", ["images", "weight", "setting", "size", "seed", "recipe"])
 def test_whatever_changes_the_result_changes_the_entry(model, photos, split, cache, computed, what):
     layer = augment.build(specs.parse("flip", "--augment"))
     feature_cache.load_or_compute(
@@ -92,7 +92,7 @@ def test_whatever_changes_the_result_changes_the_entry(model, photos, split, cac
     )
     computed.clear()
     view, other = CachedAugmentation(layer, "flip", 0, 0), split
-    if what == "pictures":
+    if what == "images":
         other = splits_of(f"folder:{photos}", seed=1).train
     elif what == "weight":
         kernel, bias = model.layers[-1].get_weights()

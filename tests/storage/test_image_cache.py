@@ -1,9 +1,9 @@
-"""Decoded pictures on disk: the same as decoded anew, known again by later runs, and no more than they may take."""
+"""Decoded images on disk: the same as decoded anew, known again by later runs, and no more than they may take."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import picture, rotten, write
+from conftest import make_image, rotten, write
 
 from kerasft.data import audit, sources, splits
 from kerasft.data.decode import decode_batch
@@ -36,8 +36,8 @@ def counted(monkeypatch):
 def _audited(photos, cache):
     listing = sources.load(Config(data=f"folder:{photos}"))
     with image_cache.open_pixel_store(listing, SIDE, cache) as pixel_store:
-        checked, pictures = audit.audit(listing, SIDE, lambda count: None, pixel_store)
-    return checked, pictures and pictures(np.arange(len(checked.ids)))
+        checked, images = audit.audit(listing, SIDE, lambda count: None, pixel_store)
+    return checked, images and images(np.arange(len(checked.ids)))
 
 
 def _kept(folder, gigabytes=1.0):
@@ -47,21 +47,21 @@ def _kept(folder, gigabytes=1.0):
 def test_a_later_run_decodes_nothing_and_finds_the_same(photos, tmp_path, counted):
     plain, expected = _audited(photos, DiskCache(tmp_path / "own", 10**9, False))
     assert not list((tmp_path / "own").glob(f"*/{IMAGES}"))  # what fits into memory is held there
-    first, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    first, images = _audited(photos, _kept(tmp_path / "kept"))
     counted.clear()
     again, later = _audited(photos, _kept(tmp_path / "kept"))
     assert counted == []
-    for checked, found in ((first, pictures), (again, later)):
+    for checked, found in ((first, images), (again, later)):
         np.testing.assert_array_equal(found, expected)
         assert checked.findings == plain.findings
         assert checked.digests.tolist() == plain.digests.tolist()
     assert [finding.kind for finding in again.findings] == ["corrupt"]
 
 
-def test_a_changed_picture_a_mended_one_and_a_flipped_byte_are_decoded_again(photos, tmp_path, counted):
+def test_a_changed_image_a_mended_one_and_a_flipped_byte_are_decoded_again(photos, tmp_path, counted):
     _audited(photos, _kept(tmp_path / "kept"))
-    picture("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
-    picture("disc", np.random.default_rng(78)).save(photos / "disc" / "half.png")
+    make_image("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
+    make_image("disc", np.random.default_rng(78)).save(photos / "disc" / "half.png")
     (file,) = (tmp_path / "kept").glob(f"*/{IMAGES}")
     with file.open("r+b") as opened:  # of disc/1.png
         opened.seek(BYTES + 5)
@@ -69,38 +69,38 @@ def test_a_changed_picture_a_mended_one_and_a_flipped_byte_are_decoded_again(pho
         opened.seek(-1, 1)
         opened.write(bytes([byte[0] ^ 64]))
     counted.clear()
-    checked, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    checked, images = _audited(photos, _kept(tmp_path / "kept"))
     assert len(counted) == 3
     assert checked.findings == ()
     expected = audit.make_memory_store(len(checked.ids), SIDE)
     listing = sources.load(Config(data=f"folder:{photos}"))
     _, anew = audit.audit(listing, SIDE, lambda count: None, expected)
-    np.testing.assert_array_equal(pictures, anew(np.arange(len(listing.ids))))
+    np.testing.assert_array_equal(images, anew(np.arange(len(listing.ids))))
 
 
 def test_what_does_not_fit_into_memory_goes_to_the_disk_or_is_decoded_each_time(photos, tmp_path, monkeypatch):
     _, expected = _audited(photos, DiskCache(tmp_path / "own", 10**9, False))
     monkeypatch.setattr(audit, "MAX_MEMORY_SHARE", 0.0)
-    _, pictures = _audited(photos, DiskCache(tmp_path / "own", 2 * 13 * BYTES, False))
-    np.testing.assert_array_equal(pictures, expected)
+    _, images = _audited(photos, DiskCache(tmp_path / "own", 2 * 13 * BYTES, False))
+    np.testing.assert_array_equal(images, expected)
     assert len(list((tmp_path / "own").glob(f"*/{IMAGES}"))) == 1
-    _, pictures = _audited(photos, DiskCache(tmp_path / "small", 2 * 13 * BYTES - 2, False))  # half of it is not enough
-    assert pictures is None
+    _, images = _audited(photos, DiskCache(tmp_path / "small", 2 * 13 * BYTES - 2, False))  # half of it is not enough
+    assert images is None
     assert not list((tmp_path / "small").glob(f"*/{IMAGES}"))
 
 
-def test_splits_read_pictures_from_the_disk(photos, tmp_path):
+def test_splits_read_images_from_the_disk(photos, tmp_path):
     listing = sources.load(Config(data=f"folder:{photos}"))
     with image_cache.open_pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store:
         data = splits.make_splits(*audit.audit(listing, SIDE, lambda count: None, pixel_store), 0.25, 0.25, 0)
     for split in (data.train, data.val, data.test):
         contents = [split.read(index) for index in range(len(split))]
-        expected = decode_batch(tf.constant(contents), SIDE).numpy()
+        expected = decode_batch(tf.constant(contents), SIDE, "crop").numpy()
         np.testing.assert_array_equal(split.images(np.arange(len(split))), expected)
 
 
-def test_pictures_used_longest_ago_make_room(photos, tmp_path):
-    cache = DiskCache(tmp_path / "kept", 2 * 20 * BYTES, True)  # for 20 pictures, 13 a set
+def test_images_used_longest_ago_make_room(photos, tmp_path):
+    cache = DiskCache(tmp_path / "kept", 2 * 20 * BYTES, True)  # for 20 images, 13 a set
     _audited(photos, cache)
     (first,) = cache.folder.glob(f"*/{IMAGES}")
     (photos / "disc").rename(photos / "dot")
@@ -118,16 +118,16 @@ def test_a_full_disk_is_a_message(photos, tmp_path, monkeypatch):
         _audited(photos, _kept(tmp_path / "kept"))
 
 
-def test_a_run_that_still_reads_keeps_the_pictures_it_was_audited_with(photos, tmp_path):
+def test_a_run_that_still_reads_keeps_the_images_it_was_audited_with(photos, tmp_path):
     listing = sources.load(Config(data=f"folder:{photos}"))
     with image_cache.open_pixel_store(listing, SIDE, _kept(tmp_path / "kept")) as pixel_store:
-        checked, pictures = audit.audit(listing, SIDE, lambda count: None, pixel_store)
+        checked, images = audit.audit(listing, SIDE, lambda count: None, pixel_store)
     every = np.arange(len(checked.ids))
-    before = np.array(pictures(every))
-    picture("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
+    before = np.array(images(every))
+    make_image("ring", np.random.default_rng(77)).save(photos / "disc" / "3.png")
     _, changed = _audited(photos, _kept(tmp_path / "kept"))
     assert (changed != before).any()
-    np.testing.assert_array_equal(pictures(every), before)
+    np.testing.assert_array_equal(images(every), before)
     _, again = _audited(photos, _kept(tmp_path / "kept"))
     np.testing.assert_array_equal(again, changed)
 
@@ -150,10 +150,10 @@ def test_an_audit_that_is_killed_keeps_what_it_decoded(photos, tmp_path, counted
     with log.open("a") as file:  # as a kill in the middle of a line leaves it
         file.write('[12, "ab')
     counted.clear()
-    _, pictures = _audited(photos, _kept(tmp_path / "kept"))
+    _, images = _audited(photos, _kept(tmp_path / "kept"))
     assert len(counted) == 13 - 8
     _, expected = _audited(photos, DiskCache(tmp_path / "own", 10**9, False))
-    np.testing.assert_array_equal(pictures, expected)
+    np.testing.assert_array_equal(images, expected)
     assert not log.exists()
 
 

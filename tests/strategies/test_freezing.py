@@ -89,7 +89,7 @@ def test_a_frozen_part_is_deterministic_in_training_mode():
 
 
 class Survival(keras.layers.Layer):
-    """Stochastic depth by whole pictures, in a layer of its own around another (Huang et al. 2016)."""
+    """Stochastic depth by whole images, in a layer of its own around another (Huang et al. 2016)."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -115,7 +115,7 @@ DRAWING = {
 
 
 class Attention(keras.layers.Layer):
-    """Attention of a picture's places to each other, with dropout inside."""
+    """Attention of an image's places to each other, with dropout inside."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -204,6 +204,48 @@ def test_batch_norm_trains_when_asked_and_follows_faster():
     assert {layer.momentum for layer in norms} == {0.99}
 
 
+@pytest.mark.parametrize(("strategy", "kinds"), [("bias", {"beta"}), ("norm", {"beta", "gamma"})])
+def test_statistics_follow_where_asked_and_what_stays_of_a_layer_stays_to_the_bit(strategy, kinds):
+    network = _network()
+    (phase,) = _plan(network, f"{strategy}(epochs=1, batch_norm='train')")
+    freezing.apply(network, phase)
+    before = {weight.path: np.asarray(weight).tobytes() for weight in network.model.weights}
+    network.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.model.fit(np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)), np.arange(8) % 3, verbose=0)
+    moved = {weight.path for weight in network.model.weights if np.asarray(weight).tobytes() != before[weight.path]}
+    norms = {path for path in before if "_bn/" in path}
+    expected = {path for path in norms if path.split("/")[-1] in kinds | {"moving_mean", "moving_variance"}}
+    assert moved - expected == {"logits/kernel", "logits/bias"}
+    assert {path.split("/")[-1] for path in moved & norms} == kinds | {"moving_mean", "moving_variance"}
+    # A later phase trains everything again.
+    later = strategies.full(batch_norm="train")
+    assert freezing.apply(network, later) == freezing.apply(_network(), later)
+
+
+def test_a_layer_that_changes_its_frozen_kernel_by_itself_is_kept_from_it():
+    """SpectralNormalization assigns its kernel in training mode, whoever trains."""
+    inputs = keras.Input((8, 8, 3))
+    wrapped = keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 1, name="inner"), name="wrapped")
+    hidden = keras.layers.Conv2D(4, 3, name="conv_2")(wrapped(inputs))
+    names = ("wrapped", "conv_2")
+    built = keras.Model(inputs, heads.build("linear", "he_normal", hidden, 3))
+    network = networks.Network(built, "spectral", "single_label", 8, True, "he_normal", names, ())
+    freezing.apply(network, strategies.bias(epochs=1))
+    kernels = [weight for weight in wrapped.weights if "bias" not in weight.path]
+    before = [np.asarray(weight).tobytes() for weight in kernels]
+    bias = _bytes(wrapped)
+    network.model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.model.fit(np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 3)), np.arange(8) % 3, verbose=0)
+    assert [np.asarray(weight).tobytes() for weight in kernels] == before
+    assert _bytes(wrapped) != bias
+
+
+def test_a_network_without_normalisation_has_nothing_for_it_to_train(flat):
+    network = networks.build(Config(backbone=flat), 3, "single_label")
+    with pytest.raises(UserError, match=r"norm\(\) finds nothing to train in .*: it trains scales and offsets"):
+        planning.plan(Config(backbone=flat, phases="norm"), network, 100)
+
+
 @pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_batch_norm_is_held_and_the_rest_moves(backbone):
     """Every constructor with the new head, one step over all layers: no BatchNormalization moves by a bit."""
@@ -285,7 +327,7 @@ def test_a_bare_name_is_a_layer():
         ("top(unfreeze=0)", "must be a fraction"),
         ("top(unfreeze=1.5)", "must be a fraction"),
         ("top(unfreeze=True)", "must be a fraction"),
-        ("al(epochs=2)", r"must be one of all, head, top \(did you mean 'all'\?\)"),
+        ("al(epochs=2)", r"must be one of adapter, all, .*, top \(did you mean 'all'\?\)"),
         ("all(epoch=2)", r"did you mean 'epochs'"),
         ("all(epochs=0)", "epochs must be a whole number of at least 1"),
         ("all(epochs=2.5)", "epochs must be a whole number"),
@@ -293,7 +335,7 @@ def test_a_bare_name_is_a_layer():
         ("top(image_size=96.0)", "image_size must be a whole number of at least 32"),
         ("all(lr=-1)", "lr must be a number"),
         ("all(batch_norm='trian')", "did you mean 'train'"),
-        ("none", "at least one of all, head, top"),
+        ("none", "at least one of adapter, all, bias, gradual, head, "),
     ],
 )
 def test_mistakes_are_refused(text, message):

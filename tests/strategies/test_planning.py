@@ -64,6 +64,22 @@ def test_larger_networks_take_smaller_steps(pretrained):
     assert rates[0] > 2 * rates[1]
 
 
+def test_rates_that_auto_chose_are_scaled_with_the_batch(pretrained):
+    def rate(examples=1000, **flags):
+        return planning.plan(Config(**flags), pretrained, examples)[0][1].lr
+
+    own = rate()
+    assert rate(batch_size=128) == pytest.approx(2 * own)
+    assert rate(batch_size=8) == pytest.approx(own / 2)
+    assert rate(batch_size=128, optimizer="sgd(momentum=0.9)") == pytest.approx(4 * own)
+    assert rate(batch_size=128, lr_scaling="none") == own
+    # There are no more images than 40 for a step, or than 20.
+    assert rate(40, batch_size=128) == pytest.approx(own * (40 / 32) ** 0.5, rel=1e-2)
+    assert rate(20) == rate(20, batch_size=128) == own
+    written, _ = planning.plan(Config(phases="all(epochs=1, lr=2e-4)", batch_size=128), pretrained, 1000)
+    assert written[-1].lr == 2e-4
+
+
 def test_without_pretrained_weights_all_layers_learn_from_the_start(pretrained):
     (phase,), why = planning.plan(Config(), pretrained._replace(pretrained=False, head_init="glorot_uniform"), 400)
     assert (phase.strategy, phase.batch_norm) == ("all", "train")
@@ -85,17 +101,28 @@ def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
         planning.check(Config(**flags), pretrained._replace(task="regression"))
 
 
+def test_a_quantile_needs_a_phase_that_learns_it(pretrained):
+    network = pretrained._replace(task="regression")
+    flags = {"loss": "pinball(0.9)", "augment": "none"}
+    assert planning.check(Config(phases="all(epochs=1)", **flags), network).epochs == 1
+    with pytest.raises(UserError, match=r"--loss: a phase with epochs is needed .*Received: 'pinball\(0.9\)'"):
+        planning.check(Config(phases="head", **flags), network)
+    for loss, phase in (("auto", "pinball(0.9)"), ("pinball(0.9)", "mse"), ("pinball(0.9)", "pinball(0.1)")):
+        with pytest.raises(UserError, match="--phases: a phase's own loss cannot predict another quantile"):
+            planning.check(Config(phases=f"all(epochs=1, loss={phase})", loss=loss, augment="none"), network)
+
+
 def _of_size(size):
     built = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=size), 3, "single_label")
     return built._replace(pretrained=True, head_init="probe")
 
 
 @pytest.mark.parametrize(("size", "expected"), [(224, 192), (256, 224), (96, None), (240, None)])
-def test_fine_tuning_sees_somewhat_smaller_pictures(size, expected):
+def test_fine_tuning_sees_somewhat_smaller_images(size, expected):
     network = _of_size(size)
     planned, why = planning.plan(Config(), network, 1200)
     assert [phase.image_size for phase in planned] == [None, expected, expected]
-    assert (f"on pictures of {expected} pixels" in why) == (expected is not None)
+    assert (f"on images of {expected} pixels" in why) == (expected is not None)
     planned, _ = planning.plan(Config(augment="flip"), network, 1200)  # nothing enlarges them
     assert not any(phase.image_size for phase in planned)
 
@@ -112,11 +139,11 @@ def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
     network = networks.build(Config(backbone=flat), 3, "single_label")
     planned, _ = planning.plan(Config(), network._replace(pretrained=True), 1200)
     assert not any(phase.image_size for phase in planned)
-    with pytest.raises(UserError, match=r"--phases: layers of .* fit pictures of 64 pixels, not of this size"):
+    with pytest.raises(UserError, match=r"--phases: layers of .* fit images of 64 pixels, not of this size"):
         planning.check(Config(phases="all(image_size=32)"), network)
 
 
-def test_pictures_are_not_enlarged_for_a_phase(pretrained):
+def test_images_are_not_enlarged_for_a_phase(pretrained):
     with pytest.raises(
         UserError, match=r"image_size must be at most the network's 32 \(--image_size\). Received: 'all"
     ):

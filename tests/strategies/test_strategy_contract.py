@@ -2,17 +2,20 @@
 
 import inspect
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 
 import keras
 import numpy as np
 import pytest
-from conftest import splits_of
+from conftest import ROOT, splits_of
 from training_runs import begun, easy, same, trained
 
 from kerasft.networks import network as networks
+from kerasft.settings import config as configs
 from kerasft.settings.config import Config
-from kerasft.strategies import STRATEGIES, Phase, freezing, planning
+from kerasft.strategies import STRATEGIES, Phase, planning
+from kerasft.strategies.low_rank import copy_back
 from kerasft.training import checkpointer, fitting
 
 # A value that is not the default of each argument that a strategy may take, as `--phases` takes it.
@@ -28,9 +31,35 @@ ARGUMENTS = {
     "views": "3",
     "image_size": "64",
     "conditional": "True",
+    "head_lr": "10.0",
+    "layer_decay": "0.75",
+    "l2sp": "0.01",
+    "sam": "0.05",
+    "stages": "3",
+    "stage": "2",
+    "blocks": "2",
+    "layers": "conv_3 | conv_1",
+    "reduction": "2.0",
+    "rank": "4",
+    "alpha": "4.0",
 }
-# Where in the tiny backbone the phases of these tests begin to train.
-TRAINS_FROM = {"head": "logits", "top": "conv_3", "all": "conv_1"}
+# Arguments of the phases that these tests train, beside epochs and lr.
+GIVEN = {"top": {"unfreeze": "conv_3"}, "gradual": {"stages": 2, "stage": 1}, "surgical": {"layers": "conv_2"}}
+GIVEN["lora"] = {"rank": 2}
+# What the killed run of a strategy bears beside.
+ATTRIBUTES = {"top": {"head_lr": 10, "layer_decay": 0.75, "l2sp": 0.01, "sam": 0.05}, "surgical": {"layers": None}}
+# The last part of the paths of what they train in the tiny backbone: as a regular expression, and nothing else of it.
+TRAINS = {
+    "head": "nothing",
+    "top": "conv_[34]/kernel",
+    "all": "conv_[1-4]/kernel",
+    "gradual": "conv_[34]/kernel",
+    "bias": "bn_[1-4]/beta",
+    "norm": "bn_[1-4]/(beta|gamma)",
+    "surgical": "conv_2/kernel",
+    "lora": "conv_[1-4]/kernel",
+    "adapter": "kerasft_adapter_0[0-3]_(down|up)/(kernel|bias)",
+}
 
 
 def _phases(name: str, **given) -> tuple[Phase, ...]:
@@ -48,10 +77,10 @@ def _run(data, tiny, folder, name):
     """One of a strategy's phases on tiny data, before its first step."""
     config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", tensorboard=False, augment="none")
     keras.utils.set_random_seed(0)
-    network = networks.build(config, 2, "single_label")
-    given = {"unfreeze": "conv_3"} if name == "top" else {}
-    (phase,) = planning.plan(replace(config, phases=str(_phases(name, epochs=3, lr=1e-2, **given)[0])), network, 30)[0]
-    freezing.apply(network, phase)
+    (first, *_) = _phases(name, epochs=3, lr=1e-2, **GIVEN.get(name, {}))
+    config = replace(config, phases=str(first))
+    network = planning.prepare(config, networks.build(config, 2, "single_label"))
+    (phase,) = planning.plan(config, network, 30)[0]
     return begun(network, data, folder, phase, config)
 
 
@@ -72,10 +101,13 @@ def test_a_phase_is_frozen_and_bears_the_name_that_phases_gives_it(name):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_argument_is_read_back_from_what_a_phase_says(name):
     taken = list(inspect.signature(STRATEGIES[name]).parameters)
-    plain = planning.parse(f"{name}(epochs=5)")
+    # One phase alone.
+    base = {"epochs": "5"} | ({"stages": "4", "stage": "1"} if "stage" in taken else {})
+    base |= {"blocks": "3"} if "blocks" in taken else {}
+    plain = planning.parse(f"{name}({', '.join(f'{key}={value}' for key, value in base.items())})")
     assert planning.parse(str(plain)) == plain
     for argument in taken:
-        given = {"epochs": "5"} | {argument: ARGUMENTS[argument]}
+        given = base | {argument: ARGUMENTS[argument]}
         phase = planning.parse(f"{name}({', '.join(f'{key}={value}' for key, value in given.items())})")
         assert phase != plain, argument
         assert planning.parse(str(phase)) == phase, argument
@@ -87,15 +119,14 @@ def test_every_argument_is_read_back_from_what_a_phase_says(name):
 def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, tmp_path):
     run = _run(easy(tmp_path / "set"), tiny, tmp_path, name)
     model = run.setup.network.model
-    place = [layer.name for layer in model.layers].index(TRAINS_FROM[name])
-    # The statistics of `standardise` are set before training; `batch_norm` is held by default.
-    still = (keras.layers.BatchNormalization, keras.layers.Normalization)
-    learning = [layer for layer in model.layers[place:] if not isinstance(layer, still)]
-    expected = {weight.path for layer in learning for weight in layer.weights}
+    expected = {weight.path for weight in model.weights if re.fullmatch(f"logits/.*|{TRAINS[name]}", weight.path)}
     before = {weight.path: np.asarray(weight) for weight in model.weights}
     run.state.initial_score = run.validate()
     first_loss = run.state.initial_score[0]
     fitting.fit(run)
+    run.model.set_weights(run.candidates()[0])
+    copy_back(run.network, run.setup.network)
+    assert [weight.path for weight in model.weights] == list(before)
     moved = {weight.path for weight in model.weights if np.asarray(weight).tobytes() != before[weight.path].tobytes()}
     assert moved == expected
     assert run.state.epoch == 3
@@ -105,11 +136,18 @@ def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, 
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+# What `gradual` and `norm` resume is what `top` and `bias` do.
+KILLED = [pytest.param(name, marks=pytest.mark.large) if name in ("gradual", "norm") else name for name in STRATEGIES]
+
+
+@pytest.mark.parametrize("name", KILLED)
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
-    settings = {"phases": str(_phases(name, epochs=2, lr=1e-2)[0]), "augment": "flip", "head": "linear(dropout=0.2)"}
+    phases = str(_phases(name, epochs=2, lr=1e-2, **{**GIVEN.get(name, {}), **ATTRIBUTES.get(name, {})})[0])
+    settings = {"phases": phases, "augment": "flip", "head": "linear(dropout=0.2)"}
+    # The factors of an update are averaged like any other weights.
+    settings |= {"average": "ema(momentum=0.9)"} if name == "lora" else {}
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
 
@@ -130,3 +168,11 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_
             trained(data, tmp_path / "cut", tiny, **settings)
     rest = trained(data, tmp_path / "cut", tiny, **settings)
     same(rest.weights, whole.weights)
+
+
+def test_the_help_of_phases_and_the_page_name_every_strategy_and_attribute():
+    page = (ROOT / "docs" / "strategies.md").read_text()
+    attributes = {item.name for item in fields(Phase) if "check" in item.metadata}
+    for name in {*STRATEGIES, *attributes}:
+        assert re.search(rf"\b{name}\b", configs.FIELDS["phases"].metadata["help"]), name
+        assert re.search(rf"`{name}[`(=]", page), name

@@ -10,11 +10,11 @@ from kerasft.training import callbacks, fitting
 @pytest.mark.parametrize(
     ("images", "fed", "on_accelerator", "expected"),
     [
-        (620, 900, False, "input-bound: 620 pictures/s trained, 1,993 possible if feeding cost nothing; try"),
-        (100, 1000, False, "compute-bound: 100 pictures/s trained, 1,000 could be fed"),
-        (900, 1000, True, "input-bound: 900 pictures/s trained, no more than 1,000 can be fed; try"),
-        (600, 1000, True, "compute-bound: 600 pictures/s trained, 1,000 could be fed"),
-        (1000, 900, False, "input-bound: 1,000 pictures/s trained, 100,000 possible"),
+        (620, 900, False, "input-bound: 620 images/s trained, 1,993 possible if feeding cost nothing; try"),
+        (100, 1000, False, "compute-bound: 100 images/s trained, 1,000 could be fed"),
+        (900, 1000, True, "input-bound: 900 images/s trained, no more than 1,000 can be fed; try"),
+        (600, 1000, True, "compute-bound: 600 images/s trained, 1,000 could be fed"),
+        (1000, 900, False, "input-bound: 1,000 images/s trained, 100,000 possible"),
     ],
 )
 def test_the_bottleneck_is_what_training_waits_for(images, fed, on_accelerator, expected):

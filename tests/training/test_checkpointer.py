@@ -36,6 +36,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(dat
     _at_every_step(monkeypatch)
     settings = {"head": "linear(dropout=0.3)", "augment": "flip | color"}
     settings["phases"] = "head(epochs=2, lr=1e-2, views=2) | all(epochs=3, lr=1e-3, batch_norm='train')"
+    settings["average"] = "swa(last=0.6) | soup"
     steps, fit = [], keras.Model.fit
 
     class Counts(keras.callbacks.Callback):
@@ -109,7 +110,7 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(data, tiny, tmp_path,
     same(rest.weights, whole.weights)
 
 
-@pytest.mark.parametrize("average", ["none", "ema(momentum=0.9)"])
+@pytest.mark.parametrize("average", ["none", "ema(momentum=0.9) | soup", "swa(last=0.7)"])
 def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(data, tiny, tmp_path, monkeypatch, average):
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     settings = {"phases": "all(epochs=3, lr=1e-2, batch_norm='train')", "augment": "flip", "average": average}
@@ -154,17 +155,18 @@ def test_a_damaged_checkpoint_is_said_and_the_one_beside_it_is_taken(tmp_path, c
         run.checkpointer.save(run.state)
     newest = max((tmp_path / name for name in checkpoints.FILE_NAMES), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-100])
-    state, arrays = Checkpointer(tmp_path, run.model).restore("0")
+    state, arrays = checkpointer.read(tmp_path, "0")
+    arrays = Checkpointer(tmp_path, run.model).restore(arrays)
     assert (state.epoch, arrays) == (1, {})
     assert f"warning: {newest} is damaged" in capsys.readouterr().out
 
 
 def test_changed_data_and_other_versions_are_refused(tmp_path):
     run = vectors(tmp_path)
-    assert run.checkpointer.restore("0") is None
+    assert checkpointer.read(tmp_path, "0") is None
     run.checkpointer.save(run.state)
     with pytest.raises(UserError, match=r"--data: the images have changed.*--noresume. Received: digest 1, not 0"):
-        run.checkpointer.restore("1")
+        checkpointer.read(tmp_path, "1")
     with pytest.raises(UserError, match=r"--run_dir: .*another version of kerasft.*--noresume.*Received: state 1"):
         TrainState.from_json({"run": "r"})
 

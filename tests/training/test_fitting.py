@@ -1,15 +1,19 @@
 """The fit of a phase: what it does where it diverges or does not fit into memory, and how many steps a call does."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import splits_of
-from training_runs import trained, watched
+from training_runs import trained, vectors, watched
 
 from kerasft.evaluation.scoring import Scorer
+from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
-from kerasft.training import callbacks, head_init, weight_interpolation
+from kerasft.settings.spec import Spec
+from kerasft.training import callbacks, fitting, head_init, weight_interpolation
 from kerasft.training.phase_run import PhaseRun
 
 
@@ -80,8 +84,9 @@ def test_patience_ends_a_phase_and_a_plateau_lowers_its_rate(data, tiny, tmp_pat
 
 
 def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(data, tiny, tmp_path, monkeypatch, capsys):
-    """Calls of more than two pictures fail: eight become four parts, whose gradients are averaged."""
+    """Calls of more than two images fail: eight become four parts, whose gradients are averaged."""
     settings = {"phases": "all(epochs=2, lr=1e-2)", "augment": "flip", "optimizer": "sgd(momentum=0.9)"}
+    settings["average"] = "swa(last=0.6)"
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
 
@@ -113,7 +118,7 @@ def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(data, tiny, 
     prepare = head_init.prepare
 
     def fast(*given, **more):
-        return prepare(*given, **more)._replace(speed=1e9)  # pictures a second
+        return prepare(*given, **more)._replace(speed=1e9)  # images a second
 
     monkeypatch.setattr(head_init, "prepare", fast)
     several = trained(data, tmp_path / "several", tiny, **settings)
@@ -123,8 +128,9 @@ def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(data, tiny, 
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("average", ["ema(momentum=0.98)", "swa(last=0.7) | soup"])
 def test_a_phase_that_falls_back_in_its_middle_goes_on_in_its_schedule_and_its_averages(
-    data, tiny, tmp_path, monkeypatch
+    data, tiny, tmp_path, monkeypatch, average
 ):
     """Diverges in the third epoch. The optimizer begins anew; its rate and its averages do not."""
     score_epoch, seen = PhaseRun.score_epoch, []
@@ -141,7 +147,7 @@ def test_a_phase_that_falls_back_in_its_middle_goes_on_in_its_schedule_and_its_a
     monkeypatch.setattr(PhaseRun, "score_epoch", noted)
     monkeypatch.setattr(callbacks.PhaseCallback, "_check_divergence", spoiled)
     settings = {"phases": "all(epochs=4, lr=1e-3, schedule=linear(warmup=0))", "augment": "none"}
-    made = trained(data, tmp_path, tiny, **settings, average="ema(momentum=0.98)")
+    made = trained(data, tmp_path, tiny, **settings, average=average)
     assert seen == [made.steps_per_epoch, 2 * made.steps_per_epoch]
     assert [row["lr"] for row in made.rows] == pytest.approx([7.5e-4, 5e-4, 0.3 * 2.5e-4, 0], abs=1e-9)
     before, after = made.rows[1]["val_loss"], made.rows[2]["val_loss"]
@@ -165,3 +171,43 @@ def test_a_plateaus_rate_stays_low_after_a_fallback(data, tiny, tmp_path, monkey
     plateau = "all(epochs=3, lr=1e-3, schedule=plateau(factor=0.1, patience=1))"
     trained(data, tmp_path, tiny, phases=plateau, augment="none")
     assert rates == pytest.approx([1e-3, 0.3 * 1e-4])
+
+
+def test_a_loss_that_weighs_classes_is_given_their_training_examples(tmp_path):
+    run = vectors(tmp_path)
+    labels = run.setup.splits.train.labels
+    kept = np.concatenate([np.flatnonzero(labels == 0)[:5], np.flatnonzero(labels == 1)[:50]])
+    train = replace(run.setup.splits.train, labels=labels[kept])
+    run.setup = replace(run.setup, splits=replace(run.setup.splits, train=train))
+    run.phase = replace(run.phase, loss=specs.parse_one("class_balanced(beta=0.9)", "--loss"), optimizer=Spec("sgd"))
+    run.phase = replace(run.phase, schedule=Spec("constant"))
+    fitting._compile(run, None)
+    found = np.asarray(run.model.loss(np.array([0, 1, 2], np.int32), np.zeros((3, 3), np.float32))) / np.log(3)
+    weights = 1 / (1 - 0.9 ** np.array([5, 50]))
+    np.testing.assert_allclose(found, [*2 * weights / weights.sum(), 0], rtol=1e-5)
+
+
+def test_classes_in_an_order_are_told(data, tiny, tmp_path, capsys):
+    made = trained(data, tmp_path, tiny, phases="all(epochs=1, lr=1e-3, loss=ordinal)", augment="none", patience=1)
+    assert f"01-all: the ordinal loss takes the classes for {' < '.join(data.classes)}" in capsys.readouterr().out
+    assert np.isfinite(made.rows[0]["loss"])
+
+
+def test_a_quantile_is_learned_and_judged_by_its_own_loss(tiny, tmp_path):
+    """Targets that no image tells: what is left to learn is their quantile."""
+    rng = np.random.default_rng(0)
+    run = vectors(tmp_path / "v")
+    numbers = rng.exponential(1.0, (400, 1)).astype(np.float32)
+    split = replace(run.setup.splits.train, labels=numbers)
+    data = replace(run.setup.splits, task="regression", train=split, val=split, test=split, classes=("x",))
+    size = {"image_size": 32, "augment": "none", "loss": "pinball(0.9)", "batch_size": 50, "head_init": "zeros"}
+    split = replace(split, images=lambda rows: np.zeros((len(rows), 32, 32, 3), np.uint8))
+    data = replace(data, train=split, val=split, test=split)
+    phases = "head(epochs=30, lr=0.1, optimizer=sgd(momentum=0.9), schedule=cosine)"
+    made = trained(data, tmp_path / "run", tiny, **size, phases=phases)
+    (record,), scorer = made.records, made.trained.setup.scorer
+    assert record.alpha == 1
+    values = made.trained.validation_outputs()
+    assert (scorer.error, scorer.quantile) == ("pinball", 0.9)
+    assert float((numbers <= values).mean()) == pytest.approx(0.9, abs=0.03)
+    assert record.final[0] == pytest.approx(scorer.loss(np.full((400, 1), np.quantile(numbers, 0.9))), rel=0.01)

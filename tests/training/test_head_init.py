@@ -15,7 +15,7 @@ from kerasft.training import head_init
 
 
 def _data(root, draw):
-    """Two classes of 40 pictures that `draw(canvas, class, x, y)` paints."""
+    """Two classes of 40 images that `draw(canvas, class, x, y)` paints."""
     rng = np.random.default_rng(0)
     for label in range(2):
         (root / str(label)).mkdir(parents=True)
@@ -23,8 +23,8 @@ def _data(root, draw):
             image = Image.new("RGB", (32, 32), tuple(int(v) for v in rng.integers(20, 40, 3)))
             draw(ImageDraw.Draw(image), label, *(int(v) for v in rng.integers(2, 8, 2)))
             image.save(root / str(label) / f"{index}.png")
-    listing, pictures = audited(f"folder:{root}")
-    return splits.make_splits(listing, pictures, 0.2, 0.2, 0)
+    listing, images = audited(f"folder:{root}")
+    return splits.make_splits(listing, images, 0.2, 0.2, 0)
 
 
 def _left_or_right(canvas, label, x, y):
@@ -39,7 +39,7 @@ def _high_or_low(canvas, label, x, y):
 
 @pytest.fixture
 def network():
-    """A backbone that keeps the places of things: its features are the pixels of a small picture."""
+    """A backbone that keeps the places of things: its features are the pixels of a small image."""
     import keras
 
     built = networks.build(
@@ -67,7 +67,7 @@ def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harml
 
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, capsys, pretrained):
-    """Pictures that say nothing about their class: their probe's loss is the same in the mirror."""
+    """Images that say nothing about their class: their probe's loss is the same in the mirror."""
     data = _data(tmp_path / "set", lambda canvas, label, x, y: canvas.rectangle((x, y, x + 8, y + 8), fill=(250,) * 3))
     given = data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     start = head_init.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)

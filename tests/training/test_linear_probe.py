@@ -57,7 +57,7 @@ def test_the_penalty_follows_the_noise():
 
 
 def test_a_class_of_one_example_leaves_the_folds_to_the_others():
-    """Log loss of the ten digits with an eleventh class of one picture: as good as without it."""
+    """Log loss of the ten digits with an eleventh class of one image: as good as without it."""
     data = load_digits()
     features = (data.data / data.data.std()).astype(np.float32)
     labels = data.target.astype(np.int32)
@@ -192,6 +192,7 @@ def test_of_penalties_that_do_alike_the_strongest_is_taken(monkeypatch):
     monkeypatch.setattr(linear_probe, "_held_out", lambda _p, _r, _f, alpha: np.full((60, 1), alpha))
     monkeypatch.setattr(linear_probe, "held_out_losses", losses)
     features = rng.normal(size=(60, 3)).astype(np.float32)
-    found = linear_probe.cross_validate(features, np.arange(60) % 2, 2, "single_label", 0)
+    found, accuracy = linear_probe.cross_validate(features, np.arange(60) % 2, 2, "single_label", 0)
+    assert accuracy == 0.5  # every output is positive
     assert found.alpha == pytest.approx(10)  # the lowest mean is 10^-0.5's; those from 30 on are measurably worse
     assert min(tried) == pytest.approx(10**-1.5)  # and two weaker ones no longer helped

@@ -67,15 +67,15 @@ def test_one_of_many_classes_that_changes_is_noticed():
     assert _verdict(labels, plain, plain, names).harmless
     harmless, reason = _verdict(labels, plain, mirrored, names)
     assert not harmless
-    assert reason == "on mirrored pictures of '3' the probe's loss is measurably higher"
+    assert reason == "on mirrored images of '3' the probe's loss is measurably higher"
 
 
-def test_a_class_of_few_pictures_is_no_evidence():
+def test_a_class_of_few_images_is_no_evidence():
     labels = np.append(np.arange(60) % 2, [2] * 4)
     sure = 8 * EYE[labels] + _noise(64, 3)
     harmless, reason = _verdict(labels, sure, sure)
     assert not harmless
-    assert reason == "4 validation pictures cannot show that the probe tells 'dog' from 'left' (needed: 5)"
+    assert reason == "4 validation images cannot show that the probe tells 'dog' from 'left' (needed: 5)"
 
 
 def test_frequencies_alone_are_no_knowledge():
@@ -122,6 +122,6 @@ def test_each_label_has_to_be_known(case):
     names = ("left", "right", "dog")
     found = mirroring.verdict(Scorer("multi_label", labels), plain, mirrored, labels, constant, names)
     words = {"known": "times as high", "side unknown": "tells 'left' from 'right'"}
-    words |= {"swapped": "times as high", "rare": "3 validation pictures cannot show"}
+    words |= {"swapped": "times as high", "rare": "3 validation images cannot show"}
     assert found.harmless == (case == "known")
     assert words[case] in found.reason

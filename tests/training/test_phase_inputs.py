@@ -151,15 +151,15 @@ def test_a_second_run_takes_the_kept_activations(data, tiny, tmp_path, monkeypat
     monkeypatch.setattr(pipeline, "evaluation_stream", lambda *a, **k: spans.append(a) or stream(*a, **k))
     again = trained(data, tmp_path / "b", tiny, **settings, phases="head(epochs=4, lr=1e-2)", optimizer="sgd")
     assert again.records[-1].epochs == 4
-    assert not spans  # no picture was looked at
+    assert not spans  # no image was looked at
 
 
-def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(photos):
+def test_a_phase_trains_on_images_of_its_size_and_is_judged_on_the_networks(photos):
     data = splits_of(f"folder:{photos}", size=96)
     network = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=96), 2, "single_label")
     phase = replace(strategies.full(epochs=1, image_size=48), augment=())
     freezing.apply(network, phase)
-    fed = phase_inputs.pictures(network, data, phase, 0)
+    fed = phase_inputs.images(network, data, phase, 0)
     rows = np.int64([3, 0, 11])
     halved = fed.load(np.zeros(3, np.int64), rows)[0].numpy()
     whole = data.train.images(rows).astype(np.float32)
@@ -176,9 +176,9 @@ def test_a_phase_trains_on_pictures_of_its_size_and_is_judged_on_the_networks(ph
 def test_a_phase_of_its_own_size_is_not_cached(data, tmp_path):
     network = networks.build(Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=64), 2, "single_label")
     plan = _plan(network, data, tmp_path, "top(0.25, 50, image_size=32)")
-    assert (plan.views, plan.reason) == (0, "it trains on pictures of 32 pixels")
+    assert (plan.views, plan.reason) == (0, "it trains on images of 32 pixels")
     assert _plan(network, data, tmp_path, "top(0.25, 50, image_size=64)").views > 0
     with pytest.raises(
-        UserError, match=r"--phases: top\(views=2\) is for pictures of 64 pixels; leave it or image_size="
+        UserError, match=r"--phases: top\(views=2\) is for images of 64 pixels; leave it or image_size="
     ):
         _plan(network, data, tmp_path, "top(0.25, 50, views=2, image_size=32)")

@@ -8,7 +8,6 @@ import pytest
 from conftest import splits_of
 from training_runs import easy, same, trained, vectors, watched
 
-from kerasft import strategies
 from kerasft.data.splits import Split
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -41,8 +40,8 @@ def _stopped(data, folder, backbone, monkeypatch, **settings):
 
 def test_a_trained_head_competes_with_the_solved_one(tiny, tmp_path, monkeypatch):
     """Not with the zero head before it: a head that is worse than the solved one is better than that."""
-    pictures = easy(tmp_path / "set")
-    solved = trained(pictures, tmp_path / "solved", tiny, head_init="probe", phases="head")
+    images = easy(tmp_path / "set")
+    solved = trained(images, tmp_path / "solved", tiny, head_init="probe", phases="head")
     given, keep_best = [], weight_interpolation.keep_best
 
     def spoiled(model, outputs, scorer, first, candidates, alphas):
@@ -53,7 +52,7 @@ def test_a_trained_head_competes_with_the_solved_one(tiny, tmp_path, monkeypatch
 
     monkeypatch.setattr(weight_interpolation, "keep_best", spoiled)
     settings = {"head_init": "probe", "phases": "head(epochs=2, lr=1e-6)", "augment": "none"}
-    made = trained(pictures, tmp_path / "trained", tiny, **settings)
+    made = trained(images, tmp_path / "trained", tiny, **settings)
     assert solved.records[0].final[0] < 0.3
     for ours, theirs in zip(given[1][-2:], solved.weights[-2:], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -80,7 +79,7 @@ def test_the_best_epoch_is_the_one_of_the_lowest_printed_loss(data, tiny, tmp_pa
 
 
 @pytest.mark.parametrize("head_init", ["probe", "glorot_uniform"])
-def test_with_hardly_a_validation_picture_nothing_follows(data, tmp_path, capsys, head_init):
+def test_with_hardly_a_validation_image_nothing_follows(data, tmp_path, capsys, head_init):
     one = Split(data.val.ids[:1], data.val.labels[:1], data.val.read, data.val.images)
     settings = {**SOLVED, "head_init": head_init, "phases": "head(epochs=1) | all(epochs=2)", "augment": "none"}
     (record,) = trained(replace(data, val=one), tmp_path, **settings).records
@@ -89,7 +88,7 @@ def test_with_hardly_a_validation_picture_nothing_follows(data, tmp_path, capsys
     assert np.isfinite([record.initial[0], record.final[0]]).all()
     said = capsys.readouterr().out
     what = "the solved head" if head_init == "probe" else "'head("
-    assert f"validation: 1 picture cannot judge a phase (needed: 5): {what}" in said
+    assert f"validation: 1 image cannot judge a phase (needed: 5): {what}" in said
 
 
 def test_correcting_twice_is_said(tmp_path, capsys):
@@ -99,7 +98,7 @@ def test_correcting_twice_is_said(tmp_path, capsys):
         assert "corrected twice" not in capsys.readouterr().out
     setup.prepare(Config(class_weights="balanced", sampling="balanced"), known.network, known.splits, tmp_path)
     said = capsys.readouterr().out
-    assert "--class_weights=balanced and --sampling=balanced both" in said and "corrected twice" in said
+    assert "--class_weights=balanced and --sampling=balanced each" in said and "corrected more than once" in said
 
 
 def test_how_a_run_computes_is_settled_once_and_written_down(data, tiny, tmp_path, monkeypatch, capsys):
@@ -136,7 +135,7 @@ def test_how_a_run_computes_is_settled_once_and_written_down(data, tiny, tmp_pat
 def test_activations_that_float16_does_not_hold_are_computed_again_in_float32(
     data, tiny, tmp_path, monkeypatch, capsys
 ):
-    """The batch that the plan looks at fits, another picture does not."""
+    """The batch that the plan looks at fits, another image does not."""
     settings = {"phases": "head(epochs=1, lr=1e-2, views=1)", "augment": "none"}
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     plan, holds = phase_inputs.plan, feature_cache.can_store
@@ -197,7 +196,3 @@ def test_a_record_is_written_for_each_phase(data, tiny, tmp_path):
     assert (first.name, second.name) == ("01-head", "02-all")
     assert first.trainable_parameters + first.frozen_parameters == made.network.model.count_params()
     assert second.trainable_parameters > first.trainable_parameters
-
-
-def test_phases_of_the_plan_hold_only_known_kinds():
-    assert set(strategies.STRATEGIES) == {"head", "top", "all"}

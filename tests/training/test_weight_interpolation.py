@@ -108,10 +108,10 @@ def test_nothing_finite_is_nothing_kept(run):
     np.testing.assert_array_equal(run.model.get_weights()[0], first[0])
 
 
-@pytest.mark.parametrize("pictures", [1, 2, MIN_VALIDATION_IMAGES - 1])
-def test_few_pictures_choose_nothing(pictures):
+@pytest.mark.parametrize("images", [1, 2, MIN_VALIDATION_IMAGES - 1])
+def test_few_images_choose_nothing(images):
     """The end of the phase as it is, without a temperature, and without a warning of NumPy's."""
-    labels = np.arange(pictures) % 2
+    labels = np.arange(images) % 2
     scorer = Scorer("single_label", labels)
 
     def outputs_at(candidate, alpha):
@@ -122,11 +122,11 @@ def test_few_pictures_choose_nothing(pictures):
         chosen = weight_interpolation.choose(outputs_at, scorer, 2, (0.5, 0.75, 0.25, 1.0))
     assert chosen[:2] == (1.0, 1.0)
     assert chosen.candidate == 0
-    unfit = weight_interpolation.choose(lambda candidate, alpha: np.full((pictures, 2), np.nan), scorer, 2, (1.0,))
+    unfit = weight_interpolation.choose(lambda candidate, alpha: np.full((images, 2), np.nan), scorer, 2, (1.0,))
     assert unfit == weight_interpolation.UNDONE
 
 
-def test_under_five_pictures_the_solved_head_stands_and_nothing_follows():
+def test_under_five_images_the_solved_head_stands_and_nothing_follows():
     assert weight_interpolation.judgeable(PLANNED, MIN_VALIDATION_IMAGES, solved=True) == PLANNED
     (only,) = weight_interpolation.judgeable(PLANNED, MIN_VALIDATION_IMAGES - 1, solved=True)
     assert (only.strategy, only.epochs) == ("head", 0)

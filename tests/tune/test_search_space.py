@@ -27,7 +27,7 @@ def test_every_distribution_is_read():
     assert space["augment"].options == ("flip | rotate(15)", "none")
     assert (space["batch_size"].low, space["batch_size"].high, space["batch_size"].step) == (8, 24, 8)
     assert (space["lr"].low, space["lr"].high) == (1e-5, 1e-2)
-    assert space["optimizer.sgd.momentum"].given == ("sgd(momentum=0.9)",)
+    assert space["optimizer.sgd.momentum"].parent_options == ("sgd(momentum=0.9)",)
     assert not space["patience"].numeric
 
 
@@ -46,19 +46,19 @@ def test_values_become_a_config():
     values = {"optimizer": "sgd(momentum=0.9)", "optimizer.sgd.momentum": 0.75, "head": "mlp", "head.dropout": 0.25}
     values |= {"patience": "none", "batch_size": 16, "phases.all.lr": 2e-4, "augment.rotate.degrees": 7.5}
     values |= {"lr": 1e-3, "backbone": "own.keras"}
-    found = search_space.applied(config, search_space.parse(text, config), values)
+    found = search_space.apply_values(config, search_space.parse(text, config), values)
     assert (found.optimizer, found.head) == ("sgd(momentum=0.75)", "mlp(dropout=0.25)")
     assert found.phases == "head(epochs=2) | all(epochs=3, lr=0.0002)"
     assert found.augment == "flip | rotate(degrees=7.5)"
     assert (found.patience, found.batch_size, found.backbone) == (None, 16, "own.keras")
-    assert search_space.applied(config, search_space.parse(text, config), {"patience": "3"}).patience == 3
+    assert search_space.apply_values(config, search_space.parse(text, config), {"patience": "3"}).patience == 3
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "--search: what to search is needed"),
-        ("lr", "--search: must be name=distribution(...), parted by ;. Received: 'lr'"),
+        ("", "--search: needs at least one setting"),
+        ("lr", "--search: must be name=distribution(...), separated by ;. Received: 'lr'"),
         ("lrr=log(1, 2)", "(did you mean 'lr'?). Received: 'lrr'"),
         ("batchsize=int(1, 2)", "(did you mean 'batch_size'?)"),
         ("lr=lug(1, 2)", "--search, lr: must be one of choice, int, log, uniform (did you mean 'log'?)"),
@@ -76,8 +76,8 @@ def test_values_become_a_config():
         ("lr=log(1e-5", "'(' was never closed"),
         ("lr=__import__('os').system('true')", "Received: "),
         ("lr=log(1, 2) + 3", "Received: "),
-        ("data=choice(digits)", "--search: data says which pictures there are"),
-        ("seed=int(0, 3)", "--search: seed says which pictures there are"),
+        ("data=choice(digits)", "--search: data chooses the images"),
+        ("seed=int(0, 3)", "--search: seed chooses the images"),
         ("run_dir=choice(a, b)", "Received: 'run_dir'"),
         ("head..x=int(1, 2)", "must be field, field.argument or field.NAME.argument"),
         ("phases.lr=log(1e-4, 1e-3)", "phases.lr needs --phases to be named, not auto"),
@@ -108,7 +108,7 @@ def test_what_it_refuses(text, message):
         ("epochs=int(1, 3)", {"tuner": "hyperband"}, "hyperband sets the epochs itself"),
     ],
 )
-def test_a_mistake_is_told_before_a_picture_is_read(text, asked, message, photos, tmp_path, capsys):
+def test_a_mistake_is_told_before_an_image_is_read(text, asked, message, photos, tmp_path, capsys):
     from kerasft.tune import tune
 
     config = Config(data=f"folder:{photos}", weights="none", image_size=32, precision="float32", run_dir=str(tmp_path))

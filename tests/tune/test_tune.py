@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from pages import Page
+from PIL import Image
 
 import kerasft
 from kerasft import report
 from kerasft.report import importance
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.tune import hypermodel, oracles, rates, search_space, study
+from kerasft.training import framing_choice
+from kerasft.tune import hypermodel, oracles, phase_settings, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
 HEAD = "--phases=head(epochs=1, lr=1e-2)"
@@ -30,7 +32,7 @@ SPACE = "lr=log(1e-4, 1); optimizer=choice(adamw, sgd(momentum=0.9)); optimizer.
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Collecting garbage takes longer than a Stub's trial."""
-    monkeypatch.setattr(study, "forget", lambda: None)
+    monkeypatch.setattr(study, "free_networks", lambda: None)
 
 
 class Stub(keras_tuner.HyperModel):
@@ -39,7 +41,7 @@ class Stub(keras_tuner.HyperModel):
     def __init__(self, text: str):
         super().__init__()
         self.space = search_space.parse(text, Config())
-        self.trained, self.epochs = Config(), []
+        self.trained_config, self.epochs = Config(), []
 
     def build(self, hp):
         return None
@@ -59,14 +61,14 @@ def searched(folder: Path, tuner: str, text: str = SPACE, budget: float = np.inf
     """Runs a search over a Stub to its end, or until so many trials are done."""
     own = {name: getattr(oracles, name) for name in oracles.__all__}
     given = {"seed": 1, "max_consecutive_failed_trials": None}
-    oracle = specs.build(specs.parse_one(tuner, "--tuner"), "--tuner", own, kind=oracles.Kept, **given)
+    oracle = specs.build(specs.parse_one(tuner, "--tuner"), "--tuner", own, kind=oracles.ResumableOracle, **given)
     stub = Stub(text)
     oracle.objective = keras_tuner.Objective("val_loss", "min")
     search_space.declare(stub.space, oracle.hyperparameters)
     oracle.start(budget)
 
     def ended(row):
-        if stop and len(study.rows(folder)) >= stop:
+        if stop and len(study.read_trials(folder)) >= stop:
             raise KeyboardInterrupt  # before KerasTuner knows of the end, as a kill would
 
     tuner = study.Study(oracle, stub, folder, ended)
@@ -77,7 +79,7 @@ def searched(folder: Path, tuner: str, text: str = SPACE, budget: float = np.inf
 
 def test_a_grid_is_complete_without_what_does_not_count(tmp_path):
     searched(tmp_path, "grid", "batch_size=int(8, 24, 8); " + SPACE.partition("; ")[2])
-    rows = [row["values"] for row in study.rows(tmp_path)]
+    rows = [row["values"] for row in study.read_trials(tmp_path)]
     assert len(rows) == 3 * 3  # adamw, sgd at 0.5, sgd at 0.75
     assert len({json.dumps(row, sort_keys=True) for row in rows}) == 9
     assert all(("optimizer.sgd.momentum" in row) == (row["optimizer"] != "adamw") for row in rows)
@@ -85,7 +87,7 @@ def test_a_grid_is_complete_without_what_does_not_count(tmp_path):
 
 def test_a_grid_of_a_range_takes_ten_rising_values(tmp_path):
     searched(tmp_path, "grid", "lr=log(1e-4, 1)")
-    found = [row["values"]["lr"] for row in study.rows(tmp_path)]
+    found = [row["values"]["lr"] for row in study.read_trials(tmp_path)]
     assert len(found) == 10
     assert found == sorted(found)
 
@@ -102,7 +104,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_trials(tuner, tmp_path):
         orphan.parent.mkdir(exist_ok=True)
         orphan.write_text(json.dumps({**json.loads(last), "trial_id": str(stop), "status": "RUNNING"}))
     stub = searched(tmp_path / "parts", tuner, text)
-    whole, parts = ([row["values"] for row in study.rows(tmp_path / name)] for name in ("whole", "parts"))
+    whole, parts = ([row["values"] for row in study.read_trials(tmp_path / name)] for name in ("whole", "parts"))
     assert len(parts) == len(whole) == 4
     assert not stub.epochs  # those that were finished are not trained again
     if not tuner.startswith("bayesian"):  # whose restarts of the optimiser are not in KerasTuner's state
@@ -112,7 +114,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_trials(tuner, tmp_path):
 def test_hyperband_trains_the_better_ones_longer(tmp_path):
     stub = searched(tmp_path, "hyperband(max_epochs=4, factor=2)", "lr=log(1e-4, 1)")
     assert set(stub.epochs) == {1, 2, 4}
-    rows = study.rows(tmp_path)
+    rows = study.read_trials(tmp_path)
     assert [row["values"]["epochs"] for row in rows] == stub.epochs
     long = [row["values"]["lr"] for row in rows if row["values"]["epochs"] == 4]
     short = [row["values"]["lr"] for row in rows if row["values"]["epochs"] == 1]
@@ -121,30 +123,30 @@ def test_hyperband_trains_the_better_ones_longer(tmp_path):
 
 def test_failed_trials_are_recorded_and_passed_by(tmp_path):
     searched(tmp_path, "grid", "batch_size=choice(7, 8); lr=choice(0.1, 0.01)")
-    rows = study.rows(tmp_path)
+    rows = study.read_trials(tmp_path)
     assert [row["status"] for row in rows] == ["FAILED", "FAILED", "COMPLETED", "COMPLETED"]
     assert rows[0]["error"] == "RuntimeError: out of memory"
     assert (rows[0]["score"], rows[0]["values"]) == (None, {"batch_size": 7, "lr": 0.1})
     assert "Traceback" in (tmp_path / "trials" / rows[0]["trial"] / "error.txt").read_text()
-    assert report.ranked(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
-    assert report.ranked(rows, "max")[0]["values"] == {"batch_size": 8, "lr": 0.1}
+    assert report.rank_trials(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
+    assert report.rank_trials(rows, "max")[0]["values"] == {"batch_size": 8, "lr": 0.1}
 
 
 def test_a_score_that_is_none_or_not_a_number_is_a_failure(tmp_path):
     searched(tmp_path, "grid", "batch_size=choice(5, 6, 8); lr=choice(0.1, 0.01)")
-    rows = study.rows(tmp_path)
+    rows = study.read_trials(tmp_path)
     assert [row["status"] for row in rows] == ["FAILED"] * 4 + ["COMPLETED"] * 2
-    assert rows[0]["error"] == "--objective: cannot be measured on these validation pictures. Received: 'val_loss'"
-    assert report.ranked(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
+    assert rows[0]["error"] == "--objective: cannot be measured on these validation images. Received: 'val_loss'"
+    assert report.rank_trials(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
 
 
 def test_the_budget_counts_earlier_starts(tmp_path):
     searched(tmp_path, "random(trials=5)", budget=1e-9)
-    assert len(study.rows(tmp_path)) == 1
+    assert len(study.read_trials(tmp_path)) == 1
     searched(tmp_path, "random(trials=5)", budget=1e-9)
-    assert len(study.rows(tmp_path)) == 1
+    assert len(study.read_trials(tmp_path)) == 1
     searched(tmp_path, "random(trials=5)")
-    assert len(study.rows(tmp_path)) == 5
+    assert len(study.read_trials(tmp_path)) == 5
 
 
 def test_rates_and_epochs_keep_their_ratio():
@@ -152,26 +154,34 @@ def test_rates_and_epochs_keep_their_ratio():
 
     config = Config(weights="none", image_size=32, phases="head(2, 1e-2) | all(epochs=4, lr=1e-3, augment=flip|rotate)")
     network = networks.build(config, 2, "single_label")
-    found = rates.written(config, network, 100, lr=5e-4, epochs=2)
+    found = phase_settings.set_lr_and_epochs(config, network, 100, lr=5e-4, epochs=2)
     assert found == "head(epochs=1, lr=0.005) | all(epochs=2, lr=0.0005, augment=flip | rotate)"
     assert Config(phases=found).phases == found
-    automatic = rates.written(Config(weights="none"), network, 100, epochs=3)
+    gradual = phase_settings.set_lr_and_epochs(
+        Config(weights="none", phases="gradual(stages=2, lr=1e-3)"), network, 100, lr=1e-4
+    )
+    assert (
+        gradual == "gradual(stages=2, epochs=2, lr=0.0001, stage=1) | gradual(stages=2, epochs=2, lr=0.0001, stage=2)"
+    )
+    automatic = phase_settings.set_lr_and_epochs(Config(weights="none"), network, 100, epochs=3)
     assert automatic == "all(epochs=3, lr=0.001, batch_norm='train')"
-    followed = rates.written(Config(weights="none", phases="head(2, 1e-2) | auto"), network, 100, lr=1e-4)
+    followed = phase_settings.set_lr_and_epochs(
+        Config(weights="none", phases="head(2, 1e-2) | auto"), network, 100, lr=1e-4
+    )
     assert followed == "head(epochs=2, lr=0.001) | all(epochs=60, lr=0.0001, batch_norm='train')"
     for phases in ("head(epochs=0)", "head(0)"):
         with pytest.raises(kerasft.UserError, match="need a phase with epochs"):
-            rates.written(Config(weights="none", phases=phases), network, 100, lr=1.0)
+            phase_settings.set_lr_and_epochs(Config(weights="none", phases=phases), network, 100, lr=1.0)
 
 
 def test_the_winner_goes_on_with_the_optimizer_of_the_search():
     config = Config(optimizer="adamw", phases="head(epochs=3)")
     trial = Config(optimizer="sgd(momentum=0.9)", phases="head(epochs=3, lr=0.1)", batch_size=8)
-    winner = rates.followed(trial, config, "auto")
+    winner = phase_settings.append_phases(trial, config, "auto")
     assert winner.phases == "head(optimizer=sgd(momentum=0.9), epochs=3, lr=0.1) | auto"
     assert (winner.optimizer, winner.batch_size) == ("adamw", 8)
     named = Config(optimizer="sgd", phases="head(3, optimizer=lion)")
-    assert rates.followed(named, config, "all").phases == "head(optimizer=lion, epochs=3) | all"
+    assert phase_settings.append_phases(named, config, "all").phases == "head(optimizer=lion, epochs=3) | all"
 
 
 @pytest.mark.parametrize(
@@ -179,13 +189,13 @@ def test_the_winner_goes_on_with_the_optimizer_of_the_search():
     [
         ("hed(epochs=2)", "head", r"--winner_phases: must be one of .* \(did you mean 'head'\?\)"),
         ("all(epochs=0)", "head", r"--winner_phases: all\(\) epochs must be a whole number of at least 1"),
-        ("all", "auto", r"--winner_phases: goes on where --phases ends; .* Received: '--phases=auto'"),
+        ("all", "auto", r"--winner_phases: continues after --phases, .* Received: '--phases=auto'"),
     ],
 )
 def test_mistakes_in_what_the_winner_goes_on_with(after, trials, message):
-    rates.check_following(Config(phases="head"), "top(0.5) | auto")
+    phase_settings.check_winner_phases(Config(phases="head"), "top(0.5) | auto")
     with pytest.raises(kerasft.UserError, match=message):
-        rates.check_following(Config(phases=trials), after)
+        phase_settings.check_winner_phases(Config(phases=trials), after)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +295,7 @@ def test_killed_and_started_again_it_repeats_no_finished_trial(photos, tmp_path)
         time.sleep(0.02)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    before = {row["trial"]: row for row in study.rows(tmp_path / "r")}
+    before = {row["trial"]: row for row in study.read_trials(tmp_path / "r")}
     again = run(*line, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     found = json.loads(tune.read_text())
@@ -345,7 +355,7 @@ def test_the_winner_goes_on_with_phases_of_its_own(photos, tmp_path):
     assert "nothing to do" in again.stdout
     refused = run(*line, "--phases=auto", "--run_dir=other", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "--winner_phases: goes on where --phases ends" in refused.stderr
+    assert "--winner_phases: continues after --phases" in refused.stderr
 
 
 @pytest.mark.large
@@ -387,7 +397,7 @@ def test_importance_finds_what_matters(count):
     axes.append(importance.Axis("optimizer", kinds / 2, ("a", "b", "c"), ("", "")))
     scores = 5 * np.abs(places[0] - 0.1) + (kinds == 1) + rng.normal(size=count) * 0.05
     found, method = importance.importance(axes, scores)
-    assert method == ("forest" if count > importance.ENOUGH else "ranks")
+    assert method == ("forest" if count > importance.MIN_TRIALS_FOR_FOREST else "ranks")
     assert [name for name, _ in found] == ["lr", "optimizer", "noise"]
     assert all(0 <= value <= 1 for _, value in found)
 
@@ -424,3 +434,17 @@ def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
 def test_every_objective_has_a_direction():
     assert all(set(found.values()) <= {"min", "max"} for found in hypermodel.OBJECTIVES.values())
     assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "scaled_mae", "rmse", "r2"}
+
+
+def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypatch):
+    for seed, name in enumerate(("disc", "square")):
+        for index in range(6):
+            path = tmp_path / "wide" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(10 * seed + index).integers(0, 256, (32, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    config = Config(data=f"folder:{tmp_path / 'wide'}", backbone=tiny, phases="head(epochs=1)", precision="float32")
+    made = kerasft.HyperModel(config, "lr=log(1e-4, 1e-2)", tmp_path / "search")
+    assert made.framing == framing_choice.UNMEASURED
+    assert made.data(32, "auto", None).train.framing == made.framing
+    assert made.data(32, "pad", None).train.framing == "pad"

@@ -32,7 +32,7 @@ def load(config: Config) -> Listing:
         "tfds": lambda: list_tfds(argument, config.task, config.splits, config.allow_imports),
     }
     if kind not in sources:
-        names = ("digits", "generated:CLASSESxPICTURES", "folder:DIR", "csv:FILE", "tfds:NAME")
+        names = ("digits", "generated:CLASSESxIMAGES", "folder:DIR", "csv:FILE", "tfds:NAME")
         candidates = [path.name for path in Path().iterdir() if path.is_dir() or path.suffix == ".csv"]
         near = did_you_mean(kind, sources) or did_you_mean(config.data, candidates)
         rule = f"must be one of {one_of(names)}{near or ', or an existing folder or .csv file'}"

@@ -21,14 +21,14 @@ MAX_IMAGES = 10_000_000
 
 
 def list_generated(argument: str) -> Listing:
-    """Lists the images of `generated:CLASSESxPICTURES`. The kinds of formulas take turns, class by class.
+    """Lists the images of `generated:CLASSESxIMAGES`. The kinds of formulas take turns, class by class.
 
     Raises:
         UserError: an argument of another form, fewer than two classes, or more than `MAX_IMAGES` images.
     """
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", argument)
     if not match or int(match[1]) < 2:
-        rule = "generated needs CLASSESxPICTURES, such as generated:200x100 (200 classes of 100 images each; at least 2 classes)"
+        rule = "generated needs CLASSESxIMAGES, such as generated:200x100 (200 classes of 100 images each; at least 2 classes)"
         raise UserError(f"--data: {rule}. Received: 'generated:{argument}'")
     classes, per_class = (int(number[:9]) for number in match.groups())
     if classes * per_class > MAX_IMAGES:

@@ -31,6 +31,6 @@ def resolution(network: Network, size: int) -> Network:
     try:
         model = keras.models.clone_model(plain, inputs, clone_function=same)
     except ValueError as error:
-        rule = f"layers of {network.name} fit pictures of {network.size} pixels, not of this size; leave image_size="
+        rule = f"layers of {network.name} fit images of {network.size} pixels, not of this size; leave image_size="
         raise UserError(f"--phases: {rule}. Received: image_size={size}") from error
     return network._replace(model=model, size=size)

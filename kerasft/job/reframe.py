@@ -1,0 +1,74 @@
+"""The splits of a run under its framing, which `--framing=auto` chooses on training images where they are not square.
+
+Only an audit tells which images are for training. So under `auto` it frames by `crop`, and the images are decoded again
+where another framing is chosen. The splits stay the same, and no image of val or test takes part in the choice.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kerasft.console import console, stderr_filter
+from kerasft.data import audit
+from kerasft.data.listing import SPLITS, Listing
+from kerasft.data.splits import Split, Splits
+from kerasft.job.audit import audit_and_split
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import disk_cache, image_cache
+from kerasft.storage.resolved_settings import ResolvedSettings
+from kerasft.training import framing_choice
+
+
+def audit_and_frame(
+    config: Config, listing: Listing, network: Network, resolved: ResolvedSettings, folder: Path
+) -> Splits:
+    """Audits the images and frames them. A framing that is open is chosen here, and written to `settled.json`.
+
+    Args:
+        network: as it was built, before any training.
+        resolved: its framing is set.
+        folder: the run folder.
+
+    Raises:
+        UserError: as `audit_and_split`, or images have changed since the audit.
+    """
+    if config.framing != "auto":
+        return audit_and_split(config, replace(listing, framing=config.framing), network.size, folder)
+    data = audit_and_split(config, replace(listing, framing="crop"), network.size, folder)
+    if resolved.framing is None:
+        choice = framing_choice.choose(config, network, data, disk_cache.from_config(config, folder))
+        framing_choice.say(choice)
+        resolved.framing, resolved.framing_reason, resolved.framing_table = choice
+        resolved.write(folder)
+    if resolved.framing == "crop":
+        return data
+    # The stored images are freed before others take their place.
+    data = _map(data, lambda split: replace(split, images=None, framing=resolved.framing))
+    listing = replace(listing, framing=resolved.framing)
+    with image_cache.open_pixel_store(listing, network.size, disk_cache.from_config(config, folder)) as pixel_store:
+        if pixel_store is None:
+            return data
+        with console.progress(resolved.framing, len(listing.ids)) as advance, stderr_filter.without_notices():
+            decoded, images = audit.audit(listing, network.size, advance, pixel_store)
+    return _map(data, lambda split: _with_images(split, decoded, images))
+
+
+def _map(data: Splits, change: Callable[[Split], Split]) -> Splits:
+    return replace(data, **{name: change(getattr(data, name)) for name in SPLITS})
+
+
+def _with_images(split: Split, decoded: Listing, images: Callable[[np.ndarray], np.ndarray]) -> Split:
+    """Returns a split with images that were decoded anew, by index of their Listing."""
+    places = {name: place for place, name in enumerate(decoded.ids.tolist())}
+    rows = np.array([places.get(name, -1) for name in split.ids.tolist()])
+    digests = "".join(decoded.digests[rows])
+    if rows.min() < 0 or hashlib.sha256(digests.encode()).hexdigest() != split.digest:
+        raise UserError(
+            f"--data: images have changed since the audit; the same command starts again. Received: {decoded.name!r}"
+        )
+    return replace(split, images=lambda indices: images(rows[indices]))

@@ -1,0 +1,52 @@
+"""Bottleneck adapters: small residual layers that are put into a network behind its blocks."""
+
+import math
+
+import keras
+
+from kerasft.networks.network import Network
+from kerasft.strategies import copies, freezing
+from kerasft.strategies.variables import ADAPTER_PREFIX
+
+
+def with_adapters(network: Network, reduction: float) -> Network:
+    """A copy of the network with a bottleneck behind each block: x + up(gelu(down(x))) (Houlsby et al. 2019).
+
+    `up` is zero, so the outputs are the same.
+
+    Args:
+        network: without adapters.
+        reduction: channels of a block, divided by those of its bottleneck.
+    """
+    starts = [network.backbone.index(name) for name in freezing.blocks(network)]
+    cuts = [place for place, name in enumerate(network.backbone) if name in network.cuts]
+    ends = [max((cut for cut in cuts if cut < start), default=None) for start in (*starts[1:], len(network.backbone))]
+    behind = {network.backbone[end]: place for place, end in enumerate(ends) if end is not None and end >= starts[0]}
+
+    def called(operation: keras.Operation, *args, **kwargs):
+        outputs = operation(*args, **kwargs)
+        return _bottleneck(outputs, behind[operation.name], reduction) if operation.name in behind else outputs
+
+    model = copies.copied(network, called)
+    names = [operation.name for operation in model.operations]
+    backbone = tuple(name for name in names if name in network.backbone or name.startswith(ADAPTER_PREFIX))
+    sums = [name for name in backbone if name.startswith(ADAPTER_PREFIX) and name.endswith("_add")]
+    cut_points = tuple(name for name in backbone if name in network.cuts or name in sums)
+    depths = tuple(f"{ADAPTER_PREFIX}{behind[name]:02d}_add" if name in behind else name for name in network.depths)
+    return network._replace(model=model, backbone=backbone, cuts=cut_points, depths=depths)
+
+
+def _bottleneck(outputs: keras.KerasTensor, place: int, reduction: float) -> keras.KerasTensor:
+    """What a block gives, with its adapter behind."""
+    channels = outputs.shape[-1]
+    narrow = max(1, math.ceil(channels / reduction))
+    name = f"{ADAPTER_PREFIX}{place:02d}"
+
+    def dense(units: int, part: str, kernel: keras.initializers.Initializer | str) -> keras.layers.Layer:
+        # A dense layer over the channels of an image is a convolution of one pixel.
+        given = {"kernel_initializer": kernel, "name": f"{name}_{part}"}
+        return keras.layers.Conv2D(units, 1, **given) if len(outputs.shape) == 4 else keras.layers.Dense(units, **given)
+
+    hidden = dense(narrow, "down", keras.initializers.HeNormal(seed=place))(outputs)
+    hidden = keras.layers.Activation("gelu", name=f"{name}_gelu")(hidden)
+    return keras.layers.Add(name=f"{name}_add")([outputs, dense(channels, "up", "zeros")(hidden)])

@@ -1,0 +1,78 @@
+"""Low-rank updates (LoRA): kernels get one for the time of a phase, and it is folded into them in the end."""
+
+import keras
+import numpy as np
+
+from kerasft.networks.network import Network
+from kerasft.strategies import copies
+
+
+def with_updates(network: Network, rank: int, alpha: float) -> Network:
+    """A copy of the network with a low-rank update of its kernels: W + (alpha / rank) A B (LoRA, Hu et al. 2022).
+
+    B is zero, so the outputs are the same. The updates are those of Keras's own `enable_lora`, which knows dense layers and
+    convolutions, but no depthwise and separable ones. A kernel that has no more values than its update would have gets
+    none, and the head gets none.
+
+    Args:
+        network: it stays as it is.
+        rank: columns of A and rows of B.
+        alpha: the update is multiplied by alpha / rank.
+    """
+    model = copies.copied(network)
+    for place, layer in enumerate(model.layers):
+        if layer.name not in network.backbone:
+            continue
+        for inner in layer._flatten_layers():
+            if _bears(inner, rank):
+                # A stopped run begins with the same A again.
+                inner.enable_lora(rank, a_initializer=keras.initializers.HeUniform(seed=place), lora_alpha=alpha)
+    return network._replace(model=model)
+
+
+def fold(model: keras.Model, weights: list[np.ndarray]) -> list[np.ndarray]:
+    """Weights that give the same outputs, with each update added to its kernel, and B zero.
+
+    Args:
+        model: whose weights they are, in the order of `get_weights`. Without low-rank updates nothing changes.
+    """
+    updated = [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
+    if not updated:
+        return weights
+    places = {id(variable): place for place, variable in enumerate(model.weights)}
+    folded = list(weights)
+    for layer in updated:
+        kernel, a, b = (places[id(one)] for one in (layer._kernel, layer.lora_kernel_a, layer.lora_kernel_b))
+        update = np.float32(layer.lora_alpha / layer.lora_rank) * (weights[a] @ weights[b])
+        folded[kernel] = weights[kernel] + update.astype(weights[kernel].dtype)
+        folded[b] = np.zeros_like(weights[b])
+    return folded
+
+
+def copy_back(adapted: Network, network: Network) -> None:
+    """Gives a network all variables of what `with_updates` made of it, whose updates are folded.
+
+    Args:
+        adapted: may be the network itself, which then stays as it is.
+    """
+    if adapted is network:
+        return
+    for source, target in zip(_every_layer(adapted), _every_layer(network), strict=True):
+        # The factors stand behind the variables that both have.
+        pairs = list(zip(source._trainable_variables, target._trainable_variables))
+        pairs += zip(source._non_trainable_variables, target._non_trainable_variables)
+        pairs += [(a.state, b.state) for a, b in zip(source._seed_generators, target._seed_generators)]
+        for value, variable in pairs:
+            variable.assign(value)
+
+
+def _every_layer(network: Network) -> list[keras.Layer]:
+    return [inner for layer in network.model.layers for inner in layer._flatten_layers()]
+
+
+def _bears(layer: keras.Layer, rank: int) -> bool:
+    """Whether a layer's kernel gets an update."""
+    if not hasattr(layer, "enable_lora") or isinstance(layer, keras.layers.Embedding) or layer.kernel_constraint:
+        return False
+    shape = layer._kernel.shape
+    return int(np.prod(shape)) > rank * (int(np.prod(shape[:-1])) + shape[-1])

@@ -1,0 +1,141 @@
+"""`--framing=auto` where images are not square: a linear probe on frozen features is cross-validated for each framing."""
+
+import hashlib
+import time
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kerasft.console import console
+from kerasft.data import pipeline
+from kerasft.data.splits import Split, Splits, example_weights
+from kerasft.evaluation.scoring import one_standard_error_rule
+from kerasft.networks import layer_names
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.storage import disk_cache, feature_cache
+from kerasft.storage.disk_cache import DiskCache
+from kerasft.storage.feature_cache import Prefix
+from kerasft.training import head_statistics, linear_probe
+
+# The framings in the order of preference. The first is what the network was most probably pretrained with, and shows the
+# subject largest. `squash` comes before `pad`, because it spends no pixel on bars.
+CANDIDATES = ("crop", "squash", "pad")
+# What is taken where nothing can be measured: it loses nothing that stands at an edge.
+UNMEASURED = "squash"
+LOSSLESS = "and it loses nothing at the edges"
+# Images whose features are computed for each framing, and more where a class would have too few of them.
+MAX_IMAGES = 400
+# So many images of each class at least, where there are as many.
+MIN_IMAGES_PER_CLASS = 4
+# On fewer images nothing is measured.
+MIN_IMAGES = 30
+_BATCH_SIZE = 64
+
+
+class Choice(NamedTuple):
+    """A framing, why, and what was measured of each: `choice`, `loss`, `accuracy` (of single labels), `seconds`."""
+
+    framing: str
+    reason: str
+    table: list[dict[str, Any]]
+
+
+def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -> Choice:
+    """Chooses by the one-standard-error rule, `crop` preferred: paired held-out losses of folds of training images.
+
+    Args:
+        config: the settings.
+        network: its features of the sample are probed, if it is pretrained.
+        splits: of which only train is read.
+        cache: keeps the features. Where the sample is all of train, a head on the last depth is solved on the same ones.
+    """
+    task, classes = splits.task, splits.classes
+    if missing := _missing_evidence(config, network, len(splits.train)):
+        return Choice(UNMEASURED, f"{missing}, {LOSSLESS}", [])
+    rows = _sample(splits.train.labels, len(classes), task, config.seed)
+    labels = splits.train.labels[rows]
+    weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
+    prefix = feature_cache.make_prefix(network.model_before(layer_names.STANDARDISE))
+    losses, table = [], []
+    for framing in CANDIDATES:
+        started = time.monotonic()
+        features = _features(prefix, _part(splits.train, rows, framing), network.size, cache)
+        found, accuracy = linear_probe.cross_validate(features, labels, len(classes), task, config.seed, weights)
+        if not len(found.losses):
+            return Choice(UNMEASURED, f"no class has two training images to tell, {LOSSLESS}", [])
+        losses.append(found.losses)
+        row = {"choice": framing, "loss": float(found.losses.mean())}
+        row |= {} if accuracy is None else {"accuracy": accuracy}
+        table.append(row | {"seconds": round(time.monotonic() - started, 3)})
+    best = one_standard_error_rule(losses)
+    return Choice(CANDIDATES[best], _reason(CANDIDATES[best], losses, len(rows)), table)
+
+
+def _missing_evidence(config: Config, network: Network, count: int) -> str:
+    """Returns why nothing can be measured, in half a sentence; empty where it can."""
+    if not network.pretrained:
+        return "without pretrained weights nothing tells the framings apart"
+    if config.preprocessing == "dataset":
+        return "the pixel statistics of --preprocessing=dataset depend on the framing"
+    if count < MIN_IMAGES:
+        return f"{count} training images cannot tell the framings apart (needed: {MIN_IMAGES})"
+    return ""
+
+
+def say(choice: Choice) -> None:
+    """Prints what was chosen, and what was measured of each framing."""
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in choice.table]
+    found = [
+        f"{row.pop('choice')}: {', '.join(f'{k} {console.format_metric(v)}' for k, v in row.items())}" for row in rows
+    ]
+    console.say(f"framing: {choice.framing} ({'; '.join([choice.reason, *found])})")
+
+
+def _sample(labels: np.ndarray, classes: int, task: str, seed: int) -> np.ndarray:
+    """Returns rows in ascending order: all, or a random sample that has images of every class."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rows = [order[:MAX_IMAGES]]
+    for label in range(classes if task != "regression" else 0):
+        has = labels[order] == label if task == "single_label" else labels[order, label] > 0
+        rows.append(order[has][:MIN_IMAGES_PER_CLASS])
+    return np.unique(np.concatenate(rows))
+
+
+def _part(split: Split, rows: np.ndarray, framing: str) -> Split:
+    """Returns some rows of a split under a framing. Images that are stored are those of the split's own framing."""
+    stored = split.images if framing == split.framing else None
+    if len(rows) == len(split):
+        return replace(split, images=stored, framing=framing)
+    return Split(
+        ids=split.ids[rows],
+        labels=split.labels[rows],
+        read=lambda index: split.read(int(rows[index])),
+        images=stored and (lambda indices: stored(rows[indices])),
+        digest=hashlib.sha256(repr((split.digest, rows.tolist())).encode()).hexdigest(),
+        framing=framing,
+    )
+
+
+def _features(prefix: Prefix, split: Split, size: int, cache: DiskCache) -> np.ndarray:
+    """Returns pooled features, float32 [N, D], standardised over the split."""
+    if feature_cache.count_bytes(prefix.model, split, "float32") <= disk_cache.available_bytes(cache):
+        values = feature_cache.load_or_compute(cache, prefix, split, size).rows
+    else:
+        values = prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=_BATCH_SIZE))
+    standardise = keras.layers.Normalization(axis=-1, dtype="float32")
+    standardise.build(values.shape)
+    head_statistics.set_statistics(standardise, np.asarray(values, np.float32))
+    return keras.ops.convert_to_numpy(standardise(np.asarray(values, np.float32)))
+
+
+def _reason(framing: str, losses: list[np.ndarray], count: int) -> str:
+    """Returns what the comparison of the probes' losses says, in half a sentence."""
+    gap = losses[0] - min(losses, key=np.mean)
+    error = gap.std(ddof=1) / np.sqrt(len(gap))
+    found = f"a probe on {count} training images, cross-validated"
+    if framing == "crop":
+        return f"{found}: no framing is measurably better" if gap.any() else f"{found}: the lowest loss"
+    return f"{found}: the loss of crop is {console.format_metric(gap.mean())} higher, standard error {console.format_metric(error)}"

@@ -1,0 +1,38 @@
+"""How the inputs of a phase are cached: planned once, written to `settled.json`, and the same on resume."""
+
+from kerasft.console import console
+from kerasft.networks.network import Network
+from kerasft.storage import feature_cache
+from kerasft.storage.resolved_settings import ResolvedSettings
+from kerasft.strategies.phase import Phase
+from kerasft.training import phase_inputs
+from kerasft.training.phase_inputs import PhaseInputs
+from kerasft.training.setup import TrainSetup
+
+
+def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolved: ResolvedSettings) -> PhaseInputs:
+    """The inputs of a phase, as they were planned when it first began.
+
+    Args:
+        network: that the phase trains.
+        name: of the phase, such as `02-all`.
+        resolved: where the plan is kept.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    if name not in resolved.cached:
+        plan = phase_inputs.plan(network, setup.splits, phase, setup.cache)
+        resolved.cached[name] = list(plan)
+        resolved.write(setup.folder)
+        if phase.epochs and phase.freezes:
+            console.say(f"{name}: {plan.reason}" if plan.views else f"{name}: not cached, {plan.reason}")
+    plan = phase_inputs.Plan(*resolved.cached[name])
+    try:
+        return phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
+    except feature_cache.RangeError as error:
+        plan = phase_inputs.plan(network, setup.splits, phase, setup.cache, halved=False)
+        resolved.cached[name] = list(plan)
+        resolved.write(setup.folder)
+        console.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")
+        return phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)

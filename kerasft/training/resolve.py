@@ -1,0 +1,96 @@
+"""What `auto` resolves before the first phase: the depths that the head sees, the probe, the phases, how steps compute."""
+
+import uuid
+from dataclasses import replace
+
+from kerasft.console import console
+from kerasft.networks import network as networks
+from kerasft.settings import spec as specs
+from kerasft.storage.resolved_settings import ResolvedSettings
+from kerasft.strategies import planning
+from kerasft.strategies.phase import Phase
+from kerasft.training import autotune, depth_choice, head_init
+from kerasft.training import setup as setup_of_run
+from kerasft.training.setup import TrainSetup
+from kerasft.training.train_state import TrainState
+from kerasft.training.weight_interpolation import Weights
+
+
+def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
+    """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
+    config, network, splits = setup.config, setup.network, setup.splits
+    if config.preprocessing == "dataset":
+        resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
+        networks.set_pixel_statistics(network, *resolved.pixels)
+    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights)
+    setup = replace(setup, network=choice.network)
+    planned, _ = planning.plan(config, setup.network, len(splits.train))
+    start = head_init.prepare(
+        config,
+        setup.network,
+        splits,
+        setup.scorer,
+        setup.cache,
+        setup.example_weights,
+        solution=choice.solution,
+        augmented=any(phase.epochs for phase in planned),
+        head_first=not planned[0].trains_backbone,
+    )
+    resolved = replace(
+        resolved,
+        features=list(setup.network.depths),
+        features_table=list(choice.table),
+        features_reason=choice.reason,
+        augment=start.augment,
+        augment_reason=start.reason,
+        speed=start.speed,
+    )
+    seconds = choice.seconds + start.seconds
+    state = TrainState(uuid.uuid4().hex, splits.digest, resolved, seconds=seconds)
+    return setup, state, {"solution": list(start.solution)} if start.solution else {}
+
+
+def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Phase], TrainSetup]:
+    """The phases, and the setup with the batch size that is resolved; `settled.json` is written.
+
+    A resumed run takes what it began with.
+    """
+    config, network, count = setup.config, setup.network, len(setup.splits.train)
+    if resolved.batch_size is None:
+        longest = _longest(planning.plan(config, network, count)[0])
+        choice = autotune.batch_size(config, network, longest, count)
+        resolved.batch_size, resolved.batch_size_reason = choice.value, choice.reason
+        _say_choice("batch size", choice)
+    setup = setup_of_run.with_batch_size(setup, resolved.batch_size)
+    setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
+    planned = [planning.parse(text) for text in resolved.phases]
+    if not planned:
+        speed = None if config.deterministic else resolved.speed
+        planned, reason = planning.plan(setup.config, network, count, speed)
+        console.say(f"phases: {reason}")
+        planned = setup_of_run.judgeable(setup, planned)
+    if resolved.jit is None:
+        steps = setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
+        choice = autotune.compiled(config, network, _longest(planned), setup.batch_size, steps)
+        resolved.jit, resolved.jit_reason = choice.value, choice.reason
+        _say_choice("jit", choice)
+    planned = [_with_augmentation(phase, resolved) for phase in planned]
+    resolved.phases = [str(phase) for phase in planned]
+    resolved.write(setup.folder)
+    return planned, setup
+
+
+def _longest(planned: list[Phase]) -> Phase | None:
+    """The phase of most epochs among those that train the backbone: its steps are measured."""
+    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
+    return max(deep, key=lambda phase: phase.epochs, default=None)
+
+
+def _say_choice(name: str, choice: autotune.Choice) -> None:
+    if choice.seconds:
+        console.say(f"{name}: {choice.value} ({choice.reason})")
+
+
+def _with_augmentation(phase: Phase, resolved: ResolvedSettings) -> Phase:
+    automatic = [str(spec) for spec in phase.augment] == ["auto"]
+    return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if automatic else phase

@@ -1,0 +1,97 @@
+"""Writes the searched `lr` and `epochs` into `--phases`, and appends `--winner_phases`."""
+
+import inspect
+from dataclasses import replace
+
+from kerasft import strategies
+from kerasft.networks.network import Network
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
+from kerasft.strategies import planning
+from kerasft.strategies.phase import Phase
+
+
+def set_lr_and_epochs(
+    config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None
+) -> str:
+    """Returns `--phases` with another learning rate and number of epochs.
+
+    Both are those of the last phase that has epochs. The phases before it keep their ratio to it. `auto` is replaced by
+    the phases that it stands for, without its conditional phase and independent of the machine's speed. So all trials
+    train the same phases.
+
+    Args:
+        examples: of the training split.
+        lr, epochs: None to leave them as they are.
+
+    Raises:
+        UserError: no phase has epochs, or a phase gets a rate above 10.
+    """
+    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
+    found = [one for spec in planning.named(config) for one in _each(spec)]
+    if planning.ends_in_auto(config):
+        found += [Spec(phase.strategy, (), _auto_arguments(phase)) for phase in (planned[-1:] if found else planned)]
+    # `plan` may have added a head phase at the start.
+    planned = planned[-len(found) :]
+    timed = [phase for phase in planned if phase.epochs]
+    if not timed:
+        raise UserError(f"--search: lr and epochs need a phase with epochs. Received: '--phases={config.phases}'")
+    last = timed[-1]
+    for place, (spec, phase) in enumerate(zip(found, planned)):
+        if not phase.epochs:
+            continue
+        arguments = _arguments_by_name(spec)
+        if lr is not None:
+            arguments["lr"] = float(f"{phase.lr * lr / last.lr:.6g}")
+        if epochs is not None:
+            arguments["epochs"] = max(1, round(phase.epochs * epochs / last.epochs))
+        found[place] = Spec(spec.name, (), arguments)
+    return " | ".join(map(str, found))
+
+
+def check_winner_phases(config: Config, winner_phases: str) -> None:
+    """Raises UserError if `--winner_phases` is no list of phases, or if `--phases` ends in `auto`, which nothing can follow."""
+    flag = "--winner_phases"
+    for spec in specs.parse(winner_phases, flag):
+        if str(spec) != "auto":
+            planning.build(spec, flag)
+    if winner_phases and planning.ends_in_auto(config):
+        rule = "continues after --phases, which must name the phases of the trials, such as head(epochs=9)"
+        raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
+
+
+def append_phases(trial: Config, config: Config, winner_phases: str) -> Config:
+    """Returns a trial's Config with further phases.
+
+    The trial's own phases keep the optimizer and the schedule that were searched together with their rate.
+
+    Args:
+        config: of the search. Its optimizer and schedule are those of the further phases.
+    """
+    tied = ("optimizer", "schedule")
+    kept = {name: trial.spec(name) for name in tied if getattr(trial, name) != getattr(config, name)}
+    found = [Spec(spec.name, (), kept | _arguments_by_name(spec)) for spec in trial.specs("phases")]
+    before = {name: getattr(config, name) for name in tied}
+    return replace(trial, phases=" | ".join([*map(str, found), winner_phases]), **before)
+
+
+def _each(spec: Spec) -> tuple[Spec, ...]:
+    """The Specs of the phases that a Spec stands for, one each."""
+    phases = planning.build(spec, "--phases", outside=Phase)
+    return (spec,) if len(phases) == 1 else tuple(specs.parse_one(str(phase), "--phases") for phase in phases)
+
+
+def _arguments_by_name(spec: Spec) -> dict:
+    """Returns the arguments of a phase's Spec, all by name."""
+    signature = inspect.signature(specs.resolve(spec, "--phases", strategies.STRATEGIES, outside=Phase))
+    return dict(signature.bind(*spec.args, **spec.kwargs).arguments)
+
+
+def _auto_arguments(phase: Phase) -> dict:
+    """Returns the arguments that `auto` sets."""
+    if not phase.epochs:
+        return {"epochs": 0}
+    size = {} if phase.image_size is None else {"image_size": phase.image_size}
+    return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size

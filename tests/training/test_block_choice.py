@@ -1,0 +1,40 @@
+"""The blocks that `surgical` trains: those with the largest gradients beside their weights, and written down."""
+
+import json
+
+import numpy as np
+from conftest import splits_of
+from training_runs import trained
+
+from kerasft.networks import network as networks
+from kerasft.settings.config import Config
+from kerasft.strategies import planning
+from kerasft.training import block_choice
+from kerasft.training import setup as setup_of_run
+
+
+def test_the_block_whose_weights_are_small_beside_their_gradients_is_chosen(photos, tiny, tmp_path):
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", phases="surgical(blocks=1)")
+    network = networks.build(config, 2, "single_label")
+    (phase,) = planning.plan(config, network, 30)[0]
+    setup = setup_of_run.prepare(config, network, data, tmp_path)
+    kernel = network.model.get_layer("conv_3").kernel
+    # BatchNormalization that is held passes a kernel's scale on, so the gradient stays about the same.
+    kernel.assign(np.asarray(kernel) * 1e-3)
+    before = network.model.get_weights()
+    found = block_choice.resolve(setup, phase)
+    assert found.unfreeze == ("conv_3",)
+    assert "surgical(blocks=1, layers=('conv_3',), epochs=5" in str(found)
+    assert planning.parse(str(found)) == found
+    for ours, theirs in zip(network.model.get_weights(), before):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_was_chosen_is_written_before_it_trains(photos, tiny, tmp_path):
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    run = trained(data, tmp_path / "run", tiny, phases="surgical(blocks=2, epochs=1)", augment="none")
+    (text,) = json.loads((tmp_path / "run" / "settled.json").read_text())["phases"]
+    phase = planning.parse(text)
+    assert len(phase.unfreeze) == 2
+    assert run.records[0].spec == text

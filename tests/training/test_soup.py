@@ -1,0 +1,64 @@
+"""The greedy soup: which epochs are kept, which become part of it, and what a run leaves of it."""
+
+import numpy as np
+import pytest
+from conftest import splits_of
+from training_runs import same, trained, watched
+
+from kerasft.training import soup, weight_interpolation
+
+
+def _kept(folder, losses):
+    """Ingredients of one number each, the number of their epoch, written one after the other."""
+    for epoch in range(1, len(losses) + 1):
+        soup.keep(folder, losses[:epoch], [np.full((2, 2), epoch, np.float32), np.ones(1, np.float32)])
+    return sorted(int(path.stem) for path in folder.glob("*.npz"))
+
+
+def test_only_the_best_epochs_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(soup, "SOUP_INGREDIENTS", 3)
+    assert _kept(tmp_path, [5.0, 3.0, float("nan"), 4.0, 1.0, 2.0]) == [2, 5, 6]
+    assert soup.ranked([5.0, 3.0, float("nan"), 4.0, 1.0, 2.0]) == [5, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "members"),
+    # Epochs are tried in the order 3, 2, 4, 1: their mean has to come as near to what is wanted as it was before.
+    [(3.0, [3]), (2.4, [3, 2]), (2.0, [3, 2, 1]), (9.0, [3, 4]), (2.75, [3, 2, 4, 1])],
+)
+def test_an_epoch_is_added_where_validation_does_not_get_worse(tmp_path, wanted, members):
+    losses = [0.4, 0.2, 0.1, 0.3]
+    _kept(tmp_path, losses)
+    weights, found = soup.greedy(tmp_path, losses, lambda mixed: abs(float(mixed[0][0, 0]) - wanted))
+    assert found == members
+    assert weights[0].dtype == np.float32
+    np.testing.assert_allclose(weights[0], np.mean(members), rtol=1e-6)
+
+
+def test_an_ingredient_that_cannot_be_read_is_left_out(tmp_path):
+    _kept(tmp_path, [0.3, 0.1, 0.2])
+    (tmp_path / "0002.npz").write_bytes(b"no file of numpy")
+    (tmp_path / "0003.npz").unlink()
+    weights, members = soup.greedy(tmp_path, [0.3, 0.1, 0.2], lambda mixed: 0.0)
+    assert members == [1]
+    np.testing.assert_array_equal(weights[0], np.ones((2, 2)))
+    assert soup.greedy(tmp_path / "nothing", [0.3], lambda mixed: 0.0) is None
+    assert soup.greedy(tmp_path, [float("nan")], lambda mixed: 0.0) is None
+
+
+def test_a_run_leaves_the_mean_of_its_epochs(photos, tiny, tmp_path, monkeypatch, capsys):
+    """No soup is made worse by an epoch here, so it holds all three; each is what the moving average was after it."""
+    runs, seen, found = watched(monkeypatch), [], []
+    keep, keep_best = soup.keep, weight_interpolation.keep_best
+    monkeypatch.setattr(soup, "keep", lambda *given: seen.append(given[2]) or keep(*given))
+    monkeypatch.setattr(soup, "greedy", lambda *given, greedy=soup.greedy: greedy(*given[:2], lambda _: 0.0))
+    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given: found.extend(given[4]) or keep_best(*given))
+    settings = {"phases": "all(epochs=3, lr=1e-2, schedule=constant)", "augment": "none", "average": "ema | soup"}
+    trained(splits_of(f"folder:{photos}", val=0.2, test=0.2), tmp_path, tiny, **settings)
+    order = soup.ranked(runs[0].state.losses)
+    assert f"01-all: soup of 3 epochs of 3: {', '.join(map(str, order))}" in capsys.readouterr().out
+    (made,) = found
+    for weight, *epochs in zip(made, *seen, strict=True):
+        np.testing.assert_allclose(weight, np.mean(epochs, 0, dtype=np.float64), rtol=1e-5, atol=1e-6)
+    same([runs[0].last[0]], [seen[-1][0]])
+    assert not (tmp_path / "soup").exists()
