@@ -34,7 +34,7 @@ from kerasft.settings import failures
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
 from kerasft.strategies import budget, planning
-from kerasft.training import trainer
+from kerasft.training import budgeting, trainer
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     checkpoints.remove(folder)
     disk_cache.remove(trained.setup.cache)
     summarise(folder, metrics)
+    budgeting.say_overdrawn(config.budget_minutes, time.monotonic() - began)
     return Run(folder, metrics)
 
 

@@ -16,6 +16,9 @@ TRACES_PER_EXPORT = 3.0
 # Test images are computed so often: evaluated, and proven through `model.keras` and through the SavedModel.
 PASSES_OVER_TEST = 3
 
+# A run that takes more than so many times its budget has not kept it.
+TOLERANCE = 1.15
+
 # Seconds of the report, and of all that is written.
 WRITING_SECONDS = 1.5
 

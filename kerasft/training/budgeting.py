@@ -94,6 +94,12 @@ def fitted(
     return changed
 
 
+def say_overdrawn(minutes: float | None, seconds: float) -> None:
+    """Says it where a run took clearly longer than its budget. What is done without any training takes its time, too."""
+    if minutes and seconds > budget.TOLERANCE * 60 * minutes:
+        console.say(f"budget: this start took {duration(seconds)}, more than --budget_minutes={minutes:g}")
+
+
 def _left(setup: TrainSetup, allowance: Allowance, speed: Speed) -> tuple[float, float]:
     """Seconds that are left for training, and those that come after it."""
     after = budget.seconds_after(len(setup.splits.test), speed, allowance.decoding)

@@ -119,6 +119,13 @@ def test_time_of_earlier_starts_counts(data, tiny, tmp_path):
     assert budgeting.carried(None, state) is None
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(60.0, False), (68.0, False), (70.0, True)])
+def test_a_budget_that_was_not_kept_is_said(seconds, said, capsys):
+    budgeting.say_overdrawn(1.0, seconds)
+    budgeting.say_overdrawn(None, seconds)
+    assert ("more than --budget_minutes=1" in capsys.readouterr().out) == said
+
+
 def test_measuring_leaves_the_network_as_it_was(data, tiny, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(budgeting, "SECONDS_OF_STEPS", 0.0)
