@@ -153,6 +153,8 @@ def command_line() -> Iterator[Row]:
     yield a("perhaps_tensorboard", "--tensorboard=2")
     yield a("perhaps_warmup", "--warmup=warm")
     yield a("perhaps_keep_cache", "--keep_cache=all")
+    yield a("features_none", "--features=0", says=("--features", "at least 1"))
+    yield a("features_word", "--features=some", says=("--features", "auto"))
     yield a("framing_stretch", "--framing=stretch", says=("--framing", "squash"))
     yield a("half_precision", "--precision=half", says=("--precision", "mixed_float16"))
     yield a("jit_of_maybe", "--jit=maybe")

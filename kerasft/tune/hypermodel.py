@@ -6,7 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,19 @@ class HyperModel(keras_tuner.HyperModel):
         # All trials have the same batch size, unless it is searched.
         self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
+        self._start = network, resolved
         # The splits on which the framing was chosen, until they are asked for.
         self._framed: dict[tuple, Splits] = {}
+        self.data = lru_cache(maxsize=2)(self._data)
+
+    @cached_property
+    def framing(self) -> str:
+        """The framing of all trials that do not search it. It is chosen when images are first read."""
+        network, resolved = self._start
         if resolved.framing is None:
             splits = audit_and_frame(self.config, self.listing, network, resolved, self.folder)
-            self._framed[network.size, config.framing, config.per_class_limit] = splits
-        self.framing = resolved.framing
-        self.data = lru_cache(maxsize=2)(self._data)
+            self._framed[network.size, self.config.framing, self.config.per_class_limit] = splits
+        return resolved.framing
 
     def declare_hyperparameters(self, hp: keras_tuner.HyperParameters) -> None:
         """Registers the searched settings."""
@@ -209,10 +215,10 @@ class HyperModel(keras_tuner.HyperModel):
         free_networks()
 
     def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
+        listing = replace(self.listing, framing=self.framing if framing == "auto" else framing)
         if framed := self._framed.pop((size, framing, per_class_limit), None):
             return framed
         config = replace(self.config, per_class_limit=per_class_limit)
-        listing = replace(self.listing, framing=self.framing if framing == "auto" else framing)
         return audit_and_split(config, listing, size, self.folder)
 
     def _validation_metrics(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
