@@ -114,14 +114,14 @@ def test_out_of_memory_a_step_is_done_in_parts_to_the_same_end(data, tiny, tmp_p
 def test_several_steps_of_a_call_come_to_the_weights_of_single_ones(data, tiny, tmp_path, monkeypatch):
     runs = watched(monkeypatch)
     settings = {"phases": "all(epochs=2, lr=1e-3)", "augment": "flip", "batch_size": 4}
-    one = trained(data, tmp_path / "one", tiny, **settings)
     prepare = head_init.prepare
 
-    def fast(*given, **more):
-        return prepare(*given, **more)._replace(speed=1e9)  # images a second
+    def trained_at(speed, name):
+        """As if the forward pass did so many images a second."""
+        monkeypatch.setattr(head_init, "prepare", lambda *given, **more: prepare(*given, **more)._replace(speed=speed))
+        return trained(data, tmp_path / name, tiny, **settings)
 
-    monkeypatch.setattr(head_init, "prepare", fast)
-    several = trained(data, tmp_path / "several", tiny, **settings)
+    one, several = trained_at(1.0, "one"), trained_at(1e9, "several")
     assert runs[0].model.steps_per_execution == 1
     assert runs[1].model.steps_per_execution == several.steps_per_epoch > 1
     for ours, theirs in zip(several.weights, one.weights, strict=True):
