@@ -1,6 +1,6 @@
-"""Does fine-tuning earn more than its probe? Default settings against `--phases=head`, on the same images.
+"""Does fine-tuning earn more than a probe? Default settings against the solved heads on one and on several depths.
 
-Runs both through the command for every data set, weights file and seed given, and compares the test images pair by
+Runs all three through the command for every data set, weights file and seed given, and compares the test images pair by
 pair: accuracy, log loss, and a bootstrap interval of the difference in log loss over all runs together.
 `flowers5:30` is 30 training images a class and 10 for validation, drawn by the seed, and all test images.
 
@@ -24,7 +24,11 @@ WEIGHTS = {
     "MobileNet(alpha=0.75)": "mobilenet_0.75_224_no_top.h5",
     "MobileNetV2(alpha=0.35)": "mobilenet_v2_0.35_224_no_top.h5",
 }
-RECIPES = {"probe": ("--phases=head", "--head_init=probe"), "default": ()}
+RECIPES = {
+    "probe": ("--phases=head", "--head_init=probe", "--features=last"),
+    "head": ("--phases=head",),
+    "default": (),
+}
 
 
 def run(shared: Path, out: Path, data: str, backbone: str, seed: int, recipe: str) -> tuple[dict, np.ndarray]:
@@ -79,18 +83,20 @@ def main() -> None:
     seeds = map(int, options.seeds.split(","))
     cases = list(itertools.product(seeds, options.sets.split(","), options.backbones.split(";")))
     print(
-        "| data | backbone | seed | accuracy: probe | default | log loss: probe | default | kept | seconds: probe | default |"
+        "| data | backbone | seed | accuracy: probe | head | default | log loss: probe | head | default | kept "
+        "| seconds: probe | head | default |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    print("|" + " --- |" * 13, flush=True)
 
-    def pair(case: tuple[int, str, str]) -> list[tuple[dict, np.ndarray]]:
+    def all_recipes(case: tuple[int, str, str]) -> list[tuple[dict, np.ndarray]]:
         seed, data, backbone = case
         return [run(options.shared.resolve(), options.out, data, backbone, seed, recipe) for recipe in RECIPES]
 
     found = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for (seed, data, backbone), ((probe, probe_losses), (default, losses)) in zip(cases, pool.map(pair, cases)):
-            both = (probe, default)
+        for (seed, data, backbone), results in zip(cases, pool.map(all_recipes, cases)):
+            (probe, probe_losses), (head, _), (default, losses) = results
+            both = (probe, head, default)
             share = default["phases"][-1]["share"]
             found.append((losses - probe_losses, probe["test"]["accuracy"], default["test"]["accuracy"], share))
             cells = [data, backbone, seed, *(f"{metrics['test']['accuracy']:.4f}" for metrics in both)]
