@@ -72,9 +72,6 @@ class PhaseCallback(keras.callbacks.Callback):
         state.step += self.model.steps_per_execution
         if state.first_loss is None:
             state.first_loss = float(logs["loss"])
-            # The mean over several steps may hold steps that have diverged already.
-            if self.model.steps_per_execution > 1 and state.initial_score:
-                state.first_loss = min(state.first_loss, state.initial_score[0])
         within_epoch = state.step < run.setup.steps_per_epoch
         saving = within_epoch and (run.checkpointer.due_within_epoch() or self.stop_requested())
         if saving or time.monotonic() - self._read_at > SECONDS_BETWEEN_LOSS_READS:

@@ -44,8 +44,12 @@ def test_a_phase_that_diverges_falls_back_at_lower_rates_and_goes_on(data, tiny,
         trained(data, tmp_path / "b", tiny, phases="all(epochs=2, lr=10)", augment="none")
 
 
-def test_a_rate_that_is_far_too_high_is_noticed_by_itself(data, tiny, tmp_path, capsys):
-    """Nothing is made to fail here: plain gradient descent at a rate of 10 does so by itself."""
+def test_a_rate_that_is_far_too_high_is_noticed_by_itself(data, tiny, tmp_path, monkeypatch, capsys):
+    """Nothing is made to fail here: plain gradient descent at a rate of 10 does so by itself.
+
+    Each step is a call of its own, as on a slow machine: the loss of a call of several is their mean.
+    """
+    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
     settings = {"optimizer": "sgd(momentum=0.9)", "augment": "none", "batch_size": 4}
     made = trained(data, tmp_path, tiny, **settings, phases="all(epochs=3, lr=10, schedule=constant)", average="none")
     assert made.records[0].lr_backoffs >= 1
