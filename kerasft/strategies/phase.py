@@ -40,6 +40,7 @@ class Phase:
         image_size: side of the training images, in pixels; None for the network's own. Validation and serving always
             use the network's own.
         conditional: runs only if the phase before gained enough (`auto.gained_enough`).
+        stop_if_losing: ends at a third of its epochs if it would be undone there (`weight_interpolation.is_losing`).
         head_lr: the head's learning rate, as a multiple of `lr`.
         layer_decay: the learning rate is multiplied by this with each block from the head down (ELECTRA, Clark et al.
             2020).
@@ -65,6 +66,7 @@ class Phase:
     views: int | None = field(default=None, metadata={"check": attributes.whole_number(0)})
     image_size: int | None = field(default=None, metadata={"check": attributes.whole_number(attributes.MIN_IMAGE_SIDE)})
     conditional: bool = field(default=False, metadata={"check": attributes.boolean})
+    stop_if_losing: bool = field(default=False, metadata={"check": attributes.boolean})
     head_lr: float = field(
         default=1.0, metadata={"check": attributes.number("a number in (0, 1000]", lambda value: 0 < value <= 1000)}
     )

@@ -9,7 +9,7 @@ from kerasft.strategies.phase import Phase
 from kerasft.training.phase_record import PhaseRecord
 
 # Version of what `to_json` writes.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass
@@ -29,6 +29,7 @@ class TrainState:
         best_score: loss and score on validation after its best epoch; None before the first finite one.
         first_loss: of the first batch.
         losses: on validation, one an epoch.
+        is_losing: whether the phase was found to lose before its end, under `stop_if_losing`.
         micro_batches: in how many parts a step is done, where it does not fit into memory.
         lr_backoffs: times that training diverged and went on at a lower rate.
         optimizer_start: steps of the phase that were done before its optimizer was made: 0, until a fallback.
@@ -48,6 +49,7 @@ class TrainState:
     best_score: tuple[float, float] | None = None
     first_loss: float | None = None
     losses: list[float] = field(default_factory=list)
+    is_losing: bool = False
     micro_batches: int = 1
     lr_backoffs: int = 0
     optimizer_start: int = 0

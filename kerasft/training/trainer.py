@@ -175,7 +175,7 @@ def run_phase(run: PhaseRun, arrays: dict[str, Weights]) -> None:
         run.state.initial_score = run.validate()
         if "solution" in arrays:
             take_solution(run, arrays["solution"])
-    if run.phase.epochs > run.state.epoch and not run.out_of_patience():
+    if not run.is_over:
         fitting.fit(run, arrays.get("optimizer"), arrays.get("metrics"))
 
 
