@@ -21,7 +21,9 @@ from kerasft.data.splits import Split, Splits
 from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
+from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
+from kerasft.job import portable
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.finished import report_finished, summarise
@@ -64,6 +66,7 @@ def train(config: Config, began: float | None = None) -> Run:
     """
     seconds, started = {}, time.monotonic()
     budget.check(config.budget_minutes, config.deterministic)
+    portable_formats.formats(config.specs("export"))
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:
@@ -119,6 +122,8 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         with _time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
             proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
+            given = config, network, answer, splits, scorer, evaluation.test, Path(proof["path"])
+            artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
@@ -134,7 +139,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "weights_sha256": weights_digest(network.model),
         "export": proof,
-        "artefacts": {KERAS_MODEL.name: keras_file},
+        "artefacts": artefacts,
     }
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:

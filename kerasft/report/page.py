@@ -87,6 +87,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "settled": metrics.get("settled", {}),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
+        "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),
     }

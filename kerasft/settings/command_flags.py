@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. lr_find: find a learning rate. tune: search hyperparameters.",
+        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. lr_find: find a learning rate. tune: search hyperparameters.",
     ),
     "preset": (
         str,
@@ -36,7 +36,11 @@ COMMAND = {
         False,
         "train: print what would be done and how long it would take. Nothing is trained or written.",
     ),
-    "model": (str, "", "predict, serve: a SavedModel, or a folder whose subfolders are numbered versions of it."),
+    "model": (
+        str,
+        "",
+        "predict, serve, compress: a SavedModel, or a folder whose subfolders are numbered versions of it; compress: the folder of a finished run.",
+    ),
     "images": (
         str,
         "",

@@ -201,6 +201,19 @@ class Config:
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )
     export_dir: str = flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
+    export: str = flag(
+        "savedmodel",
+        "output",
+        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, into exports/NAME/VERSION beside --export_dir. Each is proven on the test images. They need kerasft[lite].",
+        spec="many",
+    )
+    max_drop: float = flag(
+        0.005,
+        "output",
+        "An artefact of lower precision is not published if its test accuracy (or mAP) is lower than the network's by more than this; under regression, if its error is larger by more than this many deviations.",
+        low=0.0,
+        high=1.0,
+    )
     warmup: bool = flag(
         True,
         "output",

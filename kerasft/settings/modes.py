@@ -49,6 +49,11 @@ MODES = {
         "kerasft serve --model=saved_models/photos --port=8501",
         False,
     ),
+    "compress": Mode(
+        "export a finished run for other runtimes (LiteRT, ONNX, OpenVINO), each proven on the test images",
+        "kerasft compress --model=runs/photos-1234abcd --export='litert(precision=int8) | onnx'",
+        False,
+    ),
     "lr_find": Mode(
         "find a learning rate: train for some steps at rising rates, and plot the loss",
         "kerasft lr_find --data=folder:photos --phases='head | all(epochs=10)'",
