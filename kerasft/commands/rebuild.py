@@ -37,7 +37,8 @@ def run(argument: str, out: str = "") -> None:
         raise UserError(f"kerasft rebuild: the run is not finished. Received: '{folder}'")
     config = Config(**stored)
     keras.utils.set_random_seed(config.seed)
-    built = replace(config, weights=resolved.weights, image_size=resolved.image_size)
+    backbone = resolved.backbone or config.backbone
+    built = replace(config, backbone=backbone, weights=resolved.weights, image_size=resolved.image_size)
     network = planning.prepare(built, networks.build(built, len(metrics["classes"]), metrics["task"]))
     if resolved.features:
         network = with_depths(network, built, tuple(resolved.features))

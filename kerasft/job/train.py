@@ -23,6 +23,7 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.proof import UnreadableError
 from kerasft.job.audit import refuse_changes
+from kerasft.job.backbone import choose_backbone
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.finished import report_finished, summarise
 from kerasft.job.reframe import audit_and_frame
@@ -80,17 +81,21 @@ def train(config: Config, began: float | None = None) -> Run:
 
 
 def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float, began: float) -> Run:
-    """Runs the steps in a locked run folder."""
+    """Runs the steps in a locked run folder. A step that is timed twice counts both times."""
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is reported now, not after training.
     run_folder.check_can_create(exports)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network, resolved = resolve_settings(config, listing, folder)
+    with _time_step(seconds, "train"):
+        config, choice, audited = choose_backbone(config, listing, folder)
+    if audited:
+        seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
+    network, resolved = resolve_settings(config, listing, folder, choice)
     before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
-        splits = audit_and_frame(config, listing, network, resolved, folder)
+        splits = audit_and_frame(config, listing, network, resolved, folder, audited)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
@@ -199,4 +204,4 @@ def _add_note(text: str) -> Iterator[None]:
 def _time_step(seconds: dict, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    seconds[name] = round(time.monotonic() - started, 3)
+    seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 3)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import backbones, heads, layer_names
+from kerasft.networks import backbones, candidates, heads, layer_names
 from kerasft.settings.config import Config
 
 
@@ -52,8 +52,9 @@ def build(config: Config, outputs: int, task: str) -> Network:
         task: `single_label`, `multi_label` or `regression`.
 
     Raises:
-        UserError: a flag of the backbone or of the head is wrong.
+        UserError: a flag of the backbone or of the head is wrong, or `--backbone` names several.
     """
+    config = candidates.one(config)
     backbone = backbones.load(config.backbone, config.weights, config.image_size, config.preprocessing)
     head_init = heads.resolve_head_init(config.head_init, backbone.pretrained)
     output = heads.build_outputs(config.head, head_init, backbone.model.output, outputs, task)
