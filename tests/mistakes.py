@@ -505,7 +505,12 @@ def backbones() -> Iterator[Row]:
             received=False,
             large=True,
         )
-    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='imagenet')", says=("--backbone", "weights"))
+    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='no.h5')", says=("--weights", "no.h5"))
+    yield a("weights_by_number", *made, "--backbone=MobileNet(weights=3)", says=("--backbone", "weights="))
+    yield a("backbone_twice", *made, "--backbone=MobileNet | MobileNet", says=("--backbone", "once"))
+    yield a("backbone_auto_in_a_list", *made, "--backbone=auto | MobileNet", says=("--backbone", "alone"))
+    listed = "--backbone=MobileNet(alpha=0.25) | MobilNet"
+    yield a("backbone_misspelt_in_a_list", *made, listed, says=("--backbone, MobilNet", "'MobileNet'"))
     yield a("top_by_argument", *made, "--backbone=MobileNet(include_top=True)", says=("--backbone", "include_top"))
     yield a("alpha_of_text", *made, "--backbone=MobileNet(alpha='x')")
     yield a("alpha_below_0", *made, "--backbone=MobileNet(alpha=-1)")

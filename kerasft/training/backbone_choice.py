@@ -4,6 +4,7 @@ The lowest held-out loss wins. Among those within one standard error of it, imag
 multiplications is taken.
 """
 
+import re
 import time
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -137,6 +138,12 @@ def _reason(best: int, losses: list[np.ndarray], count: int, table: list[dict[st
     return f"{found}: {higher}; that is within one standard error ({error}), and it has fewer multiplications"
 
 
+def _without_folders(choices: list[str]) -> list[str]:
+    """The choices with the bare names of their files, where these still tell them apart."""
+    short = [re.sub(r"""[^'"=]*/(?=[^/'"]+(?:['"]|$))""", "", choice) for choice in choices]
+    return short if len(set(short)) == len(short) else choices
+
+
 def say(name: str, choice: Choice) -> None:
     """Prints what was chosen, and the table of what was measured."""
     console.say(f"backbone: {name} ({choice.reason})")
@@ -150,7 +157,9 @@ def say(name: str, choice: Choice) -> None:
         "seconds": ("seconds", "{:.1f}".format),
     }
     used = {key: titles[key] for key in titles if choice.table and key in choice.table[0]}
-    rows = [[show(row[key]) for key, (_, show) in used.items()] for row in choice.table]
+    short = _without_folders([row["choice"] for row in choice.table])
+    table = [row | {"choice": name} for row, name in zip(choice.table, short)]
+    rows = [[show(row[key]) for key, (_, show) in used.items()] for row in table]
     head = [title for title, _ in used.values()]
     # Line by line, because `say` escapes line breaks.
     for line in columns(head, rows, right=head[1:]).splitlines() if rows else []:
