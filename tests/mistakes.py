@@ -520,6 +520,7 @@ def backbones() -> Iterator[Row]:
     yield a("weights_of_another_ending", *weights, "--weights=w.txt", make=files(w__txt="words"))
     yield a("weights_of_another_backbone", *made[:2], "--backbone=MobileNetV2(alpha=0.35)", "--weights=bundled")
     yield a("size_of_another", *made[:1], "--backbone={flat}", "--image_size=32")
+    yield a("tta_misspelt", *MADE, "--tta=flop", says=("--tta", "'flip'"))
     yield a("preprocessing_of_a_file", *MADE, "--preprocessing=caffe")
 
 

@@ -46,6 +46,7 @@ def run(argument: str, out: str = "") -> None:
         networks.set_pixel_statistics(network, *resolved.pixels)
     weights = weight_delta.apply(folder / weight_delta.FILE_NAME, network.model.get_weights())
     network.model.set_weights(weights)
-    plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
+    model = network._replace(tta=resolved.tta or "none").served()
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
     run_folder.write_by_name(path, plain.save)
     write(f"Written: {path}")

@@ -38,7 +38,7 @@ TIMED_SECONDS = 2.0
 # The table of counts has at most so many classes.
 MAX_CLASSES = 20
 # A run measures these if they are `auto` or have no value.
-MEASURED_SETTINGS = ("framing", "augment", "precision", "batch_size", "jit")
+MEASURED_SETTINGS = ("framing", "augment", "tta", "precision", "batch_size", "jit")
 
 
 def show(config: Config) -> None:

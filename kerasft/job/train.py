@@ -28,6 +28,7 @@ from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_pred
 from kerasft.job.finished import report_finished, summarise
 from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
+from kerasft.job.tta import resolve_tta
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
 from kerasft.optimization import averages
@@ -105,9 +106,13 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
         # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
-        predict, scorer = make_predictor(network), trained.setup.scorer
+        scorer, resolved = trained.setup.scorer, trained.state.resolved
         known = trained.validation_outputs if network is trained.setup.network else None
+        predict = make_predictor(network)
         val_outputs = known() if known else predict(splits.val)
+        network, val_outputs = resolve_tta(config, network, splits.val, scorer, val_outputs, resolved)
+        resolved.write(folder)
+        predict = predict if network.tta == "none" else make_predictor(network)
         thresholds = fit_thresholds(network.task, splits, val_outputs)
         answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale, splits.train.framing)
     if before:
@@ -131,8 +136,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "backbone": network.name,
         "image_size": network.size,
         "framing": splits.train.framing,
-        "augment": trained.state.resolved.augment,
-        "settled": trained.state.resolved.to_json(),
+        "augment": resolved.augment,
+        "tta": network.tta,
+        "settled": resolved.to_json(),
         **evaluation.figures,
         "phases": [record.to_json() for record in trained.state.records],
         "seconds": seconds,

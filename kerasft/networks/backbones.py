@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import bundled, layer_names, saved_files
+from kerasft.networks import bundled, layer_names, mirrored, saved_files
 from kerasft.settings import spec as specs
 from kerasft.settings.backbone_list import is_file
 from kerasft.settings.errors import UserError, did_you_mean, one_of
@@ -211,7 +211,7 @@ def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> No
 
 def _load_saved(path: str, size: int | None) -> Backbone:
     """Loads a `.keras` or `.h5` model without its head: that of kerasft, or the last Dense layer and what follows it."""
-    model = saved_files.load_model(path)
+    model = mirrored.without_mirroring(saved_files.load_model(path))
     if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
     shape = model.inputs[0].shape

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import backbones, candidates, heads, layer_names
+from kerasft.networks import backbones, candidates, heads, layer_names, mirrored
 from kerasft.settings.config import Config
 
 
@@ -22,6 +22,7 @@ class Network(NamedTuple):
         backbone: names of the operations of the backbone (layers, mostly), from input to output.
         cuts: those of them that are cut points (see `backbones.find_cut_points`).
         depths: those of them whose pooled outputs the head sees; the last is the backbone's output.
+        tta: `flip` where what is served is the mean over an image and its mirror image, else `none`.
     """
 
     model: keras.Model
@@ -33,6 +34,11 @@ class Network(NamedTuple):
     backbone: tuple[str, ...]
     cuts: tuple[str, ...]
     depths: tuple[str, ...] = ()
+    tta: str = "none"
+
+    def served(self) -> keras.Model:
+        """Returns the model whose outputs are evaluated and served: `model`, or its mean over mirror images."""
+        return mirrored.average_mirrored(self.model) if self.tta == "flip" else self.model
 
     def model_before(self, layer: str) -> keras.Model:
         """Returns the model from images to the input of a layer, named by `layer`."""

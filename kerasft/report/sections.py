@@ -45,7 +45,7 @@ _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled":
 
 
 def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
-    """Describes the run in two sentences."""
+    """Describes the run in two sentences, and in a third what is averaged (`--tta`)."""
     settled = metrics.get("settled", {})
     chosen, backbone = settled.get("weights", config["weights"]), settled.get("backbone", config["backbone"])
     weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
@@ -56,6 +56,7 @@ def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
     kept = sum(phase["accepted"] for phase in phases)
     outcome = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
     outcome = outcome if kept else "no training phase helped on validation, so all were undone"
+    mirrored = ["Each answer is the mean over an image and its mirror image."] if metrics.get("tta") == "flip" else []
     same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
     places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
     alike = (
@@ -66,6 +67,7 @@ def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
         f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
         f"The test images were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
         f"files themselves{same}; {alike}.",
+        *mirrored,
     ]
 
 

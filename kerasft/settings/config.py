@@ -110,6 +110,12 @@ class Config:
         "model",
         "How many depths of the backbone the head sees by their pooled activations: last (its output), a number of depths counted from there, or all. auto chooses by cross-validation on the training images.",
     )
+    tta: str = flag(
+        "none",
+        "model",
+        "Test-time augmentation, in evaluation and in the export. flip: the mean of the outputs for an image and its mirror image, in twice the time. auto: flip if that lowers the validation loss by more than its standard error.",
+        choices=("none", "flip", "auto"),
+    )
     head: str = flag(
         "linear",
         "model",

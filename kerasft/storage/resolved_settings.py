@@ -27,6 +27,8 @@ class ResolvedSettings:
         budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
         framing: as the flag, without `auto`; None until it is chosen.
+        tta: as the flag, without `auto`; None until the network is trained.
+        tta_table: what was measured of each: `choice`, `loss`, `accuracy` (of single labels).
         framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 
@@ -51,6 +53,9 @@ class ResolvedSettings:
     budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
+    tta: str | None = None
+    tta_reason: str = ""
+    tta_table: list[dict[str, Any]] = field(default_factory=list)
     framing: str | None = None
     framing_reason: str = ""
     framing_table: list[dict[str, Any]] = field(default_factory=list)
