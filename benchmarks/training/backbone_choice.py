@@ -15,10 +15,11 @@ from depths import SETS, features
 from scipy.special import log_softmax
 
 from kerasft.evaluation.scoring import one_standard_error_rule
-from kerasft.training import head_statistics, stacked_probe
+from kerasft.training import backbone_choice, head_statistics, stacked_probe
 
 # In the order of their multiplications.
 BACKBONES = "MobileNet(alpha=0.25);MobileNetV2(alpha=0.35);MobileNet(alpha=0.75)"
+RULES = ("the rule of kerasft", "the lowest loss", "the cheapest within one standard error")
 
 
 def probe(widths: list[int], found: dict, count: int | None, draw: int) -> tuple[np.ndarray, float]:
@@ -53,19 +54,22 @@ def main() -> None:
         for draw in range(options.draws if count else 1):
             results = [probe(*kept[name, backbone], int(count) if count else None, draw) for backbone in names]
             losses, tests = zip(*results)
-            chosen = one_standard_error_rule(list(losses))
+            chosen = backbone_choice.pick(list(losses))
             above = np.array(tests) - min(tests)
-            cases.append((bool(count), chosen, above, np.array(tests)))
+            lowest = int(np.argmin([each.mean() for each in losses]))
+            cases.append((bool(count), (chosen, lowest, one_standard_error_rule(list(losses))), above))
             shown = ", ".join(f"{held.mean():.3f} {test:.3f}" for held, test in results)
             print(f"{data} {draw}: {shown}; chosen {names[chosen]}, {above[chosen]:+.3f} above the best", flush=True)
     for few, title in ((False, "all images"), (True, "subsets")):
         found = [case for case in cases if case[0] == few]
         if found:
-            above = np.array([case[2][case[1]] for case in found])
-            fixed = ", ".join(f"{name} {np.mean([case[2][i] for case in found]):.3f}" for i, name in enumerate(names))
-            best = np.mean(above == 0)
-            print(f"{title}: the best is chosen in {best:.0%} of {len(found)}, {above.mean():.3f} above it on average")
-            print(f"  (worst {above.max():.3f}); always the same network: {fixed}")
+            print(f"{title}: {len(found)} draws; log loss above the best network on average, and at worst")
+            for rule, name in enumerate(RULES):
+                above = np.array([case[2][case[1][rule]] for case in found])
+                print(f"  {name}: {above.mean():.3f}, {above.max():.3f}; the best in {np.mean(above == 0):.0%}")
+            for place, name in enumerate(names):
+                above = np.array([case[2][place] for case in found])
+                print(f"  always {name}: {above.mean():.3f}, {above.max():.3f}")
 
 
 if __name__ == "__main__":

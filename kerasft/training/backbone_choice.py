@@ -1,7 +1,7 @@
 """Which network of a list: a probe on the frozen features of training images is cross-validated for each.
 
-The lowest held-out loss wins. Among those within one standard error of it, image by image, the one of the fewest
-multiplications is taken.
+Larger networks are better as a rule, and few images cannot show by how much. So a network is left out only where it is
+measurably worse, and a cheaper one is taken only where it is shown to lose nothing that matters (`pick`).
 """
 
 import re
@@ -15,7 +15,6 @@ from kerasft.console import console
 from kerasft.console.columns import columns
 from kerasft.console.wording import percent
 from kerasft.data.splits import Splits, example_weights
-from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
@@ -27,6 +26,8 @@ from kerasft.training import depth_choice, forward_speed, head_init, phase_input
 
 # Images whose features are computed by each network, and more where a class would have too few of them.
 MAX_IMAGES = 1_500
+# A loss that is higher by less than this share of it, or by less than this, does not matter.
+MAX_RELATIVE_GAP, MAX_GAP = 0.05, 0.01
 # Forward passes are timed for so many seconds.
 TIMED_SECONDS = 0.5
 
@@ -81,7 +82,7 @@ def contender(config: Config, choice: str, network: Network, examples: int) -> C
 
 
 def choose(config: Config, contenders: list[Contender], splits: Splits, size: int, cache: DiskCache) -> Choice:
-    """Chooses by the one-standard-error rule; fewer multiplications are preferred.
+    """Chooses by `pick`: paired held-out losses of folds of training images.
 
     Args:
         config: the settings.
@@ -114,8 +115,32 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
         row |= {"macs": round(one.macs)}
         row |= {} if one.images_per_second is None else {"images_per_second": round(one.images_per_second, 1)}
         table.append(row)
-    best = one_standard_error_rule(losses)
+    best = pick(losses)
     return Choice(order[best], _reason(best, losses, len(rows), table), table)
+
+
+def pick(losses: list[np.ndarray]) -> int:
+    """Returns the place of the network that is taken.
+
+    A network is out where its loss is more than one standard error above the lowest. The largest of the others is
+    taken, or the cheapest whose loss is shown to be not higher than that of the largest: the difference and one standard
+    error are within `MAX_RELATIVE_GAP` of its loss, or within `MAX_GAP`. Standard errors are those of paired differences.
+
+    Args:
+        losses: float64 [N] each, of the same examples; the fewest multiplications first.
+    """
+    lowest = min(losses, key=np.mean)
+    gaps = [_gap(each, lowest) for each in losses]
+    largest = losses[max(place for place, (gap, error) in enumerate(gaps) if gap <= error)]
+    margin = max(MAX_RELATIVE_GAP * largest.mean(), MAX_GAP)
+    # The largest itself is always within the margin.
+    return next(place for place, each in enumerate(losses) if sum(_gap(each, largest)) <= margin)
+
+
+def _gap(losses: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """The mean difference of paired losses, and its standard error."""
+    gap = losses - others
+    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
 
 
 def _missing_evidence(contenders: list[Contender], count: int) -> str:
@@ -132,10 +157,10 @@ def _reason(best: int, losses: list[np.ndarray], count: int, table: list[dict[st
     lowest = int(np.argmin([each.mean() for each in losses]))
     if best == lowest:
         return f"{found}: the lowest loss"
-    gap = losses[best] - losses[lowest]
-    error = console.format_metric(gap.std(ddof=1) / np.sqrt(len(gap)))
-    higher = f"its loss is {console.format_metric(gap.mean())} above the lowest, that of {table[lowest]['choice']}"
-    return f"{found}: {higher}; that is within one standard error ({error}), and it has fewer multiplications"
+    gap, error = map(console.format_metric, _gap(losses[best], losses[lowest]))
+    higher = f"its loss is {gap} above the lowest, that of {table[lowest]['choice']}, standard error {error}"
+    why = "cheaper, and shown to lose little" if best < lowest else "larger, and not measurably worse"
+    return f"{found}: {higher}; it is {why}"
 
 
 def _without_folders(choices: list[str]) -> list[str]:
