@@ -49,6 +49,7 @@ def test_what_is_judged_is_what_is_served(task, tiny, tmp_path, request, capsys)
     np.testing.assert_allclose(again.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-5)
 
 
+@pytest.mark.large
 def test_auto_measures_on_validation_and_none_says_nothing(tiny, tmp_path, capsys):
     metrics = _run(tiny, tmp_path / "auto", "generated:3x12", tta="auto")
     settled = metrics["settled"]

@@ -453,6 +453,7 @@ def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypa
     assert made.data(32, "pad", None).train.framing == "pad"
 
 
+@pytest.mark.large
 def test_a_list_of_backbones_is_chosen_from_once_for_all_trials(tiny, tmp_path, monkeypatch):
     settings = {"data": "generated:3x20", "image_size": 32, "precision": "float32", "phases": "head(epochs=1)"}
     other = shutil.copy(tiny, tmp_path / "other.keras")
