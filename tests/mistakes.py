@@ -510,7 +510,12 @@ def backbones() -> Iterator[Row]:
             received=False,
             large=True,
         )
-    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='imagenet')", says=("--backbone", "weights"))
+    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='no.h5')", says=("--weights", "no.h5"))
+    yield a("weights_by_number", *made, "--backbone=MobileNet(weights=3)", says=("--backbone", "weights="))
+    yield a("backbone_twice", *made, "--backbone=MobileNet | MobileNet", says=("--backbone", "once"))
+    yield a("backbone_auto_in_a_list", *made, "--backbone=auto | MobileNet", says=("--backbone", "alone"))
+    listed = "--backbone=MobileNet(alpha=0.25) | MobilNet"
+    yield a("backbone_misspelt_in_a_list", *made, listed, says=("--backbone, MobilNet", "'MobileNet'"))
     yield a("top_by_argument", *made, "--backbone=MobileNet(include_top=True)", says=("--backbone", "include_top"))
     yield a("alpha_of_text", *made, "--backbone=MobileNet(alpha='x')")
     yield a("alpha_below_0", *made, "--backbone=MobileNet(alpha=-1)")
@@ -520,6 +525,7 @@ def backbones() -> Iterator[Row]:
     yield a("weights_of_another_ending", *weights, "--weights=w.txt", make=files(w__txt="words"))
     yield a("weights_of_another_backbone", *made[:2], "--backbone=MobileNetV2(alpha=0.35)", "--weights=bundled")
     yield a("size_of_another", *made[:1], "--backbone={flat}", "--image_size=32")
+    yield a("tta_misspelt", *MADE, "--tta=flop", says=("--tta", "'flip'"))
     yield a("preprocessing_of_a_file", *MADE, "--preprocessing=caffe")
 
 

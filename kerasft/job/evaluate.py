@@ -66,8 +66,8 @@ def evaluate(
 
 
 def make_predictor(network: Network) -> Callable[[Split], np.ndarray]:
-    """Returns a function from a split to the network's outputs, float32 [N, ...]; it is traced once."""
-    predict = scoring.make_predictor(network.model)
+    """Returns a function from a split to the outputs that are served, float32 [N, ...]; it is traced once."""
+    predict = scoring.make_predictor(network.served())
     return lambda split: predict(
         pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     )

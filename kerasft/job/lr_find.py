@@ -13,6 +13,7 @@ from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
 from kerasft.job.audit import audit_and_split
+from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -54,7 +55,8 @@ def _measure(config: Config, listing: Listing, place: Path) -> tuple[RangeTest, 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network, resolved = resolve_settings(config, listing, place)
+    config, choice, _ = choose_backbone(config, listing, place)
+    network, resolved = resolve_settings(config, listing, place, choice)
     splits = audit_and_split(config, listing, network.size, place)
     run, planned = first_phase.first_phase(config, network, splits, place, resolved)
     steps = lr_range_test.STEPS

@@ -25,10 +25,12 @@ from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
 from kerasft.job import portable
 from kerasft.job.audit import refuse_changes
+from kerasft.job.backbone import choose_backbone
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.finished import report_finished, summarise
 from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
+from kerasft.job.tta import resolve_tta
 from kerasft.networks import surgery
 from kerasft.networks.network import Network
 from kerasft.optimization import averages
@@ -83,17 +85,21 @@ def train(config: Config, began: float | None = None) -> Run:
 
 
 def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float, began: float) -> Run:
-    """Runs the steps in a locked run folder."""
+    """Runs the steps in a locked run folder. A step that is timed twice counts both times."""
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is reported now, not after training.
     run_folder.check_can_create(exports)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network, resolved = resolve_settings(config, listing, folder)
+    with _time_step(seconds, "train"):
+        config, choice, audited = choose_backbone(config, listing, folder)
+    if audited:
+        seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
+    network, resolved = resolve_settings(config, listing, folder, choice)
     before = weights_of_backbone(network) if planning.trains_few(config) else {}
     with _time_step(seconds, "audit"):
-        splits = audit_and_frame(config, listing, network, resolved, folder)
+        splits = audit_and_frame(config, listing, network, resolved, folder, audited)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
@@ -103,9 +109,13 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
         # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
-        predict, scorer = make_predictor(network), trained.setup.scorer
+        scorer, resolved = trained.setup.scorer, trained.state.resolved
         known = trained.validation_outputs if network is trained.setup.network else None
+        predict = make_predictor(network)
         val_outputs = known() if known else predict(splits.val)
+        network, val_outputs = resolve_tta(config, network, splits.val, scorer, val_outputs, resolved)
+        resolved.write(folder)
+        predict = predict if network.tta == "none" else make_predictor(network)
         thresholds = fit_thresholds(network.task, splits, val_outputs)
         answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale, splits.train.framing)
     if before:
@@ -131,8 +141,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "backbone": network.name,
         "image_size": network.size,
         "framing": splits.train.framing,
-        "augment": trained.state.resolved.augment,
-        "settled": trained.state.resolved.to_json(),
+        "augment": resolved.augment,
+        "tta": network.tta,
+        "settled": resolved.to_json(),
         **evaluation.figures,
         "phases": [record.to_json() for record in trained.state.records],
         "seconds": seconds,
@@ -204,4 +215,4 @@ def _add_note(text: str) -> Iterator[None]:
 def _time_step(seconds: dict, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    seconds[name] = round(time.monotonic() - started, 3)
+    seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 3)

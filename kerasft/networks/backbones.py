@@ -9,9 +9,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import bundled, layer_names, saved_files
+from kerasft.networks import bundled, layer_names, mirrored, saved_files
 from kerasft.settings import spec as specs
-from kerasft.settings.config import is_file
+from kerasft.settings.backbone_list import is_file
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 
 # How the networks of a module of keras.applications expect RGB in 0..255 to be preprocessed (keras.io/api/applications).
@@ -65,6 +65,10 @@ _RESERVED_ARGUMENTS = {
     "include_preprocessing": "--preprocessing",
 }
 _IMAGENET_MEAN, _IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+class DownloadError(UserError):
+    """Raised where Keras cannot download the ImageNet weights of a network."""
 
 
 class Backbone(NamedTuple):
@@ -155,7 +159,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
         reason = " ".join(str(error).split())[:200]
         ways = "name a weights file, choose --weights=none, or put Keras's file into ~/.keras/models"
         ways = f"choose --weights=bundled, {ways}" if bundled.fits(backbone) else ways
-        raise UserError(
+        raise DownloadError(
             f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
         ) from error
     if bundled_weights:
@@ -207,7 +211,7 @@ def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> No
 
 def _load_saved(path: str, size: int | None) -> Backbone:
     """Loads a `.keras` or `.h5` model without its head: that of kerasft, or the last Dense layer and what follows it."""
-    model = saved_files.load_model(path)
+    model = mirrored.without_mirroring(saved_files.load_model(path))
     if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
     shape = model.inputs[0].shape

@@ -8,6 +8,7 @@ import json
 import typing
 from dataclasses import asdict, dataclass, fields
 
+from kerasft.settings import backbone_list
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 from kerasft.settings.fields import check, flag
@@ -88,10 +89,10 @@ class Config:
         spec="many",
     )
     backbone: str = flag(
-        "MobileNet(alpha=0.25)",
+        "auto",
         "model",
-        "The pretrained network: a keras.applications constructor with arguments, or a .keras or .h5 file.",
-        spec="one",
+        "The pretrained network: a keras.applications constructor with arguments (weights= names its own weights), or a .keras or .h5 file. Several, such as MobileNetV2 | EfficientNetV2B0: a probe on the training images chooses. auto: chooses from a short list of networks whose ImageNet weights can be had; MobileNet(alpha=0.25) for the embedded data, or where --weights is not imagenet.",
+        spec="backbones",
     )
     weights: str = flag(
         "auto",
@@ -107,6 +108,12 @@ class Config:
         "auto",
         "model",
         "How many depths of the backbone the head sees by their pooled activations: last (its output), a number of depths counted from there, or all. auto chooses by cross-validation on the training images.",
+    )
+    tta: str = flag(
+        "none",
+        "model",
+        "Test-time augmentation, in evaluation and in the export. flip: the mean of the outputs for an image and its mirror image, in twice the time. auto: flip if that lowers the validation loss by more than its standard error.",
+        choices=("none", "flip", "auto"),
     )
     head: str = flag(
         "linear",
@@ -236,7 +243,7 @@ class Config:
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
-        """The Specs of a field, parsed when the Config was made; none for the text `none` or a file in `--backbone`."""
+        """The Specs of a field, parsed when the Config was made; none for the text `none` or files in `--backbone`."""
         return self._parsed[name]
 
     def spec(self, name: str) -> Spec:
@@ -254,11 +261,6 @@ class Config:
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 
 
-def is_file(backbone: str) -> bool:
-    """Whether a `--backbone` names a saved model rather than a constructor."""
-    return backbone.endswith((".keras", ".h5", ".hdf5"))
-
-
 def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     """The Specs of a field.
 
@@ -266,10 +268,7 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
         UserError: one cannot be read, or has a dotted name whose package `allow_imports` does not name.
     """
     text = getattr(config, name)
-    if name == "backbone" and is_file(text):
-        return ()
-    several = FIELDS[name].metadata["spec"] == "many"
-    found = specs.parse(text, f"--{name}") if several else (specs.parse_one(text, f"--{name}"),)
+    found = _PARSERS[FIELDS[name].metadata["spec"]](text, f"--{name}")
     for spec in found:
         for path in specs.dotted_names(spec):
             package = path.partition(".")[0]
@@ -279,5 +278,11 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     return found
 
 
+# How the text of a field becomes Specs, by its rule `spec`.
+_PARSERS = {
+    "many": specs.parse,
+    "one": lambda text, flag: (specs.parse_one(text, flag),),
+    "backbones": lambda text, _: backbone_list.parse_specs(text),
+}
 HINTS = typing.get_type_hints(Config)
 FIELDS = {item.name: item for item in fields(Config)}

@@ -64,16 +64,18 @@ class Format:
 def answers(network: Network) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns the function that every format holds, traced for images float32 [N, S, S, 3]."""
 
+    model = network.served()
+
     @tf.function(input_signature=[tf.TensorSpec([None, network.size, network.size, 3], tf.float32, INPUT)])
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = tf.cast(network.model(images, training=False), tf.float32)
+        outputs = tf.cast(model(images, training=False), tf.float32)
         if network.task == "single_label":
             outputs = tf.nn.softmax(outputs)
         elif network.task == "multi_label":
             outputs = tf.sigmoid(outputs)
         return {OUTPUT: outputs}
 
-    with _constant_statistics(network.model):
+    with _constant_statistics(model):
         answer.get_concrete_function()
     return answer
 
@@ -97,7 +99,7 @@ def as_saved_model(network: Network) -> Iterator[str]:
     """Gives the path of a SavedModel of `answers`, which converters read. It is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
-        archive.track(network.model)
+        archive.track(network.served())
         signature = [tf.TensorSpec([None, network.size, network.size, 3], tf.float32, INPUT)]
         archive.add_endpoint("serving_default", answers(network).python_function, signature)
         archive.write_out(folder, verbose=False)
