@@ -183,7 +183,7 @@ class Config:
     budget_minutes: float | None = flag(
         None,
         "training",
-        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time.",
+        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time. compare: an entry starts only if the longest one so far would still fit; the export of the best one takes extra time.",
         low=0.01,
         high=1e6,
     )
