@@ -147,7 +147,8 @@ def run_folder(
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "config.json").write_text(json.dumps(asdict(config)))
     (folder / "run.flags").write_text(config.to_flags())
-    np.savez_compressed(folder / "predictions.npz", ids=np.array(ids), classes=np.array(classes), **arrays)
+    arrays |= {"ids": np.array(ids), "classes": np.array(classes), "losses": rng.exponential(test["loss"], n)}
+    np.savez_compressed(folder / "predictions.npz", **arrays)
     counts = {part: {name: k + 3 for k, name in enumerate(classes)} for part in ("train", "val", "test")}
     rows = [
         {"path": f"{HOSTILE[k % 5]}/{k}", "kind": "corrupt", "verdict": "reject", "detail": "<b>x"}

@@ -68,7 +68,8 @@ def not_begun(entry: Entry, reason: str) -> Row:
 def add_differences(rows: Sequence[Row], task: str, units: np.ndarray | None) -> None:
     """Adds to each finished row its paired differences to the first row, if that is finished.
 
-    `difference` is of the score, `loss_difference` of the loss, each as `{"value", "interval", "n"}`.
+    `difference` is of the score, `loss_difference` of the loss, each as `{"value", "interval", "n", "same"}`.
+    `same` is true if both networks give the same numbers, for example because a phase was undone.
 
     Args:
         units: float [D], the deviations of several targets, which their errors are divided by; else None.
@@ -79,8 +80,8 @@ def add_differences(rows: Sequence[Row], task: str, units: np.ndarray | None) ->
     for row in rows[1:]:
         if row["status"] == FINISHED:
             found = paired.compare(task, first, read_predictions(Path(row["run_dir"])), units)
-            row["difference"] = _difference(found.score, found.n)
-            row["loss_difference"] = _difference(found.loss, found.n)
+            row["difference"] = _difference(found.score, found)
+            row["loss_difference"] = _difference(found.loss, found)
 
 
 def deviations(result: dict[str, Any], targets: list[str]) -> np.ndarray | None:
@@ -105,8 +106,8 @@ def _head(entry: Entry, status: str) -> Row:
     return {"strategy": entry.name, "settings": entry.text, "status": status}
 
 
-def _difference(found: paired.Difference, n: int) -> dict[str, Any]:
-    return {"value": found.value, "interval": _ends(found.low, found.high), "n": n}
+def _difference(found: paired.Difference, both: paired.Paired) -> dict[str, Any]:
+    return {"value": found.value, "interval": _ends(found.low, found.high), "n": both.n, "same": both.same}
 
 
 def _ends(low: float | None, high: float | None) -> list[float] | None:

@@ -45,7 +45,7 @@ def show(values: dict[str, Any]) -> None:
 def _show(title: str, names: tuple[str, ...], shown: list[dict[str, str]], titles: dict[str, str]) -> None:
     table = Table(title=title, title_justify="left")
     for name in names:
-        table.add_column(titles.get(name, name), justify="left" if name == "strategy" else "right")
+        table.add_column(titles.get(name, name), justify="left" if name == "strategy" else "right", overflow="fold")
     for row in shown:
         # An interval stands below its difference, so that the table fits a narrow screen.
         table.add_row(*(Text(printable(row[name]).replace(" (", "\n(")) for name in names))

@@ -8,7 +8,7 @@ import tensorflow as tf
 # Images of a call.
 BATCH_SIZE = 32
 # Calls are timed for so long, and at least so often.
-SECONDS = 1.0
+SECONDS = 2.0
 MIN_CALLS = 5
 
 

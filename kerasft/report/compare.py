@@ -33,7 +33,7 @@ def write_compare(folder: Path, values: dict[str, Any]) -> None:
         "rows": [(row, cells(row, score)) for row in rows],
         "missing": [row for row in values["rows"] if row["status"] != "finished"],
         "n": rows[0]["n"] if rows else 0,
-        "compared": sum(row["difference"] is not None for row in rows),
+        "compared": sum(row["difference"] is not None and not row["difference"]["same"] for row in rows),
         "bar": lambda row, key: bar(row, key, rows),
         "verdict": lambda row, key: verdict(row[key], less_is_better=key == "loss_difference" or score in ERRORS),
         "version": __version__,
@@ -73,9 +73,9 @@ def cells(row: Row, score: str) -> dict[str, str]:
 
 
 def kept(phases: list[Row]) -> str:
-    """How much of its trained phases an entry has kept, in their order; the solved head is not named where others follow."""
+    """How much of its trained phases an entry has kept, in their order; `solved` for a head alone."""
     trained = [phase for phase in phases if phase["epochs"]]
-    return ", ".join(KEPT[phase["share"]] for phase in trained) or "solved head"
+    return ", ".join(KEPT[phase["share"]] for phase in trained) or "solved"
 
 
 def verdict(difference: Row | None, less_is_better: bool) -> str:
@@ -106,6 +106,8 @@ def _decimals(loss: float) -> str:
 def _difference(found: Row | None, shown: Callable[[float], str]) -> str:
     if found is None:
         return NOT_MEASURED
+    if found["same"]:
+        return "the same"
     ends = " to ".join(_signed(end, shown) for end in found["interval"] or ())
     return _signed(found["value"], shown) + (f" ({ends})" if ends else "")
 

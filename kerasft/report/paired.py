@@ -30,11 +30,13 @@ class Paired(NamedTuple):
         score: of accuracy, mean average precision, or mean absolute error.
         loss: of the mean loss.
         n: images that both have scored.
+        same: whether both answer each of them with the same numbers. Then there is nothing to estimate.
     """
 
     score: Difference
     loss: Difference
     n: int
+    same: bool = False
 
 
 def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None = None) -> Paired:
@@ -52,6 +54,10 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
     _, places, other_places = np.intersect1d(first["ids"], second["ids"], return_indices=True)
     first, second = _rows(first, places), _rows(second, other_places)
     n = len(places)
+    outputs = "values" if task == "regression" else "probabilities"
+    if np.array_equal(first[outputs], second[outputs]):
+        nothing = Difference(0.0, 0.0, 0.0)
+        return Paired(nothing, nothing, n, same=True)
     gap = second["losses"] - first["losses"]
     loss = _bootstrapped(lambda weights: float((weights * gap).sum() / weights.sum()), n)
     if task == "single_label":

@@ -52,6 +52,8 @@ def compare(config: Config, strategies: str) -> int:
         before = [(row["strategy"], row["settings"]) for row in stored.get("rows", []) if row["status"] == FINISHED]
         if stored.get("finished") and before == [(entry.name, entry.text) for entry in entries]:
             console.say(f"{folder}: the comparison is finished; nothing to do (--noresume runs it again).")
+            if not (folder / "compare.html").is_file():
+                report.write_compare(folder, stored)
             table.show(stored)
             return EXIT_OK
         return _compare(config, listing, entries, folder, budget_minutes)
