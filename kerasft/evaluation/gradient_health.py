@@ -62,8 +62,11 @@ def verdicts(first: Mapping[str, Any], last: Mapping[str, Any], backoffs: int) -
         backoffs: times that training diverged and went on at a lower rate.
     """
     blocks = last["blocks"]
-    found = [_vanishing(blocks), _exploding(last, backoffs), _large_updates(blocks), _dead(first["blocks"], blocks)]
-    return [verdict for verdict in [*found, _scale(blocks)] if verdict]
+    dead = _dead(first["blocks"], blocks)
+    found = [dead, _vanishing(blocks), _exploding(last, backoffs), _large_updates(blocks)]
+    # The outputs of a dead block are 0, which is said already. Those of the head have the units of the targets.
+    others = {name: row for name, row in blocks.items() if name != HEAD and not (dead and name in dead.blocks)}
+    return [verdict for verdict in [*found, _scale(others)] if verdict]
 
 
 def _verdict(kind: str, blocks: list[str], detail: str) -> Verdict:
@@ -76,7 +79,8 @@ def _vanishing(blocks: Mapping[str, Any]) -> Verdict | None:
     # Beside a gradient that explodes, any other looks small.
     if not all(map(math.isfinite, norms.values())) or not 0 < largest <= EXPLODED:
         return None
-    lost = [name for name, norm in norms.items() if norm < VANISHED * largest]
+    # Nothing passes through the head on its way to the head.
+    lost = [name for name, norm in norms.items() if name != HEAD and norm < VANISHED * largest]
     if not lost:
         return None
     least = min(norms[name] for name in lost)

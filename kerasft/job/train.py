@@ -101,6 +101,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "settled": state.resolved.to_json(),
         **evaluation.figures,
         "phases": [record.to_json() for record in state.records],
+        "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "weights_sha256": weights_digest(network.model),

@@ -15,9 +15,10 @@ from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
 from kerasft.strategies import layer_rates
 from kerasft.strategies.auto import FORWARD_PASSES_PER_STEP
-from kerasft.training import signals
+from kerasft.training import phase_health, signals
 from kerasft.training.callbacks import PhaseCallback
 from kerasft.training.checkpointer import assign
+from kerasft.training.health_callback import HealthCallback
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
@@ -65,12 +66,13 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
         boards.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
     try:
         with signals.deferred() as stop_requested:
-            callback = PhaseCallback(run, stop_requested, metrics_state)
+            callback, health = PhaseCallback(run, stop_requested, metrics_state), HealthCallback(run)
             if run.steps >= MIN_STEPS_TO_TIME_INPUT and not run.inputs.views:
                 callback.input_speed = _input_speed(run)
             while True:
                 callback.plateau, callback.lr = _compile(run, optimizer_state)
-                callbacks = [callback, bar, *boards]
+                # The checkpoint that the second one writes holds what the first one has measured.
+                callbacks = [health, callback, bar, *boards]
                 try:
                     # First the rest of an epoch that was stopped, then whole epochs.
                     if state.step:
@@ -187,6 +189,7 @@ def _back_off(run: PhaseRun) -> None:
     state, phase = run.state, run.phase
     rates = [f"{phase.lr * LR_BACKOFF_FACTOR**i:.2g}" for i in range(state.lr_backoffs + 1)]
     if state.lr_backoffs == MAX_LR_BACKOFFS:
+        phase_health.say(run.name, phase_health.conclude(state.health, state.lr_backoffs))
         rule = f"{run.name} diverged at each of the rates {', '.join(rates)}; give it a lower lr="
         raise UserError(f"--phases: {rule}. Received: '{phase}'")
     state.lr_backoffs += 1

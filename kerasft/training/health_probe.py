@@ -141,11 +141,11 @@ def _make_activations(places: dict[str, str], model: keras.Model, images: tf.Ten
             if _rectifies(operation):
                 rectified.setdefault(block, []).append(outputs[0])
     tensors = [*ends.values(), *(one for group in rectified.values() for one in group)]
-    inner = keras.Model(model.inputs, tensors)
+    inner = keras.Model(model.inputs[0], tensors)
 
     @tf.function(input_signature=[tf.TensorSpec(images.shape, images.dtype)])
     def reduced(batch: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        outputs = [tf.cast(one, tf.float32) for one in inner(batch, training=False)]
+        outputs = [tf.cast(one, tf.float32) for one in tf.nest.flatten(inner(batch, training=False))]
         scales = [tf.sqrt(tf.reduce_mean(tf.square(one))) for one in outputs[: len(ends)]]
         # Channels come last.
         largest = [tf.reduce_max(one, axis=list(range(one.shape.rank - 1))) for one in outputs[len(ends) :]]
