@@ -12,9 +12,9 @@ from kerasft.evaluation.score_names import SCORES
 from kerasft.report.compare import cells
 from kerasft.settings.errors import printable
 
-# The columns of the two tables, by their titles in `cells`.
-REACHED = ("strategy", "score", "difference", "loss", "loss difference")
-COSTS = ("strategy", "kept", "trained", "stored", "time", "memory", "images/s")
+# The columns of the two tables, by their titles in `cells`. Long names stand in the first one alone.
+REACHED = ("#", "strategy", "score", "difference", "loss", "loss difference")
+COSTS = ("#", "kept", "trained", "stored", "time", "memory", "images/s")
 
 
 def line(row: Row, task: str) -> str:
@@ -30,7 +30,11 @@ def line(row: Row, task: str) -> str:
 
 def show(values: dict[str, Any]) -> None:
     """Prints the tables of `compare.json`, and below them the entries without figures."""
-    shown = [cells(row, values["score"]) for row in values["rows"] if row["status"] == FINISHED]
+    shown = [
+        {"#": str(number), **cells(row, values["score"])}
+        for number, row in enumerate(values["rows"], 1)
+        if row["status"] == FINISHED
+    ]
     loss = "loss" if values["task"] == "regression" else "log loss"
     titles = {"score": values["score"].replace("_", " "), "loss": loss}
     titles |= dict.fromkeys(("difference", "loss difference"), "difference")

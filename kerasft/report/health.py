@@ -39,7 +39,7 @@ def _row(name: str, before: dict[str, Any], after: dict[str, Any]) -> dict[str, 
     return {
         "name": name,
         "gradient": _change(before.get("gradient"), after["gradient"], number),
-        "update": NOT_MEASURED if update is None else f"{update:.1e}".replace("-", "−"),
+        "step": NOT_MEASURED if update is None else f"{update:.1e}".replace("-", "−"),
         "scale": _change(before.get("scale"), after["scale"], number),
         "dead": _change(before.get("dead"), after["dead"], lambda share: percent(share, 0)),
     }
