@@ -15,7 +15,8 @@ from kerasft.compare.rows import FAILED, FINISHED, Row
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.data.listing import Listing
-from kerasft.settings.config import Config, differences
+from kerasft.settings import stored_config
+from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder, run_lock
 
@@ -206,7 +207,7 @@ def _open_folder(folder: Path, config: Config, strategies: str, budget_minutes: 
         UserError: the folder holds a comparison with other settings in common.
     """
     stored = run_folder.read_json(folder / "compare.json")
-    if stored and (changed := differences(config, stored.get("config", {}))):
+    if stored and (changed := stored_config.differences(config, stored.get("config", {}))):
         rule = f"holds another comparison ({'; '.join(changed)}); name another folder"
         raise UserError(f"--run_dir: {rule}. Received: '{folder}'")
     if not config.resume:
@@ -218,5 +219,7 @@ def _open_folder(folder: Path, config: Config, strategies: str, budget_minutes: 
     (folder / "entries").mkdir(exist_ok=True)
     own = {"mode": "compare", "strategies": strategies} | ({"budget_minutes": budget_minutes} if budget_minutes else {})
     lines = [f"--{name}={value}\n" for name, value in own.items()]
-    run_folder.write(folder / "run.flags", lambda file: file.write((config.to_flags() + "".join(lines)).encode()))
+    run_folder.write(
+        folder / "run.flags", lambda file: file.write((stored_config.to_flags(config) + "".join(lines)).encode())
+    )
     return stored
