@@ -20,6 +20,9 @@ from kerasft.training.phase_run import PhaseRun
 # Gradients of a network that computes in float16 are of a loss times this, else they may be too small for the dtype.
 FLOAT16_SCALE = 1024.0
 
+# Images whose activations are in memory at once.
+IMAGES_AT_ONCE = 8
+
 # Operations whose output is 0 for every negative input.
 _RELU_NAMES = ("relu", "relu6")
 
@@ -143,20 +146,22 @@ def _make_activations(places: dict[str, str], model: keras.Model, images: tf.Ten
     tensors = [*ends.values(), *(one for group in rectified.values() for one in group)]
     inner = keras.Model(model.inputs[0], tensors)
 
-    @tf.function(input_signature=[tf.TensorSpec(images.shape, images.dtype)])
-    def reduced(batch: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        outputs = [tf.cast(one, tf.float32) for one in tf.nest.flatten(inner(batch, training=False))]
-        scales = [tf.sqrt(tf.reduce_mean(tf.square(one))) for one in outputs[: len(ends)]]
-        # Channels come last.
-        largest = [tf.reduce_max(one, axis=list(range(one.shape.rank - 1))) for one in outputs[len(ends) :]]
-        return scales, [tf.math.count_nonzero(one <= 0) for one in largest]
-
     def activations() -> dict[str, dict]:
-        scales, counts = reduced(images)
-        found = {name: {"scale": float(scale), "dead": None} for name, scale in zip(ends, scales)}
-        remaining = iter(counts)
+        squares, largest = [0.0] * len(ends), [-math.inf] * (len(tensors) - len(ends))
+        # Eagerly, for tracing takes longer. All activations of a part are in memory at once.
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            batch = images[start : start + IMAGES_AT_ONCE]
+            outputs = [tf.cast(one, tf.float32) for one in tf.nest.flatten(inner(batch, training=False))]
+            for place, one in enumerate(outputs[: len(ends)]):
+                squares[place] += float(tf.reduce_mean(tf.square(one))) * len(batch) / len(images)
+            # Channels come last.
+            for place, one in enumerate(outputs[len(ends) :]):
+                channels = tf.reduce_max(one, axis=list(range(one.shape.rank - 1)))
+                largest[place] = np.maximum(channels.numpy(), largest[place])
+        found = {name: {"scale": _root(square), "dead": None} for name, square in zip(ends, squares)}
+        remaining = iter(largest)
         for name, group in rectified.items():
-            dead = sum(int(next(remaining)) for _ in group)
+            dead = sum(int((next(remaining) <= 0).sum()) for _ in group)
             found[name]["dead"] = dead / sum(one.shape[-1] for one in group)
         return found
 
