@@ -45,6 +45,7 @@ MADE = ("--data=generated:2x8", *SMALL)
 PREDICT = ("--mode=predict", "--model={model}", "--images={photos}")
 SERVE = ("--mode=serve", "--model={model}", "--port=0")
 TUNE = ("--mode=tune", "--data=generated:2x8", "--backbone={tiny}", "--image_size=32", "--phases=head(epochs=1)")
+COMPARE = ("--mode=compare", "--data=generated:2x8", "--backbone={tiny}", "--image_size=32")
 SEARCH = "--search=lr=log(1e-4, 1e-2)"
 
 
@@ -647,6 +648,20 @@ def searches() -> Iterator[Row]:
     yield a("tuner_half_named", *TUNE, SEARCH, says="KERASTUNER_ORACLE_IP", options=alone)
 
 
+def comparisons() -> Iterator[Row]:
+    yield a("compare_of_one", *COMPARE, "--strategies=head")
+    yield a("compare_misspelt", *COMPARE, "--strategies=head; al", says=("--strategies", "did you mean 'all'?"))
+    yield a("compare_twice", *COMPARE, "--strategies=all; all")
+    yield a("compare_of_other_data", *COMPARE, "--strategies=head; --data=digits --phases=all")
+    yield a("compare_of_no_flag", *COMPARE, "--strategies=head; --learning=fast", says=("--strategies", "--learning"))
+    yield a("compare_of_code", *COMPARE, "--strategies=head; os.system('touch PWNED')", says="--allow_imports")
+    yield a("compare_of_a_value", *COMPARE, "--strategies=head; --batch_size=0", says="--batch_size")
+    yield a("compare_in_a_full_folder", *COMPARE, "--run_dir=r", make=run_folder(begun=False, letter__txt="x"))
+    yield a("compare_among_processes", *COMPARE, "--run_dir=/proc/kerasft")
+    torn = run_folder(begun=False, compare__json='{"rows": [', entries="")
+    yield a("compare_torn", *COMPARE, "--run_dir=r", says="--run_dir", make=torn)
+
+
 GROUPS = {
     "flags": command_line,
     "flagfiles": flagfiles,
@@ -658,5 +673,6 @@ GROUPS = {
     "predict": predictions,
     "serve": servers,
     "tune": searches,
+    "compare": comparisons,
 }
 ROWS = [row for group in GROUPS.values() for row in group()]

@@ -130,7 +130,7 @@ class Config:
     phases: str = flag(
         "auto",
         "training",
-        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, stop_if_losing, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius). docs/strategies.md explains each.",
+        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, stop_if_losing, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius), agc (limit of gradients beside weights). docs/strategies.md explains each.",
         spec="many",
     )
     optimizer: str = flag(
@@ -189,7 +189,7 @@ class Config:
     budget_minutes: float | None = flag(
         None,
         "training",
-        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time.",
+        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time. compare: an entry starts only if the longest one so far would still fit; the export of the best one takes extra time.",
         low=0.01,
         high=1e6,
     )

@@ -64,6 +64,11 @@ MODES = {
         "kerasft tune --data=folder:photos --phases='head(epochs=9)' --search='lr=log(1e-4, 1e-1)'",
         True,
     ),
+    "compare": Mode(
+        "train strategies side by side, and export the best one",
+        "kerasft compare --data=folder:photos --strategies='head; top(0.3); all; lora(rank=8)'",
+        True,
+    ),
 }
 
 COMMANDS = {

@@ -46,6 +46,7 @@ class Phase:
             2020).
         l2sp: strength of the pull to the weights before the phase (L2-SP, Li et al. 2018); 0 for none.
         sam: radius of sharpness-aware minimisation (Foret et al. 2021); 0 for none.
+        agc: the gradient of a unit is at most this times the norm of its weights (Brock et al. 2021); 0 for no such limit.
 
     Raises:
         ValueError: an argument of the wrong type or out of its range.
@@ -77,6 +78,9 @@ class Phase:
         default=0.0, metadata={"check": attributes.number("a number in [0, 100]", lambda value: 0 <= value <= 100)}
     )
     sam: float = field(
+        default=0.0, metadata={"check": attributes.number("a number in [0, 10]", lambda value: 0 <= value <= 10)}
+    )
+    agc: float = field(
         default=0.0, metadata={"check": attributes.number("a number in [0, 10]", lambda value: 0 <= value <= 10)}
     )
 
