@@ -101,4 +101,5 @@ def _parameters(operation) -> int:
 
 def _shape(operation) -> str:
     """Returns height x width x channels of an operation's output."""
-    return "x".join("?" if side is None else str(side) for side in operation.output.shape[1:])
+    shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(operation.output)]
+    return ", ".join("x".join("?" if side is None else str(side) for side in shape) for shape in shapes)

@@ -22,6 +22,7 @@ class Network(NamedTuple):
         backbone: names of the operations of the backbone (layers, mostly), from input to output.
         cuts: those of them that are cut points (see `backbones.find_cut_points`).
         depths: those of them whose pooled outputs the head sees; the last is the backbone's output.
+        notes: what the user should know of how a saved model was opened, a sentence each.
     """
 
     model: keras.Model
@@ -33,6 +34,7 @@ class Network(NamedTuple):
     backbone: tuple[str, ...]
     cuts: tuple[str, ...]
     depths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def model_before(self, layer: str) -> keras.Model:
         """Returns the model from images to the input of a layer, named by `layer`."""
@@ -60,7 +62,8 @@ def build(config: Config, outputs: int, task: str) -> Network:
     names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.find_cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], output, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts, names[-1:])
+    known = backbone.name, task, backbone.size, backbone.pretrained, head_init
+    return Network(model, *known, names, cuts, names[-1:], backbone.notes)
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:

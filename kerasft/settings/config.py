@@ -91,7 +91,7 @@ class Config:
     backbone: str = flag(
         "MobileNet(alpha=0.25)",
         "model",
-        "The pretrained network: a keras.applications constructor with arguments, or a .keras or .h5 file.",
+        "The pretrained network: a keras.applications constructor with arguments, a .keras or .h5 file, or hub:PRESET_OR_DIR of KerasHub.",
         spec="one",
     )
     weights: str = flag(
@@ -102,7 +102,7 @@ class Config:
     preprocessing: str = flag(
         "auto",
         "model",
-        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
+        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet (also for a saved model that does not scale them itself), or dataset (by mean and standard deviation of the training images).",
     )
     features: str = flag(
         "auto",
@@ -224,7 +224,7 @@ class Config:
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
-        """The Specs of a field, parsed when the Config was made; none for the text `none` or a file in `--backbone`."""
+        """The Specs of a field, parsed when the Config was made; none for the text `none`, and a file or a preset in `--backbone`."""
         return self._parsed[name]
 
     def spec(self, name: str) -> Spec:
@@ -267,6 +267,11 @@ def is_file(backbone: str) -> bool:
     return backbone.endswith((".keras", ".h5", ".hdf5"))
 
 
+def is_hub(backbone: str) -> bool:
+    """Whether a `--backbone` names a preset of KerasHub, or a folder with one."""
+    return backbone.startswith("hub:")
+
+
 def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     """The Specs of a field.
 
@@ -274,7 +279,7 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
         UserError: one cannot be read, or has a dotted name whose package `allow_imports` does not name.
     """
     text = getattr(config, name)
-    if name == "backbone" and is_file(text):
+    if name == "backbone" and (is_file(text) or is_hub(text)):
         return ()
     several = FIELDS[name].metadata["spec"] == "many"
     found = specs.parse(text, f"--{name}") if several else (specs.parse_one(text, f"--{name}"),)
