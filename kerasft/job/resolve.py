@@ -50,6 +50,8 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
     sizes = _sample_sizes(listing) if is_sampled else []
     size = resolved.image_size if resolved else config.image_size or _image_size(config, sizes)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
+    for note in network.notes:
+        console.say(f"backbone: {note}")
     network = planning.prepare(config, network)
     longest = planning.check(config, network)
     if resolved is None:

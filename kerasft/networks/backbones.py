@@ -162,7 +162,10 @@ def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> No
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance = np.ravel(layer.adapt_mean), np.ravel(layer.adapt_variance)
     if not is_native:
-        mean, variance = np.zeros(3), 1 / (255**2 * (pixel_scaling.IMAGENET_STD if weights == "imagenet" else np.ones(3)))
+        mean, variance = (
+            np.zeros(3),
+            1 / (255**2 * (pixel_scaling.IMAGENET_STD if weights == "imagenet" else np.ones(3))),
+        )
     elif weights == "none":
         mean, variance = pixel_scaling.IMAGENET_MEAN, pixel_scaling.IMAGENET_STD**2
     elif weights != "imagenet" and np.allclose(variance, pixel_scaling.IMAGENET_STD, atol=1e-3):

@@ -81,7 +81,6 @@ def early(network: Network, cut: str) -> list[keras.KerasTensor]:
     return [network.model.get_layer(f"{layer_names.POOLED}{number}").output for number in before]
 
 
-
 def _learns(operation: keras.Operation) -> bool:
     """Whether an operation holds weights other than a normalisation's."""
     layers = keras.layers

@@ -1,5 +1,6 @@
 """`--backbone=hub:PRESET_OR_DIR`: the image networks of KerasHub, each with the preprocessing of its preset."""
 
+import re
 from typing import Any
 
 import keras
@@ -42,8 +43,9 @@ def load(
     if weights not in ("none", "imagenet", "auto"):
         rule = "must be auto (those of the preset) or none for a preset of KerasHub"
         raise UserError(f"--weights: {rule}. Received: {weights!r}")
-    keras_hub = hub_layers.load()
+    keras_hub = hub_layers.load(repr(backbone))
     model = _read(keras_hub, preset, size, weights != "none")
+    _number(model)
     converter = _converter(keras_hub, preset) if preprocessing == "auto" else None
     shape = model.inputs[0].shape
     if len(model.inputs) != 1 or len(shape) != 4 or shape[-1] != 3:
@@ -77,9 +79,21 @@ def _read(keras_hub: Any, preset: str, size: int | None, with_weights: bool) -> 
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         known = {name for kind in _image_backbones(keras_hub) for name in kind.presets}
-        rule = f"KerasHub cannot load this preset{did_you_mean(preset, known)} ({type(error).__name__}: {reason})"
+        if "Unknown preset identifier" in reason:
+            reason = "it is no name of a preset, no address such as kaggle:// or hf://, and no folder"
+        rule = f"KerasHub cannot load this preset{did_you_mean(preset, known)}: {reason}"
         raise UserError(f"--backbone: {rule}. Received: 'hub:{preset}'") from error
     return getattr(model, "vision_encoder", model)
+
+
+def _number(model: keras.Model) -> None:
+    """Numbers the operations that nobody named from the input on. Keras's numbers depend on what the process built before."""
+    counts: dict[str, int] = {}
+    for operation in model.operations:
+        stem = re.sub(r"_\d+$", "", operation.name)
+        if stem.replace("_", "") == type(operation).__name__.lower():
+            counts[stem] = counts.get(stem, -1) + 1
+            operation.name = f"{stem}_{counts[stem]}" if counts[stem] else stem
 
 
 def _image_backbones(keras_hub: Any) -> list[type]:

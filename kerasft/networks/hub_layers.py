@@ -6,6 +6,7 @@ some that their class does not take. So a flat graph holds each of them inside a
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -82,16 +83,21 @@ class HubLayer(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def load() -> Any:
+def load(received: str = "a layer of KerasHub") -> Any:
     """The module `keras_hub`.
+
+    Args:
+        received: what needs it, for the error.
 
     Raises:
         UserError: it is not installed.
     """
+    # Swin Transformer's attention names an argument `mask`, for which Keras warns without need.
+    warnings.filterwarnings("ignore", message=r"Layer 'attn' \(of type WindowAttention\)")
     try:
         return importlib.import_module("keras_hub")
     except ModuleNotFoundError as error:
-        raise UserError("--backbone: needs KerasHub: pip install 'kerasft[hub]'. Received: a KerasHub layer") from error
+        raise UserError(f"--backbone: needs KerasHub: pip install 'kerasft[hub]'. Received: {received}") from error
 
 
 def wrap(layer: keras.Layer, name: str, **call_arguments: Any) -> HubLayer | None:
@@ -180,4 +186,3 @@ def _resolved(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a class, with a class in place of the name of a normalisation."""
     norm = arguments.get("norm_layer")
     return {**arguments, "norm_layer": getattr(keras.layers, norm)} if norm else dict(arguments)
-

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import backbones, heads, layer_names
-from kerasft.settings.config import Config
+from kerasft.networks import backbones, heads, layer_names, saved_files
+from kerasft.settings.config import Config, is_file
 
 
 class Network(NamedTuple):
@@ -56,6 +56,7 @@ def build(config: Config, outputs: int, task: str) -> Network:
     Raises:
         UserError: a flag of the backbone or of the head is wrong.
     """
+    saved_files.register(config.allow_imports if is_file(config.backbone) else ())
     backbone = backbones.load(config.backbone, config.weights, config.image_size, config.preprocessing)
     head_init = heads.resolve_head_init(config.head_init, backbone.pretrained)
     output = heads.build_outputs(config.head, head_init, backbone.model.output, outputs, task)

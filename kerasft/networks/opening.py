@@ -4,7 +4,6 @@ A freezing rule, a cut point and `unfreeze=` refer to one list of layers. In a n
 """
 
 import copy
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,7 +65,7 @@ def open_model(model: keras.Model, inputs: keras.KerasTensor) -> Opened:
                 return args[0]
             if (inside := _opener(operation)) is not None:
                 return inside(operation, args[0], run)
-            name = _unique(_own_name(operation), taken)
+            name = _unique(operation.name, taken)
             calls.setdefault(id(operation), []).append(name)
             # What a layer of KerasHub is called with becomes one of its settings.
             wrapped = hub_layers.wrap(operation, name, **kwargs)
@@ -142,12 +141,6 @@ def _copy_weights(source: keras.Operation, target: keras.Operation) -> None:
         target.set_weights(source.get_weights())
         if isinstance(target, keras.layers.Normalization):
             target.finalize_state()
-
-
-def _own_name(operation: keras.Operation) -> str:
-    """The name of an operation, without the number that Keras gave it: that one depends on what the process built before."""
-    words = re.sub(r"([a-z0-9])([A-Z])|([A-Z])(?=[A-Z][a-z])", r"\1\3_\2", type(operation).__name__).lower()
-    return words if re.fullmatch(rf"{re.escape(words)}_\d+", operation.name) else operation.name
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -1,5 +1,6 @@
 """Somebody's saved model as a backbone: opened, without its head and its augmentation, on RGB in 0..255."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -108,7 +109,7 @@ def _notes(opened: opening.Opened, backbone: keras.Model) -> tuple[str, ...]:
 def _without_classifier(model: keras.Model) -> keras.KerasTensor:
     """The input of the head of kerasft, or of a last Dense that only activations and dropout follow; else the output.
 
-    Dropout and average pooling before it are left out too, for the head of kerasft has its own.
+    A Dense over tokens is a classifier only if it ends in a softmax. Dropout and average pooling before it are left out too, for the head of kerasft has its own.
     """
     names = [operation.name for operation in model.operations]
     if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
@@ -117,18 +118,24 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
             return pooled
         return pooled[-1]._keras_history.operation.input  # of several depths, the last is the backbone's output
     output = model.output
-    if len(output.shape) == 2:
-        behind = _before(output, lambda one: _is_after_logits(one))
-        if isinstance(dense := behind._keras_history.operation, keras.layers.Dense):
-            output = dense.input
+    dense = _before(output, _is_after_logits)._keras_history.operation
+    if isinstance(dense, keras.layers.Dense) and (len(output.shape) == 2 or _ends_in_softmax(model, dense)):
+        output = dense.input
     return _before(output, lambda one: isinstance(one, _BEFORE_LOGITS))
 
 
-def _before(tensor: keras.KerasTensor, passed) -> keras.KerasTensor:
+def _before(tensor: keras.KerasTensor, passed: Callable[[keras.Operation], bool]) -> keras.KerasTensor:
     """The tensor before the last operations that `passed` holds for."""
     while passed(operation := tensor._keras_history.operation) and isinstance(operation.input, keras.KerasTensor):
         tensor = operation.input
     return tensor
+
+
+def _ends_in_softmax(model: keras.Model, dense: keras.layers.Dense) -> bool:
+    """Whether a last Dense classifies each token, as in a network that reads text."""
+    last = model.output._keras_history.operation
+    activation = getattr(dense if last is dense else last, "activation", None)
+    return activation is keras.activations.softmax or type(last).__name__ == "Softmax"
 
 
 def _is_after_logits(operation: keras.Operation) -> bool:

@@ -196,7 +196,7 @@ def test_mistakes_are_refused(backbone, weights, message):
     ("backbone", "preprocessing", "message"),
     [
         ("MobileNet", "mobilnet", r"--preprocessing: must be one of auto, .*did you mean 'mobilenet'"),
-            ],
+    ],
 )
 def test_mistakes_of_preprocessing_are_refused(backbone, preprocessing, message):
     with pytest.raises(UserError, match=message):

@@ -111,6 +111,10 @@ DRAWING = {
     "stochastic depth": lambda: Survival(),
     "nested": lambda: keras.Sequential([keras.layers.Conv2D(4, 1), keras.layers.GaussianNoise(1.0)]),
     "RandomFlip": lambda: keras.layers.RandomFlip(),
+    "SpatialDropout1D": lambda: keras.layers.TimeDistributed(keras.layers.SpatialDropout1D(0.5)),
+    "LSTM": lambda: keras.layers.TimeDistributed(
+        keras.layers.Bidirectional(keras.layers.LSTM(2, dropout=0.5, return_sequences=True))
+    ),
 }
 
 
