@@ -45,7 +45,14 @@ def build(family: str):
     for weight in model.weights:
         if "int" not in weight.dtype:
             weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
-    names = {"swin": "SwinTransformer", "vit": "ViT", "deit": "DeiT", "dinov2": "DINOV2", "mit": "MiT", "siglip": "SigLIP"}
+    names = {
+        "swin": "SwinTransformer",
+        "vit": "ViT",
+        "deit": "DeiT",
+        "dinov2": "DINOV2",
+        "mit": "MiT",
+        "siglip": "SigLIP",
+    }
     return model, f"{names[family]}ImageConverter"
 
 
