@@ -49,7 +49,6 @@ def test_pooling_is_the_first_layer_of_the_chain(head, pooling):
     np.testing.assert_allclose(model.layers[1](features), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("power", [1.0, 3.0, 40.0])
 @pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
 def test_tokens_are_pooled_to_one_vector(pooling):
     inputs = keras.Input((5, 4))
@@ -60,6 +59,7 @@ def test_tokens_are_pooled_to_one_vector(pooling):
     np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("power", [1.0, 3.0, 40.0])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 6e4])
 def test_gem_has_finite_gradients_whatever_the_features(power, scale):
     layer = heads.GeM(power)
