@@ -210,7 +210,9 @@ class Config:
     resume: bool = flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
     tensorboard: bool = flag(True, "output", "Write TensorBoard logs to the run folder.")
     allow_imports: tuple[str, ...] = flag(
-        (), "output", "Packages that a dotted name in a setting may be imported from. Only on the command line."
+        (),
+        "output",
+        "Packages that a dotted name in a setting may be imported from. They are imported before a saved model in --backbone is loaded, for the classes that they register. Only on the command line.",
     )
 
     def __post_init__(self) -> None:
