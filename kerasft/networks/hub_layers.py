@@ -57,6 +57,9 @@ class HubLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer, self.arguments, self.call_arguments = layer, dict(arguments), dict(call_arguments or {})
         self.inner = _find_class(layer)(**_resolved(arguments), name=self.name, dtype=self.dtype_policy)
+        for inside in self.inner._flatten_layers():
+            # MiT's classes give their own layers no dtype.
+            inside.dtype_policy = self.dtype_policy
 
     def build(self, shape: tuple) -> None:
         """Builds the layer inside by a call: not every layer of KerasHub can be built otherwise."""
