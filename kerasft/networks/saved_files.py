@@ -1,6 +1,7 @@
 """Loads Keras's files, `.keras` and `.h5`, always in Keras's safe mode. No other file of the library loads one."""
 
 import importlib
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def load_model(path: str) -> keras.Model:
     except REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
         hint = "a file of weights only belongs in --weights, with a constructor in --backbone"
-        if "Could not locate class" in reason:
+        if unknown := re.search(r"Could not locate class '(\w+)'", str(error)):
+            reason = f"nobody has registered the class {unknown[1]}"
             hint = (
                 "name the package that registers the class in --allow_imports; for KerasHub pip install 'kerasft[hub]'"
             )

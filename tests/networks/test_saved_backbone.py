@@ -1,5 +1,8 @@
 """Models as people save them: which part is the backbone, which pixels it takes, and what the user is told."""
 
+import importlib
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -166,12 +169,26 @@ def test_what_is_no_backbone_is_refused(build, message, tmp_path):
         saved_backbone.load(saved(build, tmp_path / "theirs.keras"), None, "auto")
 
 
-def test_a_class_that_nobody_registered_names_the_flag(tmp_path, monkeypatch):
-    path = saved(lambda inputs: Whole()(layers.Rescaling(1.0)(inputs)), tmp_path / "theirs.keras")
-    registered = keras.saving.get_custom_objects()
-    monkeypatch.delitem(registered, "test_saved_backbone>Whole")
-    monkeypatch.setattr(Whole, "__module__", "elsewhere")
-    with pytest.raises(UserError, match="--backbone: Keras cannot load a model"):
-        saved_backbone.load(path, None, "auto")
+THEIRS = """
+import keras
+
+@keras.saving.register_keras_serializable("theirs")
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+"""
+
+
+def test_a_class_of_theirs_needs_the_package_that_registers_it(tmp_path, monkeypatch):
+    (tmp_path / "their_layers.py").write_text(THEIRS)
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = importlib.import_module("their_layers")
+    path = saved(lambda x: theirs.Doubled(name="doubled")(layers.Rescaling(1.0)(x)), tmp_path / "theirs.keras")
+    keras.saving.get_custom_objects().pop("theirs>Doubled")
+    monkeypatch.delitem(sys.modules, "their_layers")
+    with pytest.raises(UserError, match="registered the class Doubled.*name the package .* in --allow_imports"):
+        networks.build(Config(backbone=path), 2, "single_label")
+    network = networks.build(Config(backbone=path, allow_imports=("their_layers",)), 2, "single_label")
+    assert network.backbone[-1] == "doubled"
     with pytest.raises(UserError, match="--allow_imports: must be installed packages"):
         saved_files.register(("no_such_package_at_all",))
