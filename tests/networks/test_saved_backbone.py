@@ -186,7 +186,7 @@ def test_a_class_of_theirs_needs_the_package_that_registers_it(tmp_path, monkeyp
     path = saved(lambda x: theirs.Doubled(name="doubled")(layers.Rescaling(1.0)(x)), tmp_path / "theirs.keras")
     keras.saving.get_custom_objects().pop("theirs>Doubled")
     monkeypatch.delitem(sys.modules, "their_layers")
-    with pytest.raises(UserError, match="registered the class Doubled.*name the package .* in --allow_imports"):
+    with pytest.raises(UserError, match=r"registered the class Doubled.*name the package .* in --allow_imports"):
         networks.build(Config(backbone=path), 2, "single_label")
     network = networks.build(Config(backbone=path, allow_imports=("their_layers",)), 2, "single_label")
     assert network.backbone[-1] == "doubled"
