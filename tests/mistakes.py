@@ -492,6 +492,7 @@ def backbones() -> Iterator[Row]:
     made = ("--data=generated:2x8", "--image_size=32", "--weights=none", "--augment=none", "--precision=float32")
     yield a("backbone_misspelt", *made, "--backbone=MobilNet", says=("--backbone", "'MobileNet'"))
     yield a("no_such_backbone_file", *made, "--backbone=nowhere.keras", says=("--backbone", "no such file"))
+    yield a("no_such_preset", *made, "--backbone=hub:nowhere", says=("--backbone", "KerasHub"))
     torn = ("--data=generated:2x8", "--image_size=32", "--backbone=b.keras")
     yield a("backbone_torn", *torn, absent=("no such file", "not found"), make=_torn)
     yield a("backbone_of_words", *torn, absent=("no such file", "not found"), make=files(b__keras="words"))

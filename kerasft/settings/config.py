@@ -91,7 +91,7 @@ class Config:
     backbone: str = flag(
         "auto",
         "model",
-        "The pretrained network: a keras.applications constructor with arguments (weights= names its own weights), or a .keras or .h5 file. Several, such as MobileNetV2 | EfficientNetV2B0: a probe on the training images chooses. auto: chooses from a short list of networks whose ImageNet weights can be had; MobileNet(alpha=0.25) for the embedded data, or where --weights is not imagenet.",
+        "The pretrained network: a keras.applications constructor with arguments (weights= names its own weights), a .keras or .h5 file, or hub:PRESET_OR_DIR of KerasHub. Several, such as MobileNetV2 | EfficientNetV2B0: a probe on the training images chooses. auto: chooses from a short list of networks whose ImageNet weights can be had; MobileNet(alpha=0.25) for the embedded data, or where --weights is not imagenet.",
         spec="backbones",
     )
     weights: str = flag(
@@ -102,7 +102,7 @@ class Config:
     preprocessing: str = flag(
         "auto",
         "model",
-        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
+        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet (also for a saved model that does not scale them itself), or dataset (by mean and standard deviation of the training images).",
     )
     features: str = flag(
         "auto",
@@ -229,7 +229,9 @@ class Config:
     resume: bool = flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
     tensorboard: bool = flag(True, "output", "Write TensorBoard logs to the run folder.")
     allow_imports: tuple[str, ...] = flag(
-        (), "output", "Packages that a dotted name in a setting may be imported from. Only on the command line."
+        (),
+        "output",
+        "Packages that a dotted name in a setting may be imported from. They are imported before a saved model in --backbone is loaded, for the classes that they register. Only on the command line.",
     )
 
     def __post_init__(self) -> None:
@@ -243,7 +245,7 @@ class Config:
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
-        """The Specs of a field, parsed when the Config was made; none for the text `none` or files in `--backbone`."""
+        """The Specs of a field, parsed when the Config was made; none for `none`, and for files and presets in `--backbone`."""
         return self._parsed[name]
 
     def spec(self, name: str) -> Spec:

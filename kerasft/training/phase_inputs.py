@@ -216,9 +216,12 @@ def count_macs(model: keras.Model) -> float:
     """Multiplications of a forward pass over one image, and one for each value that is written."""
     total = 0.0
     for operation in model.operations:
-        written = math.prod(operation.output.shape[1:])
+        written = sum(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(operation.output))
         weights = getattr(operation, "weights", [])
         kernels = [math.prod(weight.shape) for weight in weights if len(weight.shape) > 1]
-        positions = math.prod(operation.output.shape[1:-1])
+        # A recurrent layer multiplies at each step, whatever it returns.
+        recurrent = isinstance(operation, (keras.layers.RNN, keras.layers.Bidirectional))
+        shape = (operation.input if recurrent else keras.tree.flatten(operation.output)[0]).shape
+        positions = math.prod(shape[1:-1])
         total += written + positions * sum(kernels)
     return total
