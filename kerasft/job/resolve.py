@@ -61,6 +61,8 @@ def resolve_settings(
     sizes = sample_sizes(listing) if is_sampled else []
     size = resolved.image_size if resolved else config.image_size or image_size(config, sizes, say=console.say)
     network, longest = build(replace(config, image_size=size), listing)
+    for note in network.notes:
+        console.say(f"backbone: {note}")
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
         resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, backbone=config.backbone)

@@ -18,7 +18,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         choice: as it is written.
-        backbone: without its weights: a constructor with arguments, or a file.
+        backbone: without its weights: a constructor with arguments, a file, or a preset of KerasHub.
         weights: `weights=` of the constructor; None where `--weights` holds.
     """
 
@@ -30,6 +30,11 @@ class Candidate(NamedTuple):
 def is_file(backbone: str) -> bool:
     """Whether a `--backbone` names a saved model rather than a constructor."""
     return backbone.endswith((".keras", ".h5", ".hdf5"))
+
+
+def is_hub(backbone: str) -> bool:
+    """Whether a `--backbone` names a preset of KerasHub, or a folder with one."""
+    return backbone.startswith("hub:")
 
 
 def split(text: str) -> list[str]:
@@ -52,13 +57,13 @@ def parse(text: str) -> tuple[Candidate, ...]:
 
 
 def parse_specs(text: str) -> tuple[Spec, ...]:
-    """The Specs of a list, for what is checked of every Spec. Files have none."""
+    """The Specs of a list, for what is checked of every Spec. Files and presets have none."""
     parse(text)
-    return tuple(specs.parse_one(part, "--backbone") for part in split(text) if not is_file(part))
+    return tuple(specs.parse_one(part, "--backbone") for part in split(text) if not (is_file(part) or is_hub(part)))
 
 
 def _candidate(part: str) -> Candidate:
-    if is_file(part):
+    if is_file(part) or is_hub(part):
         return Candidate(part, part)
     spec = specs.parse_one(part, "--backbone")
     if "weights" not in spec.kwargs:

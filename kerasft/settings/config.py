@@ -91,7 +91,7 @@ class Config:
     backbone: str = flag(
         "auto",
         "model",
-        "The pretrained network: a keras.applications constructor with arguments (weights= names its own weights), or a .keras or .h5 file. Several, such as MobileNetV2 | EfficientNetV2B0: a probe on the training images chooses. auto: chooses from a short list of networks whose ImageNet weights can be had; MobileNet(alpha=0.25) for the embedded data, or where --weights is not imagenet.",
+        "The pretrained network: a keras.applications constructor with arguments (weights= names its own weights), a .keras or .h5 file, or hub:PRESET_OR_DIR of KerasHub. Several, such as MobileNetV2 | EfficientNetV2B0: a probe on the training images chooses. auto: chooses from a short list of networks whose ImageNet weights can be had; MobileNet(alpha=0.25) for the embedded data, or where --weights is not imagenet.",
         spec="backbones",
     )
     weights: str = flag(
@@ -102,7 +102,7 @@ class Config:
     preprocessing: str = flag(
         "auto",
         "model",
-        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
+        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet (also for a saved model that does not scale them itself), or dataset (by mean and standard deviation of the training images).",
     )
     features: str = flag(
         "auto",
@@ -130,7 +130,7 @@ class Config:
     phases: str = flag(
         "auto",
         "training",
-        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius). docs/strategies.md explains each.",
+        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, stop_if_losing, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius), agc (limit of gradients beside weights). docs/strategies.md explains each.",
         spec="many",
     )
     optimizer: str = flag(
@@ -189,7 +189,7 @@ class Config:
     budget_minutes: float | None = flag(
         None,
         "training",
-        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time.",
+        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time. compare: an entry starts only if the longest one so far would still fit; the export of the best one takes extra time.",
         low=0.01,
         high=1e6,
     )
@@ -208,6 +208,19 @@ class Config:
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )
     export_dir: str = flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
+    export: str = flag(
+        "savedmodel",
+        "output",
+        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, into exports/NAME/VERSION beside --export_dir. Each is proven on the test images. They need kerasft[lite].",
+        spec="many",
+    )
+    max_drop: float = flag(
+        0.005,
+        "output",
+        "An artefact of lower precision is not published if its test accuracy (or mAP) is lower than the network's by more than this; under regression, if its error is larger by more than this many deviations.",
+        low=0.0,
+        high=1.0,
+    )
     warmup: bool = flag(
         True,
         "output",
@@ -216,7 +229,9 @@ class Config:
     resume: bool = flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
     tensorboard: bool = flag(True, "output", "Write TensorBoard logs to the run folder.")
     allow_imports: tuple[str, ...] = flag(
-        (), "output", "Packages that a dotted name in a setting may be imported from. Only on the command line."
+        (),
+        "output",
+        "Packages that a dotted name in a setting may be imported from. They are imported before a saved model in --backbone is loaded, for the classes that they register. Only on the command line.",
     )
 
     def __post_init__(self) -> None:
@@ -230,7 +245,7 @@ class Config:
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
-        """The Specs of a field, parsed when the Config was made; none for the text `none` or files in `--backbone`."""
+        """The Specs of a field, parsed when the Config was made; none for `none`, and for files and presets in `--backbone`."""
         return self._parsed[name]
 
     def spec(self, name: str) -> Spec:

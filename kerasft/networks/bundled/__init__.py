@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.settings import spec as specs
-from kerasft.settings.backbone_list import AUTO, is_file
+from kerasft.settings.backbone_list import AUTO, is_file, is_hub
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -28,7 +28,7 @@ def resolve_weights(config: Config) -> str:
 
 def fits(backbone: str) -> bool:
     """Tells whether a `--backbone` is the network of the bundled weights."""
-    if is_file(backbone):
+    if is_file(backbone) or is_hub(backbone):
         return False
     named, own = (specs.parse_one(text, "--backbone") for text in (backbone, BACKBONE))
     return (named.name.lower(), named.args, named.kwargs) == (own.name.lower(), own.args, own.kwargs)
