@@ -10,10 +10,12 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
-from kerasft.networks import backbones, bundled, surgery
+from kerasft.networks import backbones, bundled, costs, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
+from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
+from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache, feature_cache, resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
@@ -50,17 +52,29 @@ def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Ne
     sizes = _sample_sizes(listing) if is_sampled else []
     size = resolved.image_size if resolved else config.image_size or _image_size(config, sizes)
     network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
+    operations = []
+    network = operated(config, network, lambda *given: operations.append(_operation(*given)))
     network = planning.prepare(config, network)
     longest = planning.check(config, network)
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
-        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason)
+        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, surgery=operations)
         resolved.framing, resolved.framing_reason = _framing(config, sizes)
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
         resolved.write(folder)
     resolved.weights = weights
     return surgery.precision(network, resolved.precision), resolved
+
+
+def _operation(spec: Spec, before: Network, after: Network) -> dict:
+    """What a surgery did, for `settled.json`; says it in one line."""
+    parameters = [network.model.count_params() for network in (before, after)]
+    macs = [costs.multiplications(network.model) for network in (before, after)]
+    console.say(
+        f"surgery: {spec}: {parameters[0]:,} -> {parameters[1]:,} parameters, {macs[0]:,} -> {macs[1]:,} multiplications"
+    )
+    return {"surgery": str(spec), "parameters": parameters, "macs": macs}
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
@@ -70,7 +84,7 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
         return autotune.precision(config, network, longest)
     trained = longest.strategy, dict(longest.arguments), longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
-    key_parts = network.name, network.size, network.model.count_params(), trained, machine
+    key_parts = network.name, config.surgery, network.size, network.model.count_params(), trained, machine
 
     def measure() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)

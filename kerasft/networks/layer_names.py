@@ -17,3 +17,6 @@ LOGITS = "logits"
 
 # Rescales the values of a regression to the units of the targets.
 VALUES = "values"
+
+# How the names of the layers begin that are put into a network as adapters.
+ADAPTER_PREFIX = "kerasft_adapter_"

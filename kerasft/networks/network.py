@@ -22,6 +22,7 @@ class Network(NamedTuple):
         backbone: names of the operations of the backbone (layers, mostly), from input to output.
         cuts: those of them that are cut points (see `backbones.find_cut_points`).
         depths: those of them whose pooled outputs the head sees; the last is the backbone's output.
+        head: `--head`, of which the head was built.
     """
 
     model: keras.Model
@@ -33,6 +34,7 @@ class Network(NamedTuple):
     backbone: tuple[str, ...]
     cuts: tuple[str, ...]
     depths: tuple[str, ...] = ()
+    head: str = "linear"
 
     def model_before(self, layer: str) -> keras.Model:
         """Returns the model from images to the input of a layer, named by `layer`."""
@@ -60,7 +62,18 @@ def build(config: Config, outputs: int, task: str) -> Network:
     names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.find_cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], output, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts, names[-1:])
+    return Network(
+        model,
+        backbone.name,
+        task,
+        backbone.size,
+        backbone.pretrained,
+        head_init,
+        backbone=names,
+        cuts=cuts,
+        depths=names[-1:],
+        head=config.head,
+    )
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:

@@ -15,6 +15,7 @@ class ResolvedSettings:
 
     Attributes:
         weights, image_size, precision: as the flags of these names, without `auto`.
+        surgery: what `--surgery` did: `surgery`, and `parameters` and `macs` before and after.
         features: names of the layers whose pooled activations the head sees, the last one the backbone's output.
         features_table: what `--features` tried: number of depths, held-out loss and accuracy, share, seconds.
         augment: the `--augment` Spec, without `auto`.
@@ -32,6 +33,7 @@ class ResolvedSettings:
     image_size: int
     precision: str
     precision_reason: str = ""
+    surgery: list[dict] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     features_table: list[dict] = field(default_factory=list)
     features_reason: str = ""
