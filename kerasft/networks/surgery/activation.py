@@ -5,6 +5,7 @@ import keras
 from kerasft.networks import activations, copies
 from kerasft.networks.network import Network
 from kerasft.networks.surgery import parts
+from kerasft.settings import spec as specs
 from kerasft.settings.spec import Spec
 
 # Layers with an activation of their own behind what they compute.
@@ -60,7 +61,8 @@ def activation(
         blocks: of the backbone, the last ones, as a fraction.
         relu, silu, hard_silu, gelu, elu, leaky_relu, tanh, sigmoid: what takes the place of this activation: a name of
             keras.activations, or a layer such as `PReLU` or `LeakyReLU(negative_slope=0.1)`. A PReLU has one slope a
-            channel, by default 0 at first (`alpha_initializer=`).
+            channel, by default 0 at first; `alpha_initializer=Constant(0.25)` names any
+            of keras.initializers.
 
     Raises:
         UserError: an unknown activation or argument.
@@ -120,5 +122,9 @@ def _layer(activation: str | Spec, name: str, rank: int) -> keras.Layer:
     spec = activation if isinstance(activation, Spec) else Spec(str(activation))
     if spec.name.lower() == "prelu":
         # One slope a channel, so that the size of the images may change.
-        spec = Spec("PReLU", spec.args, {"shared_axes": list(range(1, rank - 1))} | dict(spec.kwargs))
+        arguments = {"shared_axes": list(range(1, rank - 1))} | dict(spec.kwargs)
+        if isinstance(start := arguments.get("alpha_initializer"), Spec):
+            kind = keras.initializers.Initializer
+            arguments["alpha_initializer"] = specs.build(start, "--surgery", specs.choices(keras.initializers, kind))
+        spec = Spec("PReLU", spec.args, arguments)
     return activations.layer(spec, "--surgery", name, "float32")
