@@ -90,15 +90,16 @@ def trace(model: keras.Model) -> Channels:
     """
     found = Channels()
     for operation in model.operations:
-        output = operation.output
-        if isinstance(operation, _layers.InputLayer):
-            groups = found.add(output.shape[-1])
-            found.fix(groups)
-        else:
-            tensors = keras.tree.flatten(operation.input)
-            groups = _output_groups(found, operation, tensors, [found.of[id(tensor)] for tensor in tensors])
-        for one in keras.tree.flatten(output):
-            found.of[id(one)] = groups
+        tensors = [] if isinstance(operation, _layers.InputLayer) else keras.tree.flatten(operation.input)
+        inputs = [found.of[id(tensor)] for tensor in tensors]
+        outputs = keras.tree.flatten(operation.output)
+        groups = _output_groups(found, operation, tensors, inputs) if tensors and len(outputs) == 1 else None
+        if groups is None:
+            found.fix(sum(inputs, ()))
+        for one in outputs:
+            found.of[id(one)] = groups or found.add(one.shape[-1])
+            if groups is None:
+                found.fix(found.of[id(one)])
     return found
 
 
@@ -130,8 +131,8 @@ def is_reshape(operation: keras.Operation) -> bool:
 
 def _output_groups(
     found: Channels, operation: keras.Operation, tensors: list[keras.KerasTensor], inputs: list[tuple[int, ...]]
-) -> tuple[int, ...]:
-    """The groups of what an operation gives; ties and fixes those of what it takes."""
+) -> tuple[int, ...] | None:
+    """The groups of what an operation gives; None where it is not known. Those of what it takes may become tied."""
     name, size = type(operation).__name__, operation.output.shape[-1]
     if takes_kernel(operation):
         return found.add(size)
@@ -145,11 +146,7 @@ def _output_groups(
     last = len(operation.output.shape) - 1
     if isinstance(operation, _layers.Concatenate) and operation.axis in (-1, last):
         return sum(inputs, ())
-    for groups in inputs:
-        found.fix(groups)
-    groups = found.add(size)
-    found.fix(groups)
-    return groups
+    return None
 
 
 def _has_no_arrays(operation: keras.Operation) -> bool:

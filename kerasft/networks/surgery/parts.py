@@ -9,10 +9,8 @@ from kerasft.networks.network import Network
 
 
 def features_of(model: keras.Model) -> keras.KerasTensor:
-    """The output of the backbone in a network's model."""
-    found = model.get_layer(layer_names.FEATURES).input
-    # Of several depths, the last is the backbone's output.
-    return found[-1]._keras_history.operation.input if isinstance(found, list) else found
+    """The output of the backbone in the model of a new network, whose head sees one depth."""
+    return model.get_layer(layer_names.FEATURES).input
 
 
 def backbone_model(network: Network) -> keras.Model:

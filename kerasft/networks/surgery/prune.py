@@ -51,14 +51,15 @@ def prune(network: Network, fraction: float = 0.3) -> Network:
             places[id(tensor)] = _places(traced, kept, tensor)
 
     def made(operation: keras.Operation) -> keras.Operation | None:
-        size = len(places[id(operation.output)])
-        if size == operation.output.shape[-1]:
+        output = keras.tree.flatten(operation.output)[0]
+        size = len(places[id(output)])
+        if size == output.shape[-1]:
             return None
         return type(operation).from_config(operation.get_config() | _config(operation, size))
 
     weights = _compensated(model, known, places)
     for layer in model.layers:
-        if layer.weights and not isinstance(layer.input, list):
+        if layer.weights and isinstance(layer.input, keras.KerasTensor) and isinstance(layer.output, keras.KerasTensor):
             values = weights.get(layer.name) or layer.get_weights()
             weights[layer.name] = _sliced(layer, values, places[id(layer.input)], places[id(layer.output)])
     pruned = copies.copied_model(model, made=made, weights=weights)
