@@ -5,6 +5,7 @@ import json
 import pytest
 
 
+@pytest.mark.large
 def test_a_run_names_its_surgeries(photos, tiny, command, tmp_path):
     flags = [f"--data=folder:{photos}", f"--backbone={tiny}", "--run_dir=run", "--notensorboard", "--augment=none"]
     flags += ["--phases=head | all(epochs=1)", "--precision=float32", "--jit=off", "--batch_size=8"]

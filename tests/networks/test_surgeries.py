@@ -39,6 +39,7 @@ def test_half_of_the_activations_are_those_of_the_last_half_of_the_blocks():
     assert list(after.values()).count("silu") == 14
 
 
+@pytest.mark.large
 def test_the_gates_of_mobilenetv3_stay():
     network = _network("MobileNetV3Small")
     before, after = _kinds(network), _kinds(surgery.activation(network, relu="tanh", hard_silu="gelu"))
@@ -91,6 +92,7 @@ def test_stochastic_depth_grows_with_depth():
         surgery.stochastic_depth(network, 0.5)
 
 
+@pytest.mark.large
 def test_no_batchnorm_behind_a_convolution_is_left():
     network = _network("MobileNetV2(alpha=0.35)")
     found = surgery.fold_batchnorm(network)
@@ -98,7 +100,9 @@ def test_no_batchnorm_behind_a_convolution_is_left():
     assert found.model.count_params() < network.model.count_params()
 
 
-@pytest.mark.parametrize("backbone", ["MobileNet(alpha=0.25)", "MobileNetV2(alpha=0.35)"])
+@pytest.mark.parametrize(
+    "backbone", ["MobileNet(alpha=0.25)", pytest.param("MobileNetV2(alpha=0.35)", marks=pytest.mark.large)]
+)
 def test_channels_that_do_nothing_are_the_ones_that_go(backbone):
     """A third of each group gives zero wherever it goes, so the features without it are those with it."""
     network = _network(backbone)
