@@ -19,16 +19,11 @@ SURGERIES = (
     "activation(relu=PReLU)",
     "activation(relu=gelu)",
     "activation(relu=swish)",
-    "activation(relu=tanh)",
-    "activation(relu=sigmoid)",
+    "activation(relu=swish)",
     "activation(relu=swish, blocks=0.5)",
-    "activation(relu=tanh, blocks=0.2)",
-    "activation(relu=sigmoid, blocks=0.2)",
-    "truncate(0.8)",
-    "truncate(0.6)",
     "prune(0.1)",
     "prune(0.3)",
-    "prune(0.5)",
+    "truncate(0.8)",
 )
 
 
