@@ -19,7 +19,6 @@ SURGERIES = (
     "activation(relu=PReLU)",
     "activation(relu=gelu)",
     "activation(relu=swish)",
-    "activation(relu=swish)",
     "activation(relu=swish, blocks=0.5)",
     "prune(0.1)",
     "prune(0.3)",
