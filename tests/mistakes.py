@@ -45,6 +45,7 @@ MADE = ("--data=generated:2x8", *SMALL)
 PREDICT = ("--mode=predict", "--model={model}", "--images={photos}")
 SERVE = ("--mode=serve", "--model={model}", "--port=0")
 TUNE = ("--mode=tune", "--data=generated:2x8", "--backbone={tiny}", "--image_size=32", "--phases=head(epochs=1)")
+COMPARE = ("--mode=compare", "--data=generated:2x8", "--backbone={tiny}", "--image_size=32")
 SEARCH = "--search=lr=log(1e-4, 1e-2)"
 
 
@@ -279,6 +280,10 @@ def specs() -> Iterator[Row]:
     yield a("power_of_0", *MADE, "--schedule=polynomial(power=0)")
     yield a("scaling_misspelt", "--lr_scaling=linear")
     yield a("average_misspelt", *MADE, "--average=emma", says=("--average", "'ema'"))
+    yield a("export_misspelt", *MADE, "--export=onx", says=("--export", "'onnx'"))
+    yield a("export_in_no_such_precision", *MADE, "--export=litert(precision=int4)", says=("--export", "int8"))
+    yield a("drop_of_2", "--max_drop=2")
+    yield a("compress_nothing", "--mode=compress", says=("--export", "litert"))
     yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
     yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
@@ -507,7 +512,12 @@ def backbones() -> Iterator[Row]:
             received=False,
             large=True,
         )
-    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='imagenet')", says=("--backbone", "weights"))
+    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='no.h5')", says=("--weights", "no.h5"))
+    yield a("weights_by_number", *made, "--backbone=MobileNet(weights=3)", says=("--backbone", "weights="))
+    yield a("backbone_twice", *made, "--backbone=MobileNet | MobileNet", says=("--backbone", "once"))
+    yield a("backbone_auto_in_a_list", *made, "--backbone=auto | MobileNet", says=("--backbone", "alone"))
+    listed = "--backbone=MobileNet(alpha=0.25) | MobilNet"
+    yield a("backbone_misspelt_in_a_list", *made, listed, says=("--backbone, MobilNet", "'MobileNet'"))
     yield a("top_by_argument", *made, "--backbone=MobileNet(include_top=True)", says=("--backbone", "include_top"))
     yield a("alpha_of_text", *made, "--backbone=MobileNet(alpha='x')")
     yield a("alpha_below_0", *made, "--backbone=MobileNet(alpha=-1)")
@@ -517,6 +527,7 @@ def backbones() -> Iterator[Row]:
     yield a("weights_of_another_ending", *weights, "--weights=w.txt", make=files(w__txt="words"))
     yield a("weights_of_another_backbone", *made[:2], "--backbone=MobileNetV2(alpha=0.35)", "--weights=bundled")
     yield a("size_of_another", *made[:1], "--backbone={flat}", "--image_size=32")
+    yield a("tta_misspelt", *MADE, "--tta=flop", says=("--tta", "'flip'"))
     yield a("preprocessing_of_a_file", *MADE, "--preprocessing=caffe")
 
 
@@ -638,6 +649,20 @@ def searches() -> Iterator[Row]:
     yield a("tuner_half_named", *TUNE, SEARCH, says="KERASTUNER_ORACLE_IP", options=alone)
 
 
+def comparisons() -> Iterator[Row]:
+    yield a("compare_of_one", *COMPARE, "--strategies=head")
+    yield a("compare_misspelt", *COMPARE, "--strategies=head; al", says=("--strategies", "did you mean 'all'?"))
+    yield a("compare_twice", *COMPARE, "--strategies=all; all")
+    yield a("compare_of_other_data", *COMPARE, "--strategies=head; --data=digits --phases=all")
+    yield a("compare_of_no_flag", *COMPARE, "--strategies=head; --learning=fast", says=("--strategies", "--learning"))
+    yield a("compare_of_code", *COMPARE, "--strategies=head; os.system('touch PWNED')", says="--allow_imports")
+    yield a("compare_of_a_value", *COMPARE, "--strategies=head; --batch_size=0", says="--batch_size")
+    yield a("compare_in_a_full_folder", *COMPARE, "--run_dir=r", make=run_folder(begun=False, letter__txt="x"))
+    yield a("compare_among_processes", *COMPARE, "--run_dir=/proc/kerasft")
+    torn = run_folder(begun=False, compare__json='{"rows": [', entries="")
+    yield a("compare_torn", *COMPARE, "--run_dir=r", says="--run_dir", make=torn)
+
+
 GROUPS = {
     "flags": command_line,
     "flagfiles": flagfiles,
@@ -649,5 +674,6 @@ GROUPS = {
     "predict": predictions,
     "serve": servers,
     "tune": searches,
+    "compare": comparisons,
 }
 ROWS = [row for group in GROUPS.values() for row in group()]

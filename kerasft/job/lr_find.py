@@ -1,9 +1,6 @@
 """`--mode=lr_find`: a learning rate is suggested for the first phase that has epochs. No run is changed by it."""
 
 import shlex
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
 from kerasft.job.audit import audit_and_split
+from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -42,7 +40,7 @@ def find(config: Config) -> RangeTest:
     with run_lock.locked(folder):
         if finished is None:
             run_folder.write_settings(config, folder)
-        with _scratch(folder) as place:
+        with run_folder.scratch(folder, SCRATCH) as place:
             found, phase, flag = _measure(config, listing, place)
     _tell(found, phase, flag)
     values = {"phase": phase.strategy, "optimizer": str(phase.optimizer), **found.to_json(), "flag": flag}
@@ -57,7 +55,8 @@ def _measure(config: Config, listing: Listing, place: Path) -> tuple[RangeTest, 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network, resolved = resolve_settings(config, listing, place)
+    config, choice, _ = choose_backbone(config, listing, place)
+    network, resolved = resolve_settings(config, listing, place, choice)
     splits = audit_and_split(config, listing, network.size, place)
     run, planned = first_phase.first_phase(config, network, splits, place, resolved)
     steps = lr_range_test.STEPS
@@ -113,15 +112,3 @@ def _tell(found: RangeTest, phase: Phase, flag: str | None) -> None:
         console.say(f"lr_find: even the lowest rates raise the loss of {phase.strategy}; nothing is suggested")
     if flag:
         console.say(f"lr_find: {flag}")
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder in a run folder, which is removed at the end."""
-    place = folder / SCRATCH
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

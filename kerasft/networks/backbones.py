@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasft.networks import bundled, hub, pixel_scaling, saved_backbone, saved_files
 from kerasft.settings import spec as specs
-from kerasft.settings.config import is_file, is_hub
+from kerasft.settings.backbone_list import is_file, is_hub
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 
 # Families whose networks begin with preprocessing layers of their own.
@@ -45,6 +45,10 @@ _RESERVED_ARGUMENTS = {
     ),
     "include_preprocessing": "--preprocessing",
 }
+
+
+class DownloadError(UserError):
+    """Raised where Keras cannot download the ImageNet weights of a network."""
 
 
 class Backbone(NamedTuple):
@@ -137,7 +141,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
         reason = " ".join(str(error).split())[:200]
         ways = "name a weights file, choose --weights=none, or put Keras's file into ~/.keras/models"
         ways = f"choose --weights=bundled, {ways}" if bundled.fits(backbone) else ways
-        raise UserError(
+        raise DownloadError(
             f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
         ) from error
     if bundled_weights:

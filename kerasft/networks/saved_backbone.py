@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from kerasft.networks import layer_names, opening, pixel_scaling, saved_files
+from kerasft.networks import layer_names, mirrored, opening, pixel_scaling, saved_files
 from kerasft.settings.errors import UserError, one_of
 
 # What may follow the last Dense layer of a classifier.
@@ -43,7 +43,7 @@ def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
     Raises:
         UserError: the model is no network from images to features, or its pixels are not prepared.
     """
-    model = saved_files.load_model(path)
+    model = mirrored.without_mirroring(saved_files.load_model(path))
     if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
         rule = "must be functional or Sequential; put a model of another class into one: keras.Model(inputs, model(inputs))"
         raise UserError(f"--backbone: {rule}. Received: {path!r}")

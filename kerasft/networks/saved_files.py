@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from kerasft.settings.config import is_file
+from kerasft.settings.backbone_list import is_file
 from kerasft.settings.errors import UserError
 
 # What Keras raises of a file that it cannot load a model from.

@@ -35,6 +35,8 @@ class PhaseInputs(NamedTuple):
         views: that are cached; 0 for images.
         mixed: whether images are mixed with each other, and their labels become shares of classes.
         stateless: whether what is loaded depends on round and row only.
+        evaluated: the model that `outputs` is of; it shares its layers with `model`.
+        first_batch: gives its inputs for the first validation images.
     """
 
     model: keras.Model
@@ -43,6 +45,8 @@ class PhaseInputs(NamedTuple):
     views: int
     mixed: bool = False
     stateless: bool = True
+    evaluated: keras.Model | None = None
+    first_batch: Callable[[], tf.Tensor] | None = None
 
 
 class Plan(NamedTuple):
@@ -72,7 +76,8 @@ def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseIn
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
-    return PhaseInputs(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
+    given = {"mixed": bool(layer.mixes), "stateless": layer.stateless, "evaluated": network.model}
+    return PhaseInputs(model, load, lambda: predict(stream), 0, **given, first_batch=lambda: next(iter(stream)))
 
 
 def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: Plan) -> PhaseInputs:
@@ -102,7 +107,11 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
             for start in range(0, len(val), pipeline.EVALUATION_BATCH_SIZE)
         )
 
-    return PhaseInputs(end, pipeline.cached_activations(train, dtype) if train else None, outputs, plan.views)
+    load = pipeline.cached_activations(train, dtype) if train else None
+    first = val[: pipeline.EVALUATION_BATCH_SIZE]
+    return PhaseInputs(
+        end, load, outputs, plan.views, evaluated=end, first_batch=lambda: tf.cast(np.asarray(first), dtype)
+    )
 
 
 def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | None:
