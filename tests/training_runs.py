@@ -12,6 +12,7 @@ from PIL import Image
 from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
+from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
 from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
@@ -57,7 +58,8 @@ def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | No
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
-    network = planning.prepare(config, networks.build(config, len(data.classes), data.task))
+    network = operated(config, networks.build(config, len(data.classes), data.task))
+    network = planning.prepare(config, network)
     # A run that goes on takes what it began with, as the job does.
     resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")
     result = trainer.train(config, network, data, folder, resolved, allowance)

@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from kerasft.console.columns import columns, write
+from kerasft.networks.blocks import starts as starts_of_blocks
 from kerasft.settings.config import Config
-from kerasft.strategies import freezing
 
 if TYPE_CHECKING:
     from kerasft.networks.network import Network
@@ -75,7 +75,7 @@ def table(network: "Network", every: bool) -> str:
 def blocks(network: "Network") -> list[Block]:
     """Returns the blocks of a backbone, from input to output. The layers before the first block come first."""
     operations = {operation.name: operation for operation in network.model.operations}
-    starts = [network.backbone.index(name) for name in freezing.blocks(network)]
+    starts = [network.backbone.index(name) for name in starts_of_blocks(network)]
     edges = [*starts, len(network.backbone)]
     parts = [(None, network.backbone[: starts[0]])] if starts[0] else []
     for place, (start, end) in enumerate(pairwise(edges)):

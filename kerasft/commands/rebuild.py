@@ -20,6 +20,7 @@ def run(argument: str, out: str = "") -> None:
 
     from kerasft.networks import network as networks
     from kerasft.networks.depths import with_depths
+    from kerasft.networks.operate import operated
     from kerasft.settings.config import Config
     from kerasft.storage import resolved_settings, run_folder, weight_delta
     from kerasft.strategies import planning
@@ -39,7 +40,8 @@ def run(argument: str, out: str = "") -> None:
     keras.utils.set_random_seed(config.seed)
     backbone = resolved.backbone or config.backbone
     built = replace(config, backbone=backbone, weights=resolved.weights, image_size=resolved.image_size)
-    network = planning.prepare(built, networks.build(built, len(metrics["classes"]), metrics["task"]))
+    network = networks.build(built, len(metrics["classes"]), metrics["task"])
+    network = planning.prepare(built, operated(built, network))
     if resolved.features:
         network = with_depths(network, built, tuple(resolved.features))
     if resolved.pixels:

@@ -11,10 +11,12 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
-from kerasft.networks import backbones, bundled, candidates, surgery
+from kerasft.networks import backbones, bundled, candidates, costs, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
+from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
+from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache, feature_cache, resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
@@ -60,12 +62,15 @@ def resolve_settings(
     is_sampled = resolved is None and (config.framing == "auto" or not config.image_size)
     sizes = sample_sizes(listing) if is_sampled else []
     size = resolved.image_size if resolved else config.image_size or image_size(config, sizes, say=console.say)
-    network, longest = build(replace(config, image_size=size), listing)
+    operations = []
+    sized = replace(config, image_size=size)
+    network, longest = build(sized, listing, lambda *given: operations.append(_operation(*given)))
     for note in network.notes:
         console.say(f"backbone: {note}")
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
-        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, backbone=config.backbone)
+        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, surgery=operations)
+        resolved.backbone = config.backbone
         if choice:
             resolved.backbone_reason, resolved.backbone_table = choice.reason, choice.table
         resolved.framing, resolved.framing_reason = _framing(config, sizes)
@@ -76,14 +81,35 @@ def resolve_settings(
     return surgery.precision(network, resolved.precision), resolved
 
 
-def build(config: Config, listing: Listing) -> tuple[Network, Phase | None]:
-    """Builds a network with what its phases put into it, and checks the phases; returns the longest one, too.
+def build(
+    config: Config, listing: Listing, told: Callable[[Spec, Network, Network], object] = lambda *_: None
+) -> tuple[Network, Phase | None]:
+    """Builds a network with its surgeries and with what its phases put into it, and checks the phases.
+
+    Args:
+        config: its `--backbone` names one network.
+        listing: the examples.
+        told: as in `operate.operated`.
+
+    Returns:
+        The network, and the longest phase.
 
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
     """
-    network = planning.prepare(config, networks.build(config, len(listing.classes), listing.task))
+    network = operated(config, networks.build(config, len(listing.classes), listing.task), told)
+    network = planning.prepare(config, network)
     return network, planning.check(config, network)
+
+
+def _operation(spec: Spec, before: Network, after: Network) -> dict:
+    """What a surgery did, for `settled.json`; says it in one line."""
+    parameters = [network.model.count_params() for network in (before, after)]
+    macs = [costs.multiplications(network.model) for network in (before, after)]
+    console.say(
+        f"surgery: {spec}: {parameters[0]:,} -> {parameters[1]:,} parameters, {macs[0]:,} -> {macs[1]:,} multiplications"
+    )
+    return {"surgery": str(spec), "parameters": parameters, "macs": macs}
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
@@ -93,7 +119,7 @@ def _precision(config: Config, network: Network, longest: Phase | None, run_fold
         return autotune.precision(config, network, longest)
     trained = longest.strategy, dict(longest.arguments), longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
-    key_parts = network.name, network.size, network.model.count_params(), trained, machine
+    key_parts = network.name, config.surgery, network.size, network.model.count_params(), trained, machine
 
     def measure() -> dict[str, str]:
         chosen = autotune.precision(config, network, longest)

@@ -6,7 +6,7 @@ A head is a function of (features, outputs, initializer). To add one, add a func
 
 import keras
 
-from kerasft.networks import layer_names
+from kerasft.networks import activations, layer_names
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import did_you_mean, one_of
 from kerasft.settings.spec import Spec
@@ -69,13 +69,6 @@ _TOKEN_POOLINGS = {
     GeM: GeM,
 }
 _NORMS = {"none": None, "batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
-# Activation functions; and activation layers, which may have arguments.
-_ACTIVATIONS = {
-    name: value
-    for name, value in vars(keras.activations).items()
-    if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
-}
-_ACTIVATION_LAYERS = {name: getattr(keras.layers, name) for name in ("ELU", "LeakyReLU", "PReLU", "ReLU")}
 
 
 def standardise(features: keras.KerasTensor | list[keras.KerasTensor], pooling: str = "avg") -> keras.KerasTensor:
@@ -186,22 +179,10 @@ def mlp(
         hidden = layers.Dense(width, use_bias=norm is None, dtype="float32", name=f"head_hidden_{index}")(hidden)
         if norm:
             hidden = norm(dtype="float32", name=f"head_norm_{index}")(hidden)
-        hidden = _activation(activation, f"head_activation_{index}")(hidden)
+        hidden = activations.layer(activation, "--head", f"head_activation_{index}", "float32")(hidden)
         if dropout:
             hidden = layers.Dropout(dropout, dtype="float32", name=f"head_dropout_{index}")(hidden)
     return _logits(hidden, outputs, initializer)
-
-
-def _activation(activation: str | Spec, name: str) -> keras.Layer:
-    spec = activation if isinstance(activation, Spec) else Spec(str(activation))
-    if isinstance(activation, Spec) and (spec.args or spec.kwargs):
-        return specs.build(spec, "--head", _ACTIVATION_LAYERS, dtype="float32", name=name)
-    if "." in spec.name:
-        raise ValueError("activation must be a name of keras.activations or an activation layer")
-    found = specs.resolve(spec, "--head", _ACTIVATIONS, _ACTIVATION_LAYERS)
-    if found in _ACTIVATION_LAYERS.values():
-        return found(dtype="float32", name=name)
-    return keras.layers.Activation(found, dtype="float32", name=name)
 
 
 def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer) -> keras.KerasTensor:

@@ -18,5 +18,8 @@ LOGITS = "logits"
 # Rescales the values of a regression to the units of the targets.
 VALUES = "values"
 
+# How the names of the layers begin that are put into a network as adapters.
+ADAPTER_PREFIX = "kerasft_adapter_"
+
 # The mean over an image and its mirror image.
 MIRRORED = "mirrored_average"

@@ -25,6 +25,7 @@ class Network(NamedTuple):
         depths: those of them whose pooled outputs the head sees; the last is the backbone's output.
         tta: `flip` where what is served is the mean over an image and its mirror image, else `none`.
         notes: what the user should know of how a saved model was opened, a sentence each.
+        head: `--head`, of which the head was built.
     """
 
     model: keras.Model
@@ -38,6 +39,7 @@ class Network(NamedTuple):
     depths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     tta: str = "none"
+    head: str = "linear"
 
     def served(self) -> keras.Model:
         """Returns the model whose outputs are evaluated and served: `model`, or its mean over mirror images."""
@@ -72,7 +74,7 @@ def build(config: Config, outputs: int, task: str) -> Network:
     cuts = backbones.find_cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], output, name=f"kerasft_{keras_name(backbone.name)}")
     known = backbone.name, task, backbone.size, backbone.pretrained, head_init
-    return Network(model, *known, names, cuts, names[-1:], backbone.notes)
+    return Network(model, *known, names, cuts, names[-1:], backbone.notes, head=config.head)
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:

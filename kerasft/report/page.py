@@ -86,6 +86,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "changed": changed,
         "defaults": defaults,
         "settled": metrics.get("settled", {}),
+        "surgeries": sections.surgeries(metrics.get("settled", {})),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
         "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],

@@ -62,8 +62,10 @@ def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
     alike = (
         f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "metrics.json says how alike"
     )
+    changes = ", ".join(row["surgery"] for row in metrics.get("settled", {}).get("surgery", []))
+    changed = f" after {changes}" if changes else ""
     return [
-        f"{backbone} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
+        f"{backbone} with {weights}{changed} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
         f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
         f"The test images were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
         f"files themselves{same}; {alike}.",
@@ -102,6 +104,14 @@ def phases(records: list[dict], score: str) -> list[dict]:
         row["temperature"] = number(record["temperature"]) if record["temperature"] != 1 else ""
         rows.append(row)
     return rows
+
+
+def surgeries(settled: dict) -> list[tuple[str, list[str]]]:
+    """What `--surgery` did: each surgery, with parameters and multiplications before and after."""
+    return [
+        (row["surgery"], [f"{row[key][0]:,} → {row[key][1]:,}" for key in ("parameters", "macs")])
+        for row in settled.get("surgery", [])
+    ]
 
 
 def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:

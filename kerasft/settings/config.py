@@ -104,6 +104,12 @@ class Config:
         "model",
         "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet (also for a saved model that does not scale them itself), or dataset (by mean and standard deviation of the training images).",
     )
+    surgery: str = flag(
+        "none",
+        "model",
+        "Changes of the backbone that keep its weights, in order: activation(relu=swish, blocks=0.5), other activations in the last half of the blocks; truncate(0.8), the last blocks dropped; prune(0.3), the weakest channels removed; fold_batchnorm; stochastic_depth(0.1) and dropout(0.1, blocks=0.5), in training only. docs/surgery.md explains each.",
+        spec="many",
+    )
     features: str = flag(
         "auto",
         "model",

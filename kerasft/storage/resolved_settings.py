@@ -17,6 +17,7 @@ class ResolvedSettings:
         weights, image_size, precision, backbone: as the flags of these names, without `auto` and lists.
         backbone_table: what was measured of each network of a list: `choice`, `loss`, `accuracy` (of single labels),
             `seconds`, `parameters`, `macs`, `images_per_second`.
+        surgery: what `--surgery` did: `surgery`, and `parameters` and `macs` before and after.
         features: names of the layers whose pooled activations the head sees, the last one the backbone's output.
         features_table: what `--features` tried: number of depths, held-out loss and accuracy, share, seconds.
         augment: the `--augment` Spec, without `auto`.
@@ -36,6 +37,7 @@ class ResolvedSettings:
     image_size: int
     precision: str
     precision_reason: str = ""
+    surgery: list[dict] = field(default_factory=list)
     backbone: str | None = None
     backbone_reason: str = ""
     backbone_table: list[dict[str, Any]] = field(default_factory=list)

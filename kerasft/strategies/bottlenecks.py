@@ -4,9 +4,9 @@ import math
 
 import keras
 
+from kerasft.networks import blocks, copies
+from kerasft.networks.layer_names import ADAPTER_PREFIX
 from kerasft.networks.network import Network
-from kerasft.strategies import copies, freezing
-from kerasft.strategies.variables import ADAPTER_PREFIX
 
 
 def with_adapters(network: Network, reduction: float) -> Network:
@@ -18,10 +18,7 @@ def with_adapters(network: Network, reduction: float) -> Network:
         network: without adapters.
         reduction: channels of a block, divided by those of its bottleneck.
     """
-    starts = [network.backbone.index(name) for name in freezing.blocks(network)]
-    cuts = [place for place, name in enumerate(network.backbone) if name in network.cuts]
-    ends = [max((cut for cut in cuts if cut < start), default=None) for start in (*starts[1:], len(network.backbone))]
-    behind = {network.backbone[end]: place for place, end in enumerate(ends) if end is not None and end >= starts[0]}
+    behind = {end: place for place, end in enumerate(blocks.ends(network)) if end is not None}
 
     def called(operation: keras.Operation, *args, **kwargs):
         outputs = operation(*args, **kwargs)

@@ -7,37 +7,14 @@ from typing import Any
 
 import keras
 
-from kerasft.networks import fused_batch_norm
+from kerasft.networks import blocks, fused_batch_norm
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies.phase import Phase
-from kerasft.strategies.variables import ADAPTER_PREFIX, NORMALISATION, PURPOSES, VARIABLES
-
-# Blocks between cut points: with fewer, fractions of them mean little.
-MIN_BLOCKS = 6
+from kerasft.strategies.variables import PURPOSES, VARIABLES
 
 # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds.
 BATCH_NORM_MOMENTUM = 0.9
-
-
-def blocks(network: Network) -> list[str]:
-    """The first layer of each of the backbone's blocks, input to output.
-
-    A block is a stretch between two cut points that holds weights to train (other than normalisation), with the
-    stretches behind it that hold none. In a network that has hardly any cut points (NASNet's cells look back over
-    two others) every layer with such weights is one.
-    """
-    starts, opening, weighted = [], None, False
-    operations = {operation.name: operation for operation in network.model.operations}
-    for name in network.backbone:
-        layer = operations[name]
-        opening = opening or name
-        weighted = weighted or _learns(layer)
-        if name in network.cuts:
-            if weighted:
-                starts.append(opening)
-            opening, weighted = None, False
-    return starts if len(starts) >= MIN_BLOCKS else [name for name in network.backbone if _learns(operations[name])]
 
 
 def first_layer(network: Network, phase: Phase) -> str | None:
@@ -63,7 +40,7 @@ def unfrozen(network: Network, phase: Phase) -> frozenset[str]:
         return frozenset()
     names = network.backbone[_start(network, phase) :]
     if isinstance(phase.unfreeze, tuple):
-        starts = blocks(network)
+        starts = blocks.starts(network)
         _check_names(network, phase, starts)
         ends = dict(zip(starts, [*starts[1:], None]))
         spans = [network.backbone[_place(network, one) : _place(network, ends[one])] for one in phase.unfreeze]
@@ -152,14 +129,6 @@ def _restore(layer: keras.Layer) -> None:
             vars(layer)[name] = value
 
 
-def _learns(operation: keras.Operation) -> bool:
-    """Whether an operation holds weights other than a normalisation's."""
-    norms = (*NORMALISATION, keras.layers.Normalization)
-    weighted = isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
-    # An adapter belongs to the block that it stands behind.
-    return weighted and not operation.name.startswith(ADAPTER_PREFIX)
-
-
 def _start(network: Network, phase: Phase) -> int:
     """The place in the backbone from which on a phase trains, where it does not name blocks."""
     value = phase.unfreeze
@@ -168,8 +137,7 @@ def _start(network: Network, phase: Phase) -> int:
     if value is None or isinstance(value, tuple):
         return 0
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
-        starts = blocks(network)
-        return 0 if value == 1 else _place(network, starts[-math.ceil(value * len(starts))])
+        return 0 if value == 1 else _place(network, blocks.start_of_last(network, value))
     near = did_you_mean(value, network.backbone) if isinstance(value, str) else ""
     rule = f"{phase.strategy}(unfreeze=) must be a fraction in (0, 1] or a layer of {network.name}{near}"
     raise UserError(f"--phases: {rule}. Received: {value!r}")

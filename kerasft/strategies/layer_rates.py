@@ -2,8 +2,8 @@
 
 import keras
 
+from kerasft.networks import blocks
 from kerasft.networks.network import Network
-from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
 
 
@@ -17,7 +17,7 @@ def multipliers(network: Network, phase: Phase, model: keras.Model) -> list[floa
         network: whose blocks are counted.
         model: the network's own, or another with layers of the same names, such as its end.
     """
-    starts, factor, factors = freezing.blocks(network), phase.layer_decay ** len(freezing.blocks(network)), {}
+    starts, factor, factors = blocks.starts(network), phase.layer_decay ** len(blocks.starts(network)), {}
     passed = 0
     for name in network.backbone:
         if name in starts:

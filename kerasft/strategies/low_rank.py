@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from kerasft.networks import copies
 from kerasft.networks.network import Network
-from kerasft.strategies import copies
 
 
 def with_updates(network: Network, rank: int, alpha: float) -> Network:

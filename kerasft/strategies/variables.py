@@ -4,20 +4,11 @@ from collections.abc import Callable
 
 import keras
 
+from kerasft.networks.blocks import NORMALISATION
+from kerasft.networks.layer_names import ADAPTER_PREFIX
 from kerasft.networks.network import Network
 from kerasft.strategies import low_rank
 from kerasft.strategies.phase import Phase
-
-# The layers that `norm` means. All of them have trained scales, offsets or both.
-NORMALISATION = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.RMSNormalization,
-)
-
-# How the names of the layers begin that are put into a network as adapters.
-ADAPTER_PREFIX = "kerasft_adapter_"
 
 # What Keras's layers call the variables that are added to what they compute.
 _OFFSETS = ("bias", "beta")

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kerasft.console import console
 from kerasft.data import pipeline
+from kerasft.networks import blocks
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
 from kerasft.strategies import freezing, planning
@@ -30,7 +31,7 @@ def resolve(setup: TrainSetup, phase: Phase) -> Phase:
     """
     network = setup.network
     freezing.apply(network, replace(phase, unfreeze=1.0))
-    names = freezing.blocks(network)
+    names = blocks.starts(network)
     ratios = _ratios(setup, phase, names)
     ranked = sorted(names, key=lambda name: -ratios[name])
     chosen = ranked[: phase.arguments["blocks"]]

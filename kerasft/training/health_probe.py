@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.evaluation.gradient_health import HEAD
+from kerasft.networks import blocks
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
-from kerasft.strategies import freezing
 from kerasft.training.phase_run import PhaseRun
 
 # Gradients of a network that computes in float16 are of a loss times this, else they may be too small for the dtype.
@@ -72,7 +72,7 @@ def block_of_each(network: Network) -> dict[str, str]:
 
     What stands before the first block, such as a normalisation, counts as part of it.
     """
-    starts = freezing.blocks(network)
+    starts = blocks.starts(network)
     found, block = {}, starts[0] if starts else HEAD
     for name in network.backbone:
         block = name if name in starts else block

@@ -12,7 +12,7 @@ from kerasft import augment
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.networks import depths, layer_names, surgery
+from kerasft.networks import costs, depths, layer_names, surgery
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
@@ -214,14 +214,4 @@ def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> I
 
 def count_macs(model: keras.Model) -> float:
     """Multiplications of a forward pass over one image, and one for each value that is written."""
-    total = 0.0
-    for operation in model.operations:
-        written = sum(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(operation.output))
-        weights = getattr(operation, "weights", [])
-        kernels = [math.prod(weight.shape) for weight in weights if len(weight.shape) > 1]
-        # A recurrent layer multiplies at each step, whatever it returns.
-        recurrent = isinstance(operation, (keras.layers.RNN, keras.layers.Bidirectional))
-        shape = (operation.input if recurrent else keras.tree.flatten(operation.output)[0]).shape
-        positions = math.prod(shape[1:-1])
-        total += written + positions * sum(kernels)
-    return total
+    return float(costs.multiplications(model) + costs.written_values(model))

@@ -23,6 +23,7 @@ from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
+from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import auto, planning
@@ -215,7 +216,7 @@ class HyperModel(keras_tuner.HyperModel):
                     config = search_space.apply_values(self.config, self.space, values)
                     key = _graph_key(config)
                     if key not in built:
-                        built[key] = networks.build(config, outputs, task)
+                        built[key] = operated(config, networks.build(config, outputs, task))
                     planning.check(self.trial_config(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())
@@ -260,5 +261,5 @@ def _share_cache(config: Config, folder: Path) -> Config:
 
 def _graph_key(config: Config) -> tuple:
     """Returns the settings that a network's graph depends on."""
-    names = ("backbone", "weights", "preprocessing", "image_size", "head", "head_init")
+    names = ("backbone", "weights", "preprocessing", "surgery", "image_size", "head", "head_init")
     return tuple(getattr(config, name) for name in names)

@@ -12,7 +12,9 @@ from kerasft.settings.errors import UserError
 
 def test_a_run_is_made_whole_again(photos, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    config = Config(data=f"folder:{photos}", backbone=tiny, phases="head | bias(epochs=2)", run_dir="run")
+    config = Config(
+        data=f"folder:{photos}", backbone=tiny, phases="head | bias(epochs=2)", surgery="prune(0.2)", run_dir="run"
+    )
     done = train.train(config)
     assert done.metrics["phases"][-1]["spec"].startswith("bias(")
     assert "of the weights are in delta.npz" in capsys.readouterr().out

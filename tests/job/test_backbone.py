@@ -34,7 +34,7 @@ def blind(tmp_path_factory):
 
 
 def _run(place, name, **settings):
-    given = QUICK | {"data": "generated:3x20", "run_dir": name} | settings
+    given = QUICK | {"data": "digits", "per_class_limit": 12, "run_dir": name} | settings
     line = [sys.executable, "-m", "kerasft.run", *(f"--{name}={value}" for name, value in given.items()), *PLACES]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, timeout=600)
@@ -73,7 +73,7 @@ def test_a_run_chooses_and_says_so(listed, blind, tiny):
 
 
 def test_a_run_that_goes_on_keeps_its_network(blind, tiny, tmp_path, monkeypatch):
-    config = Config(**QUICK | {"data": "generated:3x20", "backbone": f"{blind} | {tiny}"})
+    config = Config(**QUICK | {"data": "digits", "per_class_limit": 12, "backbone": f"{blind} | {tiny}"})
     listing = sources.load(config)
     first = backbone.choose_backbone(config, listing, tmp_path)
     assert first.config == replace(config, backbone=tiny)

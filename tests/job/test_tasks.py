@@ -32,6 +32,7 @@ def test_several_labels(two_digits, tiny, command, tmp_path):
         *SMALL,
         "--phases=all(epochs=30, lr=3e-3, batch_norm=train)",
         "--augment=none",
+        "--surgery=activation(relu=gelu, blocks=0.5) | dropout(0.05)",
     )
     done = command(*flags, "--run_dir=run", "--class_weights=balanced", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

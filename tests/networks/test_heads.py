@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft.networks import heads
+from kerasft.networks import activations, heads
 from kerasft.settings.errors import UserError
 from kerasft.training import head_statistics
 
@@ -104,7 +104,7 @@ def test_activations_are_functions_or_layers_of_keras(activation, expected):
     np.testing.assert_allclose(layer(values), expected(values), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(heads._ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(activations.FUNCTIONS))
 def test_every_activation_of_keras_builds(name):
     assert _model(f"mlp(activation={name})").output.shape == (None, 4)
 

@@ -62,7 +62,7 @@ def test_blocks_are_layers_and_outputs_are_kerashubs(presets, images, family, tm
     np.testing.assert_allclose(found, expected, atol=1e-5)
     blocks = [name for name in network.backbone if "block" in name or "layers_" in name or "encoder_" in name]
     assert len([name for name in blocks if name in network.cuts]) >= hub_presets.BLOCKS[family]
-    assert len(freezing.blocks(network)) >= hub_presets.BLOCKS[family]
+    assert len(blocks.starts(network)) >= hub_presets.BLOCKS[family]
     assert len(depths.find_depths(network)) > hub_presets.BLOCKS[family]
     # In mixed precision and back, and as a file.
     mixed = surgery.precision(network, "mixed_bfloat16")

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from kerasft.networks import blocks, surgery
 from kerasft.networks import network as networks
-from kerasft.networks import surgery
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.strategies import bottlenecks, freezing, planning
@@ -23,8 +23,8 @@ def network():
 
 def test_one_stands_behind_each_block_and_changes_nothing(network, tmp_path):
     found = bottlenecks.with_adapters(network, 4.0)
-    starts = freezing.blocks(network)
-    assert freezing.blocks(found) == starts
+    starts = blocks.starts(network)
+    assert blocks.starts(found) == starts
     sums = [name for name in found.backbone if name.startswith(ADAPTER_PREFIX) and name.endswith("_add")]
     assert len(sums) == len(starts)
     assert set(sums) | set(network.cuts) == set(found.cuts)

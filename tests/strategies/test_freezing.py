@@ -6,7 +6,7 @@ import pytest
 from conftest import EVERY_BACKBONE
 
 from kerasft import strategies
-from kerasft.networks import heads
+from kerasft.networks import blocks, heads
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -284,7 +284,7 @@ def test_batch_norm_of_the_head_trains_while_the_backbones_is_held():
 @pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_fractions_and_names_unfreeze_the_end(backbone):
     network = _network(backbone, image_size=SIZE)
-    starts = freezing.blocks(network)
+    starts = blocks.starts(network)
     assert len(starts) == len(set(starts)) > 5
     everything = None
     counts = []
@@ -301,7 +301,7 @@ def test_fractions_and_names_unfreeze_the_end(backbone):
     name = next(
         layer.name
         for layer in reversed(network.model.layers)
-        if layer.name in network.backbone and freezing._learns(layer)
+        if layer.name in network.backbone and blocks._learns(layer)
     )
     freezing.apply(network, strategies.top(unfreeze=name))
     trained = [layer.name for layer in network.model.layers if layer.trainable_weights]
@@ -311,7 +311,7 @@ def test_fractions_and_names_unfreeze_the_end(backbone):
 
 def test_half_of_mobilenet_is_half_of_its_blocks():
     network = _network()
-    starts = freezing.blocks(network)
+    starts = blocks.starts(network)
     assert len(starts) == 27  # the stem, and 13 depthwise and 13 pointwise convolutions
     assert freezing.first_layer(network, strategies.top(unfreeze=0.5)) == starts[-14]
     assert freezing.first_layer(network, strategies.full()) == network.backbone[0]

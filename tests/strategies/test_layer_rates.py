@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from kerasft import strategies
+from kerasft.networks import blocks
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.strategies import freezing, layer_rates
@@ -24,7 +25,7 @@ def _factors(network, phase, model=None):
 
 
 def test_rates_fall_block_by_block_from_the_head_down(network):
-    starts = freezing.blocks(network)
+    starts = blocks.starts(network)
     factors = _factors(network, strategies.full(layer_decay=0.5, head_lr=10))
     assert factors["logits/kernel"] == factors["logits/bias"] == 10
     assert factors[f"{starts[-1]}/kernel"] == 0.5

@@ -37,6 +37,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(dat
     settings = {"head": "linear(dropout=0.3)", "augment": "flip | color"}
     settings["phases"] = "head(epochs=2, lr=1e-2, views=2) | all(epochs=3, lr=1e-3, batch_norm='train')"
     settings["average"] = "swa(last=0.6) | soup"
+    settings["surgery"] = "activation(relu=PReLU, blocks=0.5) | dropout(0.2)"
     steps, fit = [], keras.Model.fit
 
     class Counts(keras.callbacks.Callback):
@@ -199,7 +200,7 @@ def test_the_state_is_read_back_as_it_was_written():
     resolved = ResolvedSettings(
         "none", 32, "float32", "why", phases=["all(epochs=1)"], cached={"01-head": [1, "x", "y"]}
     )
-    state = TrainState("r", "d", resolved, [record], 1, 2, 3, 4.5, (0.3, 0.9), None, 0.6, [0.5], True, 2, 1, 7, 9, 11)
+    state = TrainState("r", "d", resolved, [record], 1, 2, 3, 4.5, (0.3, 0.9), None, 0.6, [0.5], True, 2, 1, 7, [{"at": 1}], 9, 11)
     written = json.loads(json.dumps(state.to_json()))
     assert TrainState.from_json(written) == state
     assert TrainState.from_json(written).after(record) == TrainState(

@@ -1,0 +1,24 @@
+"""What a forward pass costs."""
+
+import math
+
+import keras
+
+
+def multiplications(model: keras.Model) -> int:
+    """Multiplications of a forward pass over one image: those of kernels, without those of normalisation."""
+    total = 0
+    for operation in model.operations:
+        weights = getattr(operation, "weights", [])
+        kernels = [math.prod(weight.shape) for weight in weights if len(weight.shape) > 1]
+        # A recurrent layer multiplies at each step, whatever it returns.
+        recurrent = isinstance(operation, (keras.layers.RNN, keras.layers.Bidirectional))
+        shape = (operation.input if recurrent else keras.tree.flatten(operation.output)[0]).shape
+        total += math.prod(shape[1:-1]) * sum(kernels)
+    return total
+
+
+def written_values(model: keras.Model) -> int:
+    """Values that the operations of a forward pass over one image write."""
+    outputs = [tensor for operation in model.operations for tensor in keras.tree.flatten(operation.output)]
+    return sum(math.prod(tensor.shape[1:]) for tensor in outputs)
