@@ -31,7 +31,7 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
         manifest.write(folder, listing, checked)
     findings.show(checked.findings)
     bad = [finding for finding in checked.findings if finding.verdict == "reject"]
-    rows = [finding._asdict() for finding in checked.findings]
+    rows = [finding.to_json() for finding in checked.findings]
     report = {"files": len(listing.ids), "counts": {}, "findings": rows}
     run_folder.write_json(folder / "audit.json", report)
     if bad and config.bad_images == "fail":
@@ -42,7 +42,7 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
         checked, images, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
     )
     findings.show(data.findings[len(checked.findings) :])
-    rows = [finding._asdict() for finding in data.findings]
+    rows = [finding.to_json() for finding in data.findings]
     run_folder.write_json(folder / "audit.json", {**report, "counts": data.counts(), "findings": rows})
     kinds = Counter(finding.kind.replace("_", " ") for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"

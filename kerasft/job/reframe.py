@@ -54,7 +54,7 @@ def audit_and_frame(
         if pixel_store is None:
             return data
         with console.progress(resolved.framing, len(listing.ids)) as advance, stderr_filter.without_notices():
-            decoded, images = audit.audit(listing, network.size, advance, pixel_store)
+            decoded, images = audit.audit(listing, network.size, advance, pixel_store, inspected=False)
     return _map(data, lambda split: _with_images(split, decoded, images))
 
 
