@@ -8,6 +8,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 from kerasft.evaluation.score_names import SCORES
+from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 
 HOSTILE = ["<script>alert(1)</script>", "Käfer „ü“ & 'so'", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }}", "a" * 90]
@@ -146,7 +147,7 @@ def run_folder(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "config.json").write_text(json.dumps(asdict(config)))
-    (folder / "run.flags").write_text(config.to_flags())
+    (folder / "run.flags").write_text(stored_config.to_flags(config))
     np.savez_compressed(folder / "predictions.npz", ids=np.array(ids), classes=np.array(classes), **arrays)
     counts = {part: {name: k + 3 for k, name in enumerate(classes)} for part in ("train", "val", "test")}
     rows = [

@@ -86,6 +86,7 @@ def run_folder(begun: bool = True, **contents: str) -> Callable[[Path, dict[str,
     """A run folder `r` as the flags MADE would have left it, with files of these contents (`__` is a dot)."""
 
     def make(cwd: Path, places: dict[str, str]) -> None:
+        from kerasft.settings import stored_config
         from kerasft.settings.config import Config
 
         config = Config(
@@ -102,7 +103,7 @@ def run_folder(begun: bool = True, **contents: str) -> Callable[[Path, dict[str,
         (cwd / "r").mkdir()
         if begun:
             (cwd / "r" / "config.json").write_text(json.dumps(asdict(config)))
-            (cwd / "r" / "run.flags").write_text(config.to_flags())
+            (cwd / "r" / "run.flags").write_text(stored_config.to_flags(config))
         for name, content in contents.items():
             (cwd / "r" / name.replace("__", ".")).write_text(content)
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import typing
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
@@ -252,29 +251,9 @@ class Config:
         settings = {key: value for key, value in asdict(self).items() if key not in LOCATIONS}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
-    def to_flags(self) -> str:
-        """The text of a flagfile that gives this Config (and `--allow_imports` as a comment, see the README)."""
-        lines = []
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, bool):
-                lines.append(f"--{'' if value else 'no'}{item.name}")
-            elif isinstance(value, tuple):
-                lines += [f"# needs on the command line: --{item.name}={','.join(value)}"] if value else []
-            elif value is not None:
-                lines.append(f"--{item.name}={value}")
-        return "\n".join(lines) + "\n"
-
 
 # These say where, not what is learned, so they are no part of the digest.
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
-
-
-def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
-    """`name: theirs, now ours` for each setting that differs from a stored `config.json`."""
-    now = json.loads(json.dumps(asdict(ours)))
-    changed = [name for name, value in now.items() if name not in LOCATIONS and theirs.get(name) != value]
-    return [f"{name}: {theirs.get(name)!r} then, {now[name]!r} now" for name in changed]
 
 
 def is_file(backbone: str) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kerasft.settings.config import Config, differences
+from kerasft.settings import stored_config
+from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
 # Files of a run. A folder with one of them has begun to train.
@@ -115,7 +116,7 @@ def find(config: Config, name: str) -> tuple[Path, dict | None]:
     if stored.is_file():
         # Without results, the run ended with a mistake in the settings: other settings are welcome.
         has_begun = any((folder / result).is_file() for result in _RESULTS)
-        if other := differences(config, _read_settings(stored, config)) if has_begun else []:
+        if other := stored_config.differences(config, _read_settings(stored, config)) if has_begun else []:
             listed = "; ".join(other)
             raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
         if config.resume:
@@ -157,7 +158,7 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
 def write_settings(config: Config, folder: Path) -> None:
     """Writes `config.json` and `run.flags`."""
     write_json(folder / "config.json", asdict(config))
-    write(folder / "run.flags", lambda file: file.write(config.to_flags().encode()))
+    write(folder / "run.flags", lambda file: file.write(stored_config.to_flags(config).encode()))
 
 
 class History:

@@ -19,7 +19,8 @@ from kerasft.data import sources
 from kerasft.job import train
 from kerasft.job.train import Run
 from kerasft.settings import spec as specs
-from kerasft.settings.config import Config, differences
+from kerasft.settings import stored_config
+from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder, run_lock
 from kerasft.tune import hparams, oracles, phase_settings, search_space, study
@@ -186,7 +187,7 @@ def _open_folder(folder: Path, config: Config, options: dict[str, str]) -> dict[
     before = run_folder.read_json(folder / "search.json")
     # Without `tuner/` the search before stopped at a user's mistake, before its first trial.
     if before and (folder / "tuner").exists():
-        changed = differences(config, before["config"])
+        changed = stored_config.differences(config, before["config"])
         changed += [
             f"{name}: {before.get(name)!r} then, {value!r} now"
             for name, value in options.items()
@@ -204,7 +205,9 @@ def _open_folder(folder: Path, config: Config, options: dict[str, str]) -> dict[
             for name in _FOLDERS:
                 shutil.rmtree(folder / name, ignore_errors=True)
     lines = [f"--{name}={value}\n" for name, value in {"mode": "tune", **options}.items()]
-    run_folder.write(folder / "run.flags", lambda file: file.write((config.to_flags() + "".join(lines)).encode()))
+    run_folder.write(
+        folder / "run.flags", lambda file: file.write((stored_config.to_flags(config) + "".join(lines)).encode())
+    )
     run_folder.write_json(folder / "search.json", {"config": asdict(config), **options})
     return None
 

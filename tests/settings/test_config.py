@@ -1,14 +1,12 @@
 """Config, its flags, and the messages of both."""
 
-import json
 import pickle
 from dataclasses import asdict, fields, replace
 
 import pytest
 from absl import flags
 
-from kerasft.settings import command_flags
-from kerasft.settings import config as configs
+from kerasft.settings import command_flags, stored_config
 from kerasft.settings import help as help_pages
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -44,7 +42,7 @@ def test_flags_to_config_and_back():
         splits="train=train[:80%]; val=train[80%:]",
         per_class_limit=5,
     )
-    assert _parse(*given.to_flags().splitlines()) == given
+    assert _parse(*stored_config.to_flags(given).splitlines()) == given
 
 
 def test_specs_are_parsed_once_and_change_neither_text_nor_digest(monkeypatch):
@@ -106,9 +104,3 @@ def test_a_wrong_value_is_refused(field, value, message):
 
 def test_a_package_of_ones_own_has_to_be_allowed():
     assert Config(optimizer="mine.Best(1)", allow_imports=("mine",)).optimizer == "mine.Best(1)"
-
-
-def test_differences_name_the_fields():
-    stored = json.loads(json.dumps(asdict(Config())))
-    found = configs.differences(replace(Config(), seed=3, run_dir="elsewhere"), stored)
-    assert found == ["seed: 0 then, 3 now"]

@@ -1,0 +1,28 @@
+"""A Config on disk: the text of a flagfile, and the comparison with a `config.json`."""
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from kerasft.settings.config import LOCATIONS, Config
+
+
+def to_flags(config: Config) -> str:
+    """The text of a flagfile that gives this Config (and `--allow_imports` as a comment, see the README)."""
+    lines = []
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if isinstance(value, bool):
+            lines.append(f"--{'' if value else 'no'}{item.name}")
+        elif isinstance(value, tuple):
+            lines += [f"# needs on the command line: --{item.name}={','.join(value)}"] if value else []
+        elif value is not None:
+            lines.append(f"--{item.name}={value}")
+    return "\n".join(lines) + "\n"
+
+
+def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
+    """`name: theirs, now ours` for each setting that differs from a stored `config.json`."""
+    now = json.loads(json.dumps(asdict(ours)))
+    changed = [name for name, value in now.items() if name not in LOCATIONS and theirs.get(name) != value]
+    return [f"{name}: {theirs.get(name)!r} then, {now[name]!r} now" for name in changed]

@@ -1,0 +1,13 @@
+"""A Config on disk: what differs from a stored one."""
+
+import json
+from dataclasses import asdict, replace
+
+from kerasft.settings import stored_config
+from kerasft.settings.config import Config
+
+
+def test_differences_name_the_fields():
+    stored = json.loads(json.dumps(asdict(Config())))
+    found = stored_config.differences(replace(Config(), seed=3, run_dir="elsewhere"), stored)
+    assert found == ["seed: 0 then, 3 now"]
