@@ -107,6 +107,7 @@ def audit(
 
     def check(indices: range) -> None:
         unknown: dict[int, bytes] = {}
+        usable: dict[int, tuple[bytes, np.ndarray]] = {}
         for index in indices:
             try:
                 contents = listing.read(index)
@@ -120,19 +121,19 @@ def audit(
                 continue
             problems[index] = entry or None
             if _is_usable(problems[index]):
-                keep(index, contents, pixel_store.take(np.array([index]))[0])
+                usable[index] = contents, pixel_store.take(np.array([index]))[0]
         for index, (problem, image) in zip(unknown, _decode([*unknown.values()], graph)):
             problems[index], decoded[index] = problem, image
             if image is not None:
-                keep(index, unknown[index], image)
+                usable[index] = unknown[index], image
+        for index, (contents, image) in usable.items():
+            pixel_digests[index] = _digest(image)
+            if inspected:
+                measured.sizes[index] = image_headers.read_size(contents) or 0
+                traits[index] = file_traits.find_traits(listing.ids[index], contents)
+        if inspected and usable:
+            measures.measure(np.stack([image for _, image in usable.values()]), measured, [*usable])
         progress(len(indices))
-
-    def keep(index: int, contents: bytes, image: np.ndarray) -> None:
-        pixel_digests[index] = _digest(image)
-        if inspected:
-            measures.measure(image[np.newaxis], measured, [index])
-            measured.sizes[index] = image_headers.read_size(contents) or 0
-            traits[index] = file_traits.find_traits(listing.ids[index], contents)
 
     def check_damage(index: int) -> None:
         # A file that has vanished by now is reported when training reads it.

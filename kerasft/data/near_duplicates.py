@@ -21,7 +21,7 @@ MIN_CORRELATION = 0.92
 # Images with a shorter side have too little detail to be told from others of their kind.
 MIN_SIDE = 32
 # At most so many candidates of an image, the most similar first.
-MAX_CANDIDATES = 3
+MAX_CANDIDATES = 2
 # Of more images, only the whole and centred parts are compared: the comparisons grow with the square of their number.
 MAX_ALL_REGIONS = 20_000
 # The finer detail is compared at so many pixels a side.
@@ -31,7 +31,7 @@ _MAX_SHIFT = 2
 _COARSE_SCALES = (0.0, -0.04, 0.04)
 _FINE_STEPS = (0.016, 0.008, 0.004)
 # A pair that correlates less at the first coarse scale, or at all of them, is not aligned further.
-_MIN_FIRST, _MIN_COARSE = 0.25, 0.5
+_MIN_FIRST, _MIN_COARSE = 0.45, 0.65
 _ROWS_PER_STEP = 512
 
 
@@ -91,18 +91,22 @@ def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[tuple[in
     if len(rows) > MAX_ALL_REGIONS:
         pairs = [place for place in pairs if PAIRED_REGIONS[place][1] == WHOLE and not any(REGIONS[place][2:])]
     by_region = {place: descriptors[rows, place].astype(np.float32) for place in range(len(REGIONS))}
-    most, candidates = min(MAX_CANDIDATES, len(rows) - 1), []
+    candidates = []
     for start in range(0, len(rows), _ROWS_PER_STEP):
         chosen = np.arange(start, min(start + _ROWS_PER_STEP, len(rows)))
         best = np.full((len(chosen), len(rows)), -1, np.float32)
         for one, other in (PAIRED_REGIONS[pair] for pair in pairs):
             np.maximum(best, by_region[one][chosen] @ by_region[other].T, out=best)
         best[np.arange(len(chosen)), chosen] = -1
-        nearest = np.argpartition(-best, most - 1, axis=1)[:, :most]
-        for place, column in zip(*np.nonzero(np.take_along_axis(best, nearest, 1) >= MIN_SIMILARITY)):
-            row, near = chosen[place], nearest[place, column]
-            found = [by_region[PAIRED_REGIONS[p][0]][row] @ by_region[PAIRED_REGIONS[p][1]][near] for p in pairs]
-            candidates.append((int(rows[row]), int(rows[near]), int(pairs[int(np.argmax(found))]), float(max(found))))
+        for place in np.flatnonzero(best.max(1) >= MIN_SIMILARITY):
+            nearest = np.flatnonzero(best[place] >= MIN_SIMILARITY)
+            for near in nearest[np.argsort(-best[place, nearest], kind="stable")][:MAX_CANDIDATES]:
+                row = chosen[place]
+                found = [
+                    by_region[one][row] @ by_region[other][near]
+                    for one, other in map(PAIRED_REGIONS.__getitem__, pairs)
+                ]
+                candidates.append((int(rows[row]), int(rows[near]), pairs[int(np.argmax(found))], float(max(found))))
     return candidates
 
 

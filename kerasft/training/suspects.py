@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 # A suspect label must also be contradicted so much: the score is half the gap of the two probabilities, plus a half.
-MIN_LABEL_SCORE = 0.9
+MIN_LABEL_SCORE = 0.95
 # Values: the residual must be so many robust standard deviations (1.4826 times the median absolute deviation).
 MIN_DEVIATIONS = 6.0
 _MAD_TO_DEVIATION = 1.4826
 # The distance to an image is the mean over its nearest neighbours, so many.
 NEIGHBOURS = 10
-# Tukey's "far out": so many interquartile ranges above the third quartile.
+# Of fewer images, nothing is called an outlier.
+MIN_EXAMPLES = 40
+# Tukey's "far out": so many interquartile ranges above the third quartile, of the logarithm of the distances.
 MAX_RANGES = 3.0
 # Of more images, neighbours are looked for among a sample of so many.
 MAX_REFERENCES = 20_000
@@ -30,24 +32,21 @@ class Suspects(NamedTuple):
     Attributes:
         label_scores: float64 [N] in [0, 1], how much the prediction contradicts the label; NaN where there is none.
         is_suspect: bool [N], whether the label is probably wrong.
-        suggested: float64 [N, C] (probability of each class), or [N, T] values: what is predicted.
-        outlier_scores: float64 [N] in [0, 1], the cosine distance to the nearest neighbours (at most 1).
+        outlier_scores: float64 [N] in [0, 1), r / (1 + r) for a distance of r interquartile ranges above the third quartile.
         is_outlier: bool [N].
     """
 
     label_scores: np.ndarray
     is_suspect: np.ndarray
-    predicted: np.ndarray
     outlier_scores: np.ndarray
     is_outlier: np.ndarray
 
 
-def find(features: np.ndarray, last_width: int, labels: np.ndarray, predicted: np.ndarray, task: str, seed: int) -> Suspects:
+def find(features: np.ndarray, labels: np.ndarray, predicted: np.ndarray, task: str, seed: int) -> Suspects:
     """Finds suspects.
 
     Args:
         features: float32 [N, D], standardised.
-        last_width: columns of the last depth, at the end; outliers are looked for in these.
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, T].
         predicted: as `held_out.predict` gives it.
         task: `single_label`, `multi_label` or `regression`.
@@ -55,8 +54,8 @@ def find(features: np.ndarray, last_width: int, labels: np.ndarray, predicted: n
     """
     judge = {"single_label": judge_classes, "multi_label": judge_label_sets, "regression": judge_values}[task]
     scores, is_suspect = judge(labels, predicted)
-    distances = neighbour_distances(features[:, -last_width:], seed)
-    return Suspects(scores, is_suspect, predicted, np.clip(distances, 0, 1), are_far_out(distances))
+    ranges = ranges_above(np.log(np.maximum(neighbour_distances(features, seed), 1e-6)))
+    return Suspects(scores, is_suspect, np.maximum(ranges, 0) / (1 + np.maximum(ranges, 0)), ranges > MAX_RANGES)
 
 
 def judge_classes(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,28 +130,28 @@ def judge_values(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np
 
 
 def neighbour_distances(features: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the mean cosine distance, float64 [N], of features [N, D] to their `NEIGHBOURS` nearest ones."""
-    count = len(features)
-    rows = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-6)
-    references = np.arange(count)
+    """Returns the mean Euclidean distance, float64 [N], of features [N, D] to their `NEIGHBOURS` nearest ones."""
+    count, references = len(features), np.arange(len(features))
     if count > MAX_REFERENCES:
         references = np.sort(np.random.default_rng(seed).permutation(count)[:MAX_REFERENCES])
     nearest = min(NEIGHBOURS, len(references) - 1)
     if nearest < 1:
         return np.zeros(count)
-    distances, others = np.empty(count), rows[references].T
+    squares, others = np.square(features).sum(1), features[references].T
+    distances = np.empty(count)
     for start in range(0, count, _ROWS_PER_STEP):
-        similarity = rows[start : start + _ROWS_PER_STEP] @ others
+        rows = np.arange(start, min(start + _ROWS_PER_STEP, count))
+        gaps = squares[rows, np.newaxis] + squares[references] - 2 * (features[rows] @ others)
         # An image is no neighbour of itself.
-        similarity[references[np.newaxis] == np.arange(start, start + len(similarity))[:, np.newaxis]] = -2
-        top = np.partition(similarity, -nearest, axis=1)[:, -nearest:]
-        distances[start : start + len(similarity)] = 1 - top.mean(1, dtype=np.float64)
+        gaps[references == rows[:, np.newaxis]] = np.inf
+        closest = np.partition(gaps, nearest - 1, axis=1)[:, :nearest]
+        distances[rows] = np.sqrt(np.maximum(closest, 0)).mean(1, dtype=np.float64)
     return distances
 
 
-def are_far_out(distances: np.ndarray) -> np.ndarray:
-    """Tells which distances [N] are `MAX_RANGES` interquartile ranges above the third quartile, bool [N]."""
-    if len(distances) < 4 * NEIGHBOURS:
-        return np.zeros(len(distances), bool)
-    first, third = np.quantile(distances, (0.25, 0.75))
-    return distances > third + MAX_RANGES * (third - first)
+def ranges_above(values: np.ndarray) -> np.ndarray:
+    """Returns how many interquartile ranges values [N] are above the third quartile, float64 [N]; 0 of too few values."""
+    if len(values) < MIN_EXAMPLES:
+        return np.zeros(len(values))
+    first, third = np.quantile(values, (0.25, 0.75))
+    return (values - third) / max(third - first, 1e-12)
