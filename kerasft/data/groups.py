@@ -93,7 +93,9 @@ def find_chains(listing: Listing, near: np.ndarray) -> list[Finding]:
                 continue
             detail = f"nearly the same as {named}, of another group ({', '.join(joined[: 1 + _MAX_NAMES])})"
         score = round(1 - 1 / (count + 1), 4)
-        findings.append(Finding(str(listing.ids[rows[0]]), "group", "warn", detail, score))
+        findings.append(
+            Finding(str(listing.ids[rows[0]]), "group", "warn", detail, score, other=str(listing.ids[rows[1]]))
+        )
     return sorted(findings, key=lambda finding: -(finding.score or 0))
 
 

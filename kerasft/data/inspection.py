@@ -65,5 +65,7 @@ def _describe_pairs(listing: Listing, pairs: list[near_duplicates.Pair]) -> list
         detail = f"nearly the same image as {listing.ids[other]} (correlation {correlation:.3f})"
         detail += ", under another label" if conflict else ""
         kind = "leak" if crosses else "near_duplicate"
-        findings.append(Finding(str(listing.ids[row]), kind, "warn", detail, round(correlation, 4)))
+        findings.append(
+            Finding(str(listing.ids[row]), kind, "warn", detail, round(correlation, 4), other=str(listing.ids[other]))
+        )
     return findings

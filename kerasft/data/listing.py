@@ -32,6 +32,7 @@ class Finding(NamedTuple):
         detail: why, in a few words.
         score: how suspicious it is, in [0, 1]; None for a plain fact.
         suggested: the label that the image more likely has, for a suspect label; else empty.
+        other: the path of the other image, where two are alike; else empty.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Finding(NamedTuple):
     detail: str
     score: float | None = None
     suggested: str = ""
+    other: str = ""
 
     def to_json(self) -> dict[str, str | float]:
         """Returns the row of `audit.json`, without what is not known."""

@@ -1,9 +1,6 @@
 """`--mode=lr_find`: a learning rate is suggested for the first phase that has epochs. No run is changed by it."""
 
 import shlex
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from kerasft.console import console
 from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
+from kerasft.job import scratch
 from kerasft.job.audit import audit_and_split
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
@@ -42,7 +40,7 @@ def find(config: Config) -> RangeTest:
     with run_lock.locked(folder):
         if finished is None:
             run_folder.write_settings(config, folder)
-        with _scratch(folder) as place:
+        with scratch.open_folder(folder / SCRATCH) as place:
             found, phase, flag = _measure(config, listing, place)
     _tell(found, phase, flag)
     values = {"phase": phase.strategy, "optimizer": str(phase.optimizer), **found.to_json(), "flag": flag}
@@ -113,15 +111,3 @@ def _tell(found: RangeTest, phase: Phase, flag: str | None) -> None:
         console.say(f"lr_find: even the lowest rates raise the loss of {phase.strategy}; nothing is suggested")
     if flag:
         console.say(f"lr_find: {flag}")
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder in a run folder, which is removed at the end."""
-    place = folder / SCRATCH
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)

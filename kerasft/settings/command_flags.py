@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. lr_find: find a learning rate. tune: search hyperparameters.",
+        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. lr_find: find a learning rate. tune: search hyperparameters.",
     ),
     "preset": (
         str,

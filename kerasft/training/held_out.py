@@ -25,7 +25,7 @@ def predict(features: np.ndarray, labels: np.ndarray, outputs: int, task: str, s
         problem = linear_probe.pose(features, labels, outputs, task, seed, None)
         found = linear_probe.validate(problem)
         rows, raw = found.rows, found.outputs
-        if 0 < len(rows) and len(labels) > linear_probe.MAX_CV_EXAMPLES:
+        if len(rows) > 0 and len(labels) > linear_probe.MAX_CV_EXAMPLES:
             # The penalty was chosen on a sample; every example is held out under it.
             rows, raw = _hold_out_all(problem, labels, found.alpha, seed)
     predicted = np.full((len(labels), outputs), np.nan)
