@@ -66,6 +66,7 @@ def find_quality(listing: Listing, found: Measures) -> list[Finding]:
 def _rules(found: Measures) -> Iterator[Rule]:
     low, _, high = found.brightness.T
     constant = found.contrast < MAX_CONSTANT
+    dark, bright = (high < MAX_DARK) & ~constant, (low > MIN_BRIGHT) & ~constant
     yield Rule(
         "constant",
         constant,
@@ -75,14 +76,14 @@ def _rules(found: Measures) -> Iterator[Rule]:
     )
     yield Rule(
         "dark",
-        (high < MAX_DARK) & ~constant,
+        dark,
         1 - high,
         lambda row: f"99 % of the pixels have a brightness below {high[row]:.2f} of 1",
         "this seems to be their nature",
     )
     yield Rule(
         "bright",
-        (low > MIN_BRIGHT) & ~constant,
+        bright,
         low,
         lambda row: f"95 % of the pixels have a brightness above {low[row]:.2f} of 1",
         "this seems to be their nature",
@@ -92,7 +93,7 @@ def _rules(found: Measures) -> Iterator[Rule]:
     shorter, longer = found.sizes.min(1), found.sizes.max(1)
     yield Rule(
         "blurred",
-        (sharpness < MAX_BLURRED) & (shorter >= MIN_BLUR_SIDE) & ~constant,
+        (sharpness < MAX_BLURRED) & (shorter >= MIN_BLUR_SIDE) & ~(constant | dark | bright),
         1 - sharpness,
         lambda row: f"hardly any edges: sharpness {sharpness[row]:.2f} of 1",
         "this seems to be their nature",

@@ -118,7 +118,10 @@ def cosines(samples: int, extent: float, shift: float, count: int = FREQUENCIES)
         extent, shift: length of the part and distance of its middle from the middle of the axis, as shares.
     """
     places = ((np.arange(samples) + 0.5) / samples - 0.5 - shift) / extent + 0.5
-    waves = np.cos(np.pi * np.arange(count)[:, np.newaxis] * places) * ((places > 0) & (places < 1))
+    inside = (places > 0) & (places < 1)
+    waves = np.cos(np.pi * np.arange(count)[:, np.newaxis] * places) * inside
+    # A part may begin within a sample. Without this, the mean of the image would count as a wave.
+    waves[1:] -= waves[1:, inside].mean(1, keepdims=True) * inside
     return (waves / np.linalg.norm(waves, axis=1, keepdims=True)).astype(np.float32)
 
 

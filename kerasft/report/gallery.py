@@ -22,7 +22,7 @@ class Kind(NamedTuple):
 # In the order of the page.
 KINDS = {
     "suspect_label": Kind(
-        "Labels that are probably wrong",
+        "Labels that may be wrong",
         "A model that had not seen these images contradicts their labels. Some are only unusual.",
         12,
     ),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasft.console import console
+from kerasft.console import console, wording
 from kerasft.data import pipeline
 from kerasft.data.listing import Finding
 from kerasft.data.splits import Split
@@ -90,5 +90,6 @@ def _say(findings: list[Finding], count: int) -> None:
     outliers = len(findings) - labels
     if findings:
         console.say(
-            f"suspects: {labels} of {count:,} labels are probably wrong, {outliers} images are outliers; see suspects.csv"
+            f"suspects: {wording.count(labels, 'label')} of {count:,} may be wrong, {wording.count(outliers, 'outlier')}; "
+            "see suspects.csv"
         )
