@@ -3,7 +3,6 @@
 from kerasft.console import console
 from kerasft.data.listing import Finding
 
-
 # What is shown first, because it makes scores wrong.
 _GRAVE_KINDS = ("leak", "duplicate_across_splits", "conflicting_label")
 

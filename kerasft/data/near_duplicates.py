@@ -20,8 +20,8 @@ MIN_SIMILARITY = 0.9
 MIN_CORRELATION = 0.92
 # Images with a shorter side have too little detail to be told from others of their kind.
 MIN_SIDE = 32
-# At most so many candidates of an image, the most similar first.
-MAX_CANDIDATES = 2
+# Each image is compared with so many of those that are most similar, out of so many that it is similar to.
+MAX_CANDIDATES, _MAX_SIMILAR = 2, 16
 # Of more images, only the whole and centred parts are compared: the comparisons grow with the square of their number.
 MAX_ALL_REGIONS = 20_000
 # The finer detail is compared at so many pixels a side.
@@ -64,14 +64,12 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
     for start in range(0, len(needed), _ROWS_PER_STEP):
         chosen = needed[start : start + _ROWS_PER_STEP].astype(int)
         greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
-    best: dict[tuple[int, int], float] = {}
-    # Of two images that are candidates of each other, the more similar parts are compared.
-    for one, other, paired, _ in sorted(candidates, key=lambda each: -each[-1]):
-        key = min(one, other), max(one, other)
-        if key not in best:
-            parts = (REGIONS[place] for place in PAIRED_REGIONS[paired])
-            best[key] = _correlate(greys[one], greys[other], *parts)
-    return [Pair(*key, value) for key, value in sorted(best.items()) if value >= MIN_CORRELATION]
+    pairs = []
+    for one, other, paired, _ in candidates:
+        correlation = _correlate(greys[one], greys[other], *(REGIONS[place] for place in PAIRED_REGIONS[paired]))
+        if correlation >= MIN_CORRELATION:
+            pairs.append(Pair(min(one, other), max(one, other), correlation))
+    return sorted(pairs)
 
 
 def group(count: int, pairs: list[Pair]) -> np.ndarray:
@@ -86,12 +84,15 @@ def group(count: int, pairs: list[Pair]) -> np.ndarray:
 
 
 def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[tuple[int, int, int, float]]:
-    """Returns (row, other row, place in `PAIRED_REGIONS`, similarity) of what is similar, at most `MAX_CANDIDATES` for each row."""
+    """Returns (row, other row, place in `PAIRED_REGIONS`, similarity) of what is similar, the most similar first.
+
+    Each image has its `MAX_CANDIDATES` most similar ones, whichever of the two is a part of the other.
+    """
     pairs = range(len(PAIRED_REGIONS))
     if len(rows) > MAX_ALL_REGIONS:
         pairs = [place for place in pairs if PAIRED_REGIONS[place][1] == WHOLE and not any(REGIONS[place][2:])]
     by_region = {place: descriptors[rows, place].astype(np.float32) for place in range(len(REGIONS))}
-    candidates = []
+    similar = []
     for start in range(0, len(rows), _ROWS_PER_STEP):
         chosen = np.arange(start, min(start + _ROWS_PER_STEP, len(rows)))
         best = np.full((len(chosen), len(rows)), -1, np.float32)
@@ -99,14 +100,19 @@ def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[tuple[in
             np.maximum(best, by_region[one][chosen] @ by_region[other].T, out=best)
         best[np.arange(len(chosen)), chosen] = -1
         for place in np.flatnonzero(best.max(1) >= MIN_SIMILARITY):
-            nearest = np.flatnonzero(best[place] >= MIN_SIMILARITY)
-            for near in nearest[np.argsort(-best[place, nearest], kind="stable")][:MAX_CANDIDATES]:
-                row = chosen[place]
-                found = [
-                    by_region[one][row] @ by_region[other][near]
-                    for one, other in map(PAIRED_REGIONS.__getitem__, pairs)
-                ]
-                candidates.append((int(rows[row]), int(rows[near]), pairs[int(np.argmax(found))], float(max(found))))
+            near = np.flatnonzero(best[place] >= MIN_SIMILARITY)
+            near = near[np.argsort(-best[place, near], kind="stable")][:_MAX_SIMILAR]
+            similar += [(float(best[place, other]), int(chosen[place]), int(other)) for other in near]
+    candidates, counts, seen = [], np.zeros(len(rows), int), set()
+    for similarity, one, other in sorted(similar, key=lambda each: -each[0]):
+        key = min(one, other), max(one, other)
+        # Of two images that are parts of each other, the more similar parts are compared.
+        if key in seen or counts[[one, other]].min() >= MAX_CANDIDATES:
+            continue
+        seen.add(key)
+        counts[[one, other]] += 1
+        found = [by_region[a][one] @ by_region[b][other] for a, b in (PAIRED_REGIONS[pair] for pair in pairs)]
+        candidates.append((int(rows[one]), int(rows[other]), pairs[int(np.argmax(found))], similarity))
     return candidates
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from kerasft.data import groups
 from kerasft.data.listing import Listing
 
+# Units are gone through at most so many times; a few are enough.
+_PASSES = 5
+
 
 def sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: int, name: str) -> np.ndarray:
     """Returns bool [len(rows)]: a stratified fraction of the rows, at least one unit and not all of each stratum.
@@ -31,9 +34,9 @@ def sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: i
 def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
     """Samples whole units of several examples, so that each stratum comes near its fraction.
 
-    In the order of their ranks, units are taken that bring the sample nearer to what is wanted: the sum over the strata of
-    the squared distance, in shares of the stratum. A stratum of which nothing is taken then gets its smallest unit. The
-    last unit of a stratum is never taken. (scikit-learn's StratifiedGroupKFold is greedy in the same way.)
+    In the order of their ranks, units are taken or put back where that brings the sample nearer to what is wanted: the sum
+    over the strata of the squared distance, in shares of the stratum. A stratum of which nothing is taken then gets its
+    smallest unit. The last unit of a stratum is never taken. (scikit-learn's StratifiedGroupKFold is greedy in a like way.)
 
     Args:
         sizes: int [U, strata], examples of each unit.
@@ -48,23 +51,29 @@ def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.nd
     weights = 1 / np.maximum(totals, 1) ** 2
     chosen = np.zeros(len(sizes), bool)
 
-    def take(unit: int) -> None:
+    def toggle(unit: int) -> None:
         nonlocal missing, left
-        chosen[unit] = True
-        missing, left = missing - sizes[unit], left - (sizes[unit] > 0)
+        sign = -1 if chosen[unit] else 1
+        chosen[unit] = not chosen[unit]
+        missing, left = missing - sign * sizes[unit], left - sign * (sizes[unit] > 0)
 
     def leaves_some(unit: int) -> bool:
         return bool((left[sizes[unit] > 0] > 1).all())
 
     order = np.argsort(ranks, kind="stable")
-    for unit in order:
-        gain = np.square(missing) - np.square(missing - sizes[unit])
-        if (gain * weights).sum() > 0 and leaves_some(unit):
-            take(unit)
+    for _ in range(_PASSES):
+        before = chosen.copy()
+        for unit in order:
+            sign = -1 if chosen[unit] else 1
+            gain = np.square(missing) - np.square(missing - sign * sizes[unit])
+            if (gain * weights).sum() > 0 and (chosen[unit] or leaves_some(unit)):
+                toggle(unit)
+        if (chosen == before).all():
+            break
     for stratum in np.flatnonzero((units > 1) & (totals > 0)):
         candidates = [unit for unit in order if sizes[unit, stratum] and leaves_some(unit)]
         if not (chosen & (sizes[:, stratum] > 0)).any() and candidates:
-            take(min(candidates, key=lambda unit: sizes[unit].sum()))
+            toggle(min(candidates, key=lambda unit: sizes[unit].sum()))
     return chosen
 
 

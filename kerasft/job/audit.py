@@ -56,8 +56,12 @@ def _summarise(data: splits.Splits) -> None:
         if finding.kind == "missing_class":
             console.say(f"WARNING: {finding.path} has {finding.detail}")
     if leaks := sum(finding.kind == "leak" for finding in data.findings):
-        rule = "nearly the same image, or the same group, on two sides of a split makes scores look better than they are"
-        console.say(f"WARNING: {wording.count(leaks, 'leak')}: {rule}. See audit.json; --exclude=FILE leaves images out")
+        rule = (
+            "nearly the same image, or the same group, on two sides of a split makes scores look better than they are"
+        )
+        console.say(
+            f"WARNING: {wording.count(leaks, 'leak')}: {rule}. See audit.json; --exclude=FILE leaves images out"
+        )
 
 
 def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:

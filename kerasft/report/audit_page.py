@@ -53,7 +53,12 @@ def summarise(findings: list[dict]) -> list[str]:
     sentences = [
         (numbers.get("leak", 0), "{}: scores on val and test look better than they are.", "leak", "leaks"),
         (copies, "{} of an image in an earlier split: not used in val or test.", "copy", "copies"),
-        (numbers.get("suspect_label", 0), "{} contradicted by what a model sees, and may be wrong.", "label is", "labels are"),
+        (
+            numbers.get("suspect_label", 0),
+            "{} contradicted by what a model sees, and may be wrong.",
+            "label is",
+            "labels are",
+        ),
         (numbers.get("conflicting_label", 0), "{} the same image under two labels.", "file is", "files are"),
         (numbers.get("near_duplicate", 0), "{} in the same split.", "near duplicate", "near duplicates"),
         (numbers.get("outlier", 0), "{} like no other.", "image is", "images are"),
