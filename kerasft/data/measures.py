@@ -1,5 +1,6 @@
 """What the audit measures of each decoded image: brightness, contrast, edges, and the lowest frequencies of its parts."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ _CROP, _STEP = 0.92, 0.04
 # The parts that are described. A slightly cropped copy of an image is like one of the inner parts.
 REGIONS = (
     Region(),
-    *(Region(_CROP, _CROP, down, right) for down in (-_STEP, 0.0, _STEP) for right in (-_STEP, 0.0, _STEP)),
+    *(Region(_CROP, _CROP, down, right) for down in (-_STEP, _STEP) for right in (-_STEP, _STEP)),
+    Region(_CROP, _CROP),
     Region(0.84, 0.84),
     Region(width=_CROP, right=-_STEP),
     Region(width=_CROP, right=_STEP),
@@ -37,7 +39,7 @@ REGIONS = (
 # Places in REGIONS of parts of one image and of another that may show the same: a part of one and the whole of the
 # other, or opposite parts where one is shifted.
 WHOLE = 0
-PAIRED_REGIONS = (*((part, WHOLE) for part in range(11)), (11, 12), (13, 14))
+PAIRED_REGIONS = (*((part, WHOLE) for part in range(7)), (7, 8), (9, 10))
 
 
 class Measures(NamedTuple):
@@ -80,8 +82,8 @@ def measure(images: np.ndarray, into: Measures, rows: list[int]) -> None:
     flat = pixels.reshape(len(pixels), -1, 3)
     bright = np.sqrt(np.square(flat) @ _BRIGHTNESS) / 255
     grey = pixels @ _LUMA
-    bright.sort(axis=1)
     places = np.round(np.array([0.05, 0.99]) * (bright.shape[1] - 1)).astype(int)
+    bright.partition(places, axis=1)
     into.brightness[rows] = np.stack([bright[:, places[0]], bright.mean(1), bright[:, places[1]]], 1)
     into.contrast[rows] = grey.std((1, 2))
     # The Laplacian of eight neighbours: 9 times a pixel, less the sum of the 3x3 block around it.
@@ -110,6 +112,7 @@ def to_grey(images: np.ndarray) -> np.ndarray:
     return average_blocks(images) @ _LUMA
 
 
+@functools.lru_cache(256)
 def cosines(samples: int, extent: float, shift: float, count: int = FREQUENCIES) -> np.ndarray:
     """Returns the `count` lowest cosines (DCT-II) over a part of an axis: float32 [count, samples], of norm 1, 0 outside.
 
@@ -128,9 +131,14 @@ def cosines(samples: int, extent: float, shift: float, count: int = FREQUENCIES)
 def _describe(grey: np.ndarray) -> np.ndarray:
     """Returns the descriptors float32 [B, R, F * F] of grey levels float32 [B, s, s]."""
     side, found = grey.shape[1], np.empty((len(grey), len(REGIONS), FREQUENCIES**2), np.float32)
+    # Parts have few different extents along an axis: each is projected once.
+    axes = sorted({(one.height, one.down) for one in REGIONS} | {(one.width, one.right) for one in REGIONS})
+    waves = np.concatenate([cosines(side, *axis) for axis in axes])
+    projected = waves @ grey @ waves.T
+    steps = {axis: slice(FREQUENCIES * place, FREQUENCIES * (place + 1)) for place, axis in enumerate(axes)}
     for place, region in enumerate(REGIONS):
-        down, across = cosines(side, region.height, region.down), cosines(side, region.width, region.right)
-        found[:, place] = (down @ grey @ across.T).reshape(len(grey), -1)
+        down, across = steps[region.height, region.down], steps[region.width, region.right]
+        found[:, place] = projected[:, down, across].reshape(len(grey), -1)
     found[:, :, 0] = 0
     norms = np.linalg.norm(found, axis=-1, keepdims=True)
     # Less than a grey level of contrast is noise of the encoder.

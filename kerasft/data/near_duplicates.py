@@ -24,6 +24,8 @@ MIN_SIDE = 32
 MAX_CANDIDATES, _MAX_SIMILAR = 2, 16
 # Of more images, only the whole and centred parts are compared: the comparisons grow with the square of their number.
 MAX_ALL_REGIONS = 20_000
+# Up to so many images are compared in one thread.
+MAX_SINGLE_THREAD = 10_000
 # The finer detail is compared at so many pixels a side.
 _DETAIL_SIDE = 32
 # A pair is aligned: to so many of these pixels and over these scales, then by these steps of scale and place.
@@ -53,22 +55,26 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
     Returns:
         The confirmed pairs, ordered by rows.
     """
+    from threadpoolctl import threadpool_limits
+
     sizes = found.sizes.min(1)
     has_contrast = found.descriptors[:, WHOLE].any(1)
     rows = np.flatnonzero(has_contrast & ((sizes >= MIN_SIDE) | (sizes == 0)))
     if len(rows) < 2:
         return []
-    candidates = _find_candidates(found.descriptors, rows)
-    needed = np.unique([row for pair in candidates for row in pair[:2]])
-    greys = {}
-    for start in range(0, len(needed), _ROWS_PER_STEP):
-        chosen = needed[start : start + _ROWS_PER_STEP].astype(int)
-        greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
-    pairs = []
-    for one, other, paired, _ in candidates:
-        correlation = _correlate(greys[one], greys[other], *(REGIONS[place] for place in PAIRED_REGIONS[paired]))
-        if correlation >= MIN_CORRELATION:
-            pairs.append(Pair(min(one, other), max(one, other), correlation))
+    # Of few images, threads of the linear algebra wait for each other longer than a product takes.
+    with threadpool_limits(1 if len(rows) <= MAX_SINGLE_THREAD else None):
+        candidates = _find_candidates(found.descriptors, rows)
+        needed = np.unique([row for pair in candidates for row in pair[:2]])
+        greys = {}
+        for start in range(0, len(needed), _ROWS_PER_STEP):
+            chosen = needed[start : start + _ROWS_PER_STEP].astype(int)
+            greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
+        pairs = []
+        for one, other, paired, _ in candidates:
+            correlation = _correlate(greys[one], greys[other], *(REGIONS[place] for place in PAIRED_REGIONS[paired]))
+            if correlation >= MIN_CORRELATION:
+                pairs.append(Pair(min(one, other), max(one, other), correlation))
     return sorted(pairs)
 
 
