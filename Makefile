@@ -34,7 +34,7 @@ $(READY): setup.cfg setup.py pyproject.toml
 	$(PY) -m pip install --quiet --editable .
 	touch $@
 
-# What the tests need beside it, the server's packages among them.
+# What the tests need beside it, the packages of the server and of other runtimes among them.
 $(EXTRAS): $(READY)
-	$(PY) -m pip install --quiet --editable '.[serve,test]'
+	$(PY) -m pip install --quiet --editable '.[lite,serve,test]'
 	touch $@

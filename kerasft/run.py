@@ -49,6 +49,11 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
         from kerasft.serve import serve
 
         return serve(options)
+    if options["mode"] == "compare":
+        from kerasft import compare
+
+        # TensorFlow is only in the processes of the entries, which need the memory.
+        return compare.compare(settings, **{name: options[name] for name in compare.FLAGS})
     with _without_garbage_collection():
         stderr_filter.tensorflow()
         from kerasft import predict
@@ -66,6 +71,10 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
             from kerasft.job import audit_mode
 
             audit_mode.audit(settings)
+        elif options["mode"] == "compress":
+            from kerasft.job import portable
+
+            portable.compress(settings, options["model"])
         elif options["mode"] == "lr_find":
             from kerasft.job import lr_find
 

@@ -116,6 +116,16 @@ def error(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
     return float(total)
 
 
+def health() -> dict:
+    """Of two phases, one of them ill, with a block whose name is not harmless."""
+    row = {"gradient": 0.25, "weights": 9.0, "update": 0.002, "scale": 1.5, "dead": 0.125}
+    head = {"gradient": 0.5, "weights": 2.0, "update": None, "scale": None, "dead": None}
+    measured = {"gradient": 0.56, "blocks": {HOSTILE[0]: row, "conv_2": {**row, "dead": 0.75}, "head": head}}
+    ill = {"kind": "large_updates", "blocks": ["conv_2"], "detail": "a step changed 13%", "remedy": "Lower lr."}
+    phases = {"02-top": [], "03-all": [ill]}
+    return {name: {"first": measured, "last": measured, "verdicts": found} for name, found in phases.items()}
+
+
 def run_folder(
     folder: Path, task: str, classes: list[str], *, n: int = 150, epochs: int = 6, findings: int = 0
 ) -> dict:
@@ -137,6 +147,7 @@ def run_folder(
         "test": test,
         "val": val,
         "phases": records,
+        "gradient_health": health() if epochs else {},
         "seconds": {"audit": 1.0, "train": 75.0, "evaluate": 2.0, "export": 7.0, "total": 3700.0},
         "peak_rss_mb": 1600.4,
         "weights_sha256": "f1" * 32,
@@ -148,7 +159,8 @@ def run_folder(
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "config.json").write_text(json.dumps(asdict(config)))
     (folder / "run.flags").write_text(stored_config.to_flags(config))
-    np.savez_compressed(folder / "predictions.npz", ids=np.array(ids), classes=np.array(classes), **arrays)
+    arrays |= {"ids": np.array(ids), "classes": np.array(classes), "losses": rng.exponential(test["loss"], n)}
+    np.savez_compressed(folder / "predictions.npz", **arrays)
     counts = {part: {name: k + 3 for k, name in enumerate(classes)} for part in ("train", "val", "test")}
     rows = [
         {"path": f"{HOSTILE[k % 5]}/{k}", "kind": "corrupt", "verdict": "reject", "detail": "<b>x"}

@@ -45,6 +45,7 @@ MADE = ("--data=generated:2x8", *SMALL)
 PREDICT = ("--mode=predict", "--model={model}", "--images={photos}")
 SERVE = ("--mode=serve", "--model={model}", "--port=0")
 TUNE = ("--mode=tune", "--data=generated:2x8", "--backbone={tiny}", "--image_size=32", "--phases=head(epochs=1)")
+COMPARE = ("--mode=compare", "--data=generated:2x8", "--backbone={tiny}", "--image_size=32")
 SEARCH = "--search=lr=log(1e-4, 1e-2)"
 
 
@@ -166,6 +167,18 @@ def command_line() -> Iterator[Row]:
     yield a("cache_below_0", "--cache_gb=-1")
     yield a("cache_without_end", "--cache_gb=inf")
     yield a("limit_of_0", "--per_class_limit=0")
+    yield a("groups_of_no_table", *MADE, "--group_column=patient", says=("--group_column", "csv"))
+    yield a("no_pattern", *MADE, "--group_pattern=(", says=("--group_pattern", "regular expression"))
+    yield a("pattern_without_a_group", *MADE, "--group_pattern=x", says=("--group_pattern", "brackets"))
+    yield a("pattern_of_nothing", *MADE, "--group_pattern=(zebra)", says=("--group_pattern", "none of"))
+    yield a("no_list_to_exclude", *MADE, "--exclude=nowhere.csv", says=("--exclude", "nowhere.csv"))
+    yield a(
+        "list_of_others", *MADE, "--exclude=l.txt", says=("--exclude", "none of which"), make=files(l__txt="x.jpg\n")
+    )
+    yield a(
+        "list_without_paths", *MADE, "--exclude=l.csv", says=("--exclude", "path"), make=files(l__csv="file\nx.jpg\n")
+    )
+    yield a("list_is_a_folder", *MADE, "--exclude=.", says="--exclude")
     yield a("patience_below_0", *MADE, "--patience=-1")
     yield a("budget_of_nothing", *MADE, "--budget_minutes=0")
     yield a("budget_and_equal_weights", *MADE, "--deterministic", "--budget_minutes=5")
@@ -279,6 +292,10 @@ def specs() -> Iterator[Row]:
     yield a("power_of_0", *MADE, "--schedule=polynomial(power=0)")
     yield a("scaling_misspelt", "--lr_scaling=linear")
     yield a("average_misspelt", *MADE, "--average=emma", says=("--average", "'ema'"))
+    yield a("export_misspelt", *MADE, "--export=onx", says=("--export", "'onnx'"))
+    yield a("export_in_no_such_precision", *MADE, "--export=litert(precision=int4)", says=("--export", "int8"))
+    yield a("drop_of_2", "--max_drop=2")
+    yield a("compress_nothing", "--mode=compress", says=("--export", "litert"))
     yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
     yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
@@ -335,6 +352,9 @@ def data() -> Iterator[Row]:
         make=_table("path,x\n{photo},3\n{other},3\n"),
         received=False,
     )
+    grouped = ("--data=csv:t.csv", "--group_column=patent")
+    patients = files(t__csv="path,label,patient\na.jpg,b,c\n")
+    yield a("no_column_of_groups", *grouped, says=("--group_column", "did you mean 'patient'"), make=patients)
     yield a("table_is_a_pipe", "--data=csv:t.csv", make=lambda cwd, _: os.mkfifo(cwd / "t.csv"))
     yield a("table_without_end", "--data=csv:t.csv", make=lambda cwd, _: (cwd / "t.csv").symlink_to("/dev/zero"))
     yield a("one_class", "--data=folder:set", says=("--data", "only"), make=folder("only*3"))
@@ -487,6 +507,7 @@ def backbones() -> Iterator[Row]:
     made = ("--data=generated:2x8", "--image_size=32", "--weights=none", "--augment=none", "--precision=float32")
     yield a("backbone_misspelt", *made, "--backbone=MobilNet", says=("--backbone", "'MobileNet'"))
     yield a("no_such_backbone_file", *made, "--backbone=nowhere.keras", says=("--backbone", "no such file"))
+    yield a("no_such_preset", *made, "--backbone=hub:nowhere", says=("--backbone", "KerasHub"))
     torn = ("--data=generated:2x8", "--image_size=32", "--backbone=b.keras")
     yield a("backbone_torn", *torn, absent=("no such file", "not found"), make=_torn)
     yield a("backbone_of_words", *torn, absent=("no such file", "not found"), make=files(b__keras="words"))
@@ -506,7 +527,12 @@ def backbones() -> Iterator[Row]:
             received=False,
             large=True,
         )
-    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='imagenet')", says=("--backbone", "weights"))
+    yield a("weights_by_argument", *made, "--backbone=MobileNet(weights='no.h5')", says=("--weights", "no.h5"))
+    yield a("weights_by_number", *made, "--backbone=MobileNet(weights=3)", says=("--backbone", "weights="))
+    yield a("backbone_twice", *made, "--backbone=MobileNet | MobileNet", says=("--backbone", "once"))
+    yield a("backbone_auto_in_a_list", *made, "--backbone=auto | MobileNet", says=("--backbone", "alone"))
+    listed = "--backbone=MobileNet(alpha=0.25) | MobilNet"
+    yield a("backbone_misspelt_in_a_list", *made, listed, says=("--backbone, MobilNet", "'MobileNet'"))
     yield a("top_by_argument", *made, "--backbone=MobileNet(include_top=True)", says=("--backbone", "include_top"))
     yield a("alpha_of_text", *made, "--backbone=MobileNet(alpha='x')")
     yield a("alpha_below_0", *made, "--backbone=MobileNet(alpha=-1)")
@@ -516,6 +542,7 @@ def backbones() -> Iterator[Row]:
     yield a("weights_of_another_ending", *weights, "--weights=w.txt", make=files(w__txt="words"))
     yield a("weights_of_another_backbone", *made[:2], "--backbone=MobileNetV2(alpha=0.35)", "--weights=bundled")
     yield a("size_of_another", *made[:1], "--backbone={flat}", "--image_size=32")
+    yield a("tta_misspelt", *MADE, "--tta=flop", says=("--tta", "'flip'"))
     yield a("preprocessing_of_a_file", *MADE, "--preprocessing=caffe")
 
 
@@ -637,6 +664,20 @@ def searches() -> Iterator[Row]:
     yield a("tuner_half_named", *TUNE, SEARCH, says="KERASTUNER_ORACLE_IP", options=alone)
 
 
+def comparisons() -> Iterator[Row]:
+    yield a("compare_of_one", *COMPARE, "--strategies=head")
+    yield a("compare_misspelt", *COMPARE, "--strategies=head; al", says=("--strategies", "did you mean 'all'?"))
+    yield a("compare_twice", *COMPARE, "--strategies=all; all")
+    yield a("compare_of_other_data", *COMPARE, "--strategies=head; --data=digits --phases=all")
+    yield a("compare_of_no_flag", *COMPARE, "--strategies=head; --learning=fast", says=("--strategies", "--learning"))
+    yield a("compare_of_code", *COMPARE, "--strategies=head; os.system('touch PWNED')", says="--allow_imports")
+    yield a("compare_of_a_value", *COMPARE, "--strategies=head; --batch_size=0", says="--batch_size")
+    yield a("compare_in_a_full_folder", *COMPARE, "--run_dir=r", make=run_folder(begun=False, letter__txt="x"))
+    yield a("compare_among_processes", *COMPARE, "--run_dir=/proc/kerasft")
+    torn = run_folder(begun=False, compare__json='{"rows": [', entries="")
+    yield a("compare_torn", *COMPARE, "--run_dir=r", says="--run_dir", make=torn)
+
+
 GROUPS = {
     "flags": command_line,
     "flagfiles": flagfiles,
@@ -648,5 +689,6 @@ GROUPS = {
     "predict": predictions,
     "serve": servers,
     "tune": searches,
+    "compare": comparisons,
 }
 ROWS = [row for group in GROUPS.values() for row in group()]

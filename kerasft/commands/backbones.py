@@ -24,5 +24,6 @@ def table() -> str:
         columns(head, rows, right=head[1:4])
         + f"\n\nParameters are without the classifier. Accuracies are those of keras.io/api/applications.\n"
         f"Keras keeps ImageNet weights in {published.weights_folder()}, and downloads those that are missing.\n"
-        "bundled: weights that come with kerasft, made without photographs (--weights=bundled)."
+        "bundled: weights that come with kerasft, made without photographs (--weights=bundled).\n"
+        "A saved model (.keras, .h5) or a preset of KerasHub (hub:PRESET_OR_DIR) is a backbone too: see docs/backbones.md."
     )

@@ -63,11 +63,12 @@ def table(network: "Network", every: bool) -> str:
     head = ("block", "layer" if every else "first layer", "output", "parameters", "unfreeze", "trained from here")
     total = sum(block.parameters for block in found)
     example = found[-1 - len(found) // 4]
+    notes = "".join(f"\n{note}." for note in network.notes)
     return (
         columns(head, rows, right=(head[0], *head[3:]))
         + f"\n\n{network.name}: {total:,} parameters in {number} blocks, images of {network.size} pixels.\n"
         f"Train from a block on with --phases='head | top(unfreeze={example.fraction:g})', or name its first layer: "
-        f"top(unfreeze='{example.layers[0]}').\nThe head is trained too, and not counted here."
+        f"top(unfreeze='{example.layers[0]}').\nThe head is trained too, and not counted here.{notes}"
     )
 
 
@@ -101,4 +102,5 @@ def _parameters(operation) -> int:
 
 def _shape(operation) -> str:
     """Returns height x width x channels of an operation's output."""
-    return "x".join("?" if side is None else str(side) for side in operation.output.shape[1:])
+    outputs = operation.output if isinstance(operation.output, list | tuple) else [operation.output]
+    return ", ".join("x".join("?" if side is None else str(side) for side in one.shape[1:]) for one in outputs)

@@ -37,7 +37,8 @@ def run(argument: str, out: str = "") -> None:
         raise UserError(f"kerasft rebuild: the run is not finished. Received: '{folder}'")
     config = Config(**stored)
     keras.utils.set_random_seed(config.seed)
-    built = replace(config, weights=resolved.weights, image_size=resolved.image_size)
+    backbone = resolved.backbone or config.backbone
+    built = replace(config, backbone=backbone, weights=resolved.weights, image_size=resolved.image_size)
     network = planning.prepare(built, networks.build(built, len(metrics["classes"]), metrics["task"]))
     if resolved.features:
         network = with_depths(network, built, tuple(resolved.features))
@@ -45,6 +46,7 @@ def run(argument: str, out: str = "") -> None:
         networks.set_pixel_statistics(network, *resolved.pixels)
     weights = weight_delta.apply(folder / weight_delta.FILE_NAME, network.model.get_weights())
     network.model.set_weights(weights)
-    plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
+    model = network._replace(tta=resolved.tta or "none").served()
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
     run_folder.write_by_name(path, plain.save)
     write(f"Written: {path}")

@@ -21,7 +21,8 @@ FILE = "model.keras"
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes `model.keras` into a folder. Names and thresholds stay out: the file gives logits or values."""
     # Not compiled, so that Keras alone can load it: the loss is a function of ours.
-    plain = keras.Model(network.model.inputs, network.model.outputs, name=network.model.name)
+    model = network.served()
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
     run_folder.write_by_name(folder / FILE, plain.save)
 
 

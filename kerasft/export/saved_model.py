@@ -50,7 +50,7 @@ def export(
     (float32 [N, k]) by falling score, with k = min(5, C), and `probabilities` (float32 [N, C]). For multi-label it also
     gives `predicted` (bool [N, C], from the thresholds on). For regression it gives `values` (float32 [N, D]) instead.
     The signature `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same. The signature
-    `features` takes `image_bytes` and gives `features` (float32 [N, D]).
+    `features` takes `image_bytes` and gives `features` (float32 [N, D]), never of mirror images.
 
     A version that this run has published already is proven again, and not written twice.
 
@@ -122,7 +122,9 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
         return [tf.cast(one, tf.float32) for one in both(images, training=False)]
 
     def scored(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        _, outputs = forward(images)
+        outputs = forward(images)[1]
+        if network.tta == "flip":
+            outputs = (outputs + forward(images[:, :, ::-1])[1]) / 2
         if network.task == "regression":
             return {"values": outputs}
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
@@ -150,7 +152,7 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     archive.add_endpoint("features", embedded, [encoded])
     archive.write_out(str(folder), verbose=False)
     metadata = {"run": answer.run, "task": network.task, "classes": list(answer.classes)}
-    metadata |= {"image_size": size, "framing": framing}
+    metadata |= {"image_size": size, "framing": framing, "tta": network.tta}
     (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
     (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
 

@@ -15,8 +15,9 @@ from kerasft.console import console
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job import scratch, thumbnails
+from kerasft.job import thumbnails
 from kerasft.job.audit import audit_and_split
+from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, disk_cache, run_folder, run_lock
@@ -38,7 +39,7 @@ def audit(config: Config) -> Path:
     with run_lock.locked(folder):
         if finished is None:
             run_folder.write_settings(config, folder)
-        with scratch.open_folder(folder / SCRATCH) as place:
+        with run_folder.scratch(folder, SCRATCH) as place:
             size = _audit(config, listing, place)
             for name in (audit_file.FILE_NAME, audit_file.SUSPECTS_NAME):
                 contents = (place / name).read_bytes()
@@ -54,9 +55,11 @@ def _audit(config: Config, listing: Listing, place: Path) -> int:
     """Writes the findings into a folder, and returns the side of the images in pixels."""
     keras.utils.set_random_seed(config.seed)
     # Nothing is trained, so no precision is measured.
-    network, resolved = resolve_settings(replace(config, precision="float32"), listing, place)
+    config, choice, audited = choose_backbone(replace(config, precision="float32"), listing, place)
+    network, resolved = resolve_settings(config, listing, place, choice)
     framed = replace(listing, framing=resolved.framing or "crop")
-    data = audit_and_split(config, framed, network.size, place)
+    is_done = audited is not None and audited.size == network.size
+    data = audited.splits if is_done else audit_and_split(config, framed, network.size, place)
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
     cache = disk_cache.from_config(config, place)

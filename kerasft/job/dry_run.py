@@ -1,7 +1,6 @@
 """`--dry_run`: prints what a run would do. It trains nothing and writes nothing."""
 
 import hashlib
-import math
 import shlex
 import tempfile
 import time
@@ -20,6 +19,7 @@ from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.job import resolve
+from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
 from kerasft.networks.network import Network
 from kerasft.settings import config as configs
@@ -27,19 +27,18 @@ from kerasft.settings.config import Config
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import phase_inputs, phase_table
+from kerasft.training import forward_speed, phase_inputs, phase_table
 
 # Images that are decoded to measure the decoding speed.
 SAMPLED_IMAGES = 64
 # A longer audit is left to the run itself.
 MAX_AUDIT_SECONDS = 30.0
-# Forward passes are timed for so many seconds, on batches of so many images.
+# Forward passes are timed for so many seconds.
 TIMED_SECONDS = 2.0
-TIMED_BATCH_SIZE = 32
 # The table of counts has at most so many classes.
 MAX_CLASSES = 20
 # A run measures these if they are `auto` or have no value.
-MEASURED_SETTINGS = ("framing", "augment", "precision", "batch_size", "jit")
+MEASURED_SETTINGS = ("framing", "augment", "tta", "precision", "batch_size", "jit")
 
 
 def show(config: Config) -> None:
@@ -55,7 +54,7 @@ def show(config: Config) -> None:
         network = _network(config, listing, Path(place))
     data, decoded_per_second = _data(config, listing, network.size)
     _show_data(data)
-    speed = _forward_speed(network)
+    speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
     planned, reason = planning.plan(config, network, len(data.train), None if config.deterministic else speed)
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
@@ -67,6 +66,7 @@ def show(config: Config) -> None:
 
 def _network(config: Config, listing: Listing, place: Path) -> Network:
     """Builds the network of the run, without downloading weights and without measuring a precision."""
+    config = likely(config)
     weights = bundled.resolve_weights(config)
     precision = "float32" if config.precision == "auto" else config.precision
     built = replace(
@@ -162,6 +162,8 @@ def _show_settings(config: Config, name: str) -> None:
     ]
     console.say(f"settings: {' '.join(changed) or 'the defaults'}")
     unresolved = [name for name in MEASURED_SETTINGS if getattr(config, name) in ("auto", None)]
+    if leaves_choice(config):
+        unresolved = ["backbone", *unresolved]
     if unresolved:
         console.say(f"measured when the run starts: {', '.join(unresolved)}")
     folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
@@ -212,17 +214,3 @@ def forward_passes(network: Network, phase: Phase, train: int, val: int) -> floa
     if phase.epochs == 0:
         return frozen * (train + val)
     return ahead + phase.epochs * (1 - frozen) * (trained * train + val)
-
-
-def _forward_speed(network: Network) -> float:
-    """Returns the images per second of a forward pass, measured on random images."""
-    rng = np.random.default_rng(0)
-    batch = rng.uniform(0, 255, (TIMED_BATCH_SIZE, network.size, network.size, 3)).astype(np.float32)
-    predict = scoring.make_predictor(network.model)
-    predict([batch])
-    best, began = math.inf, time.monotonic()
-    while time.monotonic() - began < TIMED_SECONDS:
-        started = time.monotonic()
-        predict([batch])
-        best = min(best, time.monotonic() - started)
-    return TIMED_BATCH_SIZE / best

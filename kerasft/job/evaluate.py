@@ -22,11 +22,13 @@ class Evaluation:
     Attributes:
         figures: the metrics of `test` and `val`, as in `metrics.json`.
         test: the predictions for the test images: probabilities float64 [N, C], or values [N, D].
+        losses: of the test images, float64 [N]. Their mean is the loss of `figures`.
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
     """
 
     figures: dict[str, dict[str, Any]]
     test: np.ndarray
+    losses: np.ndarray
     thresholds: np.ndarray | None
 
 
@@ -62,20 +64,22 @@ def evaluate(
         scorer = replace(validation, labels=labels, weights=None)
         figures[name] = metrics.compute(scorer, outputs[name], splits.classes, thresholds)
         figures[name]["excluded_copies"] = splits.excluded[name]
-    return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), thresholds)
+    losses = replace(validation, labels=splits.test.labels, weights=None).losses(outputs["test"])
+    return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), losses, thresholds)
 
 
 def make_predictor(network: Network) -> Callable[[Split], np.ndarray]:
-    """Returns a function from a split to the network's outputs, float32 [N, ...]; it is traced once."""
-    predict = scoring.make_predictor(network.model)
+    """Returns a function from a split to the outputs that are served, float32 [N, ...]; it is traced once."""
+    predict = scoring.make_predictor(network.served())
     return lambda split: predict(
         pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     )
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:
-    """Writes `predictions.npz`: ids, labels, classes, and the predictions for the test images."""
+    """Writes `predictions.npz`: ids, labels, classes, and the predictions for the test images with their losses."""
     arrays = {"ids": splits.test.ids, "labels": splits.test.labels, "classes": np.array(splits.classes)}
+    arrays["losses"] = evaluation.losses.astype(np.float32)
     arrays["values" if task == "regression" else "probabilities"] = evaluation.test.astype(np.float32)
     if evaluation.thresholds is not None:
         arrays["thresholds"] = evaluation.thresholds

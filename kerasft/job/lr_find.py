@@ -12,8 +12,8 @@ from kerasft.console import console
 from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
-from kerasft.job import scratch
 from kerasft.job.audit import audit_and_split
+from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -40,7 +40,7 @@ def find(config: Config) -> RangeTest:
     with run_lock.locked(folder):
         if finished is None:
             run_folder.write_settings(config, folder)
-        with scratch.open_folder(folder / SCRATCH) as place:
+        with run_folder.scratch(folder, SCRATCH) as place:
             found, phase, flag = _measure(config, listing, place)
     _tell(found, phase, flag)
     values = {"phase": phase.strategy, "optimizer": str(phase.optimizer), **found.to_json(), "flag": flag}
@@ -55,7 +55,8 @@ def _measure(config: Config, listing: Listing, place: Path) -> tuple[RangeTest, 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    network, resolved = resolve_settings(config, listing, place)
+    config, choice, _ = choose_backbone(config, listing, place)
+    network, resolved = resolve_settings(config, listing, place, choice)
     splits = audit_and_split(config, listing, network.size, place)
     run, planned = first_phase.first_phase(config, network, splits, place, resolved)
     steps = lr_range_test.STEPS

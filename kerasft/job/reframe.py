@@ -16,6 +16,7 @@ from kerasft.data import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
 from kerasft.job.audit import audit_and_split
+from kerasft.job.backbone import Audited
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -25,7 +26,12 @@ from kerasft.training import framing_choice
 
 
 def audit_and_frame(
-    config: Config, listing: Listing, network: Network, resolved: ResolvedSettings, folder: Path
+    config: Config,
+    listing: Listing,
+    network: Network,
+    resolved: ResolvedSettings,
+    folder: Path,
+    audited: Audited | None = None,
 ) -> Splits:
     """Audits the images and frames them. A framing that is open is chosen here, and written to `settled.json`.
 
@@ -33,28 +39,42 @@ def audit_and_frame(
         network: as it was built, before any training.
         resolved: its framing is set.
         folder: the run folder.
+        audited: the splits, where an audit made them already. Images of another size are decoded again.
 
     Raises:
         UserError: as `audit_and_split`, or images have changed since the audit.
     """
-    if config.framing != "auto":
-        return audit_and_split(config, replace(listing, framing=config.framing), network.size, folder)
-    data = audit_and_split(config, replace(listing, framing="crop"), network.size, folder)
+    listing = replace(listing, framing="crop" if config.framing == "auto" else config.framing)
+    if audited is None:
+        data = audit_and_split(config, listing, network.size, folder)
+    else:
+        data = audited.splits
+        if audited.size != network.size:
+            data = _decode_again(data, config, listing, network.size, folder)
     if resolved.framing is None:
         choice = framing_choice.choose(config, network, data, disk_cache.from_config(config, folder))
         framing_choice.say(choice)
         resolved.framing, resolved.framing_reason, resolved.framing_table = choice
         resolved.write(folder)
-    if resolved.framing == "crop":
+    if resolved.framing == listing.framing:
         return data
+    return _decode_again(data, config, replace(listing, framing=resolved.framing), network.size, folder)
+
+
+def _decode_again(data: Splits, config: Config, listing: Listing, size: int, folder: Path) -> Splits:
+    """The same splits with images of another size or framing.
+
+    Args:
+        listing: with the framing that is wanted.
+        size: side of the images in pixels.
+    """
     # The stored images are freed before others take their place.
-    data = _map(data, lambda split: replace(split, images=None, framing=resolved.framing))
-    listing = replace(listing, framing=resolved.framing)
-    with image_cache.open_pixel_store(listing, network.size, disk_cache.from_config(config, folder)) as pixel_store:
+    data = _map(data, lambda split: replace(split, images=None, framing=listing.framing))
+    with image_cache.open_pixel_store(listing, size, disk_cache.from_config(config, folder)) as pixel_store:
         if pixel_store is None:
             return data
-        with console.progress(resolved.framing, len(listing.ids)) as advance, stderr_filter.without_notices():
-            decoded, images = audit.audit(listing, network.size, advance, pixel_store, inspected=False)
+        with console.progress(listing.framing, len(listing.ids)) as advance, stderr_filter.without_notices():
+            decoded, images = audit.audit(listing, size, advance, pixel_store, inspected=False)
     return _map(data, lambda split: _with_images(split, decoded, images))
 
 

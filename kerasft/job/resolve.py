@@ -2,6 +2,7 @@
 
 import platform
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
-from kerasft.networks import backbones, bundled, surgery
+from kerasft.networks import backbones, bundled, candidates, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
@@ -19,6 +20,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune
+from kerasft.training.backbone_choice import Choice
 
 # The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
@@ -33,34 +35,55 @@ MAX_ENLARGEMENT = 4
 BACKBONE_STRIDE = 32
 
 
-def resolve_settings(config: Config, listing: Listing, folder: Path) -> tuple[Network, ResolvedSettings]:
+def resolve_settings(
+    config: Config, listing: Listing, folder: Path, choice: Choice | None = None
+) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
     The framing stays open (None) where a look at images has to choose it.
+
+    Args:
+        config: its `--backbone` names one network.
+        listing: the examples.
+        folder: the run folder.
+        choice: why it is this network, where it was chosen; it is written to `settled.json`.
 
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
     """
     resolved = resolved_settings.read(folder)
+    config = candidates.one(config)
     weights = (resolved and resolved.weights) or bundled.resolve_weights(config)
     if weights == "bundled" != config.weights:
         console.say("weights: bundled, for embedded data (--weights=imagenet where there is a network)")
     config = replace(config, weights=weights)
     is_sampled = resolved is None and (config.framing == "auto" or not config.image_size)
-    sizes = _sample_sizes(listing) if is_sampled else []
-    size = resolved.image_size if resolved else config.image_size or _image_size(config, sizes)
-    network = networks.build(replace(config, image_size=size), len(listing.classes), listing.task)
-    network = planning.prepare(config, network)
-    longest = planning.check(config, network)
+    sizes = sample_sizes(listing) if is_sampled else []
+    size = resolved.image_size if resolved else config.image_size or image_size(config, sizes, say=console.say)
+    network, longest = build(replace(config, image_size=size), listing)
+    for note in network.notes:
+        console.say(f"backbone: {note}")
     if resolved is None:
         chosen = _precision(config, network, longest, folder)
-        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason)
+        resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, backbone=config.backbone)
+        if choice:
+            resolved.backbone_reason, resolved.backbone_table = choice.reason, choice.table
         resolved.framing, resolved.framing_reason = _framing(config, sizes)
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
         resolved.write(folder)
     resolved.weights = weights
     return surgery.precision(network, resolved.precision), resolved
+
+
+def build(config: Config, listing: Listing) -> tuple[Network, Phase | None]:
+    """Builds a network with what its phases put into it, and checks the phases; returns the longest one, too.
+
+    Raises:
+        UserError: a flag of the backbone, the head or the phases is wrong.
+    """
+    network = planning.prepare(config, networks.build(config, len(listing.classes), listing.task))
+    return network, planning.check(config, network)
 
 
 def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
@@ -91,8 +114,14 @@ def _framing(config: Config, sizes: list[tuple[int, int]]) -> tuple[str | None, 
     return "crop", f"it keeps {kept:.1%} of the area of {len(sizes)} images" if sizes else "no image tells its size"
 
 
-def _image_size(config: Config, sizes: list[tuple[int, int]]) -> int | None:
-    """Returns the backbone's own image size, or a smaller one if the images are much smaller; None for a saved model."""
+def image_size(config: Config, sizes: list[tuple[int, int]], say: Callable[[str], None] = lambda _: None) -> int | None:
+    """Returns the backbone's own image size, or a smaller one if the images are much smaller; None for a saved model.
+
+    Args:
+        config: its `--backbone` names one network.
+        sizes: of `sample_sizes`.
+        say: is told of a smaller one.
+    """
     own = backbones.native_size(config.backbone, config.weights)
     if not own or not sizes:
         return own
@@ -100,11 +129,11 @@ def _image_size(config: Config, sizes: list[tuple[int, int]]) -> int | None:
     enough = -(-MAX_ENLARGEMENT * shorter // BACKBONE_STRIDE) * BACKBONE_STRIDE
     size = min(own, max(enough, 2 * BACKBONE_STRIDE))
     if size < own:
-        console.say(f"image size: {size}, because the images are about {shorter} pixels")
+        say(f"image size: {size}, because the images are about {shorter} pixels")
     return size
 
 
-def _sample_sizes(listing: Listing) -> list[tuple[int, int]]:
+def sample_sizes(listing: Listing) -> list[tuple[int, int]]:
     """Widths and heights of images at equal distances in the listing, without those whose header cannot be read."""
     count = len(listing.ids)
     rows = [i * count // SAMPLED_HEADERS for i in range(SAMPLED_HEADERS)] if count else []

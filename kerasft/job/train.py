@@ -12,7 +12,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerasft import report
 from kerasft.console import console
@@ -22,21 +21,18 @@ from kerasft.data.splits import Split, Splits
 from kerasft.export import saved_model
 from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
+from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import thumbnails
+from kerasft.job import portable, thumbnails, train_phases
 from kerasft.job.audit import refuse_changes
-from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
+from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
-from kerasft.job.reframe import audit_and_frame
-from kerasft.job.resolve import resolve_settings
-from kerasft.networks import surgery
+from kerasft.job.train_phases import time_step
 from kerasft.networks.network import Network
-from kerasft.optimization import averages
-from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import checkpoints, disk_cache, disk_space, run_folder, run_lock, weight_delta
-from kerasft.strategies import budget, planning
-from kerasft.training import budgeting, trainer
+from kerasft.storage import checkpoints, disk_cache, run_folder, run_lock
+from kerasft.strategies import budget
+from kerasft.training import budgeting
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ def train(config: Config, began: float | None = None) -> Run:
     """
     seconds, started = {}, time.monotonic()
     budget.check(config.budget_minutes, config.deterministic)
+    portable_formats.formats(config.specs("export"))
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:
@@ -86,41 +83,18 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is reported now, not after training.
     run_folder.check_can_create(exports)
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    network, resolved = resolve_settings(config, listing, folder)
-    before = weights_of_backbone(network) if planning.trains_few(config) else {}
-    with _time_step(seconds, "audit"):
-        splits = audit_and_frame(config, listing, network, resolved, folder)
-    weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
-    ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
-    needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
-    with _time_step(seconds, "train"), _add_note(f"about {failures.format_bytes(needed)} are needed in all"):
-        minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
-        allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
-        trained = trainer.train(config, network, splits, folder, resolved, allowance)
-        # A network that was trained in mixed precision is served in float32.
-        network = surgery.precision(trained.setup.network, "float32")
-        predict, scorer = make_predictor(network), trained.setup.scorer
-        known = trained.validation_outputs if network is trained.setup.network else None
-        val_outputs = known() if known else predict(splits.val)
-        thresholds = fit_thresholds(network.task, splits, val_outputs)
-        answer = Answer(trained.state.run, splits.classes, thresholds, scorer.scale, splits.train.framing)
-    if before:
-        start = [before.get(weight.path) for weight in network.model.weights]
-        if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
-            where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
-            console.say(f"delta: {fraction:.1%} of the weights are in {where}")
+    done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
+    network, splits, state = done.network, done.splits, done.trained.state
+    answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing)
     warm = splits.val if config.warmup else None
-    noted = _add_note(f"about {failures.format_bytes(needed)} are needed in all")
-    with noted, _written_meanwhile(network, answer, exports, warm) as draft:
-        with _time_step(seconds, "evaluate"):
-            evaluation = evaluate(network, splits, scorer, predict, val_outputs, thresholds)
-            write_predictions(folder, network.task, splits, evaluation)
-        with _time_step(seconds, "export"):
+    with done.noted(), _written_meanwhile(network, answer, exports, warm) as draft:
+        with time_step(seconds, "evaluate"):
+            evaluation = done.evaluate()
+        with time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
             proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
+            given = config, network, answer, splits, done.scorer, evaluation.test, Path(proof["path"])
+            artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
@@ -128,15 +102,17 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "backbone": network.name,
         "image_size": network.size,
         "framing": splits.train.framing,
-        "augment": trained.state.resolved.augment,
-        "settled": trained.state.resolved.to_json(),
+        "augment": state.resolved.augment,
+        "tta": network.tta,
+        "settled": state.resolved.to_json(),
         **evaluation.figures,
-        "phases": [record.to_json() for record in trained.state.records],
+        "phases": [record.to_json() for record in state.records],
+        "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "weights_sha256": weights_digest(network.model),
         "export": proof,
-        "artefacts": {KERAS_MODEL.name: keras_file},
+        "artefacts": artefacts,
     }
 
     by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
@@ -145,7 +121,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
-    disk_cache.remove(trained.setup.cache)
+    disk_cache.remove(done.trained.setup.cache)
     summarise(folder, metrics)
     budgeting.say_overdrawn(config.budget_minutes, time.monotonic() - began)
     return Run(folder, metrics)
@@ -172,32 +148,9 @@ def _publish_keras(network: Network, answer: Answer, splits: Splits, evaluation:
         return {"published": False, "reason": str(error)}
 
 
-def weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
-    """The weights of the backbone by their paths."""
-    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
-    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
-
-
 def weights_digest(model: keras.Model) -> str:
     """SHA-256 over all weights in layer order."""
     digest = hashlib.sha256()
     for value in model.get_weights():
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _add_note(text: str) -> Iterator[None]:
-    """Adds a note to an error of the block. `failures` prints it."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(text)
-        raise
-
-
-@contextmanager
-def _time_step(seconds: dict, name: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[name] = round(time.monotonic() - started, 3)

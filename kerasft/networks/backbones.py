@@ -9,30 +9,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import bundled, layer_names, saved_files
+from kerasft.networks import bundled, hub, pixel_scaling, saved_backbone, saved_files
 from kerasft.settings import spec as specs
-from kerasft.settings.config import is_file
+from kerasft.settings.backbone_list import is_file, is_hub
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 
-# How the networks of a module of keras.applications expect RGB in 0..255 to be preprocessed (keras.io/api/applications).
-# tf: scaled to -1..1. torch: standardised with the statistics of ImageNet. caffe: BGR minus the mean of ImageNet.
-_PREPROCESSING_MODES = {
-    "mobilenet": "tf",
-    "mobilenet_v2": "tf",
-    "mobilenet_v3": "tf",
-    "resnet": "caffe",
-    "resnet_v2": "tf",
-    "densenet": "torch",
-    "efficientnet": "torch",
-    "efficientnet_v2": "torch",
-    "convnext": "torch",
-    "vgg16": "caffe",
-    "vgg19": "caffe",
-    "xception": "tf",
-    "inception_v3": "tf",
-    "inception_resnet_v2": "tf",
-    "nasnet": "tf",
-}
 # Families whose networks begin with preprocessing layers of their own.
 _PREPROCESS_INSIDE = ("mobilenet_v3", "efficientnet", "efficientnet_v2", "convnext")
 # The side of the images that a network was trained on, where that is not 224 pixels.
@@ -64,40 +45,45 @@ _RESERVED_ARGUMENTS = {
     ),
     "include_preprocessing": "--preprocessing",
 }
-_IMAGENET_MEAN, _IMAGENET_STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+class DownloadError(UserError):
+    """Raised where Keras cannot download the ImageNet weights of a network."""
 
 
 class Backbone(NamedTuple):
     """A network from images to features.
 
     Attributes:
-        model: float32 [N, S, S, 3], RGB in 0..255, to features [N, H, W, C] or [N, C].
+        model: float32 [N, S, S, 3], RGB in 0..255, to features [N, H, W, C], [N, T, C] (tokens) or [N, C].
         name: as the user named it.
         size: side of the images in pixels, S.
         pretrained: whether its weights are not random.
+        notes: what the user should know of how a saved model was opened, a sentence each.
     """
 
     model: keras.Model
     name: str
     size: int
     pretrained: bool
+    notes: tuple[str, ...] = ()
 
 
 def list_constructors() -> dict[str, Callable]:
     """Returns the constructors that `--backbone` may name."""
     functions = {name: value for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
     return {
-        name: value for name, value in functions.items() if value.__module__.rpartition(".")[2] in _PREPROCESSING_MODES
+        name: value for name, value in functions.items() if value.__module__.rpartition(".")[2] in pixel_scaling.MODES
     }
 
 
 def native_size(backbone: str, weights: str) -> int | None:
-    """Returns the side of the images that the weights of a constructor were trained on; None for a saved model.
+    """Returns the side of the images that the weights of a constructor were trained on; None for a saved model or a preset.
 
     Raises:
         UserError: an unknown name.
     """
-    if is_file(backbone):
+    if is_file(backbone) or is_hub(backbone):
         return None
     if weights == "bundled":
         return bundled.SIZE
@@ -113,14 +99,14 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     Raises:
         UserError: an unknown name or argument, a weights file that is missing or does not fit, or no internet connection.
     """
-    if preprocessing not in (choices := ("auto", "dataset", *_PREPROCESSING_MODES)):
+    if preprocessing not in (choices := ("auto", "dataset", *pixel_scaling.MODES)):
         near = did_you_mean(preprocessing, choices)
         raise UserError(f"--preprocessing: must be one of {one_of(choices)}{near}. Received: {preprocessing!r}")
+    if is_hub(backbone):
+        return Backbone(*hub.load(backbone, weights, size, preprocessing))
     if is_file(backbone):
-        if preprocessing != "auto":
-            rule = "must be auto for a saved model, which has its own preprocessing"
-            raise UserError(f"--preprocessing: {rule}. Received: {preprocessing!r}")
-        return _load_saved(backbone, size)
+        model, notes = saved_backbone.load(backbone, size, preprocessing)
+        return Backbone(model, Path(backbone).stem, model.input_shape[1], True, notes)
     spec = specs.parse_one(backbone, "--backbone")
     constructor = specs.resolve(spec, "--backbone", list_constructors())
     if reserved := [name for name in _RESERVED_ARGUMENTS if name in spec.kwargs]:
@@ -137,7 +123,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     if is_native and family in _PREPROCESS_INSIDE:
         pixels = inputs
     else:
-        pixels = _preprocess(inputs, family if is_native else preprocessing)
+        pixels = pixel_scaling.add(inputs, family if is_native else preprocessing)
     arguments = {"include_top": False, "weights": "imagenet" if weights == "imagenet" else None}
     arguments |= {"input_tensor": pixels, "input_shape": (size, size, 3)}
     if not is_native and "include_preprocessing" in inspect.signature(constructor).parameters:
@@ -155,7 +141,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
         reason = " ".join(str(error).split())[:200]
         ways = "name a weights file, choose --weights=none, or put Keras's file into ~/.keras/models"
         ways = f"choose --weights=bundled, {ways}" if bundled.fits(backbone) else ways
-        raise UserError(
+        raise DownloadError(
             f"--weights: imagenet could not be downloaded ({reason}); {ways}. Received: 'imagenet'"
         ) from error
     if bundled_weights:
@@ -165,21 +151,6 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     if family == "efficientnet":
         _unify_efficientnet(model, weights, is_native)
     return Backbone(keras.Model(inputs, model.output), spec.name, size, weights != "none")
-
-
-def _preprocess(inputs: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
-    """Does what the `preprocess_input` of a family does to RGB in 0..255, in layers that are saved with the model."""
-    if preprocessing == "dataset":
-        # This layer has no weights, so that weights files still fit.
-        return keras.layers.Rescaling(np.nan, name=layer_names.PREPROCESS)(inputs)
-    mode = _PREPROCESSING_MODES[preprocessing]
-    if mode == "tf":
-        return keras.layers.Rescaling(1 / 127.5, -1.0, name=layer_names.PREPROCESS)(inputs)
-    if mode == "torch":
-        scale, offset = 1 / (255 * _IMAGENET_STD), -_IMAGENET_MEAN / _IMAGENET_STD
-        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer_names.PREPROCESS)(inputs)
-    bgr_offsets = [-103.939, -116.779, -123.68]
-    return keras.layers.Rescaling(1.0, bgr_offsets, name=layer_names.PREPROCESS)(keras.ops.flip(inputs, axis=-1))
 
 
 def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> None:
@@ -195,55 +166,17 @@ def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> No
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance = np.ravel(layer.adapt_mean), np.ravel(layer.adapt_variance)
     if not is_native:
-        mean, variance = np.zeros(3), 1 / (255**2 * (_IMAGENET_STD if weights == "imagenet" else np.ones(3)))
+        mean, variance = (
+            np.zeros(3),
+            1 / (255**2 * (pixel_scaling.IMAGENET_STD if weights == "imagenet" else np.ones(3))),
+        )
     elif weights == "none":
-        mean, variance = _IMAGENET_MEAN, _IMAGENET_STD**2
-    elif weights != "imagenet" and np.allclose(variance, _IMAGENET_STD, atol=1e-3):
-        variance = variance * _IMAGENET_STD
+        mean, variance = pixel_scaling.IMAGENET_MEAN, pixel_scaling.IMAGENET_STD**2
+    elif weights != "imagenet" and np.allclose(variance, pixel_scaling.IMAGENET_STD, atol=1e-3):
+        variance = variance * pixel_scaling.IMAGENET_STD
     layer.adapt_mean.assign(mean.reshape(layer.adapt_mean.shape))
     layer.adapt_variance.assign(variance.reshape(layer.adapt_variance.shape))
     layer.finalize_state()
-
-
-def _load_saved(path: str, size: int | None) -> Backbone:
-    """Loads a `.keras` or `.h5` model without its head: that of kerasft, or the last Dense layer and what follows it."""
-    model = saved_files.load_model(path)
-    if not hasattr(model, "operations") or len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UserError(f"--backbone: must be a functional model of one input and one output. Received: {path!r}")
-    shape = model.inputs[0].shape
-    if len(shape) != 4 or shape[-1] != 3:
-        raise UserError(f"--backbone: must take images [N, S, S, 3]; this one takes {shape}. Received: {path!r}")
-    side = size or shape[1]
-    if side is None or shape[1] not in (None, side) or shape[2] not in (None, side):
-        raise UserError(f"--image_size: this model takes images of {shape[1]}x{shape[2]} pixels. Received: {size}")
-    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
-    if not any(isinstance(layer, kinds) for layer in model.layers[:6]):
-        rule = "must begin with a Rescaling or Normalization layer, so that it takes RGB in 0..255"
-        raise UserError(f"--backbone: {rule}. Received: {path!r}")
-    output = _without_classifier(model)
-    inputs = keras.Input((side, side, 3), name="images")
-    headless = keras.Model(model.inputs[0], output)
-    clone = keras.models.clone_model(headless, input_tensors=inputs)
-    clone.set_weights(headless.get_weights())
-    refresh_normalization(clone)
-    return Backbone(keras.Model(inputs, clone.output), Path(path).stem, side, True)
-
-
-def _without_classifier(model: keras.Model) -> keras.KerasTensor:
-    """Returns the input of the head of kerasft, or of a last Dense that only activations and dropout follow; else the output."""
-    names = [operation.name for operation in model.operations]
-    if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
-        pooled = model.get_layer(layer_names.FEATURES).input
-        if not isinstance(pooled, list):
-            return pooled
-        return pooled[-1]._keras_history.operation.input  # of several depths, the last is the backbone's output
-    if len(model.output.shape) == 2:
-        for operation in reversed(model.operations):
-            if isinstance(operation, keras.layers.Dense):
-                return operation.input
-            if not isinstance(operation, (keras.layers.Activation, keras.layers.Softmax, keras.layers.Dropout)):
-                break
-    return model.output
 
 
 def refresh_normalization(model: keras.Model) -> None:
@@ -267,7 +200,8 @@ def find_cut_points(model: keras.Model) -> tuple[str, ...]:
             last_use[index[id(tensor._keras_history.operation)]] = i
     names, open_until = [], 0
     for i, operation in enumerate(model.operations):
-        if open_until <= i:
+        # Behind an operation of several outputs, a network needs more than one tensor.
+        if open_until <= i and isinstance(operation.output, keras.KerasTensor):
             names.append(operation.name)
         open_until = max(open_until, last_use[i])
     return tuple(names)

@@ -33,9 +33,11 @@ def find_depths(network: Network) -> tuple[str, ...]:
             ends[-1] = name  # a normalisation or an activation belongs to the block before it
         weighted = False
     last = network.backbone[-1]
-    if ends and not weighted and not _learns(operations[last]):
+    # A class token is only one of the tokens that the last block gives.
+    whole = not isinstance(operations[last], keras.layers.Cropping1D)
+    if ends and whole and not weighted and not _learns(operations[last]):
         ends.pop()  # the output is that block's own end
-    ends = [name for name in ends if len(operations[name].output.shape) == 4]
+    ends = [name for name in ends if len(operations[name].output.shape) in (3, 4)]
     step = 1
     while True:
         chosen = (*reversed(ends[::-1][step - 1 :: step]), last)
@@ -79,16 +81,8 @@ def early(network: Network, cut: str) -> list[keras.KerasTensor]:
     return [network.model.get_layer(f"{layer_names.POOLED}{number}").output for number in before]
 
 
-def _channels(operations: dict[str, keras.Operation], names: list[str]) -> int:
-    return sum(operations[name].output.shape[-1] for name in names)
-
-
 def _learns(operation: keras.Operation) -> bool:
     """Whether an operation holds weights other than a normalisation's."""
     layers = keras.layers
     norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
     return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
-
-
-def _channels(operations: dict[str, keras.Operation], names: list[str]) -> int:
-    return sum(operations[name].output.shape[-1] for name in names)

@@ -21,7 +21,7 @@ DATA_INITIALIZERS = ("probe", "zeros", "prior")
 class GeM(keras.layers.Layer):
     """Generalized-mean pooling with a learned exponent (Radenovic et al. 2018, equation 3).
 
-    It computes mean(max(x, eps)^p)^(1/p) over height and width. p = 1 is the average, a large p approaches the maximum,
+    It computes mean(max(x, eps)^p)^(1/p) over height and width, or over tokens. p = 1 is the average, a large p approaches the maximum,
     and negative features count as 0. Features are in float32 and divided by their maximum, so that no power overflows or
     underflows. p is clipped to [1, 100].
     To load a model with this layer in plain Keras, `import kerasft.networks.heads` first.
@@ -40,15 +40,16 @@ class GeM(keras.layers.Layer):
         self.p = self.add_weight(shape=(), initializer=start, constraint=_between_1_and_100, name="p")
 
     def call(self, features: keras.KerasTensor) -> keras.KerasTensor:
-        """Pools [N, H, W, C] to float32 [N, C]."""
+        """Pools [N, H, W, C] or [N, T, C] to float32 [N, C]."""
         ops = keras.ops
+        places = tuple(range(1, len(features.shape) - 1))
         features = ops.maximum(features, keras.backend.epsilon())
-        highest = ops.stop_gradient(ops.max(features, axis=(1, 2), keepdims=True))
-        pooled = ops.mean(ops.power(features / highest, self.p), axis=(1, 2))
-        return highest[:, 0, 0] * ops.power(pooled, 1 / self.p)
+        highest = ops.stop_gradient(ops.max(features, axis=places, keepdims=True))
+        pooled = ops.mean(ops.power(features / highest, self.p), axis=places)
+        return ops.squeeze(highest, places) * ops.power(pooled, 1 / self.p)
 
     def compute_output_shape(self, shape: tuple) -> tuple:
-        """[N, H, W, C] to [N, C]."""
+        """[N, H, W, C] or [N, T, C] to [N, C]."""
         return shape[0], shape[-1]
 
     def get_config(self) -> dict:
@@ -61,6 +62,12 @@ def _between_1_and_100(value: keras.KerasTensor) -> keras.KerasTensor:
 
 
 _POOLINGS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D, "gem": GeM}
+# The same over tokens, such as those of a vision transformer.
+_TOKEN_POOLINGS = {
+    keras.layers.GlobalAveragePooling2D: keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalMaxPooling2D: keras.layers.GlobalMaxPooling1D,
+    GeM: GeM,
+}
 _NORMS = {"none": None, "batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
 # Activation functions; and activation layers, which may have arguments.
 _ACTIVATIONS = {
@@ -77,7 +84,7 @@ def standardise(features: keras.KerasTensor | list[keras.KerasTensor], pooling: 
     So one learning rate suits all features, whatever their scale and depth.
 
     Args:
-        features: [N, H, W, C], or [N, C], which is not pooled again; or a list of these, one for each depth.
+        features: [N, H, W, C], [N, T, C] (tokens), or [N, C], which is not pooled again; or a list of these, one for each depth.
         pooling: `avg`, `max`, or `gem`. `gem` is for one depth.
 
     Returns:
@@ -102,7 +109,7 @@ def pool(features: keras.KerasTensor | list[keras.KerasTensor], pooling: str = "
 
 
 def _pooled(features: keras.KerasTensor, layer: type[keras.Layer], name: str) -> keras.KerasTensor:
-    layer = layer if len(features.shape) == 4 else keras.layers.Identity
+    layer = {4: layer, 3: _TOKEN_POOLINGS[layer]}.get(len(features.shape), keras.layers.Identity)
     return layer(dtype="float32", name=name)(features)
 
 
@@ -214,7 +221,7 @@ def build(
     """Builds the head that `--head` and `--head_init` name.
 
     Args:
-        features: of the backbone, [N, H, W, C] or [N, C], or a list of these (see `standardise`).
+        features: of the backbone, [N, H, W, C], [N, T, C] or [N, C], or a list of these (see `standardise`).
         outputs: C.
 
     Raises:

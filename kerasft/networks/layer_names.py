@@ -17,3 +17,6 @@ LOGITS = "logits"
 
 # Rescales the values of a regression to the units of the targets.
 VALUES = "values"
+
+# The mean over an image and its mirror image.
+MIRRORED = "mirrored_average"

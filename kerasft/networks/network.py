@@ -5,7 +5,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import backbones, heads, layer_names
+from kerasft.networks import backbones, candidates, heads, layer_names, mirrored, saved_files
+from kerasft.settings.backbone_list import is_file
 from kerasft.settings.config import Config
 
 
@@ -22,6 +23,8 @@ class Network(NamedTuple):
         backbone: names of the operations of the backbone (layers, mostly), from input to output.
         cuts: those of them that are cut points (see `backbones.find_cut_points`).
         depths: those of them whose pooled outputs the head sees; the last is the backbone's output.
+        tta: `flip` where what is served is the mean over an image and its mirror image, else `none`.
+        notes: what the user should know of how a saved model was opened, a sentence each.
     """
 
     model: keras.Model
@@ -33,6 +36,12 @@ class Network(NamedTuple):
     backbone: tuple[str, ...]
     cuts: tuple[str, ...]
     depths: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    tta: str = "none"
+
+    def served(self) -> keras.Model:
+        """Returns the model whose outputs are evaluated and served: `model`, or its mean over mirror images."""
+        return mirrored.average_mirrored(self.model) if self.tta == "flip" else self.model
 
     def model_before(self, layer: str) -> keras.Model:
         """Returns the model from images to the input of a layer, named by `layer`."""
@@ -52,15 +61,18 @@ def build(config: Config, outputs: int, task: str) -> Network:
         task: `single_label`, `multi_label` or `regression`.
 
     Raises:
-        UserError: a flag of the backbone or of the head is wrong.
+        UserError: a flag of the backbone or of the head is wrong, or `--backbone` names several.
     """
+    config = candidates.one(config)
+    saved_files.register(config.allow_imports if is_file(config.backbone) else ())
     backbone = backbones.load(config.backbone, config.weights, config.image_size, config.preprocessing)
     head_init = heads.resolve_head_init(config.head_init, backbone.pretrained)
     output = heads.build_outputs(config.head, head_init, backbone.model.output, outputs, task)
     names = tuple(operation.name for operation in backbone.model.operations)
     cuts = backbones.find_cut_points(backbone.model)
     model = keras.Model(backbone.model.inputs[0], output, name=f"kerasft_{keras_name(backbone.name)}")
-    return Network(model, backbone.name, task, backbone.size, backbone.pretrained, head_init, names, cuts, names[-1:])
+    known = backbone.name, task, backbone.size, backbone.pretrained, head_init
+    return Network(model, *known, names, cuts, names[-1:], backbone.notes)
 
 
 def set_pixel_statistics(network: Network, mean: np.ndarray, variance: np.ndarray) -> None:

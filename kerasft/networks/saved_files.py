@@ -1,5 +1,7 @@
 """Loads Keras's files, `.keras` and `.h5`, always in Keras's safe mode. No other file of the library loads one."""
 
+import importlib
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from kerasft.settings.config import is_file
+from kerasft.settings.backbone_list import is_file
 from kerasft.settings.errors import UserError
 
 # What Keras raises of a file that it cannot load a model from.
@@ -32,9 +34,30 @@ def load_model(path: str) -> keras.Model:
     except REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
         hint = "a file of weights only belongs in --weights, with a constructor in --backbone"
+        if unknown := re.search(r"Could not locate class '(\w+)'", str(error)):
+            reason = f"nobody has registered the class {unknown[1]}"
+            hint = (
+                "name the package that registers the class in --allow_imports; for KerasHub pip install 'kerasft[hub]'"
+            )
         raise UserError(
             f"--backbone: Keras cannot load a model from it ({reason}); {hint}. Received: {path!r}"
         ) from error
+
+
+def register(packages: tuple[str, ...]) -> None:
+    """Imports packages, so that the classes which they register can be loaded (`keras.saving.register_keras_serializable`).
+
+    Args:
+        packages: what `--allow_imports` names.
+
+    Raises:
+        UserError: there is no such package.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise UserError(f"--allow_imports: must be installed packages ({error}). Received: {package!r}") from error
 
 
 def read(path: str | Path) -> keras.Model:

@@ -88,7 +88,7 @@ def read(folder: Path) -> FinishedRun:
     return FinishedRun(
         folder=folder,
         data=Path(export).parent.name,
-        network=config["backbone"],
+        network=metrics.get("settled", {}).get("backbone", config["backbone"]),
         size=metrics["image_size"],
         score=SCORES[task],
         value=float(test[SCORES[task]]),

@@ -45,8 +45,9 @@ _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled":
 
 
 def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
-    """Describes the run in two sentences."""
-    chosen = metrics.get("settled", {}).get("weights", config["weights"])
+    """Describes the run in two sentences, and in a third what is averaged (`--tta`)."""
+    settled = metrics.get("settled", {})
+    chosen, backbone = settled.get("weights", config["weights"]), settled.get("backbone", config["backbone"])
     weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
     learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'image')}"
     things = {"single_label": ("class", "classes"), "multi_label": ("label",), "regression": ("value",)}
@@ -55,16 +56,18 @@ def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
     kept = sum(phase["accepted"] for phase in phases)
     outcome = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
     outcome = outcome if kept else "no training phase helped on validation, so all were undone"
+    mirrored = ["Each answer is the mean over an image and its mirror image."] if metrics.get("tta") == "flip" else []
     same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
     places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
     alike = (
         f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "metrics.json says how alike"
     )
     return [
-        f"{config['backbone']} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
+        f"{backbone} with {weights} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
         f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
         f"The test images were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
         f"files themselves{same}; {alike}.",
+        *mirrored,
     ]
 
 
@@ -103,7 +106,14 @@ def phases(records: list[dict], score: str) -> list[dict]:
 
 def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]]]]]:
     """Flag, heads and rows (choice, values) of each table of `settled.json`: what `auto` measured of each choice."""
-    columns = {"loss": ("Held-out loss", number), "accuracy": ("Accuracy", percent), "seconds": ("Time", duration)}
+    columns = {
+        "loss": ("Held-out loss", number),
+        "accuracy": ("Accuracy", percent),
+        "parameters": ("Parameters", "{:,}".format),
+        "macs": ("Multiplications", "{:,}".format),
+        "images_per_second": ("Images/s", "{:,.0f}".format),
+        "seconds": ("Time", duration),
+    }
     found = []
     for key in settled:
         if key.endswith("_table"):

@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. lr_find: find a learning rate. tune: search hyperparameters.",
+        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
     ),
     "preset": (
         str,
@@ -36,7 +36,11 @@ COMMAND = {
         False,
         "train: print what would be done and how long it would take. Nothing is trained or written.",
     ),
-    "model": (str, "", "predict, serve: a SavedModel, or a folder whose subfolders are numbered versions of it."),
+    "model": (
+        str,
+        "",
+        "predict, serve, compress: a SavedModel, or a folder whose subfolders are numbered versions of it; compress: the folder of a finished run.",
+    ),
     "images": (
         str,
         "",
@@ -95,6 +99,11 @@ COMMAND = {
         str,
         "val_loss",
         "tune: the validation metric that selects the best trial, such as val_loss, val_accuracy or val_mae.",
+    ),
+    "strategies": (
+        str,
+        "",
+        "compare: what is compared, separated by ;. An entry is a value of --phases, such as head | all(epochs=10), or flags, such as --average=ema --phases=all. NAME: may stand before it. Differences are to the first one. Default: every strategy once.",
     ),
     "winner_phases": (
         str,

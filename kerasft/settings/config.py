@@ -8,6 +8,7 @@ import json
 import typing
 from dataclasses import asdict, dataclass, fields
 
+from kerasft.settings import backbone_list
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 from kerasft.settings.fields import check, flag
@@ -103,10 +104,10 @@ class Config:
         spec="many",
     )
     backbone: str = flag(
-        "MobileNet(alpha=0.25)",
+        "auto",
         "model",
-        "The pretrained network: a keras.applications constructor with arguments, or a .keras or .h5 file.",
-        spec="one",
+        "The pretrained network: a keras.applications constructor with arguments (weights= names its own weights), a .keras or .h5 file, or hub:PRESET_OR_DIR of KerasHub. Several, such as MobileNetV2 | EfficientNetV2B0: a probe on the training images chooses. auto: chooses from a short list of networks whose ImageNet weights can be had; MobileNet(alpha=0.25) for the embedded data, or where --weights is not imagenet.",
+        spec="backbones",
     )
     weights: str = flag(
         "auto",
@@ -116,12 +117,18 @@ class Config:
     preprocessing: str = flag(
         "auto",
         "model",
-        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet, or dataset (by mean and standard deviation of the training images).",
+        "How pixels are scaled before the backbone: auto (as the backbone was pretrained), the name of another family such as densenet (also for a saved model that does not scale them itself), or dataset (by mean and standard deviation of the training images).",
     )
     features: str = flag(
         "auto",
         "model",
         "How many depths of the backbone the head sees by their pooled activations: last (its output), a number of depths counted from there, or all. auto chooses by cross-validation on the training images.",
+    )
+    tta: str = flag(
+        "none",
+        "model",
+        "Test-time augmentation, in evaluation and in the export. flip: the mean of the outputs for an image and its mirror image, in twice the time. auto: flip if that lowers the validation loss by more than its standard error.",
+        choices=("none", "flip", "auto"),
     )
     head: str = flag(
         "linear",
@@ -138,7 +145,7 @@ class Config:
     phases: str = flag(
         "auto",
         "training",
-        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius). docs/strategies.md explains each.",
+        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or after others (head(epochs=5) | auto) the following ones. Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, stop_if_losing, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius), agc (limit of gradients beside weights). docs/strategies.md explains each.",
         spec="many",
     )
     optimizer: str = flag(
@@ -197,7 +204,7 @@ class Config:
     budget_minutes: float | None = flag(
         None,
         "training",
-        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time.",
+        "train: minutes that the run may take, from start to finish. The phases that auto chooses get the epochs that fit; named phases are trained in full. tune: no new trial starts after so many minutes; the training of the best trial takes extra time. compare: an entry starts only if the longest one so far would still fit; the export of the best one takes extra time.",
         low=0.01,
         high=1e6,
     )
@@ -216,6 +223,19 @@ class Config:
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )
     export_dir: str = flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
+    export: str = flag(
+        "savedmodel",
+        "output",
+        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, into exports/NAME/VERSION beside --export_dir. Each is proven on the test images. They need kerasft[lite].",
+        spec="many",
+    )
+    max_drop: float = flag(
+        0.005,
+        "output",
+        "An artefact of lower precision is not published if its test accuracy (or mAP) is lower than the network's by more than this; under regression, if its error is larger by more than this many deviations.",
+        low=0.0,
+        high=1.0,
+    )
     warmup: bool = flag(
         True,
         "output",
@@ -224,7 +244,9 @@ class Config:
     resume: bool = flag(True, "output", "Resume an interrupted run. --noresume starts it again from the beginning.")
     tensorboard: bool = flag(True, "output", "Write TensorBoard logs to the run folder.")
     allow_imports: tuple[str, ...] = flag(
-        (), "output", "Packages that a dotted name in a setting may be imported from. Only on the command line."
+        (),
+        "output",
+        "Packages that a dotted name in a setting may be imported from. They are imported before a saved model in --backbone is loaded, for the classes that they register. Only on the command line.",
     )
 
     def __post_init__(self) -> None:
@@ -238,7 +260,7 @@ class Config:
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
-        """The Specs of a field, parsed when the Config was made; none for the text `none` or a file in `--backbone`."""
+        """The Specs of a field, parsed when the Config was made; none for `none`, and for files and presets in `--backbone`."""
         return self._parsed[name]
 
     def spec(self, name: str) -> Spec:
@@ -256,11 +278,6 @@ class Config:
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 
 
-def is_file(backbone: str) -> bool:
-    """Whether a `--backbone` names a saved model rather than a constructor."""
-    return backbone.endswith((".keras", ".h5", ".hdf5"))
-
-
 def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     """The Specs of a field.
 
@@ -268,10 +285,7 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
         UserError: one cannot be read, or has a dotted name whose package `allow_imports` does not name.
     """
     text = getattr(config, name)
-    if name == "backbone" and is_file(text):
-        return ()
-    several = FIELDS[name].metadata["spec"] == "many"
-    found = specs.parse(text, f"--{name}") if several else (specs.parse_one(text, f"--{name}"),)
+    found = _PARSERS[FIELDS[name].metadata["spec"]](text, f"--{name}")
     for spec in found:
         for path in specs.dotted_names(spec):
             package = path.partition(".")[0]
@@ -281,5 +295,11 @@ def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
     return found
 
 
+# How the text of a field becomes Specs, by its rule `spec`.
+_PARSERS = {
+    "many": specs.parse,
+    "one": lambda text, flag: (specs.parse_one(text, flag),),
+    "backbones": lambda text, _: backbone_list.parse_specs(text),
+}
 HINTS = typing.get_type_hints(Config)
 FIELDS = {item.name: item for item in fields(Config)}

@@ -2,6 +2,8 @@
 
 import math
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,18 @@ def available_bytes(root: Path = _ROOT) -> int:
         limits += [] if unified else _after("hierarchical_memory_limit", _read(folder / "memory.stat"))
         found += [int(limit) for limit in limits if limit.isdigit()]
     return min(found)
+
+
+def peak_bytes(root: Path = _ROOT) -> int:
+    """Returns the largest resident memory that this process has had, in bytes.
+
+    `ru_maxrss` counts in what the process that started this one had then (proc(5), getrusage(2)). So `VmHWM` is read first.
+    """
+    for words in map(str.split, _lines(root / "proc/self/status")):
+        if words[:1] == ["VmHWM:"]:
+            return 1024 * int(words[1])
+    # Kilobytes on Linux, bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def cpu_count(root: Path = _ROOT) -> int:

@@ -54,6 +54,11 @@ MODES = {
         "kerasft serve --model=saved_models/photos --port=8501",
         False,
     ),
+    "compress": Mode(
+        "export a finished run for other runtimes (LiteRT, ONNX, OpenVINO), each proven on the test images",
+        "kerasft compress --model=runs/photos-1234abcd --export='litert(precision=int8) | onnx'",
+        False,
+    ),
     "lr_find": Mode(
         "find a learning rate: train for some steps at rising rates, and plot the loss",
         "kerasft lr_find --data=folder:photos --phases='head | all(epochs=10)'",
@@ -62,6 +67,11 @@ MODES = {
     "tune": Mode(
         "search settings, then train with the best ones",
         "kerasft tune --data=folder:photos --phases='head(epochs=9)' --search='lr=log(1e-4, 1e-1)'",
+        True,
+    ),
+    "compare": Mode(
+        "train strategies side by side, and export the best one",
+        "kerasft compare --data=folder:photos --strategies='head; top(0.3); all; lora(rank=8)'",
         True,
     ),
 }

@@ -52,6 +52,12 @@ def load(folder: Path) -> tuple[Arrays, dict, int, str | None] | None:
     return *max(intact.values(), key=lambda checkpoint: checkpoint[2]), next(iter(damaged), None)
 
 
+def keep_newest(folder: Path) -> None:
+    """Removes the older of two files. After the last phase the newer one is smaller: it has no optimizer."""
+    if found := load(folder):
+        (folder / FILE_NAMES[1 - found[2] % 2]).unlink(missing_ok=True)
+
+
 def remove(folder: Path) -> None:
     """Removes both files."""
     for name in FILE_NAMES:

@@ -14,7 +14,9 @@ class ResolvedSettings:
     """Settings that a run chose by itself, each with its reason.
 
     Attributes:
-        weights, image_size, precision: as the flags of these names, without `auto`.
+        weights, image_size, precision, backbone: as the flags of these names, without `auto` and lists.
+        backbone_table: what was measured of each network of a list: `choice`, `loss`, `accuracy` (of single labels),
+            `seconds`, `parameters`, `macs`, `images_per_second`.
         features: names of the layers whose pooled activations the head sees, the last one the backbone's output.
         features_table: what `--features` tried: number of depths, held-out loss and accuracy, share, seconds.
         augment: the `--augment` Spec, without `auto`.
@@ -25,6 +27,8 @@ class ResolvedSettings:
         budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
         framing: as the flag, without `auto`; None until it is chosen.
+        tta: as the flag, without `auto`; None until the network is trained.
+        tta_table: what was measured of each: `choice`, `loss`, `accuracy` (of single labels).
         framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 
@@ -32,6 +36,9 @@ class ResolvedSettings:
     image_size: int
     precision: str
     precision_reason: str = ""
+    backbone: str | None = None
+    backbone_reason: str = ""
+    backbone_table: list[dict[str, Any]] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     features_table: list[dict] = field(default_factory=list)
     features_reason: str = ""
@@ -46,6 +53,9 @@ class ResolvedSettings:
     budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
+    tta: str | None = None
+    tta_reason: str = ""
+    tta_table: list[dict[str, Any]] = field(default_factory=list)
     framing: str | None = None
     framing_reason: str = ""
     framing_table: list[dict[str, Any]] = field(default_factory=list)

@@ -20,6 +20,18 @@ _RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz", "d
 LOCK_FILES = (".lock", ".owner.json")
 
 
+@contextmanager
+def scratch(folder: Path, name: str) -> Iterator[Path]:
+    """An empty folder in a run folder, which is removed at the end."""
+    place = folder / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
     """Writes a file atomically: under a temporary name, flushed to disk, then renamed.
 

@@ -74,7 +74,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
             )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
-    chosen = [head(0), full(epochs, lr, batch_norm="train", image_size=size)]
+    chosen = [head(0), full(epochs, lr, batch_norm="train", image_size=size, stop_if_losing=True)]
     if conditional:
         chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
         why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"

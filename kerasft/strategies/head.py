@@ -5,7 +5,7 @@ from typing import Any
 from kerasft.strategies.phase import HEAD_LR, Phase, takes_attributes
 
 
-@takes_attributes("batch_norm", "image_size", "conditional", "layer_decay", "head_lr")
+@takes_attributes("batch_norm", "image_size", "conditional", "stop_if_losing", "layer_decay", "head_lr")
 def head(epochs: int | None = None, lr: float = HEAD_LR, **attributes: Any) -> Phase:
     """The head alone, as in linear probing.
 

@@ -40,11 +40,13 @@ class Phase:
         image_size: side of the training images, in pixels; None for the network's own. Validation and serving always
             use the network's own.
         conditional: runs only if the phase before gained enough (`auto.gained_enough`).
+        stop_if_losing: ends at a third of its epochs if it would be undone there (`weight_interpolation.is_losing`).
         head_lr: the head's learning rate, as a multiple of `lr`.
         layer_decay: the learning rate is multiplied by this with each block from the head down (ELECTRA, Clark et al.
             2020).
         l2sp: strength of the pull to the weights before the phase (L2-SP, Li et al. 2018); 0 for none.
         sam: radius of sharpness-aware minimisation (Foret et al. 2021); 0 for none.
+        agc: the gradient of a unit is at most this times the norm of its weights (Brock et al. 2021); 0 for no such limit.
 
     Raises:
         ValueError: an argument of the wrong type or out of its range.
@@ -65,6 +67,7 @@ class Phase:
     views: int | None = field(default=None, metadata={"check": attributes.whole_number(0)})
     image_size: int | None = field(default=None, metadata={"check": attributes.whole_number(attributes.MIN_IMAGE_SIDE)})
     conditional: bool = field(default=False, metadata={"check": attributes.boolean})
+    stop_if_losing: bool = field(default=False, metadata={"check": attributes.boolean})
     head_lr: float = field(
         default=1.0, metadata={"check": attributes.number("a number in (0, 1000]", lambda value: 0 < value <= 1000)}
     )
@@ -75,6 +78,9 @@ class Phase:
         default=0.0, metadata={"check": attributes.number("a number in [0, 100]", lambda value: 0 <= value <= 100)}
     )
     sam: float = field(
+        default=0.0, metadata={"check": attributes.number("a number in [0, 10]", lambda value: 0 <= value <= 10)}
+    )
+    agc: float = field(
         default=0.0, metadata={"check": attributes.number("a number in [0, 10]", lambda value: 0 <= value <= 10)}
     )
 

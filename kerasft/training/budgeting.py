@@ -45,7 +45,7 @@ def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: f
     for phase in named:
         found = measure(setup, phase, speed)
         seconds += budget.seconds_of_phase(phase, phase.epochs, setup.steps_per_epoch, val, found)
-    after = budget.seconds_after(len(setup.splits.test), found, allowance.decoding)
+    after = budget.seconds_after(_scored_images(setup), found, allowance.decoding)
     spent = time.monotonic() - allowance.started
     if spent + seconds + after > allowance.seconds:
         console.say(
@@ -53,6 +53,11 @@ def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: f
             f"--phases take about {duration(seconds)}, after {duration(spent)} until now and before about "
             f"{duration(after)} of evaluation and export. What is named is trained in full; auto would be shortened"
         )
+
+
+def _scored_images(setup: TrainSetup) -> int:
+    """Test images, and their mirror images where `--tta` may average over them."""
+    return len(setup.splits.test) * (1 if setup.config.tta == "none" else 2)
 
 
 def fitted(
@@ -102,7 +107,7 @@ def say_overdrawn(minutes: float | None, seconds: float) -> None:
 
 def _left(setup: TrainSetup, allowance: Allowance, speed: Speed) -> tuple[float, float]:
     """Seconds that are left for training, and those that come after it."""
-    after = budget.seconds_after(len(setup.splits.test), speed, allowance.decoding)
+    after = budget.seconds_after(_scored_images(setup), speed, allowance.decoding)
     return allowance.seconds - (time.monotonic() - allowance.started) - after, after
 
 

@@ -105,8 +105,14 @@ class PhaseCallback(keras.callbacks.Callback):
         )
         if self.plateau:
             self.model.optimizer.learning_rate = self.plateau.rate(self.lr, state.losses)
+        run.check_losing()
         if self.stop_requested() or run.checkpointer.due_after_epoch():
             run.save()
+        if state.is_losing:
+            console.say(
+                f"  {run.name}: worse than the weights before it, at a third of its epochs: the phase ends here"
+            )
+            self.model.stop_training = True
         if run.out_of_patience():
             patience = run.setup.config.patience
             console.say(f"  {run.name}: no better for {patience} epochs: the phase ends here (--patience)")

@@ -21,6 +21,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
+from kerasft.storage.feature_cache import Prefix
 from kerasft.training import head_statistics, linear_probe, stacked_probe
 from kerasft.training.linear_probe import Solution
 
@@ -63,28 +64,14 @@ def choose(
     automatic = config.features == "auto"
     if automatic and (reason := _reason_for_last(network, found, len(splits.train))):
         return DepthChoice(network, reason=reason)
-    wanted = (
-        len(found) if config.features in ("auto", "all") else 1 if config.features == "last" else int(config.features)
-    )
-    if wanted > len(found):
-        rule = f"{network.name} has {len(found)} depth{'s' * (len(found) != 1)}; choose at most so many, or all"
-        raise UserError(f"--features: {rule}. Received: {config.features!r}")
-    if wanted == 1:
-        return DepthChoice(network)
-    try:
-        whole = network_depths.with_depths(network, config, found[-wanted:])
-    except UserError:
-        if not automatic:
-            raise
-        return DepthChoice(network, reason="the head's pooling is for one depth")
+    whole = widest(config, network, len(splits.train))
+    if whole is network:
+        return DepthChoice(network, reason="the head's pooling is for one depth" if automatic else "")
     if network.head_init != "probe" or _has_hidden_layers(whole):
         # Without a probe there is nothing to choose by; hidden layers are not stacked.
         chosen = network if automatic else whole
         return DepthChoice(chosen, reason="several depths are chosen by a linear probe" if automatic else "")
-    features, entry = _features(whole, splits, cache)
-    stacked = _solve(
-        features, network_depths.widths(whole), splits, network.task, config.seed, weights, entry, forced=not automatic
-    )
+    stacked, features, entry = probe(config, whole, splits, cache, weights)
     chosen = network_depths.with_depths(network, config, whole.depths[-stacked.depths :])
     _keep(chosen, features, entry, splits, cache)
     table = tuple(
@@ -92,9 +79,56 @@ def choose(
         for row in stacked.rows
     )
     solution = stacked.solution if stacked.depths > 1 else None
-    reason = _reason(stacked, wanted, network.task) if automatic else f"as --features says: {stacked.depths} depths"
+    reason = (
+        _reason(stacked, len(whole.depths), network.task)
+        if automatic
+        else f"as --features says: {stacked.depths} depths"
+    )
     console.say(f"features: {reason}")
     return DepthChoice(chosen, solution, table, reason, time.monotonic() - started)
+
+
+def widest(config: Config, network: Network, examples: int) -> Network:
+    """The network whose head sees as many depths as `choose` looks at, or the network itself where that is the last alone.
+
+    Args:
+        network: whose head sees the last depth.
+        examples: of the training split.
+
+    Raises:
+        UserError: more depths than the backbone has, or a head that pools one depth only, under a named number.
+    """
+    found, automatic = network_depths.find_depths(network), config.features == "auto"
+    if config.features == "last" or (automatic and _reason_for_last(network, found, examples)):
+        return network
+    wanted = len(found) if config.features in ("auto", "all") else int(config.features)
+    if wanted > len(found):
+        rule = f"{network.name} has {len(found)} depth{'s' * (len(found) != 1)}; choose at most so many, or all"
+        raise UserError(f"--features: {rule}. Received: {config.features!r}")
+    try:
+        return network_depths.with_depths(network, config, found[-wanted:])
+    except UserError:
+        if not automatic:
+            raise
+        return network
+
+
+def probe(
+    config: Config,
+    network: Network,
+    splits: Splits,
+    cache: DiskCache,
+    weights: np.ndarray | None = None,
+    prefix: Prefix | None = None,
+) -> tuple[stacked_probe.Stacked, np.ndarray, feature_cache.Entry | None]:
+    """Solves the probe on all depths that a network sees: the solution, the features float32 [N, D], and their entry.
+
+    Features and solution are kept in the cache, so that a run with the same network and images has them at once.
+    Arguments as in `choose`; `prefix` gives the features, where it has been made.
+    """
+    features, entry = _features(network, splits, cache, prefix)
+    given = network_depths.widths(network), splits, network.task, config.seed, weights, entry
+    return _solve(features, *given, forced=config.features != "auto"), features, entry
 
 
 def _reason_for_last(network: Network, found: tuple[str, ...], examples: int) -> str:
@@ -120,11 +154,12 @@ def _has_hidden_layers(network: Network) -> bool:
     return any(layer.weights for layer in network.head_layers()[1:-1])
 
 
-def _features(network: Network, splits: Splits, cache: DiskCache) -> tuple[np.ndarray, feature_cache.Entry | None]:
+def _features(
+    network: Network, splits: Splits, cache: DiskCache, prefix: Prefix | None = None
+) -> tuple[np.ndarray, feature_cache.Entry | None]:
     """Pooled activations of the training images, float32 [N, D], and their entry in the cache where they fit there."""
-    part = network.model_before(layer_names.STANDARDISE)
-    prefix = feature_cache.make_prefix(part)
-    if feature_cache.count_bytes(part, splits.train, "float32") <= disk_cache.available_bytes(cache):
+    prefix = prefix or feature_cache.make_prefix(network.model_before(layer_names.STANDARDISE))
+    if feature_cache.count_bytes(prefix.model, splits.train, "float32") <= disk_cache.available_bytes(cache):
         entry = feature_cache.load_or_compute(cache, prefix, splits.train, network.size)
         return entry.rows, entry
     batches = pipeline.evaluation_stream(splits.train, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)

@@ -6,16 +6,19 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
+from kerasft.networks import layer_names
 from kerasft.optimization import losses, optimizers, sharpness_aware
+from kerasft.optimization.adaptive_clipping import clip_adaptively
 from kerasft.optimization.l2sp import pull_to_start
 from kerasft.optimization.rate_multipliers import multiply_rates
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
 from kerasft.strategies import layer_rates
 from kerasft.strategies.auto import FORWARD_PASSES_PER_STEP
-from kerasft.training import signals
+from kerasft.training import phase_health, signals
 from kerasft.training.callbacks import PhaseCallback
 from kerasft.training.checkpointer import assign
+from kerasft.training.health_callback import HealthCallback
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
@@ -63,12 +66,13 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
         boards.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
     try:
         with signals.deferred() as stop_requested:
-            callback = PhaseCallback(run, stop_requested, metrics_state)
+            callback, health = PhaseCallback(run, stop_requested, metrics_state), HealthCallback(run)
             if run.steps >= MIN_STEPS_TO_TIME_INPUT and not run.inputs.views:
                 callback.input_speed = _input_speed(run)
             while True:
                 callback.plateau, callback.lr = _compile(run, optimizer_state)
-                callbacks = [callback, bar, *boards]
+                # The checkpoint that the second one writes holds what the first one has measured.
+                callbacks = [health, callback, bar, *boards]
                 try:
                     # First the rest of an epoch that was stopped, then whole epochs.
                     if state.step:
@@ -112,11 +116,14 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
 
 
 def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets a phase's rates by variable, its pull to the start, and its kind of gradient hold for the next fit."""
+    """Lets a phase's rates by variable, its pull to the start, its clipping and its kind of gradient hold for the next fit."""
     model, phase = run.model, run.phase
     multiply_rates(optimizer, layer_rates.multipliers(run.setup.network, phase, model))
     initial = {id(variable): value for variable, value in zip(model.weights, run.initial)}
     pull_to_start(optimizer, phase.l2sp, [initial[id(variable)] for variable in model.trainable_variables])
+    # Brock et al. leave the last layer out.
+    last = model.get_layer(layer_names.LOGITS).trainable_variables
+    clip_adaptively(optimizer, phase.agc, model._flatten_layers(), last)
     # The model may be that of a phase before, which had a step of its own.
     vars(model).pop("train_step", None)
     if phase.sam:
@@ -182,6 +189,7 @@ def _back_off(run: PhaseRun) -> None:
     state, phase = run.state, run.phase
     rates = [f"{phase.lr * LR_BACKOFF_FACTOR**i:.2g}" for i in range(state.lr_backoffs + 1)]
     if state.lr_backoffs == MAX_LR_BACKOFFS:
+        phase_health.say(run.name, phase_health.conclude(state.health, state.lr_backoffs))
         rule = f"{run.name} diverged at each of the rates {', '.join(rates)}; give it a lower lr="
         raise UserError(f"--phases: {rule}. Received: '{phase}'")
     state.lr_backoffs += 1

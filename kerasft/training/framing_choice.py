@@ -1,8 +1,6 @@
 """`--framing=auto` where images are not square: a linear probe on frozen features is cross-validated for each framing."""
 
-import hashlib
 import time
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -18,7 +16,7 @@ from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import head_statistics, linear_probe
+from kerasft.training import head_statistics, linear_probe, sampling
 
 # The framings in the order of preference. The first is what the network was most probably pretrained with, and shows the
 # subject largest. `squash` comes before `pad`, because it spends no pixel on bars.
@@ -28,10 +26,6 @@ UNMEASURED = "squash"
 LOSSLESS = "and it loses nothing at the edges"
 # Images whose features are computed for each framing, and more where a class would have too few of them.
 MAX_IMAGES = 400
-# So many images of each class at least, where there are as many.
-MIN_IMAGES_PER_CLASS = 4
-# On fewer images nothing is measured.
-MIN_IMAGES = 30
 _BATCH_SIZE = 64
 
 
@@ -55,14 +49,14 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
     task, classes = splits.task, splits.classes
     if missing := _missing_evidence(config, network, len(splits.train)):
         return Choice(UNMEASURED, f"{missing}, {LOSSLESS}", [])
-    rows = _sample(splits.train.labels, len(classes), task, config.seed)
+    rows = sampling.sample(splits.train.labels, len(classes), task, config.seed, MAX_IMAGES)
     labels = splits.train.labels[rows]
     weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
     prefix = feature_cache.make_prefix(network.model_before(layer_names.STANDARDISE))
     losses, table = [], []
     for framing in CANDIDATES:
         started = time.monotonic()
-        features = _features(prefix, _part(splits.train, rows, framing), network.size, cache)
+        features = _features(prefix, sampling.part(splits.train, rows, framing), network.size, cache)
         found, accuracy = linear_probe.cross_validate(features, labels, len(classes), task, config.seed, weights)
         if not len(found.losses):
             return Choice(UNMEASURED, f"no class has two training images to tell, {LOSSLESS}", [])
@@ -80,8 +74,8 @@ def _missing_evidence(config: Config, network: Network, count: int) -> str:
         return "without pretrained weights nothing tells the framings apart"
     if config.preprocessing == "dataset":
         return "the pixel statistics of --preprocessing=dataset depend on the framing"
-    if count < MIN_IMAGES:
-        return f"{count} training images cannot tell the framings apart (needed: {MIN_IMAGES})"
+    if count < sampling.MIN_IMAGES:
+        return f"{count} training images cannot tell the framings apart (needed: {sampling.MIN_IMAGES})"
     return ""
 
 
@@ -92,31 +86,6 @@ def say(choice: Choice) -> None:
         f"{row.pop('choice')}: {', '.join(f'{k} {console.format_metric(v)}' for k, v in row.items())}" for row in rows
     ]
     console.say(f"framing: {choice.framing} ({'; '.join([choice.reason, *found])})")
-
-
-def _sample(labels: np.ndarray, classes: int, task: str, seed: int) -> np.ndarray:
-    """Returns rows in ascending order: all, or a random sample that has images of every class."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rows = [order[:MAX_IMAGES]]
-    for label in range(classes if task != "regression" else 0):
-        has = labels[order] == label if task == "single_label" else labels[order, label] > 0
-        rows.append(order[has][:MIN_IMAGES_PER_CLASS])
-    return np.unique(np.concatenate(rows))
-
-
-def _part(split: Split, rows: np.ndarray, framing: str) -> Split:
-    """Returns some rows of a split under a framing. Images that are stored are those of the split's own framing."""
-    stored = split.images if framing == split.framing else None
-    if len(rows) == len(split):
-        return replace(split, images=stored, framing=framing)
-    return Split(
-        ids=split.ids[rows],
-        labels=split.labels[rows],
-        read=lambda index: split.read(int(rows[index])),
-        images=stored and (lambda indices: stored(rows[indices])),
-        digest=hashlib.sha256(repr((split.digest, rows.tolist())).encode()).hexdigest(),
-        framing=framing,
-    )
 
 
 def _features(prefix: Prefix, split: Split, size: int, cache: DiskCache) -> np.ndarray:

@@ -35,6 +35,8 @@ class PhaseInputs(NamedTuple):
         views: that are cached; 0 for images.
         mixed: whether images are mixed with each other, and their labels become shares of classes.
         stateless: whether what is loaded depends on round and row only.
+        evaluated: the model that `outputs` is of; it shares its layers with `model`.
+        first_batch: gives its inputs for the first validation images.
     """
 
     model: keras.Model
@@ -43,6 +45,8 @@ class PhaseInputs(NamedTuple):
     views: int
     mixed: bool = False
     stateless: bool = True
+    evaluated: keras.Model | None = None
+    first_batch: Callable[[], tf.Tensor] | None = None
 
 
 class Plan(NamedTuple):
@@ -72,7 +76,8 @@ def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseIn
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
-    return PhaseInputs(model, load, lambda: predict(stream), 0, bool(layer.mixes), layer.stateless)
+    given = {"mixed": bool(layer.mixes), "stateless": layer.stateless, "evaluated": network.model}
+    return PhaseInputs(model, load, lambda: predict(stream), 0, **given, first_batch=lambda: next(iter(stream)))
 
 
 def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: Plan) -> PhaseInputs:
@@ -102,7 +107,11 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
             for start in range(0, len(val), pipeline.EVALUATION_BATCH_SIZE)
         )
 
-    return PhaseInputs(end, pipeline.cached_activations(train, dtype) if train else None, outputs, plan.views)
+    load = pipeline.cached_activations(train, dtype) if train else None
+    first = val[: pipeline.EVALUATION_BATCH_SIZE]
+    return PhaseInputs(
+        end, load, outputs, plan.views, evaluated=end, first_batch=lambda: tf.cast(np.asarray(first), dtype)
+    )
 
 
 def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Model] | None:
@@ -207,9 +216,12 @@ def count_macs(model: keras.Model) -> float:
     """Multiplications of a forward pass over one image, and one for each value that is written."""
     total = 0.0
     for operation in model.operations:
-        written = math.prod(operation.output.shape[1:])
+        written = sum(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(operation.output))
         weights = getattr(operation, "weights", [])
         kernels = [math.prod(weight.shape) for weight in weights if len(weight.shape) > 1]
-        positions = math.prod(operation.output.shape[1:-1])
+        # A recurrent layer multiplies at each step, whatever it returns.
+        recurrent = isinstance(operation, (keras.layers.RNN, keras.layers.Bidirectional))
+        shape = (operation.input if recurrent else keras.tree.flatten(operation.output)[0]).shape
+        positions = math.prod(shape[1:-1])
         total += written + positions * sum(kernels)
     return total

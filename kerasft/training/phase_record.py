@@ -1,6 +1,6 @@
 """What is recorded of a finished phase: `record.json`, and a row of `phases` in `metrics.json`."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from kerasft.console import console
@@ -27,6 +27,7 @@ class PhaseRecord:
         views: cached augmentations of each image; 0 where nothing was cached.
         trainable_parameters, frozen_parameters: their numbers.
         lr_backoffs: times that training diverged and went on at a lower rate.
+        health: what `gradient_health` of `metrics.json` says of the phase; empty where nothing was measured.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PhaseRecord:
     trainable_parameters: int
     frozen_parameters: int
     lr_backoffs: int
+    health: dict[str, Any] = field(default_factory=dict)
 
     def sentence(self, title: str) -> str:
         """What is left of the phase, in one sentence.

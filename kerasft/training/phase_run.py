@@ -1,6 +1,7 @@
 """A phase under way: what it trains, on what, and how far it has come."""
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
 from kerasft.strategies.low_rank import fold
 from kerasft.strategies.phase import Phase
-from kerasft.training import batch_norm_statistics, soup
+from kerasft.training import batch_norm_statistics, soup, weight_interpolation
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.setup import TrainSetup
@@ -151,6 +152,19 @@ class PhaseRun:
         # A loss that is not a number is never the best; `argmin` alone would take it for that.
         best = int(np.argmin(np.nan_to_num(losses, nan=np.inf))) if losses else 0
         return patience is not None and len(losses) - 1 - best >= patience
+
+    def check_losing(self) -> None:
+        """Notes in the state whether the phase is losing, once it is as far as `stop_if_losing` judges it."""
+        judged_at = math.ceil(weight_interpolation.LOSING_FRACTION * self.phase.epochs)
+        if self.phase.stop_if_losing and self.state.epoch == judged_at < self.phase.epochs:
+            last = fold(self.model, self.last or self.model.get_weights())
+            given = self.model, self.inputs.outputs, self.setup.scorer, self.initial, last, self.phase
+            self.state.is_losing = weight_interpolation.is_losing(*given)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be fitted: all epochs are done, or the phase has been stopped before."""
+        return self.state.epoch >= self.phase.epochs or self.state.is_losing or self.out_of_patience()
 
     def candidates(self) -> list[Weights]:
         """The weights that the phase may leave, the preferred ones first; none where no loss was finite.

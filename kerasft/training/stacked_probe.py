@@ -23,7 +23,7 @@ MIN_SHARE = 0.02
 
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
-STACK_VERSION = 1
+STACK_VERSION = 2
 
 
 class Row(NamedTuple):
@@ -42,19 +42,28 @@ class Stacked(NamedTuple):
     Attributes:
         depths: how many of the last depths it sees.
         solution: kernel float32 [D, C] for these depths side by side, earlier ones first; and bias.
-        loss: mean held-out loss of the stack; NaN where nothing could be held out.
+        losses: float64 [n], of the stack for held-out examples; empty where nothing could be held out. They come in
+            an order that the labels and the seed decide alone, so those of other features are paired with them.
+        accuracy: of the stack for these; None but for single labels.
         rows: the probes that were tried.
     """
 
     depths: int
     solution: Solution
-    loss: float
+    losses: np.ndarray
+    accuracy: float | None
     rows: list[Row]
+
+    @property
+    def loss(self) -> float:
+        """The mean of the losses; NaN where nothing could be held out."""
+        return float(self.losses.mean()) if len(self.losses) else float("nan")
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What `from_arrays` needs."""
         rows = [[np.nan if value is None else value for value in row] for row in self.rows]
-        parts = {"depths": self.depths, "loss": self.loss, "rows": np.array(rows, np.float64)}
+        accuracy = np.nan if self.accuracy is None else self.accuracy
+        parts = {"depths": self.depths, "losses": self.losses, "accuracy": accuracy, "rows": np.array(rows, np.float64)}
         return {name: np.asarray(value) for name, value in (parts | self.solution._asdict()).items()}
 
 
@@ -65,7 +74,8 @@ def from_arrays(arrays: dict[str, np.ndarray]) -> Stacked:
         for depths, loss, accuracy, share, seconds in arrays["rows"].tolist()
     ]
     solution = Solution(arrays["kernel"], arrays["bias"], str(arrays["penalty"]))
-    return Stacked(int(arrays["depths"]), solution, float(arrays["loss"]), rows)
+    accuracy = None if np.isnan(arrays["accuracy"]) else float(arrays["accuracy"])
+    return Stacked(int(arrays["depths"]), solution, arrays["losses"], accuracy, rows)
 
 
 def counts(depths: int) -> list[int]:
@@ -102,7 +112,7 @@ def solve(
         problems.append(problem)
         validations.append(found)
         rows.append(_row(count, problem, found, time.monotonic() - started))
-    shares, loss = _shares(problems[0], validations, forced=forced)
+    shares, losses, accuracy = _shares(problems[0], validations, forced=forced)
     rows = [row._replace(share=round(float(share), 3)) for row, share in zip(rows, shares)]
     used = [place for place, share in enumerate(shares) if share > 0]
     depths = len(widths) if forced else rows[used[-1]].depths
@@ -114,7 +124,7 @@ def solve(
         kernel[width - len(part.kernel) :] += shares[place] * part.kernel
         bias += shares[place] * part.bias
         penalties.append(part.penalty)
-    return Stacked(depths, Solution(kernel, bias, ", ".join(penalties)), loss, rows)
+    return Stacked(depths, Solution(kernel, bias, ", ".join(penalties)), losses, accuracy, rows)
 
 
 def _row(count: int, problem: Problem, found: Validation, seconds: float) -> Row:
@@ -124,8 +134,10 @@ def _row(count: int, problem: Problem, found: Validation, seconds: float) -> Row
     return Row(count, float(found.losses.mean()), accuracy, 0.0, round(seconds, 3))
 
 
-def _shares(problem: Problem, validations: list[Validation], *, forced: bool) -> tuple[np.ndarray, float]:
-    """The share of each probe, float64 [K], and the mean held-out loss of their sum.
+def _shares(
+    problem: Problem, validations: list[Validation], *, forced: bool
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """The share of each probe, float64 [K], and the held-out losses and accuracy of their sum.
 
     The last depth gets the whole where several are not measurably better. Under `forced`, where nothing could be held
     out, the probe of all depths gets it.
@@ -135,7 +147,7 @@ def _shares(problem: Problem, validations: list[Validation], *, forced: bool) ->
     count, rows = len(validations), validations[0].rows
     alone = np.eye(count)[0]
     if not len(rows):
-        return (np.eye(count)[-1] if forced else alone), float("nan")
+        return (np.eye(count)[-1] if forced else alone), np.empty(0), None
     outputs = np.stack([found.outputs for found in validations])
 
     def losses(shares: np.ndarray) -> np.ndarray:
@@ -148,4 +160,5 @@ def _shares(problem: Problem, validations: list[Validation], *, forced: bool) ->
     found /= found.sum()
     if not forced and not one_standard_error_rule([losses(alone), losses(found)], DEPTH_STANDARD_ERRORS):
         found = alone
-    return found, float(losses(found).mean())
+    accuracy = linear_probe.held_out_accuracy(problem, rows, np.tensordot(found, outputs, 1))
+    return found, losses(found), accuracy

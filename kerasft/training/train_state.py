@@ -9,7 +9,7 @@ from kerasft.strategies.phase import Phase
 from kerasft.training.phase_record import PhaseRecord
 
 # Version of what `to_json` writes.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass
@@ -29,9 +29,11 @@ class TrainState:
         best_score: loss and score on validation after its best epoch; None before the first finite one.
         first_loss: of the first batch.
         losses: on validation, one an epoch.
+        is_losing: whether the phase was found to lose before its end, under `stop_if_losing`.
         micro_batches: in how many parts a step is done, where it does not fit into memory.
         lr_backoffs: times that training diverged and went on at a lower rate.
         optimizer_start: steps of the phase that were done before its optimizer was made: 0, until a fallback.
+        health: the first and the last measurement of its gradients (`health_probe`), as far as it has got.
         history_rows: rows of `history.jsonl`.
         saves: checkpoints written.
     """
@@ -48,9 +50,11 @@ class TrainState:
     best_score: tuple[float, float] | None = None
     first_loss: float | None = None
     losses: list[float] = field(default_factory=list)
+    is_losing: bool = False
     micro_batches: int = 1
     lr_backoffs: int = 0
     optimizer_start: int = 0
+    health: list[dict[str, Any]] = field(default_factory=list)
     history_rows: int = 0
     saves: int = 0
 
@@ -88,7 +92,8 @@ class TrainState:
         if values.get("version") != VERSION:
             rule = f"the run was stopped by another version of kerasft; start again with --noresume (state {VERSION})"
             raise UserError(f"--run_dir: {rule}. Received: state {values.get('version', 1)}")
-        known = {item.name: values[item.name] for item in fields(cls)}
+        # A state from before `health` was measured goes on without it.
+        known = {item.name: values[item.name] for item in fields(cls) if item.name in values or item.name != "health"}
         known["resolved"] = ResolvedSettings.from_json(values["resolved"])
         known["records"] = [PhaseRecord.from_state(row) for row in values["records"]]
         for name in ("initial_score", "best_score"):

@@ -31,6 +31,7 @@ from kerasft.training import (
     checkpointer,
     doubts,
     fitting,
+    phase_health,
     planned_inputs,
     resolve,
     soup,
@@ -181,7 +182,7 @@ def run_phase(run: PhaseRun, arrays: dict[str, Weights]) -> None:
         run.state.initial_score = run.validate()
         if "solution" in arrays:
             take_solution(run, arrays["solution"])
-    if run.phase.epochs > run.state.epoch and not run.out_of_patience():
+    if not run.is_over:
         fitting.fit(run, arrays.get("optimizer"), arrays.get("metrics"))
 
 
@@ -219,8 +220,10 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
         trainable_parameters=trainable,
         frozen_parameters=frozen,
         lr_backoffs=state.lr_backoffs,
+        health=phase_health.conclude(state.health, state.lr_backoffs),
     )
     console.say(f"{run.name}: {record.sentence(setup.scorer.title)} ({seconds:.1f} s)")
+    phase_health.say(run.name, record.health)
     place = setup.folder / "phases" / run.name
     run_folder.write_json(place / "record.json", record.to_json())
     run_folder.write_by_name(place / "model.weights.h5", setup.network.model.save_weights)

@@ -20,6 +20,12 @@ ALPHAS = (
 MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
 MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
 
+# A phase is losing if its best mix is behind the weights before it by so many standard errors of the difference.
+LOSING_STANDARD_ERRORS = 0.5
+
+# A phase under `stop_if_losing` is judged after this fraction of its epochs.
+LOSING_FRACTION = 1 / 3
+
 Weights = list[np.ndarray]
 
 
@@ -116,6 +122,32 @@ def choose(
     gain = before - losses
     least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
     return chosen if gain.mean() >= least else UNDONE
+
+
+def is_losing(
+    model: keras.Model, outputs: Callable[[], np.ndarray], scorer: Scorer, first: Weights, last: Weights, phase: Phase
+) -> bool:
+    """Whether a phase that is under way would be undone, and not by a hair: futility stopping, as of clinical trials.
+
+    The model has its own weights again afterwards. Fewer than `MIN_VALIDATION_IMAGES` tell nothing.
+
+    Args:
+        outputs: of the validation split, with the model's weights as they are.
+        first, last: weights before the phase and those that it has come to.
+    """
+    if len(scorer.labels) < MIN_VALIDATION_IMAGES:
+        return False
+    own = model.get_weights()
+
+    def losses_at(alpha: float) -> np.ndarray:
+        model.set_weights(mixed(first, last, alpha))
+        return scorer.fit_temperature(outputs())[1]
+
+    before = losses_at(0.0)
+    gains = [before - losses_at(alpha) for alpha in phase.alphas]
+    model.set_weights(own)
+    errors = [gain.mean() / max(gain.std(ddof=1) / np.sqrt(len(gain)), 1e-12) for gain in gains]
+    return max(np.nan_to_num(errors, nan=-np.inf)) < -LOSING_STANDARD_ERRORS
 
 
 def judgeable(planned: list[Phase], images: int, *, solved: bool) -> list[Phase]:

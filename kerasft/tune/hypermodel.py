@@ -18,6 +18,7 @@ from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.job.audit import audit_and_split
+from kerasft.job.backbone import Chosen, choose_backbone, likely
 from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
@@ -88,10 +89,14 @@ class HyperModel(keras_tuner.HyperModel):
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         whole = f"{config.phases} | {winner_phases}" if winner_phases else config.phases
-        network, resolved = resolve_settings(replace(self.config, phases=whole), self.listing, self.folder)
-        if not any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space):
+        searched = any(dimension.name.partition(".")[0] == "backbone" for dimension in self.space)
+        complete = replace(self.config, phases=whole)
+        chosen = Chosen(likely(complete)) if searched else choose_backbone(complete, self.listing, self.folder)
+        network, resolved = resolve_settings(chosen.config, self.listing, self.folder, chosen.choice)
+        if not searched:
             self.config = replace(
                 self.config,
+                backbone=chosen.config.backbone,
                 weights=resolved.weights,
                 image_size=resolved.image_size,
                 precision=resolved.precision,
@@ -100,8 +105,11 @@ class HyperModel(keras_tuner.HyperModel):
         self.config = replace(self.config, batch_size=self.config.batch_size or auto.DEFAULT_BATCH_SIZE)
         self._check(network, epochs=1 if sets_epochs else None)
         self._start = network, resolved
-        # The splits on which the framing was chosen, until they are asked for.
+        # The splits on which the framing or the backbone was chosen, until they are asked for.
         self._framed: dict[tuple, Splits] = {}
+        self._audited = chosen.audited
+        if chosen.audited and config.framing != "auto" and chosen.audited.size == network.size:
+            self._framed[network.size, config.framing, config.per_class_limit] = chosen.audited.splits
         self.data = lru_cache(maxsize=2)(self._data)
 
     @cached_property
@@ -109,7 +117,8 @@ class HyperModel(keras_tuner.HyperModel):
         """The framing of all trials that do not search it. It is chosen when images are first read."""
         network, resolved = self._start
         if resolved.framing is None:
-            splits = audit_and_frame(self.config, self.listing, network, resolved, self.folder)
+            splits = audit_and_frame(self.config, self.listing, network, resolved, self.folder, self._audited)
+            self._audited = None
             self._framed[network.size, self.config.framing, self.config.per_class_limit] = splits
         return resolved.framing
 

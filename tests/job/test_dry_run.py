@@ -74,3 +74,11 @@ def test_the_work_of_phases(photos, tiny):
     top = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2), train, val)
     anew = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2, views=0), train, val)
     assert solved < top < anew < every
+
+
+def test_a_list_of_backbones_is_chosen_from_when_the_run_starts(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    dry_run._show_settings(Config(backbone="MobileNet | MobileNetV2"), "x")
+    assert "measured when the run starts: backbone, framing" in capsys.readouterr().out
+    dry_run._show_settings(Config(tta="auto"), "digits")
+    assert "measured when the run starts: framing, augment, tta" in capsys.readouterr().out

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, shared
 
 from kerasft.data import audit as audits
-from kerasft.job import train
+from kerasft.job import train, train_phases
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_lock
@@ -485,14 +485,14 @@ def test_copies_missing_classes_and_images_that_vanish_are_told(photos, tiny, tm
     assert "The test split has no image of" in page
 
     monkeypatch.setattr(audits, "MAX_MEMORY_SHARE", 0.0)
-    prepare = train.audit_and_frame
+    prepare = train_phases.audit_and_frame
 
     def vanishing(*given):
         data = prepare(*given)
         (root / data.train.ids[0]).unlink()
         return data
 
-    monkeypatch.setattr(train, "audit_and_frame", vanishing)
+    monkeypatch.setattr(train_phases, "audit_and_frame", vanishing)
     again = replace(config, run_dir=str(tmp_path / "again"), cache_gb=1e-6)
     with pytest.raises(UserError, match=r"--data: an image can no longer be read .*Received: 'train/disc/\d+.jpg'"):
         train.train(again)

@@ -49,6 +49,16 @@ def test_pooling_is_the_first_layer_of_the_chain(head, pooling):
     np.testing.assert_allclose(model.layers[1](features), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
+def test_tokens_are_pooled_to_one_vector(pooling):
+    inputs = keras.Input((5, 4))
+    tokens = np.random.default_rng(0).normal(1, 2, (2, 5, 4)).astype(np.float32)
+    pooled = keras.Model(inputs, heads.pool(inputs, pooling))(tokens)
+    cubes = np.maximum(tokens, 1e-7).astype(np.float64) ** 3
+    expected = {"avg": tokens.mean(1), "max": tokens.max(1), "gem": cubes.mean(1) ** (1 / 3)}[pooling]
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("power", [1.0, 3.0, 40.0])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 6e4])
 def test_gem_has_finite_gradients_whatever_the_features(power, scale):

@@ -262,3 +262,16 @@ def test_a_browser_draws_the_page_and_is_stopped_from_running_anything(tmp_path,
     shot = np.array(Image.open(tmp_path / "shot.png").convert("RGB"))
     assert len(np.unique(shot.reshape(-1, 3), axis=0)) > 100
     assert shot[-1, 0].min() > 240  # a light page where nothing else is asked for
+
+
+def test_the_health_of_gradients_is_told_with_its_remedy_and_figures(tmp_path):
+    page, _ = written(tmp_path, *CASES["two"])
+    said = " ".join(page.text["p"].split())
+    assert "02-top: nothing vanishes, explodes or is dead." in said
+    assert "large updates 03-all: a step changed 13% (conv_2). Lower lr." in said
+    for figure in ("0.250 → 0.250", "2.0e−03", "1.50 → 1.50", "75% → 75%"):
+        assert figure in page.text["td"]
+    assert "built-in" not in page.source
+    # A run of an earlier version has none.
+    page, _ = written(tmp_path / "head", *CASES["two"], epochs=0)
+    assert "Gradient health" not in page.source

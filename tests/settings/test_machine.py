@@ -107,3 +107,9 @@ def test_cores_of_a_quota_are_rounded_up_and_never_more_than_the_process_may_run
     for quota, cores in (("250000 100000", 3), ("1200000 100000", 8), ("1000 100000", 1)):
         root = _system(tmp_path, "0::/\n", V2, {"sys/fs/cgroup/cpu.max": quota})
         assert machine.cpu_count(root) == cores
+
+
+def test_the_peak_of_memory_is_that_of_this_process_alone(tmp_path):
+    root = _system(tmp_path, "0::/\n", "", {"proc/self/status": "Name:\tpython\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n"})
+    assert machine.peak_bytes(root) == 2048 * 1024
+    assert machine.peak_bytes(tmp_path / "no proc") > 10 * 2**20

@@ -60,3 +60,12 @@ def test_values_altered_under_a_valid_archive_are_noticed(tmp_path):
     np.savez(path.with_suffix(""), **{**flat, "a/0": flat["a/0"] + 1})
     with pytest.raises(UserError, match=r"--run_dir: checkpoint-0.npz .* --noresume starts it again. Received"):
         checkpoints.load(tmp_path)
+
+
+def test_the_older_of_two_can_go(tmp_path):
+    checkpoints.keep_newest(tmp_path)
+    for serial in range(3):
+        checkpoints.save(tmp_path, ARRAYS, {"step": serial}, serial)
+        checkpoints.keep_newest(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [checkpoints.FILE_NAMES[serial % 2]]
+        assert checkpoints.load(tmp_path)[1] == {"step": serial}

@@ -111,6 +111,10 @@ DRAWING = {
     "stochastic depth": lambda: Survival(),
     "nested": lambda: keras.Sequential([keras.layers.Conv2D(4, 1), keras.layers.GaussianNoise(1.0)]),
     "RandomFlip": lambda: keras.layers.RandomFlip(),
+    "SpatialDropout1D": lambda: keras.layers.TimeDistributed(keras.layers.SpatialDropout1D(0.5)),
+    "LSTM": lambda: keras.layers.TimeDistributed(
+        keras.layers.Bidirectional(keras.layers.LSTM(2, dropout=0.5, return_sequences=True))
+    ),
 }
 
 
@@ -140,7 +144,10 @@ def drawing(request):
     return networks.Network(built, "drawing", "single_label", 8, True, "he_normal", names, ("cut",))
 
 
-@pytest.mark.parametrize("drawing", DRAWING, indirect=True)
+KINDS = [pytest.param(kind, marks=pytest.mark.large) if kind == "LSTM" else kind for kind in DRAWING]
+
+
+@pytest.mark.parametrize("drawing", KINDS, indirect=True)
 @pytest.mark.parametrize("phase", [strategies.head(epochs=1), strategies.top("conv_2", batch_norm="train")])
 def test_whatever_draws_or_adapts_is_frozen_too(drawing, phase):
     """Frozen features are the same bit for bit in every call in training mode, and after a fit, as in inference mode."""

@@ -35,6 +35,7 @@ ARGUMENTS = {
     "layer_decay": "0.75",
     "l2sp": "0.01",
     "sam": "0.05",
+    "agc": "0.02",
     "stages": "3",
     "stage": "2",
     "blocks": "2",
@@ -47,7 +48,10 @@ ARGUMENTS = {
 GIVEN = {"top": {"unfreeze": "conv_3"}, "gradual": {"stages": 2, "stage": 1}, "surgical": {"layers": "conv_2"}}
 GIVEN["lora"] = {"rank": 2}
 # What the killed run of a strategy bears beside.
-ATTRIBUTES = {"top": {"head_lr": 10, "layer_decay": 0.75, "l2sp": 0.01, "sam": 0.05}, "surgical": {"layers": None}}
+ATTRIBUTES = {
+    "top": {"head_lr": 10, "layer_decay": 0.75, "l2sp": 0.01, "sam": 0.05, "agc": 0.02},
+    "surgical": {"layers": None},
+}
 # The last part of the paths of what they train in the tiny backbone: as a regular expression, and nothing else of it.
 TRAINS = {
     "head": "nothing",

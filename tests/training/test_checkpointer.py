@@ -112,6 +112,25 @@ def test_a_signal_is_acted_upon_after_a_step_that_is_saved(data, tiny, tmp_path,
     same(rest.weights, whole.weights)
 
 
+def test_a_losing_phase_ends_at_a_third_and_stays_ended(data, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(weight_interpolation, "is_losing", lambda *given: True)
+    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    settings = {"phases": "all(epochs=4, lr=1e-3, stop_if_losing=True)", "augment": "none"}
+    whole = trained(data, tmp_path / "whole", tiny, **settings)
+    assert [row["epoch"] for row in whole.rows] == [1, 2] and whole.records[0].epochs == 2
+    assert "the phase ends here" in capsys.readouterr().out
+    patient = settings | {"phases": "all(epochs=4, lr=1e-3)"}
+    assert len(trained(data, tmp_path / "patient", tiny, **patient).rows) == 4
+    keep_best = weight_interpolation.keep_best
+    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trained(data, tmp_path / "cut", tiny, **settings)
+    monkeypatch.setattr(weight_interpolation, "keep_best", keep_best)
+    rest = trained(data, tmp_path / "cut", tiny, **settings)
+    assert len(rest.rows) == 2
+    same(rest.weights, whole.weights)
+
+
 @pytest.mark.parametrize("average", ["none", "ema(momentum=0.9) | soup", "swa(last=0.7)"])
 def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(data, tiny, tmp_path, monkeypatch, average):
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
@@ -180,7 +199,7 @@ def test_the_state_is_read_back_as_it_was_written():
     resolved = ResolvedSettings(
         "none", 32, "float32", "why", phases=["all(epochs=1)"], cached={"01-head": [1, "x", "y"]}
     )
-    state = TrainState("r", "d", resolved, [record], 1, 2, 3, 4.5, (0.3, 0.9), None, 0.6, [0.5], 2, 1, 7, 9, 11)
+    state = TrainState("r", "d", resolved, [record], 1, 2, 3, 4.5, (0.3, 0.9), None, 0.6, [0.5], True, 2, 1, 7, 9, 11)
     written = json.loads(json.dumps(state.to_json()))
     assert TrainState.from_json(written) == state
     assert TrainState.from_json(written).after(record) == TrainState(

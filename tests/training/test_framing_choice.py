@@ -11,7 +11,7 @@ from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import framing_choice
+from kerasft.training import framing_choice, sampling
 
 DATASET = {"backbone": "MobileNet(alpha=0.25)", "weights": "bundled", "image_size": 32, "preprocessing": "dataset"}
 COLOURS = np.array([[230, 40, 40], [40, 40, 230]], np.float32)
@@ -70,7 +70,7 @@ def test_crop_is_kept_where_nothing_is_measurably_better(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("count", "settings", "words"),
     [
-        (framing_choice.MIN_IMAGES - 1, {}, "29 training images"),
+        (sampling.MIN_IMAGES - 1, {}, "29 training images"),
         (36, DATASET, "--preprocessing=dataset"),
     ],
 )
@@ -90,32 +90,6 @@ def test_random_weights_cannot_tell(tiny, tmp_path):
     chosen = framing_choice.choose(config, network, data, DiskCache(tmp_path, 0, is_shared=False))
     assert chosen.framing == framing_choice.UNMEASURED
     assert "without pretrained weights" in chosen.reason
-
-
-def test_the_sample_holds_every_class_and_is_all_of_a_small_split(monkeypatch):
-    monkeypatch.setattr(framing_choice, "MAX_IMAGES", 50)
-    labels = np.repeat(np.arange(4, dtype=np.int32), [400, 90, 7, 2])
-    rows = framing_choice._sample(labels, 4, "single_label", 0)
-    assert 50 <= len(rows) <= 60
-    assert (np.bincount(labels[rows]) >= [30, 4, 4, 2]).all()
-    several = framing_choice._sample(np.float32(labels[:, None] == np.arange(4)), 4, "multi_label", 0)
-    np.testing.assert_array_equal(several, rows)
-    assert len(framing_choice._sample(np.zeros((99, 3), np.float32), 3, "regression", 0)) == 50
-    np.testing.assert_array_equal(framing_choice._sample(labels[:50], 4, "single_label", 0), np.arange(50))
-
-
-def test_only_stored_images_of_the_same_framing_are_used():
-    data = _splits("single_label", 6, "edge")
-    split = replace(data.train, images=lambda rows: rows)
-    rows = np.array([1, 4])
-    kept = framing_choice._part(split, rows, "crop")
-    np.testing.assert_array_equal(kept.images(np.array([1, 0])), [4, 1])
-    other = framing_choice._part(split, rows, "pad")
-    assert other.images is None
-    assert other.framing == "pad"
-    assert other.read(1) == data.train.read(4)
-    whole = framing_choice._part(split, np.arange(6), "pad")
-    assert (whole.digest, whole.images) == (split.digest, None)
 
 
 def test_classes_of_one_image_each_cannot_tell(tiny, tmp_path):

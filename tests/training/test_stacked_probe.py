@@ -94,4 +94,7 @@ def test_a_stack_is_kept_as_arrays():
     again = stacked_probe.from_arrays(stacked.to_arrays())
     assert again.rows == stacked.rows
     assert again.depths == stacked.depths
+    assert again.accuracy == stacked.accuracy > 0.5
+    np.testing.assert_array_equal(again.losses, stacked.losses)
+    assert stacked.loss == stacked.losses.mean()
     np.testing.assert_array_equal(again.solution.kernel, stacked.solution.kernel)

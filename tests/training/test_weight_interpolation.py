@@ -132,3 +132,33 @@ def test_under_five_images_the_solved_head_stands_and_nothing_follows():
     assert (only.strategy, only.epochs) == ("head", 0)
     # An answer is needed at all.
     assert weight_interpolation.judgeable(PLANNED, 1, solved=False) == PLANNED[:1]
+
+
+def _is_losing(run, first, last):
+    given = run.model, run.inputs.outputs, run.setup.scorer, first, last, run.phase
+    return weight_interpolation.is_losing(*given)
+
+
+def test_a_phase_whose_every_mix_is_worse_is_losing(run):
+    own = [weight.copy() for weight in run.model.get_weights()]
+    assert _is_losing(run, _weights(2.0), [-weight for weight in _weights(9.0)])
+    for ours, theirs in zip(run.model.get_weights(), own, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_one_good_mix_is_enough_not_to_lose(run):
+    assert not _is_losing(run, _weights(-1.0), _weights(2.5))
+    # No mix differs from the weights before it, so none is measurably worse.
+    assert not _is_losing(run, _weights(2.0), _weights(2.0))
+
+
+def test_outputs_that_are_no_numbers_lose(run):
+    assert _is_losing(run, _weights(2.0), [weight * np.nan for weight in _weights(2.0)])
+
+
+def test_few_images_tell_no_loser(run):
+    scorer = Scorer("single_label", run.setup.splits.val.labels[: MIN_VALIDATION_IMAGES - 1])
+    outputs = run.inputs.outputs
+    few = lambda: outputs()[: MIN_VALIDATION_IMAGES - 1]  # noqa: E731
+    bad = [-weight for weight in _weights(9.0)]
+    assert not weight_interpolation.is_losing(run.model, few, scorer, _weights(2.0), bad, run.phase)

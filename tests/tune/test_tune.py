@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +19,11 @@ from PIL import Image
 
 import kerasft
 from kerasft import report
+from kerasft.job import backbone
 from kerasft.report import importance
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
+from kerasft.storage import resolved_settings
 from kerasft.training import framing_choice
 from kerasft.tune import hypermodel, oracles, phase_settings, search_space, study
 
@@ -448,3 +451,18 @@ def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypa
     assert made.framing == framing_choice.UNMEASURED
     assert made.data(32, "auto", None).train.framing == made.framing
     assert made.data(32, "pad", None).train.framing == "pad"
+
+
+@pytest.mark.large
+def test_a_list_of_backbones_is_chosen_from_once_for_all_trials(tiny, tmp_path, monkeypatch):
+    settings = {"data": "generated:3x20", "image_size": 32, "precision": "float32", "phases": "head(epochs=1)"}
+    other = shutil.copy(tiny, tmp_path / "other.keras")
+    config = Config(**settings, backbone=f"{tiny} | {other}", framing="crop")
+    chosen = hypermodel.HyperModel(config, "lr=log(1e-3, 1e-2)", tmp_path)
+    assert len(resolved_settings.read(tmp_path).backbone_table) == 2
+    assert chosen.config.backbone == tiny  # of equals, the first
+    assert chosen.data(32, "crop", None).train.images is not None
+    monkeypatch.setattr(backbone.backbone_choice, "choose", lambda *_: pytest.fail("chosen again"))
+    assert hypermodel.HyperModel(config, "lr=log(1e-3, 1e-2)", tmp_path).config.backbone == chosen.config.backbone
+    searched = hypermodel.HyperModel(config, f"backbone=choice('{tiny}', '{other}')", tmp_path / "searched")
+    assert searched.config.backbone == config.backbone

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.settings import spec as specs
-from kerasft.settings.config import Config, is_file
+from kerasft.settings.backbone_list import AUTO, is_file, is_hub
+from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
 BACKBONE = "MobileNet(alpha=0.25)"
@@ -22,12 +23,12 @@ def resolve_weights(config: Config) -> str:
     if config.weights != "auto":
         return config.weights
     embedded = config.data.partition(":")[0] in ("digits", "generated")
-    return "bundled" if embedded and fits(config.backbone) else "imagenet"
+    return "bundled" if embedded and (config.backbone == AUTO or fits(config.backbone)) else "imagenet"
 
 
 def fits(backbone: str) -> bool:
     """Tells whether a `--backbone` is the network of the bundled weights."""
-    if is_file(backbone):
+    if is_file(backbone) or is_hub(backbone):
         return False
     named, own = (specs.parse_one(text, "--backbone") for text in (backbone, BACKBONE))
     return (named.name.lower(), named.args, named.kwargs) == (own.name.lower(), own.args, own.kwargs)

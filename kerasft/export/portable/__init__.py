@@ -1,0 +1,10 @@
+"""Portable artefacts: files for other runtimes, each with a small program that runs it without kerasft; one file a format."""
+
+from kerasft.export.portable.litert import litert
+from kerasft.export.portable.onnx import onnx
+from kerasft.export.portable.openvino import openvino
+
+# What `--export` names, beside `savedmodel`. A new format is one file, its name here, and its runtime in `standalone/`.
+FORMATS = {"litert": litert, "onnx": onnx, "openvino": openvino}
+
+__all__ = ["litert", "onnx", "openvino"]

@@ -1,0 +1,85 @@
+"""ONNX, for ONNX Runtime in Python, C++, C#, Java, mobile apps and browsers: `model.onnx`."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from kerasft.console import stderr_filter
+from kerasft.export.portable.format import INPUT, Format, Source, answers, one_of
+
+PRECISIONS = ("float32", "int8")
+FILE = "model.onnx"
+
+# The version of ONNX's operators that is written. ONNX Runtime 1.14 and later can read it.
+OPSET = 18
+
+
+def onnx(precision: str = "float32") -> Format:
+    """Returns the format.
+
+    Args:
+        precision: `float32`, or `int8`: weights by channel, activations in ranges measured on training images
+            (onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+
+    Raises:
+        ValueError: another precision.
+    """
+    precision = one_of(precision, PRECISIONS)
+
+    def write(source: Source, folder: Path) -> None:
+        with stderr_filter.without_notices():
+            write_float(source, folder / FILE)
+            if precision == "int8":
+                _quantise(folder / FILE, source.calibration())
+
+    return Format(
+        name=f"onnx(precision={precision})" if precision != "float32" else "onnx",
+        runtime="onnx",
+        packages=("tf2onnx", "onnx", "onnxruntime"),
+        requirements=("numpy", "onnxruntime", "pillow"),
+        exact=precision == "float32",
+        write=write,
+        advice="onnx" if precision == "int8" else "",
+    )
+
+
+def write_float(source: Source, path: Path) -> None:
+    """Writes the network in float32."""
+    import tf2onnx
+
+    size = source.network.size
+    signature = (tf.TensorSpec([None, size, size, 3], tf.float32, name=INPUT),)
+    tf2onnx.convert.from_function(
+        answers(source.network), input_signature=signature, opset=OPSET, output_path=str(path)
+    )
+
+
+def _quantise(path: Path, images: np.ndarray) -> None:
+    """Quantises convolutions, dense layers and sums; the softmax stays float32."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._rest: Iterator[np.ndarray] = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self._rest, None)
+            return None if image is None else {INPUT: image[np.newaxis]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / FILE
+        # It folds BatchNormalization. Symbolic shapes would need another package, and change nothing here.
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            path,
+            Images(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Add", "Conv", "Gemm", "MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )

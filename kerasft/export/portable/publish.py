@@ -1,0 +1,263 @@
+"""Portable artefacts are written, proven on the test set from the encoded bytes, and only then put into their place.
+
+The proof runs the very program that is shipped beside the file: its decoder, and its runtime.
+"""
+
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from kerasft.console import stderr_filter
+from kerasft.data import pipeline
+from kerasft.data.splits import Split, Splits
+from kerasft.evaluation.scoring import Scorer
+from kerasft.export import proof
+from kerasft.export.artefact import Answer
+from kerasft.export.portable import FORMATS
+from kerasft.export.portable.format import Format, Source
+from kerasft.networks.network import Network
+from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
+
+STANDALONE = Path(__file__).parent.parent / "standalone"
+SAVED_MODEL = "savedmodel"
+
+# Training images from which the ranges of int8 activations are measured.
+CALIBRATION_IMAGES = 128
+
+# Images of a call while an artefact is proven, and calls of each batch size that are timed.
+BATCH_SIZE, TIMED_CALLS = 32, 5
+
+# Probabilities are kept this far from 0 and 1 where logits are made of them.
+MIN_PROBABILITY = 1e-12
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What portable artefacts are proven with.
+
+    Attributes:
+        task: `single_label`, `multi_label` or `regression`.
+        split: the test split.
+        scorer: of that split.
+        expected: the network's answers to it, float [N, C].
+        size: side of the images in pixels, S.
+        max_drop: by how much the score may be worse than that of the network.
+    """
+
+    task: str
+    split: Split
+    scorer: Scorer
+    expected: np.ndarray
+    size: int
+    max_drop: float
+
+
+def formats(chosen: Iterable[Spec]) -> list[Format]:
+    """The portable formats that `--export` names; `savedmodel` is left out, for it is always exported.
+
+    Raises:
+        UserError: an unknown format or argument, or a package is missing.
+    """
+    names = {SAVED_MODEL: lambda: None, **FORMATS}
+    found = [specs.build(spec, "--export", names) for spec in chosen]
+    for one in filter(None, found):
+        if missing := [name for name in one.packages if importlib.util.find_spec(name) is None]:
+            rule = f"{one.name} needs {', '.join(missing)}: pip install 'kerasft[lite]'"
+            raise UserError(f"--export: {rule}. Received: '{one.name}'")
+    return [one for one in found if one]
+
+
+def publish(
+    chosen: list[Format], network: Network, answer: Answer, splits: Splits, tested: Proof, folder: Path
+) -> list[dict[str, Any]]:
+    """Writes artefacts into subfolders of a folder. What fails its proof, or cannot be converted, is not published.
+
+    Args:
+        chosen: that `formats` gave.
+        network: the trained network, in float32.
+        answer: names and thresholds.
+        splits: training images calibrate int8.
+        tested: what they are proven with.
+        folder: such as `exports/NAME/VERSION`.
+
+    Returns:
+        A row for each: `artefact`, `path`, `accuracy` (or the task's score), `loss`, `agreement` (not for regression),
+        `max_abs_diff` (on the same pixels), `decoding_max_abs_diff` (what the shipped decoder adds), `n`, `bytes`,
+        `images_per_second` by batch size, `published` and `reason`.
+    """
+    source, folder = Source(network, lambda: _calibration(splits.train, network.size)), Path(folder)
+    drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
+    try:
+        _answer([draft for draft in drafts if draft.run], tested, answer.framing)
+        return [draft.publish(tested) for draft in drafts]
+    finally:
+        for draft in drafts:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+@dataclass
+class _Draft:
+    """An artefact that is written and not yet proven.
+
+    Attributes:
+        format: its format.
+        folder: where the draft is.
+        place: where it belongs.
+        run: its runtime; None where it could not be written or run.
+        reason: why it could not be written or run.
+        found: its answers to the encoded bytes, batch by batch.
+        same: its answers to the pixels of our own decoder.
+    """
+
+    format: Format
+    folder: Path
+    place: Path
+    run: Callable[[np.ndarray], np.ndarray] | None = None
+    reason: str = ""
+    found: list[np.ndarray] = field(default_factory=list)
+    same: list[np.ndarray] = field(default_factory=list)
+
+    @classmethod
+    def write(cls, chosen: Format, source: Source, answer: Answer, folder: Path) -> "_Draft":
+        """Writes and loads a draft."""
+        made = cls(chosen, folder / f".draft-{chosen.folder}", folder / chosen.folder)
+        shutil.rmtree(made.folder, ignore_errors=True)
+        made.folder.mkdir(parents=True)
+        try:
+            chosen.write(source, made.folder)
+            _write_program(chosen, source.network, answer, made.folder)
+            with stderr_filter.without_notices():
+                run = load(made.folder)
+                run(np.zeros((1, source.network.size, source.network.size, 3), np.float32))
+            made.run = run
+        # Converters raise anything for what they do not know.
+        except Exception as error:  # noqa: BLE001
+            made.reason = f"it cannot be written and run ({' '.join(str(error).split())[:200]})"
+        return made
+
+    def publish(self, tested: Proof) -> dict[str, Any]:
+        """Puts a draft into its place if nothing speaks against it; gives its row."""
+        row = {"artefact": self.format.name, "path": self.place.as_posix(), "published": False, "reason": self.reason}
+        if self.run is None:
+            return row
+        found = np.concatenate(self.found)
+        row |= _figures(found, np.concatenate(self.same), tested)
+        row["images_per_second"] = {str(size): _speed(self.run, tested.size, size) for size in (1, BATCH_SIZE)}
+        row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
+        row["reason"] = _objection(self.format, tested, found, row)
+        row["published"] = not row["reason"]
+        if row["published"]:
+            _write_json(self.folder / "proof.json", row)
+            # Python leaves bytecode beside the program.
+            shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
+            shutil.rmtree(self.place, ignore_errors=True)
+            self.folder.rename(self.place)
+        return row
+
+
+def _calibration(split: Split, size: int) -> np.ndarray:
+    rows = np.unique(np.linspace(0, len(split) - 1, CALIBRATION_IMAGES).astype(int))
+    return pipeline.decoded_images(split, rows, size).astype(np.float32)
+
+
+def _answer(drafts: list[_Draft], tested: Proof, framing: str) -> None:
+    """Lets all drafts answer to the test images, which are decoded once for all of them."""
+    decode = _module(STANDALONE / "image_decoding.py").decode
+    start = 0
+    for batch in pipeline.evaluation_stream(tested.split, size=tested.size, batch_size=BATCH_SIZE):
+        rows, start = range(start, start + len(batch)), start + len(batch)
+        images = np.stack([decode(tested.split.read(row), tested.size, framing) for row in rows])
+        pixels = np.asarray(batch, np.float32)
+        for draft in drafts:
+            draft.found.append(draft.run(images))
+            draft.same.append(draft.run(pixels))
+
+
+def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads an artefact by the program in its folder: from images float32 [N, S, S, 3] to answers float32 [N, C]."""
+    return _module(folder / "runtime.py").load(folder)
+
+
+def _module(path: Path) -> ModuleType:
+    described = importlib.util.spec_from_file_location(f"_kerasft_{path.stem}", path)
+    module = importlib.util.module_from_spec(described)
+    described.loader.exec_module(module)
+    return module
+
+
+def _write_program(chosen: Format, network: Network, answer: Answer, draft: Path) -> None:
+    about = {"run": answer.run, "task": network.task, "image_size": network.size, "framing": answer.framing}
+    if answer.thresholds is not None:
+        about["thresholds"] = np.asarray(answer.thresholds).tolist()
+    _write_json(draft / "model.json", about)
+    (draft / "labels.txt").write_text("\n".join(answer.classes) + "\n", encoding="utf-8")
+    (draft / "requirements.txt").write_text("\n".join(chosen.requirements) + "\n")
+    for name in ("predict.py", "image_decoding.py"):
+        shutil.copyfile(STANDALONE / name, draft / name)
+    shutil.copyfile(STANDALONE / f"{chosen.runtime}.py", draft / "runtime.py")
+
+
+def _write_json(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _figures(found: np.ndarray, same: np.ndarray, tested: Proof) -> dict[str, Any]:
+    """The figures of answers to the encoded bytes, and of those to the same pixels that the network saw."""
+    outputs = _as_outputs(tested.task, found)
+    row = {tested.scorer.name: tested.scorer.score(outputs), "loss": tested.scorer.loss(outputs)}
+    if tested.task == "single_label":
+        row["agreement"] = float((found.argmax(-1) == tested.expected.argmax(-1)).mean())
+    row["max_abs_diff"] = float(np.abs(same - tested.expected).max())
+    row["decoding_max_abs_diff"] = float(np.abs(found - same).max())
+    return row | {"n": len(found)}
+
+
+def _as_outputs(task: str, answers: np.ndarray) -> np.ndarray:
+    """The outputs of a network that would answer so: logits [N, C], or values [N, D]."""
+    if task == "regression":
+        return answers
+    inside = answers.astype(np.float64).clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+    return np.log(inside) if task == "single_label" else logit(inside)
+
+
+def _speed(run: Callable[[np.ndarray], np.ndarray], side: int, count: int) -> float:
+    """Images a second of the fastest of some calls, decoding not counted. The first call prepares the runtime."""
+    batch, seconds = np.random.default_rng(0).uniform(0, 255, (count, side, side, 3)).astype(np.float32), []
+    run(batch)
+    for _ in range(TIMED_CALLS):
+        started = time.perf_counter()
+        run(batch)
+        seconds.append(time.perf_counter() - started)
+    return round(count / min(seconds), 1)
+
+
+def _objection(chosen: Format, tested: Proof, found: np.ndarray, row: dict[str, Any]) -> str:
+    """Why an artefact is not published; empty where nothing speaks against it."""
+    if chosen.exact:
+        worst = row["max_abs_diff"] / (1.0 if tested.task != "regression" else float(np.min(tested.scorer.scale)))
+        if not worst <= proof.TOLERANCE:
+            return f"its answers to the same pixels differ by up to {worst:.3g} (at most {proof.TOLERANCE:g})"
+    drop = _error(tested, found) - _error(tested, tested.expected)
+    if not drop <= tested.max_drop:
+        advice = f"; try {chosen.advice}" if chosen.advice else ""
+        lost = f"{tested.scorer.title} {row[tested.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
+        return f"{lost} (--max_drop={tested.max_drop:g}){advice}"
+    return ""
+
+
+def _error(tested: Proof, answers: np.ndarray) -> float:
+    """One less the accuracy or mAP; under regression the mean absolute error in deviations of the training targets."""
+    if tested.task == "regression":
+        return float((np.abs(answers - tested.scorer.labels) / tested.scorer.scale).mean())
+    return 1 - tested.scorer.score(_as_outputs(tested.task, answers))

@@ -1,0 +1,38 @@
+"""Labels images with the model in this folder. It needs nothing of kerasft.
+
+It prints a line of JSON for each image. `requirements.txt` lists the packages.
+
+    pip install -r requirements.txt
+    python predict.py photo.jpg [photo.jpg ...]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from image_decoding import decode
+from runtime import load
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def main(paths: list[str]) -> None:
+    """Prints what the model answers to each image."""
+    about = json.loads((FOLDER / "model.json").read_text(encoding="utf-8"))
+    labels = (FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()
+    answer = load(FOLDER)
+    for path in paths:
+        image = decode(Path(path).read_bytes(), about["image_size"], about["framing"])
+        found = answer(image[np.newaxis])[0].tolist()
+        line = {"path": path}
+        if about["task"] == "single_label":
+            line["label"] = labels[int(np.argmax(found))]
+        elif about["task"] == "multi_label":
+            line["labels"] = [name for name, value, least in zip(labels, found, about["thresholds"]) if value >= least]
+        line["values" if about["task"] == "regression" else "probabilities"] = dict(zip(labels, found))
+        print(json.dumps(line, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

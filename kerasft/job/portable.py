@@ -1,0 +1,139 @@
+"""The portable artefacts of a run: written and proven after training, or for a finished run by `--mode=compress`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from kerasft.console import console
+from kerasft.console.wording import number, percent
+from kerasft.data import pipeline, sources
+from kerasft.data.splits import Splits
+from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.scoring import Scorer
+from kerasft.export.artefact import Answer
+from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.portable import FORMATS, publish
+from kerasft.job.audit import audit_and_split, refuse_changes
+from kerasft.networks import saved_files
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError, one_of
+from kerasft.storage import run_folder
+from kerasft.training import setup as setup_of_run
+
+# Portable artefacts are in this folder, beside that of the SavedModels.
+EXPORTS = "exports"
+JSON_NAME = "compress.json"
+SCRATCH = ".compress"
+
+
+def export(
+    config: Config,
+    network: Network,
+    answer: Answer,
+    splits: Splits,
+    scorer: Scorer,
+    expected: np.ndarray,
+    saved_model: Path,
+) -> dict[str, dict]:
+    """Publishes the portable artefacts that `--export` names, and says what became of each.
+
+    Args:
+        network: the trained network, in float32.
+        scorer: with the scale of the training targets.
+        expected: the network's answers to the test split, float [N, C].
+        saved_model: the version folder of the SavedModel. The artefacts get the same version.
+
+    Returns:
+        The rows of `publish.publish`, by the name of the artefact.
+    """
+    chosen = publish.formats(config.specs("export"))
+    if not chosen:
+        return {}
+    folder = Path(config.export_dir).parent / EXPORTS / saved_model.parent.name / saved_model.name
+    tested = publish.Proof(
+        network.task,
+        splits.test,
+        replace(scorer, labels=splits.test.labels, weights=None),
+        expected,
+        network.size,
+        config.max_drop,
+    )
+    rows = publish.publish(chosen, network, answer, splits, tested, folder)
+    for row in rows:
+        _say(row, SCORES[network.task])
+    return {row["artefact"]: row for row in rows}
+
+
+@pipeline.user_errors()
+def compress(settings: Config, run: str) -> list[dict]:
+    """Publishes portable artefacts of a finished run, and writes `compress.json` into its folder.
+
+    Args:
+        settings: `--export`, `--max_drop` and `--export_dir` are taken from it; the rest from the run.
+        run: the run folder.
+
+    Raises:
+        UserError: no finished run, `--export` names no portable format, or the images have changed.
+    """
+    folder = Path(run)
+    if not publish.formats(settings.specs("export")):
+        rule = f"must name a format for another runtime: {one_of(FORMATS)}"
+        raise UserError(f"--export: {rule}. Received: {settings.export!r}")
+    metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "image_size", "framing", "export")
+    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
+    if metrics is None or stored is None or not (folder / KERAS_FILE).is_file():
+        raise UserError(f"--model: must be the folder of a finished run, with {KERAS_FILE} in it. Received: {run!r}")
+    config = replace(Config(**stored), export=settings.export, max_drop=settings.max_drop)
+    config = replace(config, export_dir=settings.export_dir)
+    listing = replace(sources.load(config), framing=metrics["framing"])
+    refuse_changes(config, listing, folder)
+    model = saved_files.read(folder / KERAS_FILE)
+    network = Network(model, metrics["backbone"], metrics["task"], metrics["image_size"], True, "", (), ())
+    with run_folder.scratch(folder, SCRATCH) as place:
+        splits = audit_and_split(config, listing, network.size, place)
+        scorer = setup_of_run.prepare(config, network, splits, place).scorer
+    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+        expected, ids = arrays["values" if network.task == "regression" else "probabilities"], arrays["ids"]
+        thresholds = arrays.get("thresholds")
+    if ids.tolist() != splits.test.ids.tolist():
+        raise UserError(f"--data: the test images are not those of the run. Received: {config.data!r}")
+    answer = Answer(metrics["weights_sha256"], splits.classes, thresholds, scorer.scale, metrics["framing"])
+    given = config, network, answer, splits, scorer, expected, Path(metrics["export"]["path"])
+    rows = list(export(*given).values())
+    score = SCORES[network.task]
+    whole = {"artefact": KERAS_FILE, "path": (folder / KERAS_FILE).as_posix(), "published": True, "reason": ""}
+    whole |= {score: metrics["test"][score], "loss": metrics["test"]["loss"], "n": metrics["test"]["n"]}
+    whole["bytes"] = (folder / KERAS_FILE).stat().st_size
+    run_folder.write_json(folder / JSON_NAME, {"rows": [whole, *rows], "max_drop": config.max_drop})
+    console.print_table(_table([whole, *rows], score))
+    console.say(f"compress: {folder / JSON_NAME}")
+    return rows
+
+
+def _say(row: dict, score: str) -> None:
+    if not row["published"]:
+        console.say(f"warning: {row['artefact']} was not published: {row['reason']}")
+        return
+    figures = f"{TITLES[score]} {console.format_metric(row[score])}, loss {console.format_metric(row['loss'])}"
+    console.say(f"exported: {row['path']} ({figures} from bytes; {row['bytes'] / 1000:,.0f} kB)")
+
+
+def _table(rows: list[dict], score: str) -> Table:
+    table = Table(title="Artefacts, on the test images", title_justify="left")
+    heads = ("artefact", TITLES[score], "loss", "agreement", "kB", "images/s (1)", "(32)", "published")
+    for head in heads:
+        table.add_column(head, justify="left" if head in ("artefact", "published") else "right", no_wrap=True)
+    for row in rows:
+        speeds = row.get("images_per_second", {})
+        cells = [
+            row["artefact"],
+            *(console.format_metric(row[name]) if name in row else "" for name in (score, "loss")),
+        ]
+        cells += [percent(row["agreement"]) if "agreement" in row else ""]
+        cells += [f"{row['bytes'] / 1000:,.0f}" if "bytes" in row else ""]
+        cells += [number(speeds[size]) if size in speeds else "" for size in ("1", "32")]
+        table.add_row(*cells, "yes" if row["published"] else "no")
+    return table

@@ -1,0 +1,145 @@
+"""The first half of a run: everything until its phases are trained. The export, or a comparison, goes on from there."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasft.console import console
+from kerasft.data.listing import Listing
+from kerasft.data.splits import Split, Splits
+from kerasft.evaluation.scoring import Scorer
+from kerasft.job.backbone import choose_backbone
+from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
+from kerasft.job.reframe import audit_and_frame
+from kerasft.job.resolve import resolve_settings
+from kerasft.job.tta import resolve_tta
+from kerasft.networks import surgery
+from kerasft.networks.network import Network
+from kerasft.optimization import averages
+from kerasft.settings import failures
+from kerasft.settings.config import Config
+from kerasft.storage import disk_space, weight_delta
+from kerasft.strategies import budget, planning
+from kerasft.training import trainer
+from kerasft.training.trainer import Trained
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run whose phases are trained. It is neither evaluated nor exported.
+
+    Attributes:
+        folder: the run folder. Its checkpoint has the trained weights, so the same Config goes on from here.
+        network: in float32.
+        splits: the examples; test is not read yet.
+        trained: what the trainer left.
+        scorer: of the validation split.
+        predict: from a split to the network's outputs, float32 [N, ...].
+        val_outputs: of the network, float32 [N, ...].
+        thresholds: float32 [C] for multi-label, chosen on validation; else None.
+        needed: bytes that the run needs on disk.
+    """
+
+    folder: Path
+    network: Network
+    splits: Splits
+    trained: Trained
+    scorer: Scorer
+    predict: Callable[[Split], np.ndarray]
+    val_outputs: np.ndarray
+    thresholds: np.ndarray | None
+    needed: int
+
+    def evaluate(self) -> Evaluation:
+        """Scores validation and test, and writes `predictions.npz`. The test split is read here for the first time."""
+        found = evaluate(self.network, self.splits, self.scorer, self.predict, self.val_outputs, self.thresholds)
+        write_predictions(self.folder, self.network.task, self.splits, found)
+        return found
+
+    def noted(self) -> AbstractContextManager[None]:
+        """Adds to an error of the block how much disk space the run needs."""
+        return add_note(f"about {failures.format_bytes(self.needed)} are needed in all")
+
+
+def train_phases(
+    config: Config, listing: Listing, folder: Path, exports: Path, seconds: dict[str, float], began: float
+) -> TrainedRun:
+    """Audits, resolves the settings and trains all phases in a locked run folder, or goes on where a run was stopped.
+
+    Args:
+        exports: the folder whose free space is checked beside that of the run folder.
+        seconds: gets the times of `audit` and `train`.
+        began: moment of the monotonic clock from which `--budget_minutes` counts.
+
+    Raises:
+        UserError: something is wrong with the Config, the data or the run folder.
+    """
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with time_step(seconds, "train"):
+        config, choice, audited = choose_backbone(config, listing, folder)
+    if audited:
+        seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
+    network, resolved = resolve_settings(config, listing, folder, choice)
+    before = _weights_of_backbone(network) if planning.trains_few(config) else {}
+    with time_step(seconds, "audit"):
+        splits = audit_and_frame(config, listing, network, resolved, folder, audited)
+    weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
+    ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
+    needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
+    with time_step(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
+        minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
+        allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
+        trained = trainer.train(config, network, splits, folder, resolved, allowance)
+        # A network that was trained in mixed precision is served in float32.
+        network = surgery.precision(trained.setup.network, "float32")
+        scorer, resolved = trained.setup.scorer, trained.state.resolved
+        known = trained.validation_outputs if network is trained.setup.network else None
+        predict = make_predictor(network)
+        val_outputs = known() if known else predict(splits.val)
+        network, val_outputs = resolve_tta(config, network, splits.val, scorer, val_outputs, resolved)
+        resolved.write(folder)
+        predict = predict if network.tta == "none" else make_predictor(network)
+        thresholds = fit_thresholds(network.task, splits, val_outputs)
+    if before:
+        _write_delta(folder, before, network)
+    return TrainedRun(folder, network, splits, trained, scorer, predict, val_outputs, thresholds, needed)
+
+
+def _weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
+    """The weights of the backbone by their paths."""
+    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
+    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
+
+
+def _write_delta(folder: Path, before: dict[str, np.ndarray], network: Network) -> None:
+    """Writes `delta.npz` where it is small, and says so."""
+    start = [before.get(weight.path) for weight in network.model.weights]
+    if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
+        where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
+        console.say(f"delta: {fraction:.1%} of the weights are in {where}")
+
+
+@contextmanager
+def add_note(text: str) -> Iterator[None]:
+    """Adds a note to an error of the block. `failures` prints it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(text)
+        raise
+
+
+@contextmanager
+def time_step(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the seconds of the block to those of a name."""
+    started = time.monotonic()
+    yield
+    seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - started, 3)

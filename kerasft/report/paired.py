@@ -1,0 +1,95 @@
+"""The paired comparison of two runs on the same test images, from their `predictions.npz`."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasft.report import statistics
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Difference(NamedTuple):
+    """A difference, second run less first, and its 95 % interval.
+
+    Attributes:
+        value: the difference on the images that both runs have scored.
+        low, high: the ends; NaN where the images cannot tell.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+class Paired(NamedTuple):
+    """What the second run has more than the first.
+
+    Attributes:
+        score: of accuracy, mean average precision, or mean absolute error.
+        loss: of the mean loss.
+        n: images that both have scored.
+        same: whether both answer each of them with the same numbers. Then there is nothing to estimate.
+    """
+
+    score: Difference
+    loss: Difference
+    n: int
+    same: bool = False
+
+
+def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None = None) -> Paired:
+    """Compares two runs image by image.
+
+    The interval of accuracy is Bonett and Price's for paired proportions. Others are percentiles of a bootstrap that draws
+    the same images for both runs.
+
+    Args:
+        task: `single_label`, `multi_label` or `regression`.
+        first, second: the arrays of `predictions.npz`, with `losses`.
+        units: float [D], by which errors of values are divided; None for 1.
+    """
+    # Copies are found in decoded images. So runs with other image sizes may have left out others.
+    _, places, other_places = np.intersect1d(first["ids"], second["ids"], return_indices=True)
+    first, second = _rows(first, places), _rows(second, other_places)
+    n = len(places)
+    outputs = "values" if task == "regression" else "probabilities"
+    if np.array_equal(first[outputs], second[outputs]):
+        nothing = Difference(0.0, 0.0, 0.0)
+        return Paired(nothing, nothing, n, same=True)
+    gap = second["losses"] - first["losses"]
+    loss = _bootstrapped(lambda weights: float((weights * gap).sum() / weights.sum()), n)
+    if task == "single_label":
+        right = [run["probabilities"].argmax(-1) == run["labels"] for run in (first, second)]
+        value = float(right[1].mean() - right[0].mean())
+        return Paired(Difference(value, *statistics.paired_difference(*right)), loss, n)
+    if task == "multi_label":
+        one, other = (statistics.average_precisions(run["probabilities"], run["labels"]) for run in (first, second))
+        classes = first["labels"].shape[1]
+        return Paired(_bootstrapped(lambda drawn: _mean(other(drawn)) - _mean(one(drawn)), n, 2 * classes), loss, n)
+    scale = 1.0 if units is None else units
+    errors = [(np.abs(run["values"] - run["labels"].astype(np.float64)) / scale).mean(-1) for run in (first, second)]
+    farther = errors[1] - errors[0]
+    return Paired(_bootstrapped(lambda weights: float((weights * farther).sum() / weights.sum()), n), loss, n)
+
+
+def loss_interval(arrays: Arrays) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of `losses`."""
+    losses = arrays["losses"].astype(np.float64)
+    return statistics.bootstrap(lambda weights: float((weights * losses).sum() / weights.sum()), len(losses))
+
+
+def _rows(arrays: Arrays, places: np.ndarray) -> dict[str, np.ndarray]:
+    names = [name for name in ("labels", "losses", "probabilities", "values") if name in arrays]
+    return {name: arrays[name][places] for name in names}
+
+
+def _bootstrapped(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1) -> Difference:
+    return Difference(statistic(np.ones(n)), *statistics.bootstrap(statistic, n, cost))
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean over the classes that have an image; NaN if none has."""
+    found = values[np.isfinite(values)]
+    return float(found.mean()) if len(found) else np.nan

@@ -1,0 +1,64 @@
+"""The decoder that is shipped with portable artefacts, against the decoder of training."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kerasft.data import decode
+from kerasft.data.framing import FRAMINGS
+from kerasft.export.portable import publish
+
+SIZE = 48
+
+
+def shipped():
+    return publish._module(publish.STANDALONE / "image_decoding.py").decode
+
+
+def smooth(height, width):
+    """A picture without sharp edges, on which decoders differ by rounding only."""
+    rows, columns = np.linspace(0, 3, height)[:, None], np.linspace(0, 5, width)[None]
+    channels = [127 + 90 * np.sin(rows + k) * np.cos(columns - k) for k in range(3)]
+    return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
+
+
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+CASES = {
+    "jpeg": lambda: encoded(smooth(60, 90), "JPEG", quality=95),
+    "jpeg_read_at_a_quarter": lambda: encoded(smooth(301, 403), "JPEG", quality=95),
+    "png": lambda: encoded(smooth(130, 50), "PNG"),
+    "png_grey": lambda: encoded(smooth(70, 70).convert("L"), "PNG"),
+    "png_16_bits": lambda: encoded(
+        Image.fromarray(np.linspace(0, 65535, 4900, dtype=np.uint16).reshape(70, 70)), "PNG"
+    ),
+    "png_alpha": lambda: encoded(smooth(70, 71).convert("RGBA"), "PNG"),
+    "gif": lambda: encoded(smooth(64, 80).convert("P"), "GIF"),
+    "bmp": lambda: encoded(smooth(64, 80), "BMP"),
+    "strip": lambda: encoded(smooth(4, 300), "PNG"),
+    **{f"exif_{n}": lambda n=n: encoded(smooth(61, 90), "JPEG", quality=95, exif=turned(n)) for n in range(1, 9)},
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("case", CASES)
+def test_both_decoders_give_the_same_pixels_but_for_rounding(case, framing):
+    contents = CASES[case]()
+    ours = decode.decode(tf.constant(contents), SIZE, framing).numpy().astype(float)
+    theirs = shipped()(contents, SIZE, framing)
+    assert theirs.shape == (SIZE, SIZE, 3) and theirs.dtype == np.float32
+    gap = np.abs(ours - theirs)
+    assert gap.mean() < 1.5 and gap.max() <= 6

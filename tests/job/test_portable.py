@@ -1,0 +1,43 @@
+"""`--export` for other runtimes, through the real command, and `kerasft compress` on the finished run."""
+
+import importlib.util
+import json
+
+import pytest
+
+needs_lite = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")
+
+
+@needs_lite
+def test_a_run_exports_onnx_and_compress_adds_litert(photos, tiny, tmp_path, command):
+    flags = [f"--data=folder:{photos}", f"--backbone={tiny}", "--phases=head", "--run_dir=run", "--augment=none"]
+    done = command(*flags, "--export=savedmodel | onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / "run/metrics.json").read_text())["artefacts"]["onnx"]
+    assert row["published"] and row["path"] == f"exports/{photos.name}/1/onnx"
+    assert (tmp_path / row["path"] / "model.onnx").stat().st_size == row["bytes"]
+    assert f"exported: {row['path']}" in done.stdout
+    assert "Without TensorFlow" in (tmp_path / "run/report.html").read_text()
+    done = command(
+        "compress", "--model=run", "--export=litert | onnx", "--max_drop=0.01", cwd=tmp_path, module="kerasft"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    rows = json.loads((tmp_path / "run/compress.json").read_text())["rows"]
+    assert [row["artefact"] for row in rows] == ["model.keras", "litert", "onnx"]
+    assert all(row["published"] and row["accuracy"] == rows[0]["accuracy"] for row in rows)
+    assert not (tmp_path / "run/.compress").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--model=run", "--export=onnx"), "--model: must be the folder of a finished run"),
+        (("--model=run",), "--export: must name a format for another runtime: litert, onnx, openvino"),
+    ],
+)
+def test_compress_says_what_it_needs(tmp_path, command, flags, says):
+    done = command("compress", *flags, cwd=tmp_path, module="kerasft")
+    assert done.returncode == 2 and says.split(":")[0] in done.stderr
+    if importlib.util.find_spec("tf2onnx"):
+        assert says in done.stderr

@@ -1,0 +1,149 @@
+"""Models of models become one flat graph: each layer with a name and weights of its own, and the same outputs."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasft.networks import opening
+from kerasft.settings.errors import UserError
+
+layers = keras.layers
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+
+
+def _model(build):
+    """A model of images of 16 pixels, with statistics and weights that tell images apart."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, build(inputs))
+    rng = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.BatchNormalization) and layer.built:
+            layer.moving_mean.assign(rng.normal(size=layer.moving_mean.shape))
+    return model
+
+
+def _open(model):
+    inputs = keras.Input((16, 16, 3))
+    opened = opening.open_model(model, inputs)
+    return opened, keras.Model(inputs, opened.output)
+
+
+def _inner(name="inner"):
+    inputs = keras.Input((None, None, 8))
+    hidden = layers.BatchNormalization(name="norm")(layers.Conv2D(8, 3, padding="same", name="conv")(inputs))
+    return keras.Model(inputs, layers.Add(name="add")([inputs, layers.ReLU(name="relu")(hidden)]), name=name)
+
+
+def _twice_nested(inputs):
+    hidden = layers.Conv2D(8, 1, name="conv")(inputs / 127.5 - 1.0)
+    middle = keras.Input((16, 16, 8))
+    middle = keras.Model(middle, _inner("a")(_inner("b")(middle, training=False)), name="middle")
+    return middle(hidden, training=False)
+
+
+def _operations(inputs):
+    """What `preprocess_input` does to a ResNet's images, slices, and softmax as an operation."""
+    hidden = keras.applications.resnet50.preprocess_input(inputs)
+    hidden = layers.Conv2D(8, 3, name="conv")(hidden)[:, ::2, ::2]
+    left, right = keras.ops.split(hidden, 2, axis=-1)
+    return keras.ops.softmax(keras.ops.concatenate([right, left], axis=-1))
+
+
+def _sequential(inputs):
+    hidden = keras.Sequential([layers.Conv2D(8, 3, name="conv"), keras.Sequential([layers.ReLU(name="relu")])])(inputs)
+    return layers.Bidirectional(layers.LSTM(4))(layers.Reshape((14, 14 * 8))(hidden))
+
+
+MODELS = {
+    "nested": (
+        _twice_nested,
+        ("conv", "conv_1", "conv_2", "norm", "norm_1", "add", "add_1", "true_divide", "subtract"),
+    ),
+    "operations": (_operations, ("conv", "stack", "split", "softmax")),
+    "sequential": (_sequential, ("conv", "relu", "reshape", "bidirectional")),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_graph_is_flat_and_computes_the_same(kind, images):
+    build, named = MODELS[kind]
+    model = _model(build)
+    opened, flat = _open(model)
+    np.testing.assert_allclose(flat(images, training=False), model(images, training=False), atol=1e-5)
+    names = [operation.name for operation in flat.operations]
+    assert len(set(names)) == len(names)
+    assert {name for name in named if name not in names} == set()
+    assert not any(isinstance(operation, keras.Model) for operation in flat.operations)
+    assert (opened.augmentations, opened.closed, opened.untied) == ((), (), ())
+    # The first stays as it is.
+    flat.set_weights([value + 1 for value in flat.get_weights()])
+    assert not np.allclose(flat(images), model(images))
+
+
+def test_a_layer_that_is_called_twice_gets_two_copies(images):
+    def build(inputs):
+        shared, activation = layers.Conv2D(3, 3, padding="same", name="shared"), layers.ReLU(name="relu")
+        return activation(shared(activation(shared(inputs))))
+
+    model = _model(build)
+    opened, flat = _open(model)
+    np.testing.assert_allclose(flat(images), model(images), rtol=1e-5)
+    # An activation has nothing to share.
+    assert opened.untied == ("shared",)
+    assert [layer.name for layer in flat.layers][1:] == ["shared", "relu", "shared_1", "relu_1"]
+
+
+def test_augmentation_is_left_out_and_a_crop_stays(images):
+    def build(inputs):
+        augment = keras.Sequential([layers.RandomFlip(name="flip"), layers.RandomRotation(0.1, name="rotate")])
+        return layers.Conv2D(4, 3)(layers.RandomCrop(12, 12, name="crop")(augment(inputs)))
+
+    model = _model(build)
+    opened, flat = _open(model)
+    assert opened.augmentations == ("flip", "rotate")
+    assert "crop" in [layer.name for layer in flat.layers]
+    np.testing.assert_allclose(flat(images, training=False), model(images, training=False), rtol=1e-5)
+
+
+@keras.saving.register_keras_serializable("test_opening")
+class Closed(keras.Model):
+    """A model whose `call` only its author knows."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = layers.Conv2D(4, 3), layers.Conv2D(4, 3)
+
+    def call(self, inputs):
+        return self.second(keras.ops.relu(self.first(inputs)))
+
+
+@keras.saving.register_keras_serializable("test_opening")
+class Forgetful(layers.Layer):
+    """A layer whose settings lack an argument."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_a_class_of_its_own_stays_one_layer(images):
+    model = _model(lambda inputs: layers.ReLU()(Closed(name="mine")(inputs)))
+    opened, flat = _open(model)
+    assert opened.closed == ("mine (Closed)",)
+    np.testing.assert_allclose(flat(images), model(images), rtol=1e-5)
+
+
+def test_a_layer_that_cannot_be_made_again_is_named():
+    with pytest.raises(UserError, match=r"--backbone: the layer mine \(Forgetful\) cannot be made again"):
+        _open(_model(lambda inputs: Forgetful(2.0, name="mine")(inputs)))
