@@ -1,6 +1,6 @@
 """Groups: what a random split of hands10 promises, and what one by people says.
 
-Each of 218 people shows every digit once, one after the other, so the number of a file less its digit is the same for all images of a
+A person shows every digit once, one after the other, so the number of a file less its digit is the same for all images of a
 person. The images of all splits are pooled and split anew, by several seeds, at random and by people. The solved head is scored on
 the test images of each.
 

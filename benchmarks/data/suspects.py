@@ -2,9 +2,9 @@
 
 Flips 5 % of the labels by a seed and says how many of them stand in the first tenth of all images, ordered by their score, and what the
 flagged ones hold. Plants copies of training images in the test folder, of each kind, and says how many are found. Lists what is found
-in the sets as they are. Measures the processor time of the audit without and with the inspection, of the features, and of the judgement.
+in the sets as they are. Puts images of other sets into a set. Measures the processor time of the audit without and with the inspection, of the features, and of the judgement.
 
-    python benchmarks/data/suspects.py --shared=../shared [--sets=flowers5,hands10] [--parts=flips,copies,alarms,cost]
+    python benchmarks/data/suspects.py --shared=../shared [--sets=flowers5,hands10] [--parts=flips,copies,alarms,outliers,cost]
 """
 
 import argparse
@@ -30,6 +30,8 @@ FLIPPED = 0.05
 SEEDS = range(5)
 # Copies of each kind.
 COPIES = 40
+# Images of each other set that are put into a set.
+FOREIGN = 25
 
 
 def _encoded(image: Image.Image, quality: int) -> Image.Image:
@@ -66,6 +68,12 @@ def build(shared: Path, name: str) -> tuple[Listing, networks.Network]:
 
 def features(listing: Listing, network: networks.Network) -> tuple[np.ndarray, np.ndarray, float]:
     """Standardised features of the last depth of all images, labels, and the processor time of the features."""
+    values, labels, seconds = raw_features(listing, network)
+    mean, variance = head_statistics.statistics(values)
+    return ((values - mean) / np.sqrt(variance)).astype(np.float32), labels, seconds
+
+
+def raw_features(listing: Listing, network: networks.Network) -> tuple[np.ndarray, np.ndarray, float]:
     store = audit.make_memory_store(len(listing.ids), network.size)
     kept, images = audit.audit(listing, network.size, lambda count: None, store, inspected=False)
     whole = splits.Split(kept.ids, kept.labels, kept.read, images)
@@ -73,9 +81,7 @@ def features(listing: Listing, network: networks.Network) -> tuple[np.ndarray, n
     predict(pipeline.evaluation_stream(whole, size=network.size, batch_size=64, span=range(64)))
     began = time.process_time()
     values = predict(pipeline.evaluation_stream(whole, size=network.size, batch_size=64))
-    seconds = time.process_time() - began
-    mean, variance = head_statistics.statistics(values)
-    return ((values - mean) / np.sqrt(variance)).astype(np.float32), kept.labels, seconds
+    return values, kept.labels, time.process_time() - began
 
 
 def flips(shared: Path, name: str) -> None:
@@ -143,6 +149,22 @@ def alarms(shared: Path, name: str) -> None:
     print(f"{name}: {len(listing.ids)} images as they are: {found or 'nothing'}", flush=True)
 
 
+def outliers(shared: Path, name: str) -> None:
+    own, kinds = raw_features(*build(shared, name))[0], []
+    for other in sorted({"flowers5", "hands10", "hymenoptera"} - {name}):
+        foreign = raw_features(*build(shared, other))[0]
+        rows, flagged, alone = np.random.default_rng(0).permutation(len(foreign))[:FOREIGN], 0, 0
+        for row in rows:
+            values = np.concatenate([own, foreign[row : row + 1]])
+            mean, variance = head_statistics.statistics(values)
+            values = ((values - mean) / np.sqrt(variance)).astype(np.float32)
+            ranges = suspects.ranges_above(np.log(np.maximum(suspects.neighbour_distances(values, 0), 1e-6)))
+            flagged += ranges[-1] > suspects.MAX_RANGES
+            alone = max(alone, int((ranges[:-1] > suspects.MAX_RANGES).sum()))
+        kinds.append(f"of {len(rows)} images of {other}, one at a time, {flagged} are outliers")
+    print(f"{name}: {'; '.join(kinds)}; of its own at most {alone}", flush=True)
+
+
 def cost(shared: Path, name: str) -> None:
     listing, network = build(shared, name)
 
@@ -171,7 +193,7 @@ def cost(shared: Path, name: str) -> None:
 
 
 def main() -> None:
-    parts = {"flips": flips, "copies": copies, "alarms": alarms, "cost": cost}
+    parts = {"flips": flips, "copies": copies, "alarms": alarms, "outliers": outliers, "cost": cost}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--sets", default="flowers5,hands10,hymenoptera")
