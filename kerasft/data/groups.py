@@ -58,9 +58,8 @@ def find_broken(listing: Listing) -> list[Finding]:
     np.minimum.at(first, group, order)
     for place, split in enumerate(SPLITS[1:], 1):
         crossing = (order == place) & (first[group] < place)
-        for name in np.unique(listing.groups[crossing]):
-            rows = np.flatnonzero(crossing & (listing.groups == name))
-            earlier = SPLITS[first[group[rows[0]]]]
+        for rows in _parted(np.flatnonzero(crossing), group):
+            earlier, name = SPLITS[first[group[rows[0]]]], str(listing.groups[rows[0]])
             detail = f"group {name!r} stands in {earlier} and in {split}, there with {len(rows)} image{'s' * (len(rows) > 1)}"
             findings.append(Finding(str(listing.ids[rows[0]]), "leak", "warn", detail, 1.0))
     return findings
@@ -75,10 +74,10 @@ def find_chains(listing: Listing, near: np.ndarray) -> list[Finding]:
         listing: audited examples.
         near: int [N], equal for near duplicates.
     """
-    names, counts = np.unique(near, return_counts=True)
     findings = []
-    for name, count in zip(names[counts > 1], counts[counts > 1]):
-        rows = np.flatnonzero(near == name)
+    for rows in _parted(np.arange(len(near)), near):
+        if len(rows) < 2:
+            continue
         # Equal images are one.
         count = len(np.unique(listing.pixel_digests[rows]))
         named = ", ".join(str(path) for path in listing.ids[rows[1 : 1 + _MAX_NAMES]])
@@ -97,6 +96,13 @@ def find_chains(listing: Listing, near: np.ndarray) -> list[Finding]:
             Finding(str(listing.ids[rows[0]]), "group", "warn", detail, score, other=str(listing.ids[rows[1]]))
         )
     return sorted(findings, key=lambda finding: -(finding.score or 0))
+
+
+def _parted(rows: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
+    """Returns the rows of each value, in ascending order."""
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    ends = np.flatnonzero(np.diff(values[rows])) + 1
+    return np.split(rows, ends) if len(rows) else []
 
 
 def connect(listing: Listing, rows: np.ndarray) -> np.ndarray:

@@ -22,6 +22,8 @@ MIN_CORRELATION = 0.92
 MIN_SIDE = 32
 # Each image is compared with so many of those that are most similar, out of so many that it is similar to.
 MAX_CANDIDATES, _MAX_SIMILAR = 2, 16
+# At most so many candidates are compared, those that are most similar.
+MAX_COMPARED = 50_000
 # Of more images, only the whole and centred parts are compared: the comparisons grow with the square of their number.
 MAX_ALL_REGIONS = 20_000
 # Up to so many images are compared in one thread.
@@ -34,7 +36,8 @@ _COARSE_SCALES = (0.0, -0.04, 0.04)
 _FINE_STEPS = (0.016, 0.008, 0.004)
 # A pair that correlates less at the first coarse scale, or at all of them, is not aligned further.
 _MIN_FIRST, _MIN_COARSE = 0.45, 0.65
-_ROWS_PER_STEP = 512
+# Images are compared, and fetched, in steps that bound the memory.
+_ROWS_PER_STEP, _PAIRS_PER_STEP = 512, 4096
 
 
 class Pair(NamedTuple):
@@ -64,17 +67,19 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
         return []
     # Of few images, threads of the linear algebra wait for each other longer than a product takes.
     with threadpool_limits(1 if len(rows) <= MAX_SINGLE_THREAD else None):
-        candidates = _find_candidates(found.descriptors, rows)
-        needed = np.unique([row for pair in candidates for row in pair[:2]])
-        greys = {}
-        for start in range(0, len(needed), _ROWS_PER_STEP):
-            chosen = needed[start : start + _ROWS_PER_STEP].astype(int)
-            greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
-        pairs = []
-        for one, other, paired, _ in candidates:
-            correlation = _correlate(greys[one], greys[other], *(REGIONS[place] for place in PAIRED_REGIONS[paired]))
-            if correlation >= MIN_CORRELATION:
-                pairs.append(Pair(min(one, other), max(one, other), correlation))
+        candidates, pairs = _find_candidates(found.descriptors, rows)[:MAX_COMPARED], []
+        for start in range(0, len(candidates), _PAIRS_PER_STEP):
+            step = candidates[start : start + _PAIRS_PER_STEP]
+            needed = np.unique([row for pair in step for row in pair[:2]])
+            greys = {}
+            for first in range(0, len(needed), _ROWS_PER_STEP):
+                chosen = needed[first : first + _ROWS_PER_STEP]
+                greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
+            for one, other, paired, _ in step:
+                parts = (REGIONS[place] for place in PAIRED_REGIONS[paired])
+                correlation = _correlate(greys[one], greys[other], *parts)
+                if correlation >= MIN_CORRELATION:
+                    pairs.append(Pair(min(one, other), max(one, other), correlation))
     return sorted(pairs)
 
 
