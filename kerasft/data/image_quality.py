@@ -1,6 +1,6 @@
 """Images that are dark, bright, blurred, without content, of extreme proportions, or much smaller than the others.
 
-The rules are those of CleanVision 0.3.7 where it has one, on the decoded square instead of the file. What holds for many
+The rules are those of CleanVision 0.3.7 where a comment says so, on the decoded square instead of the file. What holds for many
 images is the nature of the data, and is said once.
 """
 
@@ -18,8 +18,9 @@ MAX_DARK = 0.32
 MIN_BRIGHT = 0.95
 # The standard deviation of the grey levels is below this.
 MAX_CONSTANT = 3.0
-# CleanVision: its blur score is below this; it counts the contrast only above the second number.
-MAX_BLURRED, _MIN_CONTRAST = 0.29, 0.18
+# The deviation of the Laplacian, divided by that of the grey levels, is below this. (CleanVision does not divide, and so
+# names sharp images of a small subject before a soft background.)
+MAX_BLURRED = 0.25
 # Of a smaller image nothing is known about blur: it is enlarged.
 MIN_BLUR_SIDE = 64
 # CleanVision: the shorter side, divided by the longer one, is below this.
@@ -88,14 +89,13 @@ def _rules(found: Measures) -> Iterator[Rule]:
         lambda row: f"95 % of the pixels have a brightness above {low[row]:.2f} of 1",
         "this seems to be their nature",
     )
-    contrast = 1 - np.exp(-0.01 * found.contrast)
-    sharpness = 1 - np.exp(-0.01 * found.edges) + np.where(contrast > _MIN_CONTRAST, contrast, 0)
+    sharpness = np.sqrt(found.edges) / np.maximum(found.contrast, 1)
     shorter, longer = found.sizes.min(1), found.sizes.max(1)
     yield Rule(
         "blurred",
         (sharpness < MAX_BLURRED) & (shorter >= MIN_BLUR_SIDE) & ~(constant | dark | bright),
         1 - sharpness,
-        lambda row: f"hardly any edges: sharpness {sharpness[row]:.2f} of 1",
+        lambda row: f"hardly any edges: sharpness {sharpness[row]:.2f}, of sharp images 0.4 or more",
         "this seems to be their nature",
     )
     proportion = shorter / np.maximum(longer, 1)

@@ -28,8 +28,7 @@ _CROP, _STEP = 0.92, 0.04
 # The parts that are described. A slightly cropped copy of an image is like one of the inner parts.
 REGIONS = (
     Region(),
-    *(Region(_CROP, _CROP, down, right) for down in (-_STEP, _STEP) for right in (-_STEP, _STEP)),
-    Region(_CROP, _CROP),
+    *(Region(_CROP, _CROP, down, right) for down in (-_STEP, 0.0, _STEP) for right in (-_STEP, 0.0, _STEP)),
     Region(0.84, 0.84),
     Region(width=_CROP, right=-_STEP),
     Region(width=_CROP, right=_STEP),
@@ -39,7 +38,7 @@ REGIONS = (
 # Places in REGIONS of parts of one image and of another that may show the same: a part of one and the whole of the
 # other, or opposite parts where one is shifted.
 WHOLE = 0
-PAIRED_REGIONS = (*((part, WHOLE) for part in range(7)), (7, 8), (9, 10))
+PAIRED_REGIONS = (*((part, WHOLE) for part in range(11)), (11, 12), (13, 14))
 
 
 class Measures(NamedTuple):
