@@ -21,7 +21,7 @@ MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything 
 MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
 
 # A phase is losing if its best mix is behind the weights before it by so many standard errors of the difference.
-LOSING_STANDARD_ERRORS = 0.5
+LOSING_STANDARD_ERRORS = 1.0
 
 # A phase under `stop_if_losing` is judged after this fraction of its epochs.
 LOSING_FRACTION = 1 / 3
