@@ -49,19 +49,13 @@ class Config:
         None, "data", "Train on at most so many images of each class. val and test stay whole.", low=1, high=2**31 - 1
     )
     group_column: str = flag(
-        "",
-        "data",
-        "For csv: the column that names the group of an image, such as a patient or a scene. Images of one group never stand on two sides of a split.",
+        "", "data", "For csv: the column of groups, such as patients. No group stands on two sides of a split."
     )
     group_pattern: str = flag(
-        "",
-        "data",
-        "A regular expression whose first group in brackets names the group of an image by its path, such as 'patient(\\d+)'. Images of one group never stand on two sides of a split.",
+        "", "data", "A regular expression on paths whose first (group) names the group, such as 'patient(\\d+)'."
     )
     exclude: str = flag(
-        "",
-        "data",
-        "A list of images that are not used: a .csv with a column path, such as suspects.csv of an audit, or a text with one path a line.",
+        "", "data", "Images that are not used: a .csv with a column path, such as suspects.csv, or one path a line."
     )
     sampling: str = flag(
         "uniform",
