@@ -48,6 +48,15 @@ class Config:
     per_class_limit: int | None = flag(
         None, "data", "Train on at most so many images of each class. val and test stay whole.", low=1, high=2**31 - 1
     )
+    group_column: str = flag(
+        "", "data", "For csv: the column of groups, such as patients. No group stands on two sides of a split."
+    )
+    group_pattern: str = flag(
+        "", "data", "A regular expression on paths whose first (group) names the group, such as 'patient(\\d+)'."
+    )
+    exclude: str = flag(
+        "", "data", "Images that are not used: a .csv with a column path, such as suspects.csv, or one path a line."
+    )
     sampling: str = flag(
         "uniform",
         "data",
