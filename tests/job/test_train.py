@@ -100,14 +100,15 @@ def test_the_run_folder_is_complete(finished):
         "model.keras",
         "report.html",
         "settled.json",
+        "suspects.csv",
         "tensorboard",
     }
     assert {path.name for path in run.iterdir()} == names
     audit = json.loads((run / "audit.json").read_text())
     assert audit["files"] == 49
-    assert [(f["path"], f["kind"], f["verdict"]) for f in audit["findings"]] == [
-        ('disc/bad, "name" é.jpg', "not_an_image", "reject")
-    ]
+    # Some of the painted squares are near duplicates.
+    rejected = [(f["path"], f["kind"]) for f in audit["findings"] if f["verdict"] == "reject"]
+    assert rejected == [('disc/bad, "name" é.jpg', "not_an_image")]
     assert (
         sum(audit["counts"]["train"].values())
         + sum(audit["counts"]["val"].values())
