@@ -34,7 +34,9 @@ def _cache(folder, size=1e9):
     return DiskCache(folder, int(size), is_shared=False)
 
 
-@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize(
+    "task", ["single_label", *(pytest.param(task, marks=pytest.mark.large) for task in ("multi_label", "regression"))]
+)
 def test_the_network_that_sees_the_labels_is_chosen(task, request, blind, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(backbone_choice, "MAX_IMAGES", 120)
     data = splits_of("digits" if task == "single_label" else f"csv:{request.getfixturevalue(FILES[task])}")
