@@ -22,7 +22,7 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import portable, train_phases
+from kerasft.job import costs, portable, train_phases
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
@@ -110,6 +110,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "weights_sha256": weights_digest(network.model),
+        "cost": costs.measure(network, done.forward, Path(proof["path"])),
         "export": proof,
         "artefacts": artefacts,
     }
@@ -118,6 +119,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         return pipeline.decoded_images(splits.test, rows, network.size)
 
     metrics |= report.write(folder, metrics, thumbnails)
+    report.write_model_card(folder, metrics, portable.export_folders(config, Path(proof["path"])))
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)

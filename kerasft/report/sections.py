@@ -133,6 +133,22 @@ def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]
     return found
 
 
+def costs(cost: dict) -> list[tuple[str, str]]:
+    """Returns title and value of what an answer of the served network costs; empty for runs that did not measure it."""
+    if not cost:
+        return []
+    speeds = [
+        (f"Images/s, {count(int(size), 'image')} a call", number(speed))
+        for size, speed in cost["images_per_second"].items()
+    ]
+    return [
+        ("Parameters", f"{cost['parameters']:,}"),
+        ("Multiplications an image", f"{cost['macs']:,}"),
+        *speeds,
+        ("SavedModel on disk", f"{cost['bytes'] / 1e6:,.1f} MB"),
+    ]
+
+
 def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
     """Returns title and SVG of the loss and of the score over all epochs; empty without epochs.
 
