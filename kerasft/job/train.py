@@ -22,7 +22,7 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import costs, portable, train_phases
+from kerasft.job import baselines, costs, portable, train_phases
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
@@ -94,6 +94,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
             proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
             given = config, network, answer, splits, done.scorer, evaluation.test, Path(proof["path"])
             artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
+    # After the export, which reads the same weights in a thread of its own.
+    digest, cost = weights_digest(network.model), costs.measure(network, done.forward, Path(proof["path"]))
+    found = baselines.measure(done.trained, done.pretrained, splits, evaluation)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
@@ -109,8 +112,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "weights_sha256": weights_digest(network.model),
-        "cost": costs.measure(network, done.forward, Path(proof["path"])),
+        "weights_sha256": digest,
+        "cost": cost,
+        "baselines": found,
         "export": proof,
         "artefacts": artefacts,
     }

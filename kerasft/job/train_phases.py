@@ -46,6 +46,7 @@ class TrainedRun:
         val_outputs: of the network, float32 [N, ...].
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
         needed: bytes that the run needs on disk.
+        pretrained: weights of the backbone before training, by path; empty for random ones.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class TrainedRun:
     val_outputs: np.ndarray
     thresholds: np.ndarray | None
     needed: int
+    pretrained: dict[str, np.ndarray]
 
     def evaluate(self) -> Evaluation:
         """Scores validation and test, and writes `predictions.npz`. The test split is read here for the first time."""
@@ -91,7 +93,7 @@ def train_phases(
     if audited:
         seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
     network, resolved = resolve_settings(config, listing, folder, choice)
-    before = _weights_of_backbone(network) if planning.trains_few(config) else {}
+    before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
     with time_step(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
@@ -111,9 +113,9 @@ def train_phases(
         resolved.write(folder)
         forward = forward if network.tta == "none" else scoring.make_predictor(network.served())
         thresholds = fit_thresholds(network.task, splits, val_outputs)
-    if before:
+    if before and planning.trains_few(config):
         _write_delta(folder, before, network)
-    return TrainedRun(folder, network, splits, trained, scorer, forward, val_outputs, thresholds, needed)
+    return TrainedRun(folder, network, splits, trained, scorer, forward, val_outputs, thresholds, needed, before)
 
 
 def _weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
