@@ -10,7 +10,7 @@ import numpy as np
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import metrics, scoring
-from kerasft.evaluation.scoring import Scorer
+from kerasft.evaluation.scoring import Predictor, Scorer
 from kerasft.networks.network import Network
 from kerasft.storage import run_folder
 
@@ -53,7 +53,7 @@ def evaluate(
         network: in float32.
         splits: the test split is read here for the first time.
         validation: the Scorer of the validation split. The test split is scored with its scale and its error.
-        predict: what `make_predictor` gave.
+        predict: from a split to the outputs that are served (`predict_split`).
         val_outputs: of the network, float32 [N, ...].
         thresholds: of `fit_thresholds`.
     """
@@ -68,12 +68,15 @@ def evaluate(
     return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), losses, thresholds)
 
 
-def make_predictor(network: Network) -> Callable[[Split], np.ndarray]:
-    """Returns a function from a split to the outputs that are served, float32 [N, ...]; it is traced once."""
-    predict = scoring.make_predictor(network.served())
-    return lambda split: predict(
-        pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
-    )
+def predict_split(forward: Predictor, network: Network, split: Split) -> np.ndarray:
+    """Returns the outputs that are served for the images of a split, float32 [N, ...].
+
+    Args:
+        forward: what `scoring.make_predictor` gave for the served model. It is traced once for all splits.
+        network: whose image size is taken.
+        split: the images.
+    """
+    return forward(pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE))
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from kerasft import report
 from kerasft.console import console
 from kerasft.console.wording import number, percent
 from kerasft.data import pipeline, sources
@@ -52,7 +53,7 @@ def export(
     chosen = publish.formats(config.specs("export"))
     if not chosen:
         return {}
-    folder = Path(config.export_dir).parent / EXPORTS / saved_model.parent.name / saved_model.name
+    folder = _exports(config, saved_model)
     tested = publish.Proof(
         network.task,
         splits.test,
@@ -65,6 +66,15 @@ def export(
     for row in rows:
         _say(row, SCORES[network.task])
     return {row["artefact"]: row for row in rows}
+
+
+def export_folders(config: Config, saved_model: Path) -> list[Path]:
+    """The version folder of a SavedModel, and that of its portable artefacts if there are any."""
+    return [folder for folder in (saved_model, _exports(config, saved_model)) if folder.is_dir()]
+
+
+def _exports(config: Config, saved_model: Path) -> Path:
+    return Path(config.export_dir).parent / EXPORTS / saved_model.parent.name / saved_model.name
 
 
 @pipeline.user_errors()
@@ -103,6 +113,7 @@ def compress(settings: Config, run: str) -> list[dict]:
     answer = Answer(metrics["weights_sha256"], splits.classes, thresholds, scorer.scale, metrics["framing"])
     given = config, network, answer, splits, scorer, expected, Path(metrics["export"]["path"])
     rows = list(export(*given).values())
+    report.write_model_card(folder, metrics, export_folders(config, Path(metrics["export"]["path"])))
     score = SCORES[network.task]
     whole = {"artefact": KERAS_FILE, "path": (folder / KERAS_FILE).as_posix(), "published": True, "reason": ""}
     whole |= {score: metrics["test"][score], "loss": metrics["test"]["loss"], "n": metrics["test"]["n"]}

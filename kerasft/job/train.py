@@ -23,7 +23,7 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import portable, thumbnails, train_phases
+from kerasft.job import baselines, costs, portable, thumbnails, train_phases
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
@@ -95,6 +95,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
             proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
             given = config, network, answer, splits, done.scorer, evaluation.test, Path(proof["path"])
             artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
+    # After the export, which reads the same weights in a thread of its own.
+    digest, cost = weights_digest(network.model), costs.measure(network, done.forward, Path(proof["path"]))
+    found = baselines.measure(done.trained, done.pretrained, splits, evaluation)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
@@ -110,7 +113,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "weights_sha256": weights_digest(network.model),
+        "weights_sha256": digest,
+        "cost": cost,
+        "baselines": found,
         "export": proof,
         "artefacts": artefacts,
     }
@@ -118,6 +123,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
     of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
     metrics |= report.write(folder, metrics, of_test, by_path)
+    report.write_model_card(folder, metrics, portable.export_folders(config, Path(proof["path"])))
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)

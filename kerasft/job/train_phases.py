@@ -1,9 +1,10 @@
 """The first half of a run: everything until its phases are trained. The export, or a comparison, goes on from there."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -12,10 +13,11 @@ import tensorflow as tf
 
 from kerasft.console import console
 from kerasft.data.listing import Listing
-from kerasft.data.splits import Split, Splits
-from kerasft.evaluation.scoring import Scorer
+from kerasft.data.splits import Splits
+from kerasft.evaluation import scoring
+from kerasft.evaluation.scoring import Predictor, Scorer
 from kerasft.job.backbone import choose_backbone
-from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
+from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
 from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.job.tta import resolve_tta
@@ -40,10 +42,11 @@ class TrainedRun:
         splits: the examples; test is not read yet.
         trained: what the trainer left.
         scorer: of the validation split.
-        predict: from a split to the network's outputs, float32 [N, ...].
+        forward: the served network, traced: from batches of images to outputs.
         val_outputs: of the network, float32 [N, ...].
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
         needed: bytes that the run needs on disk.
+        pretrained: weights of the backbone before training, by path; empty for random ones.
     """
 
     folder: Path
@@ -51,14 +54,16 @@ class TrainedRun:
     splits: Splits
     trained: Trained
     scorer: Scorer
-    predict: Callable[[Split], np.ndarray]
+    forward: Predictor
     val_outputs: np.ndarray
     thresholds: np.ndarray | None
     needed: int
+    pretrained: dict[str, np.ndarray]
 
     def evaluate(self) -> Evaluation:
         """Scores validation and test, and writes `predictions.npz`. The test split is read here for the first time."""
-        found = evaluate(self.network, self.splits, self.scorer, self.predict, self.val_outputs, self.thresholds)
+        predict = partial(predict_split, self.forward, self.network)
+        found = evaluate(self.network, self.splits, self.scorer, predict, self.val_outputs, self.thresholds)
         write_predictions(self.folder, self.network.task, self.splits, found)
         return found
 
@@ -88,7 +93,7 @@ def train_phases(
     if audited:
         seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
     network, resolved = resolve_settings(config, listing, folder, choice)
-    before = _weights_of_backbone(network) if planning.trains_few(config) else {}
+    before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
     with time_step(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
@@ -102,15 +107,15 @@ def train_phases(
         network = surgery.precision(trained.setup.network, "float32")
         scorer, resolved = trained.setup.scorer, trained.state.resolved
         known = trained.validation_outputs if network is trained.setup.network else None
-        predict = make_predictor(network)
-        val_outputs = known() if known else predict(splits.val)
+        forward = scoring.make_predictor(network.served())
+        val_outputs = known() if known else predict_split(forward, network, splits.val)
         network, val_outputs = resolve_tta(config, network, splits.val, scorer, val_outputs, resolved)
         resolved.write(folder)
-        predict = predict if network.tta == "none" else make_predictor(network)
+        forward = forward if network.tta == "none" else scoring.make_predictor(network.served())
         thresholds = fit_thresholds(network.task, splits, val_outputs)
-    if before:
+    if before and planning.trains_few(config):
         _write_delta(folder, before, network)
-    return TrainedRun(folder, network, splits, trained, scorer, predict, val_outputs, thresholds, needed)
+    return TrainedRun(folder, network, splits, trained, scorer, forward, val_outputs, thresholds, needed, before)
 
 
 def _weights_of_backbone(network: Network) -> dict[str, np.ndarray]:

@@ -3,7 +3,8 @@
 from kerasft.report.audit_page import write_audit
 from kerasft.report.compare import write_compare
 from kerasft.report.lr_find import write_lr_find
+from kerasft.report.model_card import write as write_model_card
 from kerasft.report.page import write
 from kerasft.report.trials import rank_trials, write_search
 
-__all__ = ["rank_trials", "write", "write_audit", "write_compare", "write_lr_find", "write_search"]
+__all__ = ["rank_trials", "write", "write_audit", "write_compare", "write_lr_find", "write_model_card", "write_search"]

@@ -100,6 +100,8 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "defaults": defaults,
         "settled": metrics.get("settled", {}),
         "surgeries": sections.surgeries(metrics.get("settled", {})),
+        "baselines": sections.baselines(metrics.get("baselines", {}), test, score),
+        "costs": sections.costs(metrics.get("cost", {})),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
         "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],

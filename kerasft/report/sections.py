@@ -1,6 +1,7 @@
 """The sections of a report: converts the files of a run folder to what the page shows."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -131,6 +132,50 @@ def tried(settled: dict) -> list[tuple[str, list[str], list[tuple[str, list[str]
             rows = [(row["choice"], [show(row[name]) for name, (_, show) in used.items()]) for row in settled[key]]
             found.append((key.removesuffix("_table"), [head for head, _ in used.values()], rows))
     return found
+
+
+def costs(cost: dict) -> list[tuple[str, str]]:
+    """Returns title and value of what an answer of the served network costs; empty for runs that did not measure it."""
+    if not cost:
+        return []
+    speeds = [
+        (f"Images/s, {count(int(size), 'image')} a call", number(speed))
+        for size, speed in cost["images_per_second"].items()
+    ]
+    return [
+        ("Parameters", f"{cost['parameters']:,}"),
+        ("Multiplications an image", f"{cost['macs']:,}"),
+        *speeds,
+        ("SavedModel on disk", f"{cost['bytes'] / 1e6:,.1f} MB"),
+    ]
+
+
+def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str, list[str]]]:
+    """Returns rows (name, values) of what frozen features reach without fine-tuning; the trained network comes first.
+
+    Args:
+        found: `baselines` of `metrics.json`.
+        test: the metrics of the trained network.
+        score: name of the task's score.
+    """
+    if not found:
+        return []
+    show = percent if score == "accuracy" else number
+
+    def interval(ends: list[float], shown: Callable[[float], str]) -> str:
+        low, high = ends
+        return f"{shown(low)} to {shown(high)}"
+
+    def difference(values: list[float]) -> str:
+        sign = "+" if values[0] > 0 else ""
+        return f"{sign}{number(values[0])} ({interval(values[1:], number)})"
+
+    rows = [("this network", [show(test[score]), number(test["loss"]), "", "", ""])]
+    for name, row in found.items():
+        reached = show(row[score]) + (f" ({interval(row['interval'], show)})" if "interval" in row else "")
+        gains = [difference(row[key]) for key in ("difference", "loss_difference")]
+        rows.append((name.replace("_", " "), [reached, number(row["loss"]), *gains, duration(row["seconds"])]))
+    return rows
 
 
 def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kerasft.export.saved_model import load as load_model
 from kerasft.export.saved_model import newest, read_metadata, versions
+from kerasft.report.model_card import FILE as MODEL_CARD
 from kerasft.settings.errors import UserError
 
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -89,9 +90,12 @@ def find_newest(source: Source, failed: dict[Path, Fingerprint]) -> Path | None:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Returns names, sizes and times of a folder's files. They change while a file is copied or replaced."""
+    """Returns names, sizes and times of a folder's files. They change while a file is copied or replaced.
+
+    The model card is left out: it is written when the version is in its place already.
+    """
     try:
-        files = [(file, file.stat()) for file in sorted(path.rglob("*"))]
+        files = [(file, file.stat()) for file in sorted(path.rglob("*")) if MODEL_CARD not in file.name]
     # The folder is being removed.
     except OSError:
         return ()

@@ -169,11 +169,7 @@ def load_or_compute(
         RangeError: float16 cannot store the activations.
     """
     dtype = dtype or prefix.model.output.dtype
-    augmented = None
-    if augmentation.augment:
-        augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round)
-    key_parts = (prefix.digest, split.digest, size, split.framing, augmented, dtype)
-    with disk_cache.locked(cache, hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]) as folder:
+    with disk_cache.locked(cache, _entry_name(prefix, split, size, augmentation, dtype)) as folder:
         try:
             disk_cache.evict(cache, folder, count_bytes(prefix.model, split, dtype), disk_cache.ACTIVATIONS)
             return _fill(folder, prefix, split, size, augmentation, dtype, known)
@@ -182,6 +178,20 @@ def load_or_compute(
                 f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
                 f"or give the phase views=0. Received: {cache.max_bytes / 1e9:g}"
             ) from error
+
+
+def has(cache: DiskCache, prefix: Prefix, split: Split, size: int) -> bool:
+    """Tells whether the cache has the activations of all unaugmented images of a split; arguments as `load_or_compute`."""
+    folder = cache.folder / _entry_name(prefix, split, size, UNAUGMENTED, prefix.model.output.dtype)
+    return len(disk_cache.read_meta(folder).get("crc32", {})) == -(-len(split) // CHUNK_ROWS)
+
+
+def _entry_name(prefix: Prefix, split: Split, size: int, augmentation: CachedAugmentation, dtype: str) -> str:
+    augmented = None
+    if augmentation.augment:
+        augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round)
+    key_parts = (prefix.digest, split.digest, size, split.framing, augmented, dtype)
+    return hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]
 
 
 def _fill(

@@ -56,11 +56,15 @@ class Trained:
         state: of the finished run: its identifier, what `auto` resolved, the records of the phases.
         validation_outputs: gives the network's outputs on the validation split, from cached features where the last
             phase had them; None where a resumed run had no phase left.
+        solution: kernel and bias of the probe, where it was solved; None in a resumed run.
+        solution_seconds: of the probe, with the choices that it was asked for and the features.
     """
 
     setup: TrainSetup
     state: TrainState
     validation_outputs: Callable[[], np.ndarray] | None
+    solution: Weights | None = None
+    solution_seconds: float = 0.0
 
 
 def train(
@@ -100,7 +104,7 @@ def train(
             audit_file.add(
                 folder, doubts.examine(setup.network, splits.train, splits.classes, config.seed, setup.cache)
             )
-    network = setup.network
+    network, solution, solution_seconds = setup.network, arrays.get("solution"), state.seconds
     saver = Checkpointer(folder, network.model)
     if restored:
         arrays = saver.restore(arrays)
@@ -139,7 +143,7 @@ def train(
         soup.remove(folder)
     freezing.release(network)
     soup.remove(folder)
-    return Trained(setup, state, inputs.outputs if inputs else None)
+    return Trained(setup, state, inputs.outputs if inputs else None, solution, solution_seconds)
 
 
 def begin_phase(

@@ -44,6 +44,15 @@ def test_several_labels(two_digits, tiny, command, tmp_path):
     assert test["map"] > 0.5  # by chance 0.36
     assert {"micro_f1", "macro_f1", "exact_match", "ece", "loss", "n", "per_class"} <= test.keys()
     assert "val_map_after" in metrics["phases"][-1]
+    # The features of the frozen network are found again after all of it was trained.
+    assert metrics["baselines"]["nearest_neighbours"].keys() == {
+        "map",
+        "loss",
+        "seconds",
+        "difference",
+        "loss_difference",
+    }
+    assert "What would do as well" in (tmp_path / "run" / "report.html").read_text()
     _serve(
         tmp_path,
         metrics["export"]["path"],

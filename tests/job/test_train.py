@@ -70,6 +70,10 @@ def test_metrics_hold_the_contract(finished):
     assert metrics["peak_rss_mb"] > 100
     assert len(metrics["weights_sha256"]) == 64
     assert {"path", "max_abs_diff", "top1_agreement", "n"} == metrics["export"].keys()
+    cost = metrics["cost"]
+    assert {"parameters", "macs", "images_per_second", "bytes"} == cost.keys()
+    assert cost["images_per_second"].keys() == {"1", "32"} and min(cost["images_per_second"].values()) > 0
+    assert cost["bytes"] > 4 * cost["parameters"] > 0
     (phase,) = metrics["phases"]
     assert {
         "name",
@@ -118,6 +122,15 @@ def test_the_run_folder_is_complete(finished):
     rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert list((run / "tensorboard").rglob("events*"))
+
+
+def test_the_export_has_a_model_card(finished):
+    place, _ = finished
+    card = (place / "saved_models/shapes/1/MODEL_CARD.md").read_text()
+    metrics = _metrics(place / "run")
+    for part in ("# shapes, version 1", "1 × not an image: left out", metrics["weights_sha256"], "**not stated**"):
+        assert part in card
+    assert f"- Parameters: {metrics['cost']['parameters']:,}" in card
 
 
 def test_every_figure_follows_from_the_predictions(finished):

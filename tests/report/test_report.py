@@ -56,6 +56,20 @@ def test_the_page_is_whole_html_and_takes_nothing_from_elsewhere(tmp_path, case)
         assert name in page.text["bdi"]
 
 
+@pytest.mark.parametrize("case", ["two", "labels", "targets"])
+def test_the_page_says_what_would_do_as_well_and_what_an_answer_costs(tmp_path, case):
+    page, _ = written(tmp_path, *CASES[case])
+    for part in ("What would do as well", "linear probe", "nearest neighbours", "+0.100 (0.0200 to 0.180)"):
+        assert part in page.source
+    for part in ("Multiplications an image</dt><dd>5,678,900", "32 images a call</dt><dd>410", "2.5 MB"):
+        assert part in page.source
+
+
+def test_a_run_without_baselines_has_no_section_of_them(tmp_path):
+    page, _ = written(tmp_path, *CASES["two"], epochs=0)
+    assert "What would do as well" not in page.source
+
+
 def test_the_page_forbids_scripts_even_if_one_got_in(tmp_path):
     page, _ = written(tmp_path, *CASES["hostile"])
     (policy,) = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]

@@ -71,6 +71,14 @@ def test_an_entry_is_what_the_model_gives_and_is_computed_once(model, split, cac
     assert not rows.flags.writeable
 
 
+def test_an_entry_is_there_once_it_is_whole(model, split, cache):
+    frozen = feature_cache.make_prefix(model)
+    assert not feature_cache.has(cache, frozen, split, SIDE)
+    feature_cache.load_or_compute(cache, frozen, split, SIDE)
+    assert feature_cache.has(cache, frozen, split, SIDE)
+    assert not feature_cache.has(cache, frozen, split, SIDE + 8)
+
+
 def test_an_augmented_view_is_that_of_its_round(model, split, cache):
     layer = augment.build(specs.parse("crop | flip", "--augment"))
     frozen = feature_cache.make_prefix(model)

@@ -1,0 +1,116 @@
+"""What would do as well: models that are fitted on frozen features in a second, without any fine-tuning."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+
+# Neighbours that are tried on validation, and how many there are where nothing can be tried.
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+DEFAULT_NEIGHBOURS = 10
+# More multiplications take more than a second or two. Nearest neighbours are then left out.
+MAX_NEIGHBOUR_MACS = 1e11
+
+
+class Features(NamedTuple):
+    """Standardised features of the frozen network, float32 [N, D] each, and the labels of the training images.
+
+    Attributes:
+        train, val, test: features by split.
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, T].
+        outputs: C, or T.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    outputs: int
+
+
+class Baseline(NamedTuple):
+    """What a baseline gives for the test images.
+
+    Attributes:
+        outputs: logits float64 [N, C], or values float64 [N, T].
+        seconds: to fit it and to answer, without the features.
+    """
+
+    outputs: np.ndarray
+    seconds: float
+
+
+def fit(features: Features, scorer: Scorer) -> dict[str, Baseline]:
+    """Fits the baselines of a task: `nearest_centroid` (single labels only) and `nearest_neighbours`.
+
+    Args:
+        features: of all splits.
+        scorer: of the validation split.
+    """
+    found = {}
+    if scorer.task == "single_label":
+        found["nearest_centroid"] = _timed(lambda: nearest_centroid(features, scorer))
+    queries = len(features.val) + len(features.test)
+    if queries * features.train.size <= MAX_NEIGHBOUR_MACS:
+        found["nearest_neighbours"] = _timed(lambda: nearest_neighbours(features, scorer))
+    return found
+
+
+def nearest_centroid(features: Features, scorer: Scorer) -> np.ndarray:
+    """Logits float64 [N, C] of the test images by their squared distance to the mean of each class.
+
+    The distance is divided by its mean over the training images of the class, so that logits are of the order of a
+    network's; then by the temperature of the validation split. A class without a training image gets the lowest logit.
+    """
+    counts = np.bincount(features.labels, minlength=features.outputs)
+    sums = np.zeros((features.outputs, features.train.shape[1]))
+    np.add.at(sums, features.labels, features.train)
+    centroids = sums / np.maximum(counts, 1)[:, None]
+    spread = np.square(features.train - centroids[features.labels]).mean()
+
+    def logits(rows: np.ndarray) -> np.ndarray:
+        # The squared norm of the image is the same for all classes, so it is left out.
+        distances = np.square(centroids).sum(-1) - 2 * rows.astype(np.float64) @ centroids.T
+        found = -distances / (2 * spread * np.sqrt(rows.shape[1]))
+        found[:, counts == 0] = found.min(-1, keepdims=True)
+        return found
+
+    return logits(features.test) / scorer.temperature(logits(features.val))
+
+
+def nearest_neighbours(features: Features, scorer: Scorer) -> np.ndarray:
+    """Outputs float64 of the test images by the training images of the nearest features, in cosine distance.
+
+    The number of neighbours is the one of the lowest loss on validation. Frequencies among the neighbours get one
+    more vote, shared as the classes are in training, so that none of them is 0.
+    """
+    from scipy.special import logit
+    from sklearn.neighbors import NearestNeighbors
+
+    tried = [count for count in NEIGHBOURS if count <= len(features.train)]
+    index = NearestNeighbors(n_neighbors=tried[-1], metric="cosine", algorithm="brute").fit(features.train)
+    targets = features.labels
+    if scorer.task == "single_label":
+        targets = np.eye(features.outputs)[features.labels]
+    prior = targets.mean(0).clip(1e-6, 1 - 1e-6) if scorer.task != "regression" else None
+
+    def outputs(rows: np.ndarray, count: int) -> np.ndarray:
+        found = targets[rows[:, :count]].astype(np.float64)
+        if scorer.task == "regression":
+            return found.mean(1)
+        shares = (found.sum(1) + prior) / (count + 1)
+        return np.log(shares) if scorer.task == "single_label" else logit(shares)
+
+    chosen = min(DEFAULT_NEIGHBOURS, tried[-1])
+    if len(features.val) >= MIN_VALIDATION_IMAGES:
+        near = index.kneighbors(features.val, return_distance=False)
+        chosen = min(tried, key=lambda count: scorer.loss(outputs(near, count)))
+    return outputs(index.kneighbors(features.test, return_distance=False), chosen)
+
+
+def _timed(fitted: Callable[[], np.ndarray]) -> Baseline:
+    started = time.monotonic()
+    return Baseline(fitted(), time.monotonic() - started)

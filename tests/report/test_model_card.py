@@ -1,0 +1,76 @@
+"""The model card: whole in every task, harmless names, valid YAML, nothing made up."""
+
+import numpy as np
+import pytest
+import yaml
+from finished import CASES, HOSTILE, run_folder
+
+from kerasft.console.wording import percent
+from kerasft.report import model_card, statistics
+
+
+def _card(folder, case, **more) -> tuple[str, dict, dict]:
+    """Text and YAML of a card, and the metrics that it was made from."""
+    metrics = run_folder(folder, *CASES[case], **more)
+    model_card.write(folder, metrics, [folder / "one", folder / "two"])
+    text = (folder / "one" / model_card.FILE).read_text()
+    assert (folder / "two" / model_card.FILE).read_text() == text
+    assert sorted(path.name for path in (folder / "one").iterdir()) == [model_card.FILE]
+    return text, yaml.safe_load(text.split("---\n")[1]), metrics
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_card_has_its_sections_and_tables_of_one_width(tmp_path, case):
+    text, head, metrics = _card(tmp_path, case, findings=7)
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "What it does",
+        "Intended use",
+        "Training data",
+        "Training procedure",
+        "Evaluation",
+        "Costs",
+        "Limits",
+        "How to use",
+    ]
+    assert head["library_name"] == "keras" and head["datasets"] == ["my set"]
+    assert head.get("pipeline_tag") == (None if metrics["task"] == "regression" else "image-classification")
+    (result,) = head["model-index"][0]["results"]
+    assert {row["type"]: row["value"] for row in result["metrics"]}["loss"] == metrics["test"]["loss"]
+    for table in (block.splitlines() for block in text.split("\n\n") if block.lstrip().startswith("| ")):
+        rows = [line for line in table if line.startswith("|")]
+        widths = {line.replace("\\|", "").count("|") for line in rows}
+        assert len(widths) == 1 and len(rows) > 2, table
+    assert "7 × corrupt: left out" in text
+    assert "- Multiplications an image: 5,678,900" in text and "- SavedModel on disk: 2.5 MB" in text
+
+
+def test_a_card_says_the_interval_of_the_test_score(tmp_path):
+    text, _, metrics = _card(tmp_path, "two")
+    with np.load(tmp_path / "predictions.npz") as arrays:
+        right = int((arrays["probabilities"].argmax(-1) == arrays["labels"]).sum())
+    low, high = statistics.wilson(right, metrics["test"]["n"])
+    assert f"{percent(right / metrics['test']['n'])} ({percent(low)} to {percent(high)})" in text
+
+
+@pytest.mark.parametrize("case", ["hostile", "hostile_labels", "targets"])
+def test_names_bring_no_markup_of_their_own(tmp_path, case):
+    text, _, _ = _card(tmp_path, case, findings=3)
+    body = text.split("```python")[0]
+    assert "<script" not in body.replace("\\<", "") and "<img" not in body.replace("\\<", "")
+    assert model_card._escape(HOSTILE[0]) in body
+
+
+def test_a_card_says_what_is_not_known(tmp_path):
+    text, _, metrics = _card(tmp_path, "ten", n=60)
+    assert text.count("**not stated**") == 5
+    rows = metrics["test"]["per_class"].items()
+    few = [name for name, row in rows if 0 < row["n"] < 30]
+    assert all(f"- {name}: {metrics['test']['per_class'][name]['n']} test image" in text for name in few) and few
+
+
+def test_a_run_without_measured_costs_has_a_card(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    del metrics["cost"], metrics["baselines"]
+    text = model_card.render(tmp_path, metrics)
+    assert "Multiplications" not in text and "What frozen features" not in text
