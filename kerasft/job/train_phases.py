@@ -14,6 +14,7 @@ from kerasft.console import console
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
+from kerasft.job import unknowns
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, make_predictor, write_predictions
 from kerasft.job.reframe import audit_and_frame
@@ -91,6 +92,7 @@ def train_phases(
     before = _weights_of_backbone(network) if planning.trains_few(config) else {}
     with time_step(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
+    unknowns.check_count(config, splits)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)

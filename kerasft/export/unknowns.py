@@ -1,0 +1,78 @@
+"""The graph of `--abstain` and `--coverage`: what a signature gives beside the answers, and what it must equal."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from kerasft.evaluation import conformal as conformal_sets
+from kerasft.evaluation.conformal import Conformal
+from kerasft.evaluation.novelty import Distance, Novelty
+from kerasft.export import proof
+
+# How far a novelty may be from that of NumPy, in deviations of the novelty over the test images.
+NOVELTY_TOLERANCE = 1e-2
+
+
+class Unknowns(NamedTuple):
+    """What is served beside the answers: each part, or None."""
+
+    novelty: Novelty | None = None
+    conformal: Conformal | None = None
+
+
+def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The outputs of a signature that `--abstain` and `--coverage` add.
+
+    Args:
+        features: float32 [N, D], pooled, of the images as they are (not of mirror images).
+        outputs: float32 [N, C] logits.
+        answers: float32 [N, C] probabilities, or [N, D] values.
+
+    Returns:
+        `novelty` (float32 [N]) and `known` (bool [N]); `label_set` (bool [N, C]), or `lower` and `upper`
+        (float32 [N, D]). What is None adds nothing.
+    """
+    given = {}
+    if unknowns.novelty is not None:
+        distance = unknowns.novelty.distance
+        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if distance is None else _measure(distance, features)
+        given["known"] = given["novelty"] <= unknowns.novelty.threshold
+    if (found := unknowns.conformal) is not None and found.radius is None:
+        given["label_set"] = answers >= found.least
+    elif found is not None:
+        radius = tf.constant(found.radius, tf.float32)
+        given |= {"lower": answers - radius, "upper": answers + radius}
+    return given
+
+
+def _measure(distance: Distance, features: tf.Tensor) -> tf.Tensor:
+    """`novelty.measure` in TensorFlow: float32 [N]."""
+    projected = tf.matmul(features - distance.mean, distance.projection)
+    # |a - b|^2 as |a|^2 - 2ab + |b|^2: all differences, [N, P, R], may not fit into memory.
+    points = tf.constant(distance.points)
+    products = tf.matmul(projected, points, transpose_b=True)
+    squares = tf.reduce_sum(projected**2, -1, keepdims=True) - 2 * products + tf.reduce_sum(points**2, -1)
+    return tf.sqrt(tf.maximum(tf.reduce_min(squares, -1), 0) / points.shape[-1])
+
+
+def expected(unknowns: Unknowns, features: np.ndarray, outputs: np.ndarray, answers: np.ndarray) -> dict[str, tuple]:
+    """What `serve` must give, computed with NumPy; arguments as there.
+
+    Returns:
+        For each output its values and the differences that are allowed, in the form of `proof.compare_further`.
+    """
+    wanted = {}
+    if (found := unknowns.novelty) is not None:
+        scores = found.score(features, outputs)
+        slack = NOVELTY_TOLERANCE * max(float(scores.std()), 1e-6)
+        wanted["novelty"] = scores, slack
+        wanted["known"] = scores <= found.threshold, np.abs(scores - found.threshold) <= slack
+    if (found := unknowns.conformal) is not None and found.radius is None:
+        near = np.abs(answers - found.least) <= proof.TOLERANCE
+        wanted["label_set"] = conformal_sets.label_sets(found, answers), near
+    elif found is not None:
+        # A value is proven by itself; here the interval must lie around it.
+        slack = 1e-3 * np.maximum(found.radius, 1e-6) + 1e-5 * np.abs(answers)
+        wanted |= {"lower": (answers - found.radius, slack), "upper": (answers + found.radius, slack)}
+    return wanted
