@@ -16,7 +16,7 @@ from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
 from kerasft.export import artefact, proof, serving_warmup, unknowns
 from kerasft.export.artefact import Answer, Artefact
-from kerasft.networks import layer_names
+from kerasft.networks import heads, layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 
@@ -134,26 +134,25 @@ def read_metadata(path: Path) -> dict:
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
     names, size, framing = tf.constant(answer.classes), network.size, answer.framing
-    both = keras.Model(
-        network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
-    )
+    embedding = network.model.get_layer(layer_names.FEATURES).output
+    parts = keras.Model(network.model.inputs[0], [embedding, network.model.output, heads.last_depth(network.model)])
     image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
 
     # Traced once for all signatures.
     @tf.function(input_signature=[image_spec])
     def forward(images: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.cast(one, tf.float32) for one in both(images, training=False)]
+        return [tf.cast(one, tf.float32) for one in parts(images, training=False)]
 
     def scored(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, outputs = forward(images)
+        _, outputs, last = forward(images)
         if network.tta == "flip":
             outputs = (outputs + forward(images[:, :, ::-1])[1]) / 2
         if network.task == "regression":
-            return {"values": outputs} | unknowns.serve(answer.unknowns, features, outputs, outputs)
+            return {"values": outputs} | unknowns.serve(answer.unknowns, last, outputs, outputs)
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
         scores, order = tf.math.top_k(probabilities, min(TOP_K, len(answer.classes)))
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
-        given |= unknowns.serve(answer.unknowns, features, outputs, probabilities)
+        given |= unknowns.serve(answer.unknowns, last, outputs, probabilities)
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft.evaluation import conformal as conformal_sets
 from kerasft.evaluation.conformal import Conformal
-from kerasft.evaluation.novelty import Distance, Novelty
+from kerasft.evaluation.novelty import MIN_LENGTH, Novelty
 from kerasft.export import proof
 
 # How far a novelty may be from that of NumPy, in deviations of the novelty over the test images.
@@ -25,7 +25,7 @@ def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: 
     """The outputs of a signature that `--abstain` and `--coverage` add.
 
     Args:
-        features: float32 [N, D], pooled, of the images as they are (not of mirror images).
+        features: float32 [N, D], of `last_depth`, of the images as they are (not of mirror images).
         outputs: float32 [N, C] logits.
         answers: float32 [N, C] probabilities, or [N, D] values.
 
@@ -35,8 +35,9 @@ def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: 
     """
     given = {}
     if unknowns.novelty is not None:
-        distance = unknowns.novelty.distance
-        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if distance is None else _measure(distance, features)
+        neighbours = unknowns.novelty.neighbours
+        energy = neighbours is None
+        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if energy else _distance(neighbours, features)
         given["known"] = given["novelty"] <= unknowns.novelty.threshold
     if (found := unknowns.conformal) is not None and found.radius is None:
         given["label_set"] = answers >= found.least
@@ -46,14 +47,10 @@ def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: 
     return given
 
 
-def _measure(distance: Distance, features: tf.Tensor) -> tf.Tensor:
-    """`novelty.measure` in TensorFlow: float32 [N]."""
-    projected = tf.matmul(features - distance.mean, distance.projection)
-    # |a - b|^2 as |a|^2 - 2ab + |b|^2: all differences, [N, P, R], may not fit into memory.
-    points = tf.constant(distance.points)
-    products = tf.matmul(projected, points, transpose_b=True)
-    squares = tf.reduce_sum(projected**2, -1, keepdims=True) - 2 * products + tf.reduce_sum(points**2, -1)
-    return tf.sqrt(tf.maximum(tf.reduce_min(squares, -1), 0) / points.shape[-1])
+def _distance(neighbours: np.ndarray, features: tf.Tensor) -> tf.Tensor:
+    """`novelty.distance` in TensorFlow: float32 [N]."""
+    lengths = tf.maximum(tf.norm(features, axis=-1, keepdims=True), MIN_LENGTH)
+    return 1 - tf.reduce_max(tf.matmul(features / lengths, neighbours, transpose_b=True), -1)
 
 
 def expected(unknowns: Unknowns, features: np.ndarray, outputs: np.ndarray, answers: np.ndarray) -> dict[str, tuple]:

@@ -13,7 +13,7 @@ from kerasft.evaluation.conformal import Conformal
 from kerasft.evaluation.novelty import Novelty
 from kerasft.export.unknowns import Unknowns, expected
 from kerasft.job.evaluate import Evaluation
-from kerasft.networks import layer_names
+from kerasft.networks import heads
 from kerasft.networks.network import Network
 from kerasft.settings import abstention
 from kerasft.settings.config import Config
@@ -28,7 +28,7 @@ def check_count(config: Config, splits: Splits) -> None:
 
 
 def fit(config: Config, network: Network, splits: Splits, val_outputs: np.ndarray) -> Unknowns:
-    """Fits the novelty on the training images, and its threshold and the conformal part on validation.
+    """Takes the features of the training images, and fits the thresholds on validation.
 
     Args:
         network: trained, in float32, as it is served.
@@ -37,13 +37,12 @@ def fit(config: Config, network: Network, splits: Splits, val_outputs: np.ndarra
     """
     method, found = abstention.requested(config, splits.task), None
     if method is not None:
-        distance, features = None, np.zeros((len(splits.val), 0))
+        neighbours, features = None, np.zeros((len(splits.val), 0))
         if method.name == "distance":
-            sample = _sample(splits.train)
-            labels = sample.labels if splits.task == "single_label" else None
             predict = _feature_predictor(network)
-            distance, features = novelty.fit_distance(predict(sample), labels), predict(splits.val)
-        found = Novelty(*method, threshold=np.inf, distance=distance)
+            sample = _sample(splits.train, heads.last_depth(network.model).shape[-1])
+            neighbours, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
+        found = Novelty(*method, threshold=np.inf, neighbours=neighbours)
         threshold = novelty.fit_threshold(found.score(features, val_outputs), method.keep)
         found = found._replace(threshold=threshold)
     return Unknowns(found, _fit_conformal(config, splits, scoring.apply_activation(splits.task, val_outputs)))
@@ -65,7 +64,7 @@ def evaluate(unknowns: Unknowns, network: Network, splits: Splits, evaluation: E
     """
     figures, test = {}, splits.test
     features = np.zeros((len(test), 0))
-    if unknowns.novelty is not None and unknowns.novelty.distance is not None:
+    if unknowns.novelty is not None and unknowns.novelty.neighbours is not None:
         features = _feature_predictor(network)(test)
     further = expected(unknowns, features, evaluation.outputs, evaluation.test)
     if (found := unknowns.novelty) is not None:
@@ -102,17 +101,16 @@ def summarise(metrics: dict) -> None:
 
 
 def _feature_predictor(network: Network):
-    """A function from a split to the pooled features, float32 [N, D], of the images as they are."""
-    output = network.model.get_layer(layer_names.FEATURES).output
-    predict = scoring.make_predictor(keras.Model(network.model.inputs[0], output))
+    """A function from a split to the pooled features of the last depth, float32 [N, D], of the images as they are."""
+    predict = scoring.make_predictor(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
     return lambda split: predict(
         pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     )
 
 
-def _sample(split: Split) -> Split:
-    """At most `novelty.MAX_IMAGES` examples of a split, spread evenly."""
-    rows = novelty.spread(len(split))
+def _sample(split: Split, width: int) -> Split:
+    """The examples of a split that `novelty.spread` keeps of features of a width."""
+    rows = novelty.spread(len(split), width)
     if len(rows) == len(split):
         return split
     images = None if split.images is None else lambda places: split.images(rows[places])

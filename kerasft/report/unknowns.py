@@ -3,7 +3,7 @@
 from kerasft.console.wording import count, number, percent
 
 _METHODS = {
-    "distance": "the distance of its features to the nearest class of the training images",
+    "distance": "the distance of its features to those of the nearest training image",
     "energy": "the energy of its logits",
 }
 
@@ -14,17 +14,15 @@ def sentences(metrics: dict) -> list[str]:
     Args:
         metrics: as in `metrics.json`.
     """
-    return [*_abstain(metrics.get("abstain"), metrics["task"]), *_coverage(metrics.get("coverage"))]
+    return [*_abstain(metrics.get("abstain")), *_coverage(metrics.get("coverage"))]
 
 
-def _abstain(found: dict | None, task: str) -> list[str]:
+def _abstain(found: dict | None) -> list[str]:
     if not found:
         return []
-    method = (
-        _METHODS[found["method"]] if task == "single_label" else "the distance of its features to the training images"
-    )
+    method = _METHODS[found["method"]]
     said = [
-        f"An image counts as unknown if its novelty is above {number(found['threshold'])}. The novelty is {method}. The "
+        f"An image counts as unknown if its novelty is above {number(found['threshold'])}. The novelty is {_METHODS[found['method']]}. The "
         f"threshold keeps {percent(found['keep'])} of the validation images.",
         f"Of {count(found['n'], 'test image')}, {percent(found['kept'])} are known. The run has seen no image of an unknown "
         f"kind, so how many of them are found is not known.",

@@ -124,7 +124,7 @@ class Config:
     abstain: str = flag(
         "none",
         "model",
-        "What the served model says of images of an unknown kind: distance(keep=0.95), the Mahalanobis distance of the pooled features to the nearest class; energy(keep=0.95), by the logits (single_label only); auto(keep=0.95), which is distance. It adds novelty and known to the signatures. keep is the share of validation images that are known. docs/unknowns.md has what they find.",
+        "What the served model says of images of an unknown kind: distance(keep=0.95), the cosine distance of the pooled features to the nearest training image; energy(keep=0.95), by the logits (single_label only); auto(keep=0.95), which is distance. It adds novelty and known to the signatures. keep is the share of validation images that are known. docs/unknowns.md has what they find.",
         spec="many",
     )
     coverage: float | None = flag(
