@@ -15,6 +15,7 @@ from sklearn.covariance import ledoit_wolf
 
 from kerasft.data import sources
 from kerasft.data.decode import decode_batch
+from kerasft.data.listing import Listing
 from kerasft.evaluation import novelty, scoring
 from kerasft.job import train
 from kerasft.networks import heads
@@ -39,13 +40,13 @@ def mahalanobis(features: np.ndarray, labels: np.ndarray):
     return squares
 
 
-def answers(folder: Path, listing: sources.Listing) -> tuple[np.ndarray, np.ndarray]:
+def answers(folder: Path, listing: Listing, framing: str) -> tuple[np.ndarray, np.ndarray]:
     """Features of the last depth and logits of all images of a listing, float32 [N, D] and [N, C]."""
     model = keras.models.load_model(folder / "model.keras", compile=False)
     last, size = heads.last_depth(model), model.inputs[0].shape[1]
     predict = [scoring.make_predictor(keras.Model(model.inputs[0], one)) for one in (last, model.outputs[0])]
     batches = [
-        decode_batch([listing.read(row) for row in range(start, min(start + 64, len(listing.ids)))], size, "crop")
+        decode_batch([listing.read(row) for row in range(start, min(start + 64, len(listing.ids)))], size, framing)
         for start in range(0, len(listing.ids), 64)
     ]
     images = [np.asarray(batch, np.float32) for batch in batches]
@@ -64,13 +65,15 @@ def main() -> None:
     config = Config(**settings)
     run = train.train(config)
     listing = sources.load(config)
-    known, labels = answers(run.folder, listing), np.array([label for (label,) in listing.labels])
-    rows = {part: np.flatnonzero(np.asarray(listing.splits) == part) for part in ("train", "val", "test")}
+    framing = run.metrics["framing"]
+    known = answers(run.folder, listing, framing)
+    rows = {part: np.flatnonzero(listing.split_names == part) for part in ("train", "val", "test")}
     given = {part: [values[places] for values in known] for part, places in rows.items()}
     for name in FOREIGN:
-        given[name] = answers(run.folder, sources.load(Config(data=f"folder:{options.shared / 'data' / name}")))
+        foreign = sources.load(Config(data=f"folder:{options.shared / 'data' / name}"))
+        given[name] = answers(run.folder, foreign, framing)
     features = given["train"][0]
-    squares = mahalanobis(features.astype(float), np.unique(labels[rows["train"]], return_inverse=True)[1])
+    squares = mahalanobis(features.astype(float), listing.labels[rows["train"]])
     neighbours = novelty.unit_length(features)
     scores = {
         "energy": lambda features, outputs: novelty.energy(outputs),
