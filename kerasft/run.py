@@ -67,6 +67,10 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
             from kerasft import tune
 
             tune.tune(settings, **{name: options[name] for name in tune.FLAGS})
+        elif options["mode"] == "audit":
+            from kerasft.job import audit_mode
+
+            audit_mode.audit(settings)
         elif options["mode"] == "compress":
             from kerasft.job import portable
 

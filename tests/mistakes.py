@@ -167,6 +167,18 @@ def command_line() -> Iterator[Row]:
     yield a("cache_below_0", "--cache_gb=-1")
     yield a("cache_without_end", "--cache_gb=inf")
     yield a("limit_of_0", "--per_class_limit=0")
+    yield a("groups_of_no_table", *MADE, "--group_column=patient", says=("--group_column", "csv"))
+    yield a("no_pattern", *MADE, "--group_pattern=(", says=("--group_pattern", "regular expression"))
+    yield a("pattern_without_a_group", *MADE, "--group_pattern=x", says=("--group_pattern", "brackets"))
+    yield a("pattern_of_nothing", *MADE, "--group_pattern=(zebra)", says=("--group_pattern", "none of"))
+    yield a("no_list_to_exclude", *MADE, "--exclude=nowhere.csv", says=("--exclude", "nowhere.csv"))
+    yield a(
+        "list_of_others", *MADE, "--exclude=l.txt", says=("--exclude", "none of which"), make=files(l__txt="x.jpg\n")
+    )
+    yield a(
+        "list_without_paths", *MADE, "--exclude=l.csv", says=("--exclude", "path"), make=files(l__csv="file\nx.jpg\n")
+    )
+    yield a("list_is_a_folder", *MADE, "--exclude=.", says="--exclude")
     yield a("patience_below_0", *MADE, "--patience=-1")
     yield a("budget_of_nothing", *MADE, "--budget_minutes=0")
     yield a("budget_and_equal_weights", *MADE, "--deterministic", "--budget_minutes=5")
@@ -351,6 +363,9 @@ def data() -> Iterator[Row]:
         make=_table("path,x\n{photo},3\n{other},3\n"),
         received=False,
     )
+    grouped = ("--data=csv:t.csv", "--group_column=patent")
+    patients = files(t__csv="path,label,patient\na.jpg,b,c\n")
+    yield a("no_column_of_groups", *grouped, says=("--group_column", "did you mean 'patient'"), make=patients)
     yield a("table_is_a_pipe", "--data=csv:t.csv", make=lambda cwd, _: os.mkfifo(cwd / "t.csv"))
     yield a("table_without_end", "--data=csv:t.csv", make=lambda cwd, _: (cwd / "t.csv").symlink_to("/dev/zero"))
     yield a("one_class", "--data=folder:set", says=("--data", "only"), make=folder("only*3"))

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
-from kerasft.data import duplicates, image_headers
+from kerasft.data import file_traits, image_headers, inspection, measures
 from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Finding, Listing
 from kerasft.settings import machine
@@ -77,7 +77,12 @@ def make_memory_store(count: int, size: int) -> PixelStore:
 
 
 def audit(
-    listing: Listing, size: int, progress: Callable[[int], None], pixel_store: PixelStore | None
+    listing: Listing,
+    size: int,
+    progress: Callable[[int], None],
+    pixel_store: PixelStore | None,
+    *,
+    inspected: bool = True,
 ) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
     """Decodes every example that the store does not know.
 
@@ -86,6 +91,7 @@ def audit(
         size: side of the decoded images in pixels.
         progress: called with a number of examples after these.
         pixel_store: where the images are stored; None for nowhere.
+        inspected: whether images are compared with each other. It is not needed twice.
 
     Returns:
         The listing without the rejected files and with findings added. And a function from indices [B] of that listing to
@@ -95,11 +101,13 @@ def audit(
     specs = [tf.TensorSpec([None], tf.string)]
     graph = tf.function(lambda contents: decode_batch(contents, size, listing.framing), input_signature=specs)
     digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
+    measured, traits = measures.make_empty(count if inspected else 0), [()] * count
     # Files that the store did not know: their image, or None where the file is rejected.
     decoded: dict[int, np.ndarray | None] = {}
 
     def check(indices: range) -> None:
         unknown: dict[int, bytes] = {}
+        usable: dict[int, tuple[bytes, np.ndarray]] = {}
         for index in indices:
             try:
                 contents = listing.read(index)
@@ -113,11 +121,18 @@ def audit(
                 continue
             problems[index] = entry or None
             if _is_usable(problems[index]):
-                pixel_digests[index] = _digest(pixel_store.take(np.array([index]))[0])
+                usable[index] = contents, pixel_store.take(np.array([index]))[0]
         for index, (problem, image) in zip(unknown, _decode([*unknown.values()], graph)):
             problems[index], decoded[index] = problem, image
             if image is not None:
-                pixel_digests[index] = _digest(image)
+                usable[index] = unknown[index], image
+        for index, (contents, image) in usable.items():
+            pixel_digests[index] = _digest(image)
+            if inspected:
+                measured.sizes[index] = image_headers.read_size(contents) or 0
+                traits[index] = file_traits.find_traits(listing.ids[index], contents)
+        if inspected and usable:
+            measures.measure(np.stack([image for _, image in usable.values()]), measured, [*usable])
         progress(len(indices))
 
     def check_damage(index: int) -> None:
@@ -148,9 +163,19 @@ def audit(
         if problem
     ]
     usable = np.array([_is_usable(problem) for problem in problems], bool)
+    findings += [
+        Finding(listing.ids[i], kind, "warn", detail) for i, found in enumerate(traits) for kind, detail in found
+    ]
     kept, places = listing.without_rejected(usable, np.array(digests), np.array(pixel_digests)), np.flatnonzero(usable)
-    kept = replace(kept, findings=(*listing.findings, *findings, *duplicates.find_duplicates(kept)))
-    return kept, (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
+    kept = replace(kept, findings=(*listing.findings, *findings))
+    take = (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
+    if inspected:
+
+        def decode(rows: np.ndarray) -> np.ndarray:
+            return graph(tf.constant([kept.read(int(row)) for row in rows], tf.string)).numpy()
+
+        kept = inspection.inspect(kept, measured.take(places), take or decode)
+    return kept, take
 
 
 def _is_usable(problem: tuple[str, str] | None) -> bool:

@@ -59,6 +59,11 @@ def _group_rows(pixel_digests: np.ndarray) -> list[list[int]]:
     return [rows for rows in groups.values() if len(rows) > 1]
 
 
+def split_orders(split_names: np.ndarray) -> np.ndarray:
+    """Returns int [N], the place of each split: train (and no split) 0, val 1, test 2."""
+    return np.array([_split_order(name) for name in split_names], int)
+
+
 def _split_order(split_name: str) -> int:
     """An example without a split counts as train: whatever split it is given, its duplicates go with it."""
     return SPLITS.index(split_name or "train")

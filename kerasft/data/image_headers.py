@@ -80,8 +80,22 @@ def find_size_fault(contents: bytes) -> tuple[str, str] | None:
     return None
 
 
+def count_jpeg_channels(contents: bytes) -> int:
+    """Returns the number of channels of a JPEG: 1 (grey), 3, or 4 (CMYK).
+
+    Raises:
+        ValueError, IndexError: the header has none.
+    """
+    return contents[_find_jpeg_frame(contents) + 7]
+
+
 def _read_jpeg(contents: bytes) -> tuple[int, int]:
-    """ITU-T T.81, annex B. Bytes between two segments are skipped, as libjpeg does."""
+    height, width = struct.unpack_from(">HH", contents, _find_jpeg_frame(contents) + 3)
+    return width, height
+
+
+def _find_jpeg_frame(contents: bytes) -> int:
+    """Returns where the frame header begins (ITU-T T.81, annex B). Bytes between segments are skipped, as libjpeg does."""
     place = 2
     for _ in range(_MAX_SEGMENTS):
         place = contents.find(b"\xff", place)
@@ -92,8 +106,7 @@ def _read_jpeg(contents: bytes) -> tuple[int, int]:
         marker = contents[place]
         place += 1
         if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", contents, place + 3)
-            return width, height
+            return place
         if marker in (0xD9, 0xDA):
             raise ValueError("the image data begin before the size is given")
         if marker and marker not in _BARE_MARKERS:
@@ -117,19 +130,32 @@ def _read_gif(contents: bytes) -> tuple[int, int]:
     return struct.unpack_from("<HH", contents, 6)
 
 
+def count_gif_frames(contents: bytes) -> int:
+    """Returns the frames of a GIF, up to the end of the file.
+
+    Raises:
+        ValueError: as `read_size`.
+    """
+    return len(_list_gif_frames(contents))
+
+
 def _count_gif_pixels(contents: bytes) -> int:
-    """Returns the pixels of all frames, up to the end of the file (GIF89a, sections 18 to 24).
+    return sum(_list_gif_frames(contents))
+
+
+def _list_gif_frames(contents: bytes) -> list[int]:
+    """Returns the pixels of each frame, up to the end of the file (GIF89a, sections 18 to 24).
 
     Raises:
         ValueError: the file has more than `_MAX_GIF_BLOCKS` blocks.
     """
-    total, blocks_left = 0, _MAX_GIF_BLOCKS
+    frames, blocks_left = [], _MAX_GIF_BLOCKS
     try:
         place = 13 + _count_palette_bytes(contents[10])
         while contents[place] != 0x3B and blocks_left:
             if contents[place] == 0x2C:
                 width, height = struct.unpack_from("<HH", contents, place + 5)
-                total += width * height
+                frames.append(width * height)
                 place += 11 + _count_palette_bytes(contents[place + 9])
             else:
                 place += 2
@@ -137,10 +163,10 @@ def _count_gif_pixels(contents: bytes) -> int:
                 place, blocks_left = place + contents[place] + 1, blocks_left - 1
             place, blocks_left = place + 1, max(blocks_left - 1, 0)
     except (IndexError, struct.error):
-        return total
+        return frames
     if not blocks_left:
         raise ValueError(f"more than {_MAX_GIF_BLOCKS} blocks")
-    return total
+    return frames
 
 
 def _count_palette_bytes(flags: int) -> int:

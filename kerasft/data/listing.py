@@ -23,12 +23,29 @@ SPLIT_ALIASES = {
 
 
 class Finding(NamedTuple):
-    """Something about one file or folder that the user should know. Under the verdict `reject` it is not used."""
+    """Something about one file or folder that the user should know. Under the verdict `reject` it is not used.
+
+    Attributes:
+        path: of the file or folder, relative to the source.
+        kind: one word, in lower case with underscores.
+        verdict: `reject` or `warn`.
+        detail: why, in a few words.
+        score: how suspicious it is, in [0, 1]; None for a plain fact.
+        suggested: the label that the image more likely has, for a suspect label; else empty.
+        other: the path of the other image, where two are alike; else empty.
+    """
 
     path: str
     kind: str
     verdict: str
     detail: str
+    score: float | None = None
+    suggested: str = ""
+    other: str = ""
+
+    def to_json(self) -> dict[str, str | float]:
+        """Returns the row of `audit.json`, without what is not known."""
+        return {name: value for name, value in self._asdict().items() if value not in (None, "") or name == "detail"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,8 @@ class Listing:
         digests: str [N], SHA-256 of the bytes of each file; None before the audit.
         pixel_digests: str [N], SHA-256 of each decoded image; None before the audit.
         framing: how the images are made square, a name of `framing.FRAMINGS`.
+        groups: str [N], the group of each image (`--group_column`, `--group_pattern`), or None without groups.
+        near_groups: int [N], equal for near duplicates, the least row of each group; None before the audit.
     """
 
     name: str
@@ -60,6 +79,8 @@ class Listing:
     digests: np.ndarray | None = None
     pixel_digests: np.ndarray | None = None
     framing: str = "crop"
+    groups: np.ndarray | None = None
+    near_groups: np.ndarray | None = None
 
     def without_rejected(self, usable: np.ndarray, digests: np.ndarray, pixel_digests: np.ndarray) -> "Listing":
         """Returns the usable examples with their digests. Its `read` checks that a file is still the audited one.
@@ -93,6 +114,7 @@ class Listing:
             read=read,
             digests=digests,
             pixel_digests=pixel_digests[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 

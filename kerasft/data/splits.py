@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kerasft.data import duplicates
+from kerasft.data import duplicates, stratification
 from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.settings.errors import UserError
 
@@ -72,7 +72,7 @@ class Splits:
             if self.task == "regression":
                 counts[name] = {"examples": len(split)}
             else:
-                positives = _to_multi_hot(split.labels, len(self.classes)).sum(0)
+                positives = stratification.to_multi_hot(split.labels, len(self.classes)).sum(0)
                 counts[name] = {label: int(count) for label, count in zip(self.classes, positives)}
         return counts
 
@@ -91,6 +91,8 @@ def make_splits(
     (iterative stratification: Sechidis et al., ECML 2011). Under regression, strata are quantiles of the first target.
 
     An image of val or test is left out where an earlier split holds the same image: a score must be measured on new ones.
+
+    Images of one group (`--group_column`, `--group_pattern`), and near duplicates, go into one split.
 
     Args:
         listing: audited examples.
@@ -116,14 +118,16 @@ def make_splits(
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if name not in source_splits:
             rows = np.flatnonzero(split_names == "train")
-            split_names[rows[_sample_fraction(listing, rows, fraction, seed, name)]] = name
+            split_names[rows[stratification.sample_fraction(listing, rows, fraction, seed, name)]] = name
     excluded = _exclude_duplicates(split_names, listing.pixel_digests)
     over_limit = 0
     if per_class_limit is not None:
         rows = np.flatnonzero(split_names == "train")
-        members = _make_strata(listing, rows)
+        members = stratification.make_strata(listing, rows)
         limits = np.full(members.shape[1], per_class_limit)
-        kept = _sample_strata(members, _rank(seed, "limit", listing.digests[rows]), limits, limits)
+        kept = stratification.sample_strata(
+            members, stratification.rank(seed, "limit", listing.digests[rows]), limits, limits
+        )
         split_names[rows[~kept]] = ""
         over_limit = int((~kept).sum())
     for name in SPLITS:
@@ -144,17 +148,6 @@ def make_splits(
         excluded=excluded,
         **splits,
     )
-
-
-def _sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: int, name: str) -> np.ndarray:
-    """Returns bool [len(rows)]: a stratified fraction of the rows, at least one and not all of each stratum."""
-    digests, group = _group_duplicates(listing, rows)
-    strata = _make_strata(listing, rows)
-    members = np.zeros((len(digests), strata.shape[1]), bool)
-    np.logical_or.at(members, group, strata)
-    counts = members.sum(0)
-    wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
-    return _sample_strata(members, _rank(seed, name, digests), wanted, counts - 1)[group]
 
 
 def _exclude_duplicates(split_names: np.ndarray, pixel_digests: np.ndarray) -> dict[str, int]:
@@ -185,7 +178,7 @@ def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.nda
     """
     if task == "regression":
         raise UserError("--class_weights: is for single_label and multi_label. Received: 'balanced'")
-    positive = _to_multi_hot(split.labels, len(classes))
+    positive = stratification.to_multi_hot(split.labels, len(classes))
     counts, total = positive.sum(0), len(split)
     if task == "single_label":
         return np.float32(total / ((counts > 0).sum() * np.maximum(counts, 1)))[split.labels]
@@ -214,7 +207,9 @@ def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:
                 raise UserError(f"--data: target '{name}' is {column[0]:g} in all training images.")
         return []
     missing = [
-        name for name, has in zip(listing.classes, _to_multi_hot(labels, len(listing.classes)).any(0)) if not has
+        name
+        for name, has in zip(listing.classes, stratification.to_multi_hot(labels, len(listing.classes)).any(0))
+        if not has
     ]
     if missing and listing.task == "single_label":
         raise UserError(f"--data: class '{missing[0]}' has no training image that can be read. See audit.json.")
@@ -225,7 +220,7 @@ def _find_missing_classes(listing: Listing, split_names: np.ndarray) -> list[Fin
     """Returns a warning for each of val and test that lacks classes."""
     findings = []
     for split in SPLITS[1:] if listing.task != "regression" else ():
-        has = _to_multi_hot(listing.labels[split_names == split], len(listing.classes)).any(0)
+        has = stratification.to_multi_hot(listing.labels[split_names == split], len(listing.classes)).any(0)
         missing = [f"'{name}'" for name, there in zip(listing.classes, has) if not there]
         if missing:
             more = len(missing) - MAX_CLASSES_IN_MESSAGE
@@ -234,59 +229,6 @@ def _find_missing_classes(listing: Listing, split_names: np.ndarray) -> list[Fin
             detail = f"no image of {word} {names}: {_MISSING_CLASS_EFFECTS[split]} {them}"
             findings.append(Finding(f"{split}/", "missing_class", "warn", detail))
     return findings
-
-
-def _group_duplicates(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the least digest of each group of equal images, str [G], and the group of each row, int [len(rows)]."""
-    _, firsts, group = np.unique(listing.pixel_digests[rows], return_index=True, return_inverse=True)
-    least = listing.digests[rows][firsts]
-    for place, digest in zip(group, listing.digests[rows]):
-        least[place] = min(least[place], digest)
-    return least, group
-
-
-def _make_strata(listing: Listing, rows: np.ndarray) -> np.ndarray:
-    """Returns bool [len(rows), strata]: an example is in at least one."""
-    labels = listing.labels[rows]
-    if listing.task == "regression":
-        bins = int(np.clip(len(rows) // 10, 1, 10))
-        edges = np.quantile(labels[:, 0], np.arange(1, bins) / bins)
-        return _to_multi_hot(np.searchsorted(edges, labels[:, 0]), bins)
-    positive = _to_multi_hot(labels, len(listing.classes))
-    # Examples without any class are a stratum of their own.
-    return np.column_stack([positive, ~positive.any(1)])
-
-
-def _sample_strata(members: np.ndarray, ranks: np.ndarray, wanted: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Samples examples, those with the rarest stratum first, then by rank, while their rarest stratum wants more.
-
-    Args:
-        members: bool [N, strata].
-        ranks: str [N].
-        wanted: [strata], how many to sample for each stratum.
-        limits: [strata], how many examples of a stratum to sample at most, for whatever stratum.
-
-    Returns:
-        bool [N].
-    """
-    counts = members.sum(0)
-    rarity = np.where(members, counts, len(members) + 1)
-    rarest = rarity.argmin(1)
-    taken, chosen = np.zeros(len(counts), int), np.zeros(len(members), bool)
-    for row in np.lexsort((ranks, rarest, rarity.min(1))):
-        if taken[rarest[row]] < wanted[rarest[row]] and (taken < limits)[members[row]].all():
-            taken += members[row]
-            chosen[row] = True
-    return chosen
-
-
-def _rank(seed: int, name: str, digests: np.ndarray) -> np.ndarray:
-    return np.array([hashlib.sha256(f"{seed}/{name}/{digest}".encode()).hexdigest() for digest in digests])
-
-
-def _to_multi_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Returns bool [N, C], which classes an example has, from labels of either form."""
-    return labels > 0 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(classes)
 
 
 def _make_split(listing: Listing, images: Callable[[np.ndarray], np.ndarray] | None, rows: np.ndarray) -> Split:

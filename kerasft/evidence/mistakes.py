@@ -1,20 +1,15 @@
 """Mistakes: the most confident wrong predictions, with their images."""
 
-import base64
-import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from kerasft.console.wording import number, percent
 from kerasft.evidence.predictions import Predictions, Section
+from kerasft.evidence.thumbnails import to_data_uri
 
 # At most so many mistakes are shown.
 MAX_IMAGES = 12
-
-# Longer side of such an image, in pixels.
-THUMBNAIL_SIZE = 160
 
 
 class Mistake(NamedTuple):
@@ -44,7 +39,7 @@ def mistakes(predictions: Predictions) -> Section:
     for mistake, pixels in zip(found, thumbnails):
         lines, file = _lines(predictions, mistake), str(predictions.ids[mistake.index])
         alt = ", ".join(" ".join(filter(None, line)) for line in lines)
-        cards.append({"image": _uri(pixels), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
+        cards.append({"image": to_data_uri(pixels), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
     return Section("mistakes", {}, {"mistakes": cards})
 
 
@@ -96,11 +91,3 @@ def regression_mistakes(values: np.ndarray, labels: np.ndarray, most: int) -> li
     return [
         Mistake(int(i), tuple(int(j) for j in np.argsort(-errors[i], kind="stable"))) for i in chosen if errors[i].any()
     ]
-
-
-def _uri(pixels: np.ndarray) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -114,6 +114,7 @@ def _decoding_speed(listing: Listing, size: int) -> float:
 def _subset(listing: Listing, rows: np.ndarray) -> Listing:
     """Returns the listing of some of the files."""
     chosen = {name: getattr(listing, name)[rows] for name in ("ids", "labels", "split_names")}
+    chosen["groups"] = None if listing.groups is None else listing.groups[rows]
     return replace(listing, **chosen, read=lambda index: listing.read(int(rows[index])))
 
 

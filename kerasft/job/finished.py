@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from kerasft import report
 from kerasft.console import console
 from kerasft.data import splits
-from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
-from kerasft.job import unknowns
+from kerasft.job import thumbnails, unknowns
 
 
 def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
@@ -23,7 +21,8 @@ def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
     else:
         # Runs of versions without `--framing` were cropped.
         listing = replace(listing, framing=metrics.get("framing", "crop"))
-        report.write(folder, metrics, _old_thumbnails(folder, metrics["image_size"], listing))
+        by_path = thumbnails.make_reader(listing, metrics["image_size"])
+        report.write(folder, metrics, _old_thumbnails(folder, by_path), by_path)
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
     parts = [folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
     if metrics.get("artefacts", {}).get("model.keras", {}).get("published", True):
@@ -32,19 +31,13 @@ def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
         console.say(f"warning: {path} is missing (--noresume runs everything again)")
 
 
-def _old_thumbnails(folder: Path, size: int, listing: Listing) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function to the test images of a finished run, uint8 [B, S, S, 3]. A missing or damaged image is grey."""
+def _old_thumbnails(
+    folder: Path, by_path: Callable[[list[str]], list[np.ndarray]]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function to the test images of a finished run, uint8 [B, S, S, 3]."""
     with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
         ids = stored["ids"]
-    places = {str(name): place for place, name in enumerate(listing.ids)}
-
-    def image(name: str) -> np.ndarray:
-        try:
-            return decode_batch(tf.constant([listing.read(places[name])]), size, listing.framing).numpy()[0]
-        except (KeyError, OSError, ValueError, tf.errors.InvalidArgumentError):
-            return np.full((size, size, 3), 128, np.uint8)
-
-    return lambda rows: np.stack([image(str(ids[row])) for row in rows])
+    return lambda rows: np.stack(by_path([str(ids[row]) for row in rows]))
 
 
 def summarise(folder: Path, metrics: dict) -> None:

@@ -74,7 +74,7 @@ def _decode_again(data: Splits, config: Config, listing: Listing, size: int, fol
         if pixel_store is None:
             return data
         with console.progress(listing.framing, len(listing.ids)) as advance, stderr_filter.without_notices():
-            decoded, images = audit.audit(listing, size, advance, pixel_store)
+            decoded, images = audit.audit(listing, size, advance, pixel_store, inspected=False)
     return _map(data, lambda split: _with_images(split, decoded, images))
 
 

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 
 from kerasft.data import pipeline, sources
-from kerasft.evaluation import throughput
+from kerasft.evaluation import scoring
 from kerasft.job.train_phases import time_step, train_phases
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, run_folder, run_lock, weight_delta
+from kerasft.training import forward_speed
+
+# Seconds for which the network's forward pass is timed.
+SECONDS_TO_TIME = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,14 @@ def score(config: Config) -> Scored:
             evaluation = done.evaluate()
         checkpoints.keep_newest(folder)
     weights = done.network.model.get_weights()
+    predict = scoring.make_predictor(done.network.model)
     return Scored(
         figures=evaluation.figures,
         phases=[record.to_json() for record in done.trained.state.records],
         seconds=seconds,
         parameters=done.network.model.count_params(),
         stored_bytes=_stored_bytes(folder, weights),
-        images_per_second=throughput.images_per_second(done.network.model),
+        images_per_second=forward_speed.measure(predict, done.network.size, SECONDS_TO_TIME),
     )
 
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -22,7 +23,7 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import portable, train_phases, unknowns
+from kerasft.job import portable, thumbnails, train_phases, unknowns
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
@@ -118,10 +119,9 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "artefacts": artefacts,
     }
 
-    def thumbnails(rows: np.ndarray) -> np.ndarray:
-        return pipeline.decoded_images(splits.test, rows, network.size)
-
-    metrics |= report.write(folder, metrics, thumbnails)
+    by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
+    of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
+    metrics |= report.write(folder, metrics, of_test, by_path)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)

@@ -1,6 +1,6 @@
 """Loads Keras's files, `.keras` and `.h5`, always in Keras's safe mode. No other file of the library loads one."""
 
-import importlib
+import importlib.util
 import re
 import warnings
 import zipfile
@@ -47,17 +47,14 @@ def load_model(path: str) -> keras.Model:
 def register(packages: tuple[str, ...]) -> None:
     """Imports packages, so that the classes which they register can be loaded (`keras.saving.register_keras_serializable`).
 
+    A package that is missing is reported by whatever needs it.
+
     Args:
         packages: what `--allow_imports` names.
-
-    Raises:
-        UserError: there is no such package.
     """
     for package in packages:
-        try:
+        if importlib.util.find_spec(package) is not None:
             importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise UserError(f"--allow_imports: must be installed packages ({error}). Received: {package!r}") from error
 
 
 def read(path: str | Path) -> keras.Model:

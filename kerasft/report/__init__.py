@@ -1,8 +1,9 @@
-"""The pages for people: `report.html` of a run, `tune.html` of a search, `lr_find.html`, `compare.html`, and the comparison of runs."""
+"""The pages for people: `report.html` of a run, `audit.html`, `tune.html` of a search, `lr_find.html`, `compare.html`, and the comparison of runs."""
 
+from kerasft.report.audit_page import write_audit
 from kerasft.report.compare import write_compare
 from kerasft.report.lr_find import write_lr_find
 from kerasft.report.page import write
 from kerasft.report.trials import rank_trials, write_search
 
-__all__ = ["rank_trials", "write", "write_compare", "write_lr_find", "write_search"]
+__all__ = ["rank_trials", "write", "write_audit", "write_compare", "write_lr_find", "write_search"]

@@ -13,11 +13,16 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import headline, health, sections, unknowns, usage
+from kerasft.report import gallery, headline, health, sections, unknowns, usage
 from kerasft.storage import run_folder
 
 
-def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict[str, dict]:
+def write(
+    folder: Path,
+    metrics: dict,
+    thumbnails: Callable[[np.ndarray], np.ndarray],
+    by_path: Callable[[list[str]], list[np.ndarray]] | None = None,
+) -> dict[str, dict]:
     """Writes `report.html` from the files of a run folder.
 
     Args:
@@ -25,6 +30,7 @@ def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.nda
             `history.jsonl`.
         metrics: as in `metrics.json`, which is written after this page.
         thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
+        by_path: from paths of `audit.json` to images, uint8 [S, S, 3] each; None shows no suspects.
 
     Returns:
         The figures of each piece of evidence by its name, for `metrics.json`. Evidence without figures is left out.
@@ -33,7 +39,14 @@ def write(folder: Path, metrics: dict, thumbnails: Callable[[np.ndarray], np.nda
         arrays = dict(stored)
     predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, thumbnails)
     evidence_sections = [evidence(predicted) for evidence in EVIDENCE.values()]
-    page = environment().get_template("report.html.j2").render(_content(folder, metrics, arrays, evidence_sections))
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            _content(folder, metrics, arrays, evidence_sections)
+            | gallery.make(folder, json.loads((folder / "audit.json").read_text())["findings"], by_path)
+        )
+    )
     # A file name that is no valid Unicode is shown with question marks.
     run_folder.write(folder / "report.html", lambda file: file.write(page.encode("utf-8", "replace")))
     return {section.name: dict(section.figures) for section in evidence_sections if section.figures}

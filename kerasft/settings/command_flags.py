@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
+        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
     ),
     "preset": (
         str,

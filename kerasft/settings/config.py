@@ -8,10 +8,8 @@ import json
 import typing
 from dataclasses import asdict, dataclass, fields
 
-from kerasft.settings import backbone_list
-from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
-from kerasft.settings.fields import check, flag
+from kerasft.settings.fields import check, flag, parse
 from kerasft.settings.spec import Spec
 
 
@@ -47,6 +45,15 @@ class Config:
     )
     per_class_limit: int | None = flag(
         None, "data", "Train on at most so many images of each class. val and test stay whole.", low=1, high=2**31 - 1
+    )
+    group_column: str = flag(
+        "", "data", "For csv: the column of groups, such as patients. No group stands on two sides of a split."
+    )
+    group_pattern: str = flag(
+        "", "data", "A regular expression on paths whose first (group) names the group, such as 'patient(\\d+)'."
+    )
+    exclude: str = flag(
+        "", "data", "Images that are not used: a .csv with a column path, such as suspects.csv, or one path a line."
     )
     sampling: str = flag(
         "uniform",
@@ -260,7 +267,11 @@ class Config:
             rule = "must be last, auto, all, or a number of depths of at least 1"
             raise UserError(f"--features: {rule}. Received: {self.features!r}")
         # No field: what is written, compared and digested stays the text.
-        parsed = {item.name: _parsed(self, item.name) for item in fields(self) if "spec" in item.metadata}
+        parsed = {
+            item.name: parse(item, getattr(self, item.name), self.allow_imports)
+            for item in fields(self)
+            if "spec" in item.metadata
+        }
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
@@ -282,28 +293,5 @@ class Config:
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 
 
-def _parsed(config: Config, name: str) -> tuple[Spec, ...]:
-    """The Specs of a field.
-
-    Raises:
-        UserError: one cannot be read, or has a dotted name whose package `allow_imports` does not name.
-    """
-    text = getattr(config, name)
-    found = _PARSERS[FIELDS[name].metadata["spec"]](text, f"--{name}")
-    for spec in found:
-        for path in specs.dotted_names(spec):
-            package = path.partition(".")[0]
-            if package not in config.allow_imports:
-                rule = f"{path} is code from outside; allow it with --allow_imports={package} on the command line"
-                raise UserError(f"--{name}: {rule}. Received: '{spec}'")
-    return found
-
-
-# How the text of a field becomes Specs, by its rule `spec`.
-_PARSERS = {
-    "many": specs.parse,
-    "one": lambda text, flag: (specs.parse_one(text, flag),),
-    "backbones": lambda text, _: backbone_list.parse_specs(text),
-}
 HINTS = typing.get_type_hints(Config)
 FIELDS = {item.name: item for item in fields(Config)}

@@ -39,6 +39,11 @@ MODES = {
         "kerasft train --data=folder:photos --backbone='MobileNetV2(alpha=0.35)'",
         True,
     ),
+    "audit": Mode(
+        "say what is wrong with the images: leaks, copies, wrong labels, dark or blurred ones",
+        "kerasft audit --data=folder:photos",
+        True,
+    ),
     "predict": Mode(
         "label images with an exported model",
         "kerasft predict --model=saved_models/photos --images='new/**/*.jpg' --out=labels.csv",

@@ -81,6 +81,11 @@ def describe_changes(folder: Path, listing: Listing) -> str:
     return ", ".join(changes[:MAX_GROUPS_IN_MESSAGE] + ([f"and {more} more kinds of change"] if more > 0 else []))
 
 
+def read_labels(folder: Path) -> dict[str, str]:
+    """Returns the label of each file in words; empty without a manifest."""
+    return {name: row.label for name, row in (_read(folder) or {}).items()}
+
+
 def _read(folder: Path) -> dict[str, _Row] | None:
     """Returns the stored rows by name of the file; None where there is no intact manifest."""
     try:

@@ -17,7 +17,7 @@ from kerasft.networks import network as networks
 from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
-from kerasft.storage import run_folder
+from kerasft.storage import audit_file, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing
@@ -29,6 +29,7 @@ from kerasft.training import (
     block_choice,
     budgeting,
     checkpointer,
+    doubts,
     fitting,
     phase_health,
     planned_inputs,
@@ -94,6 +95,11 @@ def train(
     else:
         budgeting.note(resolved, allowance)
         setup, state, arrays = resolve.start(setup, resolved)
+        # Trials of a search have no audit of their own.
+        if (folder / audit_file.FILE_NAME).is_file():
+            audit_file.add(
+                folder, doubts.examine(setup.network, splits.train, splits.classes, config.seed, setup.cache)
+            )
     network = setup.network
     saver = Checkpointer(folder, network.model)
     if restored:

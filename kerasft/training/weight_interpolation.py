@@ -147,7 +147,7 @@ def is_losing(
     gains = [before - losses_at(alpha) for alpha in phase.alphas]
     model.set_weights(own)
     errors = [gain.mean() / max(gain.std(ddof=1) / np.sqrt(len(gain)), 1e-12) for gain in gains]
-    return max(np.nan_to_num(errors, nan=-np.inf)) < -LOSING_STANDARD_ERRORS
+    return bool(max(np.nan_to_num(errors, nan=-np.inf)) < -LOSING_STANDARD_ERRORS)
 
 
 def judgeable(planned: list[Phase], images: int, *, solved: bool) -> list[Phase]:

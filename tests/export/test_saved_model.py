@@ -93,6 +93,7 @@ def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_pat
         "task": "single_label",
         "classes": ["disc", "square"],
         "image_size": 32,
+        "tta": "none",
         "framing": "crop",
     }
     other = saved_model.export(network, answer._replace(run="run-2"), data.test, expected, tmp_path)

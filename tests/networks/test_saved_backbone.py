@@ -190,5 +190,5 @@ def test_a_class_of_theirs_needs_the_package_that_registers_it(tmp_path, monkeyp
         networks.build(Config(backbone=path), 2, "single_label")
     network = networks.build(Config(backbone=path, allow_imports=("their_layers",)), 2, "single_label")
     assert network.backbone[-1] == "doubled"
-    with pytest.raises(UserError, match="--allow_imports: must be installed packages"):
-        saved_files.register(("no_such_package_at_all",))
+    # What is missing is reported by what needs it.
+    saved_files.register(("no_such_package_at_all",))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kerasft.predict import cells, table_files
+from kerasft.data import cells, table_files
 from kerasft.predict.predictions import Prediction
 
 ODD = ["a,b.jpg", 'c"d.jpg', "e\nf.jpg", "käfer.jpg", "bad\udcff.jpg"]

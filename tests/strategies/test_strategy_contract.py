@@ -20,6 +20,7 @@ from kerasft.training import checkpointer, fitting
 
 # A value that is not the default of each argument that a strategy may take, as `--phases` takes it.
 ARGUMENTS = {
+    "stop_if_losing": "True",
     "unfreeze": "0.25",
     "epochs": "7",
     "lr": "0.002",

@@ -200,7 +200,9 @@ def test_the_state_is_read_back_as_it_was_written():
     resolved = ResolvedSettings(
         "none", 32, "float32", "why", phases=["all(epochs=1)"], cached={"01-head": [1, "x", "y"]}
     )
-    state = TrainState("r", "d", resolved, [record], 1, 2, 3, 4.5, (0.3, 0.9), None, 0.6, [0.5], True, 2, 1, 7, [{"at": 1}], 9, 11)
+    state = TrainState(
+        "r", "d", resolved, [record], 1, 2, 3, 4.5, (0.3, 0.9), None, 0.6, [0.5], True, 2, 1, 7, [{"at": 1}], 9, 11
+    )
     written = json.loads(json.dumps(state.to_json()))
     assert TrainState.from_json(written) == state
     assert TrainState.from_json(written).after(record) == TrainState(

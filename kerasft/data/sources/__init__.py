@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasft.data.exclusion import without_excluded
+from kerasft.data.groups import with_pattern
 from kerasft.data.listing import Listing, with_printable_names
 from kerasft.data.sources.csv import list_csv
 from kerasft.data.sources.folder import list_folder
@@ -29,7 +31,7 @@ def load(config: Config) -> Listing:
         "digits": lambda: _list_digits(argument),
         "generated": lambda: list_generated(argument),
         "folder": lambda: list_folder(argument),
-        "csv": lambda: list_csv(argument, config.task),
+        "csv": lambda: list_csv(argument, config.task, config.group_column),
         "tfds": lambda: list_tfds(argument, config.task, config.splits, config.allow_imports),
     }
     if kind not in sources:
@@ -40,6 +42,11 @@ def load(config: Config) -> Listing:
         raise UserError(f"--data: {rule}. Received: {config.data!r}")
     if config.splits and kind != "tfds":
         raise UserError(f"--splits: is for tfds; {kind} names its own splits. Received: {config.splits!r}")
+    if config.group_column and kind != "csv":
+        raise UserError(f"--group_column: is for csv; {kind} has no columns. Received: {config.group_column!r}")
+    if config.group_column and config.group_pattern:
+        rule = f"not together with --group_column={config.group_column}; choose one"
+        raise UserError(f"--group_pattern: {rule}. Received: {config.group_pattern!r}")
     listing = with_printable_names(sources[kind](), config.data)
     _check_name(listing.name, config.data)
     if config.task not in ("auto", listing.task):
@@ -54,7 +61,9 @@ def load(config: Config) -> Listing:
             value = getattr(config, flag)
             raise UserError(f"--{flag}: is for {' and '.join(tasks)}, and this is {listing.task}. Received: {value!r}")
     abstention.requested(config, listing.task)
-    return listing
+    if config.group_pattern:
+        listing = with_pattern(listing, config.group_pattern)
+    return without_excluded(listing, config.exclude) if config.exclude else listing
 
 
 def _add_prefix(data: str) -> str:

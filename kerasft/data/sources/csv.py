@@ -31,12 +31,14 @@ class _Row(NamedTuple):
         path: as written.
         split: `train`, `val` or `test`.
         cells: of the label, or of the targets.
+        group: of `--group_column`; empty without.
     """
 
     number: int
     path: str
     split: str
     cells: list[str]
+    group: str = ""
 
     def reject(self, kind: str, detail: str) -> Finding:
         """Returns the finding that rejects this row."""
@@ -45,7 +47,7 @@ class _Row(NamedTuple):
         return Finding(path, kind, "reject", f"row {self.number}: {detail}")
 
 
-def list_csv(argument: str, task: str) -> Listing:
+def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     """Lists the images of a table (RFC 4180): UTF-8, with a header; the delimiter is a comma, a semicolon or a tab.
 
     Column `path` is absolute, or relative to the folder of the table. Column `split` is optional; a row without a split
@@ -62,6 +64,8 @@ def list_csv(argument: str, task: str) -> Listing:
     Args:
         argument: what follows `csv:`.
         task: `--task`; `auto` follows these rules, any other value replaces them.
+        group_column: the column of the groups, which is no target; empty for none. An image without a group is one of
+            its own.
 
     Raises:
         UserError: no such file, a header without the needed columns, labels that contradict `task`, or no usable row.
@@ -79,7 +83,7 @@ def list_csv(argument: str, task: str) -> Listing:
     try:
         files.check(file, MAX_TABLE_BYTES)
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            targets, rows = _read_rows(lines, file.name, findings)
+            targets, rows = _read_rows(lines, file.name, findings, group_column)
     except (OSError, ValueError, csv.Error) as error:
         reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise UserError(f"--data: {reason}. {received}") from None
@@ -107,6 +111,7 @@ def list_csv(argument: str, task: str) -> Listing:
         classes=tuple(classes),
         read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
+        groups=np.array([row.group or f"/{row.path}" for row, _ in pairs]) if group_column else None,
     )
 
 
@@ -123,16 +128,22 @@ def read_header(lines: TextIO) -> tuple[list[str], "csv._reader"]:
     return [column.lower() if column.lower() in _RESERVED_COLUMNS else column for column in header], reader
 
 
-def _read_rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[str], list[_Row]]:
+def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: str) -> tuple[list[str], list[_Row]]:
     """Returns the columns that hold the label, and the rows of the right width with a path and a valid split.
 
     Raises:
         ValueError: the header lacks a column, or names one twice.
+        UserError: it lacks the column of the groups.
     """
     columns, reader = read_header(lines)
     names = ", ".join(filter(None, columns)) or "none"
+    if group_column and (group_column not in columns or group_column in ("path", "label", "split")):
+        rule = f"must be a column of the table beside path, label and split{did_you_mean(group_column, columns)}"
+        raise UserError(f"--group_column: {rule}; found: {names}. Received: {group_column!r}")
     targets = (
-        ["label"] if "label" in columns else [column for column in columns if column not in ("", *_RESERVED_COLUMNS)]
+        ["label"]
+        if "label" in columns
+        else [column for column in columns if column not in ("", group_column, *_RESERVED_COLUMNS)]
     )
     if "path" not in columns or not targets:
         raise ValueError(f"the first row must name the columns path and label, or path and targets; found: {names}")
@@ -144,6 +155,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding]) -> tuple[list[
             continue
         cell = dict(zip(columns, cells))
         row = _Row(number, cell.get("path") or name, "train", [cell.get(target, "").strip() for target in targets])
+        row = row._replace(group=cell.get(group_column, "").strip())
         split = cell.get("split", "").strip().lower()
         if len(cells) != len(columns):
             delimiter = reader.dialect.delimiter

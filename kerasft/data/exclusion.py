@@ -1,0 +1,77 @@
+"""`--exclude`: images that the user has taken out of the data, by a list of their paths. No file is changed."""
+
+import csv
+import posixpath
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kerasft.data import cells, files
+from kerasft.data.listing import Finding, Listing
+from kerasft.settings.errors import UserError, did_you_mean
+
+# A list of more bytes (1 GiB) is not read.
+MAX_LIST_BYTES = 1 << 30
+
+
+def without_excluded(listing: Listing, file: str) -> Listing:
+    """Returns the listing without the images that a list names. Each of them becomes a finding.
+
+    Args:
+        listing: of any source.
+        file: a `.csv` with a column `path`, such as `suspects.csv`, or a text with one path a line. Paths are those of
+            `audit.json`: relative to the source.
+
+    Raises:
+        UserError: the list cannot be read, names no image of the data, or names all of them.
+    """
+    paths = _read_paths(file)
+    wanted = {posixpath.normpath(path) for path in paths}
+    names = [posixpath.normpath(str(name)) for name in listing.ids]
+    excluded = np.array([name in wanted for name in names], bool)
+    if wanted and not excluded.any():
+        example = f"{did_you_mean(paths[0], map(str, listing.ids)) or f', such as {str(listing.ids[0])!r}'}"
+        rule = f"names {len(wanted)} paths, none of which is in the data; paths are relative to --data{example}"
+        raise UserError(f"--exclude: {rule}. Received: {file!r}")
+    if len(names) and excluded.all():
+        raise UserError(f"--exclude: names all {len(names)} images of the data. Received: {file!r}")
+    findings = [Finding(str(name), "excluded", "reject", "named in --exclude") for name in listing.ids[excluded]]
+    if unknown := sorted(wanted - {*names}):
+        detail = f"{len(unknown)} of {len(wanted)} paths of --exclude are not in the data"
+        findings.append(Finding(unknown[0], "excluded", "warn", detail))
+    rows = np.flatnonzero(~excluded)
+    return replace(
+        listing,
+        ids=listing.ids[rows],
+        labels=listing.labels[rows],
+        split_names=listing.split_names[rows],
+        groups=None if listing.groups is None else listing.groups[rows],
+        read=lambda index: listing.read(int(rows[index])),
+        findings=(*listing.findings, *findings),
+    )
+
+
+def _read_paths(file: str) -> list[str]:
+    """Returns the paths of a list, in its order.
+
+    Raises:
+        UserError: it cannot be read, or is a `.csv` without a column `path`.
+    """
+    path = Path(file).expanduser()
+    try:
+        files.check(path, MAX_LIST_BYTES)
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
+        raise UserError(f"--exclude: {reason}. Received: {file!r}") from None
+    if path.suffix.lower() != ".csv":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    rows = csv.DictReader(text.splitlines(keepends=True), restkey="")
+    if "path" not in (rows.fieldnames or ()):
+        found = ", ".join(rows.fieldnames or ()) or "none"
+        raise UserError(f"--exclude: the .csv needs a column path; found: {found}. Received: {file!r}")
+    try:
+        return [cells.unescape_formula(row["path"]) for row in rows if row["path"]]
+    except csv.Error as error:
+        raise UserError(f"--exclude: {error}. Received: {file!r}") from None

@@ -1,0 +1,194 @@
+"""Near duplicates: the same photograph in other bytes, at another size, in another quality, or slightly cropped.
+
+Candidates agree in their lowest frequencies, as in pHash (Zauner 2010), but compared as numbers and over several parts of
+the image, so that a crop is found as well. A candidate is confirmed where the finer detail, which the lowest frequencies
+leave out, agrees too: other photographs of the same kind fail there.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasft.data import measures
+from kerasft.data.measures import PAIRED_REGIONS, REGIONS, WHOLE, Measures, Region
+
+# Cosine of the descriptors from which two images are candidates.
+MIN_SIMILARITY = 0.9
+# Correlation of the finer detail from which candidates are confirmed.
+MIN_CORRELATION = 0.92
+# Images with a shorter side have too little detail to be told from others of their kind.
+MIN_SIDE = 32
+# Each image is compared with so many of those that are most similar, out of so many that it is similar to.
+MAX_CANDIDATES, _MAX_SIMILAR = 2, 16
+# At most so many candidates are compared, those that are most similar.
+MAX_COMPARED = 50_000
+# Of more images, only the whole and centred parts are compared: the comparisons grow with the square of their number.
+MAX_ALL_REGIONS = 20_000
+# Up to so many images are compared in one thread.
+MAX_SINGLE_THREAD = 10_000
+# The finer detail is compared at so many pixels a side.
+_DETAIL_SIDE = 32
+# A pair is aligned: to so many of these pixels and over these scales, then by these steps of scale and place.
+_MAX_SHIFT = 2
+_COARSE_SCALES = (0.0, -0.04, 0.04)
+_FINE_STEPS = (0.016, 0.008, 0.004)
+# A pair that correlates less at the first coarse scale, or at all of them, is not aligned further.
+_MIN_FIRST, _MIN_COARSE = 0.45, 0.65
+# Images are compared, and fetched, in steps that bound the memory.
+_ROWS_PER_STEP, _PAIRS_PER_STEP = 512, 4096
+
+
+class Pair(NamedTuple):
+    """Two rows that show the same photograph, the first before the second, and the correlation of their detail."""
+
+    first: int
+    second: int
+    correlation: float
+
+
+def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> list[Pair]:
+    """Finds near duplicates.
+
+    Args:
+        found: measures of N images, of which no two are equal.
+        take: rows [B] to decoded images, uint8 [B, S, S, 3].
+
+    Returns:
+        The confirmed pairs, ordered by rows.
+    """
+    from threadpoolctl import threadpool_limits
+
+    sizes = found.sizes.min(1)
+    has_contrast = found.descriptors[:, WHOLE].any(1)
+    rows = np.flatnonzero(has_contrast & ((sizes >= MIN_SIDE) | (sizes == 0)))
+    if len(rows) < 2:
+        return []
+    # Of few images, threads of the linear algebra wait for each other longer than a product takes.
+    with threadpool_limits(1 if len(rows) <= MAX_SINGLE_THREAD else None):
+        candidates, pairs = _find_candidates(found.descriptors, rows)[:MAX_COMPARED], []
+        for start in range(0, len(candidates), _PAIRS_PER_STEP):
+            step = candidates[start : start + _PAIRS_PER_STEP]
+            needed = np.unique([row for pair in step for row in pair[:2]])
+            greys = {}
+            for first in range(0, len(needed), _ROWS_PER_STEP):
+                chosen = needed[first : first + _ROWS_PER_STEP]
+                greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
+            for one, other, paired, _ in step:
+                parts = (REGIONS[place] for place in PAIRED_REGIONS[paired])
+                correlation = _correlate(greys[one], greys[other], *parts)
+                if correlation >= MIN_CORRELATION:
+                    pairs.append(Pair(min(one, other), max(one, other), correlation))
+    return sorted(pairs)
+
+
+def group(count: int, pairs: list[Pair]) -> np.ndarray:
+    """Returns int [N], the least row that each of `count` rows is connected with by pairs, over others or directly."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = np.array([pair[:2] for pair in pairs], int).reshape(-1, 2).T
+    _, component = connected_components(coo_array((np.ones(len(first)), (first, second)), (count, count)))
+    _, least = np.unique(component, return_index=True)
+    return least[component]
+
+
+def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[tuple[int, int, int, float]]:
+    """Returns (row, other row, place in `PAIRED_REGIONS`, similarity) of what is similar, the most similar first.
+
+    Each image has its `MAX_CANDIDATES` most similar ones, whichever of the two is a part of the other.
+    """
+    pairs = range(len(PAIRED_REGIONS))
+    if len(rows) > MAX_ALL_REGIONS:
+        pairs = [place for place in pairs if PAIRED_REGIONS[place][1] == WHOLE and not any(REGIONS[place][2:])]
+    by_region = {place: descriptors[rows, place].astype(np.float32) for place in range(len(REGIONS))}
+    similar = []
+    for start in range(0, len(rows), _ROWS_PER_STEP):
+        chosen = np.arange(start, min(start + _ROWS_PER_STEP, len(rows)))
+        best = np.full((len(chosen), len(rows)), -1, np.float32)
+        for one, other in (PAIRED_REGIONS[pair] for pair in pairs):
+            np.maximum(best, by_region[one][chosen] @ by_region[other].T, out=best)
+        best[np.arange(len(chosen)), chosen] = -1
+        for place in np.flatnonzero(best.max(1) >= MIN_SIMILARITY):
+            near = np.flatnonzero(best[place] >= MIN_SIMILARITY)
+            near = near[np.argsort(-best[place, near], kind="stable")][:_MAX_SIMILAR]
+            similar += [(float(best[place, other]), int(chosen[place]), int(other)) for other in near]
+    candidates, counts, seen = [], np.zeros(len(rows), int), set()
+    for similarity, one, other in sorted(similar, key=lambda each: -each[0]):
+        key = min(one, other), max(one, other)
+        # Of two images that are parts of each other, the more similar parts are compared.
+        if key in seen or counts[[one, other]].min() >= MAX_CANDIDATES:
+            continue
+        seen.add(key)
+        counts[[one, other]] += 1
+        found = [by_region[a][one] @ by_region[b][other] for a, b in (PAIRED_REGIONS[pair] for pair in pairs)]
+        candidates.append((int(rows[one]), int(rows[other]), pairs[int(np.argmax(found))], similarity))
+    return candidates
+
+
+def _correlate(one: np.ndarray, other: np.ndarray, region: Region, other_region: Region) -> float:
+    """Returns the correlation of the detail of two images, grey float32 [s, s], where they fit best.
+
+    The region of the first image is scaled and moved: first over whole pixels of the detail, with a Fourier transform, then
+    by smaller and smaller steps.
+    """
+    wanted, highest, best = _detail(other, other_region), -1.0, region
+    spectrum = np.fft.rfft2(wanted).conj()
+    for change in _COARSE_SCALES:
+        scaled = _scale(region, change)
+        product = np.fft.irfft2(np.fft.rfft2(_detail(one, scaled)) * spectrum, (_DETAIL_SIDE, _DETAIL_SIDE))
+        near = np.roll(product, (_MAX_SHIFT, _MAX_SHIFT), (0, 1))[: 2 * _MAX_SHIFT + 1, : 2 * _MAX_SHIFT + 1]
+        down, right = (int(place) - _MAX_SHIFT for place in np.unravel_index(near.argmax(), near.shape))
+        if near.max() > highest:
+            highest = float(near.max())
+            best = _move(scaled, down * scaled.height / _DETAIL_SIDE, right * scaled.width / _DETAIL_SIDE)
+        if highest < _MIN_FIRST:
+            return highest
+    if highest < _MIN_COARSE:
+        return highest
+    for step in _FINE_STEPS:
+        for change in (_scale, lambda r, by: _move(r, by, 0), lambda r, by: _move(r, 0, by)):
+            for by in (-step, step):
+                tried = change(best, by)
+                if (found := float((_detail(one, tried) * wanted).sum())) > highest:
+                    highest, best = found, tried
+    return min(highest, 1.0)
+
+
+def _scale(region: Region, change: float) -> Region:
+    return region._replace(height=min(region.height + change, 1.0), width=min(region.width + change, 1.0))
+
+
+def _move(region: Region, down: float, right: float) -> Region:
+    return region._replace(down=region.down + down, right=region.right + right)
+
+
+def _detail(grey: np.ndarray, region: Region) -> np.ndarray:
+    """Returns a region of an image without its lowest frequencies, float32 [D, D] of norm 1 (or 0 without any detail)."""
+    down, across = (
+        _sampling(len(grey), round(extent, 4), round(shift, 4))
+        for extent, shift in ((region.height, region.down), (region.width, region.right))
+    )
+    sampled = down @ grey @ across.T
+    lowest = _lowest()
+    sampled -= lowest.T @ (lowest @ sampled @ lowest.T) @ lowest
+    norm = np.linalg.norm(sampled)
+    # Under half a grey level of detail, only the noise of the encoder would be compared.
+    return sampled / norm if norm > _DETAIL_SIDE / 2 else np.zeros_like(sampled)
+
+
+@functools.cache
+def _lowest() -> np.ndarray:
+    return measures.cosines(_DETAIL_SIDE, 1.0, 0.0)
+
+
+@functools.lru_cache(4096)
+def _sampling(side: int, extent: float, shift: float) -> np.ndarray:
+    """Returns the matrix float32 [D, side] that averages a part of an axis to `_DETAIL_SIDE` samples (a triangle filter)."""
+    centres = (((np.arange(_DETAIL_SIDE) + 0.5) / _DETAIL_SIDE - 0.5) * extent + 0.5 + shift) * side - 0.5
+    # A region that was moved past the edge repeats the outermost pixels.
+    centres = np.clip(centres, 0, side - 1)
+    width = max(extent * side / _DETAIL_SIDE, 1.0)
+    weights = np.maximum(0, 1 - np.abs(np.arange(side) - centres[:, np.newaxis]) / width)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,130 @@
+"""Stratified samples: which examples go to a split, so that every class has its fraction in it."""
+
+import hashlib
+
+import numpy as np
+
+from kerasft.data import groups
+from kerasft.data.listing import Listing
+
+# Units are gone through at most so many times; a few are enough.
+_PASSES = 5
+
+
+def sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: int, name: str) -> np.ndarray:
+    """Returns bool [len(rows)]: a stratified fraction of the rows, at least one unit and not all of each stratum.
+
+    A unit is an image with its copies, its near duplicates, and its group.
+    """
+    unit = groups.connect(listing, rows)
+    digests = _least_digests(unit, listing.digests[rows])
+    strata = make_strata(listing, rows)
+    ranks = rank(seed, name, digests)
+    if listing.groups is not None:
+        sizes = np.zeros((len(digests), strata.shape[1]), int)
+        np.add.at(sizes, unit, strata)
+        return sample_units(sizes, ranks, fraction)[unit]
+    members = np.zeros((len(digests), strata.shape[1]), bool)
+    np.logical_or.at(members, unit, strata)
+    counts = members.sum(0)
+    wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
+    return sample_strata(members, ranks, wanted, counts - 1)[unit]
+
+
+def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
+    """Samples whole units of several examples, so that each stratum comes near its fraction.
+
+    In the order of their ranks, units are taken or put back where that brings the sample nearer to what is wanted: the sum
+    over the strata of the squared distance, in shares of the stratum. A stratum of which nothing is taken then gets its
+    smallest unit. The last unit of a stratum is never taken. (scikit-learn's StratifiedGroupKFold is greedy in a like way.)
+
+    Args:
+        sizes: int [U, strata], examples of each unit.
+        ranks: str [U].
+        fraction: of the examples of each stratum.
+
+    Returns:
+        bool [U].
+    """
+    totals, units = sizes.sum(0), (sizes > 0).sum(0)
+    missing, left = totals * fraction, units.copy()
+    weights = 1 / np.maximum(totals, 1) ** 2
+    chosen = np.zeros(len(sizes), bool)
+
+    def toggle(unit: int) -> None:
+        nonlocal missing, left
+        sign = -1 if chosen[unit] else 1
+        chosen[unit] = not chosen[unit]
+        missing, left = missing - sign * sizes[unit], left - sign * (sizes[unit] > 0)
+
+    def leaves_some(unit: int) -> bool:
+        return bool((left[sizes[unit] > 0] > 1).all())
+
+    order = np.argsort(ranks, kind="stable")
+    for _ in range(_PASSES):
+        before = chosen.copy()
+        for unit in order:
+            sign = -1 if chosen[unit] else 1
+            gain = np.square(missing) - np.square(missing - sign * sizes[unit])
+            if (gain * weights).sum() > 0 and (chosen[unit] or leaves_some(unit)):
+                toggle(unit)
+        if (chosen == before).all():
+            break
+    for stratum in np.flatnonzero((units > 1) & (totals > 0)):
+        candidates = [unit for unit in order if sizes[unit, stratum] and leaves_some(unit)]
+        if not (chosen & (sizes[:, stratum] > 0)).any() and candidates:
+            toggle(min(candidates, key=lambda unit: sizes[unit].sum()))
+    return chosen
+
+
+def make_strata(listing: Listing, rows: np.ndarray) -> np.ndarray:
+    """Returns bool [len(rows), strata]: an example is in at least one."""
+    labels = listing.labels[rows]
+    if listing.task == "regression":
+        bins = int(np.clip(len(rows) // 10, 1, 10))
+        edges = np.quantile(labels[:, 0], np.arange(1, bins) / bins)
+        return to_multi_hot(np.searchsorted(edges, labels[:, 0]), bins)
+    positive = to_multi_hot(labels, len(listing.classes))
+    # Examples without any class are a stratum of their own.
+    return np.column_stack([positive, ~positive.any(1)])
+
+
+def sample_strata(members: np.ndarray, ranks: np.ndarray, wanted: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Samples examples, those with the rarest stratum first, then by rank, while their rarest stratum wants more.
+
+    Args:
+        members: bool [N, strata].
+        ranks: str [N].
+        wanted: [strata], how many to sample for each stratum.
+        limits: [strata], how many examples of a stratum to sample at most, for whatever stratum.
+
+    Returns:
+        bool [N].
+    """
+    counts = members.sum(0)
+    rarity = np.where(members, counts, len(members) + 1)
+    rarest = rarity.argmin(1)
+    taken, chosen = np.zeros(len(counts), int), np.zeros(len(members), bool)
+    for row in np.lexsort((ranks, rarest, rarity.min(1))):
+        if taken[rarest[row]] < wanted[rarest[row]] and (taken < limits)[members[row]].all():
+            taken += members[row]
+            chosen[row] = True
+    return chosen
+
+
+def rank(seed: int, name: str, digests: np.ndarray) -> np.ndarray:
+    """Returns the ranks of examples, str [N], by their digests: random by seed and name, and the same for equal bytes."""
+    return np.array([hashlib.sha256(f"{seed}/{name}/{digest}".encode()).hexdigest() for digest in digests])
+
+
+def to_multi_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns bool [N, C], which classes an example has, from labels of either form."""
+    return labels > 0 if labels.ndim == 2 else labels[:, np.newaxis] == np.arange(classes)
+
+
+def _least_digests(unit: np.ndarray, digests: np.ndarray) -> np.ndarray:
+    """Returns the least digest of each unit, str [U]: its rank must not depend on the order of the files."""
+    least = np.full(unit.max(initial=-1) + 1, "g" * 64, dtype="<U64")
+    for place, digest in zip(unit, digests):
+        least[place] = min(least[place], digest)
+    return least

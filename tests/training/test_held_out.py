@@ -1,0 +1,54 @@
+"""Held-out predictions: every example is predicted by a probe that was not fitted on it."""
+
+import numpy as np
+import pytest
+
+from kerasft.training import held_out, linear_probe
+
+
+def blobs(classes: int, count: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features that tell classes apart, and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    return (rng.normal(0, 1, (count, 8)) + 4 * np.eye(8)[labels]).astype(np.float32), labels.astype(np.int32)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("most", [5_000, 60])
+def test_probabilities_of_classes(classes, most, monkeypatch):
+    monkeypatch.setattr(linear_probe, "MAX_CV_EXAMPLES", most)
+    features, labels = blobs(classes)
+    labels[:3] = (labels[:3] + 1) % classes
+    found = held_out.predict(features, labels, classes + 1, "single_label", 0)
+    assert found.shape == (150, classes + 1)
+    np.testing.assert_allclose(found.sum(1), 1)
+    assert not found[:, classes].any()
+    # A wrong label speaks for itself only where it is fitted on.
+    assert (found[:3].argmax(1) != labels[:3]).all()
+    assert (found[3:].argmax(1) == labels[3:]).mean() > 0.95
+
+
+def test_labels_of_several(monkeypatch):
+    features, labels = blobs(3)
+    both = np.eye(4, dtype=np.float32)[labels]
+    found = held_out.predict(features, both, 4, "multi_label", 0)
+    assert ((found[:, :3] > 0.5) == both[:, :3]).mean() > 0.95
+    assert np.isnan(found[:, 3]).all()
+
+
+@pytest.mark.parametrize("most", [5_000, 60])
+def test_values_are_in_their_own_units(most, monkeypatch):
+    monkeypatch.setattr(linear_probe, "MAX_CV_EXAMPLES", most)
+    features, _ = blobs(3)
+    values = np.stack([1000 + 50 * features[:, 0], features[:, 1]], 1)
+    found = held_out.predict(features, values, 2, "regression", 0)
+    np.testing.assert_allclose(found[:, 0], values[:, 0], atol=15)
+    np.testing.assert_allclose(found[:, 1], values[:, 1], atol=0.3)
+
+
+def test_where_nothing_can_be_held_out():
+    features, labels = blobs(3, 6)
+    assert np.isnan(held_out.predict(features, np.zeros(6, np.int32), 3, "single_label", 0)).all()
+    labels[:] = [0, 0, 0, 0, 0, 1]
+    found = held_out.predict(features, labels, 3, "single_label", 0)
+    assert np.isnan(found[5]).all() and np.isfinite(found[:5]).all()
