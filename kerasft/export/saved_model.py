@@ -134,6 +134,7 @@ def read_metadata(path: Path) -> dict:
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
     names, size, framing = tf.constant(answer.classes), network.size, answer.framing
+    beside = unknowns.in_graph(answer.unknowns)
     embedding = network.model.get_layer(layer_names.FEATURES).output
     parts = keras.Model(network.model.inputs[0], [embedding, network.model.output, heads.last_depth(network.model)])
     image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
@@ -148,11 +149,11 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
         if network.tta == "flip":
             outputs = (outputs + forward(images[:, :, ::-1])[1]) / 2
         if network.task == "regression":
-            return {"values": outputs} | unknowns.serve(answer.unknowns, last, outputs, outputs)
+            return {"values": outputs} | unknowns.serve(beside, last, outputs, outputs)
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
         scores, order = tf.math.top_k(probabilities, min(TOP_K, len(answer.classes)))
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
-        given |= unknowns.serve(answer.unknowns, last, outputs, probabilities)
+        given |= unknowns.serve(beside, last, outputs, probabilities)
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")

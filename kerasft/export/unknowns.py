@@ -21,10 +21,19 @@ class Unknowns(NamedTuple):
     conformal: Conformal | None = None
 
 
+def in_graph(unknowns: Unknowns) -> Unknowns:
+    """The same with the neighbours in a variable: as a constant each signature would store them anew."""
+    if unknowns.novelty is None or unknowns.novelty.neighbours is None:
+        return unknowns
+    variable = tf.Variable(unknowns.novelty.neighbours, trainable=False, dtype=tf.float32, name="neighbours")
+    return unknowns._replace(novelty=unknowns.novelty._replace(neighbours=variable))
+
+
 def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: tf.Tensor) -> dict[str, tf.Tensor]:
     """The outputs of a signature that `--abstain` and `--coverage` add.
 
     Args:
+        unknowns: of `in_graph`, or with arrays.
         features: float32 [N, D], of `last_depth`, of the images as they are (not of mirror images).
         outputs: float32 [N, C] logits.
         answers: float32 [N, C] probabilities, or [N, D] values.
@@ -47,7 +56,7 @@ def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: 
     return given
 
 
-def _distance(neighbours: np.ndarray, features: tf.Tensor) -> tf.Tensor:
+def _distance(neighbours: np.ndarray | tf.Variable, features: tf.Tensor) -> tf.Tensor:
     """`novelty.distance` in TensorFlow: float32 [N]."""
     lengths = tf.maximum(tf.norm(features, axis=-1, keepdims=True), MIN_LENGTH)
     return 1 - tf.reduce_max(tf.matmul(features / lengths, neighbours, transpose_b=True), -1)
