@@ -553,6 +553,11 @@ def backbones() -> Iterator[Row]:
     yield a("weights_of_another_ending", *weights, "--weights=w.txt", make=files(w__txt="words"))
     yield a("weights_of_another_backbone", *made[:2], "--backbone=MobileNetV2(alpha=0.35)", "--weights=bundled")
     yield a("size_of_another", *made[:1], "--backbone={flat}", "--image_size=32")
+    yield a("abstain_misspelt", *MADE, "--abstain=distanse", says=("--abstain", "'distance'"))
+    yield a("abstain_keeps_all", *MADE, "--abstain=auto(keep=1.5)", says=("--abstain", "between 0 and 1"))
+    yield a("abstain_twice", *MADE, "--abstain=energy | distance", says=("--abstain", "not 2"))
+    yield a("coverage_of_all", *MADE, "--coverage=1", says=("--coverage", "0.9999"))
+    yield a("coverage_of_few_images", *MADE, "--coverage=0.99", says=("--coverage", "at least 99 validation images"))
     yield a("tta_misspelt", *MADE, "--tta=flop", says=("--tta", "'flip'"))
     yield a("preprocessing_of_a_file", *MADE, "--preprocessing=caffe")
 

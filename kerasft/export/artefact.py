@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasft.data.splits import Split
 from kerasft.export import proof
+from kerasft.export.unknowns import Unknowns
 from kerasft.networks.network import Network
 
 
@@ -24,6 +25,7 @@ class Answer(NamedTuple):
         thresholds: float32 [C] for multi-label: from this probability on a class counts as present.
         scale: float [D] for regression, deviation of the training targets.
         framing: how images are made square, a name of `framing.FRAMINGS`.
+        unknowns: what `--abstain` and `--coverage` add.
     """
 
     run: str
@@ -31,6 +33,7 @@ class Answer(NamedTuple):
     thresholds: np.ndarray | None = None
     scale: np.ndarray | None = None
     framing: str = "crop"
+    unknowns: Unknowns = Unknowns()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The proof of an artefact: on the whole test set it scores as the trained network does."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 # The greatest difference of a probability, in float32; of a value, in deviations of its target.
@@ -8,6 +10,11 @@ TOLERANCE = 1e-4
 
 class ParityError(Exception):
     """An artefact does not score like the trained model."""
+
+
+# An output that is proven beside the answers: what it must be, and how far it may be from it. For booleans the second says
+# where both are right.
+Expected = tuple[np.ndarray, float | np.ndarray]
 
 
 class UnreadableError(ParityError):
@@ -47,3 +54,34 @@ def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale
             f"on {len(expected)} test images; nothing was exported."
         )
     return {**result, "n": len(expected)}
+
+
+def compare_further(name: str, given: Mapping[str, np.ndarray], expected: Mapping[str, Expected]) -> dict:
+    """Compares the outputs of an artefact that come beside its answers.
+
+    Args:
+        name: of the artefact, for the message.
+        given: the artefact's outputs by name, [N, ...].
+        expected: by name, what NumPy computed from the network's outputs.
+
+    Returns:
+        `further`: the largest difference of each output of numbers, and the number of unlike entries of the others.
+
+    Raises:
+        ParityError: an output is missing, or differs by more than is allowed.
+    """
+    found = {}
+    for key, (wanted, slack) in expected.items():
+        if key not in given:
+            raise ParityError(f"export: the {name} does not give {key}; nothing was exported.")
+        if wanted.dtype == bool:
+            unlike = given[key] != wanted
+            found[key], wrong = int(unlike.sum()), bool((unlike & ~slack).any())
+        else:
+            gap = np.abs(given[key] - wanted)
+            # NaN is a difference too.
+            found[key], wrong = float(gap.max()), not bool((gap <= slack).all())
+        if wrong:
+            rule = f"export: {key} of the {name} differs from what NumPy computes ({found[key]:.3g})"
+            raise ParityError(f"{rule} on {len(wanted)} test images; nothing was exported.")
+    return {"further": found} if found else {}

@@ -1,6 +1,7 @@
 """The SavedModel: everything from encoded bytes to label names, in folders `NAME/VERSION`."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from google.protobuf.message import DecodeError
 from kerasft.data import pipeline
 from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
-from kerasft.export import artefact, serving_warmup
+from kerasft.export import artefact, proof, serving_warmup, unknowns
 from kerasft.export.artefact import Answer, Artefact
-from kerasft.networks import layer_names
+from kerasft.networks import heads, layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 
@@ -50,7 +51,8 @@ def export(
     (float32 [N, k]) by falling score, with k = min(5, C), and `probabilities` (float32 [N, C]). For multi-label it also
     gives `predicted` (bool [N, C], from the thresholds on). For regression it gives `values` (float32 [N, D]) instead.
     The signature `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same. The signature
-    `features` takes `image_bytes` and gives `features` (float32 [N, D]), never of mirror images.
+    `features` takes `image_bytes` and gives `features` (float32 [N, D]), never of mirror images. `answer.unknowns` adds the
+    outputs of `unknowns.serve` to the first two.
 
     A version that this run has published already is proven again, and not written twice.
 
@@ -87,11 +89,32 @@ def start(network: Network, answer: Answer, folder: Path, warm: Split | None = N
     return artefact.write_draft(replace(SAVED_MODEL, write=write_with_warmup), network, answer, folder)
 
 
-def finish(path: Path, network: Network, answer: Answer, split: Split, expected: np.ndarray) -> dict:
-    """Proves what `start` gave, and puts a draft into its place; arguments, result and errors as `export`."""
+def finish(
+    path: Path,
+    network: Network,
+    answer: Answer,
+    split: Split,
+    expected: np.ndarray,
+    further: Mapping[str, proof.Expected] | None = None,
+) -> dict:
+    """Proves what `start` gave, and puts a draft into its place; arguments, result and errors as `export`.
+
+    Args:
+        further: what the outputs beside the answers must be, as `proof.compare_further` takes it. Its result is added.
+    """
+    compared: dict = {}
+
+    def outputs_of_all(folder: Path, network: Network, split: Split) -> np.ndarray:
+        answers, others = _answers(folder, network, split, further or ())
+        compared.update(proof.compare_further(SAVED_MODEL.name, others, further or {}))
+        return answers
+
+    proven = replace(SAVED_MODEL, outputs=outputs_of_all)
     if path in versions(path.parent):
-        return {"path": path.as_posix(), **artefact.prove(SAVED_MODEL, path, network, answer, split, expected)}
-    return artefact.publish_draft(SAVED_MODEL, path, network, answer, split, expected)
+        result = {"path": path.as_posix(), **artefact.prove(proven, path, network, answer, split, expected)}
+    else:
+        result = artefact.publish_draft(proven, path, network, answer, split, expected)
+    return result | compared
 
 
 def abandon(path: Path) -> None:
@@ -111,25 +134,26 @@ def read_metadata(path: Path) -> dict:
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
     names, size, framing = tf.constant(answer.classes), network.size, answer.framing
-    both = keras.Model(
-        network.model.inputs[0], [network.model.get_layer(layer_names.FEATURES).output, network.model.output]
-    )
+    beside = unknowns.in_graph(answer.unknowns)
+    embedding = network.model.get_layer(layer_names.FEATURES).output
+    parts = keras.Model(network.model.inputs[0], [embedding, network.model.output, heads.last_depth(network.model)])
     image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
 
     # Traced once for all signatures.
     @tf.function(input_signature=[image_spec])
     def forward(images: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.cast(one, tf.float32) for one in both(images, training=False)]
+        return [tf.cast(one, tf.float32) for one in parts(images, training=False)]
 
     def scored(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = forward(images)[1]
+        _, outputs, last = forward(images)
         if network.tta == "flip":
             outputs = (outputs + forward(images[:, :, ::-1])[1]) / 2
         if network.task == "regression":
-            return {"values": outputs}
+            return {"values": outputs} | unknowns.serve(beside, last, outputs, outputs)
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
         scores, order = tf.math.top_k(probabilities, min(TOP_K, len(answer.classes)))
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
+        given |= unknowns.serve(beside, last, outputs, probabilities)
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")
@@ -162,17 +186,28 @@ def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
 
     Its warm-up requests are sent first: one that failed would keep TensorFlow Serving from loading the model.
     """
+    return _answers(folder, network, split)[0]
+
+
+def _answers(
+    folder: Path, network: Network, split: Split, further: Iterable[str] = ()
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The result of `outputs`, and by name those of the outputs `further` that the model has, [N, ...]."""
     # The model owns the variables of its signatures, so it is kept as long as they are used.
     loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures["serving_default"]
     for contents in serving_warmup.requests(folder):
         serve(image_bytes=contents)
     key = "values" if network.task == "regression" else "probabilities"
-    found = []
+    kept = {key, *further} & set(serve.structured_outputs)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in kept}
     for start in range(0, len(split), PROOF_BATCH_SIZE):
         contents = [split.read(index) for index in range(start, min(start + PROOF_BATCH_SIZE, len(split)))]
-        found.append(serve(image_bytes=tf.constant(contents))[key].numpy())
-    return np.concatenate(found)
+        given = serve(image_bytes=tf.constant(contents))
+        for name, parts in found.items():
+            parts.append(given[name].numpy())
+    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    return joined.pop(key), joined
 
 
 def place(draft: Path, folder: Path) -> Path:

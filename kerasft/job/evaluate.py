@@ -22,12 +22,14 @@ class Evaluation:
     Attributes:
         figures: the metrics of `test` and `val`, as in `metrics.json`.
         test: the predictions for the test images: probabilities float64 [N, C], or values [N, D].
+        outputs: of the network for the test images, float32 [N, ...].
         losses: of the test images, float64 [N]. Their mean is the loss of `figures`.
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
     """
 
     figures: dict[str, dict[str, Any]]
     test: np.ndarray
+    outputs: np.ndarray
     losses: np.ndarray
     thresholds: np.ndarray | None
 
@@ -65,7 +67,8 @@ def evaluate(
         figures[name] = metrics.compute(scorer, outputs[name], splits.classes, thresholds)
         figures[name]["excluded_copies"] = splits.excluded[name]
     losses = replace(validation, labels=splits.test.labels, weights=None).losses(outputs["test"])
-    return Evaluation(figures, scoring.apply_activation(network.task, outputs["test"]), losses, thresholds)
+    answers = scoring.apply_activation(network.task, outputs["test"])
+    return Evaluation(figures, answers, outputs["test"], losses, thresholds)
 
 
 def predict_split(forward: Predictor, network: Network, split: Split) -> np.ndarray:

@@ -11,7 +11,7 @@ from kerasft.console import console
 from kerasft.data import splits
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
-from kerasft.job import thumbnails
+from kerasft.job import thumbnails, unknowns
 
 
 def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
@@ -58,6 +58,7 @@ def summarise(folder: Path, metrics: dict) -> None:
             ", ..." if len(absent) > splits.MAX_CLASSES_IN_MESSAGE else ""
         )
         console.say(f"WARNING: the test score says nothing about classes without a test image: {named}")
+    unknowns.summarise(metrics)
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
     console.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
     page = ", with report.html" if (folder / "report.html").is_file() else ""

@@ -23,7 +23,7 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import baselines, costs, portable, thumbnails, train_phases
+from kerasft.job import baselines, costs, portable, thumbnails, train_phases, unknowns
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
@@ -85,14 +85,18 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     run_folder.check_can_create(exports)
     done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
     network, splits, state = done.network, done.splits, done.trained.state
-    answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing)
+    with time_step(seconds, "evaluate"), done.noted():
+        features_of = unknowns.make_feature_predictor(network)
+        beside = unknowns.fit(config, network, splits, done.val_outputs, features_of)
+    answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, beside)
     warm = splits.val if config.warmup else None
     with done.noted(), _written_meanwhile(network, answer, exports, warm) as draft:
         with time_step(seconds, "evaluate"):
             evaluation = done.evaluate()
+            further, figures = unknowns.evaluate(beside, splits, evaluation, features_of)
         with time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
-            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test)
+            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test, further)
             given = config, network, answer, splits, done.scorer, evaluation.test, Path(proof["path"])
             artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
     # After the export, which reads the same weights in a thread of its own.
@@ -109,6 +113,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "tta": network.tta,
         "settled": state.resolved.to_json(),
         **evaluation.figures,
+        **figures,
         "phases": [record.to_json() for record in state.records],
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,

@@ -16,6 +16,7 @@ from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Predictor, Scorer
+from kerasft.job import unknowns
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
 from kerasft.job.reframe import audit_and_frame
@@ -96,6 +97,7 @@ def train_phases(
     before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
     with time_step(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
+    unknowns.check_count(config, splits)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)

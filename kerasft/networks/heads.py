@@ -101,6 +101,12 @@ def pool(features: keras.KerasTensor | list[keras.KerasTensor], pooling: str = "
     return keras.layers.Concatenate(dtype="float32", name=layer_names.FEATURES)(parts)
 
 
+def last_depth(model: keras.Model) -> keras.KerasTensor:
+    """The pooled output of the backbone, float32 [N, C]: what the `features` layer gives of the last depth that it joins."""
+    layer = model.get_layer(layer_names.FEATURES)
+    return layer.input[-1] if isinstance(layer, keras.layers.Concatenate) else layer.output
+
+
 def _pooled(features: keras.KerasTensor, layer: type[keras.Layer], name: str) -> keras.KerasTensor:
     layer = {4: layer, 3: _TOKEN_POOLINGS[layer]}.get(len(features.shape), keras.layers.Identity)
     return layer(dtype="float32", name=name)(features)

@@ -13,7 +13,7 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import gallery, headline, health, sections, usage
+from kerasft.report import gallery, headline, health, sections, unknowns, usage
 from kerasft.storage import run_folder
 
 
@@ -104,6 +104,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "costs": sections.costs(metrics.get("cost", {})),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
+        "unknowns": unknowns.sentences(metrics),
         "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),

@@ -170,7 +170,9 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
         sign = "+" if values[0] > 0 else ""
         return f"{sign}{number(values[0])} ({interval(values[1:], number)})"
 
-    rows = [("this network", [show(test[score]), number(test["loss"]), "", "", ""])]
+    # Of several targets, each in its own units, the mean error in deviations is compared.
+    reached = test["scaled_mae"] if score == "mae" and len(test.get("per_target", {})) > 1 else test[score]
+    rows = [("this network", [show(reached), number(test["loss"]), "", "", ""])]
     for name, row in found.items():
         reached = show(row[score]) + (f" ({interval(row['interval'], show)})" if "interval" in row else "")
         gains = [difference(row[key]) for key in ("difference", "loss_difference")]

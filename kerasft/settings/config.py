@@ -128,6 +128,19 @@ class Config:
         "Test-time augmentation, in evaluation and in the export. flip: the mean of the outputs for an image and its mirror image, in twice the time. auto: flip if that lowers the validation loss by more than its standard error.",
         choices=("none", "flip", "auto"),
     )
+    abstain: str = flag(
+        "none",
+        "model",
+        "What the served model says of images of an unknown kind: distance(keep=0.95), the cosine distance of the pooled features to the nearest training image; energy(keep=0.95), by the logits (single_label only); auto(keep=0.95), which is distance. It adds novelty and known to the signatures. keep is the share of validation images that are known. docs/unknowns.md has what they find.",
+        spec="many",
+    )
+    coverage: float | None = flag(
+        None,
+        "model",
+        "Conformal prediction: the share of images whose answer is to hold the truth, such as 0.9. It adds label_set (single_label), or lower and upper (regression) to the signatures.",
+        low=0.01,
+        high=0.9999,
+    )
     head: str = flag(
         "linear",
         "model",

@@ -11,6 +11,7 @@ from kerasft.data.sources.csv import list_csv
 from kerasft.data.sources.folder import list_folder
 from kerasft.data.sources.generated import list_generated
 from kerasft.data.sources.tfds import list_tfds
+from kerasft.settings import abstention
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean, one_of, printable
 
@@ -54,10 +55,12 @@ def load(config: Config) -> Listing:
         ("sampling", config.sampling == "balanced", ("single_label",)),
         ("class_weights", config.class_weights == "balanced", ("single_label", "multi_label")),
         ("per_class_limit", config.per_class_limit is not None, ("single_label", "multi_label")),
+        ("coverage", config.coverage is not None, ("single_label", "regression")),
     ):
         if is_set and listing.task not in tasks:
             value = getattr(config, flag)
             raise UserError(f"--{flag}: is for {' and '.join(tasks)}, and this is {listing.task}. Received: {value!r}")
+    abstention.requested(config, listing.task)
     if config.group_pattern:
         listing = with_pattern(listing, config.group_pattern)
     return without_excluded(listing, config.exclude) if config.exclude else listing
