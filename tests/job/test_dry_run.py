@@ -53,6 +53,7 @@ def test_weights_that_would_be_downloaded_are_not(photos, capsys, tmp_path, monk
     assert "solve the head, then fine-tune all layers" in said and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.large
 def test_a_long_audit_is_left_to_the_run(photos, tiny, capsys, monkeypatch):
     asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="all(epochs=1)")
     whole = _said(capsys, asked)

@@ -28,7 +28,7 @@ def data(root: Path, kind: str) -> Path:
     return root / "t.csv"
 
 
-@pytest.mark.parametrize("kind", ["labels", "constant"])
+@pytest.mark.parametrize("kind", ["labels", pytest.param("constant", marks=pytest.mark.large)])
 def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, monkeypatch, capsys):
     """And figures that cannot be measured break none."""
     monkeypatch.chdir(tmp_path)

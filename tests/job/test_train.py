@@ -221,6 +221,7 @@ def test_a_damaged_file_of_the_run_folder_is_one_message(finished, command, name
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.large
 def test_a_limit_on_files_is_told_and_the_same_command_goes_on_afterwards(photos, tiny, tmp_path):
     line = f"{sys.executable} -m kerasft.run --data={photos} --backbone={tiny} --head_init=zeros --precision=float32"
     line += " '--phases=head(epochs=2)' --augment=none --batch_size=8 --run_dir=run --notensorboard --cache_gb=0"
@@ -360,6 +361,7 @@ def weights(photos, tmp_path_factory):
     return path
 
 
+@pytest.mark.large
 def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, command, tmp_path):
     """A run under --deterministic, and one that is terminated and started again: one digest."""
     flags = (

@@ -82,7 +82,8 @@ def _busy(monkeypatch, cost, noise, seed):
         monkeypatch.setattr(autotune.time, name, lambda name=name: clocks[name])
 
 
-@pytest.mark.parametrize("noise", [pytest.param(0.2, marks=pytest.mark.large), 1.5])
+@pytest.mark.large
+@pytest.mark.parametrize("noise", [0.2, 1.5])
 def test_a_busy_machine_never_chooses_what_costs_twice_as_much(network, monkeypatch, noise):
     half = autotune.surgery.precision(network, "mixed_bfloat16")
     monkeypatch.setattr(autotune.surgery, "precision", lambda _, policy: half if "mixed" in policy else network)
@@ -155,8 +156,9 @@ def test_nothing_is_measured_without_need(network, monkeypatch, settings, phase,
 
 @pytest.mark.parametrize(
     "phase",
-    [pytest.param(strategies.head(epochs=1), marks=pytest.mark.large), strategies.full(batch_norm="train")],
+    [strategies.head(epochs=1), strategies.full(batch_norm="train")],
 )
+@pytest.mark.large
 def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
     monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
     monkeypatch.setattr(autotune, "MIN_SECONDS_FOR_XLA", 0.0)

@@ -71,6 +71,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(dat
             assert (row["step"], row["loss"]) == (other["step"], other["loss"])
 
 
+@pytest.mark.large
 def test_between_two_phases_a_run_goes_on_without_starting_again(data, tiny, tmp_path, monkeypatch):
     """The checkpoint after a phase holds no arrays but the variables."""
     settings = {"phases": "head(epochs=1, lr=1e-2) | all(epochs=1, lr=1e-3)", "augment": "flip"}
