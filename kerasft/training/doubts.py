@@ -91,5 +91,5 @@ def _say(findings: list[Finding], count: int) -> None:
     if findings:
         console.say(
             f"suspects: {wording.count(labels, 'label')} of {count:,} may be wrong, {wording.count(outliers, 'outlier')}; "
-            "see suspects.csv"
+            "see suspects.csv in the run folder"
         )
