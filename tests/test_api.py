@@ -19,6 +19,7 @@ def test_import_is_instant_and_names_are_found():
         _ = kerasft.Confg
 
 
+@pytest.mark.large
 def test_the_readme_example_runs(photos, tmp_path):
     """The very lines of the README, on small images and a small network."""
     text = (ROOT / "README.md").read_text()

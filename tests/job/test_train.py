@@ -252,6 +252,7 @@ def test_run_flags_replay_to_the_same_run(finished, command):
     assert "nothing to do" in again.stdout
 
 
+@pytest.mark.large
 def test_predict_labels_files_and_names_what_it_cannot_read(finished, command):
     place, _ = finished
     done = command(
@@ -432,11 +433,7 @@ def test_a_phase_that_does_not_help_is_undone(photos, tiny, command, tmp_path):
     assert warm == [True, False]  # images go along unless it is said that they should not
 
 
-QUICK = ("own_folder.flags",)
-PRESETS = [
-    pytest.param(path.name, marks=() if path.name in QUICK else pytest.mark.large)
-    for path in sorted((ROOT / "pipelines").glob("*.flags"))
-]
+PRESETS = [pytest.param(path.name, marks=pytest.mark.large) for path in sorted((ROOT / "pipelines").glob("*.flags"))]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

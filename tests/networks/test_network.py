@@ -56,7 +56,7 @@ def test_every_precision_has_the_same_weights_and_float32_ends(backbone, policy,
     assert surgery.precision(back, "float32") is back
 
 
-@pytest.mark.parametrize("policy", HALF)
+@pytest.mark.parametrize("policy", [HALF[0], pytest.param(HALF[1], marks=pytest.mark.large)])
 def test_every_precision_trains(policy, images):
     network = surgery.precision(_network(), policy)
     labels = np.array([0, 2])
