@@ -38,7 +38,11 @@ def decode_batch(contents: tf.Tensor, size: int, framing: str) -> tf.Tensor:
     """
     contents, spec = tf.ensure_shape(contents, [None]), tf.TensorSpec([size, size, 3], tf.uint8)
     inputs = (contents, read_orientations(contents))
-    return tf.map_fn(lambda one: _decode(*one, size, framing), inputs, fn_output_signature=spec, parallel_iterations=8)
+    # TensorFlow warns where images are decoded in parallel outside of a graph.
+    parallel = 1 if tf.executing_eagerly() else 8
+    return tf.map_fn(
+        lambda one: _decode(*one, size, framing), inputs, fn_output_signature=spec, parallel_iterations=parallel
+    )
 
 
 def _decode(contents: tf.Tensor, orientation: tf.Tensor, size: int, framing: str) -> tf.Tensor:

@@ -403,7 +403,12 @@ def test_same_seed_same_weights_and_a_stopped_run_goes_on_to_them(photos, tiny, 
 @pytest.mark.large
 def test_killed_at_random_moments_a_run_ends_the_same(photos, weights, tmp_path):
     """kill -9, again and again: same weights, same history, one export, nothing from scratch."""
-    line = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), f"--data=folder:{photos}", f"--weights={weights}"]
+    line = [
+        sys.executable,
+        str(ROOT / "benchmarks" / "training" / "kills.py"),
+        f"--data=folder:{photos}",
+        f"--weights={weights}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*line, f"--out={tmp_path}", "--modes=train", "--kills=3"],
