@@ -100,7 +100,7 @@ def finish(
     """Proves what `start` gave, and puts a draft into its place; arguments, result and errors as `export`.
 
     Args:
-        further: what the outputs beside the answers must be, as `proof.compare_further` takes it. Its result is added.
+        further: what the further outputs must be, as `proof.compare_further` takes it. Its result is added.
     """
     compared: dict = {}
 
@@ -134,7 +134,7 @@ def read_metadata(path: Path) -> dict:
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
     names, size, framing = tf.constant(answer.classes), network.size, answer.framing
-    beside = unknowns.in_graph(answer.unknowns)
+    fitted = unknowns.in_graph(answer.unknowns)
     embedding = network.model.get_layer(layer_names.FEATURES).output
     parts = keras.Model(network.model.inputs[0], [embedding, network.model.output, heads.last_depth(network.model)])
     image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
@@ -149,11 +149,11 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
         if network.tta == "flip":
             outputs = (outputs + forward(images[:, :, ::-1])[1]) / 2
         if network.task == "regression":
-            return {"values": outputs} | unknowns.serve(beside, last, outputs, outputs)
+            return {"values": outputs} | unknowns.serve(fitted, last, outputs, outputs)
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
         scores, order = tf.math.top_k(probabilities, min(TOP_K, len(answer.classes)))
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
-        given |= unknowns.serve(beside, last, outputs, probabilities)
+        given |= unknowns.serve(fitted, last, outputs, probabilities)
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")
@@ -169,7 +169,7 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     def embedded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": forward(pixels(image_bytes))[0]}
 
-    # An endpoint brings its variables along. A model that is tracked beside it would be stored a second time.
+    # An endpoint brings its variables along. A model that is tracked as well would be stored a second time.
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serving_default", from_bytes, [encoded])
     archive.add_endpoint("images", scored, [image_spec])

@@ -27,7 +27,7 @@ from kerasft.training.backbone_choice import Choice
 # The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
 
-# Where `crop` keeps at least this share of the area of the sampled images, they count as square.
+# Where `crop` keeps at least this fraction of the area of the sampled images, they count as square.
 MIN_KEPT_AREA = 0.95
 
 # Small images are enlarged at most so many times. More pixels would hold no more information.

@@ -87,13 +87,13 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     network, splits, state = done.network, done.splits, done.trained.state
     with time_step(seconds, "evaluate"), done.noted():
         features_of = unknowns.make_feature_predictor(network)
-        beside = unknowns.fit(config, network, splits, done.val_outputs, features_of)
-    answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, beside)
+        fitted = unknowns.fit(config, network, splits, done.val_outputs, features_of)
+    answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, fitted)
     warm = splits.val if config.warmup else None
     with done.noted(), _written_meanwhile(network, answer, exports, warm) as draft:
         with time_step(seconds, "evaluate"):
             evaluation = done.evaluate()
-            further, figures = unknowns.evaluate(beside, splits, evaluation, features_of)
+            further, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
         with time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
             proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test, further)

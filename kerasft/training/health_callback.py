@@ -20,7 +20,7 @@ _TITLES = {"gradient": "gradient_norm", "update": "update_to_weight", "scale": "
 class HealthCallback(keras.callbacks.Callback):
     """Measures a phase and keeps the first and the last measurement in its state.
 
-    A row's `update` is the norm of the change of a block's weights in one step beside the norm of its weights. It is taken in
+    A row's `update` is the norm of the change of a block's weights in one step, divided by the norm of its weights. It is taken in
     the middle of an epoch. What is kept is the largest so far.
 
     Args:
@@ -37,7 +37,7 @@ class HealthCallback(keras.callbacks.Callback):
         self._before: dict[str, list[np.ndarray]] | None = None
         self._calls = self._window = 0
         self._measured_at = 0
-        # The probe holds a batch, which may not fit beside the training.
+        # The probe holds a batch, which may not fit into memory during training.
         self._probe = _if_memory_allows(lambda: health_probe.make_probe(run))
         if not run.state.health:
             self._measure()
