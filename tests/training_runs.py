@@ -11,8 +11,8 @@ from PIL import Image
 
 from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
+from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
-from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
 from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
@@ -58,7 +58,7 @@ def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | No
     keras.utils.set_random_seed(0)
     folder.mkdir(exist_ok=True)
     config = Config(**{"backbone": backbone, **SMALL, **settings})
-    network = operated(config, networks.build(config, len(data.classes), data.task))
+    network = apply_surgeries(config, networks.build(config, len(data.classes), data.task))
     network = planning.prepare(config, network)
     # A run that goes on takes what it began with, as the job does.
     resolved = resolved_settings.read(folder) or ResolvedSettings("none", network.size, "float32", "")

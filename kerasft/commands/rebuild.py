@@ -19,8 +19,8 @@ def run(argument: str, out: str = "") -> None:
     import keras
 
     from kerasft.networks import network as networks
+    from kerasft.networks.apply_surgeries import apply_surgeries
     from kerasft.networks.depths import with_depths
-    from kerasft.networks.operate import operated
     from kerasft.settings.config import Config
     from kerasft.storage import resolved_settings, run_folder, weight_delta
     from kerasft.strategies import planning
@@ -41,7 +41,7 @@ def run(argument: str, out: str = "") -> None:
     backbone = resolved.backbone or config.backbone
     built = replace(config, backbone=backbone, weights=resolved.weights, image_size=resolved.image_size)
     network = networks.build(built, len(metrics["classes"]), metrics["task"])
-    network = planning.prepare(built, operated(built, network))
+    network = planning.prepare(built, apply_surgeries(built, network))
     if resolved.features:
         network = with_depths(network, built, tuple(resolved.features))
     if resolved.pixels:

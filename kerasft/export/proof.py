@@ -56,7 +56,7 @@ def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale
     return {**result, "n": len(expected)}
 
 
-def compare_further(name: str, given: Mapping[str, np.ndarray], expected: Mapping[str, Expected]) -> dict:
+def compare_extra_outputs(name: str, given: Mapping[str, np.ndarray], expected: Mapping[str, Expected]) -> dict:
     """Compares the outputs of an artefact that come beside its answers.
 
     Args:
@@ -65,7 +65,7 @@ def compare_further(name: str, given: Mapping[str, np.ndarray], expected: Mappin
         expected: by name, what NumPy computed from the network's outputs.
 
     Returns:
-        `further`: the largest difference of each output of numbers, and the number of unlike entries of the others.
+        `extra_outputs`: the largest difference of each output of numbers, and the number of unlike entries of the others.
 
     Raises:
         ParityError: an output is missing, or differs by more than is allowed.
@@ -84,4 +84,4 @@ def compare_further(name: str, given: Mapping[str, np.ndarray], expected: Mappin
         if wrong:
             rule = f"export: {key} of the {name} differs from what NumPy computes ({found[key]:.3g})"
             raise ParityError(f"{rule} on {len(wanted)} test images; nothing was exported.")
-    return {"further": found} if found else {}
+    return {"extra_outputs": found} if found else {}

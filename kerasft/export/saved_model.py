@@ -95,18 +95,18 @@ def finish(
     answer: Answer,
     split: Split,
     expected: np.ndarray,
-    further: Mapping[str, proof.Expected] | None = None,
+    extra_outputs: Mapping[str, proof.Expected] | None = None,
 ) -> dict:
     """Proves what `start` gave, and puts a draft into its place; arguments, result and errors as `export`.
 
     Args:
-        further: what the further outputs must be, as `proof.compare_further` takes it. Its result is added.
+        extra_outputs: what the extra outputs must be, as `proof.compare_extra_outputs` takes it. Its result is added.
     """
     compared: dict = {}
 
     def outputs_of_all(folder: Path, network: Network, split: Split) -> np.ndarray:
-        answers, others = _answers(folder, network, split, further or ())
-        compared.update(proof.compare_further(SAVED_MODEL.name, others, further or {}))
+        answers, others = _answers(folder, network, split, extra_outputs or ())
+        compared.update(proof.compare_extra_outputs(SAVED_MODEL.name, others, extra_outputs or {}))
         return answers
 
     proven = replace(SAVED_MODEL, outputs=outputs_of_all)
@@ -190,16 +190,16 @@ def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
 
 
 def _answers(
-    folder: Path, network: Network, split: Split, further: Iterable[str] = ()
+    folder: Path, network: Network, split: Split, extra_outputs: Iterable[str] = ()
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The result of `outputs`, and by name those of the outputs `further` that the model has, [N, ...]."""
+    """The result of `outputs`, and by name those of the outputs `extra_outputs` that the model has, [N, ...]."""
     # The model owns the variables of its signatures, so it is kept as long as they are used.
     loaded = tf.saved_model.load(str(folder))
     serve = loaded.signatures["serving_default"]
     for contents in serving_warmup.requests(folder):
         serve(image_bytes=contents)
     key = "values" if network.task == "regression" else "probabilities"
-    kept = {key, *further} & set(serve.structured_outputs)
+    kept = {key, *extra_outputs} & set(serve.structured_outputs)
     found: dict[str, list[np.ndarray]] = {name: [] for name in kept}
     for start in range(0, len(split), PROOF_BATCH_SIZE):
         contents = [split.read(index) for index in range(start, min(start + PROOF_BATCH_SIZE, len(split)))]

@@ -66,7 +66,7 @@ def expected(unknowns: Unknowns, features: np.ndarray, outputs: np.ndarray, answ
     """What `serve` must give, computed with NumPy; arguments as there.
 
     Returns:
-        For each output its values and the differences that are allowed, in the form of `proof.compare_further`.
+        For each output its values and the differences that are allowed, in the form of `proof.compare_extra_outputs`.
     """
     wanted = {}
     if (found := unknowns.novelty) is not None:

@@ -13,8 +13,8 @@ from kerasft.data import image_headers
 from kerasft.data.listing import Listing
 from kerasft.networks import backbones, bundled, candidates, costs, surgery
 from kerasft.networks import network as networks
+from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
-from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
 from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache, feature_cache, resolved_settings
@@ -82,14 +82,14 @@ def resolve_settings(
 
 
 def build(
-    config: Config, listing: Listing, told: Callable[[Spec, Network, Network], object] = lambda *_: None
+    config: Config, listing: Listing, on_applied: Callable[[Spec, Network, Network], object] = lambda *_: None
 ) -> tuple[Network, Phase | None]:
     """Builds a network with its surgeries and with what its phases put into it, and checks the phases.
 
     Args:
         config: its `--backbone` names one network.
         listing: the examples.
-        told: as in `operate.operated`.
+        on_applied: as in `apply_surgeries`.
 
     Returns:
         The network, and the longest phase.
@@ -97,7 +97,7 @@ def build(
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
     """
-    network = operated(config, networks.build(config, len(listing.classes), listing.task), told)
+    network = apply_surgeries(config, networks.build(config, len(listing.classes), listing.task), on_applied)
     network = planning.prepare(config, network)
     return network, planning.check(config, network)
 

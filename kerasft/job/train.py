@@ -93,10 +93,10 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     with done.noted(), _written_meanwhile(network, answer, exports, warm) as draft:
         with time_step(seconds, "evaluate"):
             evaluation = done.evaluate()
-            further, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
+            extra_outputs, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
         with time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
-            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test, further)
+            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test, extra_outputs)
             given = config, network, answer, splits, done.scorer, evaluation.test, Path(proof["path"])
             artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
     # After the export, which reads the same weights in a thread of its own.

@@ -73,9 +73,9 @@ def evaluate(
     features = np.zeros((len(test), 0))
     if unknowns.novelty is not None and unknowns.novelty.neighbours is not None:
         features = predict(test)
-    further = expected(unknowns, features, evaluation.outputs, evaluation.test)
+    extra_outputs = expected(unknowns, features, evaluation.outputs, evaluation.test)
     if (found := unknowns.novelty) is not None:
-        known = further["known"][0]
+        known = extra_outputs["known"][0]
         figures["abstain"] = {"method": found.method, "keep": found.keep, "threshold": found.threshold}
         figures["abstain"] |= {"kept": float(known.mean()), "n": len(known)}
         if splits.task == "single_label":
@@ -86,7 +86,7 @@ def evaluate(
         else:
             measured = conformal.figures_of_sets(found, evaluation.test, test.labels)
         figures["coverage"] = {"asked": found.coverage, **measured, "n": len(test), "calibrated_on": len(splits.val)}
-    return further, figures
+    return extra_outputs, figures
 
 
 def _accuracies(right: np.ndarray, known: np.ndarray) -> dict[str, float]:

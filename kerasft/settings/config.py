@@ -137,7 +137,7 @@ class Config:
     coverage: float | None = flag(
         None,
         "model",
-        "Conformal prediction: the share of images whose answer is to hold the truth, such as 0.9. It adds label_set (single_label), or lower and upper (regression) to the signatures.",
+        "Conformal prediction: the fraction of images whose answer is to hold the truth, such as 0.9. It adds label_set (single_label), or lower and upper (regression) to the signatures.",
         low=0.01,
         high=0.9999,
     )

@@ -97,5 +97,5 @@ def _if_memory_allows(function: Any) -> Any:
 
 def _tensorboard_rows(found: Measurement) -> dict[str, float]:
     """The figures of a measurement, as TensorBoard shows them: one chart a figure and block."""
-    rows = {f"{title}/{name}": row[key] for name, row in found["blocks"].items() for key, title in _TITLES.items()}
-    return {name: value for name, value in rows.items() if value is not None} | {"gradient_norm": found["gradient"]}
+    scalars = {f"{title}/{name}": row[key] for name, row in found["blocks"].items() for key, title in _TITLES.items()}
+    return {name: value for name, value in scalars.items() if value is not None} | {"gradient_norm": found["gradient"]}

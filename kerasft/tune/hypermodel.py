@@ -22,8 +22,8 @@ from kerasft.job.backbone import Chosen, choose_backbone, likely
 from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
+from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
-from kerasft.networks.operate import operated
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import auto, planning
@@ -216,7 +216,7 @@ class HyperModel(keras_tuner.HyperModel):
                     config = search_space.apply_values(self.config, self.space, values)
                     key = _graph_key(config)
                     if key not in built:
-                        built[key] = operated(config, networks.build(config, outputs, task))
+                        built[key] = apply_surgeries(config, networks.build(config, outputs, task))
                     planning.check(self.trial_config(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())

@@ -28,23 +28,23 @@ def test_the_novelty_is_that_of_numpy(found):
     np.testing.assert_allclose(given["novelty"], expected["novelty"][0], rtol=1e-4, atol=1e-6)
     assert given["known"].any()
     assert not given["known"].all()
-    assert proof.compare_further("model", given, expected)["further"]["known"] == 0
+    assert proof.compare_extra_outputs("model", given, expected)["extra_outputs"]["known"] == 0
 
 
 def test_sets_and_intervals_are_those_of_numpy():
     answers = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
     given, expected = _both(Unknowns(conformal=Conformal(0.9, least=0.3)), answers)
-    assert proof.compare_further("model", given, expected) == {"further": {"label_set": 0}}
+    assert proof.compare_extra_outputs("model", given, expected) == {"extra_outputs": {"label_set": 0}}
     assert given["label_set"].shape == (40, 3)
     given, expected = _both(Unknowns(conformal=Conformal(0.9, radius=np.array([1.0, 2.0, 3.0]))), LOGITS)
     np.testing.assert_allclose(given["upper"] - given["lower"], np.tile([2.0, 4.0, 6.0], (40, 1)), rtol=1e-5)
-    assert proof.compare_further("model", given, expected)["further"].keys() == {"lower", "upper"}
+    assert proof.compare_extra_outputs("model", given, expected)["extra_outputs"].keys() == {"lower", "upper"}
 
 
 def test_nothing_asked_adds_nothing():
     given, expected = _both(Unknowns(), LOGITS)
     assert (given, expected) == ({}, {})
-    assert proof.compare_further("model", given, expected) == {}
+    assert proof.compare_extra_outputs("model", given, expected) == {}
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_difference_is_refused(change, message):
     given, expected = _both(Unknowns(Novelty("distance", 0.9, 0.05, NEIGHBOURS)), LOGITS)
     change(given)
     with pytest.raises(proof.ParityError, match=message):
-        proof.compare_further("model", given, expected)
+        proof.compare_extra_outputs("model", given, expected)

@@ -37,7 +37,7 @@ def test_single_label_end_to_end(tiny, tmp_path, capsys):
     assert (abstain["method"], abstain["keep"], coverage["asked"]) == ("distance", 0.9, 0.8)
     assert abstain["kept"] > 0.6
     assert coverage["observed"] > 0.6
-    assert metrics["export"]["further"].keys() == {"novelty", "known", "label_set"}
+    assert metrics["export"]["extra_outputs"].keys() == {"novelty", "known", "label_set"}
     printed = capsys.readouterr().out
     assert "abstain: distance, " in printed
     assert "coverage: sets of " in printed

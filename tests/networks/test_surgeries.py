@@ -8,7 +8,7 @@ import pytest
 
 from kerasft.networks import blocks, costs, residuals, surgery
 from kerasft.networks import network as networks
-from kerasft.networks.operate import operated
+from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.surgery import channels, moments
 from kerasft.networks.surgery.activation import kind
 from kerasft.settings.config import Config
@@ -148,7 +148,9 @@ def test_what_flattens_keeps_its_channels(flat):
 def test_surgeries_follow_each_other():
     told = []
     config = Config(surgery="truncate(0.5) | fold_batchnorm | activation(relu=LeakyReLU(0.1), blocks=0.2) | dropout")
-    found = operated(config, _network(), lambda spec, before, after: told.append((str(spec), before.cuts, after.cuts)))
+    found = apply_surgeries(
+        config, _network(), lambda spec, before, after: told.append((str(spec), before.cuts, after.cuts))
+    )
     assert [row[0] for row in told] == [
         "truncate(0.5)",
         "fold_batchnorm",
@@ -158,8 +160,8 @@ def test_surgeries_follow_each_other():
     assert all(row[2] == following[1] for row, following in itertools.pairwise(told))
     assert np.isfinite(np.asarray(found.model(IMAGES, training=False))).all()
     untouched = _network()
-    assert operated(Config(), untouched) is untouched
+    assert apply_surgeries(Config(), untouched) is untouched
     with pytest.raises(
         UserError, match=r"--surgery: dropout\(\) rate must be a fraction in \(0, 1\).*Received: 'dropout\(2\)'"
     ):
-        operated(Config(surgery="dropout(2)"), untouched)
+        apply_surgeries(Config(surgery="dropout(2)"), untouched)
