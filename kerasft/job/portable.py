@@ -50,11 +50,11 @@ def export(
     Returns:
         The rows of `publish.publish`, by the name of the artefact.
     """
-    chosen = publish.formats(config.specs("export"))
+    chosen = publish.parse_formats(config.specs("export"))
     if not chosen:
         return {}
     folder = _exports(config, saved_model)
-    tested = publish.Proof(
+    inputs = publish.ProofInputs(
         network.task,
         splits.test,
         replace(scorer, labels=splits.test.labels, weights=None),
@@ -62,7 +62,7 @@ def export(
         network.size,
         config.max_drop,
     )
-    rows = publish.publish(chosen, network, answer, splits, tested, folder)
+    rows = publish.publish(chosen, network, answer, splits, inputs, folder)
     for row in rows:
         _say(row, SCORES[network.task])
     return {row["artefact"]: row for row in rows}
@@ -89,7 +89,7 @@ def compress(settings: Config, run: str) -> list[dict]:
         UserError: no finished run, `--export` names no portable format, or the images have changed.
     """
     folder = Path(run)
-    if not publish.formats(settings.specs("export")):
+    if not publish.parse_formats(settings.specs("export")):
         rule = f"must name a format for another runtime: {one_of(FORMATS)}"
         raise UserError(f"--export: {rule}. Received: {settings.export!r}")
     metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "image_size", "framing", "export")

@@ -62,7 +62,7 @@ def train(config: Config, began: float | None = None) -> Run:
     """
     seconds, started = {}, time.monotonic()
     budget.check(config.budget_minutes, config.deterministic)
-    portable_formats.formats(config.specs("export"))
+    portable_formats.parse_formats(config.specs("export"))
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     if finished is None:

@@ -43,7 +43,7 @@ MIN_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
-class Proof:
+class ProofInputs:
     """What portable artefacts are proven with.
 
     Attributes:
@@ -63,7 +63,7 @@ class Proof:
     max_drop: float
 
 
-def formats(chosen: Iterable[Spec]) -> list[Format]:
+def parse_formats(chosen: Iterable[Spec]) -> list[Format]:
     """The portable formats that `--export` names; `savedmodel` is left out, for it is always exported.
 
     Raises:
@@ -79,16 +79,16 @@ def formats(chosen: Iterable[Spec]) -> list[Format]:
 
 
 def publish(
-    chosen: list[Format], network: Network, answer: Answer, splits: Splits, tested: Proof, folder: Path
+    chosen: list[Format], network: Network, answer: Answer, splits: Splits, inputs: ProofInputs, folder: Path
 ) -> list[dict[str, Any]]:
     """Writes artefacts into subfolders of a folder. What fails its proof, or cannot be converted, is not published.
 
     Args:
-        chosen: that `formats` gave.
+        chosen: that `parse_formats` gave.
         network: the trained network, in float32.
         answer: names and thresholds.
         splits: training images calibrate int8.
-        tested: what they are proven with.
+        inputs: what they are proven with.
         folder: such as `exports/NAME/VERSION`.
 
     Returns:
@@ -99,8 +99,8 @@ def publish(
     source, folder = Source(network, lambda: _calibration(splits.train, network.size)), Path(folder)
     drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
     try:
-        _answer([draft for draft in drafts if draft.run], tested, answer.framing)
-        return [draft.publish(tested) for draft in drafts]
+        _predict([draft for draft in drafts if draft.run], inputs, answer.framing)
+        return [draft.publish(inputs) for draft in drafts]
     finally:
         for draft in drafts:
             shutil.rmtree(draft.folder, ignore_errors=True)
@@ -116,8 +116,8 @@ class _Draft:
         place: where it belongs.
         run: its runtime; None where it could not be written or run.
         reason: why it could not be written or run.
-        found: its answers to the encoded bytes, batch by batch.
-        same: its answers to the pixels of our own decoder.
+        from_bytes: its answers to the encoded bytes, by the shipped decoder, batch by batch.
+        on_our_pixels: its answers to the pixels of our own decoder.
     """
 
     format: Format
@@ -125,8 +125,8 @@ class _Draft:
     place: Path
     run: Callable[[np.ndarray], np.ndarray] | None = None
     reason: str = ""
-    found: list[np.ndarray] = field(default_factory=list)
-    same: list[np.ndarray] = field(default_factory=list)
+    from_bytes: list[np.ndarray] = field(default_factory=list)
+    on_our_pixels: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
     def write(cls, chosen: Format, source: Source, answer: Answer, folder: Path) -> "_Draft":
@@ -146,16 +146,16 @@ class _Draft:
             made.reason = f"it cannot be written and run ({' '.join(str(error).split())[:200]})"
         return made
 
-    def publish(self, tested: Proof) -> dict[str, Any]:
+    def publish(self, inputs: ProofInputs) -> dict[str, Any]:
         """Puts a draft into its place if nothing speaks against it; gives its row."""
         row = {"artefact": self.format.name, "path": self.place.as_posix(), "published": False, "reason": self.reason}
         if self.run is None:
             return row
-        found = np.concatenate(self.found)
-        row |= _figures(found, np.concatenate(self.same), tested)
-        row["images_per_second"] = {str(size): _speed(self.run, tested.size, size) for size in (1, BATCH_SIZE)}
+        found = np.concatenate(self.from_bytes)
+        row |= _proof_row(found, np.concatenate(self.on_our_pixels), inputs)
+        row["images_per_second"] = {str(size): _speed(self.run, inputs.size, size) for size in (1, BATCH_SIZE)}
         row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
-        row["reason"] = _objection(self.format, tested, found, row)
+        row["reason"] = _objection(self.format, inputs, found, row)
         row["published"] = not row["reason"]
         if row["published"]:
             _write_json(self.folder / "proof.json", row)
@@ -171,17 +171,17 @@ def _calibration(split: Split, size: int) -> np.ndarray:
     return pipeline.decoded_images(split, rows, size).astype(np.float32)
 
 
-def _answer(drafts: list[_Draft], tested: Proof, framing: str) -> None:
+def _predict(drafts: list[_Draft], inputs: ProofInputs, framing: str) -> None:
     """Lets all drafts answer to the test images, which are decoded once for all of them."""
     decode = _module(STANDALONE / "image_decoding.py").decode
     start = 0
-    for batch in pipeline.evaluation_stream(tested.split, size=tested.size, batch_size=BATCH_SIZE):
+    for batch in pipeline.evaluation_stream(inputs.split, size=inputs.size, batch_size=BATCH_SIZE):
         rows, start = range(start, start + len(batch)), start + len(batch)
-        images = np.stack([decode(tested.split.read(row), tested.size, framing) for row in rows])
+        images = np.stack([decode(inputs.split.read(row), inputs.size, framing) for row in rows])
         pixels = np.asarray(batch, np.float32)
         for draft in drafts:
-            draft.found.append(draft.run(images))
-            draft.same.append(draft.run(pixels))
+            draft.from_bytes.append(draft.run(images))
+            draft.on_our_pixels.append(draft.run(pixels))
 
 
 def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -212,13 +212,13 @@ def _write_json(path: Path, values: dict) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _figures(found: np.ndarray, same: np.ndarray, tested: Proof) -> dict[str, Any]:
+def _proof_row(found: np.ndarray, same: np.ndarray, inputs: ProofInputs) -> dict[str, Any]:
     """The figures of answers to the encoded bytes, and of those to the same pixels that the network saw."""
-    outputs = _as_outputs(tested.task, found)
-    row = {tested.scorer.name: tested.scorer.score(outputs), "loss": tested.scorer.loss(outputs)}
-    if tested.task == "single_label":
-        row["agreement"] = float((found.argmax(-1) == tested.expected.argmax(-1)).mean())
-    row["max_abs_diff"] = float(np.abs(same - tested.expected).max())
+    outputs = _as_outputs(inputs.task, found)
+    row = {inputs.scorer.name: inputs.scorer.score(outputs), "loss": inputs.scorer.loss(outputs)}
+    if inputs.task == "single_label":
+        row["agreement"] = float((found.argmax(-1) == inputs.expected.argmax(-1)).mean())
+    row["max_abs_diff"] = float(np.abs(same - inputs.expected).max())
     row["decoding_max_abs_diff"] = float(np.abs(found - same).max())
     return row | {"n": len(found)}
 
@@ -242,22 +242,22 @@ def _speed(run: Callable[[np.ndarray], np.ndarray], side: int, count: int) -> fl
     return round(count / min(seconds), 1)
 
 
-def _objection(chosen: Format, tested: Proof, found: np.ndarray, row: dict[str, Any]) -> str:
+def _objection(chosen: Format, inputs: ProofInputs, found: np.ndarray, row: dict[str, Any]) -> str:
     """Why an artefact is not published; empty where nothing speaks against it."""
     if chosen.exact:
-        worst = row["max_abs_diff"] / (1.0 if tested.task != "regression" else float(np.min(tested.scorer.scale)))
+        worst = row["max_abs_diff"] / (1.0 if inputs.task != "regression" else float(np.min(inputs.scorer.scale)))
         if not worst <= proof.TOLERANCE:
             return f"its answers to the same pixels differ by up to {worst:.3g} (at most {proof.TOLERANCE:g})"
-    drop = _error(tested, found) - _error(tested, tested.expected)
-    if not drop <= tested.max_drop:
+    drop = _score_error(inputs, found) - _score_error(inputs, inputs.expected)
+    if not drop <= inputs.max_drop:
         advice = f"; try {chosen.advice}" if chosen.advice else ""
-        lost = f"{tested.scorer.title} {row[tested.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
-        return f"{lost} (--max_drop={tested.max_drop:g}){advice}"
+        lost = f"{inputs.scorer.title} {row[inputs.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
+        return f"{lost} (--max_drop={inputs.max_drop:g}){advice}"
     return ""
 
 
-def _error(tested: Proof, answers: np.ndarray) -> float:
+def _score_error(inputs: ProofInputs, answers: np.ndarray) -> float:
     """One less the accuracy or mAP; under regression the mean absolute error in deviations of the training targets."""
-    if tested.task == "regression":
-        return float((np.abs(answers - tested.scorer.labels) / tested.scorer.scale).mean())
-    return 1 - tested.scorer.score(_as_outputs(tested.task, answers))
+    if inputs.task == "regression":
+        return float((np.abs(answers - inputs.scorer.labels) / inputs.scorer.scale).mean())
+    return 1 - inputs.scorer.score(_as_outputs(inputs.task, answers))

@@ -34,7 +34,7 @@ FILES = {"labels.txt", "model.json", "predict.py", "image_decoding.py", "runtime
 
 def formats(text):
     try:
-        return publish.formats(specs.parse(text, "--export"))
+        return publish.parse_formats(specs.parse(text, "--export"))
     except UserError as error:
         pytest.skip(str(error))
 
@@ -55,7 +55,7 @@ def trained(photos, tiny):
 def tested(trained):
     network, data, expected = trained
     scorer = Scorer("single_label", data.test.labels)
-    return publish.Proof("single_label", data.test, scorer, expected, network.size, max_drop=1.0)
+    return publish.ProofInputs("single_label", data.test, scorer, expected, network.size, max_drop=1.0)
 
 
 def test_every_format_is_covered():
@@ -123,10 +123,10 @@ def test_what_cannot_be_converted_is_a_row_and_no_error(trained, tested, tmp_pat
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(publish.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--export: openvino needs .*openvino: pip install 'kerasft\[lite\]'"):
-        publish.formats(specs.parse("openvino", "--export"))
+        publish.parse_formats(specs.parse("openvino", "--export"))
 
 
 def test_the_saved_model_is_no_portable_format():
-    assert publish.formats(specs.parse("savedmodel", "--export")) == []
+    assert publish.parse_formats(specs.parse("savedmodel", "--export")) == []
     with pytest.raises(UserError, match=r"--export: must be one of .*savedmodel.* Received: 'coreml'"):
-        publish.formats(specs.parse("coreml", "--export"))
+        publish.parse_formats(specs.parse("coreml", "--export"))
