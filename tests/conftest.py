@@ -200,6 +200,18 @@ def splits_of(data: str, seed: int = 0, val: float = 0.25, test: float = 0.25, *
 
 
 @pytest.fixture(scope="session")
+def blind(tmp_path_factory) -> str:
+    """A saved network of 48x48 pixels that sees the mean colour alone. It has fewer multiplications than `tiny`."""
+    import keras
+
+    inputs = keras.Input((48, 48, 3))
+    hidden = keras.layers.AveragePooling2D(48)(keras.layers.Rescaling(1 / 255)(inputs))
+    path = tmp_path_factory.mktemp("blind") / "blind.keras"
+    keras.Model(inputs, keras.layers.Conv2D(4, 1)(hidden)).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> str:
     """A saved backbone of four small blocks for images of 32x32: quick to build, compile and train."""
     import keras

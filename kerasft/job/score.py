@@ -55,7 +55,7 @@ def score(config: Config) -> Scored:
     with run_lock.locked(folder):
         folder, _ = run_folder.open_folder(config, listing.name)
         done = train_phases(config, listing, folder, folder, seconds, began)
-        with time_step(seconds, "evaluate"), done.noted():
+        with time_step(seconds, "evaluate"), done.noting_disk_space():
             evaluation = done.evaluate()
         checkpoints.keep_newest(folder)
     weights = done.network.model.get_weights()

@@ -85,12 +85,12 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     run_folder.check_can_create(exports)
     done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
     network, splits, state = done.network, done.splits, done.trained.state
-    with time_step(seconds, "evaluate"), done.noted():
+    with time_step(seconds, "evaluate"), done.noting_disk_space():
         features_of = unknowns.make_feature_predictor(network)
         fitted = unknowns.fit(config, network, splits, done.val_outputs, features_of)
     answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, fitted)
     warm = splits.val if config.warmup else None
-    with done.noted(), _written_meanwhile(network, answer, exports, warm) as draft:
+    with done.noting_disk_space(), _written_meanwhile(network, answer, exports, warm) as draft:
         with time_step(seconds, "evaluate"):
             evaluation = done.evaluate()
             extra_outputs, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
@@ -101,7 +101,7 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
             artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
     # After the export, which reads the same weights in a thread of its own.
     digest, cost = weights_digest(network.model), costs.measure(network, done.forward, Path(proof["path"]))
-    found = baselines.measure(done.trained, done.pretrained, splits, evaluation)
+    found = baselines.measure(done.trained, done.initial_backbone, splits, evaluation)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,

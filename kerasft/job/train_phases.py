@@ -35,7 +35,7 @@ from kerasft.training.trainer import Trained
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run whose phases are trained. It is neither evaluated nor exported.
+    """A run whose phases are trained. Its test images are not scored, and nothing is exported.
 
     Attributes:
         folder: the run folder. Its checkpoint has the trained weights, so the same Config goes on from here.
@@ -46,8 +46,8 @@ class TrainedRun:
         forward: the served network, traced: from batches of images to outputs.
         val_outputs: of the network, float32 [N, ...].
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
-        needed: bytes that the run needs on disk.
-        pretrained: weights of the backbone before training, by path; empty for random ones.
+        needed_bytes: what the run needs on disk.
+        initial_backbone: weights of the backbone before training, by path; empty where nobody needs them.
     """
 
     folder: Path
@@ -58,8 +58,8 @@ class TrainedRun:
     forward: Predictor
     val_outputs: np.ndarray
     thresholds: np.ndarray | None
-    needed: int
-    pretrained: dict[str, np.ndarray]
+    needed_bytes: int
+    initial_backbone: dict[str, np.ndarray]
 
     def evaluate(self) -> Evaluation:
         """Scores validation and test, and writes `predictions.npz`. The test split is read here for the first time."""
@@ -68,9 +68,9 @@ class TrainedRun:
         write_predictions(self.folder, self.network.task, self.splits, found)
         return found
 
-    def noted(self) -> AbstractContextManager[None]:
+    def noting_disk_space(self) -> AbstractContextManager[None]:
         """Adds to an error of the block how much disk space the run needs."""
-        return add_note(f"about {failures.format_bytes(self.needed)} are needed in all")
+        return add_note(f"about {failures.format_bytes(self.needed_bytes)} are needed in all")
 
 
 def train_phases(
@@ -108,9 +108,9 @@ def train_phases(
         # A network that was trained in mixed precision is served in float32.
         network = surgery.precision(trained.setup.network, "float32")
         scorer, resolved = trained.setup.scorer, trained.state.resolved
-        known = trained.validation_outputs if network is trained.setup.network else None
+        cached_outputs = trained.validation_outputs if network is trained.setup.network else None
         forward = scoring.make_predictor(network.served())
-        val_outputs = known() if known else predict_split(forward, network, splits.val)
+        val_outputs = cached_outputs() if cached_outputs else predict_split(forward, network, splits.val)
         network, val_outputs = resolve_tta(config, network, splits.val, scorer, val_outputs, resolved)
         resolved.write(folder)
         forward = forward if network.tta == "none" else scoring.make_predictor(network.served())

@@ -110,7 +110,8 @@ def _settings(operation: keras.Operation) -> dict[str, Any]:
     """Returns the arguments that an operation was made with, without those of training only."""
     try:
         settings = operation.get_config()
-    except NotImplementedError:  # Keras cannot serialise the arguments of some operations, such as a slice
+    # Keras cannot serialise the arguments of some operations, such as a slice.
+    except NotImplementedError:
         settings = vars(operation)
         settings = {name: value for name, value in settings.items() if not name.startswith("_") and not callable(value)}
     return {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}

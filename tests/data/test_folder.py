@@ -152,13 +152,13 @@ def test_a_pseudo_file_system_is_refused_before_it_is_listed(path):
 
 def test_a_linked_class_folder_that_holds_the_data_itself_is_not_followed(split_folder):
     before = audited(f"folder:{split_folder}")[0].ids.tolist()
-    (split_folder / "train" / "root").symlink_to("/")
+    (split_folder / "train" / "whole").symlink_to("/")
     (split_folder / "train" / "above").symlink_to(split_folder)
     (split_folder / "train" / "kernel").symlink_to("/proc/self")
     checked, _ = audited(f"folder:{split_folder}")
     assert checked.ids.tolist() == before
     assert {finding.path: finding.kind for finding in checked.findings} == dict.fromkeys(
-        ("train/root/", "train/above/", "train/kernel/"), "linked_folder"
+        ("train/whole/", "train/above/", "train/kernel/"), "linked_folder"
     )
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import keras
 import pytest
 from conftest import ROOT
 
@@ -21,16 +20,6 @@ from kerasft.storage import resolved_settings
 
 QUICK = {"phases": "head(epochs=1)", "augment": "none", "precision": "float32", "batch_size": 8, "jit": "off"}
 PLACES = ("--notensorboard", "--nowarmup")
-
-
-@pytest.fixture(scope="module")
-def blind(tmp_path_factory):
-    """A saved network of 48x48 pixels that sees the mean colour alone."""
-    inputs = keras.Input((48, 48, 3))
-    hidden = keras.layers.AveragePooling2D(48)(keras.layers.Rescaling(1 / 255)(inputs))
-    path = tmp_path_factory.mktemp("blind") / "blind.keras"
-    keras.Model(inputs, keras.layers.Conv2D(4, 1)(hidden)).save(path)
-    return str(path)
 
 
 def _run(place, name, **settings):

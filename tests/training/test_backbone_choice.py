@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 from conftest import splits_of
@@ -13,16 +12,6 @@ from kerasft.storage.disk_cache import DiskCache
 from kerasft.training import backbone_choice, depth_choice
 
 FILES = {"multi_label": "two_digits", "regression": "angles"}
-
-
-@pytest.fixture(scope="module")
-def blind(tmp_path_factory):
-    """A saved network of 48x48 pixels that sees the mean colour alone. It has fewer multiplications than `tiny`."""
-    inputs = keras.Input((48, 48, 3))
-    hidden = keras.layers.AveragePooling2D(48)(keras.layers.Rescaling(1 / 255)(inputs))
-    path = tmp_path_factory.mktemp("blind") / "blind.keras"
-    keras.Model(inputs, keras.layers.Conv2D(4, 1)(hidden)).save(path)
-    return str(path)
 
 
 def _contenders(config, data, *files):

@@ -253,7 +253,8 @@ def _read_examples(builder: Any, tfds_split: str, image: str) -> Iterator[dict[s
     in_order = tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1, try_autocache=False)
     try:
         stream = builder.as_dataset(**arguments, shuffle_files=False, read_config=in_order)
-    except NotImplementedError:  # TFDS reads array_record files as a data source only
+    # TFDS reads array_record files as a data source only.
+    except NotImplementedError:
         yield from builder.as_data_source(**arguments)
     else:
         yield from stream.as_numpy_iterator()
