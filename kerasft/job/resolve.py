@@ -68,7 +68,7 @@ def resolve_settings(
     for note in network.notes:
         console.say(f"backbone: {note}")
     if resolved is None:
-        chosen = _precision(config, network, longest, folder)
+        chosen = _precision(config, network, longest, len(listing.ids), folder)
         resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, surgery=operations)
         resolved.backbone = config.backbone
         if choice:
@@ -112,17 +112,19 @@ def _operation(spec: Spec, before: Network, after: Network) -> dict:
     return {"surgery": str(spec), "parameters": parameters, "macs": macs}
 
 
-def _precision(config: Config, network: Network, longest: Phase | None, run_folder: Path) -> autotune.Choice:
+def _precision(
+    config: Config, network: Network, longest: Phase | None, images: int, run_folder: Path
+) -> autotune.Choice:
     """Chooses the precision as `autotune.precision` does. Runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
-        return autotune.precision(config, network, longest)
+        return autotune.precision(config, network, longest, images)
     trained = longest.strategy, dict(longest.arguments), longest.batch_norm, config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
-    key_parts = network.name, config.surgery, network.size, network.model.count_params(), trained, machine
+    key_parts = network.name, config.surgery, network.size, images, network.model.count_params(), trained, machine
 
     def measure() -> dict[str, str]:
-        chosen = autotune.precision(config, network, longest)
+        chosen = autotune.precision(config, network, longest, images)
         return {"value": chosen.value, "reason": chosen.reason}
 
     with disk_cache.locked(cache, "precision") as folder:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasft.networks import surgery
+from kerasft.networks import costs, surgery
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import counted
@@ -27,6 +27,11 @@ MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
 MIN_SECONDS_FOR_XLA = (
     600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
 )
+# Multiplications of a phase from which its precision is measured. Two cores take some ten minutes for as many; to trace
+# and time the steps takes them five to ten seconds.
+MIN_MULTIPLICATIONS_FOR_PRECISION = 1e13
+# A training step takes about as many multiplications as this many forward passes.
+FORWARD_PASSES_PER_STEP = 3
 
 
 class Choice(NamedTuple):
@@ -44,13 +49,14 @@ class Choice(NamedTuple):
     seconds: dict[Any, float] = {}
 
 
-def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
-    """Settles `--precision`; `auto` times a few training steps on random images.
+def precision(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+    """Settles `--precision`; `auto` times a few training steps on random images, where the training is long enough.
 
     Args:
         config: its `precision`, `batch_size` and `deterministic` count.
         network: in float32; its weights are as before afterwards.
         phase: whose steps are measured: the one that takes longest. None where nothing is trained.
+        examples: of an epoch, at most.
     """
     if config.precision != "auto":
         return Choice(config.precision, "as --precision says")
@@ -58,6 +64,8 @@ def precision(config: Config, network: Network, phase: Phase | None) -> Choice:
     if config.deterministic or phase is None or rival is None:
         why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
         return Choice("float32", why)
+    if _multiplications(network, phase, examples) < MIN_MULTIPLICATIONS_FOR_PRECISION:
+        return Choice("float32", f"the training is too short to measure whether {rival} is faster")
     batch = config.batch_size or DEFAULT_BATCH_SIZE
     ways = {policy: (surgery.precision(network, policy), phase, batch) for policy in ("float32", rival)}
     seconds, gain = _measured(ways)
@@ -190,6 +198,12 @@ def time_step(network: Network, phase: Phase, batch: int, seconds: float = 0.0) 
             step()
             count += 1
         return first - started, (time.monotonic() - first) / count
+
+
+def _multiplications(network: Network, phase: Phase, examples: int) -> float:
+    """Multiplications of a phase that trains all layers; fewer where some are frozen."""
+    area = ((phase.image_size or network.size) / network.size) ** 2
+    return FORWARD_PASSES_PER_STEP * costs.multiplications(network.model) * area * phase.epochs * examples
 
 
 @contextmanager

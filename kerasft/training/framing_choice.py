@@ -16,7 +16,7 @@ from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import head_statistics, linear_probe, sampling
+from kerasft.training import depth_choice, head_statistics, linear_probe, sampling
 
 # The framings in the order of preference. The first is what the network was most probably pretrained with, and shows the
 # subject largest. `squash` comes before `pad`, because it spends no pixel on bars.
@@ -44,7 +44,7 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
         config: the settings.
         network: its features of the sample are probed, if it is pretrained.
         splits: of which only train is read.
-        cache: keeps the features. Where the sample is all of train, a head on the last depth is solved on the same ones.
+        cache: keeps the features. Where the sample is all of train, `depth_choice` finds those of the chosen framing here.
     """
     task, classes = splits.task, splits.classes
     if missing := _missing_evidence(config, network, len(splits.train)):
@@ -52,11 +52,16 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
     rows = sampling.sample(splits.train.labels, len(classes), task, config.seed, MAX_IMAGES)
     labels = splits.train.labels[rows]
     weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
-    prefix = feature_cache.make_prefix(network.model_before(layer_names.STANDARDISE))
+    probed = network.model_before(layer_names.STANDARDISE)
+    # All depths that the head may see come from the same pass.
+    seen = depth_choice.widest(config, network, len(rows)) if len(rows) == len(splits.train) else network
+    prefix = feature_cache.make_prefix(seen.model_before(layer_names.STANDARDISE))
     losses, table = [], []
     for framing in CANDIDATES:
         started = time.monotonic()
         features = _features(prefix, sampling.part(splits.train, rows, framing), network.size, cache)
+        # The last depth stands last.
+        features = features[:, -probed.output.shape[-1] :]
         found, accuracy = linear_probe.cross_validate(features, labels, len(classes), task, config.seed, weights)
         if not len(found.losses):
             return Choice(UNMEASURED, f"no class has two training images to tell, {LOSSLESS}", [])

@@ -9,6 +9,9 @@ from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.training import autotune
 
+# Training images: enough for a precision to be worth measuring.
+MANY = 10**9
+
 CPU_TIMING_BATCH = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32, "batch_size": 4}
 
 
@@ -46,7 +49,7 @@ def _on_gpu(monkeypatch):
 )
 def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, half, policy):
     _times(monkeypatch, {("float32", 4, False): float32, ("bfloat16", 4, False): half})
-    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
+    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full(), MANY)
     assert choice.value == policy
     assert choice.seconds == pytest.approx({"float32": float32, "mixed_bfloat16": half})
     assert f"{float32 / half:.2f} times as fast" in choice.reason
@@ -55,7 +58,7 @@ def test_the_other_precision_has_to_be_worth_it(network, monkeypatch, float32, h
 def test_one_lucky_round_is_not_enough(network, monkeypatch):
     """A busy machine made one of several measurements come out for bfloat16, at twice the cost."""
     _times(monkeypatch, {("float32", 4, False): (9.0, 1.0, 1.0, 1.0), ("bfloat16", 4, False): (0.5, 0.7, 0.9, 0.5)})
-    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
+    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full(), MANY)
     assert choice.value == "float32"
     assert "1.11 times as fast" in choice.reason
 
@@ -89,7 +92,7 @@ def test_a_busy_machine_never_chooses_what_costs_twice_as_much(network, monkeypa
     monkeypatch.setattr(autotune.surgery, "precision", lambda _, policy: half if "mixed" in policy else network)
     for seed in range(300):
         _busy(monkeypatch, {"float32": 1.0, "bfloat16": 2.0}, noise, seed)
-        choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
+        choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full(), MANY)
         assert choice.value == "float32", (seed, choice)
 
 
@@ -104,7 +107,7 @@ def test_what_the_clock_calls_slower_is_not_taken(network, monkeypatch):
 
     monkeypatch.setattr(autotune, "_step", cheaper)
     monkeypatch.setattr(autotune.time, "process_time", lambda: process[-1])
-    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full())
+    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full(), MANY)
     assert choice == ("float32", "mixed_bfloat16 is 0.50 times as fast as float32", choice.seconds)
     assert choice.seconds == {"float32": 1.0, "mixed_bfloat16": 0.5}
 
@@ -120,7 +123,7 @@ def test_what_grows_faster_meanwhile_favours_neither(network, monkeypatch):
     monkeypatch.setattr(autotune, "_rival", lambda: "mixed_bfloat16")
     for name in ("monotonic", "process_time"):
         monkeypatch.setattr(autotune.time, name, lambda: clock[-1])
-    assert autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full()).value == "float32"
+    assert autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full(), MANY).value == "float32"
 
 
 def test_a_step_is_that_of_the_phase(network, monkeypatch):
@@ -135,7 +138,7 @@ def test_a_step_is_that_of_the_phase(network, monkeypatch):
     monkeypatch.setattr(type(network.model), "__call__", noted)
     big = networks.build(Config(**CPU_TIMING_BATCH | {"image_size": 64}), 3, "single_label")
     seen.clear()
-    autotune.precision(Config(**CPU_TIMING_BATCH | {"batch_size": 12}), big, strategies.full(image_size=32))
+    autotune.precision(Config(**CPU_TIMING_BATCH | {"batch_size": 12}), big, strategies.full(image_size=32), MANY)
     assert (12, 32, 32, 3) in seen
     assert (12, 64, 64, 3) not in seen
 
@@ -151,7 +154,15 @@ def test_a_step_is_that_of_the_phase(network, monkeypatch):
 )
 def test_nothing_is_measured_without_need(network, monkeypatch, settings, phase, policy):
     _times(monkeypatch, {})
-    assert autotune.precision(Config(**CPU_TIMING_BATCH, **settings), network, phase).value == policy
+    assert autotune.precision(Config(**CPU_TIMING_BATCH, **settings), network, phase, MANY).value == policy
+
+
+def test_a_short_training_is_not_worth_measuring(network, monkeypatch):
+    """Tracing and timing the steps takes longer than any precision would save."""
+    _times(monkeypatch, {})
+    choice = autotune.precision(Config(**CPU_TIMING_BATCH), network, strategies.full(epochs=1), 1000)
+    assert choice.value == "float32"
+    assert "too short" in choice.reason
 
 
 @pytest.mark.parametrize(
@@ -165,7 +176,7 @@ def test_measuring_leaves_the_network_as_it_was(network, phase, monkeypatch):
     _on_gpu(monkeypatch)
     before = network.model.get_weights()
     config = Config(**CPU_TIMING_BATCH | {"batch_size": None})
-    precision = autotune.precision(config, network, phase)
+    precision = autotune.precision(config, network, phase, MANY)
     assert set(precision.seconds) == {"float32", "mixed_bfloat16"}
     size = autotune.batch_size(config, network, phase, 64 * autotune.MIN_STEPS_PER_EPOCH)
     assert set(size.seconds) == {32, 64}
