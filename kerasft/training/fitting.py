@@ -160,7 +160,7 @@ def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.
     run.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
 
 
-def _input_speed(run: PhaseRun, seconds: float = 1.0) -> float:
+def _input_speed(run: PhaseRun, seconds: float = 0.3) -> float:
     """Images a second that the input stream gives, where nothing waits for it."""
     first = run.first_epoch * run.setup.steps_per_epoch
     batches = iter(run.stream(first, first + MIN_STEPS_TO_TIME_INPUT))

@@ -11,7 +11,7 @@ from kerasft.training.health_probe import Measurement
 from kerasft.training.phase_run import PhaseRun
 
 # Between two measurements there are at least so many steps, so that they take at most a few percent of the time.
-MIN_STEPS_BETWEEN = 50
+MIN_STEPS_BETWEEN = 150
 
 # The titles of a block's figures in TensorBoard.
 _TITLES = {"gradient": "gradient_norm", "update": "update_to_weight", "scale": "activation_rms", "dead": "dead_units"}
