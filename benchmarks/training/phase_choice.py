@@ -36,7 +36,7 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
         kept["setup"] = prepare(*about)
         return kept["setup"]
 
-    def settled(model, outputs, scorer, first, candidates, alphas):
+    def settled(model, outputs, scorer, first, candidates, alphas, **also):
         splits, network = kept["setup"].splits, kept["setup"].network
         if len(alphas) > 1:
             predict = scoring.make_predictor(network.model)
@@ -47,7 +47,7 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
                 found["val"].append(outputs())
                 found["test"].append(predict(stream))
             np.savez(out, val_labels=splits.val.labels, test_labels=splits.test.labels, **found)
-        return keep_best(model, outputs, scorer, first, candidates, alphas)
+        return keep_best(model, outputs, scorer, first, candidates, alphas, **also)
 
     setup.prepare, weight_interpolation.keep_best = noted, settled
     folder = out.with_suffix("")

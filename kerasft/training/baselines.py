@@ -70,6 +70,8 @@ def nearest_centroid(features: Features, scorer: Scorer) -> np.ndarray:
     np.add.at(sums, features.labels, features.train)
     centroids = sums / np.maximum(counts, 1)[:, None]
     spread = np.square(features.train - centroids[features.labels]).mean()
+    # One image a class is its own centroid. Then the distances between the classes are the measure.
+    spread = spread or np.square(centroids - centroids.mean(0)).mean() or 1.0
 
     def logits(rows: np.ndarray) -> np.ndarray:
         # The squared norm of the image is the same for all classes, so it is left out.

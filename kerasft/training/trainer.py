@@ -195,7 +195,7 @@ def take_solution(run: PhaseRun, solution: Weights) -> None:
     run.model.get_layer(layer_names.LOGITS).set_weights(solution)
     if run.phase.epochs:
         given = run.model, run.inputs.outputs, run.setup.scorer, run.initial, [run.model.get_weights()], (1.0,)
-        run.state.initial_score = weight_interpolation.keep_best(*given).score or run.state.initial_score
+        run.state.initial_score = weight_interpolation.keep_best(*given, may_undo=False).score or run.state.initial_score
         run.initial = run.model.get_weights()
     run.keep_if_best(run.validate())
 
@@ -205,7 +205,8 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)
     given = run.model, run.inputs.outputs, setup.scorer, run.initial, run.candidates(), alphas
-    kept = weight_interpolation.keep_best(*given)
+    # The head without the probe's solution answers nothing, so few validation images must not bring it back.
+    kept = weight_interpolation.keep_best(*given, may_undo=bool(phase.epochs))
     copy_back(run.network, setup.network)
     seconds = time.monotonic() - run.started
     images = state.epoch * setup.steps_per_epoch * setup.batch_size

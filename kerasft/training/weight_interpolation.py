@@ -55,19 +55,22 @@ def keep_best(
     first: Weights,
     candidates: list[Weights],
     alphas: tuple[float, ...],
+    *,
+    may_undo: bool = True,
 ) -> Choice:
     """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
 
     Args:
         outputs: of the validation split, with the model's weights as they are.
         candidates: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
+        may_undo: whether the first weights are an answer. Those before a solved head are not.
     """
 
     def outputs_at(candidate: int, alpha: float) -> np.ndarray:
         model.set_weights(mixed(first, candidates[candidate], alpha))
         return outputs()
 
-    chosen = choose(outputs_at, scorer, len(candidates), alphas) if candidates else UNDONE
+    chosen = choose(outputs_at, scorer, len(candidates), alphas, may_undo=may_undo) if candidates else UNDONE
     model.set_weights(mixed(first, candidates[chosen.candidate] if candidates else first, chosen.alpha))
     if chosen.temperature != 1:
         layer = model.get_layer(layer_names.LOGITS)
@@ -83,7 +86,12 @@ def mixed(first: Weights, last: Weights, alpha: float) -> Weights:
 
 
 def choose(
-    outputs_at: Callable[[int, float], np.ndarray], scorer: Scorer, candidates: int, alphas: tuple[float, ...]
+    outputs_at: Callable[[int, float], np.ndarray],
+    scorer: Scorer,
+    candidates: int,
+    alphas: tuple[float, ...],
+    *,
+    may_undo: bool = True,
 ) -> Choice:
     """Chooses the end and the share of a phase's weights by the validation loss.
 
@@ -100,6 +108,7 @@ def choose(
         scorer: of the validation split.
         candidates: their number.
         alphas: to try, the preferred ones first, each in (0, 1].
+        may_undo: as in `keep_best`.
     """
 
     def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[Choice, np.ndarray]]:
@@ -121,7 +130,7 @@ def choose(
     chosen, losses = found[one_standard_error_rule([losses for _, losses in found])]
     gain = before - losses
     least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
-    return chosen if gain.mean() >= least else UNDONE
+    return chosen if gain.mean() >= least or not may_undo else UNDONE
 
 
 def is_losing(

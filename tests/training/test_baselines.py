@@ -52,6 +52,14 @@ def test_the_nearest_centroid_is_scikit_learns():
     np.testing.assert_array_equal(baselines.nearest_centroid(features, scorer).argmax(-1), expected)
 
 
+def test_one_image_a_class_is_enough_for_a_centroid():
+    features, scorer, labels = _case("single_label")
+    features = features._replace(train=features.train[:CLASSES], labels=features.labels[:CLASSES])
+    found = baselines.nearest_centroid(features, scorer)
+    assert np.isfinite(found).all()
+    assert (found.argmax(-1) == labels).mean() > 0.5
+
+
 def test_the_nearest_neighbours_are_scikit_learns(monkeypatch):
     monkeypatch.setattr(baselines, "NEIGHBOURS", (7,))
     features, scorer, _ = _case("single_label")

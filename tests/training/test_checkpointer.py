@@ -124,7 +124,7 @@ def test_a_losing_phase_ends_at_a_third_and_stays_ended(data, tiny, tmp_path, mo
     patient = settings | {"phases": "all(epochs=4, lr=1e-3)"}
     assert len(trained(data, tmp_path / "patient", tiny, **patient).rows) == 4
     keep_best = weight_interpolation.keep_best
-    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given: 1 / 0)
+    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given, **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained(data, tmp_path / "cut", tiny, **settings)
     monkeypatch.setattr(weight_interpolation, "keep_best", keep_best)
@@ -140,9 +140,9 @@ def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(data
     candidates, keep_best = {}, weight_interpolation.keep_best
 
     def noted(name, dies=False):
-        def settled(model, outputs, scorer, first, found, alphas):
+        def settled(model, outputs, scorer, first, found, alphas, **also):
             candidates[name] = found
-            return 1 / 0 if dies else keep_best(model, outputs, scorer, first, found, alphas)
+            return 1 / 0 if dies else keep_best(model, outputs, scorer, first, found, alphas, **also)
 
         return settled
 
@@ -161,7 +161,7 @@ def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(data
 def test_a_run_whose_checkpoints_are_damaged_is_not_started_over_silently(data, tiny, tmp_path, monkeypatch):
     settings = {"phases": "all(epochs=2, lr=1e-3)", "augment": "none"}
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given: 1 / 0)
+    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given, **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained(data, tmp_path, tiny, **settings)
     monkeypatch.undo()

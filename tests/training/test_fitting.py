@@ -71,7 +71,7 @@ def test_averaged_weights_are_what_is_kept(data, tiny, tmp_path):
 def test_patience_ends_a_phase_and_a_plateau_lowers_its_rate(data, tiny, tmp_path, monkeypatch):
     losses = iter([0.5, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6])
     monkeypatch.setattr(Scorer, "temperature", lambda self, outputs: 1.0)
-    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given: weight_interpolation.UNDONE)
+    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given, **_: weight_interpolation.UNDONE)
     score_epoch = PhaseRun.score_epoch
 
     def scored(self):

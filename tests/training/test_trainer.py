@@ -44,11 +44,11 @@ def test_a_trained_head_competes_with_the_solved_one(tiny, tmp_path, monkeypatch
     solved = trained(images, tmp_path / "solved", tiny, head_init="probe", phases="head")
     given, keep_best = [], weight_interpolation.keep_best
 
-    def spoiled(model, outputs, scorer, first, candidates, alphas):
+    def spoiled(model, outputs, scorer, first, candidates, alphas, **also):
         given.append(first)
         if len(given) == 2:
             candidates = [[0.7 * zero + 0.3 * best for zero, best in zip(given[0], first, strict=True)]]
-        return keep_best(model, outputs, scorer, first, candidates, alphas)
+        return keep_best(model, outputs, scorer, first, candidates, alphas, **also)
 
     monkeypatch.setattr(weight_interpolation, "keep_best", spoiled)
     settings = {"head_init": "probe", "phases": "head(epochs=2, lr=1e-6)", "augment": "none"}

@@ -101,6 +101,17 @@ def test_a_better_temperature_alone_is_no_merit(run):
     assert score == run.state.initial_score
 
 
+def test_a_solved_head_is_kept_whatever_few_images_say(run):
+    """Before it there is nothing that answers."""
+    first, worse = _weights(0.0), [-weight for weight in _weights(3.0)]
+    given = run.model, run.inputs.outputs, run.setup.scorer, first, [worse], (1.0,)
+    assert weight_interpolation.keep_best(*given).alpha == 0
+    chosen = weight_interpolation.keep_best(*given, may_undo=False)
+    assert chosen.alpha == 1
+    assert chosen.score[0] < 2 * np.log(3)
+    np.testing.assert_allclose(run.model.get_weights()[0], worse[0] / chosen.temperature, rtol=1e-6)
+
+
 def test_nothing_finite_is_nothing_kept(run):
     first = _weights(1.0)
     alpha, _, _ = _judge(run, first, [weight * np.nan for weight in _weights(1.0)])
