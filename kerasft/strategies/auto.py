@@ -24,8 +24,9 @@ FINE_TUNING_STEPS = 300
 # Times that fine-tuning visits an example of a class on average, where there are many classes.
 VISITS_PER_EXAMPLE = 100
 
-# Epochs of fine-tuning at most, however few examples there are.
+# Epochs of fine-tuning at most; where an epoch has few steps, as many as make MIN_STEPS.
 MAX_EPOCHS = 30
+MIN_STEPS = 100
 
 # Fine-tuning sees images of this fraction of the side, rounded up to a multiple of SIZE_MULTIPLE pixels.
 TRAINING_SIZE_RATIO = 6 / 7
@@ -55,7 +56,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
             full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
     wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
-    epochs = min(MAX_EPOCHS, max(3, math.ceil(wanted / steps)))
+    epochs = min(max(MAX_EPOCHS, math.ceil(MIN_STEPS / steps)), max(3, math.ceil(wanted / steps)))
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     lr = _scaled(lr, config, examples)

@@ -195,7 +195,9 @@ def take_solution(run: PhaseRun, solution: Weights) -> None:
     run.model.get_layer(layer_names.LOGITS).set_weights(solution)
     if run.phase.epochs:
         given = run.model, run.inputs.outputs, run.setup.scorer, run.initial, [run.model.get_weights()], (1.0,)
-        run.state.initial_score = weight_interpolation.keep_best(*given, may_undo=False).score or run.state.initial_score
+        run.state.initial_score = (
+            weight_interpolation.keep_best(*given, may_undo=False).score or run.state.initial_score
+        )
         run.initial = run.model.get_weights()
     run.keep_if_best(run.validate())
 

@@ -14,7 +14,7 @@ def pretrained():
     return built._replace(pretrained=True, head_init="probe")
 
 
-@pytest.mark.parametrize(("examples", "epochs"), [(100, 30), (400, 25), (1200, 9), (20_000, 3)])
+@pytest.mark.parametrize(("examples", "epochs"), [(40, 100), (100, 34), (150, 30), (400, 25), (1200, 9), (20_000, 3)])
 def test_about_three_hundred_steps(pretrained, examples, epochs):
     planned, why = planning.plan(Config(), pretrained, examples)
     assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("all", epochs), ("all", 3 * epochs)]

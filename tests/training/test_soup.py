@@ -52,7 +52,9 @@ def test_a_run_leaves_the_mean_of_its_epochs(photos, tiny, tmp_path, monkeypatch
     keep, keep_best = soup.keep, weight_interpolation.keep_best
     monkeypatch.setattr(soup, "keep", lambda *given: seen.append(given[2]) or keep(*given))
     monkeypatch.setattr(soup, "greedy", lambda *given, greedy=soup.greedy: greedy(*given[:2], lambda _: 0.0))
-    monkeypatch.setattr(weight_interpolation, "keep_best", lambda *given, **also: found.extend(given[4]) or keep_best(*given, **also))
+    monkeypatch.setattr(
+        weight_interpolation, "keep_best", lambda *given, **also: found.extend(given[4]) or keep_best(*given, **also)
+    )
     settings = {"phases": "all(epochs=3, lr=1e-2, schedule=constant)", "augment": "none", "average": "ema | soup"}
     trained(splits_of(f"folder:{photos}", val=0.2, test=0.2), tmp_path, tiny, **settings)
     order = soup.ranked(runs[0].state.losses)
