@@ -28,17 +28,17 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
     from kerasft.evaluation import scoring
     from kerasft.job import train
     from kerasft.settings.config import Config
-    from kerasft.training import setup, weight_interpolation
+    from kerasft.training import trainer, weight_interpolation
 
-    keep_best, prepare, kept = weight_interpolation.keep_best, setup.prepare, {}
+    keep_best, begin_phase, begun = weight_interpolation.keep_best, trainer.begin_phase, []
 
-    def noted(*about) -> setup.TrainSetup:
-        kept["setup"] = prepare(*about)
-        return kept["setup"]
+    def noted(*about):
+        begun.append(begin_phase(*about))
+        return begun[-1]
 
     def settled(model, outputs, scorer, first, candidates, alphas, **also):
-        splits, network = kept["setup"].splits, kept["setup"].network
         if len(alphas) > 1:
+            splits, network = begun[-1].setup.splits, begun[-1].network
             predict = scoring.make_predictor(network.model)
             stream = pipeline.evaluation_stream(splits.test, size=network.size, batch_size=64)
             found = {"val": [], "test": []}
@@ -49,7 +49,7 @@ def train(data: Path, backbone: str, weights: Path, seed: int, out: Path) -> Non
             np.savez(out, val_labels=splits.val.labels, test_labels=splits.test.labels, **found)
         return keep_best(model, outputs, scorer, first, candidates, alphas, **also)
 
-    setup.prepare, weight_interpolation.keep_best = noted, settled
+    trainer.begin_phase, weight_interpolation.keep_best = noted, settled
     folder = out.with_suffix("")
     settings = {"backbone": backbone, "weights": str(weights), "seed": seed, "run_dir": str(folder)}
     train.train(Config(data=f"folder:{data}", export_dir=str(folder / "saved_models"), **settings))
