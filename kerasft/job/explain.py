@@ -79,8 +79,9 @@ def explain(settings: Config, run: str, images: str = "", out: str = "") -> dict
     folder = Path(out or run)
     if out and folder.exists() and not folder.is_dir():
         raise UserError(f"--out: must be a folder. Received: {out!r}")
+    if out:
+        run_folder.check_can_create(folder)
     opened = reopen(run, settings.allow_imports)
-    run_folder.check_can_create(folder)
     model, task, test = opened.network.model, opened.network.task, opened.splits.test
     methods = class_activation.find_methods(model, task)
     for note in methods.notes:

@@ -75,6 +75,7 @@ def check(
         return answers(variants)[np.arange(len(rows)), columns[rows]] * signs[rows]
 
     figures: dict[str, Any] = {"n": len(images), "steps": faithfulness.STEPS, "random_maps": faithfulness.RANDOM_MAPS}
+    figures["least"] = faithfulness.LEAST
     by_image = {}
     for name, method in methods.items():
         maps = method.compute(images, columns, signs)[:, np.newaxis]

@@ -184,8 +184,9 @@ def _reaches(model: keras.Model, tensor: keras.KerasTensor, task: str) -> bool:
 def _grad_cam(
     model: keras.Model, depths: list[keras.KerasTensor], usable: list[keras.KerasTensor], task: str
 ) -> Callable[..., np.ndarray]:
+    alone = len(depths) == 1
     body = keras.Model(model.inputs[0], depths)
-    head = keras.Model(depths, model.get_layer(layer_names.LOGITS).output)
+    head = keras.Model(depths[0] if alone else depths, model.get_layer(layer_names.LOGITS).output)
     grids = [_grid(tensor) if any(tensor is one for one in usable) else None for tensor in depths]
     side = grids[-1][0]
 
@@ -193,7 +194,7 @@ def _grad_cam(
         values = keras.tree.flatten(body(images, training=False))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            score = logit(head(values if len(values) > 1 else values[0], training=False), columns, signs, task)
+            score = logit(head(values[0] if alone else values, training=False), columns, signs, task)
         gradients, total = tape.gradient(score, values), 0.0
         for value, gradient, grid in zip(values, gradients, grids):
             if grid is not None:

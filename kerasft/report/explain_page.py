@@ -1,6 +1,5 @@
 """The page of explanations, `explain.html`: what is measured of the maps, the maps, and the nearest training images."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +8,10 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console.wording import number, percent
+from kerasft.evaluation.faithfulness import LEAST, counts
 from kerasft.evidence.heat_map import overlay
 from kerasft.evidence.thumbnails import to_data_uri
+from kerasft.report import usage
 from kerasft.report.page import environment
 from kerasft.storage import run_folder
 
@@ -67,7 +68,7 @@ def write_explain(
         ],
         "specific": specific,
         "scored": "standardised value" if values["task"] == "regression" else "probability",
-        "command": f"kerasft explain --model={shlex.quote(values['run'])} --images='new/**/*.jpg'",
+        "command": f"{usage.explaining(Path(values['run']))} --images='new/**/*.jpg'",
         "version": __version__,
     }
     page = environment().get_template("explain.html.j2").render(content)
@@ -87,11 +88,11 @@ def verdict(title: str, figures: dict[str, Any], task: str) -> str:
     deletion, insertion = (figures["against_random"][name] for name in ("deletion", "insertion"))
     says = {
         "better": "the maps are measurably better than random ones.",
-        "partly": "the maps are measurably better than random ones by one measure of the two.",
-        "no_better": "these maps explain nothing. They are not measurably better than random ones.",
+        "partly": "the maps are better than random ones by one measure of the two.",
+        "no_better": f"these maps explain nothing. They are no better than random ones by {LEAST} or more.",
     }[figures["verdict"]]
-    falls = "falls sooner" if _is_above(deletion, -1) else "does not fall measurably sooner"
-    rises = "rises sooner" if _is_above(insertion, 1) else "does not rise measurably sooner"
+    falls = "falls sooner" if _counts(deletion, -1) else "does not fall sooner"
+    rises = "rises sooner" if _counts(insertion, 1) else "does not rise sooner"
     return (
         f"{title}: {says} Without the marked places the {scored} {falls} than without random ones ({_against(deletion)}). "
         f"With the marked places alone it {rises} ({_against(insertion)})."
@@ -107,9 +108,8 @@ def specific(figures: dict[str, Any]) -> str:
     }.get(figures.get("verdict_other", ""), "")
 
 
-def _is_above(row: dict[str, float | None], sign: int) -> bool:
-    """Whether the interval of a difference, times the sign, lies above 0."""
-    return row["low"] is not None and min(sign * row["low"], sign * row["high"]) > 0
+def _counts(row: dict[str, float | None], sign: int) -> bool:
+    return counts(row["value"], row["low"], row["high"], sign)
 
 
 def _against(row: dict[str, float | None]) -> str:
