@@ -1,7 +1,7 @@
 """Deletion and insertion of Grad-CAM and Layer-CAM against random maps and maps of other images, on test images.
 
-Trains each set through the library with ImageNet weights and with random ones, both with `--phases`, and checks the maps of
-each network as `kerasft explain` does, on more images. Less is better for deletion, more for insertion.
+Trains each set through the library: with ImageNet weights and `--phases`, and with random weights only a head on them. Checks
+the maps of each network as `kerasft explain` does, on more images. Less is better for deletion, more for insertion.
 
     python benchmarks/data/maps.py --shared=../shared --out=/tmp/maps [--images=60] [--sets=hymenoptera,flowers5] [--phases=auto]
 """
@@ -49,30 +49,28 @@ def main() -> None:
     parser.add_argument("--sets", default="hymenoptera,flowers5")
     parser.add_argument("--phases", default="auto")
     options = parser.parse_args()
-    lines = []
+    heads = ["set", "weights", "test accuracy", "maps", "against"]
+    for measure in ("deletion", "insertion"):
+        heads += [f"{measure}: maps", "others", "difference (95 %)"]
+    lines = [f"| {' | '.join([*heads, 'verdict'])} |", "| --- " * (len(heads) + 1) + "|"]
     for name in options.sets.split(","):
-        for weights in ("imagenet", "random"):
+        for weights, phases in (("imagenet", options.phases), ("random", "head")):
             path = "none" if weights == "random" else str(options.shared / "weights" / WEIGHTS)
-            places = {"run_dir": str(options.out / f"{name}_{weights}"), "export_dir": str(options.out / weights)}
-            data = f"folder:{options.shared / 'data' / name}"
-            config = Config(
-                data=data, backbone=BACKBONE, weights=path, phases=options.phases, tensorboard=False, seed=11, **places
-            )
-            run = train.train(config)
+            settings = {"backbone": BACKBONE, "weights": path, "phases": phases, "tensorboard": False, "seed": 11}
+            settings |= {"run_dir": str(options.out / f"{name}_{weights}"), "export_dir": str(options.out / weights)}
+            run = train.train(Config(data=f"folder:{options.shared / 'data' / name}", **settings))
             figures, methods = _check(run.folder, options.images)
             for key, method in methods.items():
-                for against, others in (("against_random", "random"), ("against_other_images", "other images")):
-                    verdict = figures[key]["verdict" if others == "random" else "verdict_other"].replace("_", " ")
-                    cells = [name, weights, f"{run.metrics['test']['accuracy']:.3f}", method.title, others]
-                    lines.append(f"| {' | '.join([*cells, *_cells(figures[key], against), verdict])} |")
-    heads = ["set", "weights", "test accuracy", "maps", "against"]
-    heads += [
-        f"{measure}: {what}"
-        for measure in ("deletion", "insertion")
-        for what in ("maps", "others", "difference (95 %)")
-    ]
-    print(f"| {' | '.join([*heads, 'verdict'])} |")
-    print("| --- " * (len(heads) + 1) + "|")
+                for others, verdict in (("random", "verdict"), ("other_images", "verdict_other")):
+                    cells = [
+                        name,
+                        weights,
+                        f"{run.metrics['test']['accuracy']:.3f}",
+                        method.title,
+                        others.replace("_", " "),
+                    ]
+                    cells += [*_cells(figures[key], f"against_{others}"), figures[key][verdict].replace("_", " ")]
+                    lines.append(f"| {' | '.join(cells)} |")
     print("\n".join(lines))
 
 
