@@ -26,9 +26,9 @@ def run(tiny, tmp_path_factory) -> Path:
     return folder / "run"
 
 
-def _train(folder: Path, tiny: str, data: str, **settings) -> None:
+def _train(folder: Path, backbone: str, data: str, **settings) -> None:
     places = {"run_dir": str(folder / "run"), "export_dir": str(folder / "exports")}
-    train.train(Config(**QUICK | places | {"data": data, "backbone": tiny} | settings))
+    train.train(Config(**QUICK | places | {"data": data, "backbone": backbone} | settings))
 
 
 def _contract(values: dict) -> None:
@@ -118,9 +118,9 @@ def test_a_damaged_model_is_a_users_mistake(run, tmp_path):
 
 @pytest.mark.large
 @pytest.mark.parametrize("task", FILES)
-def test_other_tasks_and_mirrored_networks_of_several_depths(task, tiny, tmp_path, request):
+def test_other_tasks_and_mirrored_networks_of_several_depths(task, tmp_path, request):
     data = f"csv:{request.getfixturevalue(FILES[task])}"
-    _train(tmp_path, tiny, data, tta="flip", features="all", image_size=64)
+    _train(tmp_path, "MobileNet(alpha=0.25)", data, weights="none", tta="flip", features="all", image_size=96)
     values = explain.explain(Config(), str(tmp_path / "run"))
     _contract(values)
     assert len(values["methods"]["grad_cam"]["layers"]) > 1
@@ -136,7 +136,7 @@ def test_other_tasks_and_mirrored_networks_of_several_depths(task, tiny, tmp_pat
 
 @pytest.mark.large
 def test_the_digits_through_the_real_command(tmp_path, command):
-    done = command("train", "--data=digits:600", "--phases=head", "--run_dir=run", cwd=tmp_path, module="kerasft")
+    done = command("train", "--per_class_limit=40", "--phases=head", "--run_dir=run", cwd=tmp_path, module="kerasft")
     assert done.returncode == 0, done.stderr
     assert "kerasft explain --model=run" in (tmp_path / "run" / "report.html").read_text()
     done = command("explain", "--model=run", cwd=tmp_path, module="kerasft")
