@@ -75,6 +75,10 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
             from kerasft.job import portable
 
             portable.compress(settings, options["model"])
+        elif options["mode"] == "explain":
+            from kerasft.job import explain
+
+            explain.explain(settings, *map(options.get, ("model", "images", "out")))
         elif options["mode"] == "lr_find":
             from kerasft.job import lr_find
 

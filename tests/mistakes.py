@@ -594,6 +594,12 @@ def predictions() -> Iterator[Row]:
         answers = {"says": (), "status": (0,), "received": False} if name == "about_torn" else {}
         yield a(f"model_{name}", *broken, **{"says": ("--model", "broken")} | answers, make=broken_model(change))
     yield a("model_of_another_program", *PREDICT, "--model={foreign}")
+    explain = ("--mode=explain", "--model={model}")
+    yield a("explain_nothing", explain[0], says=("--model", "finished run"))
+    yield a("explain_a_saved_model", *explain, says=("--model", "finished run"))
+    yield a("explain_no_image", *explain, "--images=*.nothing")
+    yield a("explain_into_a_file", *explain, "--out=f", make=files(f="x"))
+    yield a("explain_among_processes", *explain, "--out=/proc/x")
     yield a("no_images", *PREDICT[:2], says="--images")
     yield a("no_image_matches", *PREDICT[:2], "--images=*.nothing")
     yield a(

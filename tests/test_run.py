@@ -34,11 +34,11 @@ def test_help_and_mistakes_need_no_tensorflow(flag, tmp_path):
         ("--resume=perhaps", "--resume: must be true or false (--resume or --noresume). Received: 'perhaps'"),
         (
             "--mode=trian",
-            "--mode: must be one of audit, compare, compress, lr_find, predict, serve, train, tune (did you mean 'train'?). Received: 'trian'",
+            "--mode: must be one of audit, compare, compress, explain, lr_find, predict, serve, train, tune (did you mean 'train'?). Received: 'trian'",
         ),
         (
             "words",
-            "the first word must be one of audit, backbones, compare, compress, flags, layers, lr_find, predict, presets, rebuild, runs, serve, train, tune; "
+            "the first word must be one of audit, backbones, compare, compress, explain, flags, layers, lr_find, predict, presets, rebuild, runs, serve, train, tune; "
             "flags are written --name=value. Received: 'words'",
         ),
         ("--flagfile=nowhere.flags", "--flagfile: cannot be opened: No such file or directory: 'nowhere.flags'"),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -162,6 +162,15 @@ def _exclude_duplicates(split_names: np.ndarray, pixel_digests: np.ndarray) -> d
                 f"--data: {rule}; add other images, or leave {name} out: a fraction of train is then taken. See audit.json."
             )
     return excluded
+
+
+def take(split: Split, rows: np.ndarray) -> Split:
+    """Returns a split of some rows of another, int [B], without a digest."""
+    images = None if split.images is None else lambda places: split.images(rows[places])
+    ids, labels = split.ids[rows], split.labels[rows]
+    return replace(
+        split, ids=ids, labels=labels, read=lambda index: split.read(int(rows[index])), images=images, digest=""
+    )
 
 
 def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.ndarray:

@@ -27,13 +27,7 @@ class Mistake(NamedTuple):
 
 def mistakes(predictions: Predictions) -> Section:
     """Cards with the image (a data URI), the file, and lines of (what, name, value). Only their images are read."""
-    labels, outputs = predictions.labels, predictions.outputs
-    if predictions.task == "single_label":
-        found = single_label_mistakes(outputs, labels, MAX_IMAGES)
-    elif predictions.task == "multi_label":
-        found = multi_label_mistakes(outputs, labels, predictions.thresholds, MAX_IMAGES)
-    else:
-        found = regression_mistakes(outputs, labels, MAX_IMAGES)
+    found = find_mistakes(predictions.task, predictions.outputs, predictions.labels, predictions.thresholds, MAX_IMAGES)
     thumbnails = predictions.thumbnails(np.array([mistake.index for mistake in found])) if found else []
     cards = []
     for mistake, pixels in zip(found, thumbnails):
@@ -41,6 +35,17 @@ def mistakes(predictions: Predictions) -> Section:
         alt = ", ".join(" ".join(filter(None, line)) for line in lines)
         cards.append({"image": to_data_uri(pixels), "file": file, "lines": lines, "alt": f"{file}: {alt}"})
     return Section("mistakes", {}, {"mistakes": cards})
+
+
+def find_mistakes(
+    task: str, outputs: np.ndarray, labels: np.ndarray, thresholds: np.ndarray | None, most: int
+) -> list[Mistake]:
+    """Returns at most so many wrong predictions of a task, the worst first; arguments as in `Predictions`."""
+    if task == "single_label":
+        return single_label_mistakes(outputs, labels, most)
+    if task == "multi_label":
+        return multi_label_mistakes(outputs, labels, thresholds, most)
+    return regression_mistakes(outputs, labels, most)
 
 
 def _lines(predictions: Predictions, mistake: Mistake) -> list[tuple[str, str, str]]:

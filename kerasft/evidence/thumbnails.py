@@ -10,10 +10,10 @@ from PIL import Image
 THUMBNAIL_SIZE = 160
 
 
-def to_data_uri(pixels: np.ndarray) -> str:
-    """Returns an image, uint8 [H, W, 3], as the data URI of a small JPEG."""
+def to_data_uri(pixels: np.ndarray, size: int = THUMBNAIL_SIZE) -> str:
+    """Returns an image, uint8 [H, W, 3], as the data URI of a JPEG whose longer side is at most so many pixels."""
     image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    image.thumbnail((size, size))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

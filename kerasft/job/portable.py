@@ -9,15 +9,14 @@ from rich.table import Table
 from kerasft import report
 from kerasft.console import console
 from kerasft.console.wording import number, percent
-from kerasft.data import pipeline, sources
+from kerasft.data import pipeline
 from kerasft.data.splits import Splits
 from kerasft.evaluation.score_names import SCORES, TITLES
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
-from kerasft.job.audit import audit_and_split, refuse_changes
-from kerasft.networks import saved_files
+from kerasft.job.reopen import reopen
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
@@ -82,7 +81,7 @@ def compress(settings: Config, run: str) -> list[dict]:
     """Publishes portable artefacts of a finished run, and writes `compress.json` into its folder.
 
     Args:
-        settings: `--export`, `--max_drop` and `--export_dir` are taken from it; the rest from the run.
+        settings: `--export`, `--max_drop`, `--export_dir` and `--allow_imports` are taken from it; the rest from the run.
         run: the run folder.
 
     Raises:
@@ -92,24 +91,12 @@ def compress(settings: Config, run: str) -> list[dict]:
     if not publish.parse_formats(settings.specs("export")):
         rule = f"must name a format for another runtime: {one_of(FORMATS)}"
         raise UserError(f"--export: {rule}. Received: {settings.export!r}")
-    metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "image_size", "framing", "export")
-    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
-    if metrics is None or stored is None or not (folder / KERAS_FILE).is_file():
-        raise UserError(f"--model: must be the folder of a finished run, with {KERAS_FILE} in it. Received: {run!r}")
-    config = replace(Config(**stored), export=settings.export, max_drop=settings.max_drop)
-    config = replace(config, export_dir=settings.export_dir)
-    listing = replace(sources.load(config), framing=metrics["framing"])
-    refuse_changes(config, listing, folder)
-    model = saved_files.read(folder / KERAS_FILE)
-    network = Network(model, metrics["backbone"], metrics["task"], metrics["image_size"], True, "", (), ())
+    changes = {name: getattr(settings, name) for name in ("allow_imports", "export", "max_drop", "export_dir")}
+    opened = reopen(run, **changes)
+    config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits
     with run_folder.scratch(folder, SCRATCH) as place:
-        splits = audit_and_split(config, listing, network.size, place)
         scorer = setup_of_run.prepare(config, network, splits, place).scorer
-    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-        expected, ids = arrays["values" if network.task == "regression" else "probabilities"], arrays["ids"]
-        thresholds = arrays.get("thresholds")
-    if ids.tolist() != splits.test.ids.tolist():
-        raise UserError(f"--data: the test images are not those of the run. Received: {config.data!r}")
+    thresholds, expected = opened.thresholds, opened.outputs
     answer = Answer(metrics["weights_sha256"], splits.classes, thresholds, scorer.scale, metrics["framing"])
     given = config, network, answer, splits, scorer, expected, Path(metrics["export"]["path"])
     rows = list(export(*given).values())

@@ -1,7 +1,6 @@
 """`--abstain` and `--coverage` of a run: what is fitted on train and validation, and what comes out on test."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.data import pipeline
-from kerasft.data.splits import Split, Splits
+from kerasft.data.splits import Split, Splits, take
 from kerasft.evaluation import conformal, novelty, scoring
 from kerasft.evaluation.conformal import Conformal
 from kerasft.evaluation.novelty import Novelty
@@ -121,9 +120,4 @@ def make_feature_predictor(network: Network) -> Callable[[Split], np.ndarray]:
 def _sample(split: Split, width: int) -> Split:
     """The examples of a split that `novelty.spread` keeps of features of a width."""
     rows = novelty.spread(len(split), width)
-    if len(rows) == len(split):
-        return split
-    images = None if split.images is None else lambda places: split.images(rows[places])
-    return replace(
-        split, ids=split.ids[rows], labels=split.labels[rows], read=lambda i: split.read(rows[i]), images=images
-    )
+    return split if len(rows) == len(split) else take(split, rows)

@@ -1,10 +1,20 @@
-"""The pages for people: `report.html` of a run, `audit.html`, `tune.html` of a search, `lr_find.html`, `compare.html`, and the comparison of runs."""
+"""The pages for people: `report.html` of a run, `audit.html`, `tune.html` of a search, `lr_find.html`, `compare.html`, `explain.html`, and the comparison of runs."""
 
 from kerasft.report.audit_page import write_audit
 from kerasft.report.compare import write_compare
+from kerasft.report.explain_page import write_explain
 from kerasft.report.lr_find import write_lr_find
 from kerasft.report.model_card import write as write_model_card
 from kerasft.report.page import write
 from kerasft.report.trials import rank_trials, write_search
 
-__all__ = ["rank_trials", "write", "write_audit", "write_compare", "write_lr_find", "write_model_card", "write_search"]
+__all__ = [
+    "rank_trials",
+    "write",
+    "write_audit",
+    "write_compare",
+    "write_explain",
+    "write_lr_find",
+    "write_model_card",
+    "write_search",
+]

@@ -104,6 +104,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "costs": sections.costs(metrics.get("cost", {})),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
+        "explaining": usage.explaining(folder),
         "unknowns": unknowns.sentences(metrics),
         "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],
         "flags": (folder / "run.flags").read_text(),

@@ -26,3 +26,8 @@ answer = model.signatures["serving_default"](image_bytes=tf.constant([image]))
     predict, serve = f"{command} --mode=predict --images='new/**/*.jpg'", f"{command} --mode=serve --port=8501"
     ways = {"Python": python, "Command line": predict, "Server, with a page at http://127.0.0.1:8501/": serve}
     return {**ways, "or TensorFlow Serving": docker, "and a request to either": curl}
+
+
+def explaining(folder: Path) -> str:
+    """Returns the command that explains the answers of a run."""
+    return f"kerasft explain --model={shlex.quote(folder.as_posix())}"

@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
+        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. explain: say why it answers so. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
     ),
     "preset": (
         str,
@@ -39,17 +39,17 @@ COMMAND = {
     "model": (
         str,
         "",
-        "predict, serve, compress: a SavedModel, or a folder whose subfolders are numbered versions of it; compress: the folder of a finished run.",
+        "predict, serve, compress, explain: a SavedModel, or a folder whose subfolders are numbered versions of it; compress and explain: the folder of a finished run.",
     ),
     "images": (
         str,
         "",
-        "predict: the images: a folder, a .csv with a column path, a file, or a quoted pattern such as 'photos/**/*.jpg'.",
+        "predict, explain: the images: a folder, a .csv with a column path, a file, or a quoted pattern such as 'photos/**/*.jpg'. explain: by default test images of the run.",
     ),
     "out": (
         str,
         "",
-        "predict: write the predictions to this .csv, .jsonl or .parquet file instead of printing them. The same command resumes a stopped one.",
+        "predict, explain: predict: write the predictions to this .csv, .jsonl or .parquet file instead of printing them; the same command resumes a stopped one. explain: the folder of explain.html and explain.json, by default that of the run.",
     ),
     "url": (
         str,

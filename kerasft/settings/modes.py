@@ -59,6 +59,11 @@ MODES = {
         "kerasft compress --model=runs/photos-1234abcd --export='litert(precision=int8) | onnx'",
         False,
     ),
+    "explain": Mode(
+        "say why a finished run answers as it does: maps, a check of them, and similar training images",
+        "kerasft explain --model=runs/photos-1234abcd --images='new/**/*.jpg'",
+        False,
+    ),
     "lr_find": Mode(
         "find a learning rate: train for some steps at rising rates, and plot the loss",
         "kerasft lr_find --data=folder:photos --phases='head | all(epochs=10)'",

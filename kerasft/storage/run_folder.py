@@ -16,6 +16,7 @@ from kerasft.settings.errors import UserError
 # Files of a run. A folder with one of them has begun to train.
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
 _RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz", "delta.npz")
+_RESULTS += ("explain.html", "explain.json")
 # Files of `run_lock`.
 LOCK_FILES = (".lock", ".owner.json")
 

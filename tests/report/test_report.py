@@ -237,6 +237,12 @@ def test_the_python_lines_can_be_read_by_python():
     assert "it%27s%20%22odd%22:predict" in commands["and a request to either"]
 
 
+def test_the_report_has_the_command_that_explains(tmp_path):
+    page, _ = written(tmp_path / "a run's folder", *CASES["two"])
+    quoted = usage.explaining(tmp_path / "a run's folder")
+    assert html.escape(quoted, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page.source
+
+
 @pytest.fixture
 def chromium():
     """Runs a headless browser with these flags and returns what it prints."""

@@ -1,6 +1,7 @@
 """The page in a real browser, against a stub of the server that answers what each test needs, and once against the server."""
 
 import base64
+import io
 import json
 import threading
 import time
@@ -59,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         self.state.gate.wait(10)
         status, answer, headers = self.state.answers.pop(0) if self.state.answers else (200, self.state.answer, {})
         if status == 200:
-            answer = {"predictions": [answer]}
+            sent = [base64.b64decode(one["b64"]) for one in json.loads(body)["instances"]]
+            answer = {"predictions": [self.state.look(one) if self.state.look else answer for one in sent]}
         self._send(status, answer, **headers)
 
     def _known(self) -> bool:
@@ -79,7 +81,13 @@ def tab():
 def stub():
     """A fresh stub; `answers` are given first, then `answer` for ever. `gate` holds answers back while it is closed."""
     state = SimpleNamespace(
-        read_metadata={**ABOUT, "limits": LIMITS}, answer=SINGLE, answers=[], parse_request=[], key="", gone=False
+        read_metadata={**ABOUT, "limits": LIMITS},
+        answer=SINGLE,
+        answers=[],
+        parse_request=[],
+        key="",
+        gone=False,
+        look=None,
     )
     from kerasft.serve.routes import content_security_policy
 
@@ -139,7 +147,7 @@ def failed(tab, count: int = 1) -> None:
 
 def test_it_is_small_and_needs_nothing_from_elsewhere(tab, stub, files):
     text = PAGE.read_text()
-    assert len(text.encode()) < 20 * 1024
+    assert len(text.encode()) < 24 * 1024
     assert "http://" not in text and "https://" not in text and " src=" not in text
     opened(tab, stub)
     tab.choose(files / "disc 0.jpg")
@@ -169,6 +177,49 @@ def test_a_chosen_image_is_sent_as_it_is_and_labelled(tab, stub, files):
     assert tab.run("[...document.querySelectorAll('meter')].map(m => m.value)") == [0.9126, 0.0874]
     assert tab.text("#cards .meta").endswith(" ms, version 3")
     assert tab.run("document.querySelector('canvas').width") > 1  # the thumbnail was drawn
+
+
+def _of_the_upper_left(content: bytes) -> dict:
+    """The probability of a square is that share of the upper left sixteenth that is white, and of a disc the rest."""
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+    white = float((pixels[: len(pixels) // 4, : len(pixels) // 4] > 200).mean())
+    return {"classes": ["square", "disc"], "scores": [white, 1 - white], "probabilities": [1 - white, white]}
+
+
+def _why(tab) -> str:
+    tab.run("document.querySelector('#cards button').click()")
+    tab.wait(
+        "!document.querySelector('#cards .below button') && document.querySelectorAll('#cards .below p').length === 2"
+    )
+    return tab.run("document.querySelector('#cards .below p:last-child').innerText")
+
+
+def test_why_colours_the_places_that_count(tab, stub, tmp_path):
+    Image.new("RGB", (100, 80), "white").save(tmp_path / "white.png")
+    stub.read_metadata["limits"] = {**LIMITS, "body_bytes": 4_000_000}
+    stub.look = _of_the_upper_left
+    opened(tab, stub)
+    tab.choose(tmp_path / "white.png")
+    answered(tab)
+    assert tab.text("#cards .answer") == "square 100.0%"
+    words = _why(tab)
+    assert words.startswith("The more orange a place, the more of square is lost if it is hidden: up to ")
+    assert [len(body["instances"]) for _, body in stub.parse_request] == [1, 10, 10, 10, 10, 10]
+    pixel = "[...document.querySelector('canvas').getContext('2d').getImageData({0}, {0}, 1, 1).data]"
+    assert tab.run(pixel.format(30)) != tab.run(pixel.format(250)) == [255, 255, 255, 255]
+
+
+def test_why_says_where_no_place_decides_and_what_the_server_refuses(tab, stub, files):
+    opened(tab, stub)
+    tab.choose(files / "disc 0.jpg")
+    answered(tab)
+    assert _why(tab) == "No one place decides on square: whichever is hidden, less than 2.0% is lost."
+    opened(tab, stub)
+    tab.choose(files / "disc 0.jpg")
+    answered(tab)
+    stub.answers = [(413, {"error": "Too large."}, {})]
+    assert _why(tab) == "Too large."
+    assert tab.run("document.querySelector('#cards .below p:last-child').className") == "error"
 
 
 def test_several_at_once_keep_their_answers(tab, stub, files):

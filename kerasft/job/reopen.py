@@ -1,0 +1,88 @@
+"""A finished run again: its settings, its network from `model.keras`, its splits and its predictions."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasft.data import sources
+from kerasft.data.listing import Listing
+from kerasft.data.splits import Splits
+from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.job.audit import audit_and_split, refuse_changes
+from kerasft.networks import saved_files
+from kerasft.networks.network import Network
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder
+
+SCRATCH = ".reopen"
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A finished run.
+
+    Attributes:
+        folder: the run folder.
+        config: its settings.
+        metrics: as in `metrics.json`.
+        listing: the data, framed as in the run.
+        network: what was evaluated and served: with `--tta=flip` its model is the mean over mirror images. It has no
+            names of blocks.
+        splits: as in the run.
+        outputs: the predictions for the test images, probabilities float [N, C] or values [N, D].
+        thresholds: float32 [C] for multi-label; else None.
+    """
+
+    folder: Path
+    config: Config
+    metrics: dict[str, Any]
+    listing: Listing
+    network: Network
+    splits: Splits
+    outputs: np.ndarray
+    thresholds: np.ndarray | None
+
+
+def reopen(run: str, allow_imports: tuple[str, ...] = (), **changes: Any) -> Reopened:
+    """Reads a finished run. The images are audited again, as their splits depend on all of them.
+
+    Args:
+        run: the run folder, as `--model` names it.
+        allow_imports: of the command line. What the run was allowed to import does not count: its folder may be a stranger's.
+        changes: other settings that differ from those of the run.
+
+    Raises:
+        UserError: no finished run, a damaged file, or the images have changed.
+    """
+    folder = Path(run)
+    metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "image_size", "framing", "export")
+    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
+    needed = (KERAS_FILE, "predictions.npz")
+    if not run or not metrics or not stored or not all((folder / name).is_file() for name in needed):
+        raise UserError(f"--model: must be the folder of a finished run, with {KERAS_FILE} in it. Received: {run!r}")
+    config = replace(Config(**stored), allow_imports=allow_imports, **changes)
+    listing = replace(sources.load(config), framing=metrics["framing"])
+    refuse_changes(config, listing, folder)
+    saved_files.register(allow_imports)
+    network = Network(_read(folder), metrics["backbone"], metrics["task"], metrics["image_size"], True, "", (), ())
+    with run_folder.scratch(folder, SCRATCH) as place:
+        splits = audit_and_split(config, listing, network.size, place)
+    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
+        outputs, ids = arrays["values" if network.task == "regression" else "probabilities"], arrays["ids"]
+        thresholds = arrays.get("thresholds")
+    if ids.tolist() != splits.test.ids.tolist():
+        raise UserError(f"--data: the test images are not those of the run. Received: {config.data!r}")
+    return Reopened(folder, config, metrics, listing, network, splits, outputs, thresholds)
+
+
+def _read(folder: Path) -> keras.Model:
+    path = folder / KERAS_FILE
+    try:
+        return saved_files.read(path)
+    except saved_files.REFUSALS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--model: Keras cannot load {KERAS_FILE} ({reason}). Received: '{path}'") from error
