@@ -39,7 +39,12 @@ COMMAND = {
     "model": (
         str,
         "",
-        "predict, serve, compress, explain: a SavedModel, or a folder whose subfolders are numbered versions of it; compress and explain: the folder of a finished run.",
+        "predict, serve: a SavedModel, an artefact of --export, or a folder whose subfolders are numbered versions of it; compress and explain: the folder of a finished run.",
+    ),
+    "artefact": (
+        str,
+        "",
+        "predict, serve: which artefact of a version is used, such as onnx or litert-int8: the name of its subfolder. Needed where there are several.",
     ),
     "images": (
         str,
