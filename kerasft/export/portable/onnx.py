@@ -8,10 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
+from kerasft.export.portable.bias_correction import correct_biases
 from kerasft.export.portable.format import INPUT, Format, Source, answers, one_of
+from kerasft.networks.network import Network
 
 PRECISIONS = ("float32", "int8")
 FILE = "model.onnx"
+
+# The operators that compute in 8 bits. With Clip (ReLU6) and Relu among them, the range of a convolution ends where they cut it.
+QUANTISED = ["Add", "Clip", "Conv", "Gemm", "MatMul", "Relu"]
 
 # The version of ONNX's operators that is written. ONNX Runtime 1.14 and later can read it.
 OPSET = 18
@@ -31,9 +36,12 @@ def onnx(precision: str = "float32") -> Format:
 
     def write(source: Source, folder: Path) -> None:
         with stderr_filter.without_notices():
-            write_float(source, folder / FILE)
             if precision == "int8":
-                _quantise(folder / FILE, source.calibration())
+                images = source.calibration()
+                write_float(correct_biases(source.network, images), folder / FILE)
+                _quantise(folder / FILE, images)
+            else:
+                write_float(source.network, folder / FILE)
 
     return Format(
         name=f"onnx(precision={precision})" if precision != "float32" else "onnx",
@@ -46,15 +54,13 @@ def onnx(precision: str = "float32") -> Format:
     )
 
 
-def write_float(source: Source, path: Path) -> None:
+def write_float(network: Network, path: Path) -> None:
     """Writes the network in float32."""
     import tf2onnx
 
-    size = source.network.size
+    size = network.size
     signature = (tf.TensorSpec([None, size, size, 3], tf.float32, name=INPUT),)
-    tf2onnx.convert.from_function(
-        answers(source.network), input_signature=signature, opset=OPSET, output_path=str(path)
-    )
+    tf2onnx.convert.from_function(answers(network), input_signature=signature, opset=OPSET, output_path=str(path))
 
 
 def _quantise(path: Path, images: np.ndarray) -> None:
@@ -79,7 +85,7 @@ def _quantise(path: Path, images: np.ndarray) -> None:
             path,
             Images(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Add", "Conv", "Gemm", "MatMul"],
+            op_types_to_quantize=QUANTISED,
             per_channel=True,
             weight_type=QuantType.QInt8,
         )

@@ -136,7 +136,7 @@ class _Draft:
         made.folder.mkdir(parents=True)
         try:
             chosen.write(source, made.folder)
-            _write_program(chosen, source.network, answer, made.folder)
+            write_program(chosen, source.network, answer, made.folder)
             with stderr_filter.without_notices():
                 run = load(made.folder)
                 run(np.zeros((1, source.network.size, source.network.size, 3), np.float32))
@@ -196,7 +196,8 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _write_program(chosen: Format, network: Network, answer: Answer, draft: Path) -> None:
+def write_program(chosen: Format, network: Network, answer: Answer, draft: Path) -> None:
+    """Writes into a draft what stands beside the model: what it says of itself, and the program that runs it."""
     about = {"run": answer.run, "task": network.task, "image_size": network.size, "framing": answer.framing}
     if answer.thresholds is not None:
         about["thresholds"] = np.asarray(answer.thresholds).tolist()

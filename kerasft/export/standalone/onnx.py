@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 # Images of a call. On a processor more of them are no faster, for they leave the cache, and they need more memory.
-PER_CALL = 4
+PER_CALL = 2
 
 
 def load(folder: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
@@ -23,6 +23,8 @@ def load(folder: Path, threads: int | None = None) -> Callable[[np.ndarray], np.
     options = onnxruntime.SessionOptions()
     # 0 leaves the number to the runtime.
     options.intra_op_num_threads = threads or 0
+    # Else waiting threads keep the cores busy, which decoding needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
 

@@ -7,7 +7,7 @@ import numpy as np
 import openvino
 
 # Images of a call. On a processor more of them are no faster, for they leave the cache, and they need more memory.
-PER_CALL = 4
+PER_CALL = 2
 
 
 def load(folder: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
