@@ -75,7 +75,7 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
         elif options["mode"] == "compress":
             from kerasft.job import portable
 
-            portable.compress(settings, options["model"])
+            portable.compress(settings, options["model"], timings=options["timings"])
         elif options["mode"] == "explain":
             from kerasft.job import explain
 

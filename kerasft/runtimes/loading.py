@@ -49,7 +49,7 @@ def load(folder: Path, warm_up: tuple[int, ...] = (1,)) -> LoadedModel:
     except UserError:
         raise
     # Runtimes raise anything for a damaged file.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"--model: the {title} cannot be loaded ({reason}). Received: '{folder}'") from error
     return model

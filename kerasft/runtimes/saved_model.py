@@ -43,8 +43,9 @@ def _spec(spec: tf.TensorSpec) -> TensorSpec:
 
 def _call(loaded: Any, name: str, key: str, instances: list) -> dict[str, np.ndarray]:
     """Calls a signature. The reference to `loaded` keeps its variables alive."""
+    values = np.stack(instances) if isinstance(instances[0], np.ndarray) else instances
     try:
-        outputs = loaded.signatures[name](**{key: tf.constant(instances)})
+        outputs = loaded.signatures[name](**{key: tf.constant(values)})
         # TensorFlow gives them in any order.
         return {name: outputs[name].numpy() for name in sorted(outputs)}
     except tf.errors.InvalidArgumentError as error:

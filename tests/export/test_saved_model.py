@@ -171,5 +171,7 @@ def test_every_weight_is_stored_once(trained, tmp_path):
 @pytest.mark.parametrize("place", ["", "empty", "missing"])
 def test_no_model_is_said(tmp_path, place):
     (tmp_path / "empty" / "1").mkdir(parents=True)
-    with pytest.raises(UserError, match="--model: must be a SavedModel, an artefact of --export, or a folder of numbered ones"):
+    with pytest.raises(
+        UserError, match="--model: must be a SavedModel, an artefact of --export, or a folder of numbered ones"
+    ):
         model_folders.newest(str(tmp_path / place))

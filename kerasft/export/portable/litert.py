@@ -8,7 +8,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
-from kerasft.export.portable.bias_correction import correct_biases
 from kerasft.export.portable.format import INPUT, Format, Source, as_saved_model, one_of
 from kerasft.networks import layer_names
 
@@ -31,7 +30,7 @@ def litert(precision: str = "float32") -> Format:
 
     def write(source: Source, folder: Path) -> None:
         eight_bits = precision in ("dynamic", "int8")
-        network = correct_biases(source.network, source.calibration()) if eight_bits else source.network
+        network = source.corrected() if eight_bits else source.network
         with as_saved_model(network) as place, stderr_filter.without_notices():
             converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=["serving_default"])
             if precision == "float16":

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
-from kerasft.export.portable.bias_correction import correct_biases
 from kerasft.export.portable.format import INPUT, Format, Source, answers, one_of
 from kerasft.networks.network import Network
 
@@ -37,9 +36,8 @@ def onnx(precision: str = "float32") -> Format:
     def write(source: Source, folder: Path) -> None:
         with stderr_filter.without_notices():
             if precision == "int8":
-                images = source.calibration()
-                write_float(correct_biases(source.network, images), folder / FILE)
-                _quantise(folder / FILE, images)
+                write_float(source.corrected(), folder / FILE)
+                _quantise(folder / FILE, source.calibration())
             else:
                 write_float(source.network, folder / FILE)
 
