@@ -150,7 +150,7 @@ def _table(rows: list[dict], score: str) -> Table:
     table = Table(title="Artefacts, on the test images", title_justify="left")
     heads = ("artefact", TITLES[score], "loss", "agreement", "kB", "images/s (1)", "(32)", "published")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("artefact", "published") else "right", no_wrap=True)
+        table.add_column(head, justify="left" if head in ("artefact", "published") else "right", overflow="fold")
     for row in rows:
         speeds = row.get("images_per_second", {})
         cells = [

@@ -158,26 +158,50 @@ def _by_size(rows: list[Row], score: str) -> Row | None:
 
 
 def _scatter(rows: list[Row], score: str, cost: str, unit: str, title: str) -> Markup:
-    """Draws each row as a point with the number of its row in the table, over a logarithmic axis, and the front as a line."""
+    """Draws each row as a point with its number over a logarithmic axis, the front as a line, and one standard error as a band."""
 
     def place(row: Row) -> float:
         return math.log10(speed(row) if cost == "seconds" else row["bytes"] / 1000)
 
+    band = _band(rows, score)
+    y_range = figures.value_range([*(row[score] for row in rows), *band])
     low, high = figures.value_range([place(row) for row in rows])
-    x, y = figures.plane((low, high), figures.value_range([row[score] for row in rows]))
+    x, y = figures.plane((low, high), y_range)
     front = pareto([row for row in rows if row["published"]], score, cost)
-    line = [(x(place(row)), y(row[score])) for row in front]
-    parts = figures.polylines("front", line)
-    for row in rows:
-        kind = "dot val" if row in front else "dot train"
-        parts.append(figures.tag("circle", class_=kind, cx=x(place(row)), cy=y(row[score]), r=4.5))
-        side = {"x": x(place(row)) + 7, "text_anchor": "start"}
-        if x(place(row)) > figures.WIDTH - 40:
-            side = {"x": x(place(row)) - 7, "text_anchor": "end"}
-        parts.append(figures.tag("text", str(row["number"]), class_="label", y=y(row[score]) - 6, **side))
+    parts = []
+    if band:
+        size = {"width": figures.WIDTH - figures.LEFT - figures.RIGHT, "height": y(band[0]) - y(band[1])}
+        parts.append(figures.tag("rect", class_="band", x=figures.LEFT, y=y(band[1]), **size))
+    parts += figures.polylines("front", [(x(place(row)), y(row[score])) for row in front])
+    labels: list[tuple[float, float]] = []
+    for row in sorted(rows, key=place):
+        at = x(place(row)), y(row[score])
+        parts.append(
+            figures.tag("circle", class_="dot val" if row in front else "dot train", cx=at[0], cy=at[1], r=4.5)
+        )
+        # Above its point, or as far below or above as is free.
+        offsets = (-9.0, 18.0, -22.0, 31.0, -35.0, 44.0)
+        free = [at[1] + offset for offset in offsets if not _covered(labels, at[0], at[1] + offset)]
+        labels.append((at[0], free[0] if free else at[1] - 9))
+        number_at = {"x": at[0], "y": labels[-1][1], "text_anchor": "middle"}
+        parts.append(figures.tag("text", str(row["number"]), class_="label", **number_at))
     ticks = [(math.log10(value), f"{value:,g}") for value in _round_numbers(10**low, 10**high)]
-    marks = figures.marks(*figures.value_range([row[score] for row in rows]))
-    return figures.svg(title, figures.axes(x, y, ticks, marks, unit), *parts)
+    return figures.svg(title, figures.axes(x, y, ticks, figures.marks(*y_range), unit), *parts)
+
+
+def _covered(labels: list[tuple[float, float]], x: float, y: float) -> bool:
+    """Whether a number at this place would touch another one."""
+    return any(abs(x - a) < 16 and abs(y - b) < 12 for a, b in labels)
+
+
+def _band(rows: list[Row], score: str) -> tuple[float, float] | tuple[()]:
+    """The scores from the best to one standard error below it, low end first; empty without an interval."""
+    found = cheapest(rows, score)
+    if found is None:
+        return ()
+    best = next(row[score] for row in rows if row["artefact"] == found["best"])
+    other = best + found["standard_error"] * (1 if score in ERRORS else -1)
+    return min(best, other), max(best, other)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

@@ -57,7 +57,9 @@ def test_the_cheapest_is_within_one_standard_error_of_the_best():
     found = compress.cheapest(nearer, "accuracy")
     assert (found["fastest"], found["smallest"]) == ("litert(precision=int8)", "openvino")
     text = compress.sentence({"rows": nearer, "score": "accuracy", "cheapest": found})
-    assert text.startswith("litert(precision=int8) is the fastest (800 images/s), and openvino the smallest (0 kB), within")
+    assert text.startswith(
+        "litert(precision=int8) is the fastest (800 images/s), and openvino the smallest (0 kB), within"
+    )
 
 
 @pytest.mark.parametrize("timed", [True, False])
