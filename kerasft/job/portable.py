@@ -119,10 +119,13 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
 
     rows = list(export(config, network, answer, splits, scorer, opened.outputs, saved_model, interval).values())
     report.write_model_card(folder, metrics, export_folders(config, saved_model))
-    whole = {"artefact": publish.SAVED_MODEL, "path": saved_model.as_posix(), "published": True, "reason": ""}
+    there = saved_model.is_dir()
+    whole = {"artefact": publish.SAVED_MODEL, "path": saved_model.as_posix(), "published": there}
+    whole["reason"] = "" if there else "its folder is not there any more"
     whole |= {name: metrics["test"][name] for name in (score, "loss", "n")}
     whole["interval"] = interval(opened.outputs, whole[score])
-    whole["bytes"] = sum(file.stat().st_size for file in saved_model.rglob("*") if file.is_file())
+    files = saved_model.rglob("*") if there else [folder / KERAS_FILE]
+    whole["bytes"] = sum(file.stat().st_size for file in files if file.is_file())
     rows = [{"number": number} | row for number, row in enumerate([whole, *rows], 1)]
     if timings:
         found = artefact_costs.measure({row["artefact"]: Path(row["path"]) for row in rows if row["published"]})

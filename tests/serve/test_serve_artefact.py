@@ -1,5 +1,6 @@
 """`kerasft serve` with an artefact for another runtime: real HTTP, a new version, and a machine without TensorFlow."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -35,12 +36,22 @@ def models(tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
     return root, scores
 
 
+@contextlib.contextmanager
+def opened(server: Server):
+    """Waits until a server listens, and ends it afterwards."""
+    try:
+        server.open()
+        with server.client:
+            yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
 def test_both_protocols_versions_and_no_tensorflow(models, tmp_path):
     root, scores = models
     folder = shutil.copytree(root / "shapes", tmp_path / "shapes")
-    server = Server(folder, tmp_path, "--artefact=onnx")
-    try:
-        server.open()
+    with opened(Server(folder, tmp_path, "--artefact=onnx")) as server:
         found = server.predict({"instances": [b64(one) for one in PHOTOS]}).json()["predictions"]
         np.testing.assert_allclose([row["probabilities"] for row in found], scores[0], atol=1e-4)
         assert [row["classes"][0] for row in found] == [CLASSES[row.argmax()] for row in scores[0]]
@@ -67,9 +78,6 @@ def test_both_protocols_versions_and_no_tensorflow(models, tmp_path):
         server.wait_for("version 2 is in use now")
         found = server.predict({"instances": [b64(one) for one in PHOTOS]}).json()["predictions"]
         np.testing.assert_allclose([row["probabilities"] for row in found], scores[1], atol=1e-4)
-    finally:
-        server.process.kill()
-        server.process.wait()
 
 
 def test_a_machine_without_tensorflow_serves_and_predicts(models, tmp_path):
@@ -98,11 +106,6 @@ def test_a_machine_without_tensorflow_serves_and_predicts(models, tmp_path):
     assert (done.returncode, "needs the package tensorflow: pip install 'kerasft'" in done.stderr) == (2, True)
     done = subprocess.run([python, "-m", "kerasft", "train", "--data=digits"], **options)
     assert (done.returncode, done.stderr.startswith("this needs the package ")) == (2, True)
-    server = Server(root / "shapes", tmp_path, python=python, environment=environment)
-    try:
-        server.open()
+    with opened(Server(root / "shapes", tmp_path, python=python, environment=environment)) as server:
         found = server.predict({"instances": [b64(one) for one in PHOTOS]}).json()["predictions"]
         np.testing.assert_allclose([row["probabilities"] for row in found], scores[0], atol=1e-4)
-    finally:
-        server.process.kill()
-        server.process.wait()
