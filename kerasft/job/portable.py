@@ -151,9 +151,10 @@ def _say(row: dict, score: str) -> None:
 
 def _table(rows: list[dict], score: str) -> Table:
     table = Table(title="Artefacts, on the test images", title_justify="left")
-    heads = ("artefact", TITLES[score], "loss", "agreement", "kB", "images/s (1)", "(32)", "published")
+    heads = ("artefact", TITLES[score], "loss", "same", "kB", "img/s (1)", "(32)", "kept")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("artefact", "published") else "right", overflow="fold")
+        justify = "left" if head in ("artefact", "kept") else "right"
+        table.add_column(head, justify=justify, overflow="fold", no_wrap=head == "artefact")
     for row in rows:
         speeds = row.get("images_per_second", {})
         cells = [

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerasft.console import stderr_filter
 from kerasft.export.portable.format import INPUT, Format, Source, answers, one_of
+from kerasft.networks import layer_names
 from kerasft.networks.network import Network
 
 PRECISIONS = ("float32", "int8")
@@ -62,7 +63,8 @@ def write_float(network: Network, path: Path) -> None:
 
 
 def _quantise(path: Path, images: np.ndarray) -> None:
-    """Quantises convolutions, dense layers and sums; the softmax stays float32."""
+    """Quantises convolutions, dense layers and sums; the logits and the softmax stay float32."""
+    import onnx as onnx_format
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -78,10 +80,13 @@ def _quantise(path: Path, images: np.ndarray) -> None:
         prepared = Path(folder) / FILE
         # It folds BatchNormalization. Symbolic shapes would need another package, and change nothing here.
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        nodes = onnx_format.load(prepared).graph.node
         quantize_static(
             prepared,
             path,
             Images(),
+            # The logits cost next to nothing, and their rounding goes straight into the probabilities.
+            nodes_to_exclude=[node.name for node in nodes if any(layer_names.LOGITS in name for name in node.output)],
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTISED,
             per_channel=True,
