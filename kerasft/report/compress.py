@@ -82,7 +82,8 @@ def cheapest(rows: list[Row], score: str) -> Row | None:
     best = max(known, key=lambda row: _gain(row, score))
     error = (best["interval"][1] - best["interval"][0]) / (2 * _Z)
     good = [row for row in known if _gain(row, score) >= _gain(best, score) - error]
-    timed = [row for row in good if speed(row)]
+    # Speeds that were not taken side by side tell nothing.
+    timed = good if all(map(speed, good)) else []
     return {
         "best": best["artefact"],
         "standard_error": error,
