@@ -34,14 +34,15 @@ def decode(contents: bytes, size: int, framing: str) -> np.ndarray:
             side = (max if framing == "pad" else min)(image.size)
             ratio = max((one for one in (1, 2, 4, 8) if side >= one * size), default=1)
             image.draft(None, tuple(length // ratio for length in image.size))
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):
             # 16 bits a pixel.
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
             pixels = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
         else:
-            pixels = np.asarray(image.convert("RGB"))
-    return np.floor(_frame(pixels, size, framing) + 0.5).clip(0, 255).astype(np.float32)
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    # Every pixel is a mean, so none leaves 0..255.
+    return np.floor(_frame(pixels, size, framing) + np.float32(0.5)).astype(np.float32, copy=False)
 
 
 def _frame(pixels: np.ndarray, size: int, framing: str) -> np.ndarray:
