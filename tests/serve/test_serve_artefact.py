@@ -87,7 +87,7 @@ def test_a_machine_without_tensorflow_serves_and_predicts(models, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     source = tmp_path / "source"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "saved_models", "exports", "build"))
-    wanted = ["-r", str(ROOT / "docs/serving/without_tensorflow.txt"), "onnxruntime"]
+    wanted = ["-r", str(ROOT / "docs/serving/without_tensorflow.txt"), "filelock", "pyarrow", "onnxruntime"]
     for words in (["--no-deps", str(source)], wanted):
         done = subprocess.run([python, "-m", "pip", "install", "-q", *words], capture_output=True, text=True)
         if done.returncode:
