@@ -4,15 +4,13 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from absl import app, flags, logging
 
 from kerasft import front_door
 from kerasft.console import stderr_filter
-from kerasft.settings import command_flags, failures, machine
+from kerasft.settings import command_flags, failures, imports, machine
 from kerasft.settings.config import Config
 from kerasft.training import signals
 
@@ -54,16 +52,19 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
 
         # TensorFlow is only in the processes of the entries, which need the memory.
         return compare.compare(settings, **{name: options[name] for name in compare.FLAGS})
-    with _without_garbage_collection():
-        stderr_filter.tensorflow()
+    if options["mode"] == "predict":
         from kerasft import predict
+
+        # TensorFlow is imported only for a SavedModel.
+        predict.predict(*map(options.get, ("model", "images", "out", "url", "artefact")))
+        return EXIT_OK
+    with imports.without_garbage_collection():
+        stderr_filter.tensorflow()
         from kerasft.export import proof
         from kerasft.job import train
 
     try:
-        if options["mode"] == "predict":
-            predict.predict(*map(options.get, ("model", "images", "out", "url")))
-        elif options["mode"] == "tune":
+        if options["mode"] == "tune":
             from kerasft import tune
 
             tune.tune(settings, **{name: options[name] for name in tune.FLAGS})
@@ -74,7 +75,7 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
         elif options["mode"] == "compress":
             from kerasft.job import portable
 
-            portable.compress(settings, options["model"])
+            portable.compress(settings, options["model"], timings=options["timings"])
         elif options["mode"] == "explain":
             from kerasft.job import explain
 
@@ -93,21 +94,6 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
         failures.print_message(error.args)
         return EXIT_FAILED
     return EXIT_OK
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Imports are a million objects that stay. Looking through them again and again takes a quarter of their time."""
-    if "tensorflow" in sys.modules:
-        # What is there already may be garbage of others, which must not be kept for ever.
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def start() -> None:

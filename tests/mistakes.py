@@ -306,6 +306,7 @@ def specs() -> Iterator[Row]:
     yield a("export_misspelt", *MADE, "--export=onx", says=("--export", "'onnx'"))
     yield a("export_in_no_such_precision", *MADE, "--export=litert(precision=int4)", says=("--export", "int8"))
     yield a("drop_of_2", "--max_drop=2")
+    yield a("timings_of_words", "--mode=compress", "--timings=perhaps")
     yield a("compress_nothing", "--mode=compress", says=("--export", "litert"))
     yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
     yield a("two_moving_averages", *MADE, "--average=ema | swa")
@@ -572,6 +573,21 @@ def _archive(cwd: Path, _: dict[str, str]) -> None:
         file.writestr("config.json", "{}")
 
 
+def artefact_files(*names: str) -> Callable[[Path, dict[str, str]], None]:
+    """Makes empty files of artefacts in `m/1`, each in a folder by its runtime."""
+
+    def make(cwd: Path, _: dict[str, str]) -> None:
+        for name in names:
+            path = cwd / "m" / "1" / {"model.onnx": "onnx", "model.tflite": "litert"}[name] / name
+            path.parent.mkdir(parents=True)
+            path.touch()
+
+    return make
+
+
+two_artefacts = artefact_files("model.onnx", "model.tflite")
+
+
 def predictions() -> Iterator[Row]:
     yield a("no_model", "--mode=predict", "--images={photos}", says="--model")
     yield a("dry_run_of_predict", "--mode=predict", "--dry_run", says=("--dry_run", "train"))
@@ -600,6 +616,10 @@ def predictions() -> Iterator[Row]:
     yield a("explain_no_image", *explain, "--images=*.nothing")
     yield a("explain_into_a_file", *explain, "--out=f", make=files(f="x"))
     yield a("explain_among_processes", *explain, "--out=/proc/x")
+    yield a("no_such_artefact", *PREDICT, "--artefact=onnx", says=("--artefact", "empty"))
+    yield a("one_of_two_artefacts", *PREDICT, "--model=m", says=("--artefact", "litert, onnx"), make=two_artefacts)
+    torn = artefact_files("model.onnx")
+    yield a("artefact_alone", *PREDICT, "--model=m/1/onnx", says="--model", make=torn)
     yield a("no_images", *PREDICT[:2], says="--images")
     yield a("no_image_matches", *PREDICT[:2], "--images=*.nothing")
     yield a(
@@ -638,6 +658,7 @@ def servers() -> Iterator[Row]:
         says="--model",
         make=broken_model(lambda v: (v / "saved_model.pb").write_bytes(b"")),
     )
+    yield a("serve_no_such_artefact", *SERVE, "--artefact=onnx")
     yield a("port_of_99999", *SERVE, "--port=99999")
     yield a("port_of_words", *SERVE, "--port=http")
     yield a("no_such_host", *SERVE, "--host=nowhere.invalid")

@@ -12,9 +12,34 @@ CLASSES = ("disc", "square")
 
 def exported(path: Path, *, task: str = "single_label", seed: int = 0) -> Path:
     """A version of a random network, written as any export is but without its proof; `seed` makes another."""
+    from kerasft.export import saved_model
+
+    saved_model.write(_network(task, seed), _answer(task, seed), path)
+    return path
+
+
+def artefact(path: Path, form: str, *, task: str = "single_label", seed: int = 0) -> Path:
+    """The same network for another runtime, `onnx` or `litert`, without its proof."""
+    from kerasft.export.portable import FORMATS, publish
+    from kerasft.export.portable.format import Source
+
+    made, network = FORMATS[form](), _network(task, seed)
+    path.mkdir(parents=True)
+    made.write(Source(network, calibration=None, corrected=None), path)
+    publish.write_program(made, network, _answer(task, seed), path)
+    return path
+
+
+def _answer(task: str, seed: int):
+    from kerasft.export.artefact import Answer
+
+    limits = np.array([0.2, 0.7], np.float32) if task == "multi_label" else None
+    return Answer(f"run-{seed}", CLASSES, limits)
+
+
+def _network(task: str, seed: int):
     import keras
 
-    from kerasft.export import saved_model
     from kerasft.networks.network import Network
 
     keras.utils.set_random_seed(seed)
@@ -23,10 +48,7 @@ def exported(path: Path, *, task: str = "single_label", seed: int = 0) -> Path:
     hidden = layers.Conv2D(8, 3, strides=2, activation="relu")(layers.Rescaling(1 / 127.5, -1.0)(inputs))
     features = layers.GlobalAveragePooling2D(name="features")(hidden)
     outputs = layers.Dense(2, name="logits", kernel_initializer=keras.initializers.RandomNormal(stddev=3.0))(features)
-    network = Network(keras.Model(inputs, outputs), "random", task, 32, False, "random", (), ())
-    limits = np.array([0.2, 0.7], np.float32) if task == "multi_label" else None
-    saved_model.write(network, saved_model.Answer(f"run-{seed}", CLASSES, limits), path)
-    return path
+    return Network(keras.Model(inputs, outputs), "random", task, 32, False, "random", (), ())
 
 
 def photo(seed: int = 0, kind: str = "JPEG", size: tuple[int, int] = (60, 48)) -> bytes:

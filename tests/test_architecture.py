@@ -24,6 +24,7 @@ PACKAGES = (
     "storage",
     "evidence",
     "export",
+    "runtimes",
     "training",
     "report",
     "predict",
@@ -53,6 +54,9 @@ LIGHT = (
     "kerasft.storage.run_folder",
     "kerasft.storage.manifest",
     "kerasft.storage.disk_space",
+    "kerasft.export.model_folders",
+    "kerasft.runtimes.portable",
+    "kerasft.predict.local",
     "kerasft.networks.published",
     "kerasft.console.stderr_filter",
 )

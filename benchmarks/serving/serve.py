@@ -231,7 +231,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         options.model = (options.model or serving.exported(Path(folder))).resolve()
         options.name, options.contents = options.model.name, serving.photographs(options.images)
-        from kerasft.export.saved_model import newest, read_metadata
+        from kerasft.export.model_folders import newest, read_metadata
 
         options.version = newest(str(options.model))
         options.metadata = read_metadata(options.version)

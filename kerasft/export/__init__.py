@@ -1,7 +1,1 @@
 """Export: artefacts, each published only with a proof."""
-
-from kerasft.export.keras_model import KERAS_MODEL
-from kerasft.export.saved_model import SAVED_MODEL
-
-# What a run exports. A new artefact is one file, its name here, and its call of `publish` in `job/train.py`.
-ARTEFACTS = {"saved_model": SAVED_MODEL, "keras_model": KERAS_MODEL}

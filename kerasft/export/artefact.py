@@ -60,7 +60,7 @@ def publish(
     """Writes an artefact into a folder after proving it.
 
     Args:
-        artefact: a member of `export.ARTEFACTS`.
+        artefact: a member of `artefacts.ARTEFACTS`.
         network: the trained network, in float32.
         answer: names and thresholds.
         split: examples to prove it on.

@@ -16,6 +16,7 @@ from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
 from kerasft.export import artefact, proof, serving_warmup, unknowns
 from kerasft.export.artefact import Answer, Artefact
+from kerasft.export.model_folders import METADATA_FILE, SAVED_MODEL_FILE, read_metadata, versions
 from kerasft.networks import heads, layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
@@ -25,9 +26,6 @@ TOP_K = 5
 
 # Images of a request while it is proven.
 PROOF_BATCH_SIZE = 32
-
-# Beside the model, where TensorFlow Serving wants extra files.
-METADATA_FILE = Path("assets.extra", "kerasft.json")
 
 # What TensorFlow raises of a damaged folder.
 LOAD_ERRORS = (
@@ -121,14 +119,6 @@ def abandon(path: Path) -> None:
     """Removes what `start` gave, if it is a draft that is still there."""
     if path not in versions(path.parent):
         artefact.discard(path)
-
-
-def read_metadata(path: Path) -> dict:
-    """What a version says of itself: `run`, `task`, `classes`, `image_size`, `framing`; empty where it says nothing."""
-    try:
-        return json.loads((path / METADATA_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 def write(network: Network, answer: Answer, folder: Path) -> None:
@@ -226,29 +216,6 @@ def place(draft: Path, folder: Path) -> Path:
 SAVED_MODEL = Artefact("SavedModel", write, outputs, place)
 
 
-def versions(folder: Path) -> list[Path]:
-    """The SavedModels among the numbered folders, oldest first."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if path.name.isdecimal() and (path / "saved_model.pb").is_file()]
-    return sorted(found, key=lambda path: int(path.name))
-
-
-def newest(model: str) -> Path:
-    """The version folder that `--model` names: itself, or the highest number below it.
-
-    Raises:
-        UserError: there is no SavedModel there.
-    """
-    path = Path(model)
-    if (path / "saved_model.pb").is_file():
-        return path
-    found = versions(path)
-    if not found:
-        raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {model!r}")
-    return found[-1]
-
-
 def load(path: Path) -> Any:
     """The SavedModel of a folder, as `tf.saved_model.load` gives it.
 
@@ -257,7 +224,7 @@ def load(path: Path) -> Any:
     """
     try:
         # TensorFlow's own words for both name neither the file nor what is wrong.
-        if not (path / "saved_model.pb").stat().st_size:
+        if not (path / SAVED_MODEL_FILE).stat().st_size:
             raise ValueError("saved_model.pb is empty")
         if not (path / "variables" / "variables.index").is_file():
             raise ValueError("its folder 'variables' is missing or incomplete")

@@ -1,5 +1,6 @@
 """The portable artefacts of a run: written and proven after training, or for a finished run by `--mode=compress`."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
+from kerasft.job import artefact_costs
 from kerasft.job.reopen import reopen
 from kerasft.networks.network import Network
+from kerasft.report import headline
+from kerasft.report.compress import cheapest, sentence
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
@@ -37,6 +41,7 @@ def export(
     scorer: Scorer,
     expected: np.ndarray,
     saved_model: Path,
+    interval: Callable[[np.ndarray, float], list[float] | None] | None = None,
 ) -> dict[str, dict]:
     """Publishes the portable artefacts that `--export` names, and says what became of each.
 
@@ -45,6 +50,7 @@ def export(
         scorer: with the scale of the training targets.
         expected: the network's answers to the test split, float [N, C].
         saved_model: the version folder of the SavedModel. The artefacts get the same version.
+        interval: as in `publish.ProofInputs`.
 
     Returns:
         The rows of `publish.publish`, by the name of the artefact.
@@ -60,6 +66,7 @@ def export(
         expected,
         network.size,
         config.max_drop,
+        interval,
     )
     rows = publish.publish(chosen, network, answer, splits, inputs, folder)
     for row in rows:
@@ -77,12 +84,16 @@ def _exports(config: Config, saved_model: Path) -> Path:
 
 
 @pipeline.user_errors()
-def compress(settings: Config, run: str) -> list[dict]:
-    """Publishes portable artefacts of a finished run, and writes `compress.json` into its folder.
+def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
+    """Publishes portable artefacts of a finished run, and writes `compress.json` and `compress.html` into its folder.
 
     Args:
         settings: `--export`, `--max_drop`, `--export_dir` and `--allow_imports` are taken from it; the rest from the run.
         run: the run folder.
+        timings: whether start-up, memory and speed are measured, in processes of their own.
+
+    Returns:
+        The rows of `compress.json`, that of the SavedModel first.
 
     Raises:
         UserError: no finished run, `--export` names no portable format, or the images have changed.
@@ -96,18 +107,37 @@ def compress(settings: Config, run: str) -> list[dict]:
     config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits
     with run_folder.scratch(folder, SCRATCH) as place:
         scorer = setup_of_run.prepare(config, network, splits, place).scorer
-    thresholds, expected = opened.thresholds, opened.outputs
-    answer = Answer(metrics["weights_sha256"], splits.classes, thresholds, scorer.scale, metrics["framing"])
-    given = config, network, answer, splits, scorer, expected, Path(metrics["export"]["path"])
-    rows = list(export(*given).values())
-    report.write_model_card(folder, metrics, export_folders(config, Path(metrics["export"]["path"])))
-    score = SCORES[network.task]
-    whole = {"artefact": KERAS_FILE, "path": (folder / KERAS_FILE).as_posix(), "published": True, "reason": ""}
-    whole |= {score: metrics["test"][score], "loss": metrics["test"]["loss"], "n": metrics["test"]["n"]}
-    whole["bytes"] = (folder / KERAS_FILE).stat().st_size
-    run_folder.write_json(folder / JSON_NAME, {"rows": [whole, *rows], "max_drop": config.max_drop})
-    console.print_table(_table([whole, *rows], score))
-    console.say(f"compress: {folder / JSON_NAME}")
+    arrays, key = {"labels": splits.test.labels}, "values" if network.task == "regression" else "probabilities"
+    answer = Answer(metrics["weights_sha256"], splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
+    score, saved_model = SCORES[network.task], Path(metrics["export"]["path"])
+
+    def interval(answers: np.ndarray, value: float) -> list[float] | None:
+        shown = headline.HEADLINES[network.task](
+            metrics["test"] | {score: value}, arrays | {key: answers}, list(splits.classes), headline.Caveats()
+        )
+        return None if shown["low"] is None else [shown["low"], shown["high"]]
+
+    rows = list(export(config, network, answer, splits, scorer, opened.outputs, saved_model, interval).values())
+    report.write_model_card(folder, metrics, export_folders(config, saved_model))
+    there = saved_model.is_dir()
+    whole = {"artefact": publish.SAVED_MODEL, "path": saved_model.as_posix(), "published": there}
+    whole["reason"] = "" if there else "its folder is not there any more"
+    whole |= {name: metrics["test"][name] for name in (score, "loss", "n")}
+    whole["interval"] = interval(opened.outputs, whole[score])
+    files = saved_model.rglob("*") if there else [folder / KERAS_FILE]
+    whole["bytes"] = sum(file.stat().st_size for file in files if file.is_file())
+    rows = [{"number": number} | row for number, row in enumerate([whole, *rows], 1)]
+    if timings:
+        found = artefact_costs.measure({row["artefact"]: Path(row["path"]) for row in rows if row["published"]})
+        rows = [row | found.get(row["artefact"], {}) for row in rows]
+    values = {"rows": rows, "max_drop": config.max_drop, "score": score, "name": saved_model.parent.name}
+    values |= {"timed": timings, "cheapest": cheapest([row for row in rows if score in row], score)}
+    run_folder.write_json(folder / JSON_NAME, values)
+    report.write_compress(folder, values)
+    console.print_table(_table(rows, score))
+    if text := sentence(values):
+        console.say(text)
+    console.say(f"compress: {folder / JSON_NAME}, {folder / 'compress.html'}")
     return rows
 
 
@@ -121,9 +151,10 @@ def _say(row: dict, score: str) -> None:
 
 def _table(rows: list[dict], score: str) -> Table:
     table = Table(title="Artefacts, on the test images", title_justify="left")
-    heads = ("artefact", TITLES[score], "loss", "agreement", "kB", "images/s (1)", "(32)", "published")
+    heads = ("artefact", TITLES[score], "loss", "same", "kB", "img/s (1)", "(32)", "kept")
     for head in heads:
-        table.add_column(head, justify="left" if head in ("artefact", "published") else "right", no_wrap=True)
+        justify = "left" if head in ("artefact", "kept") else "right"
+        table.add_column(head, justify=justify, overflow="fold", no_wrap=head == "artefact")
     for row in rows:
         speeds = row.get("images_per_second", {})
         cells = [

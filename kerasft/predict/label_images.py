@@ -14,18 +14,19 @@ from kerasft.storage import run_folder
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
-def predict(model: str, images: str, out: str, url: str = "") -> int:
+def predict(model: str, images: str, out: str, url: str = "", artefact: str = "") -> int:
     """Predicts images. Prints one line for each image, or writes a table.
 
     An image that cannot be read or decoded gets an error message instead. The table appears when it is complete. Until
     then finished chunks are in `OUT.part`, and the same command resumes from there.
 
     Args:
-        model: a SavedModel, or a folder of versions, of which the newest is used. With `url`, only its class names are
+        model: a SavedModel, an artefact, or a folder of versions, of which the newest is used. With `url`, only its class names are
             used; it may be empty then.
         images: a folder, a table with a column `path`, a file, or a glob pattern: see `sources.find_images`.
         out: empty to print, or a path that ends in .csv, .jsonl or .parquet: see `table_files.make_writer`.
         url: of a model on a server (`http://HOST:PORT/v1/models/NAME`) that is used instead.
+        artefact: the subfolder of a version that is used, such as `onnx`; empty for the only one.
 
     Returns:
         The number of images that could not be read.
@@ -43,7 +44,7 @@ def predict(model: str, images: str, out: str, url: str = "") -> int:
             "Received: ''"
         )
     with stderr_filter.without_notices():
-        loaded = _load_model(model, url)
+        loaded = _load_model(model, url, artefact)
         if not out:
             return _print_predictions(loaded, sources.find_images(images))
         try:
@@ -53,14 +54,14 @@ def predict(model: str, images: str, out: str, url: str = "") -> int:
             raise UserError(f"--out: cannot be written ({reason}). Received: {out!r}") from error
 
 
-def _load_model(model: str, url: str) -> Model:
+def _load_model(model: str, url: str, artefact: str) -> Model:
     if url:
         from kerasft.predict import remote
 
-        return remote.connect(url, model)
+        return remote.connect(url, model, artefact)
     from kerasft.predict import local
 
-    return local.load(model)
+    return local.load(model, artefact)
 
 
 def _print_predictions(model: Model, images: sources.ImageFiles) -> int:

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 
 from kerasft.console import console
+from kerasft.export import model_folders
 from kerasft.predict.predictions import Model, Prediction, last_line, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
@@ -50,7 +51,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 _opener = urllib.request.build_opener(_NoRedirects)
 
 
-def connect(url: str, model: str = "") -> Model:
+def connect(url: str, model: str = "", artefact: str = "") -> Model:
     """Returns a model of a server.
 
     The names of classes or targets come from `model`, or from `/about` of kerasft's own server. TensorFlow Serving gives
@@ -60,6 +61,7 @@ def connect(url: str, model: str = "") -> Model:
         url: `http://HOST:PORT/v1/models/NAME`, or one version of it with `/versions/V`. A key in the environment
             variable KERASFT_API_KEY goes with each request.
         model: as `--model`, or empty.
+        artefact: as `--artefact`.
 
     Raises:
         UserError: the URL is invalid, the server does not answer within `RETRY_SECONDS`, it has no such model, or refuses the key.
@@ -70,7 +72,7 @@ def connect(url: str, model: str = "") -> Model:
     # The name of a model may have any character.
     url = quote(url, safe="%/:[]")
     headers = {"Content-Type": "application/json", **_key_header()}
-    metadata = _read_metadata(url, model, headers)
+    metadata = _read_metadata(url, model, artefact, headers)
     names = metadata.get("classes") or []
 
     def predict(contents: list[bytes]) -> list[Prediction]:
@@ -113,14 +115,12 @@ def _key_header() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _read_metadata(url: str, model: str, headers: dict[str, str]) -> dict:
-    """Returns task and names, from the local SavedModel or from kerasft's own server."""
+def _read_metadata(url: str, model: str, artefact: str, headers: dict[str, str]) -> dict:
+    """Returns task and names, from the local model or from kerasft's own server."""
     # Waits for the server, and reports a wrong URL or key.
     _version(url, headers)
     if model:
-        from kerasft.export.saved_model import newest, read_metadata
-
-        return read_metadata(newest(model))
+        return model_folders.read_metadata(model_folders.newest(model, artefact))
     top, _, rest = url.partition("/v1/models/")
     try:
         metadata = _request(f"{top}/about", headers)

@@ -1,7 +1,8 @@
-"""The pages for people: `report.html` of a run, `audit.html`, `tune.html` of a search, `lr_find.html`, `compare.html`, `explain.html`, and the comparison of runs."""
+"""The pages for people: `report.html` of a run, `audit.html`, `tune.html` of a search, `lr_find.html`, `compare.html`, `compress.html`, `explain.html`, and the comparison of runs."""
 
 from kerasft.report.audit_page import write_audit
 from kerasft.report.compare import write_compare
+from kerasft.report.compress import write_compress
 from kerasft.report.explain_page import write_explain
 from kerasft.report.lr_find import write_lr_find
 from kerasft.report.model_card import write as write_model_card
@@ -13,6 +14,7 @@ __all__ = [
     "write",
     "write_audit",
     "write_compare",
+    "write_compress",
     "write_explain",
     "write_lr_find",
     "write_model_card",

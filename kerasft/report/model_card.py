@@ -17,10 +17,9 @@ import numpy as np
 from kerasft import __version__
 from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.export.model_folders import MODEL_CARD
 from kerasft.report import headline, sections, usage
 from kerasft.storage import run_folder
-
-FILE = "MODEL_CARD.md"
 
 # The Hub has no name for models that give values.
 _PIPELINE_TAGS = {"single_label": "image-classification", "multi_label": "image-classification"}
@@ -38,7 +37,7 @@ def write(folder: Path, metrics: dict, places: Iterable[Path]) -> None:
     text = render(folder, metrics)
     for place in places:
         # A class name that is no valid Unicode is shown with question marks.
-        run_folder.write(place / FILE, lambda file: file.write(text.encode("utf-8", "replace")))
+        run_folder.write(place / MODEL_CARD, lambda file: file.write(text.encode("utf-8", "replace")))
 
 
 def render(folder: Path, metrics: dict) -> str:

@@ -13,6 +13,7 @@ from kserve import InferInput, InferOutput, InferRequest, InferResponse
 from kserve.protocol.infer_type import RequestedOutput, deserialize_bytes_tensor
 from kserve.utils.numpy_codec import from_np_dtype, to_np_dtype
 
+from kerasft.runtimes import TensorSpec
 from kerasft.serve import tfserving_v1
 from kerasft.serve.limits import Limits, RequestError
 from kerasft.serve.versions import Version
@@ -61,7 +62,7 @@ def parse_request(request: InferRequest, version: Version, limits: Limits) -> tf
         raise RequestError(400, f"outputs: must be of {', '.join(signature.outputs)}. Received: {sorted(unknown)[:5]}")
     if [tensor.name for tensor in request.inputs] != [signature.name]:
         raise RequestError(400, f"inputs: the only input is {signature.name!r}.")
-    tensor, kind = request.inputs[0], datatype_of(signature.spec.dtype.as_numpy_dtype)
+    tensor, kind = request.inputs[0], datatype_of(signature.spec.dtype)
     if tensor.datatype != kind:
         raise RequestError(400, f"{signature.name}: datatype must be {kind}. Received: {str(tensor.datatype)[:20]!r}")
     try:
@@ -71,7 +72,7 @@ def parse_request(request: InferRequest, version: Version, limits: Limits) -> tf
             values = [one for part in tensor.data for one in (part if isinstance(part, list) else [part])]
         else:
             with np.errstate(over="ignore"):
-                values = np.asarray(tensor.data, signature.spec.dtype.as_numpy_dtype).reshape(shape)
+                values = np.asarray(tensor.data, signature.spec.dtype).reshape(shape)
     except (ValueError, TypeError, IndexError, OverflowError):
         raise RequestError(400, f"{signature.name}: its data must have its shape.") from None
     if len(values) != count or count < 1 or (signature.encoded and int(np.prod(shape)) != count):
@@ -101,10 +102,10 @@ def format_response(request: InferRequest, version: Version, outputs: dict[str, 
     )
 
 
-def describe_tensor(name: str, spec) -> dict:
+def describe_tensor(name: str, spec: TensorSpec) -> dict:
     """Returns name, datatype and shape of a tensor for the model's metadata. An unknown length is -1."""
     shape = [-1 if length is None else length for length in spec.shape]
-    return {"name": name, "datatype": datatype_of(spec.dtype.as_numpy_dtype), "shape": shape}
+    return {"name": name, "datatype": datatype_of(spec.dtype), "shape": shape}
 
 
 def datatype_of(dtype) -> str:

@@ -5,7 +5,6 @@ import asyncio
 import kserve
 
 from kerasft.console import console
-from kerasft.export.saved_model import LOAD_ERRORS
 from kerasft.serve import metrics, open_inference_v2, tfserving_v1
 from kerasft.serve.batching import Batcher, InvalidInstance
 from kerasft.serve.limits import RequestError
@@ -46,12 +45,12 @@ class ServedModel(kserve.Model):
 
     def get_input_types(self) -> list[dict]:
         """Returns the inputs of `serving_default` for `/v2/models/NAME`."""
-        signature = self.version.signatures[tfserving_v1.DEFAULT_SIGNATURE]
+        signature = self.version.model.signatures[tfserving_v1.DEFAULT_SIGNATURE]
         return [open_inference_v2.describe_tensor(signature.name, signature.spec)]
 
     def get_output_types(self) -> list[dict]:
         """Returns the outputs of `serving_default` for `/v2/models/NAME`."""
-        outputs = self.version.signatures[tfserving_v1.DEFAULT_SIGNATURE].outputs
+        outputs = self.version.model.signatures[tfserving_v1.DEFAULT_SIGNATURE].outputs
         return [open_inference_v2.describe_tensor(name, spec) for name, spec in outputs.items()]
 
 
@@ -92,7 +91,7 @@ def load_newest(source: Source, batch: int) -> Version:
         failed[path] = fingerprint(path)
         try:
             found = load(path, batch)
-        except (*LOAD_ERRORS, UserError) as error:
+        except UserError as error:
             errors[path] = error
             continue
         for above, error in errors.items():

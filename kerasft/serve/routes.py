@@ -44,7 +44,7 @@ def _pages(repository: VersionRepository, limits: Limits, lifespan) -> APIRouter
 
     @router.get("/about")
     async def about() -> Response:
-        metadata = repository.current.metadata
+        metadata = repository.current.model.metadata
         json_limits = {"body_bytes": limits.max_body_bytes, "pixels": limits.max_pixels, "pictures": limits.max_images}
         return _json(
             {"name": repository.name, "version": repository.current.number}
@@ -88,7 +88,7 @@ def _tensorflow_serving(repository: VersionRepository) -> APIRouter:
     async def metadata(name: str, number: str = "") -> Response:
         version = _find_model(repository, name, number).version
         spec = {"name": name, "signature_name": "", "version": str(version.number)}
-        return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": version.definitions}}})
+        return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": version.model.definitions}}})
 
     return router
 
@@ -117,7 +117,7 @@ def _open_inference(repository: VersionRepository) -> APIRouter:
     async def metadata(name: str, number: str = "") -> Response:
         version = _find_model(repository, name, number).version
         metadata = await dataplane.model_metadata(name)
-        return _json({**metadata, "versions": [str(version.number)], "platform": "tensorflow_savedmodel"})
+        return _json({**metadata, "versions": [str(version.number)], "platform": version.model.platform})
 
     @router.get("/models/{name}/versions/{number}/ready")
     async def ready(name: str, number: str) -> Response:

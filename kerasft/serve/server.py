@@ -14,13 +14,13 @@ import socket
 import warnings
 from collections.abc import AsyncIterator
 
-import tensorflow as tf
 from fastapi.exceptions import FastAPIDeprecationWarning
 from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 
+from kerasft.runtimes import InvalidImage
 from kerasft.serve import routes
 from kerasft.serve.batching import Batcher
 from kerasft.serve.connections import protocol_with_timeout
@@ -45,7 +45,7 @@ def run(server_socket: socket.socket, source: Source, version: Version, limits: 
     Raises:
         Exception: the batching queue or the folder watch has failed.
     """
-    batcher = Batcher(limits, tf.errors.InvalidArgumentError)
+    batcher = Batcher(limits, InvalidImage)
     repository = VersionRepository(source.name, batcher)
     repository.put(version)
     failures = []

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from kerasft.console import stderr_filter
+from kerasft.export.model_folders import MODEL_RULE
 from kerasft.serve.limits import Limits
+from kerasft.settings import imports
 from kerasft.settings.errors import UserError
 
 # The least and the greatest value of each flag.
@@ -28,7 +30,7 @@ def serve(options: dict) -> int:
     """Serves a model until SIGINT or SIGTERM; returns 0, the exit status.
 
     Args:
-        options: `model`, `host`, `api_key_file` and the flags of `make_limits`, by name.
+        options: `model`, `artefact`, `host`, `api_key_file` and the flags of `make_limits`, by name.
 
     Raises:
         UserError: a flag is wrong, there is no model, the port cannot be bound, or KServe is not installed.
@@ -38,7 +40,7 @@ def serve(options: dict) -> int:
     if not options["model"]:
         raise UserError("--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''")
     if not Path(options["model"]).is_dir():
-        raise UserError(f"--model: must be a SavedModel, or a folder of numbered ones. Received: {options['model']!r}")
+        raise UserError(f"--model: {MODEL_RULE}. Received: {options['model']!r}")
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
     server_socket = bind_socket(options["host"], options["port"])
@@ -47,14 +49,14 @@ def serve(options: dict) -> int:
     # KServe parses flags of its own when it is imported.
     argv, sys.argv = sys.argv, sys.argv[:1]
     try:
-        with stderr_filter.without_notices():
+        with stderr_filter.without_notices(), imports.without_garbage_collection():
             from kerasft.console import console
             from kerasft.serve import repository, server, versions
     finally:
         sys.argv = argv
     with server_socket:
         try:
-            source = versions.find_source(options["model"])
+            source = versions.find_source(options["model"], options["artefact"])
             with stderr_filter.without_notices():
                 version = repository.load_newest(source, limits.max_batch_size)
             server_socket.listen()

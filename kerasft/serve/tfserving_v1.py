@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
+from kerasft.runtimes import Signature
 from kerasft.serve import image_checks
 from kerasft.serve.limits import Limits, RequestError
-from kerasft.serve.versions import Signature, Version
+from kerasft.serve.versions import Version
 
 DEFAULT_SIGNATURE = "serving_default"
 ROW_FORMAT, COLUMN_FORMAT = "instances", "inputs"
@@ -68,10 +69,10 @@ def find_signature(name: object, version: Version) -> Signature:
         RequestError: the model has no signature of this name.
     """
     name = name or DEFAULT_SIGNATURE
-    if not isinstance(name, str) or name not in version.signatures:
-        choices = ", ".join(sorted(version.signatures))
+    if not isinstance(name, str) or name not in version.model.signatures:
+        choices = ", ".join(sorted(version.model.signatures))
         raise RequestError(400, f"signature_name: must be one of {choices}. Received: {str(name)[:80]!r}")
-    return version.signatures[name]
+    return version.model.signatures[name]
 
 
 def parse_instances(values: list, signature: Signature, location: str, limits: Limits) -> list:
@@ -122,7 +123,7 @@ def _array(value: object, signature: Signature, location: str) -> np.ndarray:
     shape = tuple(signature.spec.shape[1:])
     try:
         with np.errstate(over="ignore"):
-            array = np.asarray(value, signature.spec.dtype.as_numpy_dtype)
+            array = np.asarray(value, signature.spec.dtype)
     except (ValueError, TypeError, OverflowError):
         array = None
     if array is None or array.shape != shape or not np.isfinite(array).all():

@@ -39,7 +39,17 @@ COMMAND = {
     "model": (
         str,
         "",
-        "predict, serve, compress, explain: a SavedModel, or a folder whose subfolders are numbered versions of it; compress and explain: the folder of a finished run.",
+        "predict, serve, compress, explain: a SavedModel, an artefact of --export, or a folder whose subfolders are numbered versions of it; compress and explain: the folder of a finished run.",
+    ),
+    "artefact": (
+        str,
+        "",
+        "predict, serve: which artefact of a version is used, such as onnx or litert-int8: the name of its subfolder. Needed where there are several.",
+    ),
+    "timings": (
+        bool,
+        True,
+        "compress: measure start-up, memory and speed of each artefact, each in a process of its own: some seconds for each.",
     ),
     "images": (
         str,

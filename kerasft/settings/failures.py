@@ -45,6 +45,10 @@ def report(error: BaseException, paths: Mapping[str, str]) -> int | None:
     if isinstance(error, BrokenPipeError):
         discard_output()
         return EXIT_STOPPED
+    if isinstance(error, ModuleNotFoundError) and (name := (error.name or "kerasft").partition(".")[0]) != "kerasft":
+        # As where kerasft is installed with --no-deps.
+        print_message([f"this needs the package {name}: pip install kerasft. Received: '{error}'"])
+        return EXIT_MISTAKE
     if lines := describe(error, paths):
         print_message(lines)
         _flush_or_discard_output()

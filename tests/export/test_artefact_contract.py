@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from exported import random_network
 
-from kerasft.export import ARTEFACTS, artefact, proof
+from kerasft.export import artefact, proof
 from kerasft.export.artefact import Answer
+from kerasft.export.artefacts import ARTEFACTS
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from exported import random_network
 
 from kerasft.data import pipeline
 from kerasft.evaluation import scoring
-from kerasft.export import proof, saved_model
+from kerasft.export import model_folders, proof, saved_model
 from kerasft.settings.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_versions_are_the_next_free_numbers(trained, tmp_path):
     assert (found["top1_agreement"], found["n"]) == (1.0, len(data.test))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["7", "8", "notes"]
     assert [path.name for path in (tmp_path / "8" / "assets.extra").iterdir()] == ["kerasft.json"]
-    assert saved_model.newest(str(tmp_path)) == tmp_path / "8"
+    assert model_folders.newest(str(tmp_path)) == tmp_path / "8"
     json.dumps(found)
 
 
@@ -171,5 +171,7 @@ def test_every_weight_is_stored_once(trained, tmp_path):
 @pytest.mark.parametrize("place", ["", "empty", "missing"])
 def test_no_model_is_said(tmp_path, place):
     (tmp_path / "empty" / "1").mkdir(parents=True)
-    with pytest.raises(UserError, match="--model: must be a SavedModel, or a folder of numbered ones"):
-        saved_model.newest(str(tmp_path / place))
+    with pytest.raises(
+        UserError, match="--model: must be a SavedModel, an artefact of --export, or a folder of numbered ones"
+    ):
+        model_folders.newest(str(tmp_path / place))

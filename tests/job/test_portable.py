@@ -25,8 +25,14 @@ def test_a_run_exports_onnx_and_compress_adds_litert(photos, tiny, tmp_path, com
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     rows = json.loads((tmp_path / "run/compress.json").read_text())["rows"]
-    assert [row["artefact"] for row in rows] == ["model.keras", "litert", "onnx"]
+    assert [row["artefact"] for row in rows] == ["savedmodel", "litert", "onnx"]
     assert all(row["published"] and row["accuracy"] == rows[0]["accuracy"] for row in rows)
+    for row in rows:
+        assert row["interval"][0] < row["accuracy"] <= row["interval"][1]
+        assert row["startup_seconds"] > 0 and row["peak_rss_mb"] > 10 and set(row["images_per_second"]) == {"1", "32"}
+    assert rows[0]["peak_rss_mb"] > 2 * rows[1]["peak_rss_mb"]
+    assert "within one standard error" in done.stdout
+    assert "What is worth its cost" in (tmp_path / "run/compress.html").read_text()
     assert not (tmp_path / "run/.compress").exists()
 
 

@@ -255,8 +255,8 @@ def test_mistakes_are_said(flags, message, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("a file", "must be a SavedModel, or a folder of numbered ones"),
-        ("empty", "must be a SavedModel, or a folder of numbered ones"),
+        ("a file", "must be a SavedModel, an artefact of --export, or a folder of numbered ones"),
+        ("empty", "must be a SavedModel, an artefact of --export, or a folder of numbered ones"),
         ("no definition", r"cannot be loaded \(saved_model.pb is empty\)"),
         ("cut short", r"cannot be loaded \(Cannot parse file"),
         ("no variables", r"cannot be loaded \(its folder 'variables' is missing or incomplete\)"),

@@ -13,9 +13,9 @@ def _card(folder, case, **more) -> tuple[str, dict, dict]:
     """Text and YAML of a card, and the metrics that it was made from."""
     metrics = run_folder(folder, *CASES[case], **more)
     model_card.write(folder, metrics, [folder / "one", folder / "two"])
-    text = (folder / "one" / model_card.FILE).read_text()
-    assert (folder / "two" / model_card.FILE).read_text() == text
-    assert sorted(path.name for path in (folder / "one").iterdir()) == [model_card.FILE]
+    text = (folder / "one" / model_card.MODEL_CARD).read_text()
+    assert (folder / "two" / model_card.MODEL_CARD).read_text() == text
+    assert sorted(path.name for path in (folder / "one").iterdir()) == [model_card.MODEL_CARD]
     return text, yaml.safe_load(text.split("---\n")[1]), metrics
 
 

@@ -30,18 +30,18 @@ MODEL = "/v1/models/shapes"
 class Server:
     """A running server: its process, what it says, and a client that has the key."""
 
-    def __init__(self, model: Path, root: Path, *flags: str):
+    def __init__(self, model: Path, root: Path, *flags: str, python=sys.executable, environment=None):
         self.said = root / "said.txt"
         (root / "keys").write_text(KEY + "\n")
         line = [
-            sys.executable,
+            str(python),
             "-m",
             "kerasft.run",
             "--mode=serve",
             f"--model={model}",
             f"--api_key_file={root / 'keys'}",
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+        environment = environment or {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
         with self.said.open("w") as file:
             settings = {"cwd": root, "env": environment, "stdout": file, "stderr": subprocess.STDOUT}
             self.process = subprocess.Popen([*line, *FLAGS, *flags], **settings)

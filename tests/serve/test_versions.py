@@ -196,7 +196,7 @@ def test_a_version_is_pinned_by_its_own_folder(loaded, tmp_path):
 
 
 def test_metadata_are_those_of_tensorflow_serving(loaded):
-    defined = loaded["single_label"].definitions["serving_default"]
+    defined = loaded["single_label"].model.definitions["serving_default"]
     assert defined["method_name"] == "tensorflow/serving/predict"
     assert defined["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
     assert defined["inputs"]["image_bytes"]["tensor_shape"] == {

@@ -48,3 +48,12 @@ def test_our_own_errors_are_not_hidden():
 def test_free_space_is_that_of_the_nearest_folder(tmp_path):
     assert failures.free_bytes(tmp_path / "not" / "yet") > 0
     assert [failures.format_bytes(count) for count in (2.5e9, 35e6)] == ["2.5 GB", "35 MB"]
+
+
+def test_a_package_that_is_not_installed_is_named(capsys):
+    with pytest.raises(ModuleNotFoundError) as caught:
+        import no_such_package.inner  # noqa: F401
+    assert failures.report(caught.value, {}) == failures.EXIT_MISTAKE
+    assert capsys.readouterr().err.startswith("this needs the package no_such_package: pip install kerasft. Received: ")
+    # A module of kerasft that is missing is a bug.
+    assert failures.report(ModuleNotFoundError(name="kerasft.nowhere"), {}) is None

@@ -76,7 +76,7 @@ def _shown(mode: str) -> set[str]:
 
 def test_the_help_of_a_mode_shows_only_what_concerns_it():
     assert configs.FIELDS.keys() <= _shown("train") & _shown("tune") & _shown("lr_find") & _shown("audit")
-    assert _shown("predict") == {"preset", "model", "images", "out", "url"}
+    assert _shown("predict") == {"preset", "model", "artefact", "images", "out", "url"}
     assert "port" in _shown("serve") and "images" not in _shown("serve") and "dry_run" not in _shown("tune")
     assert "dry_run" in _shown("train") and "search" in _shown("tune")
 

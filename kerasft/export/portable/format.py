@@ -23,10 +23,12 @@ class Source(NamedTuple):
     Attributes:
         network: the trained network, in float32.
         calibration: gives training images, float32 [N, S, S, 3], RGB in 0..255, for the ranges of activations.
+        corrected: gives the network for weights in 8 bits (`bias_correction`).
     """
 
     network: Network
     calibration: Callable[[], np.ndarray]
+    corrected: Callable[[], Network]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerasft.console import stderr_filter
 from kerasft.export.portable.format import INPUT, Format, Source, as_saved_model, one_of
+from kerasft.networks import layer_names
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 FILE = "model.tflite"
@@ -28,13 +29,15 @@ def litert(precision: str = "float32") -> Format:
     precision = one_of(precision, PRECISIONS)
 
     def write(source: Source, folder: Path) -> None:
-        with as_saved_model(source.network) as place, stderr_filter.without_notices():
+        eight_bits = precision in ("dynamic", "int8")
+        network = source.corrected() if eight_bits else source.network
+        with as_saved_model(network) as place, stderr_filter.without_notices():
             converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=["serving_default"])
             if precision == "float16":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 converter.target_spec.supported_types = [tf.float16]
             content = converter.convert()
-            if precision in ("dynamic", "int8"):
+            if eight_bits:
                 content = _quantise(content, source, precision)
         (folder / FILE).write_bytes(content)
 
@@ -63,6 +66,12 @@ def _quantise(content: bytes, source: Source, precision: str) -> bytes:
         for name in ("SOFTMAX", "LOGISTIC", "INPUT", "OUTPUT"):
             kept = qtyping.TFLOperationName[name]
             recipe.add_quantization_config(regex=".*", operation_name=kept, algorithm_key="no_quantize")
+        # The logits too: they cost next to nothing, and their rounding goes straight into the probabilities.
+        recipe.add_quantization_config(
+            regex=f".*{layer_names.LOGITS}.*",
+            operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
+            algorithm_key="no_quantize",
+        )
     # It prints progress bars and figures that mean nothing here.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -19,7 +19,7 @@ def openvino() -> Format:
 
         with tempfile.TemporaryDirectory() as place, stderr_filter.without_notices():
             path = Path(place) / ONNX_FILE
-            write_float(source, path)
+            write_float(source.network, path)
             runtime.save_model(runtime.convert_model(path), folder / FILE, compress_to_fp16=False)
 
     return Format(

@@ -3,6 +3,7 @@
 The proof runs the very program that is shipped beside the file: its decoder, and its runtime.
 """
 
+import functools
 import importlib.util
 import json
 import shutil
@@ -23,6 +24,7 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.export import proof
 from kerasft.export.artefact import Answer
 from kerasft.export.portable import FORMATS
+from kerasft.export.portable.bias_correction import correct_biases
 from kerasft.export.portable.format import Format, Source
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
@@ -53,6 +55,7 @@ class ProofInputs:
         expected: the network's answers to it, float [N, C].
         size: side of the images in pixels, S.
         max_drop: by how much the score may be worse than that of the network.
+        interval: from answers, float [N, C], and their score to the 95 % interval of the score; None where there is none.
     """
 
     task: str
@@ -61,6 +64,7 @@ class ProofInputs:
     expected: np.ndarray
     size: int
     max_drop: float
+    interval: Callable[[np.ndarray, float], list[float] | None] | None = None
 
 
 def parse_formats(chosen: Iterable[Spec]) -> list[Format]:
@@ -92,11 +96,14 @@ def publish(
         folder: such as `exports/NAME/VERSION`.
 
     Returns:
-        A row for each: `artefact`, `path`, `accuracy` (or the task's score), `loss`, `agreement` (not for regression),
+        A row for each: `artefact`, `path`, `accuracy` (or the task's score), its `interval` if asked for, `loss`, `agreement` (not for regression),
         `max_abs_diff` (on the same pixels), `decoding_max_abs_diff` (what the shipped decoder adds), `n`, `bytes`,
         `images_per_second` by batch size, `published` and `reason`.
     """
-    source, folder = Source(network, lambda: _calibration(splits.train, network.size)), Path(folder)
+    # Made once for all formats, and only if one needs them.
+    calibration = functools.cache(lambda: _calibration(splits.train, network.size))
+    source = Source(network, calibration, functools.cache(lambda: correct_biases(network, calibration())))
+    folder = Path(folder)
     drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
     try:
         _predict([draft for draft in drafts if draft.run], inputs, answer.framing)
@@ -136,7 +143,7 @@ class _Draft:
         made.folder.mkdir(parents=True)
         try:
             chosen.write(source, made.folder)
-            _write_program(chosen, source.network, answer, made.folder)
+            write_program(chosen, source.network, answer, made.folder)
             with stderr_filter.without_notices():
                 run = load(made.folder)
                 run(np.zeros((1, source.network.size, source.network.size, 3), np.float32))
@@ -153,6 +160,8 @@ class _Draft:
             return row
         found = np.concatenate(self.from_bytes)
         row |= _proof_row(found, np.concatenate(self.on_our_pixels), inputs)
+        if inputs.interval:
+            row["interval"] = inputs.interval(found, row[inputs.scorer.name])
         row["images_per_second"] = {str(size): _speed(self.run, inputs.size, size) for size in (1, BATCH_SIZE)}
         row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
         row["reason"] = _objection(self.format, inputs, found, row)
@@ -196,7 +205,8 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _write_program(chosen: Format, network: Network, answer: Answer, draft: Path) -> None:
+def write_program(chosen: Format, network: Network, answer: Answer, draft: Path) -> None:
+    """Writes into a draft what stands beside the model: what it says of itself, and the program that runs it."""
     about = {"run": answer.run, "task": network.task, "image_size": network.size, "framing": answer.framing}
     if answer.thresholds is not None:
         about["thresholds"] = np.asarray(answer.thresholds).tolist()

@@ -10,6 +10,9 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
+# What is read.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+
 # The grey of the bars under the framing `pad`.
 PADDING = 114
 
@@ -25,19 +28,21 @@ def decode(contents: bytes, size: int, framing: str) -> np.ndarray:
     Returns:
         float32 [S, S, 3], RGB, whole numbers in 0..255.
     """
-    with Image.open(io.BytesIO(contents)) as image:
-        if image.format == "JPEG":
+    with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+        # A phone's JPEG may hold further pictures.
+        if image.format in ("JPEG", "MPO"):
             side = (max if framing == "pad" else min)(image.size)
             ratio = max((one for one in (1, 2, 4, 8) if side >= one * size), default=1)
             image.draft(None, tuple(length // ratio for length in image.size))
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):
             # 16 bits a pixel.
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
             pixels = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
         else:
-            pixels = np.asarray(image.convert("RGB"))
-    return np.floor(_frame(pixels, size, framing) + 0.5).clip(0, 255).astype(np.float32)
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    # Every pixel is a mean, so none leaves 0..255.
+    return np.floor(_frame(pixels, size, framing) + np.float32(0.5)).astype(np.float32, copy=False)
 
 
 def _frame(pixels: np.ndarray, size: int, framing: str) -> np.ndarray:
@@ -57,28 +62,41 @@ def _frame(pixels: np.ndarray, size: int, framing: str) -> np.ndarray:
 
 
 def _resize(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Resizes each axis by area where it shrinks to less than half, else bilinearly."""
-    vertical, horizontal = _weights(pixels.shape[0], rows), _weights(pixels.shape[1], columns)
-    # [rows, H] x [H, W, 3], then [columns, W] x [rows, W, 3].
-    return np.einsum(
-        "cw,rwk->rck", horizontal, np.einsum("rh,hwk->rwk", vertical, pixels, optimize=True), optimize=True
-    )
+    """Resizes each axis by area where it shrinks to less than half, else bilinearly; float32 [rows, columns, 3]."""
+    targets = rows, columns
+    # The axis that shrinks most goes first, which leaves the least to do.
+    for axis in sorted((0, 1), key=lambda axis: targets[axis] / pixels.shape[axis]):
+        pixels = _resize_axis(pixels, targets[axis], axis)
+    return pixels
 
 
-def _weights(length: int, target: int) -> np.ndarray:
-    """The weight of each pixel [length] in each pixel of the result [target], float32 [target, length]."""
+def _resize_axis(pixels: np.ndarray, target: int, axis: int) -> np.ndarray:
+    positions, weights = _taps(pixels.shape[axis], target)
+    shape = (target, pixels.shape[1], 3) if axis == 0 else (pixels.shape[0], target, 3)
+    if axis == 0:
+        weights = weights[:, :, np.newaxis]
+    else:
+        # Columns of single numbers: NumPy gathers them faster than columns of three.
+        positions = (3 * positions[:, :, np.newaxis] + np.arange(3)).reshape(len(positions), -1)
+        weights = np.repeat(weights, 3, axis=1)
+    flat, total = pixels.reshape(pixels.shape[0], -1), np.float32(0)
+    # A pixel of the result is a sum of a few pixels: two, or as many as it covers.
+    for chosen, factors in zip(positions, weights):
+        total = total + np.take(flat, chosen, axis) * factors
+    return total.reshape(shape)
+
+
+def _taps(length: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels that each pixel of the result is made of, int [T, target], and their weights, float32 [T, target]."""
     if length > 2 * target:
         edges = np.arange(target + 1) * (length / target)
-        starts, ends = edges[:-1, np.newaxis], edges[1:, np.newaxis]
-        pixel = np.arange(length)
-        covered = np.minimum(ends, pixel + 1) - np.maximum(starts, pixel)
-        weights = covered.clip(0)
-        return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    centres = (np.arange(target) + 0.5) * (length / target) - 0.5
-    lower = np.floor(centres).astype(int)
-    fraction = centres - lower
-    weights = np.zeros((target, length), np.float32)
-    rows = np.arange(target)
-    np.add.at(weights, (rows, lower.clip(0, length - 1)), 1 - fraction)
-    np.add.at(weights, (rows, (lower + 1).clip(0, length - 1)), fraction)
-    return weights
+        starts, ends = edges[:-1], edges[1:]
+        first = np.floor(starts).astype(int)
+        positions = first + np.arange(int(np.ceil(length / target)) + 1)[:, np.newaxis]
+        weights = (np.minimum(ends, positions + 1) - np.maximum(starts, positions)).clip(0)
+        weights /= weights.sum(0)
+    else:
+        centres = (np.arange(target) + 0.5) * (length / target) - 0.5
+        lower = np.floor(centres).astype(int)
+        positions, weights = np.stack([lower, lower + 1]), np.stack([lower + 1 - centres, centres - lower])
+    return positions.clip(0, length - 1), weights.astype(np.float32)

@@ -1,5 +1,6 @@
 """`fold_batchnorm`: BatchNormalization becomes part of the convolution or dense layer before it."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import keras
@@ -36,11 +37,18 @@ def fold_batchnorm(network: Network) -> Network:
     Raises:
         ValueError: there is none.
     """
-    names = set(network.backbone)
-    norms = [layer for layer in network.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    folds = [found for norm in norms if norm.name in names and (found := _fold(network, norm))]
-    if not folds:
+    model = folded_model(network.model, network.backbone)
+    if model is None:
         raise ValueError(f"finds no BatchNormalization behind a convolution or dense layer in {network.name}")
+    return parts.with_model(network, model)
+
+
+def folded_model(model: keras.Model, names: Collection[str]) -> keras.Model | None:
+    """A copy of a flat model without the BatchNormalization layers of these names that can be folded; None without any."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    folds = [found for norm in norms if norm.name in names and (found := _fold(model, norm))]
+    if not folds:
+        return None
     gone = {found.norm.name for found in folds}
     weights = {found.linear.name: found.weights for found in folds}
 
@@ -52,16 +60,15 @@ def fold_batchnorm(network: Network) -> Network:
     def change(operation: keras.Operation, args: tuple, kwargs: dict) -> keras.KerasTensor | None:
         return args[0] if operation.name in gone else None
 
-    model = copies.copied_model(network.model, parts.calling(change), made, weights)
-    return parts.with_model(network, model)
+    return copies.copied_model(model, parts.calling(change), made, weights)
 
 
-def _fold(network: Network, norm: keras.layers.BatchNormalization) -> _Fold | None:
+def _fold(model: keras.Model, norm: keras.layers.BatchNormalization) -> _Fold | None:
     """What a BatchNormalization and the layer before it are together; None where they cannot be one."""
     linear = norm.input._keras_history.operation
     if not isinstance(linear, _LINEAR) or keras.activations.serialize(linear.activation) != "linear":
         return None
-    readers = [op for op in network.model.operations if _reads(op, norm.input)]
+    readers = [op for op in model.operations if _reads(op, norm.input)]
     last_axis = norm.axis in (-1, len(norm.input.shape) - 1)
     if len(readers) != 1 or not last_axis or getattr(linear, "data_format", "channels_last") != "channels_last":
         return None

@@ -48,6 +48,10 @@ CASES = {
     "png_alpha": lambda: encoded(smooth(70, 71).convert("RGBA"), "PNG"),
     "gif": lambda: encoded(smooth(64, 80).convert("P"), "GIF"),
     "bmp": lambda: encoded(smooth(64, 80), "BMP"),
+    # What phones write: a JPEG with further pictures.
+    "mpo": lambda: encoded(
+        smooth(61, 90), "MPO", save_all=True, append_images=[smooth(30, 40)], quality=95, exif=turned(6)
+    ),
     "strip": lambda: encoded(smooth(4, 300), "PNG"),
     **{f"exif_{n}": lambda n=n: encoded(smooth(61, 90), "JPEG", quality=95, exif=turned(n)) for n in range(1, 9)},
 }

@@ -1,0 +1,111 @@
+"""Finds exported models on disk and reads what they say of themselves. No runtime is imported for it.
+
+A model folder holds one model: a SavedModel, or an artefact for another runtime. It is `saved_models/NAME/VERSION` or
+`exports/NAME/VERSION/ARTEFACT`; copied elsewhere, it may be any folder, also `NAME/VERSION` itself.
+"""
+
+import json
+from pathlib import Path
+
+from kerasft.settings.errors import UserError, one_of
+
+SAVED_MODEL_FILE = "saved_model.pb"
+
+# The runtime of a model folder, and the file that tells it.
+MARKERS = {
+    "savedmodel": SAVED_MODEL_FILE,
+    "onnx": "model.onnx",
+    "litert": "model.tflite",
+    "openvino": "model.xml",
+}
+
+# Beside a SavedModel, where TensorFlow Serving wants extra files.
+METADATA_FILE = Path("assets.extra", "kerasft.json")
+
+# In the folder of an artefact for another runtime.
+ABOUT_FILE, LABELS_FILE = "model.json", "labels.txt"
+
+# What `--model` of `predict` and `serve` may be.
+MODEL_RULE = "must be a SavedModel, an artefact of --export, or a folder of numbered ones"
+
+# It is written when the model is in its place already.
+MODEL_CARD = "MODEL_CARD.md"
+
+
+def runtime_of(folder: Path) -> str | None:
+    """Returns the runtime of a model folder, a key of `MARKERS`; None for another folder."""
+    return next((name for name, file in MARKERS.items() if (folder / file).is_file()), None)
+
+
+def artefacts(version: Path) -> list[str]:
+    """Returns the names of the subfolders that hold an artefact, such as `onnx`."""
+    if not version.is_dir():
+        return []
+    # A number is a version. A draft that is being proven has a name that begins with a dot.
+    names = sorted(path.name for path in version.iterdir() if not (path.name.isdecimal() or path.name.startswith(".")))
+    return [name for name in names if runtime_of(version / name)]
+
+
+def model_folder(version: Path, artefact: str = "") -> Path | None:
+    """Returns the model folder of a version: itself, or that of an artefact in it; None if there is none.
+
+    Args:
+        artefact: the name of the subfolder; empty takes the only one.
+    """
+    if runtime_of(version):
+        return version if artefact in ("", version.name) else None
+    found = [name for name in artefacts(version) if artefact in ("", name)]
+    return version / found[0] if len(found) == 1 else None
+
+
+def versions(folder: Path, artefact: str = "") -> list[Path]:
+    """Returns the model folders of the numbered folders, oldest first; arguments as `model_folder`.
+
+    A version without that artefact is left out.
+    """
+    return [found for path in _numbered(folder) if (found := model_folder(path, artefact))]
+
+
+def newest(model: str, artefact: str = "") -> Path:
+    """Returns the model folder that `--model` names: itself, or that of the highest version below it.
+
+    Args:
+        model: as `--model`.
+        artefact: as `--artefact`.
+
+    Raises:
+        UserError: there is no model, or not that artefact, or there are several and none is named.
+    """
+    path = Path(model)
+    names = sorted({name for version in (path, *_numbered(path)) for name in artefacts(version)})
+    if not runtime_of(path) and not artefact and len(names) > 1:
+        raise UserError(f"--artefact: '{model}' has several. It must be one of {one_of(names)}. Received: ''")
+    found = model_folder(path, artefact) or (versions(path, artefact) or [None])[-1]
+    if found is None and artefact:
+        choices = f"one of {one_of(names)}" if names else f"empty, for '{model}' has none"
+        raise UserError(f"--artefact: must be {choices}. Received: {artefact!r}")
+    if found is None:
+        raise UserError(f"--model: {MODEL_RULE}. Received: {model!r}")
+    return found
+
+
+def version_folder(folder: Path) -> Path:
+    """Returns the folder of the version that a model folder belongs to: itself, or the one above an artefact."""
+    return folder.parent if folder.parent.name.isdecimal() and not folder.name.isdecimal() else folder
+
+
+def _numbered(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def read_metadata(folder: Path) -> dict:
+    """Returns what a model folder says of itself: `run`, `task`, `classes`, `image_size`, `framing`; {} if nothing."""
+    try:
+        if (folder / METADATA_FILE).is_file():
+            return json.loads((folder / METADATA_FILE).read_text())
+        about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+        # A name may have separators at which `splitlines` would split.
+        return {**about, "classes": (folder / LABELS_FILE).read_text(encoding="utf-8").removesuffix("\n").split("\n")}
+    except (OSError, ValueError, TypeError):
+        return {}

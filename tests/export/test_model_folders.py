@@ -1,0 +1,66 @@
+"""Which folder `--model` and `--artefact` name, and what it says of itself. No model is loaded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kerasft.export import model_folders
+from kerasft.settings.errors import UserError
+
+
+def made(root: Path, *files: str) -> Path:
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "model", "artefact", "found"),
+    [
+        (("1/saved_model.pb", "10/saved_model.pb", "9/saved_model.pb"), "", "", "10"),
+        (("1/saved_model.pb", "2/saved_model.pb"), "1", "", "1"),
+        (("1/onnx/model.onnx", "2/onnx/model.onnx"), "", "", "2/onnx"),
+        (("1/onnx/model.onnx", "1/litert/model.tflite"), "", "litert", "1/litert"),
+        # A version whose artefact failed its proof is left out.
+        (("1/onnx/model.onnx", "2/litert/model.tflite"), "", "onnx", "1/onnx"),
+        (("1/onnx/model.onnx", "1/litert/model.tflite"), "1", "onnx", "1/onnx"),
+        (("1/onnx/model.onnx",), "1/onnx", "", "1/onnx"),
+        (("3/model.tflite",), "", "", "3"),
+        (("model.xml", "model.bin"), "", "", ""),
+        (("onnx/model.onnx",), "", "", "onnx"),
+        (("1/onnx/model.onnx", "1/.draft-litert/model.tflite"), "", "", "1/onnx"),
+    ],
+)
+def test_the_newest_model_is_found(tmp_path, files, model, artefact, found):
+    root = made(tmp_path, *files)
+    assert model_folders.newest(str(root / model), artefact) == root / found
+
+
+@pytest.mark.parametrize(
+    ("files", "artefact", "message"),
+    [
+        ((), "", "--model: must be a SavedModel, an artefact of --export, or a folder of numbered ones"),
+        (("1/notes.txt",), "", "--model: must be a SavedModel"),
+        (("1/onnx/model.onnx", "1/litert/model.tflite"), "", r"--artefact: .* one of litert, onnx\. Received: ''"),
+        (("1/onnx/model.onnx", "2/litert/model.tflite"), "", r"--artefact: .* one of litert, onnx\. Received: ''"),
+        (("1/onnx/model.onnx",), "litert", r"--artefact: must be one of onnx\. Received: 'litert'"),
+        (("1/saved_model.pb",), "onnx", r"--artefact: must be empty, for .* has none\. Received: 'onnx'"),
+        (("saved_model.pb",), "onnx", r"--artefact: must be empty"),
+    ],
+)
+def test_what_is_missing_or_not_clear_is_said(tmp_path, files, artefact, message):
+    with pytest.raises(UserError, match=message):
+        model_folders.newest(str(made(tmp_path, *files)), artefact)
+
+
+def test_an_artefact_says_what_it_is(tmp_path):
+    assert model_folders.read_metadata(tmp_path) == {}
+    (tmp_path / "model.json").write_text(json.dumps({"task": "regression"}))
+    assert model_folders.read_metadata(tmp_path) == {}
+    # U+2028 is a line to `splitlines`.
+    (tmp_path / "labels.txt").write_text("käfer\na\u2028b\n", encoding="utf-8")
+    assert model_folders.read_metadata(tmp_path) == {"task": "regression", "classes": ["käfer", "a\u2028b"]}
+    (tmp_path / "model.json").write_text("[]")
+    assert model_folders.read_metadata(tmp_path) == {}
