@@ -62,6 +62,7 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
         stderr_filter.tensorflow()
         from kerasft.export import proof
         from kerasft.job import train
+        from kerasft.job.served_baseline import GateError
 
     try:
         if options["mode"] == "tune":
@@ -90,7 +91,7 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
             dry_run.show(settings)
         else:
             train.train(settings, _BEGAN)
-    except proof.ParityError as error:
+    except (proof.ParityError, GateError) as error:
         failures.print_message(error.args)
         return EXIT_FAILED
     return EXIT_OK

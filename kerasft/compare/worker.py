@@ -57,10 +57,11 @@ def _score(config: Config, result: Path) -> int:
 def _export(config: Config) -> int:
     from kerasft.export import proof
     from kerasft.job import train
+    from kerasft.job.served_baseline import GateError
 
     try:
         train.train(config)
-    except proof.ParityError as error:
+    except (proof.ParityError, GateError) as error:
         failures.print_message(error.args)
         return EXIT_FAILED
     return EXIT_OK

@@ -58,6 +58,19 @@ def apply_activation(task: str, outputs: np.ndarray) -> np.ndarray:
     return expit(outputs) if task == "multi_label" else outputs
 
 
+def invert_activation(task: str, answers: np.ndarray) -> np.ndarray:
+    """Returns outputs that `apply_activation` turns into what was served, float64 [N, ...].
+
+    A probability counts as at least 1e-7, and under multi_label as at most 1 - 1e-7: a float32 that has become 0 would have
+    an infinite loss. (`keras.losses` clips alike.)
+    """
+    answers = answers.astype(np.float64)
+    if task == "single_label":
+        return np.log(answers.clip(1e-7))
+    clipped = answers.clip(1e-7, 1 - 1e-7)
+    return np.log(clipped / (1 - clipped)) if task == "multi_label" else answers
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Measures outputs of a network against the labels of one split.

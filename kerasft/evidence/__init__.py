@@ -3,7 +3,14 @@
 from kerasft.evidence.calibration import calibration
 from kerasft.evidence.confusion import confusion
 from kerasft.evidence.errors import errors
+from kerasft.evidence.label_shift import label_shift
 from kerasft.evidence.mistakes import mistakes
 
 # A new piece of evidence is one file and its name here.
-EVIDENCE = {"calibration": calibration, "confusion": confusion, "errors": errors, "mistakes": mistakes}
+EVIDENCE = {
+    "calibration": calibration,
+    "confusion": confusion,
+    "errors": errors,
+    "label_shift": label_shift,
+    "mistakes": mistakes,
+}

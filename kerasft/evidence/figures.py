@@ -13,6 +13,9 @@ from markupsafe import Markup
 # Size of a figure, in its own units.
 WIDTH, HEIGHT = 400, 250
 
+# Size of a panel. Two of them are as wide as a phone.
+PANEL_WIDTH, PANEL_HEIGHT = 190, 120
+
 # Margins of the plotted area.
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 12, 38
 
@@ -75,6 +78,30 @@ def polylines(kind: str, points: list[tuple[float, float] | None]) -> list[Marku
     return [tag("polyline", class_=f"line {kind}", points=_points(run)) for run in _runs(points)]
 
 
+def panel(values: list[float], names: list[str], y_range: tuple[float, float], title: str) -> Markup:
+    """Draws one small curve, of which several stand side by side. Its first value is also a dotted line.
+
+    Args:
+        values: finite, from left to right.
+        names: below them.
+        y_range: the same for all panels.
+        title: what the figure shows.
+    """
+    wide, tall, left, foot = PANEL_WIDTH, PANEL_HEIGHT, 34, PANEL_HEIGHT - 18
+    x, y = scale(0, len(values) - 1, left + 6, wide - 8), scale(*y_range, foot, 8)
+    parts = []
+    for value, text in marks(*y_range, most=3):
+        parts.append(tag("line", class_="grid", x1=left, x2=wide, y1=y(value), y2=y(value)))
+        parts.append(tag("text", text, class_="tick", x=left - 5, y=y(value) + 4, text_anchor="end"))
+    parts.append(tag("line", class_="ideal", x1=x(0), x2=wide - 8.0, y1=y(values[0]), y2=y(values[0])))
+    points = [(x(place), y(value)) for place, value in enumerate(values)]
+    parts += polylines("val", points)
+    parts += [tag("circle", class_="dot val", cx=point[0], cy=point[1], r=2.6) for point in points]
+    for place, name in enumerate(names):
+        parts.append(tag("text", name, class_="tick", x=x(place), y=tall - 3, text_anchor="middle"))
+    return svg(title, *parts, height=tall, width=wide)
+
+
 def interval(low: float, point: float, high: float, end: float, baseline: float, title: str) -> Markup:
     """Draws a score with its interval on an axis from 0 to `end`, and a mark for the baseline."""
     x = scale(0, end, 8, WIDTH - 8)
@@ -89,9 +116,9 @@ def interval(low: float, point: float, high: float, end: float, baseline: float,
     return svg(title, *parts, height=tall)
 
 
-def svg(title: str, *inside: Markup, height: int = HEIGHT) -> Markup:
+def svg(title: str, *inside: Markup, height: int = HEIGHT, width: int = WIDTH) -> Markup:
     """Returns a complete figure. Screen readers read its title."""
-    return tag("svg", *inside, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
+    return tag("svg", *inside, viewBox=f"0 0 {width} {height}", role="img", aria_label=title)
 
 
 def axes(x: Scale, y: Scale, x_ticks: list[tuple], y_ticks: list[tuple], name: str) -> Markup:

@@ -81,8 +81,7 @@ def write_draft(artefact: Artefact, network: Network, answer: Answer, folder: Pa
     """Writes an artefact into a draft folder inside its folder, and gives the draft's path; arguments as `publish`."""
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
-    # A server that watches the folder looks at whole numbers only.
-    draft = folder / f".draft-{platform.node()}-{os.getpid()}"
+    draft = draft_path(folder)
     shutil.rmtree(draft, ignore_errors=True)
     try:
         artefact.write(network, answer, draft)
@@ -102,6 +101,11 @@ def publish_draft(
     finally:
         discard(draft)
     return {"path": path.as_posix(), **result}
+
+
+def draft_path(folder: Path) -> Path:
+    """The path of this process's draft in a folder. A server that watches the folder looks at whole numbers only."""
+    return folder / f".draft-{platform.node()}-{os.getpid()}"
 
 
 def discard(draft: Path) -> None:

@@ -1,7 +1,8 @@
 """The SavedModel: everything from encoded bytes to label names, in folders `NAME/VERSION`."""
 
 import json
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from kerasft.data.splits import Split
 from kerasft.export import artefact, proof, serving_warmup, unknowns
 from kerasft.export.artefact import Answer, Artefact
 from kerasft.export.model_folders import METADATA_FILE, SAVED_MODEL_FILE, read_metadata, versions
+from kerasft.export.serving_outputs import answer_key, serving_outputs
 from kerasft.networks import heads, layer_names
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
@@ -24,8 +26,8 @@ from kerasft.settings.errors import UserError
 # Classes that `serving_default` names, at most.
 TOP_K = 5
 
-# Images of a request while it is proven.
-PROOF_BATCH_SIZE = 32
+# A function from the outputs of a version, by name, to the folder that takes it; None for its own.
+Judge = Callable[[Mapping[str, np.ndarray]], Path | None]
 
 # What TensorFlow raises of a damaged folder.
 LOAD_ERRORS = (
@@ -94,22 +96,32 @@ def finish(
     split: Split,
     expected: np.ndarray,
     extra_outputs: Mapping[str, proof.Expected] | None = None,
+    judge: Judge | None = None,
 ) -> dict:
     """Proves what `start` gave, and puts a draft into its place; arguments, result and errors as `export`.
 
     Args:
         extra_outputs: what the extra outputs must be, as `proof.compare_extra_outputs` takes it. Its result is added.
+        judge: is called with the outputs of `serving_outputs`, once they are proven. A draft goes into the folder that it
+            returns, instead of into its own; None is its own.
     """
-    compared: dict = {}
+    compared, given = {}, {}
+    asked = [*(extra_outputs or ()), *(["predicted"] if answer.thresholds is not None else [])]
 
     def outputs_of_all(folder: Path, network: Network, split: Split) -> np.ndarray:
-        answers, others = _answers(folder, network, split, extra_outputs or ())
-        compared.update(proof.compare_extra_outputs(SAVED_MODEL.name, others, extra_outputs or {}))
-        return answers
+        given.update(serving_outputs(folder, network.task, split, asked))
+        compared.update(proof.compare_extra_outputs(SAVED_MODEL.name, given, extra_outputs or {}))
+        return given[answer_key(network.task)]
 
-    proven = replace(SAVED_MODEL, outputs=outputs_of_all)
+    def place_judged(draft: Path, folder: Path) -> Path:
+        other = judge(given) if judge else None
+        return place(draft, folder) if other is None else copy(draft, other)
+
+    proven = replace(SAVED_MODEL, outputs=outputs_of_all, place=place_judged)
     if path in versions(path.parent):
         result = {"path": path.as_posix(), **artefact.prove(proven, path, network, answer, split, expected)}
+        if judge:
+            judge(given)
     else:
         result = artefact.publish_draft(proven, path, network, answer, split, expected)
     return result | compared
@@ -172,32 +184,20 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
 
 
 def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
-    """What a SavedModel answers to the encoded bytes of examples: probabilities float32 [N, C], or values [N, D].
-
-    Its warm-up requests are sent first: one that failed would keep TensorFlow Serving from loading the model.
-    """
-    return _answers(folder, network, split)[0]
+    """What a SavedModel answers to the encoded bytes of examples: probabilities float32 [N, C], or values [N, D]."""
+    return serving_outputs(folder, network.task, split)[answer_key(network.task)]
 
 
-def _answers(
-    folder: Path, network: Network, split: Split, extra_outputs: Iterable[str] = ()
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The result of `outputs`, and by name those of the outputs `extra_outputs` that the model has, [N, ...]."""
-    # The model owns the variables of its signatures, so it is kept as long as they are used.
-    loaded = tf.saved_model.load(str(folder))
-    serve = loaded.signatures["serving_default"]
-    for contents in serving_warmup.requests(folder):
-        serve(image_bytes=contents)
-    key = "values" if network.task == "regression" else "probabilities"
-    kept = {key, *extra_outputs} & set(serve.structured_outputs)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in kept}
-    for start in range(0, len(split), PROOF_BATCH_SIZE):
-        contents = [split.read(index) for index in range(start, min(start + PROOF_BATCH_SIZE, len(split)))]
-        given = serve(image_bytes=tf.constant(contents))
-        for name, parts in found.items():
-            parts.append(given[name].numpy())
-    joined = {name: np.concatenate(parts) for name, parts in found.items()}
-    return joined.pop(key), joined
+def copy(version: Path, folder: Path) -> Path:
+    """Copies a version or a draft into another folder `NAME`, as its next free version. The disk may be another one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = artefact.draft_path(folder)
+    artefact.discard(draft)
+    try:
+        shutil.copytree(version, draft)
+        return place(draft, folder)
+    finally:
+        artefact.discard(draft)
 
 
 def place(draft: Path, folder: Path) -> Path:
@@ -216,8 +216,8 @@ def place(draft: Path, folder: Path) -> Path:
 SAVED_MODEL = Artefact("SavedModel", write, outputs, place)
 
 
-def load(path: Path) -> Any:
-    """The SavedModel of a folder, as `tf.saved_model.load` gives it.
+def load(path: Path, flag: str = "--model") -> Any:
+    """The SavedModel of a folder that a flag names, as `tf.saved_model.load` gives it.
 
     Raises:
         UserError: it is damaged, and how.
@@ -231,4 +231,4 @@ def load(path: Path) -> Any:
         return tf.saved_model.load(str(path))
     except LOAD_ERRORS as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"--model: the SavedModel cannot be loaded ({reason}). Received: '{path}'") from error
+        raise UserError(f"{flag}: the SavedModel cannot be loaded ({reason}). Received: '{path}'") from error

@@ -18,7 +18,7 @@ from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.job import resolve
+from kerasft.job import resolve, served_baseline
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
 from kerasft.networks.network import Network
@@ -50,6 +50,7 @@ def show(config: Config) -> None:
     console.say("dry run: nothing is trained, and nothing is written")
     framing = "crop" if config.framing == "auto" else config.framing
     listing = replace(sources.load(config), framing=framing)
+    served_baseline.open_baseline(config, listing.task, listing.classes)
     with tempfile.TemporaryDirectory() as place:
         network = _network(config, listing, Path(place))
     data, decoded_per_second = _data(config, listing, network.size)

@@ -11,7 +11,7 @@ from kerasft.console import console
 from kerasft.data import splits
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
-from kerasft.job import thumbnails, unknowns
+from kerasft.job import robustness, served_baseline, thumbnails, unknowns
 
 
 def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
@@ -19,10 +19,7 @@ def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
     if (folder / "report.html").is_file() or not (folder / "predictions.npz").is_file():
         console.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
     else:
-        # Runs of versions without `--framing` were cropped.
-        listing = replace(listing, framing=metrics.get("framing", "crop"))
-        by_path = thumbnails.make_reader(listing, metrics["image_size"])
-        report.write(folder, metrics, _old_thumbnails(folder, by_path), by_path)
+        report.write(folder, metrics, *page_images(folder, metrics, listing))
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
     parts = [folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
     if metrics.get("artefacts", {}).get("model.keras", {}).get("published", True):
@@ -31,13 +28,24 @@ def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
         console.say(f"warning: {path} is missing (--noresume runs everything again)")
 
 
-def _old_thumbnails(
-    folder: Path, by_path: Callable[[list[str]], list[np.ndarray]]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function to the test images of a finished run, uint8 [B, S, S, 3]."""
+def page_images(
+    folder: Path, metrics: dict, listing: Listing
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[list[str]], list[np.ndarray]]]:
+    """Returns the images of a finished run for its report: those of positions in the test split, and those of paths.
+
+    Args:
+        folder: with `predictions.npz`.
+        metrics: as in `metrics.json`.
+        listing: of the data.
+
+    Returns:
+        Two functions: from positions, int [B], to uint8 [B, S, S, 3]; and from paths to uint8 [S, S, 3] each.
+    """
+    # Runs of versions without `--framing` were cropped.
+    by_path = thumbnails.make_reader(replace(listing, framing=metrics.get("framing", "crop")), metrics["image_size"])
     with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
         ids = stored["ids"]
-    return lambda rows: np.stack(by_path([str(ids[row]) for row in rows]))
+    return lambda rows: np.stack(by_path([str(ids[row]) for row in rows])), by_path
 
 
 def summarise(folder: Path, metrics: dict) -> None:
@@ -59,7 +67,10 @@ def summarise(folder: Path, metrics: dict) -> None:
         )
         console.say(f"WARNING: the test score says nothing about classes without a test image: {named}")
     unknowns.summarise(metrics)
+    served_baseline.summarise(metrics)
+    robustness.summarise(metrics)
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
-    console.say(f"exported: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
+    done = "exported" if proof.get("published", True) else "kept, not published"
+    console.say(f"{done}: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
     page = ", with report.html" if (folder / "report.html").is_file() else ""
     console.say(f"recorded: {folder}{page} ({metrics['seconds']['total']:.0f} s in all)")

@@ -74,6 +74,12 @@ def export(
     return {row["artefact"]: row for row in rows}
 
 
+def withheld(config: Config) -> dict[str, dict]:
+    """The rows of `export` for a run whose model `--gate` refuses: nothing is written."""
+    names = [one.name for one in publish.parse_formats(config.specs("export"))]
+    return {name: {"artefact": name, "published": False, "reason": "refused by --gate"} for name in names}
+
+
 def export_folders(config: Config, saved_model: Path) -> list[Path]:
     """The version folder of a SavedModel, and that of its portable artefacts if there are any."""
     return [folder for folder in (saved_model, _exports(config, saved_model)) if folder.is_dir()]
@@ -102,6 +108,10 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     if not publish.parse_formats(settings.specs("export")):
         rule = f"must name a format for another runtime: {one_of(FORMATS)}"
         raise UserError(f"--export: {rule}. Received: {settings.export!r}")
+    metrics = run_folder.read_json(folder / "metrics.json")
+    if not metrics.get("export", {}).get("published", True):
+        rule = "its model is not published (--gate); the command of the run without --gate publishes it"
+        raise UserError(f"--model: {rule}. Received: {run!r}")
     changes = {name: getattr(settings, name) for name in ("allow_imports", "export", "max_drop", "export_dir")}
     opened = reopen(run, **changes)
     config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasft.data import pipeline, sources
 from kerasft.evaluation import scoring
+from kerasft.job import served_baseline
 from kerasft.job.train_phases import time_step, train_phases
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, run_folder, run_lock, weight_delta
@@ -50,6 +51,8 @@ def score(config: Config) -> Scored:
     """
     began = time.monotonic()
     listing = sources.load(config)
+    # `train` finishes the run later, so a wrong --baseline is said now.
+    served_baseline.open_baseline(config, listing.task, listing.classes)
     folder, _ = run_folder.find(config, listing.name)
     seconds: dict[str, float] = {}
     with run_lock.locked(folder):

@@ -3,7 +3,7 @@
 import hashlib
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,10 +23,21 @@ from kerasft.export.artefact import Answer, publish
 from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
-from kerasft.job import baselines, costs, portable, thumbnails, train_phases, unknowns
+from kerasft.job import (
+    additions,
+    baselines,
+    costs,
+    portable,
+    robustness,
+    served_baseline,
+    thumbnails,
+    train_phases,
+    unknowns,
+)
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.finished import report_finished, summarise
+from kerasft.job.served_baseline import Baseline
 from kerasft.job.train_phases import time_step
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
@@ -59,26 +70,45 @@ def train(config: Config, began: float | None = None) -> Run:
     Raises:
         UserError: something is wrong with the Config, the data or the run folder.
         ParityError: the exported model does not score like the trained one.
+        GateError: the model is worse than `--baseline`, and `--gate` is set. The run is finished all the same.
     """
     seconds, started = {}, time.monotonic()
     budget.check(config.budget_minutes, config.deterministic)
     portable_formats.parse_formats(config.specs("export"))
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
+    baseline = None
+    if finished is None or additions.compares(config, finished):
+        baseline = served_baseline.open_baseline(config, listing.task, listing.classes)
     if finished is None:
         with run_lock.locked(folder):
             # Another process may have finished it in the meantime.
             folder, finished = run_folder.open_folder(config, listing.name)
             if finished is None:
-                return _train(config, listing, folder, seconds, started, began or started)
+                return _train(config, listing, folder, baseline, seconds, started, began or started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
+    finished = additions.complete(config, listing, folder, finished, baseline)
     report_finished(folder, finished, listing)
-    summarise(folder, finished)
-    return Run(folder, finished)
+    return _end(folder, finished)
 
 
-def _train(config: Config, listing: Listing, folder: Path, seconds: dict, started: float, began: float) -> Run:
+def _end(folder: Path, metrics: dict) -> Run:
+    """Prints the results. A model that `--gate` refuses ends the command, now that all of it is recorded."""
+    summarise(folder, metrics)
+    served_baseline.check_gate(folder, metrics)
+    return Run(folder, metrics)
+
+
+def _train(
+    config: Config,
+    listing: Listing,
+    folder: Path,
+    baseline: Baseline | None,
+    seconds: dict,
+    started: float,
+    began: float,
+) -> Run:
     """Runs the steps in a locked run folder."""
     exports = Path(config.export_dir) / listing.name
     # A folder that cannot be written is reported now, not after training.
@@ -89,18 +119,36 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         features_of = unknowns.make_feature_predictor(network)
         fitted = unknowns.fit(config, network, splits, done.val_outputs, features_of)
     answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, fitted)
-    warm = splits.val if config.warmup else None
+    warm, compared = splits.val if config.warmup else None, {}
+
+    def judge(answered: Mapping[str, np.ndarray]) -> Path | None:
+        """Compares the proven export with the baseline, and gives the folder of one that `--gate` refuses."""
+        compared["baseline"] = served_baseline.compare(baseline, config, splits, done.scorer, answered, folder)
+        refused = served_baseline.refuses(compared["baseline"])
+        return served_baseline.unpublished(folder, listing.name) if refused else None
+
     with done.noting_disk_space(), _written_meanwhile(network, answer, exports, warm) as draft:
         with time_step(seconds, "evaluate"):
             evaluation = done.evaluate()
             extra_outputs, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
         with time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
-            proof = saved_model.finish(draft.result(), network, answer, splits.test, evaluation.test, extra_outputs)
-            given = config, network, answer, splits, done.scorer, evaluation.test, Path(proof["path"])
-            artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
+            proven = network, answer, splits.test, evaluation.test, extra_outputs
+            proof = saved_model.finish(draft.result(), *proven, judge if baseline else None)
+            path = Path(proof["path"])
+            if published := path.parent == exports:
+                given = config, network, answer, splits, done.scorer, evaluation.test, path
+                artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
+            else:
+                proof["published"] = False
+                artefacts = {KERAS_MODEL.name: keras_file, **portable.withheld(config)}
     # After the export, which reads the same weights in a thread of its own.
-    digest, cost = weights_digest(network.model), costs.measure(network, done.forward, Path(proof["path"]))
+    digest, cost = weights_digest(network.model), costs.measure(network, done.forward, path)
+    measured = {}
+    if config.robustness != "none":
+        with time_step(seconds, "robustness"):
+            given = config.robustness, network, done.forward, splits.test, done.scorer, config.seed
+            measured = robustness.measure(*given)
     found = baselines.measure(done.trained, done.initial_backbone, splits, evaluation)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
@@ -114,6 +162,8 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
         "settled": state.resolved.to_json(),
         **evaluation.figures,
         **figures,
+        **compared,
+        **measured,
         "phases": [record.to_json() for record in state.records],
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
@@ -128,14 +178,13 @@ def _train(config: Config, listing: Listing, folder: Path, seconds: dict, starte
     by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
     of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
     metrics |= report.write(folder, metrics, of_test, by_path)
-    report.write_model_card(folder, metrics, portable.export_folders(config, Path(proof["path"])))
+    report.write_model_card(folder, metrics, portable.export_folders(config, path) if published else [path])
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
     disk_cache.remove(done.trained.setup.cache)
-    summarise(folder, metrics)
     budgeting.say_overdrawn(config.budget_minutes, time.monotonic() - began)
-    return Run(folder, metrics)
+    return _end(folder, metrics)
 
 
 @contextmanager

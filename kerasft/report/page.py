@@ -13,7 +13,7 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import gallery, headline, health, sections, unknowns, usage
+from kerasft.report import against_baseline, gallery, headline, health, robustness, sections, unknowns, usage
 from kerasft.storage import run_folder
 
 
@@ -44,6 +44,7 @@ def write(
         .get_template("report.html.j2")
         .render(
             _content(folder, metrics, arrays, evidence_sections)
+            | {"against_baseline": against_baseline.section(metrics, folder, thumbnails)}
             | gallery.make(folder, json.loads((folder / "audit.json").read_text())["findings"], by_path)
         )
     )
@@ -106,6 +107,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "serving": usage.serving(path, task),
         "explaining": usage.explaining(folder),
         "unknowns": unknowns.sentences(metrics),
+        "robustness": robustness.section(metrics),
         "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),

@@ -37,6 +37,11 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> tuple[float, flo
     return max(-1.0, float(centre - half)), min(1.0, float(centre + half))
 
 
+def standard_error(values: np.ndarray) -> float:
+    """The standard error of the mean of values, float [N]; NaN for fewer than two."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval over resampled examples (Efron and Tibshirani 1993, chapter 13).
 

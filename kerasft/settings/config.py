@@ -8,93 +8,20 @@ import json
 import typing
 from dataclasses import asdict, dataclass, fields
 
+from kerasft.settings.data_settings import DataSettings
 from kerasft.settings.errors import UserError
 from kerasft.settings.fields import check, flag, parse
 from kerasft.settings.spec import Spec
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DataSettings):
     """What to train, on what, and how; every field is also a flag of the same name.
 
     Raises:
         UserError: a value of the wrong type, out of its range, or a Spec that cannot be read.
     """
 
-    data: str = flag(
-        "digits",
-        "data",
-        "The images and labels: digits (embedded); generated:CLASSESxIMAGES, images that are made by formulas; folder:DIR with one subfolder for each class, or with train/, val/ and test/ that have these subfolders; csv:FILE with columns path,label[,split] (a|b is two labels), or path and columns of numbers; tfds:NAME[/CONFIG][:VERSION], or tfds:DIR of a dataset that TFDS has prepared.",
-    )
-    task: str = flag(
-        "auto",
-        "data",
-        "The kind of labels. auto infers it from the data: a csv with | in a label is multi_label, a csv with numbers that are not all whole is regression.",
-        choices=("auto", "single_label", "multi_label", "regression"),
-    )
-    splits: str = flag(
-        "",
-        "data",
-        "For tfds: the TFDS splits that make up train, val and test, such as train=train[:80%]; val=train[80%:]; test=test.",
-    )
-    val_fraction: float = flag(
-        0.2, "data", "Fraction of the training images for the validation split, if there is none.", low=0.01, high=0.9
-    )
-    test_fraction: float = flag(
-        0.2, "data", "Fraction of the training images for the test split, if there is none.", low=0.01, high=0.9
-    )
-    per_class_limit: int | None = flag(
-        None, "data", "Train on at most so many images of each class. val and test stay whole.", low=1, high=2**31 - 1
-    )
-    group_column: str = flag(
-        "", "data", "For csv: the column of groups, such as patients. No group stands on two sides of a split."
-    )
-    group_pattern: str = flag(
-        "", "data", "A regular expression on paths whose first (group) names the group, such as 'patient(\\d+)'."
-    )
-    exclude: str = flag(
-        "", "data", "Images that are not used: a .csv with a column path, such as suspects.csv, or one path a line."
-    )
-    sampling: str = flag(
-        "uniform",
-        "data",
-        "uniform: each training image once an epoch. balanced: each class equally often (single_label only).",
-        choices=("uniform", "balanced"),
-    )
-    class_weights: str = flag(
-        "none",
-        "data",
-        "balanced: weight the loss of each image by the inverse frequency of its class.",
-        choices=("none", "balanced"),
-    )
-    bad_images: str = flag(
-        "skip",
-        "data",
-        "What to do with unreadable images. skip: list them and train without them. fail: list them and stop.",
-        choices=("skip", "fail"),
-    )
-    image_size: int | None = flag(
-        None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
-    )
-    framing: str = flag(
-        "auto",
-        "data",
-        "How images become square. crop: the largest centred square. pad: the whole image, with grey bars. squash: the whole image, stretched or compressed to the square. auto: crop where images are nearly square, else what a probe on training images finds best.",
-        choices=("auto", "crop", "pad", "squash"),
-    )
-    batch_size: int | None = flag(
-        None,
-        "data",
-        "Images in a training step. Default: 32; 64 to 256 if there are many images and a GPU is measured to be much faster with it.",
-        low=1,
-        high=65536,
-    )
-    augment: str = flag(
-        "auto",
-        "data",
-        "The augmentation of training images, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometric: crop, flip, rotate, shear, translate, zoom. Color: brightness, color, contrast, hue, saturation. Pointwise: autocontrast, equalize, gamma, invert, posterize, solarize. Policies: autoaugment, augmix, randaugment, trivialaugment. Erasing: erase. Mixing of images and labels: cutmix, mixup.",
-        spec="many",
-    )
     backbone: str = flag(
         "auto",
         "model",
@@ -247,6 +174,22 @@ class Config:
         low=0.0,
         high=1.0,
     )
+    baseline: str = flag(
+        "",
+        "output",
+        "A model that is served today, saved_models/NAME/VERSION or a run folder. The new model is compared with it on the test images, each through its exported signature: accuracy and loss with intervals, the classes that got worse, the images that flipped.",
+    )
+    gate: bool = flag(
+        False,
+        "output",
+        "Do not publish the new model if it is worse than --baseline by more than one standard error of the paired difference: in accuracy, in loss, or in a class with at least 10 test images. The command then ends with status 1; the run folder keeps the model.",
+    )
+    robustness: str = flag(
+        "none",
+        "output",
+        "Score the network on corrupted test images: noise, blur, JPEG, brightness, contrast, occlusion, rotation, scale, each at five strengths. quick: at most 128 test images. full: all of them, 45 passes; and under attack (FGSM, PGD) at most 64. docs/robustness.md has the strengths.",
+        choices=("none", "quick", "full"),
+    )
     warmup: bool = flag(
         True,
         "output",
@@ -266,6 +209,8 @@ class Config:
         if self.features not in ("last", "auto", "all") and not (self.features.isdecimal() and int(self.features)):
             rule = "must be last, auto, all, or a number of depths of at least 1"
             raise UserError(f"--features: {rule}. Received: {self.features!r}")
+        if self.gate and not self.baseline:
+            raise UserError("--gate: needs --baseline=saved_models/NAME/VERSION, or a run folder. Received: --gate")
         # No field: what is written, compared and digested stays the text.
         parsed = {
             item.name: parse(item, getattr(self, item.name), self.allow_imports)
@@ -289,8 +234,9 @@ class Config:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
-# These say where, not what is learned, so they are no part of the digest.
+# These say where, and what else is measured; not what is learned. So they are no part of the digest.
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
+LOCATIONS += ("baseline", "gate", "robustness")
 
 
 HINTS = typing.get_type_hints(Config)

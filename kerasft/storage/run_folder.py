@@ -16,7 +16,9 @@ from kerasft.settings.errors import UserError
 # Files of a run. A folder with one of them has begun to train.
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
 _RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz", "delta.npz")
-_RESULTS += ("explain.html", "explain.json")
+_RESULTS += ("explain.html", "explain.json", "baseline.npz")
+# The SavedModel that `--gate` refused is in this folder of the run.
+UNPUBLISHED = "unpublished"
 # Files of `run_lock`.
 LOCK_FILES = (".lock", ".owner.json")
 
@@ -162,7 +164,7 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     if not config.resume:
         for result in _RESULTS:
             (folder / result).unlink(missing_ok=True)
-        for subfolder in ("tensorboard", "phases", "cache", "soup"):
+        for subfolder in ("tensorboard", "phases", "cache", "soup", UNPUBLISHED):
             shutil.rmtree(folder / subfolder, ignore_errors=True)
     write_settings(config, folder)
     return folder, None

@@ -16,7 +16,7 @@ from keras_tuner.oracles import HyperbandOracle
 from kerasft import report
 from kerasft.console import console
 from kerasft.data import sources
-from kerasft.job import train
+from kerasft.job import served_baseline, train
 from kerasft.job.train import Run
 from kerasft.settings import spec as specs
 from kerasft.settings import stored_config
@@ -64,6 +64,10 @@ def tune(
     space = search_space.parse(search, config)
     options = {"search": search, "tuner": tuner, "objective": objective, "winner_phases": winner_phases}
     phase_settings.check_winner_phases(config, winner_phases)
+    if config.baseline:
+        listing = sources.load(config)
+        # The winner is compared with it, which is much later.
+        served_baseline.open_baseline(config, listing.task, listing.classes)
     folder = Path(config.run_dir or f"runs/{sources.load(config).name}-tune-{_digest(config, options)}")
     role = _role()
     with nullcontext() if role == "worker" else _lock_folder(folder):

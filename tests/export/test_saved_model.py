@@ -44,6 +44,23 @@ def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_judge_sees_the_proven_answers_and_may_name_another_folder(trained, tmp_path):
+    network, data, expected = trained
+    own, other, seen = tmp_path / "own", tmp_path / "other" / "name", {}
+
+    def judge(given):
+        seen.update(given)
+        return other
+
+    answer = saved_model.Answer("r", data.classes)
+    draft = saved_model.start(network, answer, own)
+    found = saved_model.finish(draft, network, answer, data.test, expected, judge=judge)
+    np.testing.assert_allclose(seen["probabilities"], expected, atol=proof.TOLERANCE)
+    assert found["path"] == (other / "1").as_posix()
+    assert (model_folders.versions(own), model_folders.versions(other)) == ([], [other / "1"])
+    assert list(own.iterdir()) == [] and [path.name for path in other.iterdir()] == ["1"]
+
+
 @pytest.mark.parametrize("framing", ["pad", "squash"])
 def test_the_export_frames_as_training_did(trained, framing, tmp_path):
     network, data, _ = trained

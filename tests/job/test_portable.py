@@ -5,6 +5,10 @@ import json
 
 import pytest
 
+from kerasft.job import portable
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
 needs_lite = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")
 
 
@@ -34,6 +38,20 @@ def test_a_run_exports_onnx_and_compress_adds_litert(photos, tiny, tmp_path, com
     assert "within one standard error" in done.stdout
     assert "What is worth its cost" in (tmp_path / "run/compress.html").read_text()
     assert not (tmp_path / "run/.compress").exists()
+
+
+@needs_lite
+def test_a_model_that_the_gate_refused_gets_no_portable_formats(tmp_path):
+    export = {"path": "run/unpublished/x/1", "published": False}
+    metrics = {"task": "single_label", "classes": [], "image_size": 32, "framing": "crop", "export": export}
+    for name, content in (("metrics", metrics), ("config", {"data": "digits", "backbone": "auto"})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "model.keras").write_bytes(b"")
+    with pytest.raises(UserError, match=r"--model: its model is not published \(--gate\)"):
+        portable.compress(Config(export="onnx"), str(tmp_path))
+    assert portable.withheld(Config(export="savedmodel | onnx")) == {
+        "onnx": {"artefact": "onnx", "published": False, "reason": "refused by --gate"}
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""What a finished run is asked for later: another `--baseline`, more `--robustness`, or to be published after all. Nothing is trained."""
+
+from pathlib import Path
+
+from kerasft import report
+from kerasft.console import console
+from kerasft.data.listing import Listing
+from kerasft.evaluation import scoring
+from kerasft.evaluation.scoring import Scorer
+from kerasft.export import artefact, saved_model
+from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.serving_outputs import serving_outputs
+from kerasft.job import portable, robustness, served_baseline
+from kerasft.job.finished import page_images
+from kerasft.job.reopen import Reopened, reopen
+from kerasft.job.served_baseline import Baseline
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder, run_lock
+from kerasft.training import setup as setup_of_run
+
+SCRATCH = ".measured"
+
+
+def compares(config: Config, metrics: dict) -> bool:
+    """Whether a finished run is to be compared with a baseline that it was not compared with."""
+    return bool(config.baseline) and metrics.get("baseline", {}).get("given") != config.baseline
+
+
+def complete(config: Config, listing: Listing, folder: Path, metrics: dict, baseline: Baseline | None) -> dict:
+    """Does what the flags ask for in addition, and records it: `metrics.json`, report and model card are written again.
+
+    A model that `--gate` had refused is published once its flags do not refuse it any more.
+
+    Args:
+        config: the settings of the run, with today's `--baseline`, `--gate` and `--robustness`.
+        folder: of the finished run.
+        metrics: as in `metrics.json`.
+        baseline: if `compares`.
+
+    Returns:
+        The metrics as they are now.
+
+    Raises:
+        UserError: a file of the run is missing.
+    """
+    changed = dict(metrics)
+    if baseline or robustness.adds(config.robustness, metrics):
+        with run_lock.locked(folder):
+            opened = _open(config, folder)
+            with run_folder.scratch(folder, SCRATCH) as place:
+                scorer = setup_of_run.prepare(config, opened.network, opened.splits, place).scorer
+            if baseline:
+                changed["baseline"] = _compare(config, opened, scorer, baseline)
+            if robustness.adds(config.robustness, metrics):
+                forward = scoring.make_predictor(opened.network.model)
+                given = config.robustness, opened.network, forward, opened.splits.test, scorer, config.seed
+                changed |= robustness.measure(*given)
+    if not baseline and "baseline" in metrics:
+        changed["baseline"] = metrics["baseline"] | {"asked": config.gate}
+    refused = "baseline" in changed and served_baseline.refuses(changed["baseline"])
+    if not metrics["export"].get("published", True) and not refused:
+        changed["export"] = _publish(config, listing.name, folder, metrics["export"])
+    if changed == metrics:
+        return metrics
+    with run_lock.locked(folder):
+        run_folder.write_settings(config, folder)
+        changed |= report.write(folder, changed, *page_images(folder, changed, listing))
+        place = Path(changed["export"]["path"])
+        published = changed["export"].get("published", True)
+        report.write_model_card(folder, changed, portable.export_folders(config, place) if published else [place])
+        run_folder.write_json(folder / "metrics.json", changed)
+        if published:
+            artefact.discard(folder / run_folder.UNPUBLISHED)
+    return changed
+
+
+def _open(config: Config, folder: Path) -> Reopened:
+    for name in (KERAS_FILE, "predictions.npz"):
+        if not (folder / name).is_file():
+            raise UserError(f"--run_dir: {name} is missing; --noresume runs everything again. Received: '{folder}'")
+    return reopen(str(folder), config.allow_imports)
+
+
+def _compare(config: Config, opened: Reopened, scorer: Scorer, baseline: Baseline) -> dict:
+    exported, test = _exported(opened.folder, opened.metrics["export"]), opened.splits.test
+    answered = serving_outputs(exported, opened.network.task, test, (served_baseline.DECISIONS,))
+    return served_baseline.compare(baseline, config, opened.splits, scorer, answered, opened.folder)
+
+
+def _publish(config: Config, name: str, folder: Path, export: dict) -> dict:
+    """Copies a refused version into `--export_dir`, and gives its new `export` for `metrics.json`."""
+    path = saved_model.copy(_exported(folder, export), Path(config.export_dir) / name)
+    console.say(f"published: {path}, which --gate had refused")
+    if portable.publish.parse_formats(config.specs("export")):
+        console.say(f"other formats: kerasft compress --model={folder} --export='{config.export}'")
+    return {**{key: value for key, value in export.items() if key != "published"}, "path": path.as_posix()}
+
+
+def _exported(folder: Path, export: dict) -> Path:
+    path = Path(export["path"])
+    if not (path / "saved_model.pb").is_file():
+        rule = f"its SavedModel {path} is missing; --noresume runs everything again"
+        raise UserError(f"--run_dir: {rule}. Received: '{folder}'")
+    return path

@@ -1,0 +1,146 @@
+"""`--robustness`: the score of the served network on corrupted test images, and under attack."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kerasft.console import console
+from kerasft.data import pipeline
+from kerasft.data.splits import Split
+from kerasft.evaluation import attacks, corruptions, scoring
+from kerasft.evaluation.corruptions import CORRUPTIONS, STRENGTHS
+from kerasft.evaluation.scoring import Predictor, Scorer
+from kerasft.networks.network import Network
+from kerasft.settings import machine
+
+# What each level measures, the cheapest first: the most test images under corruptions, and under attack.
+LEVELS = {"none": (0, 0), "quick": (128, 0), "full": (2**31, 64)}
+# Images that are decoded, and corrupted in each way, at a time.
+CHUNK = 64
+
+
+def adds(level: str, metrics: dict[str, Any]) -> bool:
+    """Whether a level measures more than a finished run has measured."""
+    order = list(LEVELS)
+    return order.index(level) > order.index(metrics.get("robustness_summary", {}).get("level", "none"))
+
+
+def measure(
+    level: str, network: Network, forward: Predictor, test: Split, scorer: Scorer, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Scores the network on corrupted test images.
+
+    Args:
+        level: a name of `LEVELS`.
+        network: trained, in float32.
+        forward: the served network: from batches of images to outputs.
+        test: the test split.
+        scorer: with the scale of the training targets.
+        seed: of the corruptions and of the attacks.
+
+    Returns:
+        For `metrics.json`; empty under `none`. `robustness`: for each corruption the score at the strengths 1 to 5.
+        `robustness_summary`: `level`, `n`, `clean` (the score on the same images as they are), `values` of the strengths, and
+        `mean` over all corruptions and strengths. `attacks` under `full`: see `_attack`.
+    """
+    most, attacked = LEVELS[level]
+    if not most:
+        return {}
+    rows = _spread(len(test), most)
+    outputs = _outputs(network, forward, test, rows, seed)
+    scorer = replace(scorer, labels=test.labels[rows], weights=None)
+    clean = scorer.score(outputs.pop(("", 0)))
+    scores = {name: [scorer.score(outputs[name, strength]) for strength in STRENGTHS] for name in CORRUPTIONS}
+    summary = {"level": level, "n": len(rows), "clean": clean, "mean": float(np.mean(list(scores.values())))}
+    summary["values"] = {name: list(one.values) for name, one in CORRUPTIONS.items()}
+    found = {"robustness": scores, "robustness_summary": summary}
+    return found | ({"attacks": _attack(network, test, scorer, attacked, seed)} if attacked else {})
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most so many of the rows 0..count-1, evenly spread. The images of a class follow each other, so all are in it."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def _outputs(
+    network: Network, forward: Predictor, test: Split, rows: np.ndarray, seed: int
+) -> dict[tuple[str, int], np.ndarray]:
+    """The outputs for the images of rows, float32 [N, ...], by corruption and strength; `("", 0)` for those as they are."""
+    kinds = [("", 0), *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS)]
+    found: dict[tuple[str, int], list[np.ndarray]] = {kind: [] for kind in kinds}
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    with (
+        console.progress("robustness", len(kinds) * len(rows)) as advance,
+        ThreadPoolExecutor(machine.cpu_count()) as pool,
+    ):
+        for kind, images in _corrupted(network, test, chunks, kinds, seed, pool):
+            found[kind].append(forward([images]))
+            advance(len(images))
+    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+
+
+def _corrupted(
+    network: Network,
+    test: Split,
+    chunks: list[np.ndarray],
+    kinds: list[tuple[str, int]],
+    seed: int,
+    pool: ThreadPoolExecutor,
+) -> Iterator[tuple[tuple[str, int], np.ndarray]]:
+    """Yields kinds and images, float32 [B, S, S, 3]. The next ones are made while the network looks at these."""
+    ahead = None
+    for chunk in chunks:
+        images, files = pipeline.decoded_images(test, chunk, network.size), [str(test.ids[row]) for row in chunk]
+        for kind in kinds:
+            made = [pool.submit(_corrupt, kind, image, seed, file) for image, file in zip(images, files, strict=True)]
+            if ahead:
+                yield ahead[0], np.stack([one.result() for one in ahead[1]]).astype(np.float32)
+            ahead = kind, made
+    if ahead:
+        yield ahead[0], np.stack([one.result() for one in ahead[1]]).astype(np.float32)
+
+
+def _corrupt(kind: tuple[str, int], image: np.ndarray, seed: int, file: str) -> np.ndarray:
+    name, strength = kind
+    return corruptions.corrupt(name, image, strength, seed, file)
+
+
+def _attack(network: Network, test: Split, scorer: Scorer, most: int, seed: int) -> dict[str, Any]:
+    """The score under FGSM and PGD on at most so many images.
+
+    Returns:
+        `n`, `clean`, `epsilons` (levels of 0..255), and for `fgsm` and `pgd` the score at each.
+    """
+    rows = _spread(len(test), most)
+    images = pipeline.decoded_images(test, rows, network.size).astype(np.float32)
+    served, labels = network.served(), test.labels[rows]
+    gradient = attacks.make_gradient(served, network.task, labels, scorer.scale)
+    scorer, predict = replace(scorer, labels=labels), scoring.make_predictor(served)
+
+    def score(changed: np.ndarray) -> float:
+        return scorer.score(predict([changed]))
+
+    return {
+        "n": len(rows),
+        "clean": score(images),
+        "epsilons": list(attacks.EPSILONS),
+        "fgsm": [score(attacks.fgsm(gradient, images, epsilon)) for epsilon in attacks.EPSILONS],
+        "pgd": [score(attacks.pgd(gradient, images, epsilon, seed)) for epsilon in attacks.EPSILONS],
+    }
+
+
+def summarise(metrics: dict[str, Any]) -> None:
+    """Prints the mean score under corruptions; nothing without `--robustness`."""
+    if found := metrics.get("robustness_summary"):
+        lowest = metrics["robustness"]
+        score = scoring.TITLES[scoring.SCORES[metrics["task"]]]
+        means = {name: float(np.mean(values)) for name, values in lowest.items()}
+        worst = (max if metrics["task"] == "regression" else min)(means, key=means.get)
+        shown = [console.format_metric(value) for value in (found["clean"], found["mean"], means[worst])]
+        console.say(
+            f"robustness: {score} {shown[0]} on {found['n']} test images as they are, {shown[1]} on average over "
+            f"{len(means)} corruptions; worst: {worst.replace('_', ' ')} ({shown[2]})"
+        )

@@ -1,0 +1,275 @@
+"""The new model beside a served one (`--baseline`), image by image; the rule of `--gate`; and their part of the report."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kerasft.console.wording import count, number, percent
+from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evidence.thumbnails import to_data_uri
+from kerasft.report import paired, statistics
+from kerasft.storage import run_folder
+
+# Answers of both models for the test images, in the run folder.
+FILE = "baseline.npz"
+
+# The gate judges a class by at least so many test images.
+MIN_CLASS_IMAGES = 10
+# Something is worse if its paired difference is beyond so many of its standard errors.
+MAX_STANDARD_ERRORS = 1.0
+
+# At most so many images that flipped are named in `metrics.json`, and shown in the report, of each direction.
+MAX_LISTED = 100
+MAX_SHOWN = 12
+
+
+class Side(NamedTuple):
+    """What one of the two models says of the test images.
+
+    Attributes:
+        answers: probabilities float [N, C], or values float [N, D].
+        losses: float64 [N].
+        predicted: under multi_label, bool [N, C]: the labels that it gives; else None.
+    """
+
+    answers: np.ndarray
+    losses: np.ndarray
+    predicted: np.ndarray | None = None
+
+
+class Both(NamedTuple):
+    """The test images, and what the baseline (`before`) and the new model (`after`) say of them.
+
+    Attributes:
+        ids: str [N].
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    before: Side
+    after: Side
+
+
+def write(folder: Path, both: Both) -> None:
+    """Writes `baseline.npz` into a run folder."""
+    arrays = {"ids": both.ids, "labels": both.labels}
+    for name in ("before", "after"):
+        arrays |= {f"{name}_{key}": part for key, part in getattr(both, name)._asdict().items() if part is not None}
+    run_folder.write(folder / FILE, lambda file: np.savez_compressed(file, **arrays))
+
+
+def read(folder: Path) -> Both:
+    """Reads `baseline.npz` of a run folder."""
+    with np.load(folder / FILE, allow_pickle=False) as stored:
+        sides = [Side(*(stored.get(f"{name}_{key}") for key in Side._fields)) for name in ("before", "after")]
+        return Both(stored["ids"], stored["labels"], *sides)
+
+
+def compare(
+    task: str, classes: tuple[str, ...], both: Both, score: Callable[[np.ndarray], float], units: np.ndarray | None
+) -> dict[str, Any]:
+    """Compares the two models, and applies the rule of `--gate`.
+
+    The rule: nothing may be worse by more than `MAX_STANDARD_ERRORS` standard errors of its paired difference. It is applied
+    to the accuracy (single_label), to the loss, and to each class with at least `MIN_CLASS_IMAGES` test images. A class is
+    judged by the accuracy on its images; under multi_label by the decisions about it on all images, if so many have it;
+    under regression a target is judged by its absolute error.
+
+    Args:
+        score: from answers to the score of the task.
+        units: float [D], by which errors of several targets are divided; else None.
+
+    Returns:
+        For `metrics.json`: `n`, `same` (equal answers), `before` and `after` (score and loss), `difference` and
+        `loss_difference` (value, low, high; 95 %), `classes`, `lost` and `gained` (right before, wrong now; and the
+        reverse), `lost_images` and `gained_images` (the largest change of the loss first), and `gate`.
+    """
+    name, key = SCORES[task], "values" if task == "regression" else "probabilities"
+    sides = [both.before, both.after]
+    known = {"ids": both.ids, "labels": both.labels}
+    arrays = [{**known, key: side.answers, "losses": side.losses} for side in sides]
+    found = paired.compare(task, *arrays, units)
+    before, after = ({name: score(side.answers), "loss": float(side.losses.mean())} for side in sides)
+    rows = dict(class_rows(task, classes, both))
+    lost, gained = flips(task, both)
+    return {
+        "n": found.n,
+        "same": found.same,
+        "before": before,
+        "after": after,
+        "difference": _finite(found.score),
+        "loss_difference": _finite(found.loss),
+        "classes": rows,
+        "lost": len(lost),
+        "gained": len(gained),
+        "lost_images": both.ids[lost[:MAX_LISTED]].tolist(),
+        "gained_images": both.ids[gained[:MAX_LISTED]].tolist(),
+        "gate": gate(task, both, rows),
+    }
+
+
+def _finite(values: paired.Difference) -> list[float | None]:
+    """The numbers as JSON takes them: None where the images cannot tell."""
+    return [value if np.isfinite(value) else None for value in values]
+
+
+def gate(task: str, both: Both, rows: Mapping[str, dict]) -> dict[str, Any]:
+    """Applies the rule of `compare` to the rows of `class_rows`: `passed`, the `rule`, and the rows that break it as `reasons`."""
+    overall = {"loss": _row(-both.before.losses, -both.after.losses, len(both.ids), sign=-1.0)}
+    if task == "single_label":
+        overall = {"accuracy": _row(*(_right(task, both.labels, side) for side in both[2:]), len(both.ids)), **overall}
+    named = "absolute error of '{}'" if task == "regression" else "accuracy of class '{}'"
+    judged = {named.format(name): row for name, row in rows.items()}
+    reasons = [{"what": what, **row} for what, row in {**overall, **judged}.items() if row["worse"]]
+    rule = {"min_images": MIN_CLASS_IMAGES, "standard_errors": MAX_STANDARD_ERRORS}
+    return {"passed": not reasons, "rule": rule, "reasons": reasons}
+
+
+def class_rows(task: str, classes: tuple[str, ...], both: Both) -> Iterator[tuple[str, dict]]:
+    """Yields the row of each class or target that has a test image."""
+    labels, (before, after) = both.labels, both[2:]
+    for index, name in enumerate(classes):
+        if task == "single_label":
+            chosen = labels == index
+            pair, n, sign = [_right(task, labels, side)[chosen] for side in (before, after)], int(chosen.sum()), 1.0
+        elif task == "multi_label":
+            truth = labels[:, index] > 0
+            pair, n, sign = [side.predicted[:, index] == truth for side in (before, after)], int(truth.sum()), 1.0
+        else:
+            pair = [-np.abs(side.answers[:, index] - labels[:, index].astype(np.float64)) for side in (before, after)]
+            n, sign = len(labels), -1.0
+        if len(pair[0]) and n:
+            yield name, _row(*pair, n, sign)
+
+
+def _row(before: np.ndarray, after: np.ndarray, n: int, sign: float = 1.0) -> dict[str, Any]:
+    """A figure of both models, its paired difference and whether it is worse.
+
+    Args:
+        before, after: [M] by example; higher is better.
+        n: the images that count for the gate.
+        sign: -1 for a figure that is shown as a loss, of which less is better.
+    """
+    gaps = after.astype(np.float64) - before
+    error = statistics.standard_error(gaps)
+    # A single example among many has a difference of one standard error, up to rounding.
+    worse = n >= MIN_CLASS_IMAGES and -gaps.mean() > MAX_STANDARD_ERRORS * error * (1 + 1e-9)
+    return {
+        "n": n,
+        "before": sign * float(before.mean()),
+        "after": sign * float(after.mean()),
+        "difference": sign * float(gaps.mean()),
+        "standard_error": float(error) if np.isfinite(error) else None,
+        "worse": bool(worse),
+    }
+
+
+def flips(task: str, both: Both) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the test images that only the baseline has right, and of those that only the new model has right.
+
+    The largest change of the loss comes first. Under multi_label an image is right if all its labels are; under regression
+    nothing is right or wrong.
+    """
+    if task == "regression":
+        return np.zeros(0, int), np.zeros(0, int)
+    before, after = (_right(task, both.labels, side) for side in both[2:])
+    change = both.after.losses - both.before.losses
+    lost, gained = np.flatnonzero(before & ~after), np.flatnonzero(after & ~before)
+    return lost[np.argsort(-change[lost], kind="stable")], gained[np.argsort(change[gained], kind="stable")]
+
+
+def _right(task: str, labels: np.ndarray, side: Side) -> np.ndarray:
+    if task == "single_label":
+        return side.answers.argmax(-1) == labels
+    return (side.predicted == (labels > 0)).all(-1)
+
+
+def describe_reason(row: Mapping[str, Any]) -> str:
+    """One reason of the gate in words: `accuracy of class 'rose': 0.900 then, 0.700 now (10 test images, ...)`."""
+    error = row["standard_error"]
+    beyond = f", {abs(row['difference']) / error:.1f} standard errors" if error else ""
+    figures = f"{number(row['before'])} then, {number(row['after'])} now"
+    return f"{row['what']}: {figures} ({count(row['n'], 'test image')}{beyond})"
+
+
+def section(metrics: Mapping[str, Any], folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict | None:
+    """The variables of the report's section; None for a run without `--baseline`.
+
+    Args:
+        metrics: as in `metrics.json`.
+        folder: of the run, with `baseline.npz`.
+        thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
+    """
+    found = metrics.get("baseline")
+    if not found or not (folder / FILE).is_file():
+        return None
+    task, both, score = metrics["task"], read(folder), SCORES[metrics["task"]]
+    shown = [percent if score == "accuracy" else number, number]
+    overall = [
+        (
+            TITLES.get(name, name),
+            show(found["before"][name]),
+            show(found["after"][name]),
+            f"{_signed(gap[0])} ({_signed(gap[1])} to {_signed(gap[2])})",
+        )
+        for name, show, gap in zip((score, "loss"), shown, (found["difference"], found["loss_difference"]), strict=True)
+    ]
+    show = number if task == "regression" else percent
+    changed = sorted(
+        ((name, row) for name, row in found["classes"].items() if row["difference"]),
+        key=lambda item: item[1]["difference"] * (-1 if task == "regression" else 1),
+    )
+    classes = [
+        (
+            name,
+            [show(row["before"]), show(row["after"]), _signed(row["difference"]), number(row["standard_error"])],
+            f"{row['n']:,}",
+            row["worse"],
+        )
+        for name, row in changed
+    ]
+    parts = []
+    for title, rows in zip(("Right before, wrong now", "Wrong before, right now"), flips(task, both), strict=True):
+        rows = rows[:MAX_SHOWN]
+        images = thumbnails(rows) if len(rows) else []
+        cards = [_card(task, metrics["classes"], both, int(row), pixels) for row, pixels in zip(rows, images)]
+        parts.append((title, cards))
+    counts = (found["lost"], found["gained"])
+    return {
+        "path": found["path"],
+        "overall": overall,
+        "classes": classes,
+        "same_classes": len(found["classes"]) - len(classes),
+        "flips": [(title, n, cards) for (title, cards), n in zip(parts, counts, strict=True)],
+        "reasons": [describe_reason(row) for row in found["gate"]["reasons"]],
+        "asked": found["asked"],
+        "rule": found["gate"]["rule"],
+        "same": found["same"],
+        "n": found["n"],
+        "published": metrics["export"].get("published", True),
+    }
+
+
+def _card(task: str, classes: list[str], both: Both, row: int, pixels: np.ndarray) -> dict[str, Any]:
+    """A card of an image that flipped, in lines of (what, name, value)."""
+    if task == "single_label":
+        lines = [("labelled", classes[both.labels[row]], "")]
+        for what, side in (("then", both.before), ("now", both.after)):
+            guess = int(side.answers[row].argmax())
+            lines.append((what, classes[guess], percent(side.answers[row, guess])))
+    else:
+        truth, lines = both.labels[row] > 0, []
+        for what, side in (("then", both.before), ("now", both.after)):
+            for index in np.flatnonzero(side.predicted[row] != truth)[:2]:
+                word = "missed" if truth[index] else "wrongly given"
+                lines.append((f"{what} {word}", classes[index], percent(side.answers[row, index])))
+    file = str(both.ids[row])
+    alt = f"{file}: " + ", ".join(" ".join(filter(None, line)) for line in lines)
+    return {"image": to_data_uri(pixels), "file": file, "lines": lines, "alt": alt}
+
+
+def _signed(value: float | None) -> str:
+    return ("+" if value is not None and value > 0 else "") + number(value)

@@ -1,0 +1,62 @@
+"""What the report says of `--robustness`: a curve for each corruption, and the score under attack."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kerasft.console.wording import count, number, percent
+from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evidence import figures
+
+
+def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The variables of the template; None for a run without `--robustness`.
+
+    Args:
+        metrics: as in `metrics.json`.
+
+    Returns:
+        `sentences`; `panels` (title, SVG, caption); `rows` of the table (corruption, what its strength is, scores with their
+        values); and `attacks`, or None: `rows` (name, scores) and `heads`.
+    """
+    if "robustness" not in metrics:
+        return None
+    summary, curves = metrics["robustness_summary"], metrics["robustness"]
+    score = SCORES[metrics["task"]]
+    show, clean = percent if score == "accuracy" else number, summary["clean"]
+    every = [clean, *(value for values in curves.values() for value in values)]
+    y_range = (0.0, max(every) * 1.06 or 1.0) if score == "mae" else (0.0, 1.0)
+    panels = []
+    for name, values in curves.items():
+        title = _title(name)
+        text = f"{title}: {TITLES[score]} {show(clean)} without, {show(values[-1])} at strength 5"
+        drawn = figures.panel([clean, *values], list("012345"), y_range, text)
+        panels.append((title, drawn, f"{show(values[0])} → {show(values[-1])}"))
+    worst = max(curves, key=lambda name: sum(curves[name]) * (1 if score == "mae" else -1))
+    sentences = [
+        f"On average over {count(len(curves), 'corruption')} at five strengths, the {TITLES[score]} is "
+        f"{show(summary['mean'])}; on the same {count(summary['n'], 'test image')} as they are, it is {show(clean)}. "
+        f"The worst corruption is {worst.replace('_', ' ')}."
+    ]
+    rows = [
+        (
+            _title(name),
+            [f"{show(score_)} ({value:g})" for score_, value in zip(curves[name], values, strict=True)],
+        )
+        for name, values in summary["values"].items()
+    ]
+    return {"sentences": sentences, "panels": panels, "rows": rows, "attacks": _attacks(metrics.get("attacks"), show)}
+
+
+def _title(name: str) -> str:
+    return name.upper() if name == "jpeg" else name.replace("_", " ").capitalize()
+
+
+def _attacks(found: Mapping[str, Any] | None, show: Any) -> dict[str, Any] | None:
+    if not found:
+        return None
+    names = {"fgsm": "FGSM, one step", "pgd": "PGD, ten steps"}
+    return {
+        "n": found["n"],
+        "heads": ["0", *(f"{epsilon}/255" for epsilon in found["epsilons"])],
+        "rows": [(title, [show(value) for value in (found["clean"], *found[name])]) for name, title in names.items()],
+    }

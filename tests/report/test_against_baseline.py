@@ -1,0 +1,129 @@
+"""Two models on the same images: differences by class, flips, and the rule of the gate."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kerasft.report import against_baseline
+from kerasft.report.against_baseline import Both, Side
+
+CLASSES = ("a", "b")
+
+
+def single(right_before: list[bool], right_after: list[bool], labels: list[int]) -> Both:
+    """Two classes, each image answered with 0.9 for what is right or for what is wrong."""
+    labels = np.array(labels, np.int32)
+
+    def side(right: list[bool]) -> Side:
+        guess = np.where(right, labels, 1 - labels)
+        answers = np.where(np.arange(2) == guess[:, None], 0.9, 0.1)
+        return Side(answers, -np.log(answers[np.arange(len(labels)), labels]))
+
+    return Both(np.array([f"{i}.jpg" for i in range(len(labels))]), labels, side(right_before), side(right_after))
+
+
+def compared(both: Both, task: str = "single_label") -> dict:
+    return against_baseline.compare(task, CLASSES, both, lambda answers: float(answers.mean()), None)
+
+
+def test_a_class_is_worse_beyond_one_standard_error_of_its_paired_difference():
+    # Two of twelve lost: the difference is 0.167, its standard error 0.112.
+    lost = [True] * 24, [False] * 2 + [True] * 22, [0] * 12 + [1] * 12
+    found = compared(single(*lost))
+    row = found["classes"]["a"]
+    assert (row["n"], row["before"], row["after"]) == (12, 1.0, pytest.approx(10 / 12))
+    gaps = np.array([-1.0] * 2 + [0.0] * 10)
+    assert row["standard_error"] == pytest.approx(gaps.std(ddof=1) / np.sqrt(12))
+    assert row["worse"] and not found["classes"]["b"]["worse"]
+    assert not found["gate"]["passed"]
+    assert "accuracy of class 'a'" in [row["what"] for row in found["gate"]["reasons"]]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize("n", [10, 11, 36, 49, 97])
+def test_one_image_lost_is_exactly_one_standard_error_and_passes(n):
+    found = compared(single([True] * n, [False] + [True] * (n - 1), [0] * n))
+    assert found["gate"]["passed"], found["gate"]["reasons"]
+
+
+def test_a_class_of_few_images_is_not_judged():
+    found = compared(single([True] * 69, [False] * 9 + [True] * 60, [0] * 9 + [1] * 60))
+    assert not found["classes"]["a"]["worse"]
+    assert [row["what"] for row in found["gate"]["reasons"]] == ["accuracy", "loss"]
+
+
+def test_a_class_lost_whole_is_worse_though_its_difference_does_not_vary():
+    found = compared(single([True] * 20, [False] * 20, [0] * 20))
+    assert found["classes"]["a"]["standard_error"] == 0
+    assert not found["gate"]["passed"]
+    assert "standard errors" not in against_baseline.describe_reason(found["gate"]["reasons"][0])
+
+
+def test_a_better_model_passes_and_its_flips_are_named():
+    found = compared(single([False, True, True, False], [True, True, False, True], [0, 1, 0, 1]))
+    assert (found["lost"], found["gained"]) == (1, 2)
+    assert (found["lost_images"], found["gained_images"]) == (["2.jpg"], ["0.jpg", "3.jpg"])
+
+
+def test_equal_answers_are_the_same():
+    found = compared(single([True, False] * 10, [True, False] * 10, [0, 1] * 10))
+    assert found["same"] and found["gate"]["passed"] and found["difference"] == [0.0, 0.0, 0.0]
+
+
+def test_multi_label_judges_decisions_and_counts_whole_images_as_flips():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((40, 2)) < 0.5).astype(np.float32)
+    right, wrong = labels > 0, labels > 0
+    wrong = wrong.copy()
+    wrong[:8, 1] ^= True
+    sides = [Side(np.where(p, 0.8, 0.2), np.full(40, loss), p) for p, loss in ((right, 0.2), (wrong, 0.3))]
+    both = Both(np.arange(40).astype(str), labels, *sides)
+    found = compared(both, "multi_label")
+    assert (found["lost"], found["gained"]) == (8, 0)
+    assert found["classes"]["b"]["worse"] and not found["classes"]["a"]["worse"]
+    assert found["classes"]["b"]["after"] == pytest.approx(32 / 40)
+
+
+def test_regression_judges_the_error_of_each_target():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(0, 5, (30, 2)).astype(np.float32)
+    sides = []
+    for error in ([0.1, 0.5], [0.1, 0.8]):
+        gaps = np.abs(rng.normal(1, 0.05, (30, 2))) * error
+        sides.append(Side(labels + gaps, np.square(gaps).mean(-1)))
+    found = compared(Both(np.arange(30).astype(str), labels, *sides), "regression")
+    assert found["classes"]["b"]["worse"] and found["classes"]["b"]["after"] > found["classes"]["b"]["before"]
+    assert [row["what"] for row in found["gate"]["reasons"]] == ["loss", "absolute error of 'b'"] + [
+        f"absolute error of '{name}'" for name in "a" if found["classes"]["a"]["worse"]
+    ]
+    assert found["lost"] == found["gained"] == 0
+
+
+def test_what_is_written_is_read(tmp_path):
+    both = single([True, False, True], [True, True, False], [0, 1, 1])
+    against_baseline.write(tmp_path, both)
+    again = against_baseline.read(tmp_path)
+    np.testing.assert_array_equal(again.before.answers, both.before.answers)
+    np.testing.assert_array_equal(again.after.losses, both.after.losses)
+    assert again.ids.tolist() == both.ids.tolist() and again.after.predicted is None
+
+
+def test_only_images_that_are_shown_are_read(tmp_path):
+    right = [True] * 40
+    both = single(right, [False] * 30 + [True] * 10, [0, 1] * 20)
+    against_baseline.write(tmp_path, both)
+    found = {"given": "x", "path": "x/1", "asked": True, **compared(both)}
+    metrics = {"task": "single_label", "classes": list(CLASSES), "baseline": found, "export": {"published": False}}
+    read = []
+
+    def thumbnails(rows: np.ndarray) -> np.ndarray:
+        read.extend(rows)
+        return np.zeros((len(rows), 8, 8, 3), np.uint8)
+
+    shown = against_baseline.section(metrics, tmp_path, thumbnails)
+    (_, n, cards), (_, gained, none) = shown["flips"]
+    assert (n, len(cards), gained, none) == (30, against_baseline.MAX_SHOWN, 0, [])
+    assert len(read) == against_baseline.MAX_SHOWN
+    assert cards[0]["lines"][0][0] == "labelled"
+    assert against_baseline.section({**metrics, "baseline": None}, tmp_path, thumbnails) is None

@@ -1,0 +1,74 @@
+"""The report's part about corruptions, attacks and other shares of the classes, and that about a baseline."""
+
+import re
+
+import numpy as np
+import pytest
+from finished import CASES, run_folder
+from pages import Page
+
+from kerasft import report
+from kerasft.evaluation.corruptions import CORRUPTIONS
+from kerasft.evaluation.score_names import SCORES
+from kerasft.report import against_baseline, robustness
+from kerasft.report.against_baseline import Both, Side
+
+
+def _measured(task: str, level: str = "full") -> dict:
+    """Figures of `--robustness` that fall with the strength."""
+    falling = [0.8, 0.7, 0.6, 0.5, 0.4] if task != "regression" else [2.0, 2.5, 3.0, 3.5, 4.0]
+    values = {name: list(one.values) for name, one in CORRUPTIONS.items()}
+    summary = {"level": level, "n": 120, "clean": falling[0], "mean": falling[2], "values": values}
+    attacks = {"n": 64, "clean": falling[0], "epsilons": [1, 2, 4], "fgsm": falling[1:4], "pgd": falling[2:]}
+    found = {"robustness": dict.fromkeys(CORRUPTIONS, falling), "robustness_summary": summary}
+    return found | ({"attacks": attacks} if level == "full" else {})
+
+
+def _baseline(folder, metrics: dict) -> dict:
+    """A baseline whose answers are those of the run in another order."""
+    with np.load(folder / "predictions.npz") as stored:
+        arrays = dict(stored)
+    answers, losses = arrays["values" if metrics["task"] == "regression" else "probabilities"], arrays["losses"]
+    order = np.random.default_rng(0).permutation(len(losses))
+    given = [None if "thresholds" not in arrays else part >= arrays["thresholds"] for part in (answers, answers[order])]
+    sides = Side(answers, losses, given[0]), Side(answers[order], losses[order], given[1])
+    both = Both(arrays["ids"], arrays["labels"], *sides)
+    against_baseline.write(folder, both)
+    found = against_baseline.compare(metrics["task"], metrics["classes"], both, lambda x: float(x.mean()), None)
+    return {"given": "m/1", "path": "m/1", "asked": True, **found}
+
+
+@pytest.mark.parametrize("case", ["ten", "hostile", "hostile_labels", "targets"])
+def test_the_page_is_whole_html(tmp_path, case):
+    metrics = run_folder(tmp_path, *CASES[case])
+    metrics |= _measured(metrics["task"]) | {"baseline": _baseline(tmp_path, metrics)}
+    metrics["export"]["published"] = False
+    report.write(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    page = Page((tmp_path / "report.html").read_text())
+    assert (page.open, page.loose) == ([], [])
+    assert "script" not in {tag for tag, _ in page.tags}
+    anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {"robustness", "baseline"} <= anchors
+    assert len(re.findall(r'viewBox="0 0 190 120"', page.source)) == len(CORRUPTIONS)
+    assert "--gate refused the new model." in page.source and "It is not published" in page.source
+    assert ("If the classes came in other shares" in page.source) == (metrics["task"] == "single_label")
+    assert ("Right before, wrong now" in page.source) == (metrics["task"] != "regression")
+
+
+def test_a_run_without_the_flags_has_neither(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["labels"])
+    report.write(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    page = Page((tmp_path / "report.html").read_text())
+    anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert not {"robustness", "baseline"} & anchors
+
+
+@pytest.mark.parametrize("task", SCORES)
+def test_the_worst_corruption_is_named(task):
+    metrics = {"task": task, **_measured(task, "quick")}
+    worse = [0.1] * 5 if task != "regression" else [9.0] * 5
+    metrics["robustness"] = {**metrics["robustness"], "gaussian_blur": worse}
+    found = robustness.section(metrics)
+    assert "The worst corruption is gaussian blur." in found["sentences"][0]
+    assert found["attacks"] is None and len(found["panels"]) == len(CORRUPTIONS)
+    assert dict(found["rows"])["JPEG"][0].endswith("(25)")
