@@ -78,6 +78,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
         _say_choice("jit", choice)
     planned = [_with_augmentation(phase, resolved) for phase in planned]
+    teacher.check_phases(setup, planned)
     resolved.phases = [str(phase) for phase in planned]
     resolved.write(setup.folder)
     return planned, setup

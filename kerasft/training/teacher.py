@@ -181,6 +181,18 @@ def note(setup: TrainSetup, resolved: ResolvedSettings) -> None:
     resolved.teacher = {"members": rows, **figures, **temperature, "weight": asked.weight}
 
 
+def check_phases(setup: TrainSetup, planned: list[Phase]) -> None:
+    """Checks that the teacher can see what the student will see.
+
+    Raises:
+        UserError: the augmentation of a phase draws numbers of its own, so no two networks see the same images.
+    """
+    for phase in planned if setup.teacher else ():
+        if phase.epochs and not augment.build(phase.augment, setup.network.task, len(setup.splits.classes)).stateless:
+            rule = "layers of Keras draw their own numbers, so a teacher cannot see the same images; leave them out"
+            raise UserError(f"--augment: {rule}. Received: '{' | '.join(map(str, phase.augment))}'")
+
+
 def check_unchanged(setup: TrainSetup, resolved: ResolvedSettings) -> None:
     """Checks that the teachers of a run that goes on are those that it began with.
 
@@ -218,14 +230,11 @@ def taught(setup: TrainSetup, phase: Phase, inputs: PhaseInputs) -> PhaseInputs:
     phase has epochs, and the teacher answers all of them. `mixup` and `cutmix` mix the answers as they mix the labels.
 
     Raises:
-        UserError: the augmentation draws numbers of its own, so that no two networks see the same images; or the disk is full.
+        UserError: the disk is full.
     """
     teacher, splits, size = setup.teacher, setup.splits, setup.network.size
     if teacher is None or not phase.epochs:
         return inputs
-    if not inputs.stateless:
-        rule = "an augmentation layer of Keras draws its own numbers, so a teacher cannot see the same images; choose one of kerasft's"
-        raise UserError(f"--augment: {rule}. Received: '{' | '.join(map(str, phase.augment))}'")
     views = _augmentations(setup, phase, inputs)
     if len(views) > 1:
         console.say(f"teacher: answers {len(views)} augmentations of {counted(len(splits.train), 'image')}")

@@ -1,0 +1,69 @@
+"""Distillation: what a small network wins back of the log loss that it lacks beside a large one, by `--teacher`.
+
+MobileNet 0.75 teaches MobileNet 0.25, both with default settings, through the command. The untaught student is the same command
+without `--teacher`. `--distills` are values of `--distill`, separated by `;`. A finished run is read, not repeated.
+
+    python benchmarks/training/distillation.py --shared=../shared --out=/tmp/distillation [--seeds=0,1,2] [--distills='logits']
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+TEACHER, STUDENT = 0.75, 0.25
+
+
+def run(options: argparse.Namespace, name: str, alpha: float, seed: int, *flags: str) -> dict:
+    """The `metrics.json` of a run."""
+    folder = options.out / f"{options.data}-{name}-{seed}"
+    if not (folder / "metrics.json").is_file():
+        line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{options.shared / 'data' / options.data}"]
+        line += [f"--backbone=MobileNet(alpha={alpha})", f"--seed={seed}", f"--run_dir={folder}"]
+        line += [f"--weights={options.shared / 'weights' / f'mobilenet_{alpha}_224_no_top.h5'}"]
+        line += [f"--export_dir={options.out / 'saved_models' / f'{name}-{seed}'}", *flags, *options.flags]
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def cells(metrics: dict) -> list[str]:
+    """Accuracy, log loss and seconds of a run on the test images."""
+    test = metrics["test"]
+    return [f"{test['accuracy']:.4f}", f"{test['loss']:.4f}", f"{metrics['seconds']['total']:.0f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", default="flowers5")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--distills", default="logits")
+    parser.add_argument("--flags", action="append", default=[], help="for all runs, such as --flags=--phases=head")
+    options = parser.parse_args()
+    options.shared, options.out = options.shared.resolve(), options.out.resolve()
+    print("| seed | network | accuracy | log loss | seconds | share of the gap |\n|" + " --- |" * 6)
+    shares: dict[str, list[float]] = {}
+    for seed in map(int, options.seeds.split(",")):
+        teacher = run(options, "teacher", TEACHER, seed)
+        untaught = run(options, "untaught", STUDENT, seed)
+        losses = [metrics["test"]["loss"] for metrics in (teacher, untaught)]
+        print("| " + " | ".join([str(seed), f"teacher, {TEACHER}", *cells(teacher), ""]) + " |")
+        print("| " + " | ".join([str(seed), f"untaught, {STUDENT}", *cells(untaught), ""]) + " |", flush=True)
+        for distill in options.distills.split(";"):
+            named = re.sub(r"[^\w.]+", "-", distill).strip("-")
+            flags = f"--teacher={options.out / f'{options.data}-teacher-{seed}'}", f"--distill={distill.strip()}"
+            taught = run(options, f"taught-{named}", STUDENT, seed, *flags)
+            share = (losses[1] - taught["test"]["loss"]) / (losses[1] - losses[0])
+            shares.setdefault(distill, []).append(share)
+            print("| " + " | ".join([str(seed), f"taught, {distill}", *cells(taught), f"{share:.0%}"]) + " |", flush=True)
+    for distill, found in shares.items():
+        print(f"{distill}: {np.mean(found):.0%} of the gap on average, {min(found):.0%} to {max(found):.0%}")
+
+
+if __name__ == "__main__":
+    main()
