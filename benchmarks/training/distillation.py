@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", default="flowers5")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--teacher_seed", type=int, help="one teacher for all seeds; by default each has its own")
     parser.add_argument("--distills", default="logits")
     parser.add_argument("--flags", action="append", default=[], help="for all runs, such as --flags=--phases=head")
     options = parser.parse_args()
@@ -49,18 +50,21 @@ def main() -> None:
     print("| seed | network | accuracy | log loss | seconds | share of the gap |\n|" + " --- |" * 6)
     shares: dict[str, list[float]] = {}
     for seed in map(int, options.seeds.split(",")):
-        teacher = run(options, "teacher", TEACHER, seed)
+        source = seed if options.teacher_seed is None else options.teacher_seed
+        teacher = run(options, "teacher", TEACHER, source)
         untaught = run(options, "untaught", STUDENT, seed)
         losses = [metrics["test"]["loss"] for metrics in (teacher, untaught)]
         print("| " + " | ".join([str(seed), f"teacher, {TEACHER}", *cells(teacher), ""]) + " |")
         print("| " + " | ".join([str(seed), f"untaught, {STUDENT}", *cells(untaught), ""]) + " |", flush=True)
         for distill in options.distills.split(";"):
             named = re.sub(r"[^\w.]+", "-", distill).strip("-")
-            flags = f"--teacher={options.out / f'{options.data}-teacher-{seed}'}", f"--distill={distill.strip()}"
+            flags = f"--teacher={options.out / f'{options.data}-teacher-{source}'}", f"--distill={distill.strip()}"
             taught = run(options, f"taught-{named}", STUDENT, seed, *flags)
             share = (losses[1] - taught["test"]["loss"]) / (losses[1] - losses[0])
             shares.setdefault(distill, []).append(share)
-            print("| " + " | ".join([str(seed), f"taught, {distill}", *cells(taught), f"{share:.0%}"]) + " |", flush=True)
+            print(
+                "| " + " | ".join([str(seed), f"taught, {distill}", *cells(taught), f"{share:.0%}"]) + " |", flush=True
+            )
     for distill, found in shares.items():
         print(f"{distill}: {np.mean(found):.0%} of the gap on average, {min(found):.0%} to {max(found):.0%}")
 
