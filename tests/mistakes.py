@@ -713,10 +713,11 @@ def teachers() -> Iterator[Row]:
     yield a("teacher_of_words", *MADE, "--teacher=.", says=("--teacher", "model.keras"), make=about)
     yield a("distill_without_a_teacher", *MADE, "--distill=logits(weight=1)", says=("--distill", "--teacher"))
     taught = (*MADE, "--teacher={model}")
-    yield a("distill_misspelt", *taught, "--distill=logit", says=("--distill", "'logits'"))
+    yield a("distill_misspelt", *taught, "--distill=logit", says=("--distill", "logits"))
     yield a("distill_at_0_degrees", *taught, "--distill=logits(temperature=0)")
     yield a("distill_of_no_weight", *taught, "--distill=logits(weight=0)")
     yield a("distill_twice", *taught, "--distill=logits | logits")
+    yield a("distill_features_of_no_weight", *taught, "--distill=features(weight=0)")
 
 
 GROUPS = {

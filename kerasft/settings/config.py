@@ -185,7 +185,7 @@ class Config:
     distill: str = flag(
         "logits",
         "training",
-        "How --teacher teaches: logits(temperature=2, weight=0.5), by its probabilities at a temperature; weight is the share of the loss that is the teacher's.",
+        "What is learned of --teacher: logits(temperature=2, weight=0.5), its probabilities at a temperature, which have this share of the loss; features(weight=1), its pooled features, in phases on images; or logits | features.",
         spec="many",
     )
     lr_scaling: str = flag(

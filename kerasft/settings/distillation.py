@@ -50,16 +50,22 @@ class Distillation(NamedTuple):
     Attributes:
         teachers: whose mean answer is taught.
         temperature: T, by which logits are divided.
-        weight: a, the share of the teacher's loss; 1 - a is that of the loss of the labels.
+        weight: a, the share of the loss of the teacher's answers; 1 - a is that of the labels. 0 where they are not taught.
+        features_weight: of the loss of the teacher's features; 0 where they are not taught.
     """
 
     teachers: tuple[TeacherFiles, ...]
     temperature: float
     weight: float
+    features_weight: float = 0.0
 
 
 class _Logits(NamedTuple):
     temperature: float | None
+    weight: float
+
+
+class _Features(NamedTuple):
     weight: float
 
 
@@ -78,8 +84,8 @@ def requested(config: Config, task: str, classes: Sequence[str]) -> Distillation
         if config.distill.strip() != "logits":
             raise UserError(f"--distill: needs a --teacher to learn from. Received: {config.distill!r}")
         return None
-    asked = _build(config)
-    if task == "regression" and asked.temperature is not None:
+    logits, features = _build(config)
+    if task == "regression" and logits.temperature is not None:
         rule = "temperature is for classes and labels, and the task is regression; leave it out"
         raise UserError(f"--distill: {rule}. Received: {config.distill!r}")
     paths = backbone_list.split(config.teacher)
@@ -96,7 +102,10 @@ def requested(config: Config, task: str, classes: Sequence[str]) -> Distillation
             parts += [f"it also knows {_names(other)}"] * bool(other)
             rule = f"its classes must be those of --data, by name: {'; '.join(parts)}"
             raise UserError(f"--teacher: {rule}. Received: {teacher.path!r}")
-    return Distillation(teachers, asked.temperature or DEFAULT_TEMPERATURE, asked.weight)
+    if features.weight and (len(teachers) > 1 or teachers[0].model.is_dir()):
+        rule = "features are those of one teacher, which is the folder of a finished run; leave them out, or name one"
+        raise UserError(f"--distill: {rule}. Received: --teacher={config.teacher}")
+    return Distillation(teachers, logits.temperature or DEFAULT_TEMPERATURE, logits.weight, features.weight)
 
 
 def find(path: str) -> TeacherFiles:
@@ -131,12 +140,15 @@ def _read(place: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _build(config: Config) -> _Logits:
-    chosen = config.specs("distill")
-    if len(chosen) != 1:
-        rule = f"must be one of logits(temperature=2, weight=0.5), not {len(chosen)}"
+def _build(config: Config) -> tuple[_Logits, _Features]:
+    makers = {"logits": _logits, "features": _features}
+    chosen = [specs.build(one, "--distill", makers, kind=(_Logits, _Features)) for one in config.specs("distill")]
+    kinds = [type(one) for one in chosen]
+    if not chosen or len(set(kinds)) < len(kinds):
+        rule = "must be logits(temperature=2, weight=0.5), features(weight=1), or both with | between them"
         raise UserError(f"--distill: {rule}. Received: {config.distill!r}")
-    return specs.build(chosen[0], "--distill", {"logits": _logits}, kind=_Logits)
+    found = dict(zip(kinds, chosen))
+    return found.get(_Logits, _Logits(None, 0.0)), found.get(_Features, _Features(0.0))
 
 
 def _logits(temperature: float | None = None, weight: float = 0.5) -> _Logits:
@@ -145,6 +157,12 @@ def _logits(temperature: float | None = None, weight: float = 0.5) -> _Logits:
     if not _is_number(weight, 0, 1) or not weight:
         raise ValueError("weight must be a number in (0, 1]")
     return _Logits(None if temperature is None else float(temperature), float(weight))
+
+
+def _features(weight: float = 1.0) -> _Features:
+    if not _is_number(weight, 0, 100) or not weight:
+        raise ValueError("weight must be a number in (0, 100]")
+    return _Features(float(weight))
 
 
 def _is_number(value: object, low: float, high: float) -> bool:

@@ -140,7 +140,8 @@ def build_loss(run: PhaseRun) -> losses.Loss:
         return own
     asked, outputs = setup.teacher.asked, len(setup.splits.classes)
     shape = outputs, asked.temperature, asked.weight, setup.scorer.scale
-    return distillation.build(own, task, *shape, mixed=run.inputs.mixed)
+    more = {"projection": run.inputs.projection, "features_weight": asked.features_weight}
+    return distillation.build(own, task, *shape, mixed=run.inputs.mixed, **more)
 
 
 def _steps_per_call(run: PhaseRun) -> int:

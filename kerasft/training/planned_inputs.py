@@ -5,7 +5,7 @@ from kerasft.networks.network import Network
 from kerasft.storage import feature_cache
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
-from kerasft.training import phase_inputs, teacher
+from kerasft.training import distillation, phase_inputs
 from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.setup import TrainSetup
 
@@ -36,4 +36,4 @@ def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolv
         resolved.write(setup.folder)
         console.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")
         inputs = phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
-    return teacher.taught(setup, phase, inputs)
+    return distillation.taught(setup, network, phase, inputs)

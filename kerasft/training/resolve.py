@@ -9,7 +9,7 @@ from kerasft.settings import spec as specs
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, depth_choice, head_init, teacher
+from kerasft.training import autotune, depth_choice, distillation, head_init
 from kerasft.training import setup as setup_of_run
 from kerasft.training.setup import TrainSetup
 from kerasft.training.train_state import TrainState
@@ -22,8 +22,8 @@ def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, Tr
     if config.preprocessing == "dataset":
         resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
         networks.set_pixel_statistics(network, *resolved.pixels)
-    teacher.note(setup, resolved)
-    taught = teacher.for_the_probe(setup)
+    distillation.note(setup, resolved)
+    taught = distillation.for_the_probe(setup)
     choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights, taught)
     setup = replace(setup, network=choice.network)
     planned, _ = planning.plan(config, setup.network, len(splits.train))
@@ -78,7 +78,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
         _say_choice("jit", choice)
     planned = [_with_augmentation(phase, resolved) for phase in planned]
-    teacher.check_phases(setup, planned)
+    distillation.check_phases(setup, planned)
     resolved.phases = [str(phase) for phase in planned]
     resolved.write(setup.folder)
     return planned, setup

@@ -29,13 +29,13 @@ from kerasft.training import (
     block_choice,
     budgeting,
     checkpointer,
+    distillation,
     doubts,
     fitting,
     phase_health,
     planned_inputs,
     resolve,
     soup,
-    teacher,
     weight_interpolation,
 )
 from kerasft.training import setup as setup_of_run
@@ -90,11 +90,11 @@ def train(
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    setup = teacher.with_teacher(setup_of_run.prepare(config, network, splits, folder))
+    setup = distillation.with_teacher(setup_of_run.prepare(config, network, splits, folder))
     restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored
-        teacher.check_unchanged(setup, state.resolved)
+        distillation.check_unchanged(setup, state.resolved)
         features = tuple(state.resolved.features) or network.depths
         setup = replace(setup, network=with_depths(network, config, features))
         allowance = budgeting.carried(allowance, state)

@@ -71,3 +71,19 @@ def test_a_teacher_that_is_sure_gives_a_finite_loss_and_one_that_agrees_none(tas
     targets[:, 4:] = softmax(logits, axis=1) if task == "single_label" else expit(logits)
     found, gradient = _loss_and_gradient(task, targets, logits, weight=1.0)
     np.testing.assert_allclose([found, gradient.max(1)], 0, atol=1e-5)
+
+
+def test_features_add_their_squared_difference():
+    rng = np.random.default_rng(1)
+    student, teacher = rng.normal(0, 1, (300, 6)), rng.normal(0, 1, (300, 3))
+    teacher = (teacher + student @ rng.normal(0, 2, (6, 3)) + 5).astype(np.float32)
+    projection = distillation.fit_projection(student, teacher)
+    left = np.square(student @ projection.kernel + projection.bias - teacher).sum(1) / projection.scale
+    # What a line cannot explain: the noise, by the variance of all.
+    assert left.mean() == pytest.approx(3 / teacher.var(0).sum(), rel=0.1)
+    targets, logits = _batch("single_label")
+    own = losses.build(Spec("auto"), "single_label")
+    without = distillation.build(own, "single_label", 4, T, A)(targets, logits)
+    loss = distillation.build(own, "single_label", 4, T, A, projection=projection, features_weight=2.0)
+    wide = np.concatenate([targets, teacher[:5]], 1), np.concatenate([logits, student[:5].astype(np.float32)], 1)
+    np.testing.assert_allclose(loss(*wide), np.asarray(without) + 2 * left[:5], rtol=1e-4)

@@ -17,9 +17,11 @@ from kerasft.settings import distillation
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import CachedAugmentation
 from kerasft.strategies.phase import Phase
 from kerasft.training import checkpointer, fitting, linear_probe, penalised_models
+from kerasft.training import distillation as distilling
 from kerasft.training import teacher as teachers
 
 
@@ -93,8 +95,8 @@ def test_a_teacher_sees_what_the_student_sees(network, data, tmp_path, recipe, s
     path = _run_folder(_mean_colour(side), tmp_path, ["disc", "square"], side)
     phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=specs.parse(recipe, "--augment"))
     run = begun(network, data, tmp_path / "student", phase, Config(teacher=path, tensorboard=False))
-    setup = teachers.with_teacher(run.setup)
-    load = teachers.taught(setup, phase, run.inputs).load
+    setup = distilling.with_teacher(run.setup)
+    load = distilling.taught(setup, run.network, phase, run.inputs).load
     # Neighbours, which mixup mixes, are of different classes.
     places = np.stack([np.flatnonzero(data.train.labels == label)[:6] for label in (0, 1)], 1).ravel()
     rows, labels = tf.constant(places, tf.int64), tf.constant(data.train.labels[places])
@@ -145,6 +147,7 @@ def test_answers_are_computed_once_and_a_stopped_run_goes_on_to_the_same_weights
     monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
     answered, fit, steps = _counted(monkeypatch), keras.Model.fit, []
     settings = {"teacher": run, "phases": PHASES, "augment": "crop | flip", "average": "ema(momentum=0.9)"}
+    settings["distill"] = "logits(temperature=3) | features(weight=0.5)"
 
     class Stops(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -155,9 +158,10 @@ def test_answers_are_computed_once_and_a_stopped_run_goes_on_to_the_same_weights
     monkeypatch.setattr(keras.Model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Stops()], **k))
     limit = 0
     whole = trained(data, tmp_path / "whole", tiny, **settings)
-    assert sum(answered) == len(data.val) + 2 * len(data.train)
+    # The projection of the features is fitted on plain images.
+    assert sum(answered) == len(data.val) + 3 * len(data.train)
     noted = whole.trained.state.resolved.teacher
-    assert noted["members"][0]["path"] == run and noted["temperature"] == 2.0
+    assert noted["members"][0]["path"] == run and (noted["temperature"], noted["features_weight"]) == (3.0, 0.5)
     limit, folder = 3 * whole.steps_per_epoch - 1, tmp_path / "stopped"
     steps.clear()
     with pytest.raises(KeyboardInterrupt):
@@ -169,17 +173,17 @@ def test_answers_are_computed_once_and_a_stopped_run_goes_on_to_the_same_weights
 
 
 def test_a_teacher_that_changed_ends_a_stopped_run(data, network, run, tmp_path):
-    setup = teachers.with_teacher(_setup(data, network, tmp_path, teacher=run))
+    setup = distilling.with_teacher(_setup(data, network, tmp_path, teacher=run))
     resolved = begun(
         network, data, tmp_path, Phase(strategy="all", unfreeze=1.0, epochs=1, lr=1e-3, augment=()), setup.config
     )
     resolved = resolved.state.resolved
-    teachers.note(setup, resolved)
-    teachers.check_unchanged(setup, resolved)
+    distilling.note(setup, resolved)
+    distilling.check_unchanged(setup, resolved)
     assert 0 <= resolved.teacher["val_accuracy"] <= 1
     resolved.teacher["members"][0]["sha256"] = "0"
     with pytest.raises(UserError, match="--teacher: the teacher has changed"):
-        teachers.check_unchanged(setup, resolved)
+        distilling.check_unchanged(setup, resolved)
 
 
 def test_a_taught_student_is_closer_to_its_teacher(data, network, run, tiny, tmp_path):
@@ -193,6 +197,23 @@ def test_a_taught_student_is_closer_to_its_teacher(data, network, run, tiny, tmp
 
     taught = gap("taught", teacher=run, distill="logits(weight=1)")
     assert taught < 0.8 * gap("untaught")
+
+
+def test_taught_features_come_closer_to_those_of_the_teacher(data, network, run, tiny, tmp_path, monkeypatch):
+    """By what is left of the squared difference after a phase on images, from the projection of the start."""
+    built, build = [], fitting.build_loss
+    monkeypatch.setattr(fitting, "build_loss", lambda run: built.append(run) or build(run))
+    settings = {"phases": "all(epochs=4, lr=3e-3)", "augment": "none", "distill": "features(weight=5)"}
+    made = trained(data, tmp_path, tiny, teacher=run, **settings)
+    (phase,) = built
+    kernel, bias, scale = phase.inputs.projection
+    outputs = phase.model(data.train.images(np.arange(30)).astype(np.float32), training=False)
+    expected = phase.setup.teacher.rows(phase.setup.cache, data.train, 32, feature_cache.UNAUGMENTED)[:, 2:]
+    before = 1 - np.square(expected - expected.mean(0)).sum(1).mean() / scale
+    left = np.square(np.asarray(outputs)[:, 2:] @ kernel + bias - expected).sum(1).mean() / scale
+    assert (outputs.shape, kernel.shape, expected.shape) == ((30, 26), (24, 128), (30, 128))
+    assert abs(before) < 1e-3 and left < 0.5
+    assert made.network.model.output_shape == (None, 2)
 
 
 @pytest.mark.parametrize(("classes", "temperature"), [(2, 1.0), (4, 1.0), (4, 3.0)])
