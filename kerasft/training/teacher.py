@@ -131,7 +131,7 @@ def _keras_model(files: TeacherFiles, *, with_features: bool) -> Callable[[tf.Te
     if not with_features:
         return lambda images: [activation(tf.cast(model(images, training=False), tf.float32))]
     plain = mirrored.without_mirroring(model)
-    both = keras.Model(plain.inputs[0], [plain.output, heads.last_depth(plain)])
+    both = keras.Model(plain.inputs[0], [plain.outputs[0], heads.last_depth(plain)])
     width = both.outputs[1].shape[-1]
     # A random projection keeps distances well, and a hundred numbers an image are soon stored (Johnson and Lindenstrauss 1984).
     kernel = np.random.default_rng(0).normal(0, width**-0.5, (width, TAUGHT_FEATURES)).astype(np.float32)

@@ -47,7 +47,8 @@ def run(network, tmp_path_factory):
 
 
 def _run_folder(model, folder, classes, size, task="single_label"):
-    model.save(folder / "model.keras")
+    # As the artefact of a run is written: its outputs are a list.
+    keras.Model(model.inputs, model.outputs).save(folder / "model.keras")
     about = {"task": task, "classes": classes, "image_size": size, "framing": "crop"}
     (folder / "metrics.json").write_text(json.dumps(about))
     return str(folder)
@@ -265,3 +266,24 @@ def test_another_task_other_classes_and_layers_of_keras_are_refused(data, networ
             distillation.requested(Config(teacher=run), task, classes)
     with pytest.raises(UserError, match="--augment: layers of Keras"):
         trained(data, tmp_path, tiny, teacher=run, phases="all(epochs=1)", augment="RandomFlip")
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_labels_and_values_are_taught_from_the_solved_head_to_the_last_phase(task, two_digits, angles, tiny, tmp_path):
+    """A student of the teacher's answers alone comes closer to them than to the labels that it is not shown."""
+    data = splits_of(f"csv:{two_digits if task == 'multi_label' else angles}", val=0.2, test=0.2)
+    settings = {"head_init": "probe", "phases": "head | all(epochs=3, lr=1e-3)", "augment": "crop(area=(0.7, 1))"}
+    large = trained(data, tmp_path / "large", tiny, **settings).network
+    run = _run_folder(large.model, tmp_path / "large", list(data.classes), 32, task)
+    small = trained(data, tmp_path / "small", tiny, teacher=run, distill="logits(weight=1)", **settings)
+    noted, record = small.trained.state.resolved.teacher, small.records[0]
+    images = data.test.images(np.arange(len(data.test))).astype(np.float32)
+    answers, known = (
+        scoring.apply_activation(task, np.asarray(one.model(images, training=False))) for one in (small.network, large)
+    )
+    scale = data.train.labels.std(0)
+    apart = [np.abs((answers - other) / scale).mean() for other in (known, data.test.labels)]
+    assert apart[0] < 0.7 * apart[1]
+    assert noted["val_loss"] > 0 and record.final[0] < record.initial[0]
+    assert ("temperature" in noted) == (task == "multi_label")
