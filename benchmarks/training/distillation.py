@@ -1,7 +1,8 @@
 """Distillation: what a small network wins back of the log loss that it lacks beside a large one, by `--teacher`.
 
 MobileNet 0.75 teaches MobileNet 0.25, both with default settings, through the command. The untaught student is the same command
-without `--teacher`. `--distills` are values of `--distill`, separated by `;`. A finished run is read, not repeated.
+without `--teacher`. `--distills` are values of `--distill`, separated by `;`. A finished run is read, not repeated. The last column has the difference of the log
+losses of taught and untaught student on the same test images, and its standard error.
 
     python benchmarks/training/distillation.py --shared=../shared --out=/tmp/distillation [--seeds=0,1,2] [--distills='logits']
 """
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from default_vs_probe import fewer
 
 TEACHER, STUDENT = 0.75, 0.25
 
@@ -22,12 +24,22 @@ def run(options: argparse.Namespace, name: str, alpha: float, seed: int, *flags:
     """The `metrics.json` of a run."""
     folder = options.out / f"{options.data}-{name}-{seed}"
     if not (folder / "metrics.json").is_file():
-        line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{options.shared / 'data' / options.data}"]
+        data, _, few = options.data.partition(":")
+        source = options.shared / "data" / data
+        if few:
+            source = fewer(source, options.out / "sets" / f"{options.data}-{seed}", int(few), seed)
+        line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{source}"]
         line += [f"--backbone=MobileNet(alpha={alpha})", f"--seed={seed}", f"--run_dir={folder}"]
         line += [f"--weights={options.shared / 'weights' / f'mobilenet_{alpha}_224_no_top.h5'}"]
         line += [f"--export_dir={options.out / 'saved_models' / f'{name}-{seed}'}", *flags, *options.flags]
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / "metrics.json").read_text())
+
+
+def image_losses(options: argparse.Namespace, name: str, seed: int) -> np.ndarray:
+    """The log loss of each test image in a run."""
+    with np.load(options.out / f"{options.data}-{name}-{seed}" / "predictions.npz") as stored:
+        return stored["losses"].astype(np.float64)
 
 
 def cells(metrics: dict) -> list[str]:
@@ -40,31 +52,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", default="flowers5")
+    parser.add_argument("--data", default="flowers5", help="NAME, or NAME:IMAGES of a class")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--teacher_seed", type=int, help="one teacher for all seeds; by default each has its own")
     parser.add_argument("--distills", default="logits")
     parser.add_argument("--flags", action="append", default=[], help="for all runs, such as --flags=--phases=head")
     options = parser.parse_args()
     options.shared, options.out = options.shared.resolve(), options.out.resolve()
-    print("| seed | network | accuracy | log loss | seconds | share of the gap |\n|" + " --- |" * 6)
+    print("| seed | network | accuracy | log loss | seconds | share of the gap | taught - untaught |\n|" + " --- |" * 7)
     shares: dict[str, list[float]] = {}
     for seed in map(int, options.seeds.split(",")):
         source = seed if options.teacher_seed is None else options.teacher_seed
         teacher = run(options, "teacher", TEACHER, source)
         untaught = run(options, "untaught", STUDENT, seed)
         losses = [metrics["test"]["loss"] for metrics in (teacher, untaught)]
-        print("| " + " | ".join([str(seed), f"teacher, {TEACHER}", *cells(teacher), ""]) + " |")
-        print("| " + " | ".join([str(seed), f"untaught, {STUDENT}", *cells(untaught), ""]) + " |", flush=True)
+        print("| " + " | ".join([str(seed), f"teacher, {TEACHER}", *cells(teacher), "", ""]) + " |")
+        print("| " + " | ".join([str(seed), f"untaught, {STUDENT}", *cells(untaught), "", ""]) + " |", flush=True)
         for distill in options.distills.split(";"):
             named = re.sub(r"[^\w.]+", "-", distill).strip("-")
             flags = f"--teacher={options.out / f'{options.data}-teacher-{source}'}", f"--distill={distill.strip()}"
             taught = run(options, f"taught-{named}", STUDENT, seed, *flags)
             share = (losses[1] - taught["test"]["loss"]) / (losses[1] - losses[0])
             shares.setdefault(distill, []).append(share)
-            print(
-                "| " + " | ".join([str(seed), f"taught, {distill}", *cells(taught), f"{share:.0%}"]) + " |", flush=True
-            )
+            gaps = image_losses(options, f"taught-{named}", seed) - image_losses(options, "untaught", seed)
+            apart = f"{gaps.mean():+.4f} ± {gaps.std(ddof=1) / len(gaps) ** 0.5:.4f}"
+            row = [str(seed), f"taught, {distill}", *cells(taught), f"{share:.0%}", apart]
+            print("| " + " | ".join(row) + " |", flush=True)
     for distill, found in shares.items():
         print(f"{distill}: {np.mean(found):.0%} of the gap on average, {min(found):.0%} to {max(found):.0%}")
 
