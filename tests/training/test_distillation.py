@@ -187,6 +187,7 @@ def test_a_teacher_that_changed_ends_a_stopped_run(data, network, run, tmp_path)
         distilling.check_unchanged(setup, resolved)
 
 
+@pytest.mark.large
 def test_a_taught_student_is_closer_to_its_teacher(data, network, run, tiny, tmp_path):
     """By the divergence of its answers to images that neither was trained on."""
     settings = {"phases": "all(epochs=3, lr=3e-3)", "augment": "none"}
