@@ -1,8 +1,8 @@
 """Distillation: what a small network wins back of the log loss that it lacks beside a large one, by `--teacher`.
 
 MobileNet 0.75 teaches MobileNet 0.25, both with default settings, through the command. The untaught student is the same command
-without `--teacher`. `--distills` are values of `--distill`, separated by `;`. A finished run is read, not repeated. The last column has the difference of the log
-losses of taught and untaught student on the same test images, and its standard error.
+without `--teacher`. `--distills` are values of `--distill`, separated by `;`. A finished run is read, not repeated. The last columns have the difference of the log
+losses of taught and untaught student on the same test images with its standard error, and KL(teacher || student), their mean.
 
     python benchmarks/training/distillation.py --shared=../shared --out=/tmp/distillation [--seeds=0,1,2] [--distills='logits']
 """
@@ -42,6 +42,14 @@ def image_losses(options: argparse.Namespace, name: str, seed: int) -> np.ndarra
         return stored["losses"].astype(np.float64)
 
 
+def divergence(options: argparse.Namespace, teacher_seed: int, name: str, seed: int) -> str:
+    """KL(teacher || student) of the answers to the test images."""
+    names = f"{options.data}-teacher-{teacher_seed}", f"{options.data}-{name}-{seed}"
+    files = [np.load(options.out / one / "predictions.npz") for one in names]
+    known, learned = (np.maximum(file["probabilities"].astype(np.float64), 1e-12) for file in files)
+    return f"{(known * np.log(known / learned)).sum(1).mean():.3f}"
+
+
 def cells(metrics: dict) -> list[str]:
     """Accuracy, log loss and seconds of a run on the test images."""
     test = metrics["test"]
@@ -59,15 +67,32 @@ def main() -> None:
     parser.add_argument("--flags", action="append", default=[], help="for all runs, such as --flags=--phases=head")
     options = parser.parse_args()
     options.shared, options.out = options.shared.resolve(), options.out.resolve()
-    print("| seed | network | accuracy | log loss | seconds | share of the gap | taught - untaught |\n|" + " --- |" * 7)
+    print(
+        "| seed | network | accuracy | log loss | seconds | share of the gap | taught - untaught | divergence |\n|"
+        + " --- |" * 8
+    )
     shares: dict[str, list[float]] = {}
     for seed in map(int, options.seeds.split(",")):
         source = seed if options.teacher_seed is None else options.teacher_seed
         teacher = run(options, "teacher", TEACHER, source)
         untaught = run(options, "untaught", STUDENT, seed)
         losses = [metrics["test"]["loss"] for metrics in (teacher, untaught)]
-        print("| " + " | ".join([str(seed), f"teacher, {TEACHER}", *cells(teacher), "", ""]) + " |")
-        print("| " + " | ".join([str(seed), f"untaught, {STUDENT}", *cells(untaught), "", ""]) + " |", flush=True)
+        print("| " + " | ".join([str(seed), f"teacher, {TEACHER}", *cells(teacher), "", "", ""]) + " |")
+        print(
+            "| "
+            + " | ".join(
+                [
+                    str(seed),
+                    f"untaught, {STUDENT}",
+                    *cells(untaught),
+                    "",
+                    "",
+                    divergence(options, source, "untaught", seed),
+                ]
+            )
+            + " |",
+            flush=True,
+        )
         for distill in options.distills.split(";"):
             named = re.sub(r"[^\w.]+", "-", distill).strip("-")
             flags = f"--teacher={options.out / f'{options.data}-teacher-{source}'}", f"--distill={distill.strip()}"
@@ -76,7 +101,14 @@ def main() -> None:
             shares.setdefault(distill, []).append(share)
             gaps = image_losses(options, f"taught-{named}", seed) - image_losses(options, "untaught", seed)
             apart = f"{gaps.mean():+.4f} ± {gaps.std(ddof=1) / len(gaps) ** 0.5:.4f}"
-            row = [str(seed), f"taught, {distill}", *cells(taught), f"{share:.0%}", apart]
+            row = [
+                str(seed),
+                f"taught, {distill}",
+                *cells(taught),
+                f"{share:.0%}",
+                apart,
+                divergence(options, source, f"taught-{named}", seed),
+            ]
             print("| " + " | ".join(row) + " |", flush=True)
     for distill, found in shares.items():
         print(f"{distill}: {np.mean(found):.0%} of the gap on average, {min(found):.0%} to {max(found):.0%}")
