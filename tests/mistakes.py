@@ -725,6 +725,26 @@ def comparisons() -> Iterator[Row]:
     yield a("compare_torn", *COMPARE, "--run_dir=r", says="--run_dir", make=torn)
 
 
+def teachers() -> Iterator[Row]:
+    yield a("teacher_nowhere", *MADE, "--teacher=nowhere", says=("--teacher", "model.keras"))
+    yield a("teacher_of_other_classes", *MADE, "--teacher={model}", says=("--teacher", "0000-contour", "käfer"))
+    yield a("teacher_twice", *MADE, "--teacher={model} | {model}")
+    about = files(metrics__json='{"task": "regression", "classes": ["a"], "image_size": 32}', model__keras="words")
+    yield a("teacher_of_another_task", *MADE, "--teacher=.", says=("--teacher", "task single_label"), make=about)
+    names = '["0000-contour", "0001-fractal"]'
+    about = files(
+        metrics__json=f'{{"task": "single_label", "classes": {names}, "image_size": 32}}', model__keras="words"
+    )
+    yield a("teacher_of_words", *MADE, "--teacher=.", says=("--teacher", "model.keras"), make=about)
+    yield a("distill_without_a_teacher", *MADE, "--distill=logits(weight=1)", says=("--distill", "--teacher"))
+    taught = (*MADE, "--teacher={model}")
+    yield a("distill_misspelt", *taught, "--distill=logit", says=("--distill", "logits"))
+    yield a("distill_at_0_degrees", *taught, "--distill=logits(temperature=0)")
+    yield a("distill_of_no_weight", *taught, "--distill=logits(weight=0)")
+    yield a("distill_twice", *taught, "--distill=logits | logits")
+    yield a("distill_features_of_no_weight", *taught, "--distill=features(weight=0)")
+
+
 GROUPS = {
     "flags": command_line,
     "flagfiles": flagfiles,
@@ -733,6 +753,7 @@ GROUPS = {
     "data": data,
     "folders and their files": places,
     "networks": backbones,
+    "teachers": teachers,
     "predict": predictions,
     "serve": servers,
     "tune": searches,

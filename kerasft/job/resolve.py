@@ -15,6 +15,7 @@ from kerasft.networks import backbones, bundled, candidates, costs, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
+from kerasft.settings import distillation
 from kerasft.settings.config import Config
 from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache, feature_cache, resolved_settings
@@ -97,6 +98,7 @@ def build(
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
     """
+    distillation.requested(config, listing.task, listing.classes)
     network = apply_surgeries(config, networks.build(config, len(listing.classes), listing.task), on_applied)
     network = planning.prepare(config, network)
     return network, planning.check(config, network)

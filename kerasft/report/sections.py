@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.console.wording import NOT_MEASURED, count, duration, number, percent
+from kerasft.console.wording import NOT_MEASURED, count, duration, join_names, number, percent
+from kerasft.evaluation.score_names import SCORES
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
@@ -46,7 +47,7 @@ _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled":
 
 
 def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
-    """Describes the run in two sentences, and in a third what is averaged (`--tta`)."""
+    """Describes the run in two sentences, and in further ones what is averaged (`--tta`) and who taught (`--teacher`)."""
     settled = metrics.get("settled", {})
     chosen, backbone = settled.get("weights", config["weights"]), settled.get("backbone", config["backbone"])
     weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
@@ -71,6 +72,23 @@ def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
         f"The test images were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
         f"files themselves{same}; {alike}.",
         *mirrored,
+        *_teachers(settled),
+    ]
+
+
+def _teachers(settled: dict) -> list[str]:
+    """A sentence on the teachers, and how good they are; none without them."""
+    if not (taught := settled.get("teacher")):
+        return []
+    name = next(name for name in SCORES.values() if f"val_{name}" in taught)
+    paths = [row["path"] for row in taught["members"]]
+    who = f"a teacher, {paths[0]}" if len(paths) == 1 else f"the mean of {len(paths)} teachers, {join_names(paths)}"
+    score = (percent if name == "accuracy" else number)(taught[f"val_{name}"])
+    parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] * bool(taught["weight"])
+    parts += [f"its features a weight of {number(taught['features_weight'])}"] * ("features_weight" in taught)
+    return [
+        f"It learned from the labels and from {who}, whose {_METRICS[name][0].lower()} on the same validation images is "
+        f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
     ]
 
 

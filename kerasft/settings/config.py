@@ -104,6 +104,17 @@ class Config(DataSettings):
         "The learning rate schedule of a phase: constant, cosine(warmup=0.1, floor=0), linear(warmup=0.1), polynomial(power=2, end=0, warmup=0.1), one_cycle, wsd(warmup=0.1, decay=0.2), step(at=(0.5, 0.75), factor=0.1), or plateau(factor=0.5, patience=2). A phase may set its own.",
         spec="one",
     )
+    teacher: str = flag(
+        "",
+        "training",
+        "A trained model whose answers are learned as well as the labels (knowledge distillation): the folder of a finished run, or a SavedModel that kerasft has exported. Several, such as 'runs/a | runs/b': the mean of their probabilities. Its classes must be those of the data. docs/distillation.md explains it.",
+    )
+    distill: str = flag(
+        "logits",
+        "training",
+        "What is learned of --teacher: logits(temperature=2, weight=0.5), its probabilities at a temperature, which have this share of the loss; features(weight=1), its pooled features, in phases on images; or logits | features.",
+        spec="many",
+    )
     lr_scaling: str = flag(
         "auto",
         "training",
@@ -117,11 +128,7 @@ class Config(DataSettings):
         spec="many",
     )
     patience: int | None = flag(
-        None,
-        "training",
-        "A phase stops early after so many epochs without a better validation loss.",
-        low=1,
-        high=10**6,
+        None, "training", "A phase ends after so many epochs without a lower validation loss.", low=1, high=10**6
     )
     precision: str = flag(
         "auto",
@@ -212,11 +219,8 @@ class Config(DataSettings):
         if self.gate and not self.baseline:
             raise UserError("--gate: needs --baseline=saved_models/NAME/VERSION, or a run folder. Received: --gate")
         # No field: what is written, compared and digested stays the text.
-        parsed = {
-            item.name: parse(item, getattr(self, item.name), self.allow_imports)
-            for item in fields(self)
-            if "spec" in item.metadata
-        }
+        written = [item for item in fields(self) if "spec" in item.metadata]
+        parsed = {item.name: parse(item, getattr(self, item.name), self.allow_imports) for item in written}
         object.__setattr__(self, "_parsed", parsed)
 
     def specs(self, name: str) -> tuple[Spec, ...]:
@@ -237,7 +241,6 @@ class Config(DataSettings):
 # These say where, and what else is measured; not what is learned. So they are no part of the digest.
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 LOCATIONS += ("baseline", "gate", "robustness")
-
 
 HINTS = typing.get_type_hints(Config)
 FIELDS = {item.name: item for item in fields(Config)}

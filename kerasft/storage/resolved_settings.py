@@ -30,6 +30,8 @@ class ResolvedSettings:
         framing: as the flag, without `auto`; None until it is chosen.
         tta: as the flag, without `auto`; None until the network is trained.
         tta_table: what was measured of each: `choice`, `loss`, `accuracy` (of single labels).
+        teacher: under `--teacher`: `members` (path and SHA-256 of each), `val_loss` and score of their mean answer on the
+            validation images, `temperature` and `weight`.
         framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 
@@ -61,6 +63,7 @@ class ResolvedSettings:
     framing: str | None = None
     framing_reason: str = ""
     framing_table: list[dict[str, Any]] = field(default_factory=list)
+    teacher: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `settled.json`, without what is not resolved yet."""

@@ -3,6 +3,8 @@
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
@@ -123,7 +125,8 @@ def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
     image = step / (batch * scale * auto.FORWARD_PASSES_PER_STEP)
     if phase.freezes and speed:
         image = max(image, 1 / speed)
-    return Speed(tracing, step + _seconds_of_batch(setup, phase), image)
+    made = _seconds_of_batch(setup, phase)
+    return Speed(tracing, step + made + (_seconds_of_answers(setup) + made if setup.teacher else 0.0), image)
 
 
 def _seconds_of_batch(setup: TrainSetup, phase: Phase) -> float:
@@ -137,3 +140,14 @@ def _seconds_of_batch(setup: TrainSetup, phase: Phase) -> float:
         pass
     # On a device of its own, the network does not wait for the cores that make the next batch.
     return 0.0 if autotune.on_accelerator() else (time.monotonic() - started) / TIMED_BATCHES
+
+
+def _seconds_of_answers(setup: TrainSetup) -> float:
+    """Seconds of the teacher for the images of a step. It answers them before the phase, and so needs them made once more."""
+    size, predict = setup.network.size, setup.teacher.prefix.predict
+    images = np.zeros((setup.batch_size, size, size, 3), np.float32)
+    # The first call traces the graph.
+    predict([images])
+    started = time.monotonic()
+    predict([images])
+    return time.monotonic() - started

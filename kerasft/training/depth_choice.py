@@ -24,6 +24,7 @@ from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
 from kerasft.training import head_statistics, linear_probe, stacked_probe
 from kerasft.training.linear_probe import Solution
+from kerasft.training.penalised_models import Taught
 
 # Training images up to which `auto` looks at several depths: of more, their features would not fit into memory.
 MAX_AUTO_EXAMPLES = 20_000
@@ -48,7 +49,12 @@ class DepthChoice(NamedTuple):
 
 
 def choose(
-    config: Config, network: Network, splits: Splits, cache: DiskCache, weights: np.ndarray | None = None
+    config: Config,
+    network: Network,
+    splits: Splits,
+    cache: DiskCache,
+    weights: np.ndarray | None = None,
+    taught: Taught | None = None,
 ) -> DepthChoice:
     """Resolves `--features`.
 
@@ -56,6 +62,7 @@ def choose(
         network: whose head sees the last depth.
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
+        taught: what a teacher answers to them, or None.
 
     Raises:
         UserError: more depths than the backbone has, or a head that pools one depth only.
@@ -71,7 +78,7 @@ def choose(
         # Without a probe there is nothing to choose by; hidden layers are not stacked.
         chosen = network if automatic else whole
         return DepthChoice(chosen, reason="several depths are chosen by a linear probe" if automatic else "")
-    stacked, features, entry = probe(config, whole, splits, cache, weights)
+    stacked, features, entry = probe(config, whole, splits, cache, weights, taught=taught)
     chosen = network_depths.with_depths(network, config, whole.depths[-stacked.depths :])
     _keep(chosen, features, entry, splits, cache)
     table = tuple(
@@ -120,6 +127,7 @@ def probe(
     cache: DiskCache,
     weights: np.ndarray | None = None,
     prefix: Prefix | None = None,
+    taught: Taught | None = None,
 ) -> tuple[stacked_probe.Stacked, np.ndarray, feature_cache.Entry | None]:
     """Solves the probe on all depths that a network sees: the solution, the features float32 [N, D], and their entry.
 
@@ -127,7 +135,7 @@ def probe(
     Arguments as in `choose`; `prefix` gives the features, where it has been made.
     """
     features, entry = _features(network, splits, cache, prefix)
-    given = network_depths.widths(network), splits, network.task, config.seed, weights, entry
+    given = network_depths.widths(network), splits, network.task, config.seed, weights, taught, entry
     return _solve(features, *given, forced=config.features != "auto"), features, entry
 
 
@@ -173,6 +181,7 @@ def _solve(
     task: str,
     seed: int,
     weights: np.ndarray | None,
+    taught: Taught | None,
     entry: feature_cache.Entry | None,
     *,
     forced: bool,
@@ -180,7 +189,7 @@ def _solve(
     """`stacked_probe.solve` on standardised features; kept beside their entry."""
     mean, variance = head_statistics.statistics(features, widths)
     labels, outputs = splits.train.labels, len(splits.classes)
-    given = widths, labels, outputs, task, seed, weights
+    given = (widths, labels, outputs, task, seed, weights) + ((taught,) if taught else ())
 
     def solved() -> dict[str, np.ndarray]:
         standardised = ((features - mean) / np.sqrt(variance)).astype(np.float32)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasft.console import console
 from kerasft.networks import layer_names
-from kerasft.optimization import losses, optimizers, sharpness_aware
+from kerasft.optimization import distillation, losses, optimizers, sharpness_aware
 from kerasft.optimization.adaptive_clipping import clip_adaptively
 from kerasft.optimization.l2sp import pull_to_start
 from kerasft.optimization.rate_multipliers import multiply_rates
@@ -135,7 +135,13 @@ def build_loss(run: PhaseRun) -> losses.Loss:
     setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
     counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
     given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
-    return losses.build(run.phase.loss, task, setup.scorer.scale, **given)
+    own = losses.build(run.phase.loss, task, setup.scorer.scale, **given)
+    if setup.teacher is None:
+        return own
+    asked, outputs = setup.teacher.asked, len(setup.splits.classes)
+    shape = outputs, asked.temperature, asked.weight, setup.scorer.scale
+    more = {"projection": run.inputs.projection, "features_weight": asked.features_weight}
+    return distillation.build(own, task, *shape, mixed=run.inputs.mixed, **more)
 
 
 def _steps_per_call(run: PhaseRun) -> int:

@@ -20,6 +20,7 @@ from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.training import head_statistics, linear_probe, mirroring
 from kerasft.training.linear_probe import Solution
+from kerasft.training.penalised_models import Taught
 
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
 
@@ -50,6 +51,7 @@ def prepare(
     cache: DiskCache,
     weights: np.ndarray | None = None,
     *,
+    taught: Taught | None = None,
     solution: Solution | None = None,
     augmented: bool = True,
     head_first: bool = False,
@@ -62,6 +64,7 @@ def prepare(
         scorer: of the validation split.
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
+        taught: what a teacher answers to them, or None.
         solution: of the probe, where it is known already.
         augmented: whether any phase trains on augmented images.
         head_first: whether the first phase trains the head alone, and is judged by features.
@@ -83,7 +86,8 @@ def prepare(
         if head_first:
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
-            given = inputs, labels, len(splits.classes), network.task, config.seed, weights
+            given = (inputs, labels, len(splits.classes), network.task, config.seed, weights)
+            given += (taught,) if taught else ()
             key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy")
             if solved is None:
                 found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kerasft.training import linear_probe, penalised_models
+from kerasft.training import folds, linear_probe, penalised_models
 from kerasft.training.linear_probe import Problem
 from kerasft.training.penalised_models import Fit
 
@@ -25,7 +25,7 @@ def predict(features: np.ndarray, labels: np.ndarray, outputs: int, task: str, s
         problem = linear_probe.pose(features, labels, outputs, task, seed, None)
         found = linear_probe.validate(problem)
         rows, raw = found.rows, found.outputs
-        if len(rows) > 0 and len(labels) > linear_probe.MAX_CV_EXAMPLES:
+        if len(rows) > 0 and len(labels) > folds.MAX_CV_EXAMPLES:
             # The penalty was chosen on a sample; every example is held out under it.
             rows, raw = _hold_out_all(problem, labels, found.alpha, seed)
     predicted = np.full((len(labels), outputs), np.nan)
@@ -64,7 +64,7 @@ def _hold_out_all(problem: Problem, labels: np.ndarray, alpha: float, seed: int)
     count = problem.targets.max() + 1 if problem.family == "softmax" else problem.targets.shape[1]
     # A class that a fold lacks keeps its column.
     start = Fit(np.zeros((width, count)), np.zeros(count))
-    for held in np.array_split(order, linear_probe.FOLDS):
+    for held in np.array_split(order, folds.FOLDS):
         fitted = np.setdiff1d(order, held)
         squares = problem.features.squares * (len(fitted) / len(order))
         given = problem.features.rows[fitted], problem.targets[fitted], problem.family, alpha, squares

@@ -1,15 +1,15 @@
 """The linear probe: the last layer solved on frozen features, its penalty chosen by cross-validation."""
 
-import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
 
 from kerasft.evaluation.scoring import one_standard_error_rule
-from kerasft.training import penalised_models
+from kerasft.training import folds, penalised_models
 from kerasft.training.head_statistics import log_odds
-from kerasft.training.penalised_models import Fit, Rotated
+from kerasft.training.penalised_models import Fit, Rotated, Taught
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
 SOLVER_VERSION = 2
@@ -23,17 +23,11 @@ PENALTY_STANDARD_ERRORS = 0.5
 # Weaker penalties are tried until so many in a row have not lowered the held-out loss.
 FRUITLESS_PENALTIES = 2
 
-# Parts of the training examples that are held out in turn.
-FOLDS = 5
-
 # The penalty where nothing can be held out: a strong one.
 STRONG_PENALTY = 100.0
 
 # Multiplications of a step up to which one thread is as fast as several, and every fit is solved to its end.
 MAX_SINGLE_THREAD_MACS = 1e8
-
-# Of more examples, this many and one held-out fifth of them are enough to choose the penalty.
-MAX_CV_EXAMPLES = 5_000
 
 
 class Solution(NamedTuple):
@@ -53,6 +47,7 @@ class Problem(NamedTuple):
         family: of the penalised model.
         folds: pairs (fitted, held) of rows.
         weights: float [N] of the examples, or None.
+        taught: what a teacher answers to them, for the outputs that vary, or None.
     """
 
     features: Rotated
@@ -60,6 +55,7 @@ class Problem(NamedTuple):
     family: str
     folds: list[tuple[np.ndarray, np.ndarray]]
     weights: np.ndarray | None
+    taught: Taught | None = None
 
 
 class Validation(NamedTuple):
@@ -82,7 +78,13 @@ NOTHING_HELD_OUT = Validation(STRONG_PENALTY, np.empty(0, int), np.empty((0, 0))
 
 
 def solve(
-    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    outputs: int,
+    task: str,
+    seed: int,
+    weights: np.ndarray | None = None,
+    taught: Taught | None = None,
 ) -> Solution:
     """Solves the last layer on frozen features, its L2 penalty chosen by cross-validation.
 
@@ -96,9 +98,11 @@ def solve(
         task: `single_label`, `multi_label` or `regression`.
         seed: of the folds.
         weights: float [N] of the examples, or None.
+        taught: what a teacher answers to all examples, for all outputs, in the units of the labels; or None. The penalty
+            is still chosen by the labels of held-out examples.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights)
+        problem = pose(features, labels, outputs, task, seed, weights, taught)
         return solve_problem(problem, labels, outputs, task, validate(problem).alpha)
 
 
@@ -125,23 +129,43 @@ def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:
 
 
 def pose(
-    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None
+    features: np.ndarray,
+    labels: np.ndarray,
+    outputs: int,
+    task: str,
+    seed: int,
+    weights: np.ndarray | None,
+    taught: Taught | None = None,
 ) -> Problem:
     """The problem that `solve` solves. Arguments as there."""
     rotated = penalised_models.rotate(features)
     if task == "single_label":
         present, places = np.unique(labels, return_inverse=True)
-        rows = _sample(places, seed)
-        folds = _folds(places, rows, seed)[: 1 if len(labels) > MAX_CV_EXAMPLES else None]
+        rows = folds.sample(places, seed)
+        pairs = folds.stratified(places, rows, seed)[: 1 if len(labels) > folds.MAX_CV_EXAMPLES else None]
+        # A class without an example gets no share of an answer.
+        taught = _taught(taught, lambda answers: _sum_to_one(answers[:, present]))
         if len(present) == 2:
-            return Problem(rotated, places[:, None].astype(np.float64), "logistic", folds, weights)
-        return Problem(rotated, places, "softmax", folds if len(present) > 1 else [], weights)
-    folds = _plain_folds(len(labels), seed)
+            taught = _taught(taught, lambda answers: answers[:, 1:])
+            return Problem(rotated, places[:, None].astype(np.float64), "logistic", pairs, weights, taught)
+        return Problem(rotated, places, "softmax", pairs if len(present) > 1 else [], weights, taught)
+    pairs = folds.plain(len(labels), seed)
     if task == "regression":
-        return Problem(rotated, _standard(labels), "squared", folds, weights)
+        taught = _taught(taught, lambda answers: _standard(answers, labels))
+        return Problem(rotated, _standard(labels), "squared", pairs, weights, taught)
     varied = labels[:, _varied(labels)].astype(np.float64)
-    folds = [(fitted, held) for fitted, held in folds if len(_varied(varied[fitted])) == varied.shape[1]]
-    return Problem(rotated, varied, "logistic", folds if varied.size else [], weights)
+    pairs = [(fitted, held) for fitted, held in pairs if len(_varied(varied[fitted])) == varied.shape[1]]
+    taught = _taught(taught, lambda answers: answers[:, _varied(labels)])
+    return Problem(rotated, varied, "logistic", pairs if varied.size else [], weights, taught)
+
+
+def _taught(taught: Taught | None, change: Callable[[np.ndarray], np.ndarray]) -> Taught | None:
+    return taught and taught._replace(answers=change(taught.answers.astype(np.float64)))
+
+
+def _sum_to_one(answers: np.ndarray) -> np.ndarray:
+    answers = np.maximum(answers, penalised_models.MIN_PROBABILITY)
+    return answers / answers.sum(1, keepdims=True)
 
 
 def validate(problem: Problem) -> Validation:
@@ -169,7 +193,8 @@ def _held_out(problem: Problem, fitted_rows: list[np.ndarray], fits: list[Fit | 
         squares = problem.features.squares * (len(fitted) / len(problem.features.rows))
         weights = None if problem.weights is None else problem.weights[fitted]
         given = fitted_rows[index], problem.targets[fitted], problem.family, alpha, squares
-        fits[index] = penalised_models.fit(*given, weights=weights, start=fits[index])
+        taught = problem.taught and problem.taught.of(fitted)
+        fits[index] = penalised_models.fit(*given, weights=weights, start=fits[index], taught=taught)
         found.append(problem.features.rows[held].astype(np.float64) @ fits[index].kernel + fits[index].bias)
     return np.concatenate(found)
 
@@ -207,7 +232,8 @@ def solve_problem(problem: Problem, labels: np.ndarray, outputs: int, task: str,
     given = features.rows, problem.targets, problem.family, alpha, features.squares
     words = f"alpha = {alpha:.3g}" if task == "regression" else f"C = {1 / alpha:.3g}"
     if problem.targets.size and (problem.family != "softmax" or problem.targets.max() > 0):
-        found = penalised_models.fit(*given, weights=problem.weights, tolerance=1e-7 if small else 1e-4)
+        also = {"weights": problem.weights, "taught": problem.taught}
+        found = penalised_models.fit(*given, **also, tolerance=1e-7 if small else 1e-4)
         solved, shift = features.restore(found)
     else:
         solved, shift = kernel[:, :0], bias[:0]
@@ -238,50 +264,12 @@ def _give_rare_chance(kernel: np.ndarray, bias: np.ndarray, features: Rotated, p
         bias[missing] = logsumexp(logits, axis=-1).mean() + np.log(0.5 / count)
 
 
-def _standard(labels: np.ndarray) -> np.ndarray:
-    targets = labels.astype(np.float64)
-    return (targets - targets.mean(0)) / np.maximum(targets.std(0), 1e-12)
+def _standard(values: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    """Values by the mean and deviation of the labels, which are by default the values."""
+    known = (values if labels is None else labels).astype(np.float64)
+    return (values.astype(np.float64) - known.mean(0)) / np.maximum(known.std(0), 1e-12)
 
 
 def _varied(labels: np.ndarray) -> np.ndarray:
     """Columns that hold both a 0 and a 1."""
     return np.flatnonzero((labels.min(0) < 0.5) & (labels.max(0) > 0.5))
-
-
-def _plain_folds(count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import KFold
-
-    if count < 2:
-        return []
-    rows = np.arange(count)
-    if count > MAX_CV_EXAMPLES:
-        rows = np.sort(np.random.default_rng(seed).permutation(count)[:MAX_CV_EXAMPLES])
-    folds = KFold(min(FOLDS, count), shuffle=True, random_state=seed).split(rows)
-    return [(rows[fitted], rows[held]) for fitted, held in folds][: 1 if count > MAX_CV_EXAMPLES else None]
-
-
-def _folds(labels: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (fitted, held) of rows; the only example of a class is always fitted, so that every model knows all classes.
-
-    A class of fewer examples than folds is held out in as many of them as it has examples.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    counts = np.bincount(labels[rows])
-    several = rows[counts[labels[rows]] > 1]
-    if not len(several):
-        return []
-    folds = StratifiedKFold(min(FOLDS, int(counts.max())), shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        return [(np.setdiff1d(rows, several[held]), several[held]) for _, held in folds.split(several, labels[several])]
-
-
-def _sample(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Rows to choose the penalty on: all, or `MAX_CV_EXAMPLES` with the classes in proportion and two of each at least."""
-    if len(labels) <= MAX_CV_EXAMPLES:
-        return np.arange(len(labels))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    sizes = np.bincount(labels)
-    wanted = np.minimum(sizes, np.maximum(2, np.round(sizes * MAX_CV_EXAMPLES / len(labels)))).astype(int)
-    return np.sort(np.concatenate([order[labels[order] == label][:count] for label, count in enumerate(wanted)]))

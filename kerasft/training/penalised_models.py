@@ -1,6 +1,7 @@
 """Penalised linear models: softmax, logistic and least-squares regression, solved by L-BFGS in well-scaled coordinates.
 
-The objective is `sum_i w_i loss(x_i W + b, y_i) + alpha / 2 |W|^2`. Features are first centred and rotated onto their
+The objective is `sum_i w_i loss(x_i W + b, y_i) + alpha / 2 |W|^2`. With a teacher, the loss is shared between labels and its
+answers (`Taught`). Features are first centred and rotated onto their
 principal directions, which changes neither outputs nor penalty. There the curvature of the loss is nearly diagonal, so each
 coordinate is scaled by it (a diagonal preconditioner; the bound of the softmax's curvature is Boehning's, 1992). L-BFGS
 (Liu and Nocedal 1989) then needs a few iterations where it needs hundreds on plain features, and 3,000 features of 1,000
@@ -17,6 +18,9 @@ MIN_RELATIVE_SQUARE = 1e-10
 
 # Elements of a matrix from which its products are computed in float32.
 MAX_FLOAT64_ELEMENTS = 5_000_000
+
+# Probabilities of a teacher below this, or above 1 less this, count as these.
+MIN_PROBABILITY = 1e-12
 
 # Mean curvature of the loss by logit: p (1 - p) of a rather certain model, and exactly 1 for squared errors.
 _CURVATURES = {"softmax": 0.1, "logistic": 0.1, "squared": 1.0}
@@ -52,6 +56,25 @@ class Fit(NamedTuple):
     bias: np.ndarray
 
 
+class Taught(NamedTuple):
+    """What a teacher answers to the examples, as the second part of the loss (Hinton et al. 2015; `optimization.distillation`).
+
+    Attributes:
+        answers: float64 [N, C]: probabilities that sum to 1 for `softmax`, probabilities of each output for `logistic`,
+            values for `squared`.
+        temperature: by which logits are divided; values have none.
+        weight: share of this part in the loss, in (0, 1].
+    """
+
+    answers: np.ndarray
+    temperature: float
+    weight: float
+
+    def of(self, rows: np.ndarray) -> "Taught":
+        """The answers to some of the examples."""
+        return self._replace(answers=self.answers[rows])
+
+
 def rotate(features: np.ndarray) -> Rotated:
     """Rotates float [N, D] features onto their at most min(N, D) principal directions."""
     count, width = features.shape
@@ -80,6 +103,7 @@ def fit(
     weights: np.ndarray | None = None,
     start: Fit | None = None,
     tolerance: float = 1e-4,
+    taught: Taught | None = None,
 ) -> Fit:
     """Fits one model.
 
@@ -92,6 +116,7 @@ def fit(
         weights: float [N] of the examples, or None.
         start: where to begin, such as the fit at another penalty.
         tolerance: of the largest entry of the gradient by the number of examples.
+        taught: what a teacher answers to them, or None.
     """
     from scipy.optimize import minimize
 
@@ -99,6 +124,8 @@ def fit(
     outputs = int(targets.max()) + 1 if family == "softmax" else targets.shape[1]
     outputs = max(outputs, start.bias.size if start else 0)
     loss_and_residual = _loss(family, targets, outputs, weights)
+    if taught is not None:
+        loss_and_residual = _shared(loss_and_residual, _teachers_loss(family, taught, weights), taught.weight)
     scale = 1 / np.sqrt(_CURVATURES[family] * squares + alpha)
     bias_scale = 1 / np.sqrt(_CURVATURES[family] * count)
 
@@ -120,9 +147,10 @@ def fit(
     return Fit(found[:-1] * scale[:, None], found[-1] * bias_scale)
 
 
-def _loss(
-    family: str, targets: np.ndarray, outputs: int, weights: np.ndarray | None
-) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+LossAndResidual = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+def _loss(family: str, targets: np.ndarray, outputs: int, weights: np.ndarray | None) -> LossAndResidual:
     """A function from logits [N, C] to the summed loss and its derivative [N, C]."""
     from scipy.special import expit
 
@@ -147,3 +175,42 @@ def _loss(
         return float(np.square(residual).sum(1) @ each) / 2, residual * each[:, None]
 
     return {"softmax": softmax, "logistic": logistic, "squared": squared}[family]
+
+
+def _shared(labels: LossAndResidual, teacher: LossAndResidual, weight: float) -> LossAndResidual:
+    """Both parts, of which the second has this weight."""
+
+    def both(logits: np.ndarray) -> tuple[float, np.ndarray]:
+        (own, own_residual), (other, other_residual) = labels(logits), teacher(logits)
+        return (1 - weight) * own + weight * other, (1 - weight) * own_residual + weight * other_residual
+
+    return both
+
+
+def _teachers_loss(family: str, taught: Taught, weights: np.ndarray | None) -> LossAndResidual:
+    """A function from logits [N, C] to T^2 times the cross-entropy to the answers at T, and its derivative [N, C].
+
+    The cross-entropy is the divergence but for a constant.
+    """
+    from scipy.special import expit, log_softmax, logit, softmax
+
+    each = np.ones(len(taught.answers)) if weights is None else weights.astype(np.float64)
+    known, heat = np.clip(taught.answers, MIN_PROBABILITY, 1 - MIN_PROBABILITY), taught.temperature
+
+    if family == "softmax":
+        shares = softmax(np.log(known) / heat, axis=1)
+
+        def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
+            logs = log_softmax(logits / heat, axis=1)
+            return -float((shares * logs).sum(1) @ each) * heat**2, (np.exp(logs) - shares) * each[:, None] * heat
+
+        return loss
+    if family == "logistic":
+        shares = expit(logit(known) / heat)
+
+        def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
+            gaps = (np.logaddexp(0, logits / heat) - shares * logits / heat).sum(1)
+            return float(gaps @ each) * heat**2, (expit(logits / heat) - shares) * each[:, None] * heat
+
+        return loss
+    return _loss("squared", taught.answers, taught.answers.shape[1], weights)

@@ -14,6 +14,7 @@ from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.networks import costs, depths, layer_names, surgery
 from kerasft.networks.network import Network
+from kerasft.optimization.distillation import Projection
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
@@ -37,6 +38,7 @@ class PhaseInputs(NamedTuple):
         stateless: whether what is loaded depends on round and row only.
         evaluated: the model that `outputs` is of; it shares its layers with `model`.
         first_batch: gives its inputs for the first validation images.
+        projection: where the model also gives its features, beside the logits: from these to a teacher's.
     """
 
     model: keras.Model
@@ -47,6 +49,7 @@ class PhaseInputs(NamedTuple):
     stateless: bool = True
     evaluated: keras.Model | None = None
     first_batch: Callable[[], tf.Tensor] | None = None
+    projection: Projection | None = None
 
 
 class Plan(NamedTuple):

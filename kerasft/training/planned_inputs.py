@@ -5,7 +5,7 @@ from kerasft.networks.network import Network
 from kerasft.storage import feature_cache
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
-from kerasft.training import phase_inputs
+from kerasft.training import distillation, phase_inputs
 from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.setup import TrainSetup
 
@@ -29,10 +29,11 @@ def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolv
             console.say(f"{name}: {plan.reason}" if plan.views else f"{name}: not cached, {plan.reason}")
     plan = phase_inputs.Plan(*resolved.cached[name])
     try:
-        return phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
+        inputs = phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
     except feature_cache.RangeError as error:
         plan = phase_inputs.plan(network, setup.splits, phase, setup.cache, halved=False)
         resolved.cached[name] = list(plan)
         resolved.write(setup.folder)
         console.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")
-        return phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
+        inputs = phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
+    return distillation.taught(setup, network, phase, inputs)

@@ -9,7 +9,7 @@ from kerasft.settings import spec as specs
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, depth_choice, head_init
+from kerasft.training import autotune, depth_choice, distillation, head_init
 from kerasft.training import setup as setup_of_run
 from kerasft.training.setup import TrainSetup
 from kerasft.training.train_state import TrainState
@@ -22,7 +22,9 @@ def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, Tr
     if config.preprocessing == "dataset":
         resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
         networks.set_pixel_statistics(network, *resolved.pixels)
-    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights)
+    distillation.note(setup, resolved)
+    taught = distillation.for_the_probe(setup)
+    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights, taught)
     setup = replace(setup, network=choice.network)
     planned, _ = planning.plan(config, setup.network, len(splits.train))
     start = head_init.prepare(
@@ -32,6 +34,7 @@ def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, Tr
         setup.scorer,
         setup.cache,
         setup.example_weights,
+        taught=taught,
         solution=choice.solution,
         augmented=any(phase.epochs for phase in planned),
         head_first=not planned[0].trains_backbone,
@@ -75,6 +78,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
         _say_choice("jit", choice)
     planned = [_with_augmentation(phase, resolved) for phase in planned]
+    distillation.check_phases(setup, planned)
     resolved.phases = [str(phase) for phase in planned]
     resolved.write(setup.folder)
     return planned, setup

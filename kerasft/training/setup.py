@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from kerasft.strategies import auto
 from kerasft.strategies.phase import Phase
 from kerasft.training import weight_interpolation
 
+if TYPE_CHECKING:
+    from kerasft.training.teacher import Teacher
+
 
 @dataclass(frozen=True)
 class TrainSetup:
@@ -36,6 +40,7 @@ class TrainSetup:
         average: Specs of `--average`.
         batch_size: images a step.
         steps_per_epoch: steps.
+        teacher: of `--teacher`, or None.
     """
 
     config: Config
@@ -48,6 +53,7 @@ class TrainSetup:
     average: tuple[Spec, ...]
     batch_size: int
     steps_per_epoch: int
+    teacher: "Teacher | None" = None
 
 
 def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> TrainSetup:

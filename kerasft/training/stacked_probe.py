@@ -14,6 +14,7 @@ import numpy as np
 from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.training import linear_probe
 from kerasft.training.linear_probe import Problem, Solution, Validation
+from kerasft.training.penalised_models import Taught
 
 # Standard errors of the paired difference by which several depths must be better than the last one alone.
 DEPTH_STANDARD_ERRORS = 1.0
@@ -91,6 +92,7 @@ def solve(
     task: str,
     seed: int,
     weights: np.ndarray | None = None,
+    taught: Taught | None = None,
     *,
     forced: bool = False,
 ) -> Stacked:
@@ -99,7 +101,7 @@ def solve(
     Args:
         features: float32 [N, D], standardised; the depths side by side, from the earliest to the last.
         widths: D of each depth.
-        labels, outputs, task, seed, weights: as in `linear_probe.solve`.
+        labels, outputs, task, seed, weights, taught: as in `linear_probe.solve`.
         forced: whether all depths are seen whatever the held-out examples say.
     """
     problems, validations, rows = [], [], []
@@ -107,7 +109,7 @@ def solve(
         started = time.monotonic()
         seen = np.ascontiguousarray(features[:, sum(widths[: len(widths) - count]) :])
         with linear_probe.threads(seen, outputs):
-            problem = linear_probe.pose(seen, labels, outputs, task, seed, weights)
+            problem = linear_probe.pose(seen, labels, outputs, task, seed, weights, taught)
             found = linear_probe.validate(problem)
         problems.append(problem)
         validations.append(found)

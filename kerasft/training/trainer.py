@@ -29,6 +29,7 @@ from kerasft.training import (
     block_choice,
     budgeting,
     checkpointer,
+    distillation,
     doubts,
     fitting,
     phase_health,
@@ -89,10 +90,11 @@ def train(
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    setup = setup_of_run.prepare(config, network, splits, folder)
+    setup = distillation.with_teacher(setup_of_run.prepare(config, network, splits, folder))
     restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored
+        distillation.check_unchanged(setup, state.resolved)
         features = tuple(state.resolved.features) or network.depths
         setup = replace(setup, network=with_depths(network, config, features))
         allowance = budgeting.carried(allowance, state)

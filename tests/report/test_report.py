@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_image
-from finished import CASES, run_folder
+from finished import CASES, HOSTILE, run_folder
 from pages import Page
 from PIL import Image
 
@@ -176,6 +176,20 @@ def test_the_phases_say_what_became_of_them(tmp_path):
     marks = [attributes["class"] for tag, attributes in page.tags if attributes.get("class", "").startswith("mark")]
     assert [mark for mark in marks if "health" not in mark] == ["mark yes", "mark no", "mark yes"]
     assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
+
+
+def test_a_taught_run_names_its_teachers_and_how_good_they_are(tmp_path):
+    metrics = run_folder(tmp_path, "single_label", HOSTILE)
+    members = [{"path": path, "sha256": "0"} for path in ("runs/<b>large", "runs/b")]
+    taught = {"members": members, "val_accuracy": 0.9125, "val_loss": 0.25, "temperature": 2.0, "weight": 0.5}
+    metrics["settled"]["teacher"] = taught | {"features_weight": 2.0}
+    report.write(tmp_path, metrics, thumbnails)
+    text = Page((tmp_path / "report.html").read_text()).text["p"]
+    assert (
+        "the mean of 2 teachers, “runs/<b>large” and “runs/b”, whose accuracy on the same validation images is 91.2%"
+        in text
+    )
+    assert "its answers have 50% of the loss, its features a weight of 2.00." in text
 
 
 def test_a_run_without_epochs_says_so(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasft.training import held_out, linear_probe
+from kerasft.training import folds, held_out
 
 
 def blobs(classes: int, count: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -16,7 +16,7 @@ def blobs(classes: int, count: int = 150, seed: int = 0) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("most", [5_000, 60])
 def test_probabilities_of_classes(classes, most, monkeypatch):
-    monkeypatch.setattr(linear_probe, "MAX_CV_EXAMPLES", most)
+    monkeypatch.setattr(folds, "MAX_CV_EXAMPLES", most)
     features, labels = blobs(classes)
     labels[:3] = (labels[:3] + 1) % classes
     found = held_out.predict(features, labels, classes + 1, "single_label", 0)
@@ -38,7 +38,7 @@ def test_labels_of_several(monkeypatch):
 
 @pytest.mark.parametrize("most", [5_000, 60])
 def test_values_are_in_their_own_units(most, monkeypatch):
-    monkeypatch.setattr(linear_probe, "MAX_CV_EXAMPLES", most)
+    monkeypatch.setattr(folds, "MAX_CV_EXAMPLES", most)
     features, _ = blobs(3)
     values = np.stack([1000 + 50 * features[:, 0], features[:, 1]], 1)
     found = held_out.predict(features, values, 2, "regression", 0)

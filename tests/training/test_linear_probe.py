@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from kerasft.evaluation import scoring
 from kerasft.networks import heads
-from kerasft.training import head_statistics, linear_probe
+from kerasft.training import folds, head_statistics, linear_probe
 
 
 def _model(head="linear", head_init="zeros", width=6, outputs=4):
@@ -76,13 +76,13 @@ def test_a_class_of_one_example_leaves_the_folds_to_the_others():
 
 def test_rare_classes_are_fitted_in_every_fold():
     labels = np.array([0] * 20 + [1] * 3 + [2])
-    folds = linear_probe._folds(labels, np.arange(24), 0)
-    assert len(folds) == 5
-    assert sorted(np.concatenate([held for _, held in folds])) == list(range(23))  # all but the only one
-    for fitted, held in folds:
+    pairs = folds.stratified(labels, np.arange(24), 0)
+    assert len(pairs) == 5
+    assert sorted(np.concatenate([held for _, held in pairs])) == list(range(23))  # all but the only one
+    for fitted, held in pairs:
         assert set(labels[fitted]) == {0, 1, 2}
         assert sorted([*fitted, *held]) == list(range(24))
-    assert linear_probe._folds(np.arange(4), np.arange(4), 0) == []
+    assert folds.stratified(np.arange(4), np.arange(4), 0) == []
 
 
 def test_classes_without_an_example_get_the_chance_of_half_of_one():
@@ -172,8 +172,8 @@ def test_of_many_examples_some_choose_the_penalty(monkeypatch):
     labels = (features[:, 0] + rng.normal(size=900) > 1.2).astype(np.int32)
     labels[:3] = 2  # a rare class
     whole = linear_probe.solve(features, labels, 3, "single_label", 0)
-    monkeypatch.setattr(linear_probe, "MAX_CV_EXAMPLES", 300)
-    assert np.bincount(labels[linear_probe._sample(labels, 0)]).min() == 2
+    monkeypatch.setattr(folds, "MAX_CV_EXAMPLES", 300)
+    assert np.bincount(labels[folds.sample(labels, 0)]).min() == 2
     some = linear_probe.solve(features, labels, 3, "single_label", 0)
     ours, theirs = (features @ solved.kernel + solved.bias for solved in (some, whole))
     assert np.mean(ours.argmax(1) == theirs.argmax(1)) > 0.97

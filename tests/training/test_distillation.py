@@ -1,0 +1,290 @@
+"""A student and its teacher: the same images, answers that are computed once, and what a student makes of them."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import splits_of
+from training_runs import begun, same, trained
+
+from kerasft import augment
+from kerasft.evaluation import scoring
+from kerasft.export import saved_model
+from kerasft.networks import network as networks
+from kerasft.settings import distillation
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import feature_cache
+from kerasft.storage.feature_cache import CachedAugmentation
+from kerasft.strategies.phase import Phase
+from kerasft.training import checkpointer, fitting, linear_probe, penalised_models
+from kerasft.training import distillation as distilling
+from kerasft.training import teacher as teachers
+
+
+@pytest.fixture(scope="module")
+def data(photos):
+    return splits_of(f"folder:{photos}", val=0.2, test=0.2)
+
+
+@pytest.fixture(scope="module")
+def network(tiny):
+    """Of random weights, under which images differ."""
+    keras.utils.set_random_seed(1)
+    made = networks.build(Config(backbone=tiny, head_init="he_normal"), 2, "single_label")
+    layer = made.model.get_layer("logits")
+    layer.set_weights([30 * layer.get_weights()[0], layer.get_weights()[1]])
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(network, tmp_path_factory):
+    """A run folder, whose classes are in another order than those of the data."""
+    return _run_folder(network.model, tmp_path_factory.mktemp("teacher"), ["square", "disc"], 32)
+
+
+def _run_folder(model, folder, classes, size, task="single_label"):
+    # As the artefact of a run is written: its outputs are a list.
+    keras.Model(model.inputs, model.outputs).save(folder / "model.keras")
+    about = {"task": task, "classes": classes, "image_size": size, "framing": "crop"}
+    (folder / "metrics.json").write_text(json.dumps(about))
+    return str(folder)
+
+
+def _loaded(path, classes=("disc", "square"), size=32, task="single_label", **settings):
+    asked = distillation.requested(Config(teacher=path, **settings), task, classes)
+    return teachers.load(asked, size, classes)
+
+
+def _probabilities(network, split):
+    images = split.images(np.arange(len(split))).astype(np.float32)
+    return scoring.apply_activation("single_label", np.asarray(network.model(images, training=False)))
+
+
+def _setup(data, network, folder, **settings):
+    phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=())
+    return begun(network, data, folder, phase, Config(tensorboard=False, **settings)).setup
+
+
+def test_answers_are_those_of_the_network_in_the_students_order(network, run, data, tmp_path):
+    made = tmp_path / "exported" / "7"
+    saved_model.write(network, saved_model.Answer("r", ("square", "disc")), made)
+    expected = _probabilities(network, data.train)[:, ::-1]
+    cache = _setup(data, network, tmp_path).cache
+    assert expected.std(0).min() > 0.01
+    loaded = {path: _loaded(path) for path in (run, str(made), str(made.parent), f"{run} | {made}")}
+    for path, teacher in loaded.items():
+        np.testing.assert_allclose(teacher.answers(cache, data.train, 32), expected, atol=1e-5, err_msg=path)
+    assert len({teacher.prefix.digest for teacher in loaded.values()}) == 3
+
+
+def _mean_colour(side):
+    """A network that answers by the mean colour, so that every place of an image counts."""
+    inputs = keras.Input((side, side, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 64, -1.0)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2, kernel_initializer=keras.initializers.HeNormal(seed=0))(pooled))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "side"), [("crop | flip | color(0.4)", 32), ("crop | mixup(1.0)", 32), ("crop", 64)]
+)
+def test_a_teacher_sees_what_the_student_sees(network, data, tmp_path, recipe, side):
+    """Its answers in the targets of a batch are those for the images of the batch, also in a second pass over the epochs."""
+    path = _run_folder(_mean_colour(side), tmp_path, ["disc", "square"], side)
+    phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=specs.parse(recipe, "--augment"))
+    run = begun(network, data, tmp_path / "student", phase, Config(teacher=path, tensorboard=False))
+    setup = distilling.with_teacher(run.setup)
+    load = distilling.taught(setup, run.network, phase, run.inputs).load
+    # Neighbours, which mixup mixes, are of different classes.
+    places = np.stack([np.flatnonzero(data.train.labels == label)[:6] for label in (0, 1)], 1).ravel()
+    rows, labels = tf.constant(places, tf.int64), tf.constant(data.train.labels[places])
+    for epoch in (0, 1, 5):
+        rounds = tf.fill([12], tf.constant(epoch, tf.int64))
+        images, targets = load(rounds, rows, labels)
+        own, given = np.split(np.asarray(targets), 2, axis=1)
+        np.testing.assert_allclose(own.sum(1), 1, atol=1e-6)
+        if not run.inputs.mixed:
+            expected = tf.nn.softmax(_mean_colour(side)(tf.image.resize(images, (side, side), antialias=True)))
+            np.testing.assert_allclose(given, expected, atol=1e-4)
+            np.testing.assert_array_equal(own.argmax(1), labels)
+            continue
+        # The teacher answers the images before they are mixed, and its answers are mixed by the shares of the labels.
+        crop = CachedAugmentation(augment.build(phase.augment[:1]), "crop", setup.config.seed, epoch % phase.epochs)
+        alone = setup.teacher.answers(setup.cache, data.train, 32, crop)[places]
+        share = own[np.arange(12), np.asarray(labels)][:, None]
+        np.testing.assert_allclose(given, share * alone + (1 - share) * np.roll(alone, 1, axis=0), atol=1e-5)
+        assert ((share > 0.05) & (share < 0.95)).sum() > 2
+
+
+def _counted(monkeypatch):
+    """How many images teachers answer from now on."""
+    answered, load = [], teachers.load
+
+    def counting(*given):
+        teacher = load(*given)
+
+        def predict(batches):
+            found = teacher.prefix.predict(batches)
+            answered.append(len(found))
+            return found
+
+        return teacher._replace(prefix=teacher.prefix._replace(predict=predict))
+
+    monkeypatch.setattr(teachers, "load", counting)
+    return answered
+
+
+PHASES = "head(epochs=2, lr=1e-2, views=2) | all(epochs=2, lr=1e-3)"
+
+
+def test_answers_are_computed_once_and_a_stopped_run_goes_on_to_the_same_weights(
+    data, tiny, run, tmp_path, monkeypatch
+):
+    """Both phases see the same two augmentations, one from cached features and one from images."""
+    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
+    answered, fit, steps = _counted(monkeypatch), keras.Model.fit, []
+    settings = {"teacher": run, "phases": PHASES, "augment": "crop | flip", "average": "ema(momentum=0.9)"}
+    settings["distill"] = "logits(temperature=3) | features(weight=0.5)"
+
+    class Stops(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(batch)
+            if len(steps) == limit:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Stops()], **k))
+    limit = 0
+    whole = trained(data, tmp_path / "whole", tiny, **settings)
+    # The projection of the features is fitted on plain images.
+    assert sum(answered) == len(data.val) + 3 * len(data.train)
+    noted = whole.trained.state.resolved.teacher
+    assert noted["members"][0]["path"] == run and (noted["temperature"], noted["features_weight"]) == (3.0, 0.5)
+    limit, folder = 3 * whole.steps_per_epoch - 1, tmp_path / "stopped"
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        trained(data, folder, tiny, **settings)
+    answered.clear()
+    rest = trained(data, folder, tiny, **settings)
+    assert answered == []
+    same(rest.weights, whole.weights)
+
+
+def test_a_teacher_that_changed_ends_a_stopped_run(data, network, run, tmp_path):
+    setup = distilling.with_teacher(_setup(data, network, tmp_path, teacher=run))
+    resolved = begun(
+        network, data, tmp_path, Phase(strategy="all", unfreeze=1.0, epochs=1, lr=1e-3, augment=()), setup.config
+    )
+    resolved = resolved.state.resolved
+    distilling.note(setup, resolved)
+    distilling.check_unchanged(setup, resolved)
+    assert 0 <= resolved.teacher["val_accuracy"] <= 1
+    resolved.teacher["members"][0]["sha256"] = "0"
+    with pytest.raises(UserError, match="--teacher: the teacher has changed"):
+        distilling.check_unchanged(setup, resolved)
+
+
+@pytest.mark.large
+def test_a_taught_student_is_closer_to_its_teacher(data, network, run, tiny, tmp_path):
+    """By the divergence of its answers to images that neither was trained on."""
+    settings = {"phases": "all(epochs=3, lr=3e-3)", "augment": "none"}
+    expected = _probabilities(network, data.test)[:, ::-1]
+
+    def gap(name, **more):
+        found = _probabilities(trained(data, tmp_path / name, tiny, **settings, **more).network, data.test)
+        return (expected * np.log(np.maximum(expected, 1e-12) / found)).sum(1).mean()
+
+    taught = gap("taught", teacher=run, distill="logits(weight=1)")
+    assert taught < 0.8 * gap("untaught")
+
+
+def test_taught_features_come_closer_to_those_of_the_teacher(data, network, run, tiny, tmp_path, monkeypatch):
+    """By what is left of the squared difference after a phase on images, from the projection of the start."""
+    built, build = [], fitting.build_loss
+    monkeypatch.setattr(fitting, "build_loss", lambda run: built.append(run) or build(run))
+    settings = {"phases": "all(epochs=4, lr=3e-3)", "augment": "none", "distill": "features(weight=5)"}
+    made = trained(data, tmp_path, tiny, teacher=run, **settings)
+    (phase,) = built
+    kernel, bias, scale = phase.inputs.projection
+    outputs = phase.model(data.train.images(np.arange(30)).astype(np.float32), training=False)
+    expected = phase.setup.teacher.rows(phase.setup.cache, data.train, 32, feature_cache.UNAUGMENTED)[:, 2:]
+    before = 1 - np.square(expected - expected.mean(0)).sum(1).mean() / scale
+    left = np.square(np.asarray(outputs)[:, 2:] @ kernel + bias - expected).sum(1).mean() / scale
+    assert (outputs.shape, kernel.shape, expected.shape) == ((30, 26), (24, 128), (30, 128))
+    assert abs(before) < 1e-3 and left < 0.5
+    assert made.network.model.output_shape == (None, 2)
+
+
+@pytest.mark.parametrize(("classes", "temperature"), [(2, 1.0), (4, 1.0), (4, 3.0)])
+def test_the_solved_head_learns_the_answers(classes, temperature):
+    """At temperature 1, an answer is the same as an example of each class, weighted by its probability."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (80, 6)).astype(np.float32)
+    labels = (features @ rng.normal(0, 2, (6, classes))).argmax(1).astype(np.int32)
+    logits = features @ rng.normal(0, 1, (6, classes))
+    answers = scoring.apply_activation("single_label", logits)
+    taught = penalised_models.Taught(answers, temperature, 1.0)
+    given = features, labels, classes, "single_label", 0
+    problem = linear_probe.pose(*given, None, taught)
+    found = linear_probe.solve_problem(problem, labels, classes, "single_label", 0.01)
+    shares = scoring.apply_activation("single_label", features @ found.kernel + found.bias)
+    if temperature > 1:
+        np.testing.assert_allclose(shares, answers, atol=0.05)
+        return
+    copies = np.repeat(features, classes, 0), np.tile(np.arange(classes, dtype=np.int32), len(features))
+    problem = linear_probe.pose(*copies, classes, "single_label", 0, answers.ravel())
+    solved = linear_probe.solve_problem(problem, copies[1], classes, "single_label", 0.01)
+    expected = scoring.apply_activation("single_label", features @ solved.kernel + solved.bias)
+    np.testing.assert_allclose(shares, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_labels_and_values_are_solved_too(task):
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 1, (200, 5)).astype(np.float32)
+    outputs = features @ rng.normal(0, 1, (5, 3))
+    labels = rng.permutation(outputs).astype(np.float32)
+    labels = (labels > 0).astype(np.float32) if task == "multi_label" else 7 + 3 * labels
+    answers = scoring.apply_activation(task, outputs) if task == "multi_label" else 7 + 3 * outputs
+    taught = penalised_models.Taught(answers, 2.0, 1.0)
+    problem = linear_probe.pose(features, labels, 3, task, 0, None, taught)
+    found = linear_probe.solve_problem(problem, labels, 3, task, 0.01)
+    ends = features @ found.kernel + found.bias
+    if task == "regression":
+        ends = ends * labels.std(0) + labels.mean(0)
+    np.testing.assert_allclose(scoring.apply_activation(task, ends), answers, atol=0.05)
+
+
+def test_another_task_other_classes_and_layers_of_keras_are_refused(data, network, run, tiny, tmp_path):
+    for task, classes, words in (
+        ("multi_label", ("disc", "square"), "must be of the task multi_label"),
+        ("single_label", ("disc", "star"), "it does not know star; it also knows square"),
+    ):
+        with pytest.raises(UserError, match=words):
+            distillation.requested(Config(teacher=run), task, classes)
+    with pytest.raises(UserError, match="--augment: layers of Keras"):
+        trained(data, tmp_path, tiny, teacher=run, phases="all(epochs=1)", augment="RandomFlip")
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_labels_and_values_are_taught_from_the_solved_head_to_the_last_phase(task, two_digits, angles, tiny, tmp_path):
+    """A student of the teacher's answers alone comes closer to them than to the labels that it is not shown."""
+    data = splits_of(f"csv:{two_digits if task == 'multi_label' else angles}", val=0.2, test=0.2)
+    settings = {"head_init": "probe", "phases": "head | all(epochs=3, lr=1e-3)", "augment": "crop(area=(0.7, 1))"}
+    large = trained(data, tmp_path / "large", tiny, **settings).network
+    run = _run_folder(large.model, tmp_path / "large", list(data.classes), 32, task)
+    small = trained(data, tmp_path / "small", tiny, teacher=run, distill="logits(weight=1)", **settings)
+    noted, record = small.trained.state.resolved.teacher, small.records[0]
+    images = data.test.images(np.arange(len(data.test))).astype(np.float32)
+    answers, known = (
+        scoring.apply_activation(task, np.asarray(one.model(images, training=False))) for one in (small.network, large)
+    )
+    scale = data.train.labels.std(0)
+    apart = [np.abs((answers - other) / scale).mean() for other in (known, data.test.labels)]
+    assert apart[0] < 0.7 * apart[1]
+    assert noted["val_loss"] > 0 and record.final[0] < record.initial[0]
+    assert ("temperature" in noted) == (task == "multi_label")
