@@ -136,7 +136,9 @@ def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInput
     if len(views) > 1:
         console.say(f"teacher: answers {len(views)} augmentations of {counted(len(splits.train), 'image')}")
     if teacher.projection is not None and not inputs.views:
-        both = keras.layers.Concatenate(dtype=teachers.DTYPE)([network.model.outputs[0], heads.last_depth(network.model)])
+        both = keras.layers.Concatenate(dtype=teachers.DTYPE)(
+            [network.model.outputs[0], heads.last_depth(network.model)]
+        )
         wide = network._replace(model=keras.Model(network.model.inputs[0], both))
         model = surgery.resolution(wide, phase.image_size or network.size).model
         inputs = inputs._replace(model=model, projection=teacher.projection)
