@@ -84,8 +84,9 @@ def _teachers(settled: dict) -> list[str]:
     paths = [row["path"] for row in taught["members"]]
     who = f"a teacher, {paths[0]}" if len(paths) == 1 else f"the mean of {len(paths)} teachers, {join_names(paths)}"
     score = (percent if name == "accuracy" else number)(taught[f"val_{name}"])
-    parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] * bool(taught["weight"])
-    parts += [f"its features a weight of {number(taught['features_weight'])}"] * ("features_weight" in taught)
+    parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] if taught["weight"] else []
+    if "features_weight" in taught:
+        parts.append(f"its features a weight of {number(taught['features_weight'])}")
     return [
         f"It learned from the labels and from {who}, whose {_METRICS[name][0].lower()} on the same validation images is "
         f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
