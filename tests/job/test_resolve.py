@@ -76,6 +76,8 @@ def test_a_spoiled_settled_json_is_named(text, tmp_path):
 
 def test_runs_that_share_a_cache_measure_their_precision_once(tmp_path, monkeypatch):
     monkeypatch.setattr(resolve.autotune, "_rival", lambda: "mixed_bfloat16")
+    # So short a training would not be measured.
+    monkeypatch.setattr(resolve.autotune, "MIN_MULTIPLICATIONS_FOR_PRECISION", 0.0)
     given = SMALL | {"image_size": 32, "keep_cache": True, "cache_dir": str(tmp_path / "cache")}
     _, first = resolve.resolve_settings(Config(**given), _listing(40), tmp_path / "a")
     monkeypatch.setattr(resolve.autotune, "_measured", None)
