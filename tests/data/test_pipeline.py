@@ -33,7 +33,13 @@ def test_a_stream_can_start_at_any_step(photos):
             np.testing.assert_array_equal(b, d)
 
 
-@pytest.mark.parametrize("recipe", ["randaugment(2, 9) | erase(0.25) | mixup(0.2) | cutmix", "augmix | equalize"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "randaugment(2, 9) | erase(0.25) | mixup(0.2) | cutmix",
+        pytest.param("augmix | equalize", marks=pytest.mark.large),
+    ],
+)
 def test_a_stream_of_mixed_images_can_start_at_any_step(photos, recipe):
     data = splits_of(f"folder:{photos}")
     whole = _stream(data, 0, 10, recipe=recipe)

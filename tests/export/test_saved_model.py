@@ -61,7 +61,7 @@ def test_a_judge_sees_the_proven_answers_and_may_name_another_folder(trained, tm
     assert list(own.iterdir()) == [] and [path.name for path in other.iterdir()] == ["1"]
 
 
-@pytest.mark.parametrize("framing", ["pad", "squash"])
+@pytest.mark.parametrize("framing", ["pad", pytest.param("squash", marks=pytest.mark.large)])
 def test_the_export_frames_as_training_did(trained, framing, tmp_path):
     network, data, _ = trained
     split = replace(data.test, images=None, framing=framing)

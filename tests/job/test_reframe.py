@@ -64,6 +64,7 @@ def run(wide, tiny, tmp_path_factory):
     return lru_cache(run)
 
 
+@pytest.mark.large
 def test_auto_finds_the_subject_that_crop_cannot_see(run):
     place, metrics, screen = run("auto")
     chosen, settled = metrics["framing"], json.loads((place / "auto" / "settled.json").read_text())

@@ -20,10 +20,22 @@ from kerasft.settings.errors import UserError
 PAIRS = (
     ("onnx", "single_label"),
     ("litert", "single_label"),
-    ("litert", "multi_label"),
-    ("litert", "regression"),
+    pytest.param(("litert", "multi_label"), marks=pytest.mark.large),
+    pytest.param(("litert", "regression"), marks=pytest.mark.large),
 )
 PHOTOS = [photo(seed, "PNG", (32, 32)) for seed in range(11)]
+
+
+class Made(dict):
+    """What a function makes of a key, when it is first asked for."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, key):
+        self[key] = self.make(key)
+        return self[key]
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +44,13 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("exports")
     for name in ("onnx", "ai_edge_litert"):
         pytest.importorskip(name)
-    return {(form, task): artefact(root / task / "1" / form, form, task=task) for form, task in PAIRS}
+    return Made(lambda pair: artefact(root / pair[1] / "1" / pair[0], pair[0], task=pair[1]))
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     root = tmp_path_factory.mktemp("saved_models")
-    tasks = {task for _, task in PAIRS}
-    return {task: runtimes.load(exported(root / task / "1", task=task)) for task in tasks}
+    return Made(lambda task: runtimes.load(exported(root / task / "1", task=task)))
 
 
 @pytest.mark.parametrize("pair", PAIRS)

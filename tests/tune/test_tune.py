@@ -95,7 +95,10 @@ def test_a_grid_of_a_range_takes_ten_rising_values(tmp_path):
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize("tuner", ["random(trials=4)", "bayesian(trials=4, initial=3)", "grid(trials=4)"])
+@pytest.mark.parametrize(
+    "tuner",
+    ["random(trials=4)", pytest.param("bayesian(trials=4, initial=3)", marks=pytest.mark.large), "grid(trials=4)"],
+)
 def test_a_search_that_is_stopped_goes_on_to_the_same_trials(tuner, tmp_path):
     text = SPACE + "; batch_size=int(8, 32, 8)"
     searched(tmp_path / "whole", tuner, text)
