@@ -45,12 +45,22 @@ def prune(network: Network, target: Target, limit: float) -> Candidate | None:
     found, low, high = None, HUNDREDTHS.start, HUNDREDTHS.stop
     while low < high:
         middle = (low + high) // 2
-        sizes = _pruned(network, middle / 100)
-        if sizes and sizes.of(target) <= limit:
-            found, high = Candidate(f"prune({middle / 100:g})", sizes), middle
+        one = pruned(network, target, middle / 100)
+        if one and one.sizes.of(target) <= limit:
+            found, high = one, middle
         else:
             low = middle + 1
     return found
+
+
+def pruned(network: Network, target: Target, fraction: float) -> Candidate | None:
+    """The network without a fraction of its channels, by what the target counts; None where none may be removed."""
+    per = "flops" if target.measure == "flops" else "channels"
+    try:
+        sizes = sizes_of(surgery.prune(network, fraction, per))
+    except ValueError:
+        return None
+    return Candidate(f"prune({fraction:g}, per={per!r})" if per != "channels" else f"prune({fraction:g})", sizes)
 
 
 def truncate(network: Network, target: Target, limit: float) -> Candidate | None:
@@ -67,11 +77,3 @@ def truncate(network: Network, target: Target, limit: float) -> Candidate | None
         if sizes.of(target) <= limit:
             return Candidate(f"truncate({keep:g})", sizes)
     return None
-
-
-def _pruned(network: Network, fraction: float) -> Sizes | None:
-    """What is left without a fraction of the channels; None where none may be removed."""
-    try:
-        return sizes_of(surgery.prune(network, fraction))
-    except ValueError:
-        return None

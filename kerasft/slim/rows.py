@@ -66,15 +66,18 @@ def table(found: list[Row], task: str) -> Table:
     score = SCORES[task]
     shown = percent if score == "accuracy" else number
     made = Table(title="Slimming, on the test images, with paired differences to the run", title_justify="left")
-    for head in ("", TITLES[score], "difference", "loss", "multiplications", "parameters", "kB"):
+    for head in ("", TITLES[score], "difference", "loss", "mult.", "param.", "kB"):
         made.add_column(head, justify="right" if head else "left", overflow="fold")
     for one in found:
-        name = f"{one['name']}\n{one['surgery']}" if one["surgery"] else one["name"]
-        cells = [name, shown(one[score]) + _span(one["interval"], shown), _difference(one["difference"], shown)]
+        cells = [one["name"], shown(one[score]) + _span(one["interval"], shown), _difference(one["difference"], shown)]
         cells.append(console.format_metric(one["loss"]))
-        cells += [f"{one[key]:,}\n({one['shares'][key]:.0%})" for key in ("multiplications", "parameters")]
+        cells += [f"{_millions(one[key])}\n({one['shares'][key]:.0%})" for key in ("multiplications", "parameters")]
         made.add_row(*cells, f"{one['bytes'] / 1000:,.0f}")
     return made
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g} M"
 
 
 def _span(interval: list[float] | None, shown: Any) -> str:

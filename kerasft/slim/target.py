@@ -13,7 +13,9 @@ STEP = 0.7
 
 # What `--target` may name, and what is counted for it.
 MEASURES = {"flops": "multiplications", "parameters": "parameters"}
-RULE = "must be flops=SHARE or parameters=SHARE of the run's network, drop=POINTS of validation score, or a share and drop"
+RULE = (
+    "must be flops=SHARE or parameters=SHARE of the run's network, drop=POINTS of validation score, or a share and drop"
+)
 
 
 @dataclass(frozen=True)
