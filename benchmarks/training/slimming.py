@@ -24,7 +24,11 @@ def line(row: dict) -> str:
     low, high = row["interval"]
     found, shares = row["difference"], row["shares"]
     difference = f"{found['value']:+.3f} ({found['interval'][0]:+.3f} to {found['interval'][1]:+.3f})" if found else ""
-    cells = [f"`{row['surgery']}`" if row["surgery"] else "the run", f"{row['accuracy']:.3f}", f"{low:.3f} to {high:.3f}"]
+    cells = [
+        f"`{row['surgery']}`" if row["surgery"] else "the run",
+        f"{row['accuracy']:.3f}",
+        f"{low:.3f} to {high:.3f}",
+    ]
     cells += [difference, f"{row['loss']:.3f}"]
     cells += [f"{row[name] / 1e6:.3g} M ({shares[name]:.0%})" for name in ("multiplications", "parameters")]
     return f"| {' | '.join([*cells, format(row['bytes'] / 1000, ',.0f')])} |"

@@ -33,7 +33,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
         "surgery": surgery,
         "status": FINISHED,
         "run_dir": folder.as_posix(),
-        "path": metrics["export"]["path"],
+        "path": metrics["export"].get("path", ""),
         SCORES[task]: test[SCORES[task]],
         "interval": [shown["low"], shown["high"]] if known else None,
         "loss": test["loss"],

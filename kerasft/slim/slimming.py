@@ -30,6 +30,9 @@ FOLDER, FILE_NAME, EXPORTS = "slim", "slim.json", "slim"
 # A head on several depths costs at most this share of a network more than one on its last depth.
 HEAD_SHARE = 0.005
 
+# Settings of the steps that are those of the command line. All others are the run's.
+TAKEN = ("phases", "export", "teacher", "distill")
+
 Row = dict[str, Any]
 
 
@@ -39,7 +42,7 @@ class Slimming:
 
     Attributes:
         target: as text.
-        phases, export: the settings of every step.
+        phases, export, teacher, distill: the settings of every step, as in `TAKEN`.
         task, score: of the run.
         rows: of `rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters` and `run_dir`; after their
@@ -52,6 +55,8 @@ class Slimming:
     target: str
     phases: str
     export: str
+    teacher: str
+    distill: str
     task: str
     score: str
     rows: list[Row] = field(default_factory=list)
@@ -70,7 +75,8 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     choose nothing.
 
     Args:
-        settings: `--phases`, `--export`, `--export_dir`, `--allow_imports` and `--resume` are taken from it; the rest from the run.
+        settings: those of `TAKEN`, `--max_drop`, `--export_dir`, `--allow_imports` and `--resume` are taken from it; the rest
+            from the run.
         run: the run folder.
         text: `--target`.
 
@@ -82,14 +88,15 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     """
     target = parse(text)
     publish.parse_formats(settings.specs("export"))
-    parent, metrics = _read_run(settings, Path(run))
+    parent, metrics = _read_run(settings, run)
     folder = Path(run) / FOLDER / str(target).replace(", ", "-").replace("=", "-")
     if not parent.keep_cache:
         # Decoded images are the same in all steps.
         parent = replace(parent, keep_cache=True, cache_dir=str(folder / "cache"))
+    given = {name: getattr(settings, name) for name in TAKEN}
+    new = Slimming(str(target), **given, task=metrics["task"], score=SCORES[metrics["task"]])
     with run_lock.locked(folder):
-        found = _open(folder, Slimming(str(target), settings.phases, settings.export, metrics["task"], ""), settings)
-        found.score = SCORES[found.task]
+        found = _open(folder, new, settings)
         if found.finished:
             console.say(f"{folder} is finished; nothing to do (--noresume runs it again).")
         else:
@@ -184,24 +191,28 @@ def _score(task: str, figures: Row) -> float:
     return -figures["scaled_mae"] if task == "regression" else figures[SCORES[task]]
 
 
-def _read_run(settings: Config, folder: Path) -> tuple[Config, Row]:
+def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
     """The settings that every step has in common, and the `metrics.json` of a finished run.
 
     Raises:
         UserError: no finished run, or its images are missing or have changed.
     """
+    folder = Path(run)
     metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "framing", "test", "val", "cost")
     stored = run_folder.read_json(folder / "config.json", "data", "backbone")
-    if not metrics or not stored or not (folder / KERAS_FILE).is_file():
+    if not run or not metrics or not stored or not (folder / KERAS_FILE).is_file():
         rule = f"must be the folder of a finished run, with {KERAS_FILE} in it"
-        raise UserError(f"--model: {rule}. Received: {folder.as_posix()!r}")
+        raise UserError(f"--model: {rule}. Received: {run!r}")
     stored = {name: value for name, value in stored.items() if name in FIELDS}
-    run = Config(**{**stored, "allow_imports": settings.allow_imports})
-    refuse_changes(run, sources.load(run), folder)
+    own = Config(**{**stored, "allow_imports": settings.allow_imports})
+    refuse_changes(own, sources.load(own), folder)
+    changes = {name: getattr(settings, name) for name in (*TAKEN, "max_drop")}
+    changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
     # The saved network scales pixels itself, and has its surgeries.
-    parent = replace(run, weights="auto", preprocessing="auto", surgery="none", framing=metrics["framing"])
-    parent = replace(parent, phases=settings.phases, export=settings.export, budget_minutes=None, resume=True)
-    return replace(parent, export_dir=str(Path(settings.export_dir) / EXPORTS), tensorboard=False), metrics
+    changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none"}
+    # What is served is compared with the run, and not with what that was compared with.
+    changes |= {"baseline": "", "gate": False, "robustness": FIELDS["robustness"].default}
+    return replace(own, **changes, budget_minutes=None, resume=True, tensorboard=False), metrics
 
 
 def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
@@ -219,7 +230,7 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
         return new
     if not stored:
         return new
-    for name in ("phases", "export"):
+    for name in TAKEN:
         if (then := stored.get(name)) != (now := getattr(new, name)):
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")

@@ -24,7 +24,9 @@ def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x") -> dict:
     metrics["val"]["accuracy"] = 0.9
     (folder / "model.keras").write_bytes(b"")
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "config.json").write_text(json.dumps({"data": "generated:2x20", "backbone": backbone}))
+    settings = {"data": "generated:2x20", "backbone": backbone, "seed": 7, "surgery": "prune(0.1)", "teacher": "other"}
+    settings |= {"baseline": "served", "gate": True, "budget_minutes": 3.0, "weights": "none", "batch_size": 16}
+    (folder / "config.json").write_text(json.dumps(settings))
     return metrics
 
 
@@ -77,6 +79,8 @@ def test_steps_lead_to_the_target(run, trainings, capsys):
     for one in begun:
         assert (one.data, one.phases, one.framing) == ("generated:2x20", "head", "crop")
         assert one.export_dir == "saved_models/slim"
+        assert (one.seed, one.batch_size, one.teacher, one.baseline, one.gate) == (7, 16, "", "", False)
+        assert (one.weights, one.budget_minutes) == ("auto", None) and one.surgery.startswith(("prune", "truncate"))
     assert json.loads((run / "slim/flops-0.5/slim.json").read_text()) == found
     assert {"value", "interval", "n", "same"} <= found["rows"][1]["difference"].keys()
     printed = capsys.readouterr().out
