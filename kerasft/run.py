@@ -73,6 +73,10 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
             from kerasft.job import audit_mode
 
             audit_mode.audit(settings)
+        elif options["mode"] == "compress" and options["target"]:
+            from kerasft import slim
+
+            slim.slim(settings, options["model"], options["target"])
         elif options["mode"] == "compress":
             from kerasft.job import portable
 

@@ -308,6 +308,8 @@ def specs() -> Iterator[Row]:
     yield a("drop_of_2", "--max_drop=2")
     yield a("timings_of_words", "--mode=compress", "--timings=perhaps")
     yield a("compress_nothing", "--mode=compress", says=("--export", "litert"))
+    yield a("target_of_2", "--mode=compress", "--model=run", "--target=flops=2", says=("--target", "(0, 1)"))
+    yield a("prune_per_nothing", *MADE, "--surgery=prune(0.3, per='bytes')", says=("--surgery", "flops"))
     yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
     yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")

@@ -32,6 +32,7 @@ PACKAGES = (
     "job",
     "tune",
     "compare",
+    "slim",
     "commands",
     "front_door",
     "run",

@@ -24,7 +24,7 @@ COMMAND = {
     "mode": (
         str,
         "train",
-        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. compress: export for other runtimes. explain: say why it answers so. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
+        "train: audit, train, evaluate, export. audit: say what is wrong with the images. predict: label images. serve: answer HTTP requests. compress: export for other runtimes, or make the network smaller. explain: say why it answers so. lr_find: find a learning rate. tune: search hyperparameters. compare: train strategies side by side.",
     ),
     "preset": (
         str,
@@ -50,6 +50,11 @@ COMMAND = {
         bool,
         True,
         "compress: measure start-up, memory and speed of each artefact, each in a process of its own: some seconds for each.",
+    ),
+    "target": (
+        str,
+        "",
+        "compress: make the network smaller by pruning and truncation with fine-tuning, in steps: flops=0.5 or parameters=0.5 (share of the run's), drop=0.01 (as small as the validation score allows), or a share and drop. docs/surgery.md explains it.",
     ),
     "images": (
         str,

@@ -41,7 +41,7 @@ class Config(DataSettings):
     surgery: str = flag(
         "none",
         "model",
-        "Changes of the backbone that keep its weights, in order: activation(relu=swish, blocks=0.5), other activations in the last half of the blocks; truncate(0.8), the last blocks dropped; prune(0.3), the weakest channels removed; fold_batchnorm; stochastic_depth(0.1) and dropout(0.1, blocks=0.5), in training only. docs/surgery.md explains each.",
+        "Changes of the backbone that keep its weights, in order: activation(relu=swish, blocks=0.5), other activations in the last half of the blocks; truncate(0.8), the last blocks dropped; prune(0.3, per=channels or flops), the weakest channels removed; fold_batchnorm; stochastic_depth(0.1) and dropout(0.1, blocks=0.5), in training only. docs/surgery.md explains each.",
         spec="many",
     )
     features: str = flag(

@@ -55,7 +55,7 @@ MODES = {
         False,
     ),
     "compress": Mode(
-        "export a finished run for other runtimes (LiteRT, ONNX, OpenVINO), each proven on the test images",
+        "export a finished run for other runtimes (LiteRT, ONNX, OpenVINO), or make its network smaller (--target=flops=0.5)",
         "kerasft compress --model=runs/photos-1234abcd --export='litert(precision=int8) | onnx'",
         False,
     ),

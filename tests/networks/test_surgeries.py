@@ -128,6 +128,31 @@ def test_channels_that_do_nothing_are_the_ones_that_go(backbone):
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
+def test_what_a_channel_costs_is_its_share_of_the_layers_that_make_and_read_it():
+    inputs = keras.Input((16, 16, 3))
+    made = keras.layers.Conv2D(8, 3, padding="same")(inputs)
+    deep = keras.layers.DepthwiseConv2D(3, strides=2, padding="same")(made)
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 1)(keras.layers.ReLU()(deep)))
+    traced = channels.trace(model)
+    found = channels.multiplications(model, traced)
+    (inner,), (outer,) = traced.roots(made), traced.roots(model.output)
+    assert found[inner] == 16 * 16 * 3 * 9 + 8 * 8 * 9 + 8 * 8 * 4
+    assert found[outer] == 8 * 8 * 8
+    # With the share of the depthwise convolution counted once, the groups make up the whole twice: made and read.
+    assert 8 * found[inner] + 4 * found[outer] == costs.multiplications(model) + 8 * 8 * 8 * 4
+
+
+def test_pruning_for_multiplications_removes_dearer_channels():
+    network = _network()
+    whole, by_count, by_flops = (
+        costs.multiplications(one.model)
+        for one in (network, surgery.prune(network, 0.3), surgery.prune(network, 0.3, per="flops"))
+    )
+    assert by_flops < by_count < whole
+    with pytest.raises(ValueError, match="per must be one of channels, flops"):
+        surgery.prune(network, 0.3, per="bytes")
+
+
 def test_moments_of_a_relu_are_those_of_a_rectified_normal():
     inputs = keras.Input((4, 4, 2))
     norm = keras.layers.BatchNormalization()

@@ -1,6 +1,7 @@
 """Which channels of a network belong together, so that a surgery can remove them with all that depends on them."""
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import keras
@@ -100,6 +101,26 @@ def trace(model: keras.Model) -> Channels:
             found.of[id(one)] = groups or found.add(one.shape[-1])
             if groups is None:
                 found.fix(found.of[id(one)])
+    return found
+
+
+def multiplications(model: keras.Model, traced: Channels) -> dict[int, float]:
+    """What a channel of each group costs: the multiplications of an image that go with it, where it is made and read.
+
+    Args:
+        traced: of the model.
+    """
+    found: dict[int, float] = defaultdict(float)
+    for layer in model.layers:
+        kernels = [math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1]
+        if not kernels or not isinstance(layer.output, keras.KerasTensor):
+            continue
+        whole = math.prod(layer.output.shape[1:-1]) * sum(kernels)
+        # The channels of a depthwise convolution are those before it.
+        tensors = (layer.output,) if is_depthwise(layer) else (layer.output, layer.input)
+        for tensor in filter(lambda one: isinstance(one, keras.KerasTensor), tensors):
+            for group in traced.of[id(tensor)]:
+                found[traced.root(group)] += whole / tensor.shape[-1]
     return found
 
 

@@ -11,6 +11,7 @@ from kerasft.networks.network import Network
 from kerasft.networks.surgery import channels, moments, parts
 from kerasft.networks.surgery.channels import Channels
 from kerasft.networks.surgery.moments import Moments
+from kerasft.settings.errors import one_of
 
 # At most so much of the channels of a group is removed.
 MAX_FRACTION = 0.8
@@ -19,7 +20,11 @@ MAX_FRACTION = 0.8
 MIN_VARIANCE = 0.05
 
 
-def prune(network: Network, fraction: float = 0.3) -> Network:
+# What a channel's strength is measured against.
+COSTS = ("channels", "flops")
+
+
+def prune(network: Network, fraction: float = 0.3, per: str = "channels") -> Network:
     """The network without its weakest channels, with a new head.
 
     Channels that a residual sum or a gate joins go together. Those of depthwise convolutions and BatchNormalization go with
@@ -30,19 +35,30 @@ def prune(network: Network, fraction: float = 0.3) -> Network:
     `moments`), so no image is needed. Where nothing is known of it, the squared norm of the channel's own kernel
     counts (Li et al. 2017). The weakest channels of the whole network go, at most `MAX_FRACTION` of those that are joined.
 
+    With `per="flops"` a strength is divided by the multiplications that the channel costs in all layers that make or
+    read it (after Molchanov et al. 2017, section 2.2). Then as little strength as possible goes for what is saved. Wide
+    layers keep more of their channels, and narrow ones, on many pixels, fewer.
+
     What the removed channels gave on average goes into the statistics of the next BatchNormalization, or into the bias.
     Outputs change, so the network has to be fine-tuned.
 
     Args:
         fraction: of the channels that are removed, in (0, 1).
+        per: `channels` or `flops`.
 
     Raises:
-        ValueError: no fraction in (0, 1), or nothing that can be removed.
+        ValueError: no fraction in (0, 1), another `per`, or nothing that can be removed.
     """
     parts.check_fraction(fraction, "fraction")
+    if per not in COSTS:
+        raise ValueError(f"per must be one of {one_of(COSTS)}")
     model = parts.backbone_model(network)
     traced, known = channels.trace(model), moments.trace(model)
-    kept = _kept(traced, _strengths(model, traced, known), fraction)
+    strengths = _strengths(model, traced, known)
+    if per == "flops":
+        costs = channels.multiplications(model, traced)
+        strengths = {group: values / costs[group] for group, values in strengths.items() if costs[group]}
+    kept = _kept(traced, strengths, fraction)
     if not kept:
         raise ValueError(f"fraction={fraction} finds no channels in {network.name} that may be removed")
     places = {}

@@ -1,0 +1,79 @@
+"""The surgeries of a step: for pruning and truncation the mildest one that makes a network small enough. Nothing is trained."""
+
+from typing import NamedTuple
+
+from kerasft.networks import blocks, costs, surgery
+from kerasft.networks.network import Network
+from kerasft.slim.target import Sizes, Target
+
+# Fractions of channels are tried in hundredths.
+HUNDREDTHS = range(1, 100)
+
+
+class Candidate(NamedTuple):
+    """A surgery that makes a network small enough.
+
+    Attributes:
+        surgery: as `--surgery` takes it.
+        sizes: of the network after it, with a head on one depth.
+    """
+
+    surgery: str
+    sizes: Sizes
+
+
+def sizes_of(network: Network) -> Sizes:
+    """What a network costs, its head included."""
+    return Sizes(costs.multiplications(network.model), network.model.count_params())
+
+
+def find(network: Network, target: Target, limit: float) -> list[Candidate]:
+    """The candidates of a step, pruning first; empty where nothing makes the network small enough.
+
+    Args:
+        network: new, with a head on one depth.
+        limit: the most multiplications, or parameters, that may be left.
+    """
+    return [found for found in (prune(network, target, limit), truncate(network, target, limit)) if found]
+
+
+def prune(network: Network, target: Target, limit: float) -> Candidate | None:
+    """The smallest fraction of channels whose removal leaves at most `limit`; None where there is none.
+
+    More channels always leave less, so the fraction is found by bisection.
+    """
+    found, low, high = None, HUNDREDTHS.start, HUNDREDTHS.stop
+    while low < high:
+        middle = (low + high) // 2
+        one = pruned(network, target, middle / 100)
+        if one and one.sizes.of(target) <= limit:
+            found, high = one, middle
+        else:
+            low = middle + 1
+    return found
+
+
+def pruned(network: Network, target: Target, fraction: float) -> Candidate | None:
+    """The network without a fraction of its channels, by what the target counts; None where none may be removed."""
+    per = "flops" if target.measure == "flops" else "channels"
+    try:
+        sizes = sizes_of(surgery.prune(network, fraction, per))
+    except ValueError:
+        return None
+    return Candidate(f"prune({fraction:g}, per={per!r})" if per != "channels" else f"prune({fraction:g})", sizes)
+
+
+def truncate(network: Network, target: Target, limit: float) -> Candidate | None:
+    """The most blocks that leave at most `limit`; None where there are none."""
+    count = len(blocks.ends(network))
+    for kept in range(count - 1, 0, -1):
+        # Rounded up, this is `kept` blocks.
+        keep = round((kept - 0.5) / count, 4)
+        try:
+            sizes = sizes_of(surgery.truncate(network, keep))
+        # The network cannot be cut there.
+        except ValueError:
+            continue
+        if sizes.of(target) <= limit:
+            return Candidate(f"truncate({keep:g})", sizes)
+    return None

@@ -1,0 +1,97 @@
+"""What slimming has measured: a row for the run and one for each step, beside each other."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kerasft.compare import rows
+from kerasft.compare.rows import FINISHED
+from kerasft.console import console
+from kerasft.console.wording import number, percent
+from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.report import headline
+
+Row = dict[str, Any]
+
+
+def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
+    """The row of a finished run, still without its difference to the first.
+
+    Args:
+        name: of the row.
+        surgery: that made it of the row before; empty for the first.
+        folder: of the run.
+        metrics: its `metrics.json`.
+    """
+    task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
+    shown = headline.HEADLINES[task](test, rows.read_predictions(folder), metrics["classes"], headline.Caveats())
+    known = shown["low"] is not None and math.isfinite(shown["low"])
+    return {
+        "name": name,
+        "surgery": surgery,
+        "status": FINISHED,
+        "run_dir": folder.as_posix(),
+        "path": metrics["export"].get("path", ""),
+        SCORES[task]: test[SCORES[task]],
+        "interval": [shown["low"], shown["high"]] if known else None,
+        "loss": test["loss"],
+        "n": test["n"],
+        "validation_loss": metrics["val"]["loss"],
+        "difference": None,
+        "loss_difference": None,
+        "multiplications": cost["macs"],
+        "parameters": cost["parameters"],
+        "bytes": cost["bytes"],
+        "images_per_second": cost["images_per_second"],
+        "seconds": metrics["seconds"]["total"],
+    }
+
+
+def add_differences(found: list[Row], metrics: Row) -> None:
+    """Adds to each row its paired differences to the first, as in `compare.json`, and its shares of the first.
+
+    Args:
+        metrics: the `metrics.json` of the first.
+    """
+    units = rows.deviations({"figures": metrics}, metrics["classes"])
+    rows.add_differences(found, metrics["task"], units)
+    for one in found:
+        one["shares"] = {name: one[name] / found[0][name] for name in ("multiplications", "parameters", "bytes")}
+
+
+def table(found: list[Row], task: str) -> Table:
+    """The rows for the terminal. An interval stands below its figure, so that the table fits a narrow screen."""
+    score = SCORES[task]
+    shown = percent if score == "accuracy" else number
+    made = Table(title="Slimming, on the test images, with paired differences to the run", title_justify="left")
+    for head in ("", TITLES[score], "difference", "loss", "mult.", "param.", "kB"):
+        made.add_column(head, justify="right" if head else "left", overflow="fold")
+    for one in found:
+        cells = [one["name"], shown(one[score]) + _span(one["interval"], shown), _difference(one["difference"], shown)]
+        cells.append(console.format_metric(one["loss"]))
+        cells += [f"{_millions(one[key])}\n({one['shares'][key]:.0%})" for key in ("multiplications", "parameters")]
+        made.add_row(*cells, f"{one['bytes'] / 1000:,.0f}")
+    return made
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g} M"
+
+
+def _span(interval: list[float] | None, shown: Any) -> str:
+    return f"\n({shown(interval[0])} to {shown(interval[1])})" if interval else ""
+
+
+def _difference(found: Row | None, shown: Any) -> str:
+    return f"{_signed(found['value'], shown)}{_signed_span(found['interval'], shown)}" if found else ""
+
+
+def _signed_span(interval: list[float] | None, shown: Any) -> str:
+    return f"\n({_signed(interval[0], shown)} to {_signed(interval[1], shown)})" if interval else ""
+
+
+def _signed(value: float, shown: Any) -> str:
+    sign = "+" if value > 0 else "−" if value < 0 else ""
+    return sign + shown(abs(value))

@@ -1,0 +1,248 @@
+"""`kerasft compress --target=...`: prune or truncate, fine-tune, look at validation, and again until the target is met."""
+
+import gc
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasft.console import console
+from kerasft.console.wording import duration
+from kerasft.data import pipeline, sources
+from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.portable import publish
+from kerasft.job import score, train
+from kerasft.job.audit import refuse_changes
+from kerasft.networks import network as networks
+from kerasft.settings.config import FIELDS, Config
+from kerasft.settings.errors import UserError
+from kerasft.slim import candidates, rows
+from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
+from kerasft.storage import run_folder, run_lock
+
+# The folder in the run folder, the file in it, and the folder in `--export_dir`: a server of the run's own SavedModel does
+# not take a slimmer version by itself.
+FOLDER, FILE_NAME, EXPORTS = "slim", "slim.json", "slim"
+
+# A head on several depths costs at most this share of a network more than one on its last depth.
+HEAD_SHARE = 0.005
+
+# Settings of the steps that are those of the command line. All others are the run's.
+TAKEN = ("phases", "export", "teacher", "distill")
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Slimming:
+    """What `slim.json` holds. It is written after each training, and a stopped command goes on from it.
+
+    Attributes:
+        target: as text.
+        phases, export, teacher, distill: the settings of every step, as in `TAKEN`.
+        task, score: of the run.
+        rows: of `rows.row`: the run, then one for each step that was kept.
+        tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters` and `run_dir`; after their
+            training `validation_loss`, `validation_score` and `seconds` too.
+        finished: whether nothing is left to do.
+        met: whether the last row has the share of the target; without a share, whether a step was kept.
+        reason: why it ended.
+    """
+
+    target: str
+    phases: str
+    export: str
+    teacher: str
+    distill: str
+    task: str
+    score: str
+    rows: list[Row] = field(default_factory=list)
+    tried: list[Row] = field(default_factory=list)
+    finished: bool = False
+    met: bool = False
+    reason: str = ""
+
+
+@pipeline.user_errors()
+def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
+    """Makes the network of a finished run smaller, in steps, and fine-tunes it after each.
+
+    A step tries pruning and truncation. Both are trained, each as a run of its own below `RUN/slim`, on the run's own data,
+    splits and seed. The one with the lower validation loss is kept, exported, and is the network of the next step. The test images
+    choose nothing.
+
+    Args:
+        settings: those of `TAKEN`, `--max_drop`, `--export_dir`, `--allow_imports` and `--resume` are taken from it; the rest
+            from the run.
+        run: the run folder.
+        text: `--target`.
+
+    Returns:
+        The contents of `slim.json`.
+
+    Raises:
+        UserError: a wrong target, no finished run, its images are missing or have changed, or nothing can be removed.
+    """
+    target = parse(text)
+    publish.parse_formats(settings.specs("export"))
+    parent, metrics = _read_run(settings, run)
+    folder = Path(run) / FOLDER / str(target).replace(", ", "-").replace("=", "-")
+    if not parent.keep_cache:
+        # Decoded images are the same in all steps.
+        parent = replace(parent, keep_cache=True, cache_dir=str(folder / "cache"))
+    given = {name: getattr(settings, name) for name in TAKEN}
+    new = Slimming(str(target), **given, task=metrics["task"], score=SCORES[metrics["task"]])
+    with run_lock.locked(folder):
+        found = _open(folder, new, settings)
+        if found.finished:
+            console.say(f"{folder} is finished; nothing to do (--noresume runs it again).")
+        else:
+            found.rows = [rows.row("run", "", Path(run), metrics)]
+            _take_steps(found, target, parent, metrics, folder)
+            found.finished = True
+            _write(folder, found, metrics)
+            shutil.rmtree(folder / "cache", ignore_errors=True)
+    console.print_table(rows.table(found.rows, found.task))
+    console.say(f"slim: {found.reason}")
+    console.say(f"slim: {folder / FILE_NAME}; the smallest network: {found.rows[-1]['path']}")
+    return asdict(found)
+
+
+def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, folder: Path) -> None:
+    """Takes steps until the target is met, the drop is too large, or nothing can be removed."""
+    passes = 2 if metrics.get("tta") == "flip" else 1
+    whole = Sizes(metrics["cost"]["macs"] // passes, metrics["cost"]["parameters"]).of(target)
+    place, share, extra, number = Path(found.rows[0]["run_dir"]), 1.0, None, 0
+    while target.share is None or share > target.share:
+        number += 1
+        own = replace(parent, backbone=(place / KERAS_FILE).as_posix())
+        tried = [row for row in found.tried if row["step"] == number]
+        if extra is None or not tried:
+            network = networks.build(own, len(metrics["classes"]), found.task)
+            plain = candidates.sizes_of(network).of(target)
+            extra = max(whole - plain, HEAD_SHARE * whole) if extra is None else extra
+            limit = next_share(target, share) * whole - extra
+            tried = tried or [
+                {"step": number, "surgery": one.surgery, **one.sizes._asdict()}
+                | {"run_dir": (folder / f"{number}-{one.surgery.partition('(')[0]}").as_posix()}
+                for one in candidates.find(network, target, limit)
+            ]
+            found.tried += [row for row in tried if row not in found.tried]
+            _forget()
+        if not tried:
+            found.reason = f"step {number}: neither pruning nor truncation leaves {limit / whole:.0%} of the {MEASURES[target.measure]}"
+            if number == 1:
+                raise UserError(f"--target: nothing can be removed: {found.reason}. Received: {found.target!r}")
+            return
+        for row in tried:
+            _train(row, replace(own, surgery=row["surgery"], run_dir=row["run_dir"]), found)
+            _write(folder, found, metrics)
+        best = min(tried, key=lambda row: row["validation_loss"])
+        if lost := _lost(target, found.task, best, metrics):
+            found.reason = f"step {number}: {lost}; the network before it is kept"
+            return
+        with console.silence():
+            done = train.train(replace(own, surgery=best["surgery"], run_dir=best["run_dir"]))
+        _forget()
+        found.rows.append(rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
+        place = done.folder
+        passes = 2 if done.metrics.get("tta") == "flip" else 1
+        share = Sizes(done.metrics["cost"]["macs"] // passes, done.metrics["cost"]["parameters"]).of(target) / whole
+        found.met = target.share is None or share <= target.share
+        console.say(f"step {number}: {best['surgery']} is kept: {share:.1%} of the {MEASURES[target.measure]} are left")
+        _write(folder, found, metrics)
+    found.reason = f"the target is met: {share:.1%} of the {MEASURES[target.measure]}"
+
+
+def _train(row: Row, config: Config, found: Slimming) -> None:
+    """Trains a candidate, or goes on where that was stopped, and says so in a line. One that was trained is only said."""
+    if "validation_loss" not in row:
+        console.say(f"step {row['step']}: {row['surgery']}: {row['multiplications']:,} multiplications, training")
+        with console.silence():
+            scored = score.score(config)
+        _forget()
+        val = scored.figures["val"]
+        row |= {"validation_loss": val["loss"], "validation_score": _score(found.task, val)}
+        row["seconds"] = round(sum(scored.seconds.values()), 3)
+    name = "error in deviations" if found.task == "regression" else TITLES[found.score]
+    figures = f"{name} {console.format_metric(abs(row['validation_score']))}"
+    console.say(
+        f"step {row['step']}: {row['surgery']}: validation loss {console.format_metric(row['validation_loss'])}, "
+        f"{figures} ({duration(row['seconds'])})"
+    )
+
+
+def _lost(target: Target, task: str, best: Row, metrics: Row) -> str:
+    """How much more than allowed of the validation score a step costs, in words; empty where it is not more."""
+    if target.drop is None:
+        return ""
+    drop = _score(task, metrics["val"]) - best["validation_score"]
+    # Accuracies are counts divided by n, so their difference is rounded.
+    if drop <= target.drop + 1e-9:
+        return ""
+    return f"{best['surgery']} costs {drop:.4f} of the validation score, more than drop={target.drop:g}"
+
+
+def _score(task: str, figures: Row) -> float:
+    """The validation score of which more is better: under regression less the error in deviations."""
+    return -figures["scaled_mae"] if task == "regression" else figures[SCORES[task]]
+
+
+def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
+    """The settings that every step has in common, and the `metrics.json` of a finished run.
+
+    Raises:
+        UserError: no finished run, or its images are missing or have changed.
+    """
+    folder = Path(run)
+    metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "framing", "test", "val", "cost")
+    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
+    if not run or not metrics or not stored or not (folder / KERAS_FILE).is_file():
+        rule = f"must be the folder of a finished run, with {KERAS_FILE} in it"
+        raise UserError(f"--model: {rule}. Received: {run!r}")
+    stored = {name: value for name, value in stored.items() if name in FIELDS}
+    own = Config(**{**stored, "allow_imports": settings.allow_imports})
+    refuse_changes(own, sources.load(own), folder)
+    changes = {name: getattr(settings, name) for name in (*TAKEN, "max_drop")}
+    changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
+    # The saved network scales pixels itself, and has its surgeries.
+    changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none"}
+    # What is served is compared with the run, and not with what that was compared with.
+    changes |= {"baseline": "", "gate": False, "robustness": FIELDS["robustness"].default}
+    return replace(own, **changes, budget_minutes=None, resume=True, tensorboard=False), metrics
+
+
+def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
+    """What an earlier command has left; `new` without one, or under `--noresume`.
+
+    Raises:
+        UserError: it had other settings.
+    """
+    stored = run_folder.read_json(folder / FILE_NAME)
+    if not settings.resume:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        return new
+    if not stored:
+        return new
+    for name in TAKEN:
+        if (then := stored.get(name)) != (now := getattr(new, name)):
+            rule = f"was {then!r} when this target was begun; --noresume begins again"
+            raise UserError(f"--{name}: {rule}. Received: {now!r}")
+    return Slimming(**stored)
+
+
+def _write(folder: Path, found: Slimming, metrics: Row) -> None:
+    rows.add_differences(found.rows, metrics)
+    run_folder.write_json(folder / FILE_NAME, asdict(found))
+
+
+def _forget() -> None:
+    """Frees the memory of networks that are not needed any more."""
+    keras.backend.clear_session()
+    gc.collect()

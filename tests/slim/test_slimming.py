@@ -1,0 +1,175 @@
+"""`kerasft compress --target`: steps, the gate, resume, and what is refused. Trainings are made up but for one."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import finished
+import pytest
+
+from kerasft.job import train
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.slim import slimming
+from kerasft.slim.candidates import Candidate
+from kerasft.slim.target import Sizes
+
+WHOLE = Sizes(1_000_000, 5_000)
+
+
+def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x") -> dict:
+    """A finished run folder; its figures are made up, and its network is an empty file."""
+    metrics = finished.run_folder(folder, "single_label", ["disc", "square"]) | {"framing": "crop"}
+    metrics["cost"] |= {"macs": sizes.multiplications, "parameters": sizes.parameters}
+    metrics["val"]["accuracy"] = 0.9
+    (folder / "model.keras").write_bytes(b"")
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    settings = {"data": "generated:2x20", "backbone": backbone, "seed": 7, "surgery": "prune(0.1)", "teacher": "other"}
+    settings |= {"baseline": "served", "gate": True, "budget_minutes": 3.0, "weights": "none", "batch_size": 16}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return metrics
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    made_up_run(tmp_path / "run", WHOLE)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Stands for networks and trainings. Returns the trainings that were begun, and the validation figures by surgery.
+
+    Networks of less than a tenth cannot be made.
+    """
+    begun, figures, planned = [], {"prune": (0.4, 0.89), "truncate": (0.5, 0.88)}, {}
+
+    def find(network, target, limit):
+        share = limit / WHOLE.of(target)
+        names = [f"{name}({share:.6f})" for name in ("prune", "truncate")] if share > 0.1 else []
+        planned.update((name, Sizes(*(int(share * size) for size in WHOLE))) for name in names)
+        return [Candidate(name, planned[name]) for name in names]
+
+    def score(config):
+        begun.append(config)
+        loss, accuracy = figures[config.surgery.partition("(")[0]]
+        return SimpleNamespace(figures={"val": {"loss": loss, "accuracy": accuracy}}, seconds={"train": 1.0})
+
+    def export(config):
+        return train.Run(Path(config.run_dir), made_up_run(Path(config.run_dir), planned[config.surgery]))
+
+    monkeypatch.setattr(slimming.networks, "build", lambda *_: None)
+    monkeypatch.setattr(slimming.candidates, "sizes_of", lambda _: WHOLE)
+    monkeypatch.setattr(slimming.candidates, "find", find)
+    monkeypatch.setattr(slimming.score, "score", score)
+    monkeypatch.setattr(slimming.train, "train", export)
+    monkeypatch.setattr(slimming, "_forget", lambda: None)
+    return begun, figures
+
+
+def test_steps_lead_to_the_target(run, trainings, capsys):
+    begun, _ = trainings
+    found = slimming.slim(Config(phases="head"), str(run), "flops=0.5")
+    assert found["finished"] and found["met"]
+    shares = [row["shares"]["multiplications"] for row in found["rows"]]
+    assert shares[0] == 1 and shares[-1] <= 0.5 < shares[-2]
+    # The better one of each step is the network of the next.
+    assert all(row["surgery"].startswith("prune") for row in found["rows"][1:])
+    assert [Path(one.backbone) for one in begun[2:]] == 2 * [run / "slim/flops-0.5/1-prune/model.keras"]
+    for one in begun:
+        assert (one.data, one.phases, one.framing) == ("generated:2x20", "head", "crop")
+        assert one.export_dir == "saved_models/slim"
+        assert (one.seed, one.batch_size, one.teacher, one.baseline, one.gate) == (7, 16, "", "", False)
+        assert (one.weights, one.budget_minutes) == ("auto", None) and one.surgery.startswith(("prune", "truncate"))
+    assert json.loads((run / "slim/flops-0.5/slim.json").read_text()) == found
+    assert {"value", "interval", "n", "same"} <= found["rows"][1]["difference"].keys()
+    printed = capsys.readouterr().out
+    assert "step 1: truncate" in printed and "is kept" in printed and "the target is met" in printed
+
+
+def test_the_lower_validation_loss_is_kept(run, trainings):
+    trainings[1]["truncate"] = (0.3, 0.5)
+    found = slimming.slim(Config(), str(run), "parameters=0.5")
+    assert found["rows"][1]["surgery"].startswith("truncate")
+
+
+def test_a_stopped_command_goes_on_where_it_was_and_a_finished_one_does_nothing(run, trainings, monkeypatch, capsys):
+    begun, _ = trainings
+    whole, finish = slimming.score.score, slimming.train.train
+
+    def stop(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slimming.train, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        slimming.slim(Config(), str(run), "flops=0.6")
+    assert len(begun) == 2
+    monkeypatch.setattr(slimming.train, "train", finish)
+    assert slimming.slim(Config(), str(run), "flops=0.6")["met"]
+    assert len(begun) == len({one.run_dir for one in begun}) == 4
+    slimming.slim(Config(), str(run), "flops=0.6")
+    assert len(begun) == 4 and "nothing to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--phases: was 'auto' when this target was begun"):
+        slimming.slim(Config(phases="head"), str(run), "flops=0.6")
+    monkeypatch.setattr(slimming.score, "score", whole)
+    slimming.slim(Config(phases="head", resume=False), str(run), "flops=0.6")
+    assert len(begun) == 8
+
+
+def test_the_drop_ends_it_before_the_step_that_costs_too_much(run, trainings):
+    found = slimming.slim(Config(), str(run), "flops=0.5, drop=0.005")
+    assert [row["name"] for row in found["rows"]] == ["run"]
+    assert not found["met"] and "more than drop=0.005; the network before it is kept" in found["reason"]
+
+
+def test_without_a_share_it_goes_on_as_long_as_something_can_be_removed(run, trainings):
+    found = slimming.slim(Config(), str(run), "drop=0.05")
+    left = [row["multiplications"] for row in found["rows"]]
+    assert len(left) > 3 and left == sorted(set(left), reverse=True)
+    assert found["met"] and "neither pruning nor truncation" in found["reason"]
+
+
+def test_what_cannot_be_made_so_small_is_made_as_small_as_it_can(run, trainings):
+    found = slimming.slim(Config(), str(run), "flops=0.05")
+    assert not found["met"] and 0.1 < found["rows"][-1]["shares"]["multiplications"] < 0.2
+    assert "neither pruning nor truncation leaves" in found["reason"]
+
+
+def test_what_has_nothing_to_remove_is_refused(run, trainings, monkeypatch):
+    monkeypatch.setattr(slimming.candidates, "find", lambda *_: [])
+    with pytest.raises(UserError, match=r"--target: nothing can be removed: .*Received: 'flops=0.5'"):
+        slimming.slim(Config(), str(run), "flops=0.5")
+
+
+def test_a_run_without_its_images_or_that_is_none_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match="--model: must be the folder of a finished run"):
+        slimming.slim(Config(), str(tmp_path), "flops=0.5")
+    (run / "config.json").write_text(json.dumps({"data": "folder:gone", "backbone": "x"}))
+    with pytest.raises(UserError, match=r"--data: .*gone"):
+        slimming.slim(Config(), str(run), "flops=0.5")
+
+
+def test_the_gate_of_values_is_in_deviations():
+    target, before = slimming.parse("drop=0.1"), {"val": {"scaled_mae": 0.30}}
+    best = {"surgery": "prune(0.1)", "validation_score": -0.39}
+    assert slimming._lost(target, "regression", best, before) == ""
+    assert "0.1100" in slimming._lost(target, "regression", best | {"validation_score": -0.41}, before)
+
+
+@pytest.mark.large
+def test_a_run_is_made_smaller_by_one_command(tiny, command, tmp_path):
+    small = ["--batch_size=16", "--precision=float32", "--jit=off"]
+    flags = ["--data=digits", f"--backbone={tiny}", "--phases=head | all(epochs=3)", "--per_class_limit=30"]
+    assert command(*flags, *small, "--run_dir=run", "--notensorboard", cwd=tmp_path).returncode == 0
+    line = ["compress", "--model=run", "--target=flops=0.6", "--phases=head | all(epochs=2)"]
+    done = command(*line, cwd=tmp_path, module="kerasft")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the target is met" in done.stdout
+    found = json.loads((tmp_path / "run/slim/flops-0.6/slim.json").read_text())
+    last = found["rows"][-1]
+    assert last["shares"]["multiplications"] <= 0.6 and last["interval"][0] < last["accuracy"] < last["interval"][1]
+    assert not (tmp_path / "run/slim/flops-0.6/cache").exists()
+    metrics = json.loads((Path(tmp_path, last["run_dir"]) / "metrics.json").read_text())
+    assert metrics["export"]["top1_agreement"] == 1 and metrics["cost"]["macs"] == last["multiplications"]
+    again = command(*line, cwd=tmp_path, module="kerasft")
+    assert again.returncode == 0 and "nothing to do" in again.stdout
