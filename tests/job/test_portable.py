@@ -13,6 +13,7 @@ needs_lite = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, rea
 
 
 @needs_lite
+@pytest.mark.large
 def test_a_run_exports_onnx_and_compress_adds_litert(photos, tiny, tmp_path, command):
     flags = [f"--data=folder:{photos}", f"--backbone={tiny}", "--phases=head", "--run_dir=run", "--augment=none"]
     done = command(*flags, "--export=savedmodel | onnx", cwd=tmp_path)
