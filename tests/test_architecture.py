@@ -148,3 +148,9 @@ def test_no_exception_is_made_before_it_is_raised():
         for statement in (one for body in bodies for one in body if isinstance(one, (ast.Assign, ast.AnnAssign))):
             made = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
             assert not {getattr(f, "id", getattr(f, "attr", "")) for f in made} & kinds, f"{room}:{statement.lineno}"
+
+
+def test_no_two_test_modules_have_the_same_name():
+    """Without packages, pytest imports one of them for both."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

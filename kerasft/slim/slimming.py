@@ -19,7 +19,7 @@ from kerasft.job.audit import refuse_changes
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
-from kerasft.slim import candidates, rows
+from kerasft.slim import rows, step_surgeries
 from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
 from kerasft.storage import run_folder, run_lock
 
@@ -122,13 +122,13 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         tried = [row for row in found.tried if row["step"] == number]
         if extra is None or not tried:
             network = networks.build(own, len(metrics["classes"]), found.task)
-            plain = candidates.sizes_of(network).of(target)
+            plain = step_surgeries.sizes_of(network).of(target)
             extra = max(whole - plain, HEAD_SHARE * whole) if extra is None else extra
             limit = next_share(target, share) * whole - extra
             tried = tried or [
                 {"step": number, "surgery": one.surgery, **one.sizes._asdict()}
                 | {"run_dir": (folder / f"{number}-{one.surgery.partition('(')[0]}").as_posix()}
-                for one in candidates.find(network, target, limit)
+                for one in step_surgeries.find(network, target, limit)
             ]
             found.tried += [row for row in tried if row not in found.tried]
             _forget()

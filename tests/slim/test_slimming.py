@@ -11,7 +11,7 @@ from kerasft.job import train
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.slim import slimming
-from kerasft.slim.candidates import Candidate
+from kerasft.slim.step_surgeries import Candidate
 from kerasft.slim.target import Sizes
 
 WHOLE = Sizes(1_000_000, 5_000)
@@ -59,8 +59,8 @@ def trainings(monkeypatch):
         return train.Run(Path(config.run_dir), made_up_run(Path(config.run_dir), planned[config.surgery]))
 
     monkeypatch.setattr(slimming.networks, "build", lambda *_: None)
-    monkeypatch.setattr(slimming.candidates, "sizes_of", lambda _: WHOLE)
-    monkeypatch.setattr(slimming.candidates, "find", find)
+    monkeypatch.setattr(slimming.step_surgeries, "sizes_of", lambda _: WHOLE)
+    monkeypatch.setattr(slimming.step_surgeries, "find", find)
     monkeypatch.setattr(slimming.score, "score", score)
     monkeypatch.setattr(slimming.train, "train", export)
     monkeypatch.setattr(slimming, "_forget", lambda: None)
@@ -136,7 +136,7 @@ def test_what_cannot_be_made_so_small_is_made_as_small_as_it_can(run, trainings)
 
 
 def test_what_has_nothing_to_remove_is_refused(run, trainings, monkeypatch):
-    monkeypatch.setattr(slimming.candidates, "find", lambda *_: [])
+    monkeypatch.setattr(slimming.step_surgeries, "find", lambda *_: [])
     with pytest.raises(UserError, match=r"--target: nothing can be removed: .*Received: 'flops=0.5'"):
         slimming.slim(Config(), str(run), "flops=0.5")
 
