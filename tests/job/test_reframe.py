@@ -89,7 +89,8 @@ def test_a_cropped_run_does_not_see_it(run):
     _, metrics, screen = run("crop")
     assert "framing: " not in screen
     assert metrics["framing"] == "crop"
-    assert metrics["test"]["accuracy"] < run("auto")[1]["test"]["accuracy"] - 0.2
+    # The accuracy on a dozen images may be right by chance.
+    assert metrics["test"]["loss"] > max(0.5, 2 * run("auto")[1]["test"]["loss"])
 
 
 def test_a_run_that_goes_on_keeps_its_framing_and_its_splits(wide, tiny, tmp_path, monkeypatch):
