@@ -12,7 +12,7 @@ class ParityError(Exception):
     """An artefact does not score like the trained model."""
 
 
-# An output that is proven beside the answers: what it must be, and how far it may be from it. For booleans the second says
+# An output that is proven in addition to the answers: what it must be, and how far it may be from it. For booleans the second says
 # where both are right.
 Expected = tuple[np.ndarray, float | np.ndarray]
 
@@ -57,7 +57,7 @@ def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale
 
 
 def compare_extra_outputs(name: str, given: Mapping[str, np.ndarray], expected: Mapping[str, Expected]) -> dict:
-    """Compares the outputs of an artefact that come beside its answers.
+    """Compares the outputs of an artefact that come in addition to its answers.
 
     Args:
         name: of the artefact, for the message.

@@ -1,4 +1,4 @@
-"""The graph of `--abstain` and `--coverage`: what a signature gives beside the answers, and what it must equal."""
+"""The graph of `--abstain` and `--coverage`: what a signature gives in addition to the answers, and what it must equal."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ NOVELTY_TOLERANCE = 1e-2
 
 
 class Unknowns(NamedTuple):
-    """What is served beside the answers: each part, or None."""
+    """What is served in addition to the answers: each part, or None."""
 
     novelty: Novelty | None = None
     conformal: Conformal | None = None

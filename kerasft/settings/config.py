@@ -133,7 +133,7 @@ class Config(DataSettings):
     precision: str = flag(
         "auto",
         "training",
-        "The dtype policy of the backbone: float32, mixed_bfloat16, or mixed_float16 (with loss scaling). auto measures which is fastest.",
+        "The dtype policy of the backbone: float32, mixed_bfloat16, or mixed_float16 (with loss scaling). auto measures which is faster, if the training is long enough to gain from it.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     jit: str = flag(
@@ -171,7 +171,7 @@ class Config(DataSettings):
     export: str = flag(
         "savedmodel",
         "output",
-        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, into exports/NAME/VERSION beside --export_dir. Each is proven on the test images. They need kerasft[lite].",
+        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, into exports/NAME/VERSION next to --export_dir. Each is proven on the test images. They need kerasft[lite].",
         spec="many",
     )
     max_drop: float = flag(

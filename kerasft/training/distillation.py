@@ -108,7 +108,7 @@ def to_outputs(answers: np.ndarray, task: str) -> np.ndarray:
 
 
 def for_the_probe(setup: TrainSetup) -> Taught | None:
-    """What the solver of the probe learns beside the labels of the training images; None without a teacher, or a probe."""
+    """What the solver of the probe learns in addition to the labels of the training images; None without a teacher, or a probe."""
     teacher, network = setup.teacher, setup.network
     if teacher is None or network.head_init != "probe" or not teacher.asked.weight:
         return None
@@ -121,7 +121,7 @@ def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInput
 
     Cached augmentations have an answer each. Without a cache, the student sees as many augmentations of an image as the
     phase has epochs, and the teacher answers all of them. `mixup` and `cutmix` mix the answers as they mix the labels. Features
-    are taught in phases on images: the model then gives its features beside its logits.
+    are taught in phases on images: the model then gives its features after its logits.
 
     Args:
         network: that the phase trains.

@@ -33,12 +33,12 @@ class PhaseInputs(NamedTuple):
         model: the network, or its end.
         load: gives its inputs by round and row.
         outputs: gives its outputs on the validation images, float32 [N, ...], with the weights as they are.
-        views: that are cached; 0 for images.
+        views: the number of cached augmentations; 0 for images.
         mixed: whether images are mixed with each other, and their labels become shares of classes.
         stateless: whether what is loaded depends on round and row only.
         evaluated: the model that `outputs` is of; it shares its layers with `model`.
         first_batch: gives its inputs for the first validation images.
-        projection: where the model also gives its features, beside the logits: from these to a teacher's.
+        projection: where the model gives its features after the logits: from these features to a teacher's.
     """
 
     model: keras.Model
@@ -53,7 +53,7 @@ class PhaseInputs(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a phase is fed: the number of cached views (0 for none) and their dtype, and why in words."""
+    """How a phase is fed: the number of cached augmentations (0 for none) and their dtype, and why in words."""
 
     views: int
     dtype: str
@@ -84,7 +84,7 @@ def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseIn
 
 
 def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: Plan) -> PhaseInputs:
-    """Feeds the end of the network with views that are computed now, or were before.
+    """Feeds the end of the network with cached augmentations that are computed now, or were before.
 
     Raises:
         UserError: the disk is full.
@@ -121,7 +121,7 @@ def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Mod
     """The frozen beginning of the network as far as a phase leaves it, and the rest; None where all is trained.
 
     They share the network's layers. Where the head's pooling has nothing to train, it is in the first half. Where the
-    head sees depths before the cut, the first half gives them beside the activations, in one row an image.
+    head sees depths before the cut, the first half gives them after the activations, in one row an image.
     """
     first = freezing.first_layer(network, phase)
     images, output = network.model.inputs[0], network.model.output
@@ -156,13 +156,13 @@ def _end_of_rows(tensors: list[keras.KerasTensor], output: keras.KerasTensor) ->
 
 
 def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, halved: bool = True) -> Plan:
-    """Decides whether a phase is fed from the cache: where that is less work, and its views fit on the disk.
+    """Decides whether a phase is fed from the cache: where that is less work, and its augmentations fit on the disk.
 
     Args:
         halved: whether float16 may be stored for float32.
 
     Raises:
-        UserError: the phase names a number of views that cannot be.
+        UserError: the phase names a number of augmentations that cannot be.
     """
     layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
     if phase.image_size not in (None, network.size):
@@ -194,7 +194,7 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
             rule = f"{phase.strategy}(views={wanted}) needs {needed / 1e9:.3g} GB; there is room for {free / 1e9:.3g}"
             raise UserError(f"--cache_gb: {rule}. Received: {cache.max_bytes / 1e9:g}")
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
-    seen = "the images as they are" if chosen == 1 else f"{chosen} views of the images"
+    seen = "the images as they are" if chosen == 1 else f"{chosen} augmentations of the images"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs and not cache.is_shared:  # a kept cache pays in the runs to come
         share = count_macs(halves[0]) / count_macs(network.model)
@@ -202,7 +202,7 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
         left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
         if left > MAX_WORK_RATIO:
             saving = f"{max(0.0, 1 - left):.0%} of the work"
-            return Plan(0, "", f"{chosen} cached views for {phase.epochs} epochs would save {saving}")
+            return Plan(0, "", f"{chosen} cached augmentations for {phase.epochs} epochs would save {saving}")
     return Plan(chosen, dtype, reason)
 
 

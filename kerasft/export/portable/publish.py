@@ -1,6 +1,6 @@
 """Portable artefacts are written, proven on the test set from the encoded bytes, and only then put into their place.
 
-The proof runs the very program that is shipped beside the file: its decoder, and its runtime.
+The proof runs the very program that is shipped with the file: its decoder, and its runtime.
 """
 
 import functools
@@ -168,7 +168,7 @@ class _Draft:
         row["published"] = not row["reason"]
         if row["published"]:
             _write_json(self.folder / "proof.json", row)
-            # Python leaves bytecode beside the program.
+            # Python leaves bytecode next to the program.
             shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
             shutil.rmtree(self.place, ignore_errors=True)
             self.folder.rename(self.place)
@@ -206,7 +206,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def write_program(chosen: Format, network: Network, answer: Answer, draft: Path) -> None:
-    """Writes into a draft what stands beside the model: what it says of itself, and the program that runs it."""
+    """Writes into a draft the files that go with the model: what it says of itself, and the program that runs it."""
     about = {"run": answer.run, "task": network.task, "image_size": network.size, "framing": answer.framing}
     if answer.thresholds is not None:
         about["thresholds"] = np.asarray(answer.thresholds).tolist()
