@@ -27,11 +27,11 @@ from kerasft.storage import run_folder, run_lock
 # not take a slimmer version by itself.
 FOLDER, FILE_NAME, EXPORTS = "slim", "slim.json", "slim"
 
-# A head on several depths costs at most this share of a network more than one on its last depth.
-HEAD_SHARE = 0.005
+# A step gets a head on several depths after its surgery was sized. At least this fraction of the run's network is kept free for it.
+HEAD_RESERVE = 0.005
 
-# Settings of the steps that are those of the command line. All others are the run's.
-TAKEN = ("phases", "export", "teacher", "distill")
+# Settings of the steps that the command line gives. The others are the run's, but for those that `_read_run` changes.
+STEP_SETTINGS = ("phases", "export", "teacher", "distill")
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Slimming:
 
     Attributes:
         target: as text.
-        phases, export, teacher, distill: the settings of every step, as in `TAKEN`.
+        phases, export, teacher, distill: the settings of every step, as in `STEP_SETTINGS`.
         task, score: of the run.
         rows: of `rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters` and `run_dir`; after their
@@ -75,8 +75,8 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     choose nothing.
 
     Args:
-        settings: those of `TAKEN`, `--max_drop`, `--export_dir`, `--allow_imports` and `--resume` are taken from it; the rest
-            from the run.
+        settings: those of `STEP_SETTINGS`, `--max_drop`, `--export_dir`, `--allow_imports` and `--resume` are taken from it; the rest
+            from the run, but for what `_read_run` changes.
         run: the run folder.
         text: `--target`.
 
@@ -93,13 +93,14 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     if not parent.keep_cache:
         # Decoded images are the same in all steps.
         parent = replace(parent, keep_cache=True, cache_dir=str(folder / "cache"))
-    given = {name: getattr(settings, name) for name in TAKEN}
+    given = {name: getattr(settings, name) for name in STEP_SETTINGS}
     new = Slimming(str(target), **given, task=metrics["task"], score=SCORES[metrics["task"]])
     with run_lock.locked(folder):
         found = _open(folder, new, settings)
         if found.finished:
             console.say(f"{folder} is finished; nothing to do (--noresume runs it again).")
         else:
+            # Steps that are finished are only read, so that a command that goes on makes the same rows again.
             found.rows = [rows.row("run", "", Path(run), metrics)]
             _take_steps(found, target, parent, metrics, folder)
             found.finished = True
@@ -113,8 +114,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
 
 def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, folder: Path) -> None:
     """Takes steps until the target is met, the drop is too large, or nothing can be removed."""
-    passes = 2 if metrics.get("tta") == "flip" else 1
-    whole = Sizes(metrics["cost"]["macs"] // passes, metrics["cost"]["parameters"]).of(target)
+    whole = _sizes(metrics).of(target)
     place, share, extra, number = Path(found.rows[0]["run_dir"]), 1.0, None, 0
     while target.share is None or share > target.share:
         number += 1
@@ -123,7 +123,8 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         if extra is None or not tried:
             network = networks.build(own, len(metrics["classes"]), found.task)
             plain = step_surgeries.sizes_of(network).of(target)
-            extra = max(whole - plain, HEAD_SHARE * whole) if extra is None else extra
+            # The new network has a head on its last depth. The run's may see more, and so may that of the step.
+            extra = max(whole - plain, HEAD_RESERVE * whole) if extra is None else extra
             limit = next_share(target, share) * whole - extra
             tried = tried or [
                 {"step": number, "surgery": one.surgery, **one.sizes._asdict()}
@@ -144,21 +145,33 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         if lost := _lost(target, found.task, best, metrics):
             found.reason = f"step {number}: {lost}; the network before it is kept"
             return
+        # It is trained already. What is left is the test, the proof and the export; a finished run is only read.
         with console.silence():
             done = train.train(replace(own, surgery=best["surgery"], run_dir=best["run_dir"]))
         _forget()
         found.rows.append(rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
         place = done.folder
-        passes = 2 if done.metrics.get("tta") == "flip" else 1
-        share = Sizes(done.metrics["cost"]["macs"] // passes, done.metrics["cost"]["parameters"]).of(target) / whole
+        share = _sizes(done.metrics).of(target) / whole
         found.met = target.share is None or share <= target.share
         console.say(f"step {number}: {best['surgery']} is kept: {share:.1%} of the {MEASURES[target.measure]} are left")
         _write(folder, found, metrics)
     found.reason = f"the target is met: {share:.1%} of the {MEASURES[target.measure]}"
 
 
+def _sizes(metrics: Row) -> Sizes:
+    """What a run's network costs for one image. `cost` counts the mirror image of `--tta=flip` as a second one."""
+    passes = 2 if metrics.get("tta") == "flip" else 1
+    return Sizes(metrics["cost"]["macs"] // passes, metrics["cost"]["parameters"])
+
+
 def _train(row: Row, config: Config, found: Slimming) -> None:
-    """Trains a candidate, or goes on where that was stopped, and says so in a line. One that was trained is only said."""
+    """Trains a candidate, or goes on where that was stopped, and prints its figures.
+
+    Args:
+        row: of `found.tried`. The figures are added to it, so that a command that goes on does not train it again.
+        config: of the candidate's run.
+        found: what the command has so far.
+    """
     if "validation_loss" not in row:
         console.say(f"step {row['step']}: {row['surgery']}: {row['multiplications']:,} multiplications, training")
         with console.silence():
@@ -180,14 +193,14 @@ def _lost(target: Target, task: str, best: Row, metrics: Row) -> str:
     if target.drop is None:
         return ""
     drop = _score(task, metrics["val"]) - best["validation_score"]
-    # Accuracies are counts divided by n, so their difference is rounded.
+    # Floating point: 0.91 - 0.90 is more than 0.01.
     if drop <= target.drop + 1e-9:
         return ""
     return f"{best['surgery']} costs {drop:.4f} of the validation score, more than drop={target.drop:g}"
 
 
 def _score(task: str, figures: Row) -> float:
-    """The validation score of which more is better: under regression less the error in deviations."""
+    """The validation score of which more is better: under regression minus the error, in deviations of the targets."""
     return -figures["scaled_mae"] if task == "regression" else figures[SCORES[task]]
 
 
@@ -206,7 +219,7 @@ def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
     stored = {name: value for name, value in stored.items() if name in FIELDS}
     own = Config(**{**stored, "allow_imports": settings.allow_imports})
     refuse_changes(own, sources.load(own), folder)
-    changes = {name: getattr(settings, name) for name in (*TAKEN, "max_drop")}
+    changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
     changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
     # The saved network scales pixels itself, and has its surgeries.
     changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none"}
@@ -216,7 +229,7 @@ def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
 
 
 def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
-    """What an earlier command has left; `new` without one, or under `--noresume`.
+    """What an earlier command has left; `new` without one. `--noresume` removes its runs, and starts with `new`.
 
     Raises:
         UserError: it had other settings.
@@ -230,7 +243,7 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
         return new
     if not stored:
         return new
-    for name in TAKEN:
+    for name in STEP_SETTINGS:
         if (then := stored.get(name)) != (now := getattr(new, name)):
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
@@ -238,11 +251,12 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
 
 
 def _write(folder: Path, found: Slimming, metrics: Row) -> None:
+    """Adds the differences to the run to all rows, and writes `slim.json`."""
     rows.add_differences(found.rows, metrics)
     run_folder.write_json(folder / FILE_NAME, asdict(found))
 
 
 def _forget() -> None:
-    """Frees the memory of networks that are not needed any more."""
+    """Frees the memory of networks that are not needed any more: Keras and TensorFlow keep their graphs otherwise."""
     keras.backend.clear_session()
     gc.collect()
