@@ -100,7 +100,9 @@ def verdict(title: str, figures: dict[str, Any], task: str) -> str:
 
 
 def specific(figures: dict[str, Any]) -> str:
-    """What the comparison with the maps of other images says; empty without one."""
+    """What the comparison with the maps of other images says; empty without one, and of maps that explain nothing anyway."""
+    if figures["verdict"] == figures.get("verdict_other") == "no_better":
+        return ""
     return {
         "better": "They fit their own image better than the map of another image does, by both measures.",
         "partly": "They fit their own image better than the map of another image does by one measure of the two.",
