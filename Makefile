@@ -13,8 +13,9 @@ quickstart: $(READY)
 test: $(EXTRAS)
 	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not large"
 
-test-all: $(EXTRAS) lint
-	$(PY) -m pytest -q
+# One module's large tests may take long, so that they are dealt out one at a time.
+test-all: lint test
+	$(PY) -m pytest -q -n 2 --dist load -m large
 
 bench: $(READY)
 	$(PY) benchmarks/bench.py
