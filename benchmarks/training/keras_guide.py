@@ -19,9 +19,14 @@ WEIGHTS = "mobilenet_0.25_224_no_top.h5"
 OURS = {"head": ("--phases=head",), "default": ()}
 
 
-def guide(folder: Path, weights: Path, seed: int, epochs: int) -> dict:
-    """Runs the guide's recipe in this process."""
+def guide(folder: Path, weights: Path, seed: int, epochs: int, predictions: Path | None = None) -> dict:
+    """Runs the guide's recipe in this process.
+
+    Args:
+        predictions: the file that gets the answers to the test images, like `predictions.npz` of a run.
+    """
     import keras
+    import numpy as np
     import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
@@ -41,6 +46,7 @@ def guide(folder: Path, weights: Path, seed: int, epochs: int) -> dict:
 
     tune = tf.data.AUTOTUNE
     train = train.cache().shuffle(2000).map(augmented, num_parallel_calls=tune).batch(32).prefetch(tune)
+    names = [Path(path).relative_to(folder).as_posix() for path in test.file_paths]
     val, test = (part.cache().batch(32).prefetch(tune) for part in (val, test))
     base = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(224, 224, 3))
     base.load_weights(weights)
@@ -57,6 +63,11 @@ def guide(folder: Path, weights: Path, seed: int, epochs: int) -> dict:
         model.fit(train, validation_data=val, epochs=epochs, verbose=0)
     log_loss, accuracy = model.evaluate(test, verbose=0)
     took = time.perf_counter() - started
+    if predictions:
+        probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(test, verbose=0)))
+        labels = np.concatenate([part.numpy() for _, part in test])
+        losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12))
+        np.savez(predictions, ids=np.array(names), labels=labels, probabilities=probabilities, losses=losses)
     return {"measured": took, "seconds": took, "accuracy": accuracy, "loss": log_loss}
 
 

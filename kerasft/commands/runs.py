@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kerasft.console.columns import columns, write
 from kerasft.console.wording import duration, number, percent
-from kerasft.report import comparison
+from kerasft.report import runs_page
 from kerasft.settings.errors import UserError
 
 # The suffixes that `--out` may have.
@@ -22,19 +22,19 @@ def run(argument: str, out: str = "") -> None:
         raise UserError(f"kerasft runs: must be a folder that has run folders. Received: '{root}'")
     if out and not out.endswith(PAGE_SUFFIXES):
         raise UserError(f"--out: must end in {' or '.join(PAGE_SUFFIXES)}. Received: {out!r}")
-    found, damaged = comparison.find(root)
+    found, damaged = runs_page.find(root)
     if not found and not damaged:
         raise UserError(f"kerasft runs: this folder has no finished run. Received: '{root}'")
     write(table(found, damaged))
     if out:
         try:
-            comparison.write_page(Path(out), found, damaged)
+            runs_page.write_page(Path(out), found, damaged)
         except OSError as error:
             raise UserError(f"--out: cannot be written: {error.strerror}. Received: {out!r}") from error
         write(f"\nWritten: {out}")
 
 
-def table(found: list[comparison.FinishedRun], damaged: list[comparison.Unreadable]) -> str:
+def table(found: list[runs_page.FinishedRun], damaged: list[runs_page.Unreadable]) -> str:
     """Returns the runs as text, by data, the best first. The folders that cannot be read follow."""
     rows = []
     for row in found:

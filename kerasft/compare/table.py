@@ -9,7 +9,7 @@ from kerasft.compare.rows import FINISHED, Row
 from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.evaluation.score_names import SCORES
-from kerasft.report.compare import cells
+from kerasft.report.compare_page import cells
 from kerasft.settings.errors import printable
 
 # The columns of the two tables, by their titles in `cells`. Long names stand in the first one alone.

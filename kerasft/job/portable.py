@@ -21,7 +21,7 @@ from kerasft.job import artefact_costs
 from kerasft.job.reopen import reopen
 from kerasft.networks.network import Network
 from kerasft.report import headline
-from kerasft.report.compress import cheapest, sentence
+from kerasft.report.compress_page import cheapest, sentence
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder

@@ -9,7 +9,7 @@ import numpy as np
 from kerasft import __version__
 from kerasft.console.wording import count
 from kerasft.report import gallery, sections
-from kerasft.report.page import environment
+from kerasft.report.report_page import environment
 from kerasft.storage import audit_file, run_folder
 
 PAGE_NAME = "audit.html"

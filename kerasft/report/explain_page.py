@@ -12,7 +12,7 @@ from kerasft.evaluation.faithfulness import LEAST, counts
 from kerasft.evidence.heat_map import overlay
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.report import usage
-from kerasft.report.page import environment
+from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 # Longer sides of the pictures, in pixels: an image with its maps, and a neighbour.

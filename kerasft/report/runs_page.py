@@ -13,7 +13,7 @@ import numpy as np
 from kerasft import __version__
 from kerasft.evaluation.score_names import SCORES, TITLES
 from kerasft.report import headline
-from kerasft.report.page import environment
+from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 

@@ -12,7 +12,7 @@ from kerasft import __version__
 from kerasft.console.wording import number
 from kerasft.evidence.figures import WIDTH, tag
 from kerasft.report.importance import Axis, importance
-from kerasft.report.page import environment
+from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 # Height of one axis of the parallel coordinates, and the margin at both of its ends.

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from kerasft import __version__
 from kerasft.evidence import figures
-from kerasft.report.page import environment
+from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 # The figure ends at this many times the loss of the first steps: where it blows up, its height tells nothing.

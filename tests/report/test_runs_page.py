@@ -8,7 +8,7 @@ from finished import CASES, HOSTILE, run_folder
 from pages import Page
 
 from kerasft import commands
-from kerasft.report import comparison, statistics
+from kerasft.report import runs_page, statistics
 from kerasft.settings.errors import UserError
 
 
@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
 
 def test_the_figures_are_those_of_the_runs(finished):
     root, metrics = finished
-    found, damaged = comparison.find(root)
+    found, damaged = runs_page.find(root)
     rows = {row.folder.name: row for row in found}
     assert set(rows) == {*metrics, "best"}
     assert [row.folder.name for row in damaged] == ["damaged"]
@@ -39,8 +39,8 @@ def test_the_figures_are_those_of_the_runs(finished):
 
 
 def test_the_best_comes_first_and_groups_hold_what_compares(finished):
-    found, _ = comparison.find(finished[0])
-    for (data, score, n), rows in comparison.groups(found):
+    found, _ = runs_page.find(finished[0])
+    for (data, score, n), rows in runs_page.groups(found):
         assert {(row.data, row.score, row.n) for row in rows} == {(data, score, n)}
         values = [row.value if score == "mae" else -row.value for row in rows]
         assert values == sorted(values)
@@ -53,7 +53,7 @@ def test_the_table_and_the_page(finished, tmp_path, capsys):
     page = Page((tmp_path / "runs.html").read_text())
     assert not page.loose and not page.open and not page.addresses
     assert not {"script", "link", "img"} & {tag for tag, _ in page.tags}
-    for row in comparison.find(finished[0])[0]:
+    for row in runs_page.find(finished[0])[0]:
         assert str(row.folder) in page.text["th"] and str(row.folder) in printed
 
 
@@ -70,7 +70,7 @@ def test_odd_names_are_harmless(tmp_path, capsys):
 def test_a_run_without_a_file_is_named(tmp_path, part):
     run_folder(tmp_path / "one", *CASES["two"])
     (tmp_path / "one" / part).unlink()
-    found, damaged = comparison.find(tmp_path)
+    found, damaged = runs_page.find(tmp_path)
     assert found == [] and part in damaged[0].reason
 
 
@@ -79,13 +79,13 @@ def test_a_truncated_file_of_predictions_is_named(tmp_path, kept):
     run_folder(tmp_path / "one", *CASES["two"])
     whole = (tmp_path / "one" / "predictions.npz").read_bytes()
     (tmp_path / "one" / "predictions.npz").write_bytes(whole[: int(len(whole) * kept)])
-    assert len(comparison.find(tmp_path)[1]) == 1
+    assert len(runs_page.find(tmp_path)[1]) == 1
 
 
 def test_the_bar_is_inside_its_axis(finished):
-    for _, rows in comparison.groups(comparison.find(finished[0])[0]):
+    for _, rows in runs_page.groups(runs_page.find(finished[0])[0]):
         for row in rows:
-            at = {name: float(text.rstrip("%")) for name, text in comparison._interval_style(row, rows).items()}
+            at = {name: float(text.rstrip("%")) for name, text in runs_page._interval_style(row, rows).items()}
             assert 0 <= at["left"] <= at["point"] <= at["left"] + at["width"] + 0.1 <= 100.2
             assert np.isfinite(list(at.values())).all()
 

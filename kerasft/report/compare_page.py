@@ -7,7 +7,7 @@ from typing import Any
 from kerasft import __version__
 from kerasft.console.wording import NOT_MEASURED, duration, number, percent
 from kerasft.evaluation.score_names import TITLES
-from kerasft.report.page import environment
+from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 Row = dict[str, Any]

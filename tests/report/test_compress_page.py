@@ -3,7 +3,7 @@
 import pytest
 from pages import Page
 
-from kerasft.report import compress
+from kerasft.report import compress_page
 
 
 def row(number: int, artefact: str, accuracy: float, rate: float | None, size: int, published: bool = True) -> dict:
@@ -35,28 +35,28 @@ ROWS = [
 
 @pytest.mark.parametrize(("cost", "front"), [("seconds", [4, 3, 2, 5]), ("bytes", [4, 3, 2, 5])])
 def test_the_front_has_what_nothing_else_beats(cost, front):
-    assert [one["number"] for one in compress.pareto(ROWS[:5], "accuracy", cost)] == front
+    assert [one["number"] for one in compress_page.pareto(ROWS[:5], "accuracy", cost)] == front
     # One that is both better and cheaper than others leaves them out.
-    assert [one["number"] for one in compress.pareto(ROWS, "accuracy", cost)] == [6, 2, 5]
+    assert [one["number"] for one in compress_page.pareto(ROWS, "accuracy", cost)] == [6, 2, 5]
 
 
 def test_less_error_is_better():
     rows = [{"mae": 1.0, "bytes": 10}, {"mae": 2.0, "bytes": 5}, {"mae": 3.0, "bytes": 7}]
-    assert compress.pareto(rows, "mae", "bytes") == [rows[1], rows[0]]
+    assert compress_page.pareto(rows, "mae", "bytes") == [rows[1], rows[0]]
 
 
 def test_the_cheapest_is_within_one_standard_error_of_the_best():
     # openvino has 0.910, so 0.890 is good enough: litert int8 with 0.885 is not, and onnx int8 was not published.
-    found = compress.cheapest(ROWS, "accuracy")
+    found = compress_page.cheapest(ROWS, "accuracy")
     assert found["standard_error"] == pytest.approx(0.02, abs=1e-4)
     assert (found["best"], found["fastest"], found["smallest"]) == ("openvino", "onnx", "onnx")
     untimed = [{key: value for key, value in one.items() if key != "images_per_second"} for one in ROWS]
-    assert compress.cheapest(untimed, "accuracy")["fastest"] is None
-    assert compress.cheapest([one | {"interval": None} for one in ROWS], "accuracy") is None
+    assert compress_page.cheapest(untimed, "accuracy")["fastest"] is None
+    assert compress_page.cheapest([one | {"interval": None} for one in ROWS], "accuracy") is None
     nearer = [ROWS[0], ROWS[1], ROWS[2] | {"accuracy": 0.891}, ROWS[4] | {"bytes": 50}]
-    found = compress.cheapest(nearer, "accuracy")
+    found = compress_page.cheapest(nearer, "accuracy")
     assert (found["fastest"], found["smallest"]) == ("litert(precision=int8)", "openvino")
-    text = compress.sentence({"rows": nearer, "score": "accuracy", "cheapest": found})
+    text = compress_page.sentence({"rows": nearer, "score": "accuracy", "cheapest": found})
     assert text.startswith(
         "litert(precision=int8) is the fastest (800 images/s), and openvino the smallest (0 kB), within"
     )
@@ -68,8 +68,8 @@ def test_the_page_is_whole_and_escaped(tmp_path, timed):
     rows = [{k: v for k, v in one.items() if timed or k != "images_per_second"} for one in ROWS]
     failed = {"number": 7, "artefact": "litert", "path": "x", "published": False, "reason": "no <operator>"}
     values = {"rows": [*rows, failed], "score": "accuracy", "name": "<i>photos", "timed": timed, "max_drop": 0.005}
-    values["cheapest"] = compress.cheapest(rows, "accuracy")
-    compress.write_compress(tmp_path, values)
+    values["cheapest"] = compress_page.cheapest(rows, "accuracy")
+    compress_page.write_compress(tmp_path, values)
     page = Page((tmp_path / "compress.html").read_text())
     assert (page.open, page.loose, page.addresses) == ([], [], [])
     assert "<i>photos" in page.text["h1"] and "no <operator>" in page.text["li"]

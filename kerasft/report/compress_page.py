@@ -9,8 +9,8 @@ from markupsafe import Markup
 from kerasft import __version__
 from kerasft.console.wording import NOT_MEASURED, number, percent
 from kerasft.evidence import figures
-from kerasft.report.compare import ERRORS, score_name
-from kerasft.report.page import environment
+from kerasft.report.compare_page import ERRORS, score_name
+from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 Row = dict[str, Any]
