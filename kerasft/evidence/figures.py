@@ -39,17 +39,22 @@ def tag(name: str, *inside: str, **attributes: object) -> Markup:
     return Markup("<{0}{1}>{2}</{0}>").format(name, given, Markup("").join(inside))
 
 
-def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling: float = math.inf) -> Markup:
+def curves(lines: dict[str, list[float | None]], spans: list[Span], title: str, ceiling: float = math.inf) -> Markup:
     """Draws lines over epochs. Phases are shaded alternately. A dashed line shows the value that was kept after each.
 
     Args:
-        lines: values by class of line (`train`, `val`), one for each epoch. A value that is not finite leaves a gap.
+        lines: values by class of line (`train`, `val`), one for each epoch. A value that is not finite leaves a gap. None was
+            not measured: the line goes on to the next one.
         spans: the phases that have epochs.
         title: what the figure shows.
         ceiling: the greatest possible value.
     """
     epochs = max(map(len, lines.values()))
-    every = [*(value for line in lines.values() for value in line), *(span.kept for span in spans)]
+    measured = {
+        kind: [(place, value) for place, value in enumerate(line, start=1) if value is not None]
+        for kind, line in lines.items()
+    }
+    every = [*(value for line in measured.values() for _, value in line), *(span.kept for span in spans)]
     low, high = value_range(every)
     x, y = scale(0.5, epochs + 0.5, LEFT, WIDTH - RIGHT), scale(low, min(high, ceiling), HEIGHT - BOTTOM, TOP + 16)
     parts = []
@@ -62,8 +67,8 @@ def curves(lines: dict[str, list[float]], spans: list[Span], title: str, ceiling
         parts.append(tag("text", label, class_="label", x=(start + end) / 2, y=TOP + 12, text_anchor="middle"))
         if math.isfinite(span.kept):
             parts.append(tag("line", class_="kept", x1=start, x2=end, y1=y(span.kept), y2=y(span.kept)))
-    for kind, values in lines.items():
-        points = [(x(place + 1), y(value)) if math.isfinite(value) else None for place, value in enumerate(values)]
+    for kind, values in measured.items():
+        points = [(x(place), y(value)) if math.isfinite(value) else None for place, value in values]
         parts += polylines(kind, points)
         if epochs <= 40:
             parts += [tag("circle", class_=f"dot {kind}", cx=point[0], cy=point[1], r=2.6) for point in points if point]

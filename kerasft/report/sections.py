@@ -218,8 +218,10 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
             figures.Span(name, places[0], places[-1], kept[name][after] if name in kept else np.nan)
             for name, places in epochs_by_phase.items()
         ]
-        values = {kind: [float(row[column]) for row in history] for kind, column in lines.items()}
-        ends = ", ".join(f"{kind} {number(line[0])} to {number(line[-1])}" for kind, line in values.items())
+        # `auto` does not validate every epoch.
+        values = {kind: [row.get(column) for row in history] for kind, column in lines.items()}
+        measured = {kind: [value for value in line if value is not None] for kind, line in values.items()}
+        ends = ", ".join(f"{kind} {number(line[0])} to {number(line[-1])}" for kind, line in measured.items())
         epochs = count(len(history), "epoch")
         return title, figures.curves(values, spans, f"{title} over {epochs}: {ends}", ceiling)
 

@@ -89,20 +89,20 @@ class PhaseCallback(keras.callbacks.Callback):
             return
         per_epoch = run.setup.steps_per_epoch
         loss = float(logs["loss"])
-        score, better = run.score_epoch()
+        row = {"phase": run.name, "epoch": epoch + 1, "step": (run.first_epoch + epoch + 1) * per_epoch, "loss": loss}
+        said = f"loss {loss:.4f}"
+        if run.is_scored(epoch + 1):
+            score, better = run.score_epoch()
+            scores = {"val_loss": score[0], f"val_{run.setup.scorer.name}": score[1]}
+            logs |= scores
+            row |= scores
+            said += f", validation loss {score[0]:.4f}, {run.setup.scorer.title} {console.format_metric(score[1])}"
+            said += ", the best so far" if better else ""
         state.epoch, state.step = epoch + 1, 0
-        name = run.setup.scorer.name
-        logs |= {"val_loss": score[0], f"val_{name}": score[1]}
-        row = {"phase": run.name, "epoch": epoch + 1, "step": (run.first_epoch + epoch + 1) * per_epoch}
-        row |= {"loss": loss, "val_loss": score[0], f"val_{name}": score[1]}
         row |= {"lr": float(self.model.optimizer.learning_rate)}
         run.history.add({**row, "seconds": round(time.monotonic() - run.started, 3)})
         state.history_rows = run.history.rows
-        mark = ", the best so far" if better else ""
-        console.say(
-            f"  {run.name} epoch {epoch + 1}: loss {loss:.4f}, validation loss {score[0]:.4f}, "
-            f"{run.setup.scorer.title} {console.format_metric(score[1])}{mark}"
-        )
+        console.say(f"  {run.name} epoch {epoch + 1}: {said}")
         if self.plateau:
             self.model.optimizer.learning_rate = self.plateau.rate(self.lr, state.losses)
         run.check_losing()

@@ -30,6 +30,9 @@ from kerasft.training.weight_interpolation import Weights
 # A schedule has decayed once the rate is at most this fraction of its peak.
 DECAYED_FRACTION = 0.1
 
+# Of the epochs of `auto` whose score decides nothing, one in so many is scored, to be seen.
+EPOCHS_BETWEEN_SCORES = 3
+
 
 @dataclass
 class PhaseRun:
@@ -153,10 +156,30 @@ class PhaseRun:
         best = int(np.argmin(np.nan_to_num(losses, nan=np.inf))) if losses else 0
         return patience is not None and len(losses) - 1 - best >= patience
 
+    def is_scored(self, epoch: int) -> bool:
+        """Whether the weights after an epoch, counted from 1, are scored.
+
+        All are, but in phases that `auto` has chosen. There, an epoch is left out that decides neither when the phase ends nor
+        what it leaves.
+        """
+        watched = self.setup.config.patience is not None or self._makes_soup or not self._ends_decayed
+        if watched or not self.phase.stop_if_losing:
+            return True
+        return epoch in (self._judged_at, self.phase.epochs) or epoch % EPOCHS_BETWEEN_SCORES == 0
+
+    @property
+    def _judged_at(self) -> int:
+        """The epoch after which `stop_if_losing` judges the phase."""
+        return math.ceil(weight_interpolation.LOSING_FRACTION * self.phase.epochs)
+
+    @property
+    def _ends_decayed(self) -> bool:
+        """Whether the schedule has decayed when the last epoch ends. A plateau may not have."""
+        return schedules.last_rate(self.phase.schedule, self.phase.lr, self.steps) <= DECAYED_FRACTION * self.phase.lr
+
     def check_losing(self) -> None:
         """Notes in the state whether the phase is losing, once it is as far as `stop_if_losing` judges it."""
-        judged_at = math.ceil(weight_interpolation.LOSING_FRACTION * self.phase.epochs)
-        if self.phase.stop_if_losing and self.state.epoch == judged_at < self.phase.epochs:
+        if self.phase.stop_if_losing and self.state.epoch == self._judged_at < self.phase.epochs:
             last = fold(self.model, self.last or self.model.get_weights())
             given = self.model, self.inputs.outputs, self.setup.scorer, self.initial, last, self.phase
             self.state.is_losing = weight_interpolation.is_losing(*given)
@@ -184,9 +207,7 @@ class PhaseRun:
         if self.state.epoch < self.phase.epochs or not self.phase.epochs:
             return best
         last = [self.last or self.model.get_weights()]
-        rate = schedules.last_rate(self.phase.schedule, self.phase.lr, self.steps)
-        decayed = rate <= DECAYED_FRACTION * self.phase.lr
-        return last if decayed and best else [*last, *best]
+        return last if self._ends_decayed and best else [*last, *best]
 
     def own_variables(self) -> dict[str, Weights]:
         """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""

@@ -222,6 +222,21 @@ def test_a_training_that_broke_off_leaves_a_gap_in_the_curves(tmp_path):
     assert not [a for tag, a in page.tags if tag in ("polyline", "circle") and re.search("nan|inf", str(a))]
 
 
+def test_epochs_that_were_not_validated_have_no_value_and_no_gap(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    log = tmp_path / "history.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    report.write(tmp_path, metrics, thumbnails)
+    lines = len(re.findall("<polyline", (tmp_path / "report.html").read_text()))
+    for row in rows[1:-1:2]:
+        for name in [name for name in row if name.startswith("val_")]:
+            del row[name]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report.write(tmp_path, metrics, thumbnails)
+    text = (tmp_path / "report.html").read_text()
+    assert len(re.findall("<polyline", text)) == lines and "<td></td><td></td>" in text
+
+
 def test_a_file_name_that_is_no_unicode_is_shown_with_question_marks(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
     rows = [{"path": "b\udcfc.jpg", "kind": "corrupt", "verdict": "reject", "detail": ""}]

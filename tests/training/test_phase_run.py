@@ -45,6 +45,24 @@ def test_what_a_phase_came_to(tmp_path, schedule, epoch, expected):
     assert [candidate[0] for candidate in run.candidates()] == expected[: expected[0] == "last"]
 
 
+@pytest.mark.parametrize(
+    ("phase", "config", "expected"),
+    [
+        ({"stop_if_losing": True}, {}, [3, 6, 8]),
+        ({}, {}, [1, 2, 3, 4, 5, 6, 7, 8]),
+        ({"stop_if_losing": True}, {"patience": 2}, [1, 2, 3, 4, 5, 6, 7, 8]),
+        ({"stop_if_losing": True}, {"average": "soup"}, [1, 2, 3, 4, 5, 6, 7, 8]),
+        ({"stop_if_losing": True, "schedule": "constant"}, {}, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_epochs_of_auto_are_scored_where_that_decides_something(tmp_path, phase, config, expected):
+    """Of 8 epochs `stop_if_losing` judges the third. One in three is scored to be seen, and the last."""
+    run = vectors(tmp_path, **config)
+    schedule = specs.parse_one(phase.pop("schedule", "cosine"), "--schedule")
+    run.phase = Phase(strategy="all", unfreeze=1.0, epochs=8, lr=1e-3, schedule=schedule, **phase)
+    assert [epoch for epoch in range(1, 9) if run.is_scored(epoch)] == expected
+
+
 def test_a_solved_head_leaves_its_best_weights_alone(tmp_path):
     run = vectors(tmp_path)
     run.phase = Phase(strategy="head", unfreeze=0.0, epochs=0, lr=1e-3)
