@@ -117,7 +117,8 @@ def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_pat
     assert other["path"].endswith("/2")
 
 
-@pytest.mark.parametrize("task", ["multi_label", pytest.param("regression", marks=pytest.mark.large)])
+@pytest.mark.large
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
 def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
     import tensorflow as tf
 

@@ -19,6 +19,7 @@ def _said(capsys, config: Config) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.large
 def test_it_says_what_the_run_does_and_leaves_nothing(photos, tiny, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (photos / "disc" / "00.jpg").with_name("broken.jpg").write_bytes(b"\xff\xd8 no image")

@@ -25,6 +25,7 @@ def _serve(place, path, root, check):
     assert done.stdout.strip() == "alike", done.stderr
 
 
+@pytest.mark.large
 def test_several_labels(two_digits, tiny, command, tmp_path):
     flags = (
         f"--data=csv:{two_digits}",

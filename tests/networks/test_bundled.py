@@ -85,6 +85,7 @@ def test_their_features_tell_digits_apart_better_than_random_ones():
     assert accuracy["bundled"] > accuracy["none"] + 0.05
 
 
+@pytest.mark.large
 def test_a_bare_run_needs_no_network(command, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "no weights here"))
     done = command("--per_class_limit=3", "--phases=head", "--precision=float32", "--run_dir=r", cwd=tmp_path)

@@ -140,6 +140,7 @@ def _counted(monkeypatch):
 PHASES = "head(epochs=2, lr=1e-2, views=2) | all(epochs=2, lr=1e-3)"
 
 
+@pytest.mark.large
 def test_answers_are_computed_once_and_a_stopped_run_goes_on_to_the_same_weights(
     data, tiny, run, tmp_path, monkeypatch
 ):
