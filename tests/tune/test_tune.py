@@ -322,7 +322,7 @@ def test_a_tuner_of_ones_own(photos, tmp_path, capsys):
     assert [trial.status for trial in trials] == ["COMPLETED", "COMPLETED"]
     assert set(trials[0].hyperparameters.values) == {"lr", "head.dropout"}
     (best,) = tuner.get_best_models()
-    data = model.data(32, None)
+    data = model.data(32, model.config.framing, model.config.per_class_limit)
     outputs = best.predict(data.val.images(np.arange(len(data.val))).astype(np.float32), verbose=0)
     from kerasft.evaluation.scoring import Scorer
 
