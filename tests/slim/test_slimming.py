@@ -17,15 +17,17 @@ from kerasft.slim.target import Sizes
 WHOLE = Sizes(1_000_000, 5_000)
 
 
-def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x") -> dict:
+def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x", image_size: int = 224) -> dict:
     """A finished run folder; its figures are made up, and its network is an empty file."""
     metrics = finished.run_folder(folder, "single_label", ["disc", "square"]) | {"framing": "crop"}
+    metrics["image_size"] = image_size
     metrics["cost"] |= {"macs": sizes.multiplications, "parameters": sizes.parameters}
     metrics["val"]["accuracy"] = 0.9
     (folder / "model.keras").write_bytes(b"")
     (folder / "metrics.json").write_text(json.dumps(metrics))
     settings = {"data": "generated:2x20", "backbone": backbone, "seed": 7, "surgery": "prune(0.1)", "teacher": "other"}
     settings |= {"baseline": "served", "gate": True, "budget_minutes": 3.0, "weights": "none", "batch_size": 16}
+    settings |= {"image_size": image_size}
     (folder / "config.json").write_text(json.dumps(settings))
     return metrics
 
@@ -52,7 +54,7 @@ def trainings(monkeypatch):
 
     def score(config):
         begun.append(config)
-        loss, accuracy = figures[config.surgery.partition("(")[0]]
+        loss, accuracy = figures["image_size" if config.image_size else config.surgery.partition("(")[0]]
         return SimpleNamespace(figures={"val": {"loss": loss, "accuracy": accuracy}}, seconds={"train": 1.0})
 
     def export(config):
@@ -126,19 +128,75 @@ def test_without_a_share_it_goes_on_as_long_as_something_can_be_removed(run, tra
     found = slimming.slim(Config(), str(run), "drop=0.05")
     left = [row["multiplications"] for row in found["rows"]]
     assert len(left) > 3 and left == sorted(set(left), reverse=True)
-    assert found["met"] and "neither pruning nor truncation" in found["reason"]
+    assert found["met"] and "neither pruning nor truncation nor smaller images leave" in found["reason"]
 
 
 def test_what_cannot_be_made_so_small_is_made_as_small_as_it_can(run, trainings):
     found = slimming.slim(Config(), str(run), "flops=0.05")
     assert not found["met"] and 0.1 < found["rows"][-1]["shares"]["multiplications"] < 0.2
-    assert "neither pruning nor truncation leaves" in found["reason"]
+    assert "neither pruning nor truncation nor smaller images leave" in found["reason"]
 
 
 def test_what_has_nothing_to_remove_is_refused(run, trainings, monkeypatch):
     monkeypatch.setattr(slimming.step_surgeries, "find", lambda *_: [])
     with pytest.raises(UserError, match=r"--target: nothing can be removed: .*Received: 'flops=0.5'"):
         slimming.slim(Config(), str(run), "flops=0.5")
+
+
+@pytest.fixture
+def with_resizing(trainings, monkeypatch):
+    """As `trainings`, and in the first step smaller images, which are the better way. Returns what the audits find at a size."""
+    found, splits = slimming.step_surgeries.find, {}
+    sizes = Sizes(600_000, 5_000)
+
+    def find(network, target, limit):
+        first = limit / WHOLE.of(target) > 0.6
+        return [*found(network, target, limit), *[Candidate("image_size(160)", sizes)] * first]
+
+    def export(config):
+        if config.image_size:
+            return train.Run(
+                Path(config.run_dir), made_up_run(Path(config.run_dir), sizes, image_size=config.image_size)
+            )
+        before = json.loads((Path(config.backbone).parent / "metrics.json").read_text())
+        return train.Run(
+            Path(config.run_dir),
+            made_up_run(Path(config.run_dir), Sizes(450_000, 4_000), image_size=before["image_size"]),
+        )
+
+    trainings[1]["image_size"] = (0.3, 0.9)
+    monkeypatch.setattr(slimming.step_surgeries, "find", find)
+    monkeypatch.setattr(slimming.train, "train", export)
+    audit = slimming.resizing.audit_and_split.__name__
+    monkeypatch.setattr(
+        slimming.resizing, audit, lambda config, listing, size, place: SimpleNamespace(digest=splits.get(size, "same"))
+    )
+    return splits
+
+
+def test_smaller_images_are_a_way_of_a_step(run, trainings, with_resizing, capsys):
+    begun, _ = trainings
+    found = slimming.slim(Config(phases="head | all(epochs=2, image_size=192)"), str(run), "flops=0.5")
+    first, second, third = found["rows"]
+    assert (first["image_size"], second["image_size"], third["image_size"]) == (224, 160, 160)
+    assert second["surgery"] == "image_size(160)" and third["surgery"].startswith("prune")
+    assert Path(second["run_dir"]) == run / "slim/flops-0.5/1-image_size"
+    whole, small = [one for one in begun if one.surgery == "none"], begun[3:]
+    # The run on smaller images begins with the same network, and without a surgery.
+    assert [(one.image_size, Path(one.backbone)) for one in whole] == [(160, run / "model.keras")]
+    # A phase on smaller images than the run's stays in proportion; so 192 of 224 become 160 of 160.
+    assert [one.phases for one in begun[:2]] == 2 * ["head | all(epochs=2, image_size=192)"]
+    assert [one.phases for one in (*whole, *small)] == 3 * ["head | all(epochs=2)"]
+    # Later steps take the size from the saved network, whatever the run's `--image_size` was.
+    assert all(one.image_size is None and Path(one.backbone).parent.name == "1-image_size" for one in small)
+    assert "160 pixels" in capsys.readouterr().out
+
+
+def test_a_size_that_would_change_the_splits_is_left_out(run, trainings, with_resizing, capsys):
+    with_resizing[160] = "others"
+    found = slimming.slim(Config(), str(run), "flops=0.8, drop=0.5")
+    assert {row["surgery"].partition("(")[0] for row in found["tried"]} == {"prune", "truncate"}
+    assert "image_size(160) is left out: at that size other images count as copies" in capsys.readouterr().out
 
 
 def test_a_run_without_its_images_or_that_is_none_is_refused(run, tmp_path):
