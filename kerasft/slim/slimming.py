@@ -16,6 +16,7 @@ from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import publish
 from kerasft.job import score, train
 from kerasft.job.audit import refuse_changes
+from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
@@ -23,9 +24,8 @@ from kerasft.slim import resizing, rows, step_surgeries
 from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
 from kerasft.storage import run_folder, run_lock
 
-# The folder in the run folder, the file in it, and the folder in `--export_dir`: a server of the run's own SavedModel does
-# not take a slimmer version by itself.
-FOLDER, FILE_NAME, EXPORTS = "slim", "slim.json", "slim"
+# The folder in `--export_dir`: a server of the run's own SavedModel does not take a slimmer version by itself.
+EXPORTS = "slim"
 
 # A step gets a head on several depths after its surgery was sized. At least this fraction of the run's network is kept free for it.
 HEAD_RESERVE = 0.005

@@ -1,11 +1,14 @@
 """`kerasft compress --target`: steps, the gate, resume, and what is refused. Trainings are made up but for one."""
 
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import finished
+import keras
 import pytest
+from PIL import Image
 
 from kerasft.job import train
 from kerasft.settings.config import Config
@@ -231,3 +234,43 @@ def test_a_run_is_made_smaller_by_one_command(tiny, command, tmp_path):
     assert metrics["export"]["top1_agreement"] == 1 and metrics["cost"]["macs"] == last["multiplications"]
     again = command(*line, cwd=tmp_path, module="kerasft")
     assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+@pytest.mark.large
+def test_a_step_to_smaller_images_serves_images_of_any_size(command, tmp_path):
+    """Nothing can be pruned or truncated here, so smaller images are the only way."""
+    layers = keras.layers
+    inputs = keras.Input((96, 96, 3))
+    hidden = layers.Conv2D(24, 7, strides=6, activation="relu")(layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    keras.Model(inputs, layers.UnitNormalization()(hidden)).save(tmp_path / "one.keras")
+    small = ["--batch_size=16", "--precision=float32", "--jit=off", "--backbone=one.keras", "--notensorboard"]
+    phases = "--phases=head | all(epochs=1, image_size=64)"
+    done = command("--data=digits", *small, phases, "--per_class_limit=30", "--run_dir=run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    line = ["compress", "--model=run", "--target=flops=0.6", phases]
+    done = command(*line, cwd=tmp_path, module="kerasft")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "run/slim/flops-0.6/slim.json").read_text())
+    assert [row["surgery"] for row in found["tried"]] == ["image_size(64)"] and found["met"]
+    first, last = found["rows"]
+    assert (first["image_size"], last["image_size"]) == (96, 64)
+    assert last["multiplications"] == found["tried"][0]["multiplications"] and last["n"] == first["n"]
+    metrics = json.loads((Path(tmp_path, last["run_dir"]) / "metrics.json").read_text())
+    assert metrics["image_size"] == 64 and metrics["export"]["top1_agreement"] == 1
+    # The phase trains on the network's own images: two thirds of them are less than a size that pads alike.
+    config = json.loads((Path(tmp_path, last["run_dir"]) / "config.json").read_text())
+    assert config["phases"] == "head | all(epochs=1)" and config["image_size"] == 64
+    about = json.loads((Path(tmp_path, last["path"]) / "assets.extra/kerasft.json").read_text())
+    assert about["image_size"] == 64
+    for size in ((30, 20), (300, 410)):
+        Image.new("RGB", size, (200, 200, 200)).save(tmp_path / f"{size[0]}.png")
+    done = command("predict", f"--model={last['path']}", "--images=*.png", cwd=tmp_path, module="kerasft")
+    assert done.returncode == 0 and "30.png" in done.stdout and "300.png" in done.stdout
+    if importlib.util.find_spec("tf2onnx"):
+        done = command("compress", "--model=run", "--export=onnx", "--max_drop=1", cwd=tmp_path, module="kerasft")
+        assert (done.returncode, done.stderr) == (0, "")
+        rows = json.loads((tmp_path / "run/compress.json").read_text())["rows"]
+        assert [row["artefact"] for row in rows] == ["savedmodel", "onnx", "flops-0.6/1-image_size"]
+        assert rows[2]["parent"] == "savedmodel" and rows[2]["accuracy"] == last["accuracy"]
+        assert 0 < rows[2]["agreement"] <= 1 and rows[2]["startup_seconds"] > 0
+        assert "image_size(64), made of 1" in (tmp_path / "run/compress.html").read_text()
