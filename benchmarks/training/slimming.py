@@ -13,7 +13,16 @@ from pathlib import Path
 
 from default_vs_probe import WEIGHTS
 
-COLUMNS = ("network", "pixels", "test accuracy", "95 % interval", "difference", "log loss", "multiplications", "parameters")
+COLUMNS = (
+    "network",
+    "pixels",
+    "test accuracy",
+    "95 % interval",
+    "difference",
+    "log loss",
+    "multiplications",
+    "parameters",
+)
 COLUMNS += ("kB", "images/s")
 
 
