@@ -10,7 +10,7 @@ import keras
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.job.audit import audit_and_split
-from kerasft.networks import opening
+from kerasft.networks import hub_layers, opening
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -41,6 +41,9 @@ def resized(network: Network, size: int) -> Network | None:
 
     `surgery.resolution` does not serve here: its layers are the network's own, and know the shapes of its own size.
     """
+    # What `saved_backbone.load` refuses to the run of the step.
+    if hub_layers.holds_any(network.model):
+        return None
     inputs = keras.Input((size, size, 3))
     try:
         model = keras.Model(inputs, opening.open_model(network.model, inputs).output)
