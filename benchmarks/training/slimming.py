@@ -13,7 +13,17 @@ from pathlib import Path
 
 from default_vs_probe import WEIGHTS
 
-COLUMNS = ("network", "test accuracy", "95 % interval", "difference", "log loss", "multiplications", "parameters", "kB")
+COLUMNS = (
+    "network",
+    "pixels",
+    "test accuracy",
+    "95 % interval",
+    "difference",
+    "log loss",
+    "multiplications",
+    "parameters",
+)
+COLUMNS += ("kB", "images/s")
 
 
 def run(mode: str, *flags: str) -> None:
@@ -26,12 +36,14 @@ def line(row: dict) -> str:
     difference = f"{found['value']:+.3f} ({found['interval'][0]:+.3f} to {found['interval'][1]:+.3f})" if found else ""
     cells = [
         f"`{row['surgery']}`" if row["surgery"] else "the run",
+        str(row["image_size"]),
         f"{row['accuracy']:.3f}",
         f"{low:.3f} to {high:.3f}",
     ]
     cells += [difference, f"{row['loss']:.3f}"]
     cells += [f"{row[name] / 1e6:.3g} M ({shares[name]:.0%})" for name in ("multiplications", "parameters")]
-    return f"| {' | '.join([*cells, format(row['bytes'] / 1000, ',.0f')])} |"
+    cells += [format(row["bytes"] / 1000, ",.0f"), format(row["images_per_second"]["32"], ",.0f")]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

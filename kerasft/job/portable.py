@@ -17,7 +17,7 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
-from kerasft.job import artefact_costs
+from kerasft.job import artefact_costs, slim_steps
 from kerasft.job.reopen import reopen
 from kerasft.networks.network import Network
 from kerasft.report import headline
@@ -93,13 +93,15 @@ def _exports(config: Config, saved_model: Path) -> Path:
 def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     """Publishes portable artefacts of a finished run, and writes `compress.json` and `compress.html` into its folder.
 
+    The slimmer networks that `--target` has made of it stand beside them.
+
     Args:
         settings: `--export`, `--max_drop`, `--export_dir` and `--allow_imports` are taken from it; the rest from the run.
         run: the run folder.
         timings: whether start-up, memory and speed are measured, in processes of their own.
 
     Returns:
-        The rows of `compress.json`, that of the SavedModel first.
+        The rows of `compress.json`: the SavedModel, the portable artefacts, the slimmer networks.
 
     Raises:
         UserError: no finished run, `--export` names no portable format, or the images have changed.
@@ -136,6 +138,7 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     whole["interval"] = interval(opened.outputs, whole[score])
     files = saved_model.rglob("*") if there else [folder / KERAS_FILE]
     whole["bytes"] = sum(file.stat().st_size for file in files if file.is_file())
+    rows += slim_steps.rows(folder, metrics, score, splits.test.ids, opened.outputs)
     rows = [{"number": number} | row for number, row in enumerate([whole, *rows], 1)]
     if timings:
         found = artefact_costs.measure({row["artefact"]: Path(row["path"]) for row in rows if row["published"]})

@@ -121,6 +121,11 @@ def wrap(layer: keras.Layer, name: str, **call_arguments: Any) -> HubLayer | Non
     return HubLayer(path, arguments, call_arguments, name=name, dtype=layer.dtype_policy)
 
 
+def holds_any(model: keras.Model) -> bool:
+    """Whether a model holds layers of KerasHub, at any depth. Their position embeddings and windows are made for one size."""
+    return any(isinstance(one, HubLayer) or _is_of_hub(one) for one in model._flatten_layers(include_self=False))
+
+
 def copy_weights(source: keras.Layer, target: HubLayer) -> None:
     """Sets the weights of a built `HubLayer` to those of the layer that it was made from."""
     kept = [weight for weight in source.weights if weight.name != "mask_token"]

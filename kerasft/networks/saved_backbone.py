@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from kerasft.networks import layer_names, mirrored, opening, pixel_scaling, saved_files
+from kerasft.networks import hub_layers, layer_names, mirrored, opening, pixel_scaling, saved_files
 from kerasft.settings.errors import UserError, one_of
 
 # What may follow the last Dense layer of a classifier.
@@ -35,13 +35,16 @@ class SavedBackbone(NamedTuple):
 def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
     """Loads a `.keras` or `.h5` model without its head: that of kerasft, or the last Dense layer and what follows it.
 
+    On images of another size than the model's own, its layers are built anew for that size and keep their weights.
+
     Args:
         path: of the file.
         size: side of the images; None for the model's own.
         scaling: `--preprocessing`. `auto` for a model that prepares the pixels itself.
 
     Raises:
-        UserError: the model is no network from images to features, or its pixels are not prepared.
+        UserError: the model is no network from images to features, its pixels are not prepared, or its layers do not fit
+            images of this size.
     """
     model = mirrored.without_mirroring(saved_files.load_model(path))
     if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
@@ -52,10 +55,20 @@ def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] != 3:
         raise UserError(f"--backbone: must take images [N, S, S, 3]; this one takes {shape}. Received: {path!r}")
-    side = size or shape[1]
-    if side is None or shape[1] not in (None, side) or shape[2] not in (None, side):
-        raise UserError(f"--image_size: this model takes images of {shape[1]}x{shape[2]} pixels. Received: {size}")
-    return flatten(model, side, scaling, f"Received: {path!r}")
+    own = {side for side in shape[1:3] if side is not None}
+    refusal = UserError(f"--image_size: this model takes images of {shape[1]}x{shape[2]} pixels. Received: {size}")
+    if len(own) > 1 or not (size or own):
+        raise refusal
+    side = size or min(own)
+    resized = bool(own - {side})
+    if resized and hub_layers.holds_any(model):
+        raise refusal
+    try:
+        return flatten(model, side, scaling, f"Received: {path!r}")
+    except ValueError as error:
+        if resized:
+            raise refusal from error
+        raise
 
 
 def flatten(model: keras.Model, size: int, scaling: str, received: str) -> SavedBackbone:

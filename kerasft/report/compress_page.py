@@ -35,6 +35,8 @@ def write_compress(folder: Path, values: Row) -> None:
         "found": values,
         "score_name": score_name(score),
         "rows": [(row, cells(row, score)) for row in rows],
+        "slimmer": sum("parent" in row for row in rows),
+        "numbers": {row["artefact"]: row["number"] for row in values["rows"]},
         "missing": [row for row in values["rows"] if not row["published"]],
         "figures": [figure for figure in (_by_speed(rows, score), _by_size(rows, score)) if figure],
         "sentence": sentence(values),

@@ -54,7 +54,7 @@ COMMAND = {
     "target": (
         str,
         "",
-        "compress: make the network smaller by pruning and truncation with fine-tuning, in steps: flops=0.5 or parameters=0.5 (share of the run's), drop=0.01 (as small as the validation score allows), or a share and drop. docs/surgery.md explains it.",
+        "compress: make the network smaller by pruning, truncation or smaller images with fine-tuning, in steps: flops=0.5 or parameters=0.5 (share of the run's), drop=0.01 (as small as the validation score allows), or a share and drop. docs/surgery.md explains it.",
     ),
     "images": (
         str,

@@ -21,7 +21,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
 
     Args:
         name: of the row.
-        surgery: that made it of the row before; empty for the first.
+        surgery: that made it of the row before, or its size of images, such as `image_size(160)`; empty for the first.
         folder: of the run.
         metrics: its `metrics.json`.
     """
@@ -31,6 +31,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
     return {
         "name": name,
         "surgery": surgery,
+        "image_size": metrics["image_size"],
         "status": FINISHED,
         "run_dir": folder.as_posix(),
         "path": metrics["export"].get("path", ""),
@@ -62,14 +63,22 @@ def add_differences(found: list[Row], metrics: Row) -> None:
 
 
 def table(found: list[Row], task: str) -> Table:
-    """The rows for the terminal. An interval stands below its figure, so that the table fits a narrow screen."""
+    """The rows for the terminal. An interval stands below its figure, so that the table fits a narrow screen.
+
+    The size of the images stands below the name where it is not the run's.
+    """
     score = SCORES[task]
     shown = percent if score == "accuracy" else number
     made = Table(title="Slimming, on the test images, with paired differences to the run", title_justify="left")
     for head in ("", TITLES[score], "difference", "loss", "mult.", "param.", "kB"):
         made.add_column(head, justify="right" if head else "left", overflow="fold")
     for one in found:
-        cells = [one["name"], shown(one[score]) + _span(one["interval"], shown), _difference(one["difference"], shown)]
+        size = "" if one["image_size"] == found[0]["image_size"] else f"\n{one['image_size']} pixels"
+        cells = [
+            one["name"] + size,
+            shown(one[score]) + _span(one["interval"], shown),
+            _difference(one["difference"], shown),
+        ]
         cells.append(console.format_metric(one["loss"]))
         cells += [f"{_millions(one[key])}\n({one['shares'][key]:.0%})" for key in ("multiplications", "parameters")]
         made.add_row(*cells, f"{one['bytes'] / 1000:,.0f}")

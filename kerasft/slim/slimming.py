@@ -1,4 +1,4 @@
-"""`kerasft compress --target=...`: prune or truncate, fine-tune, look at validation, and again until the target is met."""
+"""`kerasft compress --target=...`: prune, truncate or shrink images, fine-tune, look at validation, until the target is met."""
 
 import gc
 import shutil
@@ -16,16 +16,16 @@ from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import publish
 from kerasft.job import score, train
 from kerasft.job.audit import refuse_changes
+from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
-from kerasft.slim import rows, step_surgeries
+from kerasft.slim import resizing, rows, step_surgeries
 from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
 from kerasft.storage import run_folder, run_lock
 
-# The folder in the run folder, the file in it, and the folder in `--export_dir`: a server of the run's own SavedModel does
-# not take a slimmer version by itself.
-FOLDER, FILE_NAME, EXPORTS = "slim", "slim.json", "slim"
+# The folder in `--export_dir`: a server of the run's own SavedModel does not take a slimmer version by itself.
+EXPORTS = "slim"
 
 # A step gets a head on several depths after its surgery was sized. At least this fraction of the run's network is kept free for it.
 HEAD_RESERVE = 0.005
@@ -70,8 +70,8 @@ class Slimming:
 def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     """Makes the network of a finished run smaller, in steps, and fine-tunes it after each.
 
-    A step tries pruning and truncation. Both are trained, each as a run of its own below `RUN/slim`, on the run's own data,
-    splits and seed. The one with the lower validation loss is kept, exported, and is the network of the next step. The test images
+    A step tries pruning, truncation and smaller images. All are trained, each as a run of its own below `RUN/slim`, on the run's own
+    data, splits and seed. The one with the lower validation loss is kept, exported, and is the network of the next step. The test images
     choose nothing.
 
     Args:
@@ -118,6 +118,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
     place, share, extra, number = Path(found.rows[0]["run_dir"]), 1.0, None, 0
     while target.share is None or share > target.share:
         number += 1
+        size = found.rows[-1]["image_size"]
         own = replace(parent, backbone=(place / KERAS_FILE).as_posix())
         tried = [row for row in found.tried if row["step"] == number]
         if extra is None or not tried:
@@ -130,16 +131,18 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
                 {"step": number, "surgery": one.surgery, **one.sizes._asdict()}
                 | {"run_dir": (folder / f"{number}-{one.surgery.partition('(')[0]}").as_posix()}
                 for one in step_surgeries.find(network, target, limit)
+                if _keeps_splits(one.surgery, own, size, folder, number)
             ]
             found.tried += [row for row in tried if row not in found.tried]
             _forget()
         if not tried:
-            found.reason = f"step {number}: neither pruning nor truncation leaves {limit / whole:.0%} of the {MEASURES[target.measure]}"
+            ways = f"neither pruning nor truncation{' nor smaller images leave' if target.measure == 'flops' else ' leaves'}"
+            found.reason = f"step {number}: {ways} {limit / whole:.0%} of the {MEASURES[target.measure]}"
             if number == 1:
                 raise UserError(f"--target: nothing can be removed: {found.reason}. Received: {found.target!r}")
             return
         for row in tried:
-            _train(row, replace(own, surgery=row["surgery"], run_dir=row["run_dir"]), found)
+            _train(row, _candidate(own, row, metrics["image_size"], size), found)
             _write(folder, found, metrics)
         best = min(tried, key=lambda row: row["validation_loss"])
         if lost := _lost(target, found.task, best, metrics):
@@ -147,7 +150,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
             return
         # It is trained already. What is left is the test, the proof and the export; a finished run is only read.
         with console.silence():
-            done = train.train(replace(own, surgery=best["surgery"], run_dir=best["run_dir"]))
+            done = train.train(_candidate(own, best, metrics["image_size"], size))
         _forget()
         found.rows.append(rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
         place = done.folder
@@ -156,6 +159,30 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         console.say(f"step {number}: {best['surgery']} is kept: {share:.1%} of the {MEASURES[target.measure]} are left")
         _write(folder, found, metrics)
     found.reason = f"the target is met: {share:.1%} of the {MEASURES[target.measure]}"
+
+
+def _candidate(own: Config, row: Row, whole: int, size: int) -> Config:
+    """The Config of a candidate's run.
+
+    Args:
+        own: of the step.
+        row: of `found.tried`.
+        whole, size: sides of the images of the run and of the step before, in pixels.
+    """
+    changes = resizing.settings_of(row["surgery"])
+    phases = resizing.phases_at(own, whole, changes.get("image_size", size))
+    return replace(own, **changes, phases=phases, run_dir=row["run_dir"])
+
+
+def _keeps_splits(way: str, own: Config, size: int, folder: Path, step: int) -> bool:
+    """Whether a candidate is trained on the run's splits; says so where smaller images would be split in another way."""
+    if not resizing.is_resizing(way):
+        return True
+    kept = resizing.keeps_splits(own, (size, resizing.settings_of(way)["image_size"]), folder)
+    if not kept:
+        why = "at that size other images count as copies of each other, so its splits are not the run's"
+        console.say(f"step {step}: {way} is left out: {why}")
+    return kept
 
 
 def _sizes(metrics: Row) -> Sizes:
@@ -211,7 +238,9 @@ def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
         UserError: no finished run, or its images are missing or have changed.
     """
     folder = Path(run)
-    metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "framing", "test", "val", "cost")
+    metrics = run_folder.read_json(
+        folder / "metrics.json", "task", "classes", "framing", "image_size", "test", "val", "cost"
+    )
     stored = run_folder.read_json(folder / "config.json", "data", "backbone")
     if not run or not metrics or not stored or not (folder / KERAS_FILE).is_file():
         rule = f"must be the folder of a finished run, with {KERAS_FILE} in it"
@@ -221,8 +250,8 @@ def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
     refuse_changes(own, sources.load(own), folder)
     changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
     changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
-    # The saved network scales pixels itself, and has its surgeries.
-    changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none"}
+    # The saved network scales pixels itself, and has its surgeries and its size.
+    changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none", "image_size": None}
     # What is served is compared with the run, and not with what that was compared with.
     changes |= {"baseline": "", "gate": False, "robustness": FIELDS["robustness"].default}
     return replace(own, **changes, budget_minutes=None, resume=True, tensorboard=False), metrics

@@ -1,9 +1,10 @@
-"""The surgeries of a step: for pruning and truncation the mildest one that makes a network small enough. Nothing is trained."""
+"""The ways of a step: of pruning, truncation and smaller images the mildest that makes a network small enough. Nothing is trained."""
 
 from typing import NamedTuple
 
 from kerasft.networks import blocks, costs, surgery
 from kerasft.networks.network import Network
+from kerasft.slim import resizing
 from kerasft.slim.target import Sizes, Target
 
 # Fractions of channels are tried in hundredths.
@@ -11,10 +12,10 @@ HUNDREDTHS = range(1, 100)
 
 
 class Candidate(NamedTuple):
-    """A surgery that makes a network small enough.
+    """A surgery, or a size of images, that makes a network small enough.
 
     Attributes:
-        surgery: as `--surgery` takes it.
+        surgery: as `--surgery` takes it; of smaller images such as `image_size(160)`.
         sizes: of the network after it, with a head on one depth.
     """
 
@@ -28,13 +29,14 @@ def sizes_of(network: Network) -> Sizes:
 
 
 def find(network: Network, target: Target, limit: float) -> list[Candidate]:
-    """The candidates of a step, pruning first; empty where nothing makes the network small enough.
+    """The candidates of a step: pruning, truncation, smaller images; empty where nothing makes the network small enough.
 
     Args:
         network: new, with a head on one depth.
         limit: the most multiplications, or parameters, that may be left.
     """
-    return [found for found in (prune(network, target, limit), truncate(network, target, limit)) if found]
+    ways = (prune, truncate, resize) if target.measure == "flops" else (prune, truncate)
+    return [found for way in ways if (found := way(network, target, limit))]
 
 
 def prune(network: Network, target: Target, limit: float) -> Candidate | None:
@@ -76,4 +78,15 @@ def truncate(network: Network, target: Target, limit: float) -> Candidate | None
             continue
         if sizes.of(target) <= limit:
             return Candidate(f"truncate({keep:g})", sizes)
+    return None
+
+
+def resize(network: Network, target: Target, limit: float) -> Candidate | None:
+    """The largest images that leave at most `limit`; None where there are none, or the layers fit one size only."""
+    for size in resizing.smaller_sizes(network.size):
+        found = resizing.resized(network, size)
+        if found is None:
+            return None
+        if (sizes := sizes_of(found)).of(target) <= limit:
+            return Candidate(f"{resizing.NAME}({size})", sizes)
     return None

@@ -13,6 +13,7 @@ from kerasft.networks import depths, hub, hub_layers, saved_files, surgery
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.slim import resizing
 from kerasft.strategies import freezing, low_rank
 
 installed = importlib.util.find_spec("keras_hub") is not None
@@ -116,6 +117,15 @@ def test_images_of_another_size_are_refused(presets):
         surgery.resolution(presets("vit"), 16)
     with pytest.raises(UserError, match=r"--image_size: this preset takes images of 32x32 pixels\. Received: 64"):
         presets("vit", image_size=64)
+
+
+@needs_hub
+def test_a_saved_network_of_hub_layers_keeps_its_size(presets, tmp_path):
+    network = presets("vit")
+    network.model.save(tmp_path / "vit.keras")
+    with pytest.raises(UserError, match=r"--image_size: this model takes images of 32x32 pixels\. Received: 64"):
+        networks.build(Config(backbone=str(tmp_path / "vit.keras"), image_size=64), 3, "single_label")
+    assert resizing.resized(network, 64) is None
 
 
 @needs_hub

@@ -106,6 +106,32 @@ def test_features_are_those_of_the_whole_model(tmp_path):
     np.testing.assert_allclose(scores, theirs(images, training=False), atol=1e-5)
 
 
+def test_another_size_of_images_keeps_the_weights(tmp_path):
+    def build(inputs):
+        hidden = layers.Conv2D(4, 3, strides=2, padding="same")(layers.Rescaling(1 / 255)(inputs))
+        return layers.Conv2D(6, 3, padding="same", activation="relu")(hidden)
+
+    path = saved(build, tmp_path / "theirs.keras")
+    own, other = (saved_backbone.load(path, size, "auto").model for size in (None, 48))
+    assert (own.input_shape, other.input_shape) == ((None, 32, 32, 3), (None, 48, 48, 3))
+    assert other.output_shape == (None, 24, 24, 6)
+    images = np.zeros((1, 48, 48, 3), np.float32)
+    images[:, :32, :32] = np.random.default_rng(0).uniform(0, 255, (32, 32, 3))
+    # Away from the edges, each place of a convolutional network sees what it saw.
+    expected, found = own(images[:, :32, :32])[0, :14, :14], other(images)[0, :14, :14]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "flattened"])
+def test_layers_that_fit_one_size_refuse_another(kind, tmp_path):
+    def places(inputs):
+        return layers.ReLU()(layers.Dense(3)(layers.Flatten()(layers.Rescaling(1.0)(inputs))))
+
+    path = saved(transformer if kind == "tokens" else places, tmp_path / "theirs.keras")
+    with pytest.raises(UserError, match=r"--image_size: this model takes images of 32x32 pixels\. Received: 64"):
+        saved_backbone.load(path, 64, "auto")
+
+
 def test_names_of_the_head_are_left_to_the_head(tmp_path):
     def build(inputs):
         hidden = layers.Conv2D(4, 3, name="features")(layers.Rescaling(1 / 255, name="preprocess")(inputs))

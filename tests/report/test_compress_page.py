@@ -67,12 +67,16 @@ def test_the_page_is_whole_and_escaped(tmp_path, timed):
     (tmp_path / "run.flags").write_text("--data=folder:<b>")
     rows = [{k: v for k, v in one.items() if timed or k != "images_per_second"} for one in ROWS]
     failed = {"number": 7, "artefact": "litert", "path": "x", "published": False, "reason": "no <operator>"}
+    # Which a slimmer network was made of is named by its number.
+    rows[4] |= {"artefact": "flops-0.5/2-prune", "parent": rows[2]["artefact"], "surgery": "prune(<0.1>)"}
     values = {"rows": [*rows, failed], "score": "accuracy", "name": "<i>photos", "timed": timed, "max_drop": 0.005}
     values["cheapest"] = compress_page.cheapest(rows, "accuracy")
     compress_page.write_compress(tmp_path, values)
     page = Page((tmp_path / "compress.html").read_text())
     assert (page.open, page.loose, page.addresses) == ([], [], [])
     assert "<i>photos" in page.text["h1"] and "no <operator>" in page.text["li"]
+    assert "prune(<0.1>), made of 3" in page.text["th"]
+    assert "One network in 5 forms, and 1 slimmer network made of it" in page.text["p"]
     assert page.source.count("<svg") == (2 if timed else 1)
     assert ("--notimings" in page.source) == (not timed)
     assert page.source.count("<circle") == (12 if timed else 6)

@@ -1,11 +1,14 @@
 """`kerasft compress --target`: steps, the gate, resume, and what is refused. Trainings are made up but for one."""
 
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import finished
+import keras
 import pytest
+from PIL import Image
 
 from kerasft.job import train
 from kerasft.settings.config import Config
@@ -17,15 +20,17 @@ from kerasft.slim.target import Sizes
 WHOLE = Sizes(1_000_000, 5_000)
 
 
-def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x") -> dict:
+def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x", image_size: int = 224) -> dict:
     """A finished run folder; its figures are made up, and its network is an empty file."""
     metrics = finished.run_folder(folder, "single_label", ["disc", "square"]) | {"framing": "crop"}
+    metrics["image_size"] = image_size
     metrics["cost"] |= {"macs": sizes.multiplications, "parameters": sizes.parameters}
     metrics["val"]["accuracy"] = 0.9
     (folder / "model.keras").write_bytes(b"")
     (folder / "metrics.json").write_text(json.dumps(metrics))
     settings = {"data": "generated:2x20", "backbone": backbone, "seed": 7, "surgery": "prune(0.1)", "teacher": "other"}
     settings |= {"baseline": "served", "gate": True, "budget_minutes": 3.0, "weights": "none", "batch_size": 16}
+    settings |= {"image_size": image_size}
     (folder / "config.json").write_text(json.dumps(settings))
     return metrics
 
@@ -52,7 +57,7 @@ def trainings(monkeypatch):
 
     def score(config):
         begun.append(config)
-        loss, accuracy = figures[config.surgery.partition("(")[0]]
+        loss, accuracy = figures["image_size" if config.image_size else config.surgery.partition("(")[0]]
         return SimpleNamespace(figures={"val": {"loss": loss, "accuracy": accuracy}}, seconds={"train": 1.0})
 
     def export(config):
@@ -126,19 +131,75 @@ def test_without_a_share_it_goes_on_as_long_as_something_can_be_removed(run, tra
     found = slimming.slim(Config(), str(run), "drop=0.05")
     left = [row["multiplications"] for row in found["rows"]]
     assert len(left) > 3 and left == sorted(set(left), reverse=True)
-    assert found["met"] and "neither pruning nor truncation" in found["reason"]
+    assert found["met"] and "neither pruning nor truncation nor smaller images leave" in found["reason"]
 
 
 def test_what_cannot_be_made_so_small_is_made_as_small_as_it_can(run, trainings):
     found = slimming.slim(Config(), str(run), "flops=0.05")
     assert not found["met"] and 0.1 < found["rows"][-1]["shares"]["multiplications"] < 0.2
-    assert "neither pruning nor truncation leaves" in found["reason"]
+    assert "neither pruning nor truncation nor smaller images leave" in found["reason"]
 
 
 def test_what_has_nothing_to_remove_is_refused(run, trainings, monkeypatch):
     monkeypatch.setattr(slimming.step_surgeries, "find", lambda *_: [])
     with pytest.raises(UserError, match=r"--target: nothing can be removed: .*Received: 'flops=0.5'"):
         slimming.slim(Config(), str(run), "flops=0.5")
+
+
+@pytest.fixture
+def with_resizing(trainings, monkeypatch):
+    """As `trainings`, and in the first step smaller images, which are the better way. Returns what the audits find at a size."""
+    found, splits = slimming.step_surgeries.find, {}
+    sizes = Sizes(600_000, 5_000)
+
+    def find(network, target, limit):
+        first = limit / WHOLE.of(target) > 0.6
+        return [*found(network, target, limit), *[Candidate("image_size(160)", sizes)] * first]
+
+    def export(config):
+        if config.image_size:
+            return train.Run(
+                Path(config.run_dir), made_up_run(Path(config.run_dir), sizes, image_size=config.image_size)
+            )
+        before = json.loads((Path(config.backbone).parent / "metrics.json").read_text())
+        return train.Run(
+            Path(config.run_dir),
+            made_up_run(Path(config.run_dir), Sizes(450_000, 4_000), image_size=before["image_size"]),
+        )
+
+    trainings[1]["image_size"] = (0.3, 0.9)
+    monkeypatch.setattr(slimming.step_surgeries, "find", find)
+    monkeypatch.setattr(slimming.train, "train", export)
+    audit = slimming.resizing.audit_and_split.__name__
+    monkeypatch.setattr(
+        slimming.resizing, audit, lambda config, listing, size, place: SimpleNamespace(digest=splits.get(size, "same"))
+    )
+    return splits
+
+
+def test_smaller_images_are_a_way_of_a_step(run, trainings, with_resizing, capsys):
+    begun, _ = trainings
+    found = slimming.slim(Config(phases="head | all(epochs=2, image_size=192)"), str(run), "flops=0.5")
+    first, second, third = found["rows"]
+    assert (first["image_size"], second["image_size"], third["image_size"]) == (224, 160, 160)
+    assert second["surgery"] == "image_size(160)" and third["surgery"].startswith("prune")
+    assert Path(second["run_dir"]) == run / "slim/flops-0.5/1-image_size"
+    whole, small = [one for one in begun if one.surgery == "none"], begun[3:]
+    # The run on smaller images begins with the same network, and without a surgery.
+    assert [(one.image_size, Path(one.backbone)) for one in whole] == [(160, run / "model.keras")]
+    # A phase on smaller images than the run's stays in proportion; so 192 of 224 become 160 of 160.
+    assert [one.phases for one in begun[:2]] == 2 * ["head | all(epochs=2, image_size=192)"]
+    assert [one.phases for one in (*whole, *small)] == 3 * ["head | all(epochs=2)"]
+    # Later steps take the size from the saved network, whatever the run's `--image_size` was.
+    assert all(one.image_size is None and Path(one.backbone).parent.name == "1-image_size" for one in small)
+    assert "160 pixels" in capsys.readouterr().out
+
+
+def test_a_size_that_would_change_the_splits_is_left_out(run, trainings, with_resizing, capsys):
+    with_resizing[160] = "others"
+    found = slimming.slim(Config(), str(run), "flops=0.8, drop=0.5")
+    assert {row["surgery"].partition("(")[0] for row in found["tried"]} == {"prune", "truncate"}
+    assert "image_size(160) is left out: at that size other images count as copies" in capsys.readouterr().out
 
 
 def test_a_run_without_its_images_or_that_is_none_is_refused(run, tmp_path):
@@ -173,3 +234,43 @@ def test_a_run_is_made_smaller_by_one_command(tiny, command, tmp_path):
     assert metrics["export"]["top1_agreement"] == 1 and metrics["cost"]["macs"] == last["multiplications"]
     again = command(*line, cwd=tmp_path, module="kerasft")
     assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+@pytest.mark.large
+def test_a_step_to_smaller_images_serves_images_of_any_size(command, tmp_path):
+    """Nothing can be pruned or truncated here, so smaller images are the only way."""
+    layers = keras.layers
+    inputs = keras.Input((96, 96, 3))
+    hidden = layers.Conv2D(24, 7, strides=6, activation="relu")(layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    keras.Model(inputs, layers.UnitNormalization()(hidden)).save(tmp_path / "one.keras")
+    small = ["--batch_size=16", "--precision=float32", "--jit=off", "--backbone=one.keras", "--notensorboard"]
+    phases = "--phases=head | all(epochs=1, image_size=64)"
+    done = command("--data=digits", *small, phases, "--per_class_limit=30", "--run_dir=run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    line = ["compress", "--model=run", "--target=flops=0.6", phases]
+    done = command(*line, cwd=tmp_path, module="kerasft")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "run/slim/flops-0.6/slim.json").read_text())
+    assert [row["surgery"] for row in found["tried"]] == ["image_size(64)"] and found["met"]
+    first, last = found["rows"]
+    assert (first["image_size"], last["image_size"]) == (96, 64)
+    assert last["multiplications"] == found["tried"][0]["multiplications"] and last["n"] == first["n"]
+    metrics = json.loads((Path(tmp_path, last["run_dir"]) / "metrics.json").read_text())
+    assert metrics["image_size"] == 64 and metrics["export"]["top1_agreement"] == 1
+    # The phase trains on the network's own images: two thirds of them are less than a size that pads alike.
+    config = json.loads((Path(tmp_path, last["run_dir"]) / "config.json").read_text())
+    assert config["phases"] == "head | all(epochs=1)" and config["image_size"] == 64
+    about = json.loads((Path(tmp_path, last["path"]) / "assets.extra/kerasft.json").read_text())
+    assert about["image_size"] == 64
+    for size in ((30, 20), (300, 410)):
+        Image.new("RGB", size, (200, 200, 200)).save(tmp_path / f"{size[0]}.png")
+    done = command("predict", f"--model={last['path']}", "--images=*.png", cwd=tmp_path, module="kerasft")
+    assert done.returncode == 0 and "30.png" in done.stdout and "300.png" in done.stdout
+    if importlib.util.find_spec("tf2onnx"):
+        done = command("compress", "--model=run", "--export=onnx", "--max_drop=1", cwd=tmp_path, module="kerasft")
+        assert (done.returncode, done.stderr) == (0, "")
+        rows = json.loads((tmp_path / "run/compress.json").read_text())["rows"]
+        assert [row["artefact"] for row in rows] == ["savedmodel", "onnx", "flops-0.6/1-image_size"]
+        assert rows[2]["parent"] == "savedmodel" and rows[2]["accuracy"] == last["accuracy"]
+        assert 0 < rows[2]["agreement"] <= 1 and rows[2]["startup_seconds"] > 0
+        assert "image_size(64), made of 1" in (tmp_path / "run/compress.html").read_text()

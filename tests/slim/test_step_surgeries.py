@@ -1,5 +1,6 @@
 """The surgeries of a step: the mildest that are small enough, or none."""
 
+import keras
 import pytest
 
 from kerasft.networks import network as networks
@@ -32,6 +33,56 @@ def test_each_candidate_is_the_mildest_that_is_small_enough(network, text, share
     fraction = specs.parse_one(found[0].surgery, "--surgery").args[0]
     milder = step_surgeries.pruned(network, target, round(fraction - 0.01, 2))
     assert milder is None or milder.sizes.of(target) > limit
+
+
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory):
+    """The file of a network for images of 128x128 pixels."""
+    layers = keras.layers
+    inputs = keras.Input((128, 128, 3))
+    hidden = layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    for filters in (4, 6, 8):
+        hidden = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(hidden)
+    path = tmp_path_factory.mktemp("large") / "large.keras"
+    keras.Model(inputs, hidden).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def large(large_file):
+    return networks.build(Config(backbone=large_file), 3, "single_label")
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.9, 96), (0.57, 96), (0.55, 64), (0.26, 64), (0.24, None)])
+def test_the_largest_images_that_are_small_enough(large, large_file, share, size):
+    # Three quarters of the side have 9/16 of the places.
+    target, whole = parse("flops=0.5"), step_surgeries.sizes_of(large)
+    found = step_surgeries.resize(large, target, share * whole.multiplications)
+    if size is None:
+        assert found is None
+        return
+    assert found.surgery == f"image_size({size})"
+    assert found.sizes.parameters == whole.parameters
+    # The run of the step builds the same.
+    built = networks.build(Config(backbone=large_file, image_size=size), 3, "single_label")
+    assert step_surgeries.sizes_of(built) == found.sizes
+    assert found.sizes.multiplications <= share * whole.multiplications
+
+
+def test_smaller_images_save_no_parameters(large, monkeypatch):
+    for other in ("prune", "truncate"):
+        monkeypatch.setattr(step_surgeries, other, lambda *_: None)
+    assert [one.surgery for one in step_surgeries.find(large, parse("flops=0.5"), 1e9)] == ["image_size(96)"]
+    assert step_surgeries.find(large, parse("parameters=0.5"), 1e9) == []
+
+
+def test_a_network_for_one_size_gets_no_smaller_images(tmp_path):
+    layers = keras.layers
+    inputs = keras.Input((96, 96, 3))
+    hidden = layers.Flatten()(layers.Conv2D(2, 3, strides=8)(layers.Rescaling(1 / 255)(inputs)))
+    keras.Model(inputs, layers.ReLU()(layers.Dense(5)(hidden))).save(tmp_path / "flat.keras")
+    network = networks.build(Config(backbone=str(tmp_path / "flat.keras")), 3, "single_label")
+    assert step_surgeries.resize(network, parse("flops=0.5"), 1e12) is None
 
 
 def test_less_is_left_of_a_smaller_limit(network):

@@ -1,0 +1,108 @@
+"""Smaller images as the way of a step: which size, what the step's run is given, and what must stay as it was."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+from kerasft.console import console
+from kerasft.data import sources
+from kerasft.job.audit import audit_and_split
+from kerasft.networks import hub_layers, opening
+from kerasft.networks.network import Network
+from kerasft.settings import spec as specs
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.settings.spec import Spec
+from kerasft.storage import run_folder
+from kerasft.strategies.auto import SIZE_MULTIPLE
+
+# How `slim.json` names the way, such as `image_size(160)`.
+NAME = "image_size"
+
+# A network that halves its input five times is left at least two places each way.
+MIN_SIZE = 2 * SIZE_MULTIPLE
+
+SCRATCH = ".splits"
+
+
+def smaller_sizes(size: int) -> Iterator[int]:
+    """The sizes of smaller images, in pixels, the largest first.
+
+    Each differs by a multiple of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
+    """
+    return iter(range(size - SIZE_MULTIPLE, MIN_SIZE - 1, -SIZE_MULTIPLE))
+
+
+def resized(network: Network, size: int) -> Network | None:
+    """A copy of the network for images of another size; None where its layers fit those of its own size only.
+
+    `surgery.resolution` does not serve here: its layers are the network's own, and know the shapes of its own size.
+    """
+    # What `saved_backbone.load` refuses to the run of the step.
+    if hub_layers.holds_any(network.model):
+        return None
+    inputs = keras.Input((size, size, 3))
+    try:
+        model = keras.Model(inputs, opening.open_model(network.model, inputs).output)
+    except (UserError, ValueError):
+        return None
+    return network._replace(model=model, size=size)
+
+
+def is_resizing(way: str) -> bool:
+    """Whether a way of `slim.json` is smaller images."""
+    return way.startswith(f"{NAME}(")
+
+
+def settings_of(way: str) -> dict[str, str | int]:
+    """The settings that a way of `slim.json` gives to the run of its step: `surgery`, or `image_size`."""
+    return {"image_size": specs.parse_one(way, NAME).args[0]} if is_resizing(way) else {"surgery": way}
+
+
+def phases_at(config: Config, whole: int, size: int) -> str:
+    """`--phases` for a network on smaller images than the run's: what they say of `image_size` stays in proportion.
+
+    Sizes are rounded up to one that pads alike. Where that is the size of the network, the phase trains on its images.
+
+    Args:
+        config: whose phases are meant for the run's network.
+        whole: side of the run's images in pixels.
+        size: side of the network's images in pixels.
+    """
+    if size == whole:
+        return config.phases
+
+    def fitted(spec: Spec) -> Spec:
+        own = spec.kwargs.get("image_size")
+        # What is no size is for the run of the step to refuse.
+        if isinstance(own, bool) or not isinstance(own, int):
+            return spec
+        steps = math.floor((size - own * size / whole) / SIZE_MULTIPLE)
+        kwargs = {**spec.kwargs, "image_size": size - steps * SIZE_MULTIPLE}
+        return replace(spec, kwargs=kwargs if steps > 0 else {k: v for k, v in kwargs.items() if k != "image_size"})
+
+    before = config.specs("phases")
+    after = tuple(map(fitted, before))
+    return config.phases if after == before else " | ".join(map(str, after))
+
+
+def keeps_splits(config: Config, sizes: tuple[int, int], folder: Path) -> bool:
+    """Whether images of two sizes are split alike.
+
+    Copies and near duplicates are found in decoded images. So another size may find others, and would put images that
+    the network was trained on into validation or test. The decoded images stay in the kept cache, for the runs to come.
+
+    Args:
+        config: of the step; the framing is settled.
+        sizes: of the images in pixels.
+        folder: where the audits are written, and removed.
+    """
+    listing = replace(sources.load(config), framing=config.framing)
+    digests = set()
+    for size in sizes:
+        with console.silence(), run_folder.scratch(folder, SCRATCH) as place:
+            digests.add(audit_and_split(config, listing, size, place).digest)
+    return len(digests) == 1
