@@ -273,4 +273,4 @@ def test_a_step_to_smaller_images_serves_images_of_any_size(command, tmp_path):
         assert [row["artefact"] for row in rows] == ["savedmodel", "onnx", "flops-0.6/1-image_size"]
         assert rows[2]["parent"] == "savedmodel" and rows[2]["accuracy"] == last["accuracy"]
         assert 0 < rows[2]["agreement"] <= 1 and rows[2]["startup_seconds"] > 0
-        assert "image_size(64), made of 1" in (tmp_path / "run/compress.html").read_text()
+        assert "image_size(64)</bdi>, made of 1" in (tmp_path / "run/compress.html").read_text()
