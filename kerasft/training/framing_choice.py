@@ -66,7 +66,9 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
         given = labels, len(classes), task, config.seed, weights, part.groups
         found, accuracy = linear_probe.cross_validate(features, *given)
         if not len(found.losses):
-            return Choice(UNMEASURED, f"no class has two training images, or two groups of them, to tell, {LOSSLESS}", [])
+            return Choice(
+                UNMEASURED, f"no class has two training images, or two groups of them, to tell, {LOSSLESS}", []
+            )
         losses.append(found.losses)
         row = {"choice": framing, "loss": float(found.losses.mean())}
         row |= {} if accuracy is None else {"accuracy": accuracy}
