@@ -16,6 +16,8 @@ MAX_ROUNDS, DEFAULT_ROUNDS = 300, 60
 PATIENCE = 20
 # Images times features times outputs: above, it takes minutes, and the trees are left out.
 MAX_VALUES = 5e8
+# Up to so much, one thread is used.
+MAX_SINGLE_THREAD_VALUES = 1e6
 # Small trees of few features each: there are more features than images as a rule.
 SETTINGS = {"learning_rate": 0.1, "num_leaves": 15, "min_data_in_leaf": 5, "feature_fraction": 0.2, "lambda_l2": 1.0}
 SETTINGS |= {"bagging_fraction": 0.8, "bagging_freq": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1}
@@ -50,7 +52,9 @@ def fit(
     Returns:
         A function from features to logits float64 [N, C] or values [N, T], and the bytes of the trees as LightGBM stores them.
     """
-    settings, task = {**SETTINGS, "seed": seed, "num_threads": machine.cpu_count()}, scorer.task
+    # Threads of a small problem wait for each other longer than they work.
+    threads = machine.cpu_count() if train.size * outputs > MAX_SINGLE_THREAD_VALUES else 1
+    settings, task = {**SETTINGS, "seed": seed, "num_threads": threads}, scorer.task
     if task == "single_label":
         settings |= {"objective": "multiclass", "num_class": outputs}
         model = _grow(settings, train, labels, val, scorer.labels)
@@ -61,7 +65,7 @@ def fit(
     # An output that does not vary has nothing to split by.
     models = [
         _grow(settings, train, own, val, others) if own.min() < own.max() else None
-        for own, others in zip(labels.T, scorer.labels.T)
+        for own, others in zip(_columns(labels), _columns(scorer.labels))
     ]
 
     def answer(rows: np.ndarray) -> np.ndarray:
@@ -72,6 +76,11 @@ def fit(
         return np.stack(columns, 1)
 
     return answer, sum(len(model.model_to_string()) for model in models if model is not None)
+
+
+def _columns(labels: np.ndarray) -> list[np.ndarray]:
+    """The columns, each copied: of a view LightGBM warns."""
+    return [column.copy() for column in labels.T]
 
 
 def _grow(settings: dict, train: np.ndarray, labels: np.ndarray, val: np.ndarray, val_labels: np.ndarray) -> Any:
