@@ -562,6 +562,7 @@ def backbones() -> Iterator[Row]:
     yield a("coverage_of_all", *MADE, "--coverage=1", says=("--coverage", "0.9999"))
     yield a("coverage_of_few_images", *MADE, "--coverage=0.99", says=("--coverage", "at least 99 validation images"))
     yield a("gate_without_baseline", *MADE, "--gate", says=("--gate", "--baseline"))
+    yield a("boosted_trees_of_no_kind", *MADE, "--boosted_trees=maybe", says=("--boosted_trees", "maybe"))
     yield a("robustness_misspelt", *MADE, "--robustness=ful", says=("--robustness", "'full'"))
     yield a("no_such_baseline", *MADE, "--baseline=nowhere/1")
     yield a("baseline_of_other_classes", *MADE, "--baseline={model}/1", says=("--baseline", "it does not know"))

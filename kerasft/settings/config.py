@@ -197,6 +197,11 @@ class Config(DataSettings):
         "Score the network on corrupted test images: noise, blur, JPEG, brightness, contrast, occlusion, rotation, scale, each at five strengths. quick: at most 128 test images. full: all of them, 45 passes; and under attack (FGSM, PGD) at most 64. docs/robustness.md has the strengths.",
         choices=("none", "quick", "full"),
     )
+    boosted_trees: bool = flag(
+        False,
+        "output",
+        "Fit gradient boosted trees (LightGBM) on the features of the frozen network too, beside the other baselines of the report. They are not exported. They need kerasft[baselines].",
+    )
     warmup: bool = flag(
         True,
         "output",
