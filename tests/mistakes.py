@@ -262,6 +262,9 @@ def specs() -> Iterator[Row]:
     yield a("activation_misspelt", *MADE, "--surgery=activation(relu=swich)", says=("--surgery", "'swish'"))
     yield a("no_such_activation", *MADE, "--surgery=activation(gelu=swish)", says=("--surgery", "which have relu"))
     yield a("no_activation", *MADE, "--surgery=activation", says=("--surgery", "relu=swish"))
+    yield a("blend_half", *MADE, "--surgery=activation(relu=swish, blend=0.5)", says=("--surgery", "whole number"))
+    blended = "--surgery=activation(relu=swish, blend=9)"
+    yield a("blend_head", *MADE, blended, "--phases=head", says=("--surgery", "no phase trains it"))
     yield a("truncate_2", *MADE, "--surgery=truncate(2)", says=("--surgery", "keep", "(0, 1)"))
     yield a("truncate_nothing", *MADE, "--surgery=truncate(0.99)", says=("--surgery", "drops none"))
     yield a("prune_all", *MADE, "--surgery=prune(1)", says=("--surgery", "fraction"))
