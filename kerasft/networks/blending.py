@@ -84,6 +84,8 @@ def finished(blends: Iterable[Blend]) -> Iterator[None]:
 def with_shares_of_one(model: keras.Model, weights: list[np.ndarray], blends: Iterable[Blend]) -> list[np.ndarray]:
     """Weights of a model, in the order of `get_weights`, with which these layers compute the new activation alone."""
     shares = {id(blend.share) for blend in blends}
+    if not shares:
+        return weights
     pairs = zip(model.weights, weights, strict=True)
     return [np.ones_like(value) if id(variable) in shares else value for variable, value in pairs]
 
