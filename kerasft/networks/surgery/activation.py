@@ -43,8 +43,8 @@ _CLASSES = {
 def activation(
     network: Network,
     blocks: float = 1.0,
-    blend: int = 0,
     *,
+    blend: int = 0,
     relu: str | Spec | None = None,
     silu: str | Spec | None = None,
     hard_silu: str | Spec | None = None,
