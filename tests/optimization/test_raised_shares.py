@@ -22,8 +22,8 @@ def test_shares_go_to_one_in_their_steps(micro_batches):
             optimizer.apply([np.ones(2, "float32")])
         seen.append([float(share) for share in shares])
     np.testing.assert_allclose([row[0] for row in seen], [*(step / 7 for step in range(1, 8)), 1], rtol=1e-5)
-    assert [row[1] for row in seen[:3]] == [0.5, 1, 1]
-    assert [row[2] for row in seen[:3]] == [0.75, 1, 1]
+    assert [row[1] for row in seen[:3]] == [pytest.approx(0.5), 1, 1]
+    assert [row[2] for row in seen[:3]] == [pytest.approx(0.75), 1, 1]
     assert seen[6][0] == seen[7][0] == 1
     # The optimizer does what it did.
     np.testing.assert_allclose(weight, 1 - 0.5 * 8, rtol=1e-6)
