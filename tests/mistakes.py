@@ -256,7 +256,7 @@ def specs() -> Iterator[Row]:
     yield a("nested_too_deeply", "--augment=" + "(" * 500 + ")" * 500, says="--augment")
     yield a("head_misspelt", *MADE, "--head=linar", says=("--head", "'linear'"))
     yield a("no_units", *MADE, "--head=mlp(units=0)", says=("--head", "units"))
-    yield a("hidden_misspelt", *MADE, "--head=mlp(hidden_init=he_norma)", says=("--head", "HeNormal"))
+    yield a("hidden_misspelt", *MADE, "--head=mlp(hidden_init=he_norma)", says=("--head", "did you mean"))
     yield a("dropout_of_2", *MADE, "--head=linear(dropout=2)")
     yield a("surgery_misspelt", *MADE, "--surgery=prun(0.3)", says=("--surgery", "'prune'"))
     yield a("surgery_for_others", *MADE, "--surgery=precision('float32')", says=("--surgery", "fold_batchnorm"))

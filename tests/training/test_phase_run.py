@@ -75,14 +75,14 @@ def test_what_is_saved_in_the_middle_of_a_phase(tmp_path):
 @pytest.mark.parametrize("undone", [False, True])
 def test_a_phase_blends_in_what_it_trains_and_is_judged_with_it(photos, tiny, tmp_path, monkeypatch, undone):
     """The blend is far from its end when the phase is over."""
-    runs, judged, choose = watched(monkeypatch), [], weight_interpolation.choose
+    runs, judged = watched(monkeypatch), []
 
     def noted(outputs_at, scorer, candidates, alphas, **more):
         end = runs[0].model
         for alpha in (0.0, 0.5, 1.0):
             outputs_at(0, alpha)
             judged.append([float(blend.share) for blend in blending.layers(end)])
-        return weight_interpolation.UNDONE if undone else choose(outputs_at, scorer, candidates, alphas, **more)
+        return weight_interpolation.Choice(0.5, 1.0, (0.5, 0.9)) if not undone else weight_interpolation.UNDONE
 
     monkeypatch.setattr(weight_interpolation, "choose", noted)
     settings = {"surgery": "activation(relu=tanh, blend=1000)", "phases": "top(unfreeze=0.5, epochs=1, lr=1e-3)"}
