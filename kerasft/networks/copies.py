@@ -28,7 +28,7 @@ def copied_model(
         called: calls an operation of the copy on its arguments; it may put further layers before or behind, or leave it
             out.
         made: returns what takes the place of an operation, under its name; None for a copy of it.
-        weights: by the names of layers, where they are not those of the model.
+        weights: by the names of layers, where they are not those of the model; an empty list for none.
     """
 
     def copy_of(operation: keras.Operation) -> keras.Operation:
@@ -39,9 +39,9 @@ def copied_model(
     plain = keras.Model(model.inputs[0], model.output)
     copy = keras.models.clone_model(plain, inputs, clone_function=copy_of, call_function=called)
     copy = keras.Model(inputs, copy.output, name=model.name)
-    targets = {layer.name: layer for layer in copy.layers}
+    targets, given = {layer.name: layer for layer in copy.layers}, weights or {}
     for layer in model.layers:
-        values = (weights or {}).get(layer.name) or layer.get_weights()
+        values = given[layer.name] if layer.name in given else layer.get_weights()
         target = targets.get(layer.name)
         if values and target:
             target.set_weights(values)

@@ -44,6 +44,8 @@ NAMED = {
         ({"relu": "swish"}, None),
         ({"relu": Spec("PReLU", (), {"alpha_initializer": "ones"}), "blocks": 0.5}, None),
         ({"relu": "tanh"}, None),
+        ({"relu": "swish", "blend": 4}, 0.0),
+        ({"relu": "PReLU", "blend": 4}, 0.0),
     ],
     "dropout": [({"rate": 0.5}, 0.0), ({"blocks": 0.3}, 0.0)],
     "fold_batchnorm": [({}, 1e-4)],
