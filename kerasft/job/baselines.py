@@ -34,7 +34,7 @@ class Fitted:
         baselines: by name.
         features: that they are fitted on, standardised.
         mean, deviation: float32 [D] of the training features before.
-        pretrained: weights of the backbone before training, by path.
+        pretrained: weights of the backbone before training, by `copies.weights_by_name`.
         network: the trained network.
     """
 
@@ -51,7 +51,8 @@ class Fitted:
         A network that was fine-tuned keeps its weights: a copy of it has the pretrained ones.
         """
         part = self.network.model_before(layer_names.STANDARDISE)
-        if any(not np.array_equal(weight, self.pretrained.get(weight.path, weight)) for weight in part.weights):
+        named = copies.weights_by_name(part)
+        if any(not np.array_equal(weight, self.pretrained.get(name, weight)) for name, weight in named.items()):
             with _weights(self.network, self.pretrained):
                 part = copies.copied_model(part)
         predict = scoring.make_predictor(part)
@@ -74,7 +75,7 @@ def fit(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits, *, 
 
     Args:
         trained: whose cache has the features. Its network has its own weights again afterwards.
-        pretrained: weights of the backbone before training, by path; empty for random ones.
+        pretrained: weights of the backbone before training, as `Fitted` has them; empty for random ones.
         splits: the examples.
         boosted: whether trees are grown too (`--boosted_trees`).
     """
@@ -131,15 +132,15 @@ def _entries(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits
 @contextmanager
 def _weights(network: Network, given: dict[str, np.ndarray]) -> Iterator[None]:
     """Gives a network other weights for the block."""
-    changed = [weight for weight in network.model.weights if weight.path in given]
-    own = [np.asarray(weight).copy() for weight in changed]
+    changed = {name: weight for name, weight in copies.weights_by_name(network.model).items() if name in given}
+    own = {name: np.asarray(weight).copy() for name, weight in changed.items()}
     try:
-        for weight in changed:
-            weight.assign(given[weight.path])
+        for name, weight in changed.items():
+            weight.assign(given[name])
         yield
     finally:
-        for weight, value in zip(changed, own, strict=True):
-            weight.assign(value)
+        for name, weight in changed.items():
+            weight.assign(own[name])
 
 
 def _probe(network: Network, trained: Trained) -> Baseline:

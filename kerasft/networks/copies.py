@@ -56,3 +56,11 @@ def _copy_seeds(source: keras.Layer, target: keras.Layer) -> None:
     for ours, theirs in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
         for one, other in zip(ours._seed_generators, theirs._seed_generators, strict=True):
             other.state.assign(one.state)
+
+
+def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of a model by the name of their layer and their place in it.
+
+    Copies of a model have the same names. Their paths may differ, for Keras numbers the variables that have no name.
+    """
+    return {f"{layer.name}/{place}": weight for layer in model.layers for place, weight in enumerate(layer.weights)}

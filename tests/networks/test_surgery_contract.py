@@ -6,7 +6,7 @@ import pytest
 from conftest import EVERY_BACKBONE
 
 from kerasft import strategies
-from kerasft.networks import backbones, blocks, layer_names, surgery
+from kerasft.networks import backbones, blocks, copies, layer_names, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
@@ -32,7 +32,7 @@ def _images(side: int) -> np.ndarray:
 
 
 def _same(ours: keras.Model, theirs: keras.Model) -> None:
-    assert [weight.path for weight in ours.weights] == [weight.path for weight in theirs.weights]
+    assert list(copies.weights_by_name(ours)) == list(copies.weights_by_name(theirs))
     for one, other in zip(ours.weights, theirs.weights, strict=True):
         assert np.asarray(one).dtype == np.asarray(other).dtype
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes(), one.path
