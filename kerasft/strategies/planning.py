@@ -81,7 +81,7 @@ def prepare(config: Config, network: Network) -> Network:
 def trains_few(config: Config) -> bool:
     """Whether the named phases train only few variables of the backbone, or few numbers in place of them."""
     phases = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
-    return not ends_in_auto(config) and not any(p.trains_backbone and p.variables == "all" for p in phases)
+    return not ends_in_auto(config) and not any(p.trains_backbone and p.trains_whole_layers for p in phases)
 
 
 def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, ...]:

@@ -19,6 +19,7 @@ from scipy.special import logit
 
 from kerasft.console import stderr_filter
 from kerasft.data import pipeline
+from kerasft.data.calibration import calibration_images
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import proof
@@ -33,9 +34,6 @@ from kerasft.settings.spec import Spec
 
 STANDALONE = Path(__file__).parent.parent / "standalone"
 SAVED_MODEL = "savedmodel"
-
-# Training images from which the ranges of int8 activations are measured.
-CALIBRATION_IMAGES = 128
 
 # Images of a call while an artefact is proven, and calls of each batch size that are timed.
 BATCH_SIZE, TIMED_CALLS = 32, 5
@@ -101,7 +99,7 @@ def publish(
         `images_per_second` by batch size, `published` and `reason`.
     """
     # Made once for all formats, and only if one needs them.
-    calibration = functools.cache(lambda: _calibration(splits.train, network.size))
+    calibration = functools.cache(lambda: calibration_images(splits.train, network.size))
     source = Source(network, calibration, functools.cache(lambda: correct_biases(network, calibration())))
     folder = Path(folder)
     drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
@@ -173,11 +171,6 @@ class _Draft:
             shutil.rmtree(self.place, ignore_errors=True)
             self.folder.rename(self.place)
         return row
-
-
-def _calibration(split: Split, size: int) -> np.ndarray:
-    rows = np.unique(np.linspace(0, len(split) - 1, CALIBRATION_IMAGES).astype(int))
-    return pipeline.decoded_images(split, rows, size).astype(np.float32)
 
 
 def _predict(drafts: list[_Draft], inputs: ProofInputs, framing: str) -> None:
