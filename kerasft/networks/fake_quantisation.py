@@ -23,7 +23,16 @@ SUFFIX = "_in_8_bits"
 
 # Layers and operations that give values of their inputs: these are rounded already.
 _PASSING = frozenset(
-    ("InputLayer", "ZeroPadding2D", "Cropping2D", "MaxPooling2D", "GlobalMaxPooling2D", "Flatten", "Permute", "Transpose")
+    (
+        "InputLayer",
+        "ZeroPadding2D",
+        "Cropping2D",
+        "MaxPooling2D",
+        "GlobalMaxPooling2D",
+        "Flatten",
+        "Permute",
+        "Transpose",
+    )
     + ("Reshape", "Squeeze", "ExpandDims", "GetItem", "Identity", "Dropout", "SpatialDropout2D")
 )
 

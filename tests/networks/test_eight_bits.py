@@ -30,9 +30,7 @@ def test_the_shift_is_the_mean_of_what_the_error_does(layer, depthwise):
     rounded = eight_bits.round_kernel(rng.normal(size=kernel.shape).astype(np.float32), depthwise)
     made.set_weights([kernel - rounded, bias])
     gap = (exact - np.asarray(made(inputs))).reshape(-1, exact.shape[-1]).mean(0)
-    np.testing.assert_allclose(
-        eight_bits.output_shift(rounded, values.mean(0), depthwise), gap, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(eight_bits.output_shift(rounded, values.mean(0), depthwise), gap, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "depthwise"), [((3, 3, 4, 2), True), ((3, 3, 4, 5), False), ((4, 5), False)])

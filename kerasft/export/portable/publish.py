@@ -53,6 +53,7 @@ class ProofInputs:
         expected: the network's answers to it, float [N, C].
         size: side of the images in pixels, S.
         max_drop: by how much the score may be worse than that of the network.
+        retrain: the command that trains the network for 8 bits; empty where it was trained so.
         interval: from answers, float [N, C], and their score to the 95 % interval of the score; None where there is none.
     """
 
@@ -62,6 +63,7 @@ class ProofInputs:
     expected: np.ndarray
     size: int
     max_drop: float
+    retrain: str = ""
     interval: Callable[[np.ndarray, float], list[float] | None] | None = None
 
 
@@ -254,6 +256,7 @@ def _objection(chosen: Format, inputs: ProofInputs, found: np.ndarray, row: dict
     drop = _score_error(inputs, found) - _score_error(inputs, inputs.expected)
     if not drop <= inputs.max_drop:
         advice = f"; try {chosen.advice}" if chosen.advice else ""
+        advice += f", or train for 8 bits: {inputs.retrain}" if chosen.eight_bits and inputs.retrain else ""
         lost = f"{inputs.scorer.title} {row[inputs.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
         return f"{lost} (--max_drop={inputs.max_drop:g}){advice}"
     return ""
