@@ -22,19 +22,8 @@ from kerasft.networks.surgery.precision import precision
 SUFFIX = "_in_8_bits"
 
 # Layers and operations that give values of their inputs: these are rounded already.
-_PASSING = frozenset(
-    (
-        "InputLayer",
-        "ZeroPadding2D",
-        "Cropping2D",
-        "MaxPooling2D",
-        "GlobalMaxPooling2D",
-        "Flatten",
-        "Permute",
-        "Transpose",
-    )
-    + ("Reshape", "Squeeze", "ExpandDims", "GetItem", "Identity", "Dropout", "SpatialDropout2D")
-)
+_PASSING = {"InputLayer", "ZeroPadding2D", "Cropping2D", "MaxPooling2D", "GlobalMaxPooling2D", "Flatten", "Permute"}
+_PASSING |= {"Transpose", "Reshape", "Squeeze", "ExpandDims", "GetItem", "Identity", "Dropout", "SpatialDropout2D"}
 
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)

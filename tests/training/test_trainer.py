@@ -177,7 +177,7 @@ def test_a_conditional_phase_follows_where_the_one_before_gained_enough(
     first = made.records[0]
     assert asked == [(first.alpha, first.initial[0], first.final[0])]
     assert [record.epochs for record in made.records] == ([2, 1] if enough else [2])
-    assert ("no further phase" in capsys.readouterr().out) == (not enough)
+    assert ("left out, for the phase before" in capsys.readouterr().out) == (not enough)
     assert made.trained.validation_outputs().shape == (len(data.val), 2)
 
 
