@@ -83,7 +83,8 @@ def _retrain_command(config: Config, run: Path) -> str:
     """The command that trains the network of a run for 8 bits; empty where the run has done so."""
     if planning.trains_for_eight_bits(config):
         return ""
-    line = [f"--flagfile={run / 'run.flags'}", f"--phases={config.phases} | quantised", f"--run_dir={run}-quantised"]
+    line = [f"--flagfile={run / 'run.flags'}", f"--phases={config.phases} | quantised"]
+    line += [f"--export={config.export}", f"--run_dir={run}-quantised"]
     return shlex.join(["kerasft", "train", *line])
 
 
