@@ -9,7 +9,7 @@ ALPHAS = (1.0, 0.75, 0.5, 0.25)
 
 
 @takes_attributes("views", "batch_norm")
-def quantised(epochs: int = 3, lr: float = 1e-5, **attributes: Any) -> Phase:
+def quantised(epochs: int = 3, lr: float = 1e-4, **attributes: Any) -> Phase:
     """Quantisation-aware training (Jacob et al. 2018; Krishnamoorthi 2018): the forward pass is that of int8.
 
     Kernels, biases, and scales and offsets of normalisation train; the statistics of BatchNormalization stay. The phase
