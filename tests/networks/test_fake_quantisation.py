@@ -1,6 +1,7 @@
 """Fake quantisation: what is rounded and what is not, its gradients, and that the real artefact computes the same."""
 
 import importlib.util
+import shutil
 
 import keras
 import numpy as np
@@ -134,7 +135,7 @@ def test_the_artefact_computes_what_was_simulated(network, tmp_path, text):
     fake_quantisation.measure(made, network, IMAGES)
     form = FORMATS[text]("int8")
     form.write(Source(network, lambda: IMAGES, lambda: correct_biases(network, IMAGES)), tmp_path)
-    publish.shutil.copyfile(publish.STANDALONE / f"{text}.py", tmp_path / "runtime.py")
+    shutil.copyfile(publish.STANDALONE / f"{text}.py", tmp_path / "runtime.py")
     found = publish.load(tmp_path)(IMAGES)
     exact, simulated = (np.asarray(tf.nn.softmax(_outputs(one))) for one in (network, made))
     # The artefact is nearer to what was simulated than to the network that it was made of.
