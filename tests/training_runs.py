@@ -9,6 +9,7 @@ import numpy as np
 from conftest import splits_of
 from PIL import Image
 
+from kerasft.data.calibration import calibration_images
 from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
@@ -17,10 +18,9 @@ from kerasft.settings.config import Config
 from kerasft.storage import resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
-from kerasft.strategies import freezing, planning
+from kerasft.strategies import freezing, planning, variables
 from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
-from kerasft.strategies.variables import phase_network
 from kerasft.training import fitting, phase_inputs, trainer
 from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer
@@ -69,8 +69,9 @@ def trained(data: Splits, folder: Path, backbone: str, allowance: Allowance | No
 
 def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Config) -> PhaseRun:
     """A phase that is fed with images, before its first step."""
-    trained = phase_network(network, phase)
+    trained = variables.phase_network(network, phase)
     freezing.apply(trained, phase)
+    variables.measure(trained, network, phase, lambda: calibration_images(data.train, network.size))
     inputs = phase_inputs.images(trained, data, phase, config.seed)
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")

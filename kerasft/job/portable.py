@@ -1,5 +1,6 @@
 """The portable artefacts of a run: written and proven after training, or for a finished run by `--mode=compress`."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from kerasft.report.compress_page import cheapest, sentence
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
+from kerasft.strategies import planning
 from kerasft.training import setup as setup_of_run
 
 # Portable artefacts are in this folder, beside that of the SavedModels.
@@ -41,6 +43,7 @@ def export(
     scorer: Scorer,
     expected: np.ndarray,
     saved_model: Path,
+    run: Path,
     interval: Callable[[np.ndarray, float], list[float] | None] | None = None,
 ) -> dict[str, dict]:
     """Publishes the portable artefacts that `--export` names, and says what became of each.
@@ -50,6 +53,7 @@ def export(
         scorer: with the scale of the training targets.
         expected: the network's answers to the test split, float [N, C].
         saved_model: the version folder of the SavedModel. The artefacts get the same version.
+        run: the run folder.
         interval: as in `publish.ProofInputs`.
 
     Returns:
@@ -66,12 +70,22 @@ def export(
         expected,
         network.size,
         config.max_drop,
+        _retrain_command(config, run),
         interval,
     )
     rows = publish.publish(chosen, network, answer, splits, inputs, folder)
     for row in rows:
         _say(row, SCORES[network.task])
     return {row["artefact"]: row for row in rows}
+
+
+def _retrain_command(config: Config, run: Path) -> str:
+    """The command that trains the network of a run for 8 bits; empty where the run has done so."""
+    if planning.trains_for_eight_bits(config):
+        return ""
+    line = [f"--flagfile={run / 'run.flags'}", f"--phases={config.phases} | quantised"]
+    line += [f"--export={config.export}", f"--run_dir={run}-quantised"]
+    return shlex.join(["kerasft", "train", *line])
 
 
 def withheld(config: Config) -> dict[str, dict]:
@@ -129,7 +143,7 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
         )
         return None if shown["low"] is None else [shown["low"], shown["high"]]
 
-    rows = list(export(config, network, answer, splits, scorer, opened.outputs, saved_model, interval).values())
+    rows = list(export(config, network, answer, splits, scorer, opened.outputs, saved_model, folder, interval).values())
     report.write_model_card(folder, metrics, export_folders(config, saved_model))
     there = saved_model.is_dir()
     whole = {"artefact": publish.SAVED_MODEL, "path": saved_model.as_posix(), "published": there}

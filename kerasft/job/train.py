@@ -139,7 +139,7 @@ def _train(
             proof = saved_model.finish(draft.result(), *proven, judge if baseline else None)
             path = Path(proof["path"])
             if published := path.parent == exports:
-                given = config, network, answer, splits, done.scorer, evaluation.test, path
+                given = config, network, answer, splits, done.scorer, evaluation.test, path, folder
                 artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
             else:
                 proof["published"] = False

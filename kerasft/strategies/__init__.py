@@ -10,10 +10,12 @@ from kerasft.strategies.head import head
 from kerasft.strategies.lora import lora
 from kerasft.strategies.norm import norm
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.quantised import quantised
 from kerasft.strategies.surgical import surgical
 from kerasft.strategies.top import top
 
-__all__ = ["STRATEGIES", "Phase", "adapter", "bias", "full", "gradual", "head", "lora", "norm", "surgical", "top"]
+__all__ = ["STRATEGIES", "Phase"]
+__all__ += ["adapter", "bias", "full", "gradual", "head", "lora", "norm", "quantised", "surgical", "top"]
 
 # The names that --phases knows. Each strategy is a function that gives one Phase or a tuple of them.
 STRATEGIES: dict[str, Callable[..., Phase | tuple[Phase, ...]]] = {
@@ -24,6 +26,7 @@ STRATEGIES: dict[str, Callable[..., Phase | tuple[Phase, ...]]] = {
     "head": head,
     "lora": lora,
     "norm": norm,
+    "quantised": quantised,
     "surgical": surgical,
     "top": top,
 }

@@ -49,27 +49,6 @@ def fold(model: keras.Model, weights: list[np.ndarray]) -> list[np.ndarray]:
     return folded
 
 
-def copy_back(adapted: Network, network: Network) -> None:
-    """Gives a network all variables of what `with_updates` made of it, whose updates are folded.
-
-    Args:
-        adapted: may be the network itself, which then stays as it is.
-    """
-    if adapted is network:
-        return
-    for source, target in zip(_every_layer(adapted), _every_layer(network), strict=True):
-        # The factors stand behind the variables that both have.
-        pairs = list(zip(source._trainable_variables, target._trainable_variables))
-        pairs += zip(source._non_trainable_variables, target._non_trainable_variables)
-        pairs += [(a.state, b.state) for a, b in zip(source._seed_generators, target._seed_generators)]
-        for value, variable in pairs:
-            variable.assign(value)
-
-
-def _every_layer(network: Network) -> list[keras.Layer]:
-    return [inner for layer in network.model.layers for inner in layer._flatten_layers()]
-
-
 def _bears(layer: keras.Layer, rank: int) -> bool:
     """Whether a layer's kernel gets an update."""
     if not hasattr(layer, "enable_lora") or isinstance(layer, keras.layers.Embedding) or layer.kernel_constraint:

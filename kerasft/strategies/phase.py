@@ -14,6 +14,9 @@ HEAD_LR = 1e-3
 # Fractions of the way from the weights before a phase to those at its end; the first is preferred.
 ALPHAS = (0.5, 0.75, 0.25, 1.0)
 
+# What `Phase.variables` may be where all variables of an unfrozen layer train.
+WHOLE_LAYERS = ("all", "quantised")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -114,7 +117,12 @@ class Phase:
     @property
     def freezes(self) -> bool:
         """Whether any part of the backbone is frozen."""
-        return self.unfreeze != 1 or self.variables != "all"
+        return self.unfreeze != 1 or not self.trains_whole_layers
+
+    @property
+    def trains_whole_layers(self) -> bool:
+        """Whether nothing of an unfrozen layer stays, but for statistics of BatchNormalization."""
+        return self.variables in WHOLE_LAYERS
 
 
 def takes_attributes(*without: str) -> Callable[[Callable], Callable]:

@@ -33,12 +33,14 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
     """
     reason = "as --phases says"
-    chosen = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
-    if ends_in_auto(config):
+    chosen, behind = _built(before_auto(config)), _built(after_auto(config))
+    if has_auto(config):
         following, reason = auto.phases(
             config, network, examples, speed, "what is named" if chosen else "solve the head"
         )
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
+        reason += ", then what is named after it" if behind else ""
+    chosen += behind
     if not chosen:
         rule = f"at least one of {one_of(STRATEGIES)}, or auto is needed"
         raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
@@ -71,7 +73,7 @@ def prepare(config: Config, network: Network) -> Network:
     Raises:
         UserError: a mistake in the phases, or adapters of several kinds.
     """
-    phases = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+    phases = _built(before_auto(config)) + _built(after_auto(config))
     wanted = [dict(phase.arguments) for phase in phases if phase.variables == "adapter"]
     if any(arguments != wanted[0] for arguments in wanted):
         rule = "all phases train the same adapters, so reduction= must be the same in each"
@@ -81,8 +83,13 @@ def prepare(config: Config, network: Network) -> Network:
 
 def trains_few(config: Config) -> bool:
     """Whether the named phases train only few variables of the backbone, or few numbers in place of them."""
-    phases = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
-    return not ends_in_auto(config) and not any(p.trains_backbone and p.variables == "all" for p in phases)
+    phases = _built(before_auto(config))
+    return not has_auto(config) and not any(p.trains_backbone and p.trains_whole_layers for p in phases)
+
+
+def trains_for_eight_bits(config: Config) -> bool:
+    """Whether a named phase trains the network as int8 computes it."""
+    return any(phase.variables == "quantised" for phase in _built(before_auto(config)) + _built(after_auto(config)))
 
 
 def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, ...]:
@@ -114,25 +121,48 @@ def with_arguments(phase: Phase, **arguments: Any) -> Phase:
     return parse(str(Spec(spec.name, spec.args, {**spec.kwargs, **arguments})))
 
 
-def named(config: Config) -> tuple[Spec, ...]:
-    """The phases that `--phases` names, without an `auto` at the end."""
-    found = config.specs("phases")
-    found = found[:-1] if ends_in_auto(config) else found
-    if any(spec.name == "auto" for spec in found):
-        raise UserError(f"--phases: auto must stand last. Received: {config.phases!r}")
-    return found
+def before_auto(config: Config) -> tuple[Spec, ...]:
+    """The phases that `--phases` names: all, or those before `auto`.
+
+    Raises:
+        UserError: `auto` stands there twice, or with arguments.
+    """
+    return _around_auto(config)[0]
 
 
-def ends_in_auto(config: Config) -> bool:
-    """Whether the rule of `auto` chooses the phases, or those after the named ones."""
-    found = config.specs("phases")
-    return bool(found) and str(found[-1]) == "auto"
+def after_auto(config: Config) -> tuple[Spec, ...]:
+    """The phases that `--phases` names after `auto`, such as a quantisation-aware one. Raises as `before_auto`."""
+    return _around_auto(config)[1]
 
 
-def count_named(config: Config, network: Network) -> int:
-    """How many phases of a plan `--phases` names, a solved head before them included. Those after them are `auto`'s."""
-    chosen = [phase for spec in named(config) for phase in build(spec, "--phases", outside=Phase)]
+def has_auto(config: Config) -> bool:
+    """Whether the rule of `auto` chooses the phases, or some of them."""
+    return "auto" in map(str, config.specs("phases"))
+
+
+def _around_auto(config: Config) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
+    found, place = config.specs("phases"), len(config.specs("phases"))
+    if has_auto(config):
+        place = list(map(str, found)).index("auto")
+    parts = found[:place], found[place + 1 :]
+    if any(spec.name == "auto" for part in parts for spec in part):
+        raise UserError(f"--phases: auto stands once, and has no arguments. Received: {config.phases!r}")
+    return parts
+
+
+def _built(found: tuple[Spec, ...]) -> list[Phase]:
+    return [phase for spec in found for phase in build(spec, "--phases", outside=Phase)]
+
+
+def count_before_auto(config: Config, network: Network) -> int:
+    """How many phases of a plan are named before `auto`'s, a solved head before them included."""
+    chosen = _built(before_auto(config))
     return len(chosen) + bool(chosen and network.head_init == "probe" and chosen[0].trains_backbone)
+
+
+def count_after_auto(config: Config) -> int:
+    """How many phases of a plan are named after `auto`'s."""
+    return len(_built(after_auto(config)))
 
 
 def check(config: Config, network: Network) -> Phase | None:

@@ -40,13 +40,11 @@ def carried(allowance: Allowance | None, state: TrainState) -> Allowance | None:
 
 def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: float | None) -> None:
     """Says it where the phases that `--phases` names do not keep the budget. They are trained in full."""
-    named = [phase for phase in planned[: planning.count_named(setup.config, setup.network)] if phase.epochs]
+    before = planned[: planning.count_before_auto(setup.config, setup.network)]
+    named = [phase for phase in [*before, *_after_auto(setup, planned)] if phase.epochs]
     if not named:
         return
-    val, seconds = len(setup.splits.val), 0.0
-    for phase in named:
-        found = measure(setup, phase, speed)
-        seconds += budget.seconds_of_phase(phase, phase.epochs, setup.steps_per_epoch, val, found)
+    seconds, found = _seconds_in_full(setup, named, speed)
     after = budget.seconds_after(_scored_images(setup), found, allowance.decoding)
     spent = time.monotonic() - allowance.started
     if spent + seconds + after > allowance.seconds:
@@ -57,6 +55,20 @@ def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: f
         )
 
 
+def _after_auto(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
+    """The phases that are named after `auto`."""
+    return planned[len(planned) - planning.count_after_auto(setup.config) :]
+
+
+def _seconds_in_full(setup: TrainSetup, phases: list[Phase], speed: float | None) -> tuple[float, Speed]:
+    """The seconds of phases that have epochs, trained in full, and the speed of the last one."""
+    seconds, found = 0.0, Speed(0.0, 0.0, 0.0)
+    for phase in phases:
+        found = measure(setup, phase, speed)
+        seconds += budget.seconds_of_phase(phase, phase.epochs, setup.steps_per_epoch, len(setup.splits.val), found)
+    return seconds, found
+
+
 def _scored_images(setup: TrainSetup) -> int:
     """Test images, and their mirror images where `--tta` may average over them."""
     return len(setup.splits.test) * (1 if setup.config.tta == "none" else 2)
@@ -65,9 +77,9 @@ def _scored_images(setup: TrainSetup) -> int:
 def fitted(
     setup: TrainSetup, allowance: Allowance, planned: list[Phase], index: int, resolved: ResolvedSettings
 ) -> list[Phase]:
-    """The plan with the phase of this index as long as the budget allows, or without it and all phases after it.
+    """The plan with the phase of this index as long as the budget allows, or without it and all of `auto` after it.
 
-    Only phases that `auto` chose change. What changes is said, and written to `settled.json`.
+    Only phases that `auto` chose change. Time is kept for those that are named after it. What changes is said, and written to `settled.json`.
 
     Args:
         planned: the phases of the run.
@@ -75,13 +87,16 @@ def fitted(
         resolved: its `speed` counts, and its `phases` change.
     """
     phase, speed = planned[index], resolved.speed
-    if not phase.epochs or index < planning.count_named(setup.config, setup.network):
+    behind = _after_auto(setup, planned)
+    chosen = range(planning.count_before_auto(setup.config, setup.network), len(planned) - len(behind))
+    if not phase.epochs or index not in chosen:
         return planned
     # Where there is no time even for the passes over the test set, nothing need be measured.
     found = Speed(0.0, 0.0, 1 / speed if speed else 0.0)
     if index == 0 or _left(setup, allowance, found)[0] > 0:
         found = measure(setup, phase, speed)
     left, after = _left(setup, allowance, found)
+    left -= _seconds_in_full(setup, behind, speed)[0] if left > 0 else 0.0
     given = phase, setup.steps_per_epoch, len(setup.splits.val), found, left
     epochs = budget.fitting_epochs(*given, needed=index == 0) if index == 0 or left > 0 else 0
     name, minutes = f"{index + 1:02d}-{phase.strategy}", f"--budget_minutes={setup.config.budget_minutes:g}"
@@ -90,7 +105,7 @@ def fitted(
     )
     if not epochs:
         console.say(f"budget: {name} is not begun, for too few of its {counted(phase.epochs, 'epoch')} fit: {why}")
-        changed = planned[:index]
+        changed = [*planned[:index], *behind]
     elif epochs < phase.epochs:
         console.say(f"budget: {name} has {epochs} of {counted(phase.epochs, 'epoch')}: {why}")
         changed = [*planned[:index], replace(phase, epochs=epochs), *planned[index + 1 :]]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kerasft import augment
 from kerasft.data import pipeline
-from kerasft.data.splits import Splits
+from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import scoring
 from kerasft.networks import costs, depths, layer_names, surgery
 from kerasft.networks.network import Network
@@ -74,13 +74,20 @@ def build(network: Network, splits: Splits, phase: Phase, seed: int, cache: Disk
 
 def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseInputs:
     """Feeds the whole network, in training with images of the phase's size."""
-    predict = scoring.make_predictor(network.model)
     stream = pipeline.evaluation_stream(splits.val, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
     given = {"mixed": bool(layer.mixes), "stateless": layer.stateless, "evaluated": network.model}
-    return PhaseInputs(model, load, lambda: predict(stream), 0, **given, first_batch=lambda: next(iter(stream)))
+    outputs = validation_outputs(network, splits.val)
+    return PhaseInputs(model, load, outputs, 0, **given, first_batch=lambda: next(iter(stream)))
+
+
+def validation_outputs(network: Network, split: Split) -> Callable[[], np.ndarray]:
+    """What gives the network's outputs on a split, float32 [N, ...], with the weights as they then are."""
+    predict = scoring.make_predictor(network.model)
+    stream = pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
+    return lambda: predict(stream)
 
 
 def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache: DiskCache, plan: Plan) -> PhaseInputs:

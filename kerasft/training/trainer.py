@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.console import console
+from kerasft.data.calibration import calibration_images
 from kerasft.data.splits import Splits
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
@@ -20,11 +21,9 @@ from kerasft.settings.config import Config
 from kerasft.storage import audit_file, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
-from kerasft.strategies import auto, freezing
+from kerasft.strategies import auto, freezing, variables
 from kerasft.strategies.budget import Allowance
-from kerasft.strategies.low_rank import copy_back
 from kerasft.strategies.phase import Phase
-from kerasft.strategies.variables import phase_network
 from kerasft.training import (
     block_choice,
     budgeting,
@@ -33,6 +32,7 @@ from kerasft.training import (
     doubts,
     fitting,
     phase_health,
+    phase_inputs,
     planned_inputs,
     resolve,
     soup,
@@ -56,7 +56,7 @@ class Trained:
         setup: what was trained.
         state: of the finished run: its identifier, what `auto` resolved, the records of the phases.
         validation_outputs: gives the network's outputs on the validation split, from cached features where the last
-            phase had them; None where a resumed run had no phase left.
+            phase had them; None where a resumed run had no phase left, or the last one trained a changed network.
         solution: kernel and bias of the probe, where it was solved; None in a resumed run.
         solution_seconds: of the probe, with the choices that it was asked for and the features.
     """
@@ -113,7 +113,7 @@ def train(
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = resolve.plan_phases(setup, state.resolved)
-    show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
+    show_phases([(phase, *freezing.apply(variables.phase_network(network, phase), phase)) for phase in planned])
     if allowance and not restored:
         budgeting.warn(setup, allowance, planned, state.resolved.speed)
     if restored:
@@ -124,8 +124,10 @@ def train(
         if planned[index].conditional:
             last = state.records[-1]
             if not auto.gained_enough(last.alpha, last.initial[0], last.final[0]):
-                console.say("no further phase: the last one was not kept whole, or gained little")
-                break
+                name = f"{index + 1:02d}-{planned[index].strategy}"
+                console.say(f"{name}: left out, for the phase before was not kept whole, or gained little")
+                state.phase += 1
+                continue
         if allowance and "initial" not in arrays:
             planned = budgeting.fitted(setup, allowance, planned, index, state.resolved)
             if index == len(planned):
@@ -135,12 +137,14 @@ def train(
             phase = planned[index] = block_choice.resolve(setup, phase)
             state.resolved.phases[index] = str(phase)
             state.resolved.write(folder)
-        trained = phase_network(network, phase)
+        trained = variables.phase_network(network, phase)
         trainable, frozen = freezing.apply(trained, phase)
         run = begin_phase(setup, trained, planned, index, state, saver, history, arrays)
         run_phase(run, arrays)
         record = finish_phase(run, trainable, frozen)
-        state, inputs, arrays = state.after(record), run.inputs, {}
+        # A changed network may compute otherwise than the run's own.
+        inputs = run.inputs if run.network is setup.network else None
+        state, arrays = state.after(record), {}
         saver.save(state)
         soup.remove(folder)
     freezing.release(network)
@@ -163,6 +167,8 @@ def begin_phase(
     name = f"{index + 1:02d}-{phase.strategy}"
     if "phase_variables" in arrays:
         assign(network.model.variables, arrays["phase_variables"])
+    else:
+        variables.measure(network, setup.network, phase, lambda: calibration_images(setup.splits.train, network.size))
     inputs = planned_inputs.prepare(setup, network, name, phase, state.resolved)
     weights = inputs.model.get_weights()
     return PhaseRun(
@@ -211,7 +217,8 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     given = run.model, run.inputs.outputs, setup.scorer, run.judged(run.initial), run.candidates(), alphas
     # The head without the probe's solution answers nothing, so few validation images must not bring it back.
     kept = weight_interpolation.keep_best(*given, may_undo=bool(phase.epochs))
-    copy_back(run.network, setup.network)
+    if kept.alpha:
+        variables.copy_back(run.network, setup.network, phase)
     seconds = time.monotonic() - run.started
     images = state.epoch * setup.steps_per_epoch * setup.batch_size
     record = PhaseRecord(
@@ -232,8 +239,21 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
         health=phase_health.conclude(state.health, state.lr_backoffs),
     )
     console.say(f"{run.name}: {record.sentence(setup.scorer.title)} ({seconds:.1f} s)")
+    if phase.variables in variables.JUDGED_AS:
+        _say_served(run)
     phase_health.say(run.name, record.health)
     place = setup.folder / "phases" / run.name
     run_folder.write_json(place / "record.json", record.to_json())
     run_folder.write_by_name(place / "model.weights.h5", setup.network.model.save_weights)
     return record
+
+
+def _say_served(run: PhaseRun) -> None:
+    """Says how the run's own network does, where a phase was judged as something else computes it."""
+    setup = run.setup
+    outputs = phase_inputs.validation_outputs(setup.network, setup.splits.val)()
+    loss, score = map(console.format_metric, setup.scorer.calibrated_loss_and_score(outputs))
+    console.say(
+        f"{run.name}: that is the network as {variables.JUDGED_AS[run.phase.variables]}; as it is served, in float32: "
+        f"validation loss {loss}, {setup.scorer.title} {score}"
+    )

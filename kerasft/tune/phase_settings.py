@@ -20,7 +20,7 @@ def set_lr_and_epochs(
 
     Both are those of the last phase that has epochs. The phases before it keep their ratio to it. `auto` is replaced by
     the phases that it stands for, without its conditional phase and independent of the machine's speed. So all trials
-    train the same phases.
+    train the same phases. Those that are named after `auto` stay as they are.
 
     Args:
         examples: of the training split.
@@ -30,8 +30,10 @@ def set_lr_and_epochs(
         UserError: no phase has epochs, or a phase gets a rate above 10.
     """
     planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
-    found = [one for spec in planning.named(config) for one in _each(spec)]
-    if planning.ends_in_auto(config):
+    found = [one for spec in planning.before_auto(config) for one in _each(spec)]
+    behind = [one for spec in planning.after_auto(config) for one in _each(spec)]
+    planned = planned[: len(planned) - len(behind)]
+    if planning.has_auto(config):
         found += [Spec(phase.strategy, (), _auto_arguments(phase)) for phase in (planned[-1:] if found else planned)]
     # `plan` may have added a head phase at the start.
     planned = planned[-len(found) :]
@@ -48,16 +50,16 @@ def set_lr_and_epochs(
         if epochs is not None:
             arguments["epochs"] = max(1, round(phase.epochs * epochs / last.epochs))
         found[place] = Spec(spec.name, (), arguments)
-    return " | ".join(map(str, found))
+    return " | ".join(map(str, [*found, *behind]))
 
 
 def check_winner_phases(config: Config, winner_phases: str) -> None:
-    """Raises UserError if `--winner_phases` is no list of phases, or if `--phases` ends in `auto`, which nothing can follow."""
+    """Raises UserError if `--winner_phases` is no list of phases, or if `--phases` leaves them to `auto`."""
     flag = "--winner_phases"
     for spec in specs.parse(winner_phases, flag):
         if str(spec) != "auto":
             planning.build(spec, flag)
-    if winner_phases and planning.ends_in_auto(config):
+    if winner_phases and planning.has_auto(config):
         rule = "continues after --phases, which must name the phases of the trials, such as head(epochs=9)"
         raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
 

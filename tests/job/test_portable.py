@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,15 @@ def test_a_model_that_the_gate_refused_gets_no_portable_formats(tmp_path):
     assert portable.withheld(Config(export="savedmodel | onnx")) == {
         "onnx": {"artefact": "onnx", "published": False, "reason": "refused by --gate"}
     }
+
+
+def test_the_command_that_trains_for_eight_bits_is_that_of_the_run_with_one_phase_more():
+    config = Config(phases="head | all(epochs=2)", export="litert(precision=int8)")
+    found = shlex.split(portable._retrain_command(config, Path("runs/a b")))
+    assert found[:3] == ["kerasft", "train", "--flagfile=runs/a b/run.flags"]
+    assert found[3:5] == ["--phases=head | all(epochs=2) | quantised", "--export=litert(precision=int8)"]
+    assert found[5:] == ["--run_dir=runs/a b-quantised"]
+    assert portable._retrain_command(Config(phases="auto | quantised"), Path("run")) == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kerasft.strategies import STRATEGIES, planning
 PHASES = (
     "head(epochs=1) | top(0.5, epochs=1, lr=1e-3, head_lr=10, sam=0.05) | bias(epochs=1) | norm(epochs=1, l2sp=0.01) | "
     "lora(rank=2, epochs=2, lr=1e-2) | adapter(reduction=2, epochs=1) | surgical(epochs=1) | "
-    "gradual(stages=2, epochs=1) | all(epochs=1, layer_decay=0.75)"
+    "gradual(stages=2, epochs=1) | all(epochs=1, layer_decay=0.75) | quantised(epochs=1, lr=1e-3)"
 )
 
 

@@ -9,7 +9,7 @@ from kerasft.networks import surgery
 from kerasft.settings.config import Config
 from kerasft.strategies import freezing, low_rank
 from kerasft.strategies.lora import lora
-from kerasft.strategies.variables import phase_network
+from kerasft.strategies.variables import copy_back, phase_network
 from kerasft.training.weight_interpolation import mixed
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
@@ -53,7 +53,7 @@ def test_the_function_is_the_same_at_first_and_after_folding(network):
         np.testing.assert_array_equal(ours, theirs)
     adapted.model.set_weights(low_rank.fold(adapted.model, adapted.model.get_weights()))
     np.testing.assert_allclose(_outputs(adapted), trained, rtol=1e-4, atol=1e-4)
-    low_rank.copy_back(adapted, network)
+    copy_back(adapted, network, lora(rank=4))
     np.testing.assert_allclose(_outputs(network), trained, rtol=1e-4, atol=1e-4)
     assert [weight.path for weight in network.model.weights] == paths
     moved = {path for path, old, new in zip(paths, before, network.model.get_weights()) if not np.array_equal(old, new)}

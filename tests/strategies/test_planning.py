@@ -51,8 +51,20 @@ def test_auto_may_follow_named_phases(pretrained):
     assert "what is named, then fine-tune all layers for 9 epochs" in why
     planned, _ = planning.plan(Config(phases="top(0.3) | auto"), pretrained, 1200)
     assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("top", 5), ("all", 9), ("all", 27)]
-    with pytest.raises(UserError, match=r"--phases: auto must stand last. Received: 'auto | head'"):
-        planning.plan(Config(phases="auto | head"), pretrained, 1200)
+    with pytest.raises(UserError, match=r"--phases: auto stands once, and has no arguments. Received: 'auto | auto'"):
+        planning.plan(Config(phases="auto | auto"), pretrained, 1200)
+
+
+def test_named_phases_may_follow_auto(pretrained):
+    config = Config(phases="auto | quantised(epochs=2)")
+    planned, why = planning.plan(config, pretrained, 1200)
+    strategies = [(phase.strategy, phase.epochs) for phase in planned]
+    assert strategies == [("head", 0), ("all", 9), ("all", 27), ("quantised", 2)]
+    assert why.endswith("27 more if that gains much, then what is named after it")
+    assert planning.count_before_auto(config, pretrained) == 0
+    assert planning.count_after_auto(config) == 1
+    assert not planning.trains_few(config)
+    assert not planning.trains_few(Config(phases="head | quantised"))
 
 
 def test_larger_networks_take_smaller_steps(pretrained):

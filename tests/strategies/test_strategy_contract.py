@@ -15,7 +15,7 @@ from kerasft.networks import network as networks
 from kerasft.settings import config as configs
 from kerasft.settings.config import Config
 from kerasft.strategies import STRATEGIES, Phase, planning
-from kerasft.strategies.low_rank import copy_back
+from kerasft.strategies.variables import copy_back
 from kerasft.training import checkpointer, fitting
 
 # A value that is not the default of each argument that a strategy may take, as `--phases` takes it.
@@ -63,6 +63,7 @@ TRAINS = {
     "norm": "bn_[1-4]/(beta|gamma)",
     "surgical": "conv_2/kernel",
     "lora": "conv_[1-4]/kernel",
+    "quantised": "conv_[1-4]/kernel|bn_[1-4]/(beta|gamma)",
     "adapter": "kerasft_adapter_0[0-3]_(down|up)/(kernel|bias)",
 }
 
@@ -130,7 +131,7 @@ def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, 
     first_loss = run.state.initial_score[0]
     fitting.fit(run)
     run.model.set_weights(run.candidates()[0])
-    copy_back(run.network, run.setup.network)
+    copy_back(run.network, run.setup.network, run.phase)
     assert [weight.path for weight in model.weights] == list(before)
     moved = {weight.path for weight in model.weights if np.asarray(weight).tobytes() != before[weight.path].tobytes()}
     assert moved == expected

@@ -76,6 +76,18 @@ def test_a_phase_that_cannot_be_finished_in_time_is_not_begun(data, tiny, tmp_pa
     assert run.trained.validation_outputs is not None
 
 
+def test_what_is_named_after_auto_keeps_its_time_and_follows_whatever_auto_leaves_out(
+    data, tiny, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(auto, "gained_enough", lambda *given: False)
+    left = 3.5e3 * (len(data.train) // 8)
+    run = trained(data, tmp_path, tiny, _left(left), **AUTO | {"phases": "auto | bias(epochs=1)"})
+    assert [(record.name, record.epochs) for record in run.records] == [("01-head", 0), ("02-all", 2), ("04-bias", 1)]
+    said = capsys.readouterr().out
+    assert "budget: 02-all has 2 of " in said
+    assert "03-all: left out, for the phase before was not kept whole, or gained little" in said
+
+
 def test_what_is_named_is_trained_in_full_and_said_before(data, tiny, tmp_path, speed, monkeypatch, capsys):
     said_before = []
     fit = fitting.fit

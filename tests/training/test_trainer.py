@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from conftest import splits_of
 from training_runs import easy, same, trained, vectors, watched
 
 from kerasft.data.splits import Split
+from kerasft.networks import eight_bits
+from kerasft.networks import network as networks
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -177,7 +180,7 @@ def test_a_conditional_phase_follows_where_the_one_before_gained_enough(
     first = made.records[0]
     assert asked == [(first.alpha, first.initial[0], first.final[0])]
     assert [record.epochs for record in made.records] == ([2, 1] if enough else [2])
-    assert ("no further phase" in capsys.readouterr().out) == (not enough)
+    assert ("left out, for the phase before" in capsys.readouterr().out) == (not enough)
     assert made.trained.validation_outputs().shape == (len(data.val), 2)
 
 
@@ -196,3 +199,22 @@ def test_a_record_is_written_for_each_phase(data, tiny, tmp_path):
     assert (first.name, second.name) == ("01-head", "02-all")
     assert first.trainable_parameters + first.frozen_parameters == made.network.model.count_params()
     assert second.trainable_parameters > first.trainable_parameters
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_quantised_phase_leaves_rounded_kernels_or_nothing_at_all(data, tiny, tmp_path, monkeypatch, capsys, kept):
+    choice = weight_interpolation.Choice(1.0, 1.0, (0.1, 1.0)) if kept else weight_interpolation.UNDONE
+    monkeypatch.setattr(weight_interpolation, "choose", lambda *given, **more: choice)
+    made = trained(data, tmp_path, tiny, phases="quantised(epochs=1, lr=1e-3)", augment="none")
+    keras.utils.set_random_seed(0)
+    before = networks.build(Config(backbone=tiny, head_init="glorot_uniform"), len(data.classes), data.task).model
+    # The biases of the start of the phase, which make up for the rounding, are not left either.
+    alike = [np.array_equal(a, b) for a, b in zip(made.weights, before.get_weights(), strict=True)]
+    assert all(alike) == (not kept)
+    kernel = np.asarray(made.network.model.get_layer("conv_2").kernel)
+    rounded = eight_bits.round_kernel(kernel, depthwise=False)
+    assert np.allclose(kernel, rounded, rtol=1e-6, atol=0) == kept
+    # The answers of the changed network are not those of the run.
+    assert made.trained.validation_outputs is None
+    assert "01-quantised: that is the network as int8 computes it; as it is served" in capsys.readouterr().out

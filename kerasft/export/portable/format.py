@@ -46,6 +46,7 @@ class Format:
         exact: whether it must answer as the network does, within `proof.TOLERANCE`. The others may lose `--max_drop`.
         write: writes the network into a folder.
         advice: what to try where it loses too much.
+        eight_bits: whether it computes with weights in 8 bits, for which a network may be trained (phase `quantised`).
     """
 
     name: str
@@ -55,6 +56,7 @@ class Format:
     exact: bool
     write: Callable[[Source, Path], None]
     advice: str = ""
+    eight_bits: bool = False
 
     @property
     def folder(self) -> str:

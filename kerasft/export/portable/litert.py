@@ -27,9 +27,9 @@ def litert(precision: str = "float32") -> Format:
         ValueError: another precision.
     """
     precision = one_of(precision, PRECISIONS)
+    eight_bits = precision in ("dynamic", "int8")
 
     def write(source: Source, folder: Path) -> None:
-        eight_bits = precision in ("dynamic", "int8")
         network = source.corrected() if eight_bits else source.network
         with as_saved_model(network) as place, stderr_filter.without_notices():
             converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=["serving_default"])
@@ -45,11 +45,12 @@ def litert(precision: str = "float32") -> Format:
     return Format(
         name=f"litert(precision={precision})" if precision != "float32" else "litert",
         runtime="litert",
-        packages=("ai_edge_litert", *(("litert_quantizer",) if precision in ("dynamic", "int8") else ())),
+        packages=("ai_edge_litert", *(("litert_quantizer",) if eight_bits else ())),
         requirements=("ai-edge-litert", "numpy", "pillow"),
         exact=precision == "float32",
         write=write,
         advice=advice.get(precision, ""),
+        eight_bits=eight_bits,
     )
 
 

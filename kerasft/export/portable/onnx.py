@@ -50,6 +50,7 @@ def onnx(precision: str = "float32") -> Format:
         exact=precision == "float32",
         write=write,
         advice="onnx" if precision == "int8" else "",
+        eight_bits=precision == "int8",
     )
 
 

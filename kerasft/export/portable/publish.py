@@ -19,6 +19,7 @@ from scipy.special import logit
 
 from kerasft.console import stderr_filter
 from kerasft.data import pipeline
+from kerasft.data.calibration import calibration_images
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import proof
@@ -33,9 +34,6 @@ from kerasft.settings.spec import Spec
 
 STANDALONE = Path(__file__).parent.parent / "standalone"
 SAVED_MODEL = "savedmodel"
-
-# Training images from which the ranges of int8 activations are measured.
-CALIBRATION_IMAGES = 128
 
 # Images of a call while an artefact is proven, and calls of each batch size that are timed.
 BATCH_SIZE, TIMED_CALLS = 32, 5
@@ -55,6 +53,7 @@ class ProofInputs:
         expected: the network's answers to it, float [N, C].
         size: side of the images in pixels, S.
         max_drop: by how much the score may be worse than that of the network.
+        retrain: the command that trains the network for 8 bits; empty where it was trained so.
         interval: from answers, float [N, C], and their score to the 95 % interval of the score; None where there is none.
     """
 
@@ -64,6 +63,7 @@ class ProofInputs:
     expected: np.ndarray
     size: int
     max_drop: float
+    retrain: str = ""
     interval: Callable[[np.ndarray, float], list[float] | None] | None = None
 
 
@@ -101,7 +101,7 @@ def publish(
         `images_per_second` by batch size, `published` and `reason`.
     """
     # Made once for all formats, and only if one needs them.
-    calibration = functools.cache(lambda: _calibration(splits.train, network.size))
+    calibration = functools.cache(lambda: calibration_images(splits.train, network.size))
     source = Source(network, calibration, functools.cache(lambda: correct_biases(network, calibration())))
     folder = Path(folder)
     drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
@@ -173,11 +173,6 @@ class _Draft:
             shutil.rmtree(self.place, ignore_errors=True)
             self.folder.rename(self.place)
         return row
-
-
-def _calibration(split: Split, size: int) -> np.ndarray:
-    rows = np.unique(np.linspace(0, len(split) - 1, CALIBRATION_IMAGES).astype(int))
-    return pipeline.decoded_images(split, rows, size).astype(np.float32)
 
 
 def _predict(drafts: list[_Draft], inputs: ProofInputs, framing: str) -> None:
@@ -261,6 +256,7 @@ def _objection(chosen: Format, inputs: ProofInputs, found: np.ndarray, row: dict
     drop = _score_error(inputs, found) - _score_error(inputs, inputs.expected)
     if not drop <= inputs.max_drop:
         advice = f"; try {chosen.advice}" if chosen.advice else ""
+        advice += f", or train for 8 bits: {inputs.retrain}" if chosen.eight_bits and inputs.retrain else ""
         lost = f"{inputs.scorer.title} {row[inputs.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
         return f"{lost} (--max_drop={inputs.max_drop:g}){advice}"
     return ""

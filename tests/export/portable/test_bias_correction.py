@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerasft.export.portable import bias_correction
-from kerasft.networks import mirrored
+from kerasft.networks import eight_bits, mirrored
 from kerasft.networks.network import Network
 
 LAYERS = keras.layers
@@ -34,7 +34,7 @@ def images() -> np.ndarray:
 
 
 def linear(model: keras.Model) -> list[keras.Layer]:
-    return [layer for layer in model.layers if isinstance(layer, bias_correction._LINEAR)]
+    return [layer for layer in model.layers if isinstance(layer, eight_bits.LINEAR)]
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -45,7 +45,7 @@ def test_the_outputs_are_nearer_than_without_the_correction(images, mirror):
     expected, found = before.model(images), corrected.model(images)
     # The same kernels with the biases as they were.
     flat = mirrored.without_mirroring(corrected.model)
-    means = bias_correction._input_means(flat, linear(flat), images)
+    means = eight_bits.input_means(flat, linear(flat), images)
     no_error = bias_correction.correct_biases(network(mirror)._replace(), np.zeros_like(images))
     without = no_error.model(images)
     assert len(means) == 4 and not [one for one in flat.layers if isinstance(one, LAYERS.BatchNormalization)]
@@ -53,42 +53,3 @@ def test_the_outputs_are_nearer_than_without_the_correction(images, mirror):
     assert 0 < gaps[0] < 0.5 * gaps[1]
     # What is trained stays as it is.
     assert all((a == b).all() for a, b in zip(weights, before.model.get_weights()))
-
-
-@pytest.mark.parametrize(
-    ("layer", "depthwise"),
-    [
-        (lambda: LAYERS.Conv2D(6, 3), False),
-        (lambda: LAYERS.Conv2D(6, 3, groups=2), False),
-        (lambda: LAYERS.DepthwiseConv2D(3, depth_multiplier=2), True),
-        (lambda: LAYERS.Dense(5), False),
-    ],
-    ids=["conv", "groups", "depthwise", "dense"],
-)
-def test_the_shift_is_the_mean_of_what_the_error_does(layer, depthwise):
-    """On inputs that are constant over an image, whatever the kernel."""
-    rng, made = np.random.default_rng(2), layer()
-    values = rng.normal(1.0, 0.5, (5, 4)).astype(np.float32)
-    inputs = values if isinstance(made, LAYERS.Dense) else np.tile(values[:, None, None], (1, 7, 7, 1))
-    made.build(inputs.shape)
-    kernel, bias = made.get_weights()
-    exact = np.asarray(made(inputs))
-    rounded = bias_correction.round_kernel(rng.normal(size=kernel.shape).astype(np.float32), depthwise)
-    made.set_weights([kernel - rounded, bias])
-    gap = (exact - np.asarray(made(inputs))).reshape(-1, exact.shape[-1]).mean(0)
-    np.testing.assert_allclose(
-        bias_correction.output_shift(rounded, values.mean(0), depthwise), gap, rtol=1e-4, atol=1e-4
-    )
-
-
-@pytest.mark.parametrize(("shape", "depthwise"), [((3, 3, 4, 2), True), ((3, 3, 4, 5), False), ((4, 5), False)])
-def test_a_rounded_kernel_has_255_values_a_channel(shape, depthwise):
-    kernel = np.random.default_rng(3).normal(size=shape).astype(np.float32)
-    kernel[..., -1] = 0
-    rounded = bias_correction.round_kernel(kernel, depthwise)
-    channels = kernel.reshape(-1, shape[-2] * shape[-1] if depthwise else shape[-1])
-    steps = np.abs(channels).max(0) / 127
-    assert (np.abs(rounded - kernel).reshape(channels.shape) <= steps / 2 + 1e-6).all()
-    levels = rounded.reshape(channels.shape) / np.where(steps == 0, 1, steps)
-    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
-    assert (rounded[..., -1] == 0).all()

@@ -99,12 +99,16 @@ def test_the_shipped_program_labels_files_without_kerasft(trained, tested, tmp_p
 @pytest.mark.parametrize("text", ["onnx", "litert(precision=int8)"])
 def test_what_answers_otherwise_is_not_published(trained, tested, tmp_path, text):
     network, data, expected = trained
-    wrong = replace(tested, expected=expected[:, ::-1], max_drop=0.0)
+    wrong = replace(tested, expected=expected[:, ::-1], max_drop=0.0, retrain="kerasft train --phases=quantised")
     # The network would be right with every image.
     wrong = replace(wrong, scorer=Scorer("single_label", wrong.expected.argmax(-1).astype(np.int32)))
     (row,) = publish.publish(formats(text), network, Answer("r", data.classes), data, wrong, tmp_path)
     assert not row["published"]
     assert ("differ by up to" if text == "onnx" else "--max_drop=0") in row["reason"]
+    # Only what lost it by rounding is told how to train for that.
+    assert row["reason"].endswith(
+        "; try litert(precision=float16), or train for 8 bits: kerasft train --phases=quantised"
+    ) == (text != "onnx")
     assert list(tmp_path.iterdir()) == []
 
 
