@@ -50,6 +50,7 @@ def run(argument: str, out: str = "") -> None:
     weights = weight_delta.apply(folder / weight_delta.FILE_NAME, network.model.get_weights())
     network.model.set_weights(weights)
     model = blending.settled(network)._replace(tta=resolved.tta or "none").served()
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    # One tensor, not a list of one: `model(images)` then warns of nothing.
+    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     run_folder.write_by_name(path, plain.save)
     write(f"Written: {path}")

@@ -22,7 +22,8 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes `model.keras` into a folder. Names and thresholds stay out: the file gives logits or values."""
     # Not compiled, so that Keras alone can load it: the loss is a function of ours.
     model = network.served()
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    # One tensor, not a list of one: `model(images)` then warns of nothing.
+    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     run_folder.write_by_name(folder / FILE, plain.save)
 
 

@@ -24,9 +24,7 @@ def test_a_run_is_made_whole_again(photos, tiny, tmp_path, monkeypatch, capsys):
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    np.testing.assert_array_equal(
-        np.asarray(ours([images], training=False)), np.asarray(theirs([images], training=False))
-    )
+    np.testing.assert_array_equal(np.asarray(ours(images, training=False)), np.asarray(theirs(images, training=False)))
     with pytest.raises(UserError, match=r"--out: must end in \.keras"):
         commands.run("rebuild", ["run", "--out=x.h5"])
     assert (tmp_path / "run" / "delta.npz").stat().st_size < 0.5 * (tmp_path / "run" / "model.keras").stat().st_size

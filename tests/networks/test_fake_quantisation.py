@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import shared
 
 from kerasft.networks import eight_bits, fake_quantisation, surgery
 from kerasft.networks.fake_quantisation import SUFFIX, FakeQuantisation
@@ -126,20 +127,30 @@ def test_a_network_in_half_precision_is_simulated_in_float32(network):
 @pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")
 @pytest.mark.large
 @pytest.mark.parametrize("text", ["onnx", "litert"])
-def test_the_artefact_computes_what_was_simulated(network, tmp_path, text):
+def test_the_artefact_computes_what_was_simulated(tmp_path, text):
+    """Of a pretrained network on photographs: the errors of the artefact are those that were simulated."""
+    from kerasft.data import decode
     from kerasft.export.portable import FORMATS, publish
     from kerasft.export.portable.bias_correction import correct_biases
     from kerasft.export.portable.format import Source
+    from kerasft.networks import network as networks
+    from kerasft.settings.config import Config
 
+    weights = str(shared("weights", "mobilenet_0.25_224_no_top.h5"))
+    files = sorted(shared("data", "flowers5", "train").rglob("*.jpg"))[::12]
+    images = decode.decode_batch(tf.constant([file.read_bytes() for file in files]), 128, "crop").numpy()
+    seen, unseen = images[::2].astype(np.float32), images[1::2].astype(np.float32)
+    given = {"weights": weights, "image_size": 128, "head_init": "glorot_uniform"}
+    network = networks.build(Config(backbone="MobileNet(alpha=0.25)", **given), 5, "single_label")
     made = fake_quantisation.with_fake_quantisation(network)
-    fake_quantisation.measure(made, network, IMAGES)
+    fake_quantisation.measure(made, network, seen)
     form = FORMATS[text]("int8")
-    form.write(Source(network, lambda: IMAGES, lambda: correct_biases(network, IMAGES)), tmp_path)
+    form.write(Source(network, lambda: seen, lambda: correct_biases(network, seen)), tmp_path)
     shutil.copyfile(publish.STANDALONE / f"{text}.py", tmp_path / "runtime.py")
-    found = publish.load(tmp_path)(IMAGES)
-    exact, simulated = (np.asarray(tf.nn.softmax(_outputs(one))) for one in (network, made))
-    # The artefact is nearer to what was simulated than to the network that it was made of.
-    assert np.abs(found - simulated).mean() < 0.7 * np.abs(found - exact).mean()
+    found = publish.load(tmp_path)(unseen)
+    exact, simulated = (np.asarray(tf.nn.softmax(one.model.predict(unseen, verbose=0))) for one in (network, made))
+    assert np.corrcoef((found - exact).ravel(), (simulated - exact).ravel())[0, 1] > 0.5
+    assert np.abs(found - simulated).mean() < np.abs(found - exact).mean()
 
 
 def test_rounding_twice_changes_nothing():
