@@ -26,9 +26,7 @@ def _pool(root, count=6):
 
 def _listed(root):
     listing = folder.list_unlabelled(str(root))
-    return audit.audit(
-        listing, 32, lambda count: None, audit.make_memory_store(len(listing.ids), 32), inspected=False
-    )
+    return audit.audit(listing, 32, lambda count: None, audit.make_memory_store(len(listing.ids), 32), inspected=False)
 
 
 @pytest.fixture(scope="module")
