@@ -51,7 +51,7 @@ def test_they_are_audited_recorded_and_checked(photos, more, tmp_path, capsys):
     (more / "deep" / "0.jpg").write_bytes((more / "deep" / "1.jpg").read_bytes())
     (more / "deep" / "2.jpg").unlink()
     for ask in (refuse_changes, lambda *given: audit_and_split(*given[:2], 32, given[2])):
-        with pytest.raises(UserError, match="--unlabelled: has changed since .*1 altered .*1 removed"):
+        with pytest.raises(UserError, match=r"--unlabelled: has changed since .*1 altered .*1 removed"):
             ask(config, sources.load(config), folder)
 
 

@@ -1,6 +1,7 @@
 """A student and its teacher: the same images, answers that are computed once, and what a student makes of them."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
