@@ -1,8 +1,8 @@
 """Corruptions: what a network keeps of its accuracy on flowers5, by how it was trained.
 
-Trains through the library with `--robustness`: a head on the frozen backbone, all layers with the default augmentation, and all layers with AugMix
-(`--augment=augmix`, without the paper's Jensen-Shannon loss). Each row is a run of its own. A phase that does not lower the validation
-loss is undone, as ever; "kept" is the share of the last phase that was kept. A run that is finished is only read.
+Trains through the library with `--robustness`: a head on the frozen backbone, all layers with the default augmentation, with AugMix
+(`--augment=augmix`, without the paper's Jensen-Shannon loss), and with noise (`--augment=noise`). Each row is a run of its own. A phase
+that does not lower the validation loss is undone, as ever; "kept" is the share of the last phase that was kept. A run that is finished is only read.
 
     python benchmarks/data/corruptions.py --shared=../shared --out=/tmp/corruptions --rows=head --limit=60 --level=full
     python benchmarks/data/corruptions.py --shared=../shared --out=/tmp/augmix [--level=quick] [--seeds=0]
@@ -25,6 +25,7 @@ ROWS = {
     "head": {"phases": "head(epochs=0)", "augment": "none"},
     "auto": {"phases": "auto", "augment": DEFAULT_AUGMENT},
     "auto, augmix": {"phases": "auto", "augment": f"{DEFAULT_AUGMENT} | augmix"},
+    "auto, noise": {"phases": "auto", "augment": f"{DEFAULT_AUGMENT} | noise(0.2)"},
 }
 
 

@@ -1,9 +1,11 @@
 """What each surgery does to pretrained features: a solved head before fine-tuning, and all layers trained for a few epochs.
 
 One run for each surgery, in one process, with one seed. The head sees the last layer. Validation figures are after the
-solved head and after the second phase, whose weights are kept wholly, in part or not at all (`alpha`).
+solved head and after the second phase, whose weights are kept wholly, in part or not at all (`alpha`). flowers5 has 38
+steps an epoch, so a blend of 38 steps takes half of the two epochs.
 
     python benchmarks/training/surgery.py --shared=../shared --out=OUT [--set=flowers5] [--epochs=2] [--image_size=96]
+        [--surgeries='none; activation(relu=swish); activation(relu=swish, blend=38)'] [--per_class_limit=20]
 """
 
 import argparse
@@ -19,7 +21,9 @@ SURGERIES = (
     "activation(relu=PReLU)",
     "activation(relu=gelu)",
     "activation(relu=swish)",
+    "activation(relu=swish, blend=38)",
     "activation(relu=swish, blocks=0.5)",
+    "activation(relu=swish, blocks=0.5, blend=38)",
     "prune(0.1)",
     "prune(0.3)",
     "truncate(0.8)",
@@ -44,6 +48,7 @@ def measure(data: Path, weights: Path, surgery: str, out: Path, options: argpars
         features="last",
         framing="crop",
         image_size=options.image_size,
+        per_class_limit=options.per_class_limit,
         augment="crop(area=(0.35, 1)) | flip",
         phases=f"head | all(epochs={options.epochs}, lr=1e-3, batch_norm='train')",
         precision="float32",
@@ -82,6 +87,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--image_size", type=int, default=96)
     parser.add_argument("--surgeries", default=";".join(SURGERIES), help="separated by ;")
+    parser.add_argument("--per_class_limit", type=int, help="training images of each class; by default all")
     options = parser.parse_args()
     shared = options.shared.resolve()
     columns = ("surgery", "parameters", "multiplications", "solved: accuracy", "log loss")
@@ -89,7 +95,7 @@ def main() -> None:
     table = options.out / "table.md"
     options.out.mkdir(parents=True, exist_ok=True)
     table.write_text(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n")
-    for surgery in options.surgeries.split(";"):
+    for surgery in map(str.strip, options.surgeries.split(";")):
         weights = shared / "weights" / WEIGHTS[options.backbone]
         row = measure(shared / "data" / options.set, weights, surgery, options.out, options)
         with table.open("a") as file:

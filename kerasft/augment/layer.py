@@ -8,14 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasft.augment import erasing, mixing, operations, pointwise, policies
+from kerasft.augment import erasing, mixing, noise, operations, pointwise, policies
 from kerasft.augment.fusion import Operation, Pass, compose, fuse
 from kerasft.augment.mixing import Mix
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 
-_MODULES = (operations, pointwise, policies, erasing, mixing)
+_MODULES = (operations, pointwise, policies, erasing, noise, mixing)
 
 
 class Augment(keras.layers.Layer):

@@ -5,6 +5,9 @@ coordinates again for each channel. The same resample takes about a fifth of tha
 it is compiled once for each shape.
 """
 
+import math
+from functools import partial
+
 import tensorflow as tf
 
 from kerasft.augment import boxes
@@ -96,6 +99,44 @@ def average(images: tf.Tensor, others: list[tf.Tensor], weights: tf.Tensor) -> t
     """Returns float32 [N, H, W, 3], the sum of `images` and k others, weighted by float32 [N, 1 + k]."""
     every = (images, *others)
     return sum(tf.cast(one, tf.float32) * weights[:, i, None, None, None] for i, one in enumerate(every))
+
+
+@compiled
+def add_noise(images: tf.Tensor, seeds: tf.Tensor, deviations: tf.Tensor) -> tf.Tensor:
+    """Adds normal noise. That of an image depends on its own seed alone, not on its place in the batch.
+
+    The random numbers are hashes of counters (Salmon et al. 2011), here of PCG (Jarzynski and Olano 2020), turned into normal
+    ones (Box and Muller 1958).
+
+    Args:
+        images: uint8 or float32 [N, H, W, 3] in 0..255.
+        seeds: uint32 [N].
+        deviations: float32 [N], in the same range.
+
+    Returns:
+        float32 [N, H, W, 3], clipped to 0..255.
+    """
+    _, height, width, channels = tf.unstack(tf.shape(images))
+    places = tf.range(height * width * channels)
+    counters = 2 * tf.cast(places, tf.uint32) + _hash(seeds)[:, None]
+    eight = tf.constant(8, tf.uint32)
+    # 24 bits each. Never 0, of which there is no logarithm.
+    first, second = (
+        tf.cast(tf.bitwise.right_shift(_hash(counters + tf.constant(offset, tf.uint32)), eight), tf.float32)
+        for offset in (0, 1)
+    )
+    radius = tf.sqrt(-2 * tf.math.log((first + 0.5) / 2.0**24))
+    normal = tf.reshape(radius * tf.cos(second * (2 * math.pi / 2.0**24)), tf.shape(images))
+    return tf.clip_by_value(tf.cast(images, tf.float32) + deviations[:, None, None, None] * normal, 0.0, 255.0)
+
+
+def _hash(values: tf.Tensor) -> tf.Tensor:
+    """PCG-RXS-M-XS of uint32 values."""
+    constant = partial(tf.constant, dtype=tf.uint32)
+    state = values * constant(747796405) + constant(2891336453)
+    shift = tf.bitwise.right_shift(state, constant(28)) + constant(4)
+    word = tf.bitwise.bitwise_xor(tf.bitwise.right_shift(state, shift), state) * constant(277803737)
+    return tf.bitwise.bitwise_xor(tf.bitwise.right_shift(word, constant(22)), word)
 
 
 def histograms(images: tf.Tensor, needed: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,7 @@ def run(argument: str, out: str = "") -> None:
     # TensorFlow takes seconds to import.
     import keras
 
+    from kerasft.networks import blending
     from kerasft.networks import network as networks
     from kerasft.networks.apply_surgeries import apply_surgeries
     from kerasft.networks.depths import with_depths
@@ -48,7 +49,7 @@ def run(argument: str, out: str = "") -> None:
         networks.set_pixel_statistics(network, *resolved.pixels)
     weights = weight_delta.apply(folder / weight_delta.FILE_NAME, network.model.get_weights())
     network.model.set_weights(weights)
-    model = network._replace(tta=resolved.tta or "none").served()
+    model = blending.settled(network)._replace(tta=resolved.tta or "none").served()
     plain = keras.Model(model.inputs, model.outputs, name=model.name)
     run_folder.write_by_name(path, plain.save)
     write(f"Written: {path}")

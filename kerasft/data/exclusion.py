@@ -18,6 +18,8 @@ MAX_LIST_BYTES = 1 << 30
 def without_excluded(listing: Listing, file: str) -> Listing:
     """Returns the listing without the images that a list names. Each of them becomes a finding.
 
+    A file that the source has rejected already may be named too: what was wrong with it is then no reason to stop a run.
+
     Args:
         listing: of any source.
         file: a `.csv` with a column `path`, such as `suspects.csv`, or a text with one path a line. Paths are those of
@@ -30,14 +32,21 @@ def without_excluded(listing: Listing, file: str) -> Listing:
     wanted = {posixpath.normpath(path) for path in paths}
     names = [posixpath.normpath(str(name)) for name in listing.ids]
     excluded = np.array([name in wanted for name in names], bool)
-    if wanted and not excluded.any():
+    rejected = {posixpath.normpath(finding.path) for finding in listing.findings if finding.verdict == "reject"}
+    if wanted and not excluded.any() and not wanted & rejected:
         example = f"{did_you_mean(paths[0], map(str, listing.ids)) or f', such as {str(listing.ids[0])!r}'}"
         rule = f"names {len(wanted)} paths, none of which is in the data; paths are relative to --data{example}"
         raise UserError(f"--exclude: {rule}. Received: {file!r}")
     if len(names) and excluded.all():
         raise UserError(f"--exclude: names all {len(names)} images of the data. Received: {file!r}")
+    known = [
+        finding._replace(kind="excluded", detail=f"named in --exclude; {finding.kind}: {finding.detail}")
+        if finding.verdict == "reject" and posixpath.normpath(finding.path) in wanted
+        else finding
+        for finding in listing.findings
+    ]
     findings = [Finding(str(name), "excluded", "reject", "named in --exclude") for name in listing.ids[excluded]]
-    if unknown := sorted(wanted - {*names}):
+    if unknown := sorted(wanted - {*names} - rejected):
         detail = f"{len(unknown)} of {len(wanted)} paths of --exclude are not in the data"
         findings.append(Finding(unknown[0], "excluded", "warn", detail))
     rows = np.flatnonzero(~excluded)
@@ -48,7 +57,7 @@ def without_excluded(listing: Listing, file: str) -> Listing:
         split_names=listing.split_names[rows],
         groups=None if listing.groups is None else listing.groups[rows],
         read=lambda index: listing.read(int(rows[index])),
-        findings=(*listing.findings, *findings),
+        findings=(*known, *findings),
     )
 
 

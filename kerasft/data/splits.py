@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kerasft.data import duplicates, stratification
+from kerasft.data import duplicates, groups, stratification
 from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.settings.errors import UserError
 
@@ -27,6 +27,7 @@ class Split:
         images: index array [B] to decoded images, uint8 [B, S, S, 3]; None where they are stored nowhere.
         digest: SHA-256 of the digests of all files, in order.
         framing: how the images are made square, a name of `framing.FRAMINGS`.
+        groups: int [N], equal for images that no fold may part, over all splits; None where no groups are given.
     """
 
     ids: np.ndarray
@@ -35,6 +36,7 @@ class Split:
     images: Callable[[np.ndarray], np.ndarray] | None
     digest: str = ""
     framing: str = "crop"
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -140,7 +142,8 @@ def make_splits(
         detail = f"{over_limit} images over --per_class_limit are not used"
         findings.append(Finding("train/", "over_limit", "warn", detail))
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), split_names)]).encode())
-    splits = {name: make_split(listing, images, np.flatnonzero(split_names == name)) for name in SPLITS}
+    units = None if listing.groups is None else groups.connect(listing, np.arange(len(listing.ids)))
+    splits = {name: make_split(listing, images, np.flatnonzero(split_names == name), units) for name in SPLITS}
     return Splits(
         name=listing.name,
         task=listing.task,
@@ -169,9 +172,14 @@ def _exclude_duplicates(split_names: np.ndarray, pixel_digests: np.ndarray) -> d
 def take(split: Split, rows: np.ndarray) -> Split:
     """Returns a split of some rows of another, int [B], without a digest."""
     images = None if split.images is None else lambda places: split.images(rows[places])
-    ids, labels = split.ids[rows], split.labels[rows]
     return replace(
-        split, ids=ids, labels=labels, read=lambda index: split.read(int(rows[index])), images=images, digest=""
+        split,
+        ids=split.ids[rows],
+        labels=split.labels[rows],
+        read=lambda index: split.read(int(rows[index])),
+        images=images,
+        digest="",
+        groups=None if split.groups is None else split.groups[rows],
     )
 
 
@@ -242,8 +250,18 @@ def _find_missing_classes(listing: Listing, split_names: np.ndarray) -> list[Fin
     return findings
 
 
-def make_split(listing: Listing, images: Callable[[np.ndarray], np.ndarray] | None, rows: np.ndarray) -> Split:
-    """Returns a split of some rows, int [B], of an audited listing; `images` as in `make_splits`."""
+def make_split(
+    listing: Listing,
+    images: Callable[[np.ndarray], np.ndarray] | None,
+    rows: np.ndarray,
+    units: np.ndarray | None = None,
+) -> Split:
+    """Returns a split of some rows, int [B], of an audited listing.
+
+    Args:
+        images: as in `make_splits`.
+        units: int [N] of the listing, the `groups` of the split.
+    """
     return Split(
         ids=listing.ids[rows],
         labels=listing.labels[rows],
@@ -251,4 +269,5 @@ def make_split(listing: Listing, images: Callable[[np.ndarray], np.ndarray] | No
         images=None if images is None else lambda indices: images(rows[indices]),
         digest=hashlib.sha256("".join(listing.digests[rows]).encode()).hexdigest(),
         framing=listing.framing,
+        groups=None if units is None else units[rows],
     )

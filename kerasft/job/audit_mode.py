@@ -91,4 +91,5 @@ def _pool(data: Splits) -> Split:
         images=None if any(part.images is None for part in parts) else images,
         digest=hashlib.sha256("".join(part.digest for part in parts).encode()).hexdigest(),
         framing=data.train.framing,
+        groups=None if data.train.groups is None else np.concatenate([part.groups for part in parts]),
     )

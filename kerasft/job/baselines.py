@@ -1,9 +1,9 @@
 """What would do as well as the fine-tuned network: baselines on the features that the run has computed before training."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,50 +11,109 @@ import numpy as np
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import scoring
 from kerasft.evaluation.score_names import SCORES
+from kerasft.evaluation.scoring import Predictor
 from kerasft.job.evaluate import Evaluation
-from kerasft.networks import depths, layer_names
+from kerasft.networks import copies, depths, layer_names
 from kerasft.networks.network import Network
 from kerasft.report import paired, statistics
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import Entry
 from kerasft.training import baselines, head_statistics
-from kerasft.training.baselines import Baseline, Features
+from kerasft.training.baselines import Answer, Baseline, Features
 from kerasft.training.trainer import Trained
 
 # The name of the head that is solved on frozen features, before anything is fine-tuned.
 PROBE = "linear_probe"
 
 
-def measure(
-    trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits, evaluation: Evaluation
-) -> dict[str, dict[str, Any]]:
-    """Scores the baselines on the test images; empty where the features of the training images are not at hand.
+@dataclass(frozen=True)
+class Fitted:
+    """The fitted baselines of a run.
+
+    Attributes:
+        baselines: by name.
+        features: that they are fitted on, standardised.
+        mean, deviation: float32 [D] of the training features before.
+        pretrained: weights of the backbone before training, by `copies.weights_by_name`.
+        network: the trained network.
+    """
+
+    baselines: dict[str, Baseline]
+    features: Features
+    mean: np.ndarray
+    deviation: np.ndarray
+    pretrained: dict[str, np.ndarray]
+    network: Network
+
+    def embedder(self) -> Predictor:
+        """From batches of images to standardised features of the frozen network, float32 [N, D].
+
+        A network that was fine-tuned keeps its weights: a copy of it has the pretrained ones.
+        """
+        part = self.network.model_before(layer_names.STANDARDISE)
+        named = copies.weights_by_name(part)
+        if any(not np.array_equal(weight, self.pretrained.get(name, weight)) for name, weight in named.items()):
+            with _weights(self.network, self.pretrained):
+                part = copies.copied_model(part)
+        predict = scoring.make_predictor(part)
+
+        def embed(batches: Iterable) -> np.ndarray:
+            return ((predict(batches) - self.mean) / self.deviation).astype(np.float32)
+
+        return embed
+
+    def answers(self, queries: int) -> dict[str, Answer]:
+        """The baselines that can answer so many images in a few seconds, by name."""
+        few = baselines.can_compare(self.features, queries)
+        return {name: one.answer for name, one in self.baselines.items() if few or name != "nearest_neighbours"}
+
+
+def fit(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits, *, boosted: bool = False) -> Fitted | None:
+    """Fits the baselines; None where the features of the training images are not at hand.
 
     Only test images, and validation images where they are missing, pass the frozen network once more.
 
     Args:
         trained: whose cache has the features. Its network has its own weights again afterwards.
-        pretrained: weights of the backbone before training, by path; empty for random ones.
+        pretrained: weights of the backbone before training, as `Fitted` has them; empty for random ones.
+        splits: the examples.
+        boosted: whether trees are grown too (`--boosted_trees`).
+    """
+    network, scorer = trained.setup.network, trained.setup.scorer
+    found = _entries(trained, pretrained, splits) if pretrained else None
+    if found is None:
+        return None
+    raw = [np.asarray(entry.rows, np.float32) for entry in found]
+    mean, variance = head_statistics.statistics(raw[0], depths.widths(network))
+    deviation = np.sqrt(variance)
+    train, val, test = (((rows - mean) / deviation).astype(np.float32) for rows in raw)
+    features = Features(train, val, test, splits.train.labels, len(splits.classes))
+    fitted = baselines.fit(features, scorer, trained.setup.config.seed if boosted else None)
+    if trained.solution is not None and trained.solution[0].shape[0] == test.shape[1]:
+        fitted = {PROBE: _probe(network, trained), **fitted}
+    return Fitted(fitted, features, mean, deviation, pretrained, network)
+
+
+def measure(
+    fitted: Fitted | None, trained: Trained, splits: Splits, evaluation: Evaluation
+) -> dict[str, dict[str, Any]]:
+    """Scores the baselines on the test images; empty where there are none.
+
+    Args:
+        fitted: of `fit`.
+        trained: as there.
         splits: the examples.
         evaluation: of the trained network, with which the baselines are compared.
 
     Returns:
         By name: the score of the task (`accuracy`, ...), its `interval` (95 %; single labels only), `loss`, `seconds`
-        (to fit it and to answer, features not counted), and `difference` and `loss_difference` (value, low, high):
-        what the fine-tuned network has more, image by image.
+        (to fit it and to answer, features not counted), `bytes` (what must be kept of it beside the backbone), and
+        `difference` and `loss_difference` (value, low, high): what the fine-tuned network has more, image by image.
     """
-    network, scorer = trained.setup.network, trained.setup.scorer
-    found = _entries(trained, pretrained, splits) if pretrained else None
-    if found is None:
+    if fitted is None:
         return {}
-    raw = [np.asarray(entry.rows, np.float32) for entry in found]
-    mean, variance = head_statistics.statistics(raw[0], depths.widths(network))
-    train, val, test = (((rows - mean) / np.sqrt(variance)).astype(np.float32) for rows in raw)
-    features = Features(train, val, test, splits.train.labels, len(splits.classes))
-    fitted = baselines.fit(features, scorer)
-    if trained.solution is not None and trained.solution[0].shape[0] == test.shape[1]:
-        fitted = {PROBE: _probe(network, trained, features), **fitted}
-    return {name: _row(baseline, trained, splits.test, evaluation) for name, baseline in fitted.items()}
+    test = fitted.features.test
+    return {name: _row(one, test, trained, splits.test, evaluation) for name, one in fitted.baselines.items()}
 
 
 def _entries(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits) -> tuple[Entry, ...] | None:
@@ -73,39 +132,47 @@ def _entries(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits
 @contextmanager
 def _weights(network: Network, given: dict[str, np.ndarray]) -> Iterator[None]:
     """Gives a network other weights for the block."""
-    changed = [weight for weight in network.model.weights if weight.path in given]
-    own = [np.asarray(weight).copy() for weight in changed]
+    changed = {name: weight for name, weight in copies.weights_by_name(network.model).items() if name in given}
+    own = {name: np.asarray(weight).copy() for name, weight in changed.items()}
     try:
-        for weight in changed:
-            weight.assign(given[weight.path])
+        for name, weight in changed.items():
+            weight.assign(given[name])
         yield
     finally:
-        for weight, value in zip(changed, own, strict=True):
-            weight.assign(value)
+        for name, weight in changed.items():
+            weight.assign(own[name])
 
 
-def _probe(network: Network, trained: Trained, features: Features) -> Baseline:
-    started = time.monotonic()
+def _probe(network: Network, trained: Trained) -> Baseline:
     kernel, bias = trained.solution
-    outputs = features.test @ kernel + bias
-    if network.task == "regression":
-        outputs = np.asarray(network.model.get_layer(layer_names.VALUES)(outputs))
-    return Baseline(outputs, trained.solution_seconds + time.monotonic() - started)
+
+    def answer(rows: np.ndarray) -> np.ndarray:
+        outputs = rows @ kernel + bias
+        if network.task == "regression":
+            outputs = np.asarray(network.model.get_layer(layer_names.VALUES)(outputs))
+        return outputs
+
+    return Baseline(answer, kernel.nbytes + bias.nbytes, trained.solution_seconds)
 
 
-def _row(baseline: Baseline, trained: Trained, test: Split, evaluation: Evaluation) -> dict[str, Any]:
+def _row(
+    baseline: Baseline, features: np.ndarray, trained: Trained, test: Split, evaluation: Evaluation
+) -> dict[str, Any]:
+    started = time.monotonic()
+    outputs = baseline.answer(features)
+    seconds = baseline.seconds + time.monotonic() - started
     setup = trained.setup
     task, score = setup.network.task, SCORES[setup.network.task]
     scorer = replace(setup.scorer, labels=test.labels, weights=None)
-    row = {score: scorer.score(baseline.outputs), "loss": scorer.loss(baseline.outputs)}
+    row = {score: scorer.score(outputs), "loss": scorer.loss(outputs)}
     if task == "single_label":
         row["interval"] = list(statistics.wilson(round(row[score] * len(test)), len(test)))
     key = "values" if task == "regression" else "probabilities"
     known = {"ids": test.ids, "labels": test.labels}
-    answers = scoring.apply_activation(task, baseline.outputs)
-    one = {**known, key: answers, "losses": scorer.losses(baseline.outputs)}
+    answers = scoring.apply_activation(task, outputs)
+    one = {**known, key: answers, "losses": scorer.losses(outputs)}
     other = {**known, key: evaluation.test, "losses": evaluation.losses}
     units = setup.scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
     difference = paired.compare(task, one, other, units)
     row |= {"difference": list(difference.score), "loss_difference": list(difference.loss)}
-    return row | {"seconds": round(baseline.seconds, 3)}
+    return row | {"seconds": round(seconds, 3), "bytes": baseline.bytes}

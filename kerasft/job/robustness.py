@@ -1,6 +1,6 @@
 """`--robustness`: the score of the served network on corrupted test images, and under attack."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from kerasft.data.splits import Split
 from kerasft.evaluation import attacks, corruptions, scoring
 from kerasft.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from kerasft.evaluation.scoring import Predictor, Scorer
+from kerasft.job.baselines import Fitted
 from kerasft.networks.network import Network
 from kerasft.settings import machine
 
@@ -29,7 +30,13 @@ def adds(level: str, metrics: dict[str, Any]) -> bool:
 
 
 def measure(
-    level: str, network: Network, forward: Predictor, test: Split, scorer: Scorer, seed: int
+    level: str,
+    network: Network,
+    forward: Predictor,
+    test: Split,
+    scorer: Scorer,
+    seed: int,
+    fitted: Fitted | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores the network on corrupted test images.
 
@@ -40,24 +47,53 @@ def measure(
         test: the test split.
         scorer: with the scale of the training targets.
         seed: of the corruptions and of the attacks.
+        fitted: the baselines, which `full` scores on the same corrupted images. Their features are a forward pass more.
 
     Returns:
         For `metrics.json`; empty under `none`. `robustness`: for each corruption the score at the strengths 1 to 5.
         `robustness_summary`: `level`, `n`, `clean` (the score on the same images as they are), `values` of the strengths, and
-        `mean` over all corruptions and strengths. `attacks` under `full`: see `_attack`.
+        `mean` over all corruptions and strengths. Under `full` also `attacks`, see `_attack`, and with baselines
+        `robustness_baselines`: for each the scores as in `robustness`, `clean` and `mean`.
     """
     most, attacked = LEVELS[level]
     if not most:
         return {}
     rows = _spread(len(test), most)
-    outputs = _outputs(network, forward, test, rows, seed)
+    beside = _baselines(fitted, len(rows)) if fitted and level == "full" else None
+    outputs, *others = _outputs(network, [forward, *([beside] if beside else [])], test, rows, seed)
     scorer = replace(scorer, labels=test.labels[rows], weights=None)
-    clean = scorer.score(outputs.pop(("", 0)))
-    scores = {name: [scorer.score(outputs[name, strength]) for strength in STRENGTHS] for name in CORRUPTIONS}
-    summary = {"level": level, "n": len(rows), "clean": clean, "mean": float(np.mean(list(scores.values())))}
+    scores, clean, mean = _scores(scorer, outputs)
+    summary = {"level": level, "n": len(rows), "clean": clean, "mean": mean}
     summary["values"] = {name: list(one.values) for name, one in CORRUPTIONS.items()}
     found = {"robustness": scores, "robustness_summary": summary}
+    if beside:
+        found["robustness_baselines"] = {}
+        for place, name in enumerate(fitted.answers(_queries(len(rows)))):
+            scores, clean, mean = _scores(scorer, {kind: each[place] for kind, each in others[0].items()})
+            found["robustness_baselines"][name] = {**scores, "clean": clean, "mean": mean}
     return found | ({"attacks": _attack(network, test, scorer, attacked, seed)} if attacked else {})
+
+
+def _queries(count: int) -> int:
+    """Images that a baseline answers: each as it is, and in each way corrupted."""
+    return count * (1 + len(CORRUPTIONS) * len(STRENGTHS))
+
+
+def _baselines(fitted: Fitted, count: int) -> Predictor:
+    """From batches of images to the outputs of all baselines, float64 [baselines, N, ...]."""
+    embed, answers = fitted.embedder(), fitted.answers(_queries(count)).values()
+
+    def predict(batches: Iterable) -> np.ndarray:
+        features = embed(batches)
+        return np.stack([answer(features) for answer in answers])
+
+    return predict
+
+
+def _scores(scorer: Scorer, outputs: dict[tuple[str, int], np.ndarray]) -> tuple[dict[str, list[float]], float, float]:
+    """The scores of each corruption at all strengths, the score without any, and the mean of the former."""
+    scores = {name: [scorer.score(outputs[name, strength]) for strength in STRENGTHS] for name in CORRUPTIONS}
+    return scores, scorer.score(outputs["", 0]), float(np.mean(list(scores.values())))
 
 
 def _spread(count: int, most: int) -> np.ndarray:
@@ -66,20 +102,24 @@ def _spread(count: int, most: int) -> np.ndarray:
 
 
 def _outputs(
-    network: Network, forward: Predictor, test: Split, rows: np.ndarray, seed: int
-) -> dict[tuple[str, int], np.ndarray]:
-    """The outputs for the images of rows, float32 [N, ...], by corruption and strength; `("", 0)` for those as they are."""
+    network: Network, predictors: list[Predictor], test: Split, rows: np.ndarray, seed: int
+) -> list[dict[tuple[str, int], np.ndarray]]:
+    """What each predictor gives for the images of rows, by corruption and strength; `("", 0)` for those as they are.
+
+    The first gives outputs [N, ...], the second, if there is one, those of several baselines, [baselines, N, ...].
+    """
     kinds = [("", 0), *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS)]
-    found: dict[tuple[str, int], list[np.ndarray]] = {kind: [] for kind in kinds}
+    found = [{kind: [] for kind in kinds} for _ in predictors]
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     with (
         console.progress("robustness", len(kinds) * len(rows)) as advance,
         ThreadPoolExecutor(machine.cpu_count()) as pool,
     ):
         for kind, images in _corrupted(network, test, chunks, kinds, seed, pool):
-            found[kind].append(forward([images]))
+            for predict, parts in zip(predictors, found):
+                parts[kind].append(predict([images]))
             advance(len(images))
-    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+    return [{kind: np.concatenate(each, axis) for kind, each in parts.items()} for axis, parts in enumerate(found)]
 
 
 def _corrupted(

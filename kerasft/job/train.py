@@ -43,7 +43,7 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, run_folder, run_lock
 from kerasft.strategies import budget
-from kerasft.training import budgeting
+from kerasft.training import boosted_trees, budgeting
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ def train(config: Config, began: float | None = None) -> Run:
     seconds, started = {}, time.monotonic()
     budget.check(config.budget_minutes, config.deterministic)
     portable_formats.parse_formats(config.specs("export"))
+    if config.boosted_trees:
+        boosted_trees.load()
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     baseline = None
@@ -144,12 +146,13 @@ def _train(
                 artefacts = {KERAS_MODEL.name: keras_file, **portable.withheld(config)}
     # After the export, which reads the same weights in a thread of its own.
     digest, cost = weights_digest(network.model), costs.measure(network, done.forward, path)
+    fitted = baselines.fit(done.trained, done.initial_backbone, splits, boosted=config.boosted_trees)
     measured = {}
     if config.robustness != "none":
         with time_step(seconds, "robustness"):
-            given = config.robustness, network, done.forward, splits.test, done.scorer, config.seed
+            given = config.robustness, network, done.forward, splits.test, done.scorer, config.seed, fitted
             measured = robustness.measure(*given)
-    found = baselines.measure(done.trained, done.initial_backbone, splits, evaluation)
+    found = baselines.measure(fitted, done.trained, splits, evaluation)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,

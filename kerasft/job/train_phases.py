@@ -22,7 +22,7 @@ from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_s
 from kerasft.job.reframe import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.job.tta import resolve_tta
-from kerasft.networks import surgery
+from kerasft.networks import blending, copies, surgery
 from kerasft.networks.network import Network
 from kerasft.optimization import averages
 from kerasft.settings import failures
@@ -47,7 +47,7 @@ class TrainedRun:
         val_outputs: of the network, float32 [N, ...].
         thresholds: float32 [C] for multi-label, chosen on validation; else None.
         needed_bytes: what the run needs on disk.
-        initial_backbone: weights of the backbone before training, by path; empty where nobody needs them.
+        initial_backbone: weights of the backbone before training, by `copies.weights_by_name`; empty where nobody needs them.
     """
 
     folder: Path
@@ -105,8 +105,10 @@ def train_phases(
         minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
-        # A network that was trained in mixed precision is served in float32.
-        network = surgery.precision(trained.setup.network, "float32")
+        # A network that was trained in mixed precision is served in float32, and without blends.
+        whole = surgery.precision(trained.setup.network, "float32")
+        network = blending.settled(whole)
+        _say_unblended(whole)
         scorer, resolved = trained.setup.scorer, trained.state.resolved
         cached_outputs = trained.validation_outputs if network is trained.setup.network else None
         forward = scoring.make_predictor(network.served())
@@ -116,19 +118,28 @@ def train_phases(
         forward = forward if network.tta == "none" else scoring.make_predictor(network.served())
         thresholds = fit_thresholds(network.task, splits, val_outputs)
     if before and planning.trains_few(config):
-        _write_delta(folder, before, network)
+        _write_delta(folder, before, whole)
     return TrainedRun(folder, network, splits, trained, scorer, forward, val_outputs, thresholds, needed, before)
 
 
 def _weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
-    """The weights of the backbone by their paths."""
-    layers = [layer for layer in network.model.layers if layer.name in network.backbone]
-    return {weight.path: np.asarray(weight).copy() for layer in layers for weight in layer.weights}
+    """The weights of the backbone by `copies.weights_by_name`."""
+    named, backbone = copies.weights_by_name(network.model), set(network.backbone)
+    return {name: np.asarray(weight).copy() for name, weight in named.items() if name.rpartition("/")[0] in backbone}
+
+
+def _say_unblended(network: Network) -> None:
+    """Says where an activation was to be blended in, and no phase trained the layers."""
+    blends = blending.layers(network.model)
+    if left := [blend for blend in blends if blend.kept() is blend.old]:
+        where = f"in {len(left)} of {len(blends)} places, which no phase trained"
+        console.say(f"warning: --surgery: the old activation stays {where}, such as {left[0].name}")
 
 
 def _write_delta(folder: Path, before: dict[str, np.ndarray], network: Network) -> None:
     """Writes `delta.npz` where it is small, and says so."""
-    start = [before.get(weight.path) for weight in network.model.weights]
+    names = {id(weight): name for name, weight in copies.weights_by_name(network.model).items()}
+    start = [before.get(names[id(weight)]) for weight in network.model.weights]
     if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
         where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
         console.say(f"delta: {fraction:.1%} of the weights are in {where}")

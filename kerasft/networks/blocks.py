@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from kerasft.networks.blending import Blend
 from kerasft.networks.layer_names import ADAPTER_PREFIX
 from kerasft.networks.network import Network
 
@@ -61,8 +62,8 @@ def start_of_last(network: Network, fraction: float) -> str:
 
 
 def _learns(operation: keras.Operation) -> bool:
-    """Whether an operation holds weights other than a normalisation's."""
-    norms = (*NORMALISATION, keras.layers.Normalization)
-    weighted = isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+    """Whether an operation holds weights other than those of a normalisation or a blended activation."""
+    others = (*NORMALISATION, keras.layers.Normalization, Blend)
+    weighted = isinstance(operation, keras.Layer) and not isinstance(operation, others) and bool(operation.weights)
     # An adapter belongs to the block that it stands behind.
     return weighted and not operation.name.startswith(ADAPTER_PREFIX)

@@ -28,7 +28,7 @@ def copied_model(
         called: calls an operation of the copy on its arguments; it may put further layers before or behind, or leave it
             out.
         made: returns what takes the place of an operation, under its name; None for a copy of it.
-        weights: by the names of layers, where they are not those of the model.
+        weights: by the names of layers, where they are not those of the model; an empty list for none.
     """
 
     def copy_of(operation: keras.Operation) -> keras.Operation:
@@ -39,9 +39,9 @@ def copied_model(
     plain = keras.Model(model.inputs[0], model.output)
     copy = keras.models.clone_model(plain, inputs, clone_function=copy_of, call_function=called)
     copy = keras.Model(inputs, copy.output, name=model.name)
-    targets = {layer.name: layer for layer in copy.layers}
+    targets, given = {layer.name: layer for layer in copy.layers}, weights or {}
     for layer in model.layers:
-        values = (weights or {}).get(layer.name) or layer.get_weights()
+        values = given[layer.name] if layer.name in given else layer.get_weights()
         target = targets.get(layer.name)
         if values and target:
             target.set_weights(values)
@@ -56,3 +56,11 @@ def _copy_seeds(source: keras.Layer, target: keras.Layer) -> None:
     for ours, theirs in zip(source._flatten_layers(), target._flatten_layers(), strict=True):
         for one, other in zip(ours._seed_generators, theirs._seed_generators, strict=True):
             other.state.assign(one.state)
+
+
+def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of a model by the name of their layer and their place in it.
+
+    Copies of a model have the same names. Their paths may differ, for Keras numbers the variables that have no name.
+    """
+    return {f"{layer.name}/{place}": weight for layer in model.layers for place, weight in enumerate(layer.weights)}

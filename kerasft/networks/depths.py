@@ -7,6 +7,7 @@ better with both (Head2Toe, Evci et al. 2022).
 import keras
 
 from kerasft.networks import heads, layer_names
+from kerasft.networks.blending import Blend
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 
@@ -82,7 +83,7 @@ def early(network: Network, cut: str) -> list[keras.KerasTensor]:
 
 
 def _learns(operation: keras.Operation) -> bool:
-    """Whether an operation holds weights other than a normalisation's."""
+    """Whether an operation holds weights other than those of a normalisation or a blended activation."""
     layers = keras.layers
     norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
-    return isinstance(operation, keras.Layer) and not isinstance(operation, norms) and bool(operation.weights)
+    return isinstance(operation, keras.Layer) and not isinstance(operation, (*norms, Blend)) and bool(operation.weights)

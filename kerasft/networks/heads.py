@@ -156,6 +156,7 @@ def mlp(
     dropout: float = 0.2,
     normalisation: str = "none",
     pooling: str = "avg",
+    hidden_init: str | Spec = "glorot_uniform",
 ) -> keras.KerasTensor:
     """Adds pooling, hidden dense layers, each with normalisation, activation and dropout, and the logits.
 
@@ -165,12 +166,13 @@ def mlp(
     Args:
         features: as in `standardise`.
         outputs: C.
-        initializer: of the last dense kernel; the hidden ones use Glorot's.
+        initializer: of the last dense kernel.
         units: widths of the hidden layers.
         activation: a name in keras.activations, or a layer such as `PReLU` or `LeakyReLU(negative_slope=0.1)`.
         dropout: share of hidden units dropped in training, in [0, 1).
         normalisation: `none`, `batch` or `layer`, before the activation.
         pooling: as in `standardise`.
+        hidden_init: of the hidden kernels, any of keras.initializers, such as `he_normal` or `TruncatedNormal(stddev=0.02)`.
 
     Returns:
         float32 [N, C], logits.
@@ -182,7 +184,9 @@ def mlp(
     norm = _choice(_NORMS, "normalisation", normalisation)
     hidden = standardise(features, pooling)
     for index, width in enumerate(units):
-        hidden = layers.Dense(width, use_bias=norm is None, dtype="float32", name=f"head_hidden_{index}")(hidden)
+        # One for each layer: an initializer that is used twice draws the same numbers again.
+        given = {"use_bias": norm is None, "kernel_initializer": _hidden_initializer(hidden_init)}
+        hidden = layers.Dense(width, **given, dtype="float32", name=f"head_hidden_{index}")(hidden)
         if norm:
             hidden = norm(dtype="float32", name=f"head_norm_{index}")(hidden)
         hidden = activations.layer(activation, "--head", f"head_activation_{index}", "float32")(hidden)
@@ -234,6 +238,11 @@ def build_outputs(
         return logits
     # The layers before predict standardised targets, whatever the units of these.
     return keras.layers.Normalization(axis=-1, invert=True, dtype="float32", name=layer_names.VALUES)(logits)
+
+
+def _hidden_initializer(given: str | Spec) -> keras.Initializer:
+    spec, kind = given if isinstance(given, Spec) else Spec(str(given)), keras.initializers.Initializer
+    return specs.build(spec, "--head", specs.choices(keras.initializers, kind), kind=kind)
 
 
 def _initializer(spec: Spec) -> keras.Initializer:

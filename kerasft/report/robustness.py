@@ -16,7 +16,8 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Returns:
         `sentences`; `panels` (title, SVG, caption); `rows` of the table (corruption, what its strength is, scores with their
-        values); and `attacks`, or None: `rows` (name, scores) and `heads`.
+        values); `baselines`, of the same corruptions: rows (name, scores), those of the network first, or none; and
+        `attacks`, or None: `rows` (name, scores) and `heads`.
     """
     if "robustness" not in metrics:
         return None
@@ -44,7 +45,27 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         )
         for name, values in summary["values"].items()
     ]
-    return {"sentences": sentences, "panels": panels, "rows": rows, "attacks": _attacks(metrics.get("attacks"), show)}
+    found = {"sentences": sentences, "panels": panels, "rows": rows, "baselines": _baselines(metrics, show)}
+    return found | {"attacks": _attacks(metrics.get("attacks"), show)}
+
+
+def _baselines(metrics: Mapping[str, Any], show: Any) -> list[tuple[str, list[str]]]:
+    """Rows (name, scores): as the images are, the mean, and the mean of each corruption over its strengths."""
+    own = metrics["robustness"] | {name: metrics["robustness_summary"][name] for name in ("clean", "mean")}
+    every = {"this network": own, **(metrics.get("robustness_baselines") or {})}
+    if len(every) == 1:
+        return []
+    return [
+        (
+            name.replace("_", " "),
+            [
+                show(row["clean"]),
+                show(row["mean"]),
+                *(show(sum(row[one]) / len(row[one])) for one in metrics["robustness"]),
+            ],
+        )
+        for name, row in every.items()
+    ]
 
 
 def _title(name: str) -> str:

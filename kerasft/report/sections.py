@@ -191,13 +191,19 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
         sign = "+" if values[0] > 0 else ""
         return f"{sign}{number(values[0])} ({interval(values[1:], number)})"
 
+    def size(row: dict) -> str:
+        # Runs of earlier versions did not record it.
+        return f"{row['bytes'] / 1e6:,.2f} MB" if "bytes" in row else ""
+
     # Of several targets, each in its own units, the mean error in deviations is compared.
     reached = test["scaled_mae"] if score == "mae" and len(test.get("per_target", {})) > 1 else test[score]
-    rows = [("this network", [show(reached), number(test["loss"]), "", "", ""])]
+    rows = [("this network", [show(reached), number(test["loss"]), "", "", "", ""])]
     for name, row in found.items():
         reached = show(row[score]) + (f" ({interval(row['interval'], show)})" if "interval" in row else "")
         gains = [difference(row[key]) for key in ("difference", "loss_difference")]
-        rows.append((name.replace("_", " "), [reached, number(row["loss"]), *gains, duration(row["seconds"])]))
+        rows.append(
+            (name.replace("_", " "), [reached, number(row["loss"]), *gains, duration(row["seconds"]), size(row)])
+        )
     return rows
 
 

@@ -41,7 +41,7 @@ class Config(DataSettings):
     surgery: str = flag(
         "none",
         "model",
-        "Changes of the backbone that keep its weights, in order: activation(relu=swish, blocks=0.5), other activations in the last half of the blocks; truncate(0.8), the last blocks dropped; prune(0.3, per=channels or flops), the weakest channels removed; fold_batchnorm; stochastic_depth(0.1) and dropout(0.1, blocks=0.5), in training only. docs/surgery.md explains each.",
+        "Changes of the backbone that keep its weights, in order: activation(relu=swish, blocks=0.5), other activations in the last half of the blocks, with blend=500 step by step; truncate(0.8), the last blocks dropped; prune(0.3, per=channels or flops), the weakest channels removed; fold_batchnorm; stochastic_depth(0.1) and dropout(0.1, blocks=0.5), in training only. docs/surgery.md explains each.",
         spec="many",
     )
     features: str = flag(
@@ -71,7 +71,7 @@ class Config(DataSettings):
     head: str = flag(
         "linear",
         "model",
-        "The layers on top of the backbone: linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg'). pooling is avg, max or gem. normalisation is none, batch or layer.",
+        "The layers on top of the backbone: linear(pooling='avg', dropout=0), or mlp(units=(256,), activation='gelu', dropout=0.2, normalisation='none', pooling='avg', hidden_init='glorot_uniform'). pooling is avg, max or gem. normalisation is none, batch or layer.",
         spec="one",
     )
     head_init: str = flag(
@@ -201,6 +201,11 @@ class Config(DataSettings):
         "output",
         "Score the network on corrupted test images: noise, blur, JPEG, brightness, contrast, occlusion, rotation, scale, each at five strengths. quick: at most 128 test images. full: all of them, 45 passes; and under attack (FGSM, PGD) at most 64. docs/robustness.md has the strengths.",
         choices=("none", "quick", "full"),
+    )
+    boosted_trees: bool = flag(
+        False,
+        "output",
+        "Fit gradient boosted trees (LightGBM) on the features of the frozen network too, beside the other baselines of the report. They are not exported. They need kerasft[baselines].",
     )
     warmup: bool = flag(
         True,

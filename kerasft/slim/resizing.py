@@ -22,6 +22,10 @@ from kerasft.strategies.auto import SIZE_MULTIPLE
 # How `slim.json` names the way, such as `image_size(160)`.
 NAME = "image_size"
 
+# Sizes differ by a multiple of this, in pixels. `SIZE_MULTIPLE`, by which every stage of a network pads as before, would often leave
+# much less than a step asks for; fine-tuning takes a last stage of an odd side.
+SIZE_STEP = 16
+
 # A network that halves its input five times is left at least two places each way.
 MIN_SIZE = 2 * SIZE_MULTIPLE
 
@@ -29,11 +33,8 @@ SCRATCH = ".splits"
 
 
 def smaller_sizes(size: int) -> Iterator[int]:
-    """The sizes of smaller images, in pixels, the largest first.
-
-    Each differs by a multiple of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
-    """
-    return iter(range(size - SIZE_MULTIPLE, MIN_SIZE - 1, -SIZE_MULTIPLE))
+    """The sizes of smaller images, in pixels, the largest first."""
+    return iter(range(size - SIZE_STEP, MIN_SIZE - 1, -SIZE_STEP))
 
 
 def resized(network: Network, size: int) -> Network | None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from kerasft import augment
+from kerasft.networks import blending
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import losses, optimizers
@@ -154,6 +155,10 @@ def check(config: Config, network: Network) -> Phase | None:
                 rule = f"image_size must be at most the network's {network.size} (--image_size)"
                 raise UserError(f"--phases: {rule}. Received: '{phase}'")
             resolution(network, phase.image_size)
+    only_head = not ends_in_auto(config) and not any(phase.trains_backbone for phase in planned)
+    if only_head and blending.layers(network.model):
+        rule = "activation(blend=) blends in while the backbone trains, and no phase trains it; leave blend= or add all"
+        raise UserError(f"--surgery: {rule}. Received: {config.surgery!r}")
     longest = max(planned, key=lambda phase: phase.epochs)
     _check_quantile(config, network, planned)
     return longest if longest.epochs else None

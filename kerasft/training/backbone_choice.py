@@ -107,7 +107,9 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
             one = one._replace(prefix=feature_cache.make_prefix(one.prefix.model))
         found, *_ = depth_choice.probe(config, one.widest, replace(splits, train=seen), cache, weights, one.prefix)
         if not len(found.losses):
-            return Choice(0, "no class has two training images to tell: the first of the list", [])
+            return Choice(
+                0, "no class has two training images, or two groups of them, to tell: the first of the list", []
+            )
         losses.append(found.losses)
         row = {"choice": one.choice, "loss": found.loss}
         row |= {} if found.accuracy is None else {"accuracy": found.accuracy}

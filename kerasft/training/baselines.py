@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.training import boosted_trees
 
 # Neighbours that are tried on validation, and how many there are where nothing can be tried.
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
@@ -31,36 +32,52 @@ class Features(NamedTuple):
     outputs: int
 
 
+# From standardised features float32 [N, D] to logits float64 [N, C], or to values float64 [N, T].
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
 class Baseline(NamedTuple):
-    """What a baseline gives for the test images.
+    """A fitted baseline.
 
     Attributes:
-        outputs: logits float64 [N, C], or values float64 [N, T].
-        seconds: to fit it and to answer, without the features.
+        answer: what it gives for features.
+        bytes: what must be kept of it beside the backbone.
+        seconds: to fit it, without the features.
     """
 
-    outputs: np.ndarray
+    answer: Answer
+    bytes: int
     seconds: float
 
 
-def fit(features: Features, scorer: Scorer) -> dict[str, Baseline]:
-    """Fits the baselines of a task: `nearest_centroid` (single labels only) and `nearest_neighbours`.
+def fit(features: Features, scorer: Scorer, seed: int | None = None) -> dict[str, Baseline]:
+    """Fits the baselines of a task: `nearest_centroid` (single labels only), `nearest_neighbours`, and boosted trees.
 
     Args:
         features: of all splits.
         scorer: of the validation split.
+        seed: of the trees; None for no trees. They are also left out above `boosted_trees.MAX_VALUES`.
     """
     found = {}
     if scorer.task == "single_label":
-        found["nearest_centroid"] = _timed(lambda: nearest_centroid(features, scorer))
-    queries = len(features.val) + len(features.test)
-    if queries * features.train.size <= MAX_NEIGHBOUR_MACS:
-        found["nearest_neighbours"] = _timed(lambda: nearest_neighbours(features, scorer))
+        bytes_ = 4 * features.outputs * features.train.shape[1]
+        found["nearest_centroid"] = _timed(lambda: (nearest_centroid(features, scorer), bytes_))
+    if can_compare(features, len(features.val) + len(features.test)):
+        bytes_ = features.train.nbytes + features.labels.nbytes
+        found["nearest_neighbours"] = _timed(lambda: (nearest_neighbours(features, scorer), bytes_))
+    if seed is not None and features.train.size * features.outputs <= boosted_trees.MAX_VALUES:
+        given = features.train, features.labels, features.val, features.outputs, scorer, seed
+        found["boosted_trees"] = _timed(lambda: boosted_trees.fit(*given))
     return found
 
 
-def nearest_centroid(features: Features, scorer: Scorer) -> np.ndarray:
-    """Logits float64 [N, C] of the test images by their squared distance to the mean of each class.
+def can_compare(features: Features, queries: int) -> bool:
+    """Whether so many images can be compared with all training images in a second or two."""
+    return queries * features.train.size <= MAX_NEIGHBOUR_MACS
+
+
+def nearest_centroid(features: Features, scorer: Scorer) -> Answer:
+    """Fits logits by the squared distance to the mean of each class.
 
     The distance is divided by its mean over the training images of the class, so that logits are of the order of a
     network's; then by the temperature of the validation split. A class without a training image gets the lowest logit.
@@ -80,11 +97,12 @@ def nearest_centroid(features: Features, scorer: Scorer) -> np.ndarray:
         found[:, counts == 0] = found.min(-1, keepdims=True)
         return found
 
-    return logits(features.test) / scorer.temperature(logits(features.val))
+    temperature = scorer.temperature(logits(features.val))
+    return lambda rows: logits(rows) / temperature
 
 
-def nearest_neighbours(features: Features, scorer: Scorer) -> np.ndarray:
-    """Outputs float64 of the test images by the training images of the nearest features, in cosine distance.
+def nearest_neighbours(features: Features, scorer: Scorer) -> Answer:
+    """Fits outputs by the training images of the nearest features, in cosine distance.
 
     The number of neighbours is the one of the lowest loss on validation. Frequencies among the neighbours get one
     more vote, shared as the classes are in training, so that none of them is 0.
@@ -110,9 +128,9 @@ def nearest_neighbours(features: Features, scorer: Scorer) -> np.ndarray:
     if len(features.val) >= MIN_VALIDATION_IMAGES:
         near = index.kneighbors(features.val, return_distance=False)
         chosen = min(tried, key=lambda count: scorer.loss(outputs(near, count)))
-    return outputs(index.kneighbors(features.test, return_distance=False), chosen)
+    return lambda rows: outputs(index.kneighbors(rows, return_distance=False), chosen)
 
 
-def _timed(fitted: Callable[[], np.ndarray]) -> Baseline:
+def _timed(fitted: Callable[[], tuple[Answer, int]]) -> Baseline:
     started = time.monotonic()
-    return Baseline(fitted(), time.monotonic() - started)
+    return Baseline(*fitted(), time.monotonic() - started)

@@ -189,7 +189,9 @@ def _solve(
     """`stacked_probe.solve` on standardised features; kept beside their entry."""
     mean, variance = head_statistics.statistics(features, widths)
     labels, outputs = splits.train.labels, len(splits.classes)
-    given = (widths, labels, outputs, task, seed, weights) + ((taught,) if taught else ())
+    groups = splits.train.groups
+    also = (taught, groups) if groups is not None else (taught,) if taught else ()
+    given = widths, labels, outputs, task, seed, weights, *also
 
     def solved() -> dict[str, np.ndarray]:
         standardised = ((features - mean) / np.sqrt(variance)).astype(np.float32)

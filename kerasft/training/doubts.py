@@ -32,7 +32,7 @@ def examine(network: Network, split: Split, classes: tuple[str, ...], seed: int,
     values = _features(network, split, cache)[:, -depths.widths(network)[-1] :]
     mean, variance = head_statistics.statistics(values)
     features = ((values - mean) / np.sqrt(variance)).astype(np.float32)
-    predicted = held_out.predict(features, split.labels, len(classes), network.task, seed)
+    predicted = held_out.predict(features, split.labels, len(classes), network.task, seed, split.groups)
     found = suspects.find(features, split.labels, predicted, network.task, seed)
     findings = [*describe_labels(split, classes, network.task, predicted, found), *describe_outliers(split, found)]
     _say(findings, len(split))

@@ -11,6 +11,7 @@ from kerasft.networks import layer_names
 from kerasft.optimization import distillation, losses, optimizers, sharpness_aware
 from kerasft.optimization.adaptive_clipping import clip_adaptively
 from kerasft.optimization.l2sp import pull_to_start
+from kerasft.optimization.raised_shares import raise_with_steps
 from kerasft.optimization.rate_multipliers import multiply_rates
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
@@ -117,7 +118,7 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
 
 
 def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets a phase's rates by variable, its pull to the start, its clipping and its kind of gradient hold for the next fit."""
+    """Lets a phase's rates by variable, its pull to the start, its clipping, its blended activations and its kind of gradient hold for the next fit."""
     model, phase = run.model, run.phase
     multiply_rates(optimizer, layer_rates.multipliers(run.setup.network, phase, model))
     initial = {id(variable): value for variable, value in zip(model.weights, run.initial)}
@@ -125,6 +126,7 @@ def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> No
     # Brock et al. leave the last layer out.
     last = model.get_layer(layer_names.LOGITS).trainable_variables
     clip_adaptively(optimizer, phase.agc, model._flatten_layers(), last)
+    raise_with_steps(optimizer, [(blend.share, blend.steps) for blend in run.blends], run.state.micro_batches)
     # The model may be that of a phase before, which had a step of its own.
     vars(model).pop("train_step", None)
     if phase.sam:

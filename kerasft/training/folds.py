@@ -1,4 +1,7 @@
-"""The parts of the training examples that are held out in turn, to choose the penalty of the probe."""
+"""The parts of the training examples that are held out in turn, to choose the penalty of the probe.
+
+Images of one group are held out together, as they stand on one side of a split: else a probe would be judged by what it has seen.
+"""
 
 import warnings
 
@@ -11,26 +14,46 @@ FOLDS = 5
 MAX_CV_EXAMPLES = 5_000
 
 
-def plain(count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (fitted, held) of rows, drawn without regard to the labels."""
-    from sklearn.model_selection import KFold
+def plain(count: int, seed: int, groups: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (fitted, held) of rows, drawn without regard to the labels; none of fewer than two examples or groups.
 
-    if count < 2:
-        return []
+    Args:
+        count: of the examples.
+        seed: of the draw.
+        groups: int [count], or None. No group is on both sides of a pair.
+    """
+    from sklearn.model_selection import GroupKFold, KFold
+
     rows = np.arange(count)
     if count > MAX_CV_EXAMPLES:
         rows = np.sort(np.random.default_rng(seed).permutation(count)[:MAX_CV_EXAMPLES])
-    folds = KFold(min(FOLDS, count), shuffle=True, random_state=seed).split(rows)
+    groups = None if groups is None else groups[rows]
+    parts = min(FOLDS, count if groups is None else len(np.unique(groups)))
+    if parts < 2:
+        return []
+    kind = KFold if groups is None else GroupKFold
+    folds = kind(parts, shuffle=True, random_state=seed).split(rows, groups=groups)
     return [(rows[fitted], rows[held]) for fitted, held in folds][: 1 if count > MAX_CV_EXAMPLES else None]
 
 
-def stratified(labels: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def stratified(
+    labels: np.ndarray, rows: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs (fitted, held) of rows; the only example of a class is always fitted, so that every model knows all classes.
 
-    A class of fewer examples than folds is held out in as many of them as it has examples.
+    A class of fewer examples than folds is held out in as many of them as it has examples. With groups, the only group of a
+    class is always fitted.
+
+    Args:
+        labels: int [N].
+        rows: the examples that take part, int [n].
+        seed: of the draw.
+        groups: int [N], or None. No group is on both sides of a pair.
     """
     from sklearn.model_selection import StratifiedKFold
 
+    if groups is not None:
+        return _stratified_groups(labels, rows, seed, groups)
     counts = np.bincount(labels[rows])
     several = rows[counts[labels[rows]] > 1]
     if not len(several):
@@ -39,6 +62,62 @@ def stratified(labels: np.ndarray, rows: np.ndarray, seed: int) -> list[tuple[np
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         return [(np.setdiff1d(rows, several[held]), several[held]) for _, held in folds.split(several, labels[several])]
+
+
+def _stratified_groups(
+    labels: np.ndarray, rows: np.ndarray, seed: int, groups: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`stratified` with groups. What a fold must give back for its model to know all classes is fitted."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    units, unit = np.unique(groups[rows], return_inverse=True)
+    counts = np.zeros((len(units), labels.max(initial=0) + 1), int)
+    np.add.at(counts, (unit, labels[rows]), 1)
+    parts = min(FOLDS, len(units), int(counts.sum(0).max()))
+    if parts < 2:
+        return []
+    folds, pairs = StratifiedGroupKFold(parts, shuffle=True, random_state=seed), []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        drawn = [held for _, held in folds.split(rows, labels[rows], unit)]
+    for held in drawn:
+        is_held = np.isin(unit, _spare(counts, np.unique(unit[held])))
+        if is_held.any():
+            pairs.append((rows[~is_held], rows[is_held]))
+    return pairs
+
+
+def _spare(counts: np.ndarray, held: np.ndarray) -> list[int]:
+    """The groups of a fold without which the other groups still have all classes: the smallest ones are given back first.
+
+    Args:
+        counts: int [groups, C], examples of each class.
+        held: int [n], the groups of the fold.
+    """
+    has = counts > 0
+    left, spared = has.sum(0) - has[held].sum(0), []
+    for one in held[np.argsort(counts[held].sum(1), kind="stable")]:
+        if (left[has[one]] == 0).any():
+            left = left + has[one]
+        else:
+            spared.append(int(one))
+    return spared
+
+
+def partition(count: int, seed: int, groups: np.ndarray | None = None) -> list[np.ndarray]:
+    """Rows 0..count-1 in parts that hold each of them once, for probes that need not know all classes.
+
+    Args:
+        count: of the examples.
+        seed: of the draw.
+        groups: int [count], or None. No group is in two parts.
+    """
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        return np.array_split(rng.permutation(count), FOLDS)
+    units, unit = np.unique(groups, return_inverse=True)
+    parts = np.array_split(rng.permutation(len(units)), min(FOLDS, len(units)))
+    return [np.flatnonzero(np.isin(unit, part)) for part in parts]
 
 
 def sample(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -59,12 +59,16 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
     losses, table = [], []
     for framing in CANDIDATES:
         started = time.monotonic()
-        features = _features(prefix, sampling.part(splits.train, rows, framing), network.size, cache)
+        part = sampling.part(splits.train, rows, framing)
+        features = _features(prefix, part, network.size, cache)
         # The last depth stands last.
         features = features[:, -probed.output.shape[-1] :]
-        found, accuracy = linear_probe.cross_validate(features, labels, len(classes), task, config.seed, weights)
+        given = labels, len(classes), task, config.seed, weights, part.groups
+        found, accuracy = linear_probe.cross_validate(features, *given)
         if not len(found.losses):
-            return Choice(UNMEASURED, f"no class has two training images to tell, {LOSSLESS}", [])
+            return Choice(
+                UNMEASURED, f"no class has two training images, or two groups of them, to tell, {LOSSLESS}", []
+            )
         losses.append(found.losses)
         row = {"choice": framing, "loss": float(found.losses.mean())}
         row |= {} if accuracy is None else {"accuracy": accuracy}

@@ -86,8 +86,9 @@ def prepare(
         if head_first:
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
-            given = (inputs, labels, len(splits.classes), network.task, config.seed, weights)
-            given += (taught,) if taught else ()
+            groups = splits.train.groups
+            also = (taught, groups) if groups is not None else (taught,) if taught else ()
+            given = inputs, labels, len(splits.classes), network.task, config.seed, weights, *also
             key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy")
             if solved is None:
                 found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())

@@ -7,7 +7,9 @@ from kerasft.training.linear_probe import Problem
 from kerasft.training.penalised_models import Fit
 
 
-def predict(features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int) -> np.ndarray:
+def predict(
+    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
     """Predicts each example with a probe that was fitted on the other folds.
 
     Args:
@@ -16,18 +18,19 @@ def predict(features: np.ndarray, labels: np.ndarray, outputs: int, task: str, s
         outputs: C, or T.
         task: `single_label`, `multi_label` or `regression`.
         seed: of the folds.
+        groups: int [N], or None. Examples of a group are held out together.
 
     Returns:
         float64 [N, C] probabilities, or [N, T] values. A row is NaN where nothing could be held out, such as that of the
-        only example of a class; so is a label that does not vary.
+        only example, or the only group, of a class; so is a label that does not vary.
     """
     with linear_probe.threads(features, outputs):
-        problem = linear_probe.pose(features, labels, outputs, task, seed, None)
+        problem = linear_probe.pose(features, labels, outputs, task, seed, None, groups=groups)
         found = linear_probe.validate(problem)
         rows, raw = found.rows, found.outputs
         if len(rows) > 0 and len(labels) > folds.MAX_CV_EXAMPLES:
             # The penalty was chosen on a sample; every example is held out under it.
-            rows, raw = _hold_out_all(problem, labels, found.alpha, seed)
+            rows, raw = _hold_out_all(problem, found.alpha, folds.partition(len(labels), seed, groups))
     predicted = np.full((len(labels), outputs), np.nan)
     if not len(rows):
         return predicted
@@ -57,14 +60,14 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
     return expit(values)
 
 
-def _hold_out_all(problem: Problem, labels: np.ndarray, alpha: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows int [N] in the order of the folds, and the probe's outputs for them, float64 [N, K]."""
-    order, outputs = np.random.default_rng(seed).permutation(len(labels)), []
+def _hold_out_all(problem: Problem, alpha: float, parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows int [N] in the order of the parts, and the probe's outputs for them, float64 [N, K]."""
+    order, outputs = np.concatenate(parts), []
     width = problem.features.rows.shape[1]
     count = problem.targets.max() + 1 if problem.family == "softmax" else problem.targets.shape[1]
     # A class that a fold lacks keeps its column.
     start = Fit(np.zeros((width, count)), np.zeros(count))
-    for held in np.array_split(order, folds.FOLDS):
+    for held in parts:
         fitted = np.setdiff1d(order, held)
         squares = problem.features.squares * (len(fitted) / len(order))
         given = problem.features.rows[fitted], problem.targets[fitted], problem.family, alpha, squares

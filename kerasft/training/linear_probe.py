@@ -85,6 +85,7 @@ def solve(
     seed: int,
     weights: np.ndarray | None = None,
     taught: Taught | None = None,
+    groups: np.ndarray | None = None,
 ) -> Solution:
     """Solves the last layer on frozen features, its L2 penalty chosen by cross-validation.
 
@@ -100,23 +101,30 @@ def solve(
         weights: float [N] of the examples, or None.
         taught: what a teacher answers to all examples, for all outputs, in the units of the labels; or None. The penalty
             is still chosen by the labels of held-out examples.
+        groups: int [N], or None. Examples of a group are held out together.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights, taught)
+        problem = pose(features, labels, outputs, task, seed, weights, taught, groups)
         return solve_problem(problem, labels, outputs, task, validate(problem).alpha)
 
 
 def cross_validate(
-    features: np.ndarray, labels: np.ndarray, outputs: int, task: str, seed: int, weights: np.ndarray | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    outputs: int,
+    task: str,
+    seed: int,
+    weights: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[Validation, float | None]:
     """How well a probe of these features does on training examples that it was not fitted on, and its accuracy on these.
 
     Arguments as in `solve`; the accuracy is None but for single labels.
 
-    The folds depend on the labels and the seed only, so losses of different features are paired.
+    The folds depend on the labels, the groups and the seed only, so losses of different features are paired.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights)
+        problem = pose(features, labels, outputs, task, seed, weights, groups=groups)
         found = validate(problem)
     return found, held_out_accuracy(problem, found.rows, found.outputs) if len(found.rows) else None
 
@@ -136,20 +144,21 @@ def pose(
     seed: int,
     weights: np.ndarray | None,
     taught: Taught | None = None,
+    groups: np.ndarray | None = None,
 ) -> Problem:
     """The problem that `solve` solves. Arguments as there."""
     rotated = penalised_models.rotate(features)
     if task == "single_label":
         present, places = np.unique(labels, return_inverse=True)
         rows = folds.sample(places, seed)
-        pairs = folds.stratified(places, rows, seed)[: 1 if len(labels) > folds.MAX_CV_EXAMPLES else None]
+        pairs = folds.stratified(places, rows, seed, groups)[: 1 if len(labels) > folds.MAX_CV_EXAMPLES else None]
         # A class without an example gets no share of an answer.
         taught = _taught(taught, lambda answers: _sum_to_one(answers[:, present]))
         if len(present) == 2:
             taught = _taught(taught, lambda answers: answers[:, 1:])
             return Problem(rotated, places[:, None].astype(np.float64), "logistic", pairs, weights, taught)
         return Problem(rotated, places, "softmax", pairs if len(present) > 1 else [], weights, taught)
-    pairs = folds.plain(len(labels), seed)
+    pairs = folds.plain(len(labels), seed, groups)
     if task == "regression":
         taught = _taught(taught, lambda answers: _standard(answers, labels))
         return Problem(rotated, _standard(labels), "squared", pairs, weights, taught)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerasft.console import console
 from kerasft.data import pipeline
+from kerasft.networks import blending
 from kerasft.networks.network import Network
 from kerasft.optimization import averages, schedules
 from kerasft.settings.errors import counted
@@ -78,6 +79,12 @@ class PhaseRun:
         """Steps of all epochs."""
         return self.phase.epochs * self.setup.steps_per_epoch
 
+    @functools.cached_property
+    def blends(self) -> list[blending.Blend]:
+        """The activations that the phase blends in: those of what it does not freeze."""
+        names = freezing.unfrozen(self.network, self.phase)
+        return [blend for blend in blending.layers(self.network.model) if blend.name in names]
+
     @property
     def soup_folder(self) -> Path:
         """Where the ingredients of its soup are, under `--average=soup`."""
@@ -99,8 +106,16 @@ class PhaseRun:
         )
 
     def validate(self) -> tuple[float, float]:
-        """Loss at the best temperature and score on the validation split, with the weights as they are."""
-        return self.setup.scorer.calibrated_loss_and_score(self.inputs.outputs())
+        """Loss at the best temperature and score on the validation split, with the weights as they are.
+
+        Activations that the phase blends in count as blended in: they will be in what is kept.
+        """
+        with blending.finished(self.blends):
+            return self.setup.scorer.calibrated_loss_and_score(self.inputs.outputs())
+
+    def judged(self, weights: Weights) -> Weights:
+        """Weights of the model as they are judged and kept: low-rank updates in the kernels, activations blended in."""
+        return blending.with_shares_of_one(self.model, fold(self.model, weights), self.blends)
 
     def score_epoch(self) -> tuple[tuple[float, float], bool]:
         """Scores the weights after an epoch, averaged over steps where `--average` or the optimizer says so.
@@ -180,8 +195,8 @@ class PhaseRun:
     def check_losing(self) -> None:
         """Notes in the state whether the phase is losing, once it is as far as `stop_if_losing` judges it."""
         if self.phase.stop_if_losing and self.state.epoch == self._judged_at < self.phase.epochs:
-            last = fold(self.model, self.last or self.model.get_weights())
-            given = self.model, self.inputs.outputs, self.setup.scorer, self.initial, last, self.phase
+            last = self.judged(self.last or self.model.get_weights())
+            given = self.model, self.inputs.outputs, self.setup.scorer, self.judged(self.initial), last, self.phase
             self.state.is_losing = weight_interpolation.is_losing(*given)
 
     @property
@@ -197,7 +212,7 @@ class PhaseRun:
         the head was solved, the best is all there is. A soup stands for all of these. Low-rank updates are folded into
         the kernels, so that the way from the weights before the phase is a straight line.
         """
-        return [fold(self.model, weights) for weights in self._candidates()]
+        return [self.judged(weights) for weights in self._candidates()]
 
     def _candidates(self) -> list[Weights]:
         made = self._soup() if self._makes_soup and self.phase.epochs else None

@@ -35,4 +35,5 @@ def part(split: Split, rows: np.ndarray, framing: str) -> Split:
         images=stored and (lambda indices: stored(rows[indices])),
         digest=hashlib.sha256(repr((split.digest, rows.tolist())).encode()).hexdigest(),
         framing=framing,
+        groups=None if split.groups is None else split.groups[rows],
     )

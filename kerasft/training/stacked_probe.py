@@ -44,7 +44,7 @@ class Stacked(NamedTuple):
         depths: how many of the last depths it sees.
         solution: kernel float32 [D, C] for these depths side by side, earlier ones first; and bias.
         losses: float64 [n], of the stack for held-out examples; empty where nothing could be held out. They come in
-            an order that the labels and the seed decide alone, so those of other features are paired with them.
+            an order that the labels, the groups and the seed decide alone, so those of other features are paired with them.
         accuracy: of the stack for these; None but for single labels.
         rows: the probes that were tried.
     """
@@ -93,6 +93,7 @@ def solve(
     seed: int,
     weights: np.ndarray | None = None,
     taught: Taught | None = None,
+    groups: np.ndarray | None = None,
     *,
     forced: bool = False,
 ) -> Stacked:
@@ -101,7 +102,7 @@ def solve(
     Args:
         features: float32 [N, D], standardised; the depths side by side, from the earliest to the last.
         widths: D of each depth.
-        labels, outputs, task, seed, weights, taught: as in `linear_probe.solve`.
+        labels, outputs, task, seed, weights, taught, groups: as in `linear_probe.solve`.
         forced: whether all depths are seen whatever the held-out examples say.
     """
     problems, validations, rows = [], [], []
@@ -109,7 +110,7 @@ def solve(
         started = time.monotonic()
         seen = np.ascontiguousarray(features[:, sum(widths[: len(widths) - count]) :])
         with linear_probe.threads(seen, outputs):
-            problem = linear_probe.pose(seen, labels, outputs, task, seed, weights, taught)
+            problem = linear_probe.pose(seen, labels, outputs, task, seed, weights, taught, groups)
             found = linear_probe.validate(problem)
         problems.append(problem)
         validations.append(found)

@@ -209,7 +209,7 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     """Keeps what the phase is worth, and records it."""
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)
-    given = run.model, run.inputs.outputs, setup.scorer, run.initial, run.candidates(), alphas
+    given = run.model, run.inputs.outputs, setup.scorer, run.judged(run.initial), run.candidates(), alphas
     # The head without the probe's solution answers nothing, so few validation images must not bring it back.
     kept = weight_interpolation.keep_best(*given, may_undo=bool(phase.epochs))
     copy_back(run.network, setup.network)

@@ -70,3 +70,30 @@ def test_a_table_without_paths_and_a_list_of_everything(split_folder, tmp_path):
     (tmp_path / "all.txt").write_text("\n".join(names))
     with pytest.raises(UserError, match="names all 22 images"):
         sources.load(Config(data=f"folder:{split_folder}", exclude=str(tmp_path / "all.txt")))
+
+
+def test_files_that_the_source_rejects_may_be_named(split_folder, tmp_path):
+    """Then they are no reason for --bad_images=fail: the job counts what is rejected and not `excluded`."""
+    (split_folder / "train" / "loose.png").write_bytes((split_folder / "train/disc/0.png").read_bytes())
+    (tmp_path / "list.txt").write_text("train/loose.png\n")
+    checked = sources.load(Config(data=f"folder:{split_folder}", exclude=str(tmp_path / "list.txt")))
+    (found,) = checked.findings
+    assert (found.path, found.kind, found.verdict) == ("train/loose.png", "excluded", "reject")
+    assert found.detail == "named in --exclude; no_class: outside of any class folder"
+
+
+def test_rejected_rows_of_a_table_may_be_named_with_others(split_folder, tmp_path):
+    rows = [f"{name},{name.split('/')[1]}" for name in sources.load(Config(data=f"folder:{split_folder}")).ids]
+    table = split_folder / "t.csv"
+    table.write_text("\n".join(["path,label", *rows, "gone.png,disc", "train/disc/./0.png,square", "x.png,"]))
+    (tmp_path / "list.txt").write_text("gone.png\ntrain/disc/0.png\nnever.png\n")
+    checked = sources.load(Config(data=f"csv:{table}", exclude=str(tmp_path / "list.txt")))
+    kinds = {(finding.path, finding.kind, finding.verdict) for finding in checked.findings}
+    assert kinds == {
+        ("gone.png", "excluded", "reject"),
+        ("train/disc/./0.png", "excluded", "reject"),
+        ("train/disc/0.png", "excluded", "reject"),
+        ("x.png", "missing_file", "reject"),
+        ("never.png", "excluded", "warn"),
+    }
+    assert len(checked.ids) == len(rows) - 1

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 from textures import COPIES, texture
 
+from kerasft.data import sources
 from kerasft.job import train
+from kerasft.job.audit import audit_and_split
 from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 from kerasft.training import suspects
 
 SETTINGS = {"image_size": 32, "phases": "head(epochs=0)", "precision": "float32", "augment": "none", "batch_size": 8}
@@ -122,3 +125,25 @@ def test_a_run_finds_wrong_labels_and_shows_them(flawed, place, tiny, monkeypatc
     train.train(config)
     again = (place / "whole" / "report.html").read_text()
     assert again.count("data:image/jpeg") == page.count("data:image/jpeg")
+
+
+def test_excluded_files_are_no_bad_images(tmp_path):
+    """One that cannot be decoded, and one that the source rejects already."""
+    for name in ("red", "blue"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(6):
+            tinted(index, name).save(tmp_path / "set" / name / f"{index}.png")
+    (tmp_path / "set/red/broken.png").write_bytes(b"x")
+    (tmp_path / "set/loose.png").write_bytes(b"x")
+    exclude = tmp_path / "list.txt"
+    for named, left in (("red/broken.png\n", 1), ("red/broken.png\nloose.png\n", 0)):
+        exclude.write_text(named)
+        config = Config(data=f"folder:{tmp_path / 'set'}", exclude=str(exclude), bad_images="fail")
+        folder = tmp_path / str(left)
+        folder.mkdir()
+        if left:
+            with pytest.raises(UserError, match="--bad_images: 1 files or folders"):
+                audit_and_split(config, sources.load(config), 32, folder)
+        else:
+            data = audit_and_split(config, sources.load(config), 32, folder)
+    assert {finding.kind for finding in data.findings if finding.verdict == "reject"} == {"excluded"}

@@ -102,3 +102,21 @@ def test_a_run_measures_it_and_a_finished_one_is_asked_for_more(photos, tiny, tm
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["attacks"] == attacks
     assert second["weights_sha256"] == first["weights_sha256"] and second["export"] == first["export"]
     assert "robustness: accuracy " in capsys.readouterr().out
+
+
+@pytest.mark.large
+def test_baselines_see_the_same_corrupted_images_through_the_frozen_network(photos, tiny, tmp_path, monkeypatch):
+    """After all layers were trained: without corruption each is what it is on the test images."""
+    kept = {name: CORRUPTIONS[name] for name in ("contrast", "rotation")}
+    monkeypatch.setattr(robustness, "CORRUPTIONS", kept)
+    places = {"run_dir": str(tmp_path / "run"), "export_dir": str(tmp_path / "exports")}
+    quick = {"augment": "none", "precision": "float32", "tensorboard": False, "warmup": False}
+    phases = "head(epochs=0) | all(epochs=1)"
+    config = Config(data=f"folder:{photos}", backbone=tiny, phases=phases, robustness="full", **quick, **places)
+    metrics = train.train(replace(config, boosted_trees=True)).metrics
+    alone, corrupted = metrics["baselines"], metrics["robustness_baselines"]
+    assert set(corrupted) == set(alone) == {"linear_probe", "nearest_centroid", "nearest_neighbours", "boosted_trees"}
+    for name, row in corrupted.items():
+        assert row["clean"] == alone[name]["accuracy"]
+        assert row["mean"] == pytest.approx(np.mean([row[one] for one in kept]))
+    assert "What would do as well under corruption" in (tmp_path / "run" / "report.html").read_text()

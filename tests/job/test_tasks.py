@@ -50,6 +50,7 @@ def test_several_labels(two_digits, tiny, command, tmp_path):
         "map",
         "loss",
         "seconds",
+        "bytes",
         "difference",
         "loss_difference",
     }

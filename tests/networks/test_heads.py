@@ -31,6 +31,13 @@ def test_mlp_has_the_layers_asked_for():
     assert model.get_layer("head_activation_0").activation is keras.activations.relu
 
 
+def test_hidden_layers_start_as_the_initializer_says():
+    model = _model("mlp(units=(6, 6), hidden_init=RandomUniform(minval=2, maxval=3))", "he_normal")
+    kernels = [model.get_layer(name).get_weights()[0] for name in ("head_hidden_0", "head_hidden_1", "logits")]
+    assert [bool(kernel.min() >= 2 and kernel.max() <= 3) for kernel in kernels] == [True, True, False]
+    assert not np.array_equal(*kernels[:2])
+
+
 @pytest.mark.parametrize("pooling", ["avg", "max", "gem"])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_pooling_is_the_first_layer_of_the_chain(head, pooling):
@@ -138,6 +145,8 @@ def test_every_initialisation_builds(name):
         ("mlp(activation='os.system')", "zeros", r"--head: mlp\(\) activation must be a name"),
         ("mlp(activation=leaky_relu(slope=1))", "zeros", r"--head: leaky_relu\(\) takes negative_slope"),
         ("mlp(units=0)", "zeros", "--head: "),
+        ("mlp(hidden_init=he_norma)", "zeros", r"--head: must be one of .*did you mean"),
+        ("mlp(hidden_init='os.system')", "zeros", r"--head: must be one of .*Received: 'os.system'"),
         ("linear", "prob", r"--head_init: must be one of .*probe.*\(did you mean 'probe'\?\)"),
     ],
 )

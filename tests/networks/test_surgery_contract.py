@@ -6,7 +6,7 @@ import pytest
 from conftest import EVERY_BACKBONE
 
 from kerasft import strategies
-from kerasft.networks import backbones, blocks, layer_names, surgery
+from kerasft.networks import backbones, blocks, copies, layer_names, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
@@ -32,7 +32,7 @@ def _images(side: int) -> np.ndarray:
 
 
 def _same(ours: keras.Model, theirs: keras.Model) -> None:
-    assert [weight.path for weight in ours.weights] == [weight.path for weight in theirs.weights]
+    assert list(copies.weights_by_name(ours)) == list(copies.weights_by_name(theirs))
     for one, other in zip(ours.weights, theirs.weights, strict=True):
         assert np.asarray(one).dtype == np.asarray(other).dtype
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes(), one.path
@@ -44,6 +44,8 @@ NAMED = {
         ({"relu": "swish"}, None),
         ({"relu": Spec("PReLU", (), {"alpha_initializer": "ones"}), "blocks": 0.5}, None),
         ({"relu": "tanh"}, None),
+        ({"relu": "swish", "blend": 4}, 0.0),
+        ({"relu": "PReLU", "blend": 4}, 0.0),
     ],
     "dropout": [({"rate": 0.5}, 0.0), ({"blocks": 0.3}, 0.0)],
     "fold_batchnorm": [({}, 1e-4)],

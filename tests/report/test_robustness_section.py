@@ -21,7 +21,8 @@ def _measured(task: str, level: str = "full") -> dict:
     summary = {"level": level, "n": 120, "clean": falling[0], "mean": falling[2], "values": values}
     attacks = {"n": 64, "clean": falling[0], "epsilons": [1, 2, 4], "fgsm": falling[1:4], "pgd": falling[2:]}
     found = {"robustness": dict.fromkeys(CORRUPTIONS, falling), "robustness_summary": summary}
-    return found | ({"attacks": attacks} if level == "full" else {})
+    row = {**found["robustness"], "clean": falling[0], "mean": falling[2]}
+    return found | ({"attacks": attacks, "robustness_baselines": {"linear_probe": row}} if level == "full" else {})
 
 
 def _baseline(folder, metrics: dict) -> dict:
@@ -70,5 +71,11 @@ def test_the_worst_corruption_is_named(task):
     metrics["robustness"] = {**metrics["robustness"], "gaussian_blur": worse}
     found = robustness.section(metrics)
     assert "The worst corruption is gaussian blur." in found["sentences"][0]
-    assert found["attacks"] is None and len(found["panels"]) == len(CORRUPTIONS)
+    assert found["attacks"] is None and found["baselines"] == [] and len(found["panels"]) == len(CORRUPTIONS)
     assert dict(found["rows"])["JPEG"][0].endswith("(25)")
+
+
+def test_baselines_stand_beside_the_network():
+    found = robustness.section({"task": "single_label", **_measured("single_label")})["baselines"]
+    assert [name for name, _ in found] == ["this network", "linear probe"]
+    assert all(len(values) == 2 + len(CORRUPTIONS) and values[:3] == ["80.0%", "60.0%", "60.0%"] for _, values in found)

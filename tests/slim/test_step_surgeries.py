@@ -53,7 +53,7 @@ def large(large_file):
     return networks.build(Config(backbone=large_file), 3, "single_label")
 
 
-@pytest.mark.parametrize(("share", "size"), [(0.9, 96), (0.57, 96), (0.55, 64), (0.26, 64), (0.24, None)])
+@pytest.mark.parametrize(("share", "size"), [(0.9, 112), (0.57, 96), (0.55, 80), (0.26, 64), (0.24, None)])
 def test_the_largest_images_that_are_small_enough(large, large_file, share, size):
     # Three quarters of the side have 9/16 of the places.
     target, whole = parse("flops=0.5"), step_surgeries.sizes_of(large)
@@ -72,7 +72,7 @@ def test_the_largest_images_that_are_small_enough(large, large_file, share, size
 def test_smaller_images_save_no_parameters(large, monkeypatch):
     for other in ("prune", "truncate"):
         monkeypatch.setattr(step_surgeries, other, lambda *_: None)
-    assert [one.surgery for one in step_surgeries.find(large, parse("flops=0.5"), 1e9)] == ["image_size(96)"]
+    assert [one.surgery for one in step_surgeries.find(large, parse("flops=0.5"), 1e9)] == ["image_size(112)"]
     assert step_surgeries.find(large, parse("parameters=0.5"), 1e9) == []
 
 

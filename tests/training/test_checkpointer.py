@@ -37,7 +37,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_weights(dat
     settings = {"head": "linear(dropout=0.3)", "augment": "flip | color"}
     settings["phases"] = "head(epochs=2, lr=1e-2, views=2) | all(epochs=3, lr=1e-3, batch_norm='train')"
     settings["average"] = "swa(last=0.6) | soup"
-    settings["surgery"] = "activation(relu=PReLU, blocks=0.5) | dropout(0.2)"
+    settings["surgery"] = "activation(relu=PReLU, blend=7) | dropout(0.2)"
     steps, fit = [], keras.Model.fit
 
     class Counts(keras.callbacks.Callback):

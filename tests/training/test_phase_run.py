@@ -1,11 +1,15 @@
 """A phase under way: its best weights, its patience, and what it may leave behind."""
 
+import numpy as np
 import pytest
-from training_runs import same, vectors
+from conftest import splits_of
+from training_runs import same, trained, vectors, watched
 
+from kerasft.networks import blending
 from kerasft.settings import spec as specs
 from kerasft.storage import checkpoints
 from kerasft.strategies.phase import Phase
+from kerasft.training import weight_interpolation
 
 
 def test_a_loss_that_is_no_number_is_not_the_best(tmp_path):
@@ -84,3 +88,34 @@ def test_what_is_saved_in_the_middle_of_a_phase(tmp_path):
     assert (values["step"], serial, damaged) == (3, 1, None)
     assert values["seconds"] >= 100
     same(arrays["last"], run.last)
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_phase_blends_in_what_it_trains_and_is_judged_with_it(photos, tiny, tmp_path, monkeypatch, undone):
+    """The blend is far from its end when the phase is over."""
+    runs, judged = watched(monkeypatch), []
+
+    def noted(outputs_at, scorer, candidates, alphas, **more):
+        end = runs[0].model
+        for alpha in (0.0, 0.5, 1.0):
+            outputs_at(0, alpha)
+            judged.append([float(blend.share) for blend in blending.layers(end)])
+        return weight_interpolation.Choice(0.5, 1.0, (0.5, 0.9)) if not undone else weight_interpolation.UNDONE
+
+    monkeypatch.setattr(weight_interpolation, "choose", noted)
+    settings = {"surgery": "activation(relu=tanh, blend=1000)", "phases": "top(unfreeze=0.5, epochs=1, lr=1e-3)"}
+    made = trained(splits_of(f"folder:{photos}", val=0.2, test=0.2), tmp_path / "run", tiny, augment="none", **settings)
+    (run,), blends = runs, blending.layers(made.network.model)
+    assert [blend.name for blend in run.blends] == [blend.name for blend in blends[2:]]
+    # What is frozen computes what it did.
+    assert judged == [[0, 0, 1, 1]] * 3
+    # The shares that training came to are in the weights that it goes on from.
+    shares = {blend.share.path for blend in run.blends}
+    best = [value for weight, value in zip(run.model.weights, run.best) if weight.path in shares]
+    np.testing.assert_allclose(best, made.steps_per_epoch / 1000, rtol=1e-4)
+    assert [float(blend.share) for blend in blends] == [0, 0, 1, 1]
+    settled = blending.settled(made.network).model
+    kinds = [settled.get_layer(blend.name).get_config().get("activation") for blend in blends]
+    assert kinds == [None, None, "tanh", "tanh"]
+    first = run.judged(run.initial)
+    assert all(map(np.array_equal, run.model.get_weights(), first)) == undone

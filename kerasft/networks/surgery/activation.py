@@ -3,6 +3,7 @@
 import keras
 
 from kerasft.networks import activations, copies
+from kerasft.networks.blending import Blend
 from kerasft.networks.network import Network
 from kerasft.networks.surgery import parts
 from kerasft.settings import spec as specs
@@ -43,6 +44,7 @@ def activation(
     network: Network,
     blocks: float = 1.0,
     *,
+    blend: int = 0,
     relu: str | Spec | None = None,
     silu: str | Spec | None = None,
     hard_silu: str | Spec | None = None,
@@ -52,13 +54,14 @@ def activation(
     tanh: str | Spec | None = None,
     sigmoid: str | Spec | None = None,
 ) -> Network:
-    """The network with other activations. Weights keep their values; outputs change.
+    """The network with other activations. Weights keep their values; outputs change, with `blend` only in training.
 
     Activation layers count, and the `activation=` of convolutions and dense layers. ReLU6 counts as relu. The ReLU6 in a
     hard sigmoid, relu6(x + 3) / 6, does not: it is a gate.
 
     Args:
         blocks: of the backbone, the last ones, as a fraction.
+        blend: training steps in which the new activation takes the old one's place (`blending.Blend`); 0 for at once.
         relu, silu, hard_silu, gelu, elu, leaky_relu, tanh, sigmoid: what takes the place of this activation: a name of
             keras.activations, or a layer such as `PReLU` or `LeakyReLU(negative_slope=0.1)`. A PReLU has one slope a
             channel, by default 0 at first; `alpha_initializer=Constant(0.25)` names any
@@ -66,20 +69,27 @@ def activation(
 
     Raises:
         UserError: an unknown activation or argument.
-        ValueError: nothing to replace, or no fraction in (0, 1].
+        ValueError: nothing to replace, no fraction in (0, 1], or no number of steps.
     """
     given = {"relu": relu, "silu": silu, "hard_silu": hard_silu, "gelu": gelu, "elu": elu}
     given |= {"leaky_relu": leaky_relu, "tanh": tanh, "sigmoid": sigmoid}
     wanted = {old: new for old, new in given.items() if new is not None}
     if not wanted:
         raise ValueError("needs an activation to replace, such as relu=swish")
+    if type(blend) is not int or blend < 0:
+        raise ValueError("blend must be a whole number of training steps, or 0 for at once")
     names = parts.last_blocks(network, blocks)
     present = {op.name: kind(op) for op in network.model.operations if op.name in names and kind(op)}
     if missing := [old for old in wanted if old not in present.values()]:
         there = ", ".join(sorted(set(present.values()))) or "no activations that it knows"
         raise ValueError(f"finds no {missing[0]} in these blocks of {network.name}, which have {there}")
     chosen = {name: wanted[old] for name, old in present.items() if old in wanted}
-    fused = {operation.name for operation in network.model.operations if isinstance(operation, _FUSING)}
+    originals = {operation.name: operation for operation in network.model.operations}
+    fused = {name for name, operation in originals.items() if isinstance(operation, _FUSING)}
+
+    def new(operation: keras.Operation, name: str, old: keras.Operation) -> keras.Layer:
+        layer = _layer(chosen[operation.name], name, len(operation.output.shape))
+        return Blend(old, layer, blend, name=name, dtype="float32") if blend else layer
 
     def made(operation: keras.Operation) -> keras.Operation | None:
         if operation.name not in chosen:
@@ -87,13 +97,13 @@ def activation(
         if operation.name in fused:
             # A layer behind takes the place of what is fused.
             return type(operation).from_config(operation.get_config() | {"activation": "linear"})
-        return _layer(chosen[operation.name], operation.name, len(operation.output.shape))
+        return new(operation, operation.name, type(operation).from_config(operation.get_config()))
 
     def change(operation: keras.Operation, args: tuple, kwargs: dict) -> keras.KerasTensor | None:
         if operation.name not in chosen or operation.name not in fused:
             return None
-        outputs = operation(*args, **kwargs)
-        return _layer(chosen[operation.name], f"{operation.name}_activation", len(outputs.shape))(outputs)
+        old = keras.layers.Activation(originals[operation.name].activation, dtype="float32")
+        return new(originals[operation.name], f"{operation.name}_activation", old)(operation(*args, **kwargs))
 
     return parts.with_model(network, copies.copied_model(network.model, parts.calling(change), made))
 
