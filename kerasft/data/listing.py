@@ -66,6 +66,7 @@ class Listing:
         framing: how the images are made square, a name of `framing.FRAMINGS`.
         groups: str [N], the group of each image (`--group_column`, `--group_pattern`), or None without groups.
         near_groups: int [N], equal for near duplicates, the least row of each group; None before the audit.
+        unlabelled: the images of `--unlabelled`, whose task is `unlabelled` and whose labels are float32 [N, 0]; or None.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Listing:
     framing: str = "crop"
     groups: np.ndarray | None = None
     near_groups: np.ndarray | None = None
+    unlabelled: "Listing | None" = None
 
     def without_rejected(self, usable: np.ndarray, digests: np.ndarray, pixel_digests: np.ndarray) -> "Listing":
         """Returns the usable examples with their digests. Its `read` checks that a file is still the audited one.
@@ -93,6 +95,7 @@ class Listing:
             UserError: the file has vanished or has changed since the audit.
         """
         rows, read_listed = np.flatnonzero(usable), self.read
+        flag = "unlabelled" if self.task == "unlabelled" else "data"
         ids, digests = self.ids[rows], digests[rows]
 
         def read(index: int) -> bytes:
@@ -104,7 +107,7 @@ class Listing:
                 if hashlib.sha256(contents).hexdigest() == digests[index]:
                     return contents
                 reason = "has changed since the audit"
-            raise UserError(f"--data: an image {reason}; the same command starts again. Received: '{ids[index]}'")
+            raise UserError(f"--{flag}: an image {reason}; the same command starts again. Received: '{ids[index]}'")
 
         return replace(
             self,

@@ -22,7 +22,7 @@ class Split:
 
     Attributes:
         ids: str [N].
-        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D], by task.
+        labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D], by task; -1, or a row of NaN, where there is none.
         read: index to encoded bytes.
         images: index array [B] to decoded images, uint8 [B, S, S, 3]; None where they are stored nowhere.
         digest: SHA-256 of the digests of all files, in order.
@@ -54,6 +54,7 @@ class Splits:
         findings: what is wrong with files or folders.
         digest: 16 hex digits of the bytes, labels and splits of all files.
         excluded: by split, the images that are left out because an earlier split holds the same image.
+        unlabelled: the images of `--unlabelled` that are trained on (`data/unlabelled.py`), or None.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Splits:
     findings: tuple[Finding, ...]
     digest: str
     excluded: dict[str, int] = field(default_factory=lambda: {"val": 0, "test": 0})
+    unlabelled: Split | None = None
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Counts the examples by split and class name; under regression all of a split as `examples`."""
@@ -141,7 +143,7 @@ def make_splits(
         findings.append(Finding("train/", "over_limit", "warn", detail))
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), split_names)]).encode())
     units = None if listing.groups is None else groups.connect(listing, np.arange(len(listing.ids)))
-    splits = {name: _make_split(listing, images, np.flatnonzero(split_names == name), units) for name in SPLITS}
+    splits = {name: make_split(listing, images, np.flatnonzero(split_names == name), units) for name in SPLITS}
     return Splits(
         name=listing.name,
         task=listing.task,
@@ -248,9 +250,18 @@ def _find_missing_classes(listing: Listing, split_names: np.ndarray) -> list[Fin
     return findings
 
 
-def _make_split(
-    listing: Listing, images: Callable[[np.ndarray], np.ndarray] | None, rows: np.ndarray, units: np.ndarray | None
+def make_split(
+    listing: Listing,
+    images: Callable[[np.ndarray], np.ndarray] | None,
+    rows: np.ndarray,
+    units: np.ndarray | None = None,
 ) -> Split:
+    """Returns a split of some rows, int [B], of an audited listing.
+
+    Args:
+        images: as in `make_splits`.
+        units: int [N] of the listing, the `groups` of the split.
+    """
     return Split(
         ids=listing.ids[rows],
         labels=listing.labels[rows],

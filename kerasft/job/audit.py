@@ -1,10 +1,14 @@
 """The audit of a run: decodes every image once, reports what is wrong, and makes the splits."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from kerasft.console import console, stderr_filter, wording
-from kerasft.data import audit, findings, splits
+from kerasft.data import audit, findings, splits, unlabelled
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -22,18 +26,20 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
     """
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
-    place = image_cache.open_pixel_store(listing, size, disk_cache.from_config(config, folder))
-    with place as pixel_store, console.progress("audit", len(listing.ids)) as advance, stderr_filter.without_notices():
-        checked, images = audit.audit(listing, size, advance, pixel_store)
+    checked, images = decode(config, listing, size, folder)
     resumes, learned = any((folder / name).exists() for name in checkpoints.FILE_NAMES), []
     if resumes:
         refuse_changes(config, listing, folder)
         learned = audit_file.read_learned(folder)
     else:
         manifest.write(folder, listing, checked)
-    findings.show(checked.findings)
-    bad = [finding for finding in checked.findings if finding.verdict == "reject" and finding.kind != "excluded"]
-    audit_file.write(folder, len(listing.ids), {}, [*checked.findings, *learned])
+    further, further_images = None, None
+    if listing.unlabelled is not None:
+        further, further_images = _audit_unlabelled(config, listing, size, folder, resumes=resumes)
+    found = [*checked.findings, *(further.findings if further else ())]
+    findings.show(tuple(found))
+    bad = [finding for finding in found if finding.verdict == "reject" and finding.kind != "excluded"]
+    audit_file.write(folder, len(listing.ids), {}, [*found, *learned])
     if bad and config.bad_images == "fail":
         raise UserError(
             f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
@@ -41,10 +47,41 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
     data = splits.make_splits(
         checked, images, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
     )
-    findings.show(data.findings[len(checked.findings) :])
+    if further:
+        data = unlabelled.add(data, checked, further, further_images, size)
+    shown = set(found)
+    findings.show(tuple(finding for finding in data.findings if finding not in shown))
     audit_file.write(folder, len(listing.ids), data.counts(), [*data.findings, *learned])
     _summarise(data)
     return data
+
+
+def _audit_unlabelled(
+    config: Config, listing: Listing, size: int, folder: Path, *, resumes: bool
+) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
+    """Decodes the images of `--unlabelled`, and gives what `audit.audit` does; in a new run it writes their manifest.
+
+    Raises:
+        UserError: none can be used.
+    """
+    given = replace(listing.unlabelled, framing=listing.framing)
+    checked, images = decode(config, given, size, folder, inspected=False)
+    if not len(checked.ids):
+        findings.show(checked.findings)
+        rule = f"none of {wording.count(len(given.ids), 'file')} can be used"
+        raise UserError(f"--unlabelled: {rule}. Received: {config.unlabelled!r}")
+    if not resumes:
+        manifest.write(folder, given, checked, manifest.UNLABELLED_NAME)
+    return checked, images
+
+
+def decode(
+    config: Config, listing: Listing, size: int, folder: Path, *, inspected: bool = True
+) -> tuple[Listing, Callable[[np.ndarray], np.ndarray] | None]:
+    """Decodes the images of a listing that are stored nowhere yet, and stores them; as `audit.audit`."""
+    place = image_cache.open_pixel_store(listing, size, disk_cache.from_config(config, folder))
+    with place as pixel_store, console.progress("audit", len(listing.ids)) as advance, stderr_filter.without_notices():
+        return audit.audit(listing, size, advance, pixel_store, inspected=inspected)
 
 
 def _summarise(data: splits.Splits) -> None:
@@ -52,6 +89,8 @@ def _summarise(data: splits.Splits) -> None:
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing amiss"
     sizes = ", ".join(f"{len(getattr(data, part))} {part}" for part in SPLITS)
     console.say(f"audit: {sizes}; {found}")
+    if data.unlabelled is not None:
+        console.say(f"unlabelled: {wording.count(len(data.unlabelled), 'image')}")
     for finding in data.findings:
         if finding.kind == "missing_class":
             console.say(f"WARNING: {finding.path} has {finding.detail}")
@@ -66,8 +105,15 @@ def _summarise(data: splits.Splits) -> None:
 
 def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
     """Raises UserError if the data have changed since the run began. Embedded and generated data cannot change."""
+    further = listing.unlabelled
+    if further is not None and (changed := manifest.describe_changes(folder, further, manifest.UNLABELLED_NAME)):
+        raise UserError(_changed("unlabelled", folder, changed, config.unlabelled))
     if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
         return
     if changed := manifest.describe_changes(folder, listing):
-        rule = f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on the new data"
-        raise UserError(f"--data: {rule}, another --run_dir keeps both. Received: {config.data!r}")
+        raise UserError(_changed("data", folder, changed, config.data))
+
+
+def _changed(flag: str, folder: Path, changed: str, received: str) -> str:
+    rule = f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on the new data"
+    return f"--{flag}: {rule}, another --run_dir keeps both. Received: {received!r}"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.console import console, stderr_filter
+from kerasft.console import console, stderr_filter, wording
 from kerasft.console.columns import columns
 from kerasft.console.wording import duration
-from kerasft.data import findings, sources, splits
+from kerasft.data import findings, sources, splits, unlabelled
 from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
@@ -56,7 +56,8 @@ def show(config: Config) -> None:
     data, decoded_per_second = _data(config, listing, network.size)
     _show_data(data)
     speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
-    planned, reason = planning.plan(config, network, len(data.train), None if config.deterministic else speed)
+    further = len(data.unlabelled or ())
+    planned, reason = planning.plan(config, network, len(data.train) + further, None if config.deterministic else speed)
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
@@ -86,17 +87,20 @@ def _network(config: Config, listing: Listing, place: Path) -> Network:
 
 def _data(config: Config, listing: Listing, size: int) -> tuple[Splits, float]:
     """Returns the splits of the run, and the decoded images per second. A short audit is done, a long one is not."""
-    count = len(listing.ids)
+    further = listing.unlabelled and replace(listing.unlabelled, framing=listing.framing)
+    count = len(listing.ids) + (len(further.ids) if further else 0)
     with stderr_filter.without_notices():
         rate = _decoding_speed(listing, size)
-        if count / rate <= MAX_AUDIT_SECONDS:
+        if is_short := count / rate <= MAX_AUDIT_SECONDS:
             with console.progress("audit", count) as advance:
                 checked, _ = audit(listing, size, advance, None)
+                further, _ = audit(further, size, advance, None, inspected=False) if further else (None, None)
         else:
             console.say(f"audit: left to the run; {count:,} files would take about {duration(count / rate)}")
-            checked = _hash_files(listing)
-    fractions = config.val_fraction, config.test_fraction
-    return splits.make_splits(checked, None, *fractions, config.seed, config.per_class_limit), rate
+            checked, further = _hash_files(listing), further and _hash_files(further)
+        fractions = config.val_fraction, config.test_fraction
+        data = splits.make_splits(checked, None, *fractions, config.seed, config.per_class_limit)
+        return unlabelled.add(data, checked, further, None, size, near=is_short) if further else data, rate
 
 
 def _decoding_speed(listing: Listing, size: int) -> float:
@@ -142,6 +146,8 @@ def _show_data(data: Splits) -> None:
     rows.append(("images", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
     console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
+    if data.unlabelled is not None:
+        console.say(f"unlabelled: {wording.count(len(data.unlabelled), 'image')}")
     # Line by line, because `say` escapes line breaks.
     for line in columns((thing, *SPLITS), rows, right=SPLITS).splitlines():
         console.say(line)
@@ -174,18 +180,23 @@ def _show_settings(config: Config, name: str) -> None:
 
 
 def _show_time(network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float) -> None:
-    counts = [len(getattr(data, part)) for part in SPLITS]
+    counts, further = [len(getattr(data, part)) for part in SPLITS], len(data.unlabelled or ())
     certain = [phase for phase in planned if not phase.conditional]
-    passes = sum(forward_passes(network, phase, *counts[:2]) for phase in certain)
+    # Phases with epochs train on images without labels too.
+    trained = {True: counts[0] + further, False: counts[0]}
+    passes = sum(forward_passes(network, phase, trained[phase.epochs > 0], counts[1]) for phase in certain)
     # Validation and test are scored twice: with Keras, and through the export.
     scored = 2 * sum(counts[1:])
-    seconds = sum(counts) / decoded + (passes + scored) / speed
+    decoding = sum(counts) + further
+    seconds = decoding / decoded + (passes + scored) / speed
     console.say(
         f"expected time: about {duration(seconds)}, without start-up and saving. This counts {passes + scored:,.0f} forward "
-        f"passes at {speed:,.0f} images a second and {sum(counts):,} images decoded at {decoded:,.0f} a second, both "
+        f"passes at {speed:,.0f} images a second and {decoding:,} images decoded at {decoded:,.0f} a second, both "
         f"measured now. A training step counts as {auto.FORWARD_PASSES_PER_STEP:g} forward passes."
     )
-    if conditional := sum(forward_passes(network, phase, *counts[:2]) for phase in planned if phase.conditional):
+    if conditional := sum(
+        forward_passes(network, phase, trained[True], counts[1]) for phase in planned if phase.conditional
+    ):
         console.say(
             f"a further phase, which follows if the one before gains enough, would take about {duration(conditional / speed)} more"
         )

@@ -5,7 +5,7 @@ where another framing is chosen. The splits stay the same, and no image of val o
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,17 +69,27 @@ def _decode_again(data: Splits, config: Config, listing: Listing, size: int, fol
         size: side of the images in pixels.
     """
     # The stored images are freed before others take their place.
-    data = _map(data, lambda split: replace(split, images=None, framing=listing.framing))
+    names = (*SPLITS, *(["unlabelled"] if data.unlabelled is not None else []))
+    data = _map(data, names, lambda split: replace(split, images=None, framing=listing.framing))
+    data = _decode(data, SPLITS, config, listing, size, folder)
+    if data.unlabelled is None:
+        return data
+    further = replace(listing.unlabelled, framing=listing.framing)
+    return _decode(data, ("unlabelled",), config, further, size, folder)
+
+
+def _decode(data: Splits, names: Sequence[str], config: Config, listing: Listing, size: int, folder: Path) -> Splits:
+    """The same splits with the images of those of these names stored, where there is space; all are of one listing."""
     with image_cache.open_pixel_store(listing, size, disk_cache.from_config(config, folder)) as pixel_store:
         if pixel_store is None:
             return data
         with console.progress(listing.framing, len(listing.ids)) as advance, stderr_filter.without_notices():
             decoded, images = audit.audit(listing, size, advance, pixel_store, inspected=False)
-    return _map(data, lambda split: _with_images(split, decoded, images))
+    return _map(data, names, lambda split: _with_images(split, decoded, images))
 
 
-def _map(data: Splits, change: Callable[[Split], Split]) -> Splits:
-    return replace(data, **{name: change(getattr(data, name)) for name in SPLITS})
+def _map(data: Splits, names: Sequence[str], change: Callable[[Split], Split]) -> Splits:
+    return replace(data, **{name: change(getattr(data, name)) for name in names})
 
 
 def _with_images(split: Split, decoded: Listing, images: Callable[[np.ndarray], np.ndarray]) -> Split:

@@ -64,7 +64,8 @@ def reopen(run: str, allow_imports: tuple[str, ...] = (), **changes: Any) -> Reo
     needed = (KERAS_FILE, "predictions.npz")
     if not run or not metrics or not stored or not all((folder / name).is_file() for name in needed):
         raise UserError(f"--model: must be the folder of a finished run, with {KERAS_FILE} in it. Received: {run!r}")
-    config = replace(Config(**stored), allow_imports=allow_imports, **changes)
+    # Images without labels took part in training alone.
+    config = replace(Config(**stored), allow_imports=allow_imports, unlabelled="", **changes)
     listing = replace(sources.load(config), framing=metrics["framing"])
     refuse_changes(config, listing, folder)
     saved_files.register(allow_imports)

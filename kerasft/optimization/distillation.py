@@ -52,6 +52,7 @@ def build(
     mixed: bool = False,
     projection: Projection | None = None,
     features_weight: float = 0.0,
+    partly_labelled: bool = False,
 ) -> Loss:
     """The loss `(1 - a) own + a T^2 KL(teacher at T || network at T)`, with a the weight and T the temperature.
 
@@ -68,17 +69,25 @@ def build(
         mixed: whether labels are shares of classes; `own` takes them as such.
         projection: of the network's features, where these learn too (FitNets, Romero et al. 2015): `features_weight` times the
             squared difference to the teacher's features, relative to the variance of these, is added.
+        partly_labelled: whether images may lack a label. The last column of the targets is then the labelled share of an image,
+            s: 1, or 0 without a label, or between them where images are mixed. The labels are multiplied by it already, and
+            the first part of the loss is `(1 - a) s own(labels / s)`; where s is 0 it is 0.
 
     Returns:
         A function of targets, float32 [N, 2C], and outputs, float32 [N, C] logits or [N, D] values, to float32 [N]. The
         first C columns of the targets are the labels, classes as shares. The others are the teacher's probabilities or values.
-        With a projection, P columns of the teacher's features follow, and in the outputs those of the network.
+        With a projection, P columns of the teacher's features follow, and in the outputs those of the network; the labelled
+        share comes last.
     """
     ops = keras.ops
     divisor = ops.convert_to_tensor(scale if scale is not None else 1.0, "float32")
 
     def loss(targets: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
+        shares = targets[:, -1] if partly_labelled else None
+        targets = targets[:, :-1] if partly_labelled else targets
         labels, answers, features = targets[:, :outputs], targets[:, outputs : 2 * outputs], targets[:, 2 * outputs :]
+        if partly_labelled:
+            labels = labels / ops.where(shares > 0, shares, 1.0)[:, None]
         given, own_features = given[:, :outputs], given[:, outputs:]
         if task == "single_label":
             gap = _divergence(ops.log(ops.maximum(answers, MIN_PROBABILITY)) / temperature, given / temperature)
@@ -91,7 +100,9 @@ def build(
         else:
             gap = ops.mean(ops.square((answers - given) / divisor), -1)
         factor = 1.0 if task == "regression" else temperature**2
-        total = (1 - weight) * own(labels, given) + weight * factor * gap
+        of_labels = own(labels, given)
+        of_labels = of_labels * shares if partly_labelled else of_labels
+        total = (1 - weight) * of_labels + weight * factor * gap
         if projection is None:
             return total
         gap = features - ops.matmul(own_features, projection.kernel) - projection.bias

@@ -87,9 +87,11 @@ def _teachers(settled: dict) -> list[str]:
     parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] if taught["weight"] else []
     if "features_weight" in taught:
         parts.append(f"its features a weight of {number(taught['features_weight'])}")
+    further = f" Of {count(taught.get('unlabelled', 0), 'further image')} without labels it learned the answers alone."
     return [
         f"It learned from the labels and from {who}, whose {_METRICS[name][0].lower()} on the same validation images is "
         f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
+        + (further if "unlabelled" in taught else "")
     ]
 
 

@@ -115,6 +115,11 @@ class Config(DataSettings):
         "What is learned of --teacher: logits(temperature=2, weight=0.5), its probabilities at a temperature, which have this share of the loss; features(weight=1), its pooled features, in phases on images; or logits | features.",
         spec="many",
     )
+    unlabelled: str = flag(
+        "",
+        "training",
+        "Further images without labels, folder:DIR (at any depth; names of folders mean nothing). Phases with epochs train on them too, by the answers of --teacher alone. Copies of labelled images, and near duplicates of val and test, are left out. docs/distillation.md explains it.",
+    )
     lr_scaling: str = flag(
         "auto",
         "training",

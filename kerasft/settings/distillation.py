@@ -78,13 +78,24 @@ def requested(config: Config, task: str, classes: Sequence[str]) -> Distillation
         classes: names of its classes, labels or targets.
 
     Raises:
-        UserError: there is no teacher, it is of another task or has other classes, or `--distill` is wrong.
+        UserError: there is no teacher, it is of another task or has other classes, or `--distill` is wrong; or `--unlabelled`
+            does not go with the other settings.
     """
     if not config.teacher.strip():
         if config.distill.strip() != "logits":
             raise UserError(f"--distill: needs a --teacher to learn from. Received: {config.distill!r}")
+        if config.unlabelled:
+            raise UserError(f"--unlabelled: needs a --teacher to learn from. Received: {config.unlabelled!r}")
         return None
     logits, features = _build(config)
+    if config.unlabelled and not logits.weight:
+        rule = (
+            "without a label there are only the teacher's logits to learn in phases on cached features; name logits too"
+        )
+        raise UserError(f"--distill: {rule}, or leave out --unlabelled. Received: {config.distill!r}")
+    if config.unlabelled and config.sampling == "balanced":
+        rule = "draws each class equally often, and --unlabelled images have none; leave one of them out"
+        raise UserError(f"--sampling: balanced {rule}. Received: {config.sampling!r}")
     if task == "regression" and logits.temperature is not None:
         rule = "temperature is for classes and labels, and the task is regression; leave it out"
         raise UserError(f"--distill: {rule}. Received: {config.distill!r}")

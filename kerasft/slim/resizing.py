@@ -101,6 +101,7 @@ def keeps_splits(config: Config, sizes: tuple[int, int], folder: Path) -> bool:
         sizes: of the images in pixels.
         folder: where the audits are written, and removed.
     """
+    config = replace(config, unlabelled="")
     listing = replace(sources.load(config), framing=config.framing)
     digests = set()
     for size in sizes:

@@ -31,7 +31,7 @@ EXPORTS = "slim"
 HEAD_RESERVE = 0.005
 
 # Settings of the steps that the command line gives. The others are the run's, but for those that `_read_run` changes.
-STEP_SETTINGS = ("phases", "export", "teacher", "distill")
+STEP_SETTINGS = ("phases", "export", "teacher", "distill", "unlabelled")
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Slimming:
 
     Attributes:
         target: as text.
-        phases, export, teacher, distill: the settings of every step, as in `STEP_SETTINGS`.
+        phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
         task, score: of the run.
         rows: of `rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters` and `run_dir`; after their
@@ -64,6 +64,7 @@ class Slimming:
     finished: bool = False
     met: bool = False
     reason: str = ""
+    unlabelled: str = ""
 
 
 @pipeline.user_errors()
@@ -247,6 +248,8 @@ def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
         raise UserError(f"--model: {rule}. Received: {run!r}")
     stored = {name: value for name, value in stored.items() if name in FIELDS}
     own = Config(**{**stored, "allow_imports": settings.allow_imports})
+    # What the run learned without labels is not learned again.
+    own = replace(own, unlabelled="")
     refuse_changes(own, sources.load(own), folder)
     changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
     changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
@@ -273,7 +276,7 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
     if not stored:
         return new
     for name in STEP_SETTINGS:
-        if (then := stored.get(name)) != (now := getattr(new, name)):
+        if (then := stored.get(name, FIELDS[name].default)) != (now := getattr(new, name)):
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
     return Slimming(**stored)

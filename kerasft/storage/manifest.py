@@ -12,7 +12,7 @@ import numpy as np
 from kerasft.data.listing import Listing
 from kerasft.storage import run_folder
 
-FILE_NAME = "manifest.npz"
+FILE_NAME, UNLABELLED_NAME = "manifest.npz", "unlabelled.npz"
 # A message names at most so many groups of changed files.
 MAX_GROUPS_IN_MESSAGE = 6
 
@@ -36,10 +36,11 @@ class _Row(NamedTuple):
         return ", ".join(filter(None, words)) or "examples"
 
 
-def write(folder: Path, listing: Listing, audited: Listing) -> None:
+def write(folder: Path, listing: Listing, audited: Listing, file_name: str = FILE_NAME) -> None:
     """Writes `manifest.npz` into a run folder: str arrays [N] `ids`, `parts`, `labels`, `digests`.
 
     Args:
+        file_name: `UNLABELLED_NAME` for the images of `--unlabelled`.
         listing: all files.
         audited: the files that can be used, with their digests. Other files get an empty digest.
     """
@@ -51,18 +52,19 @@ def write(folder: Path, listing: Listing, audited: Listing) -> None:
         "labels": np.array(_describe_labels(listing)),
         "digests": digests,
     }
-    run_folder.write(folder / FILE_NAME, lambda file: np.savez_compressed(file, **arrays))
+    run_folder.write(folder / file_name, lambda file: np.savez_compressed(file, **arrays))
 
 
-def describe_changes(folder: Path, listing: Listing) -> str:
+def describe_changes(folder: Path, listing: Listing, file_name: str = FILE_NAME) -> str:
     """Describes how the data differ from the manifest of a run folder; empty for no difference, and without a manifest.
 
     Reads the bytes of every file that the run could use.
 
     Args:
         listing: the data as they are now.
+        file_name: as in `write`.
     """
-    stored = _read(folder)
+    stored = _read(folder / file_name)
     if stored is None:
         return ""
     counts: Counter[tuple[str, str]] = Counter()
@@ -83,13 +85,13 @@ def describe_changes(folder: Path, listing: Listing) -> str:
 
 def read_labels(folder: Path) -> dict[str, str]:
     """Returns the label of each file in words; empty without a manifest."""
-    return {name: row.label for name, row in (_read(folder) or {}).items()}
+    return {name: row.label for name, row in (_read(folder / FILE_NAME) or {}).items()}
 
 
-def _read(folder: Path) -> dict[str, _Row] | None:
+def _read(place: Path) -> dict[str, _Row] | None:
     """Returns the stored rows by name of the file; None where there is no intact manifest."""
     try:
-        with (folder / FILE_NAME).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = [stored[name].tolist() for name in ("ids", "parts", "labels", "digests")]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -31,7 +31,7 @@ class ResolvedSettings:
         tta: as the flag, without `auto`; None until the network is trained.
         tta_table: what was measured of each: `choice`, `loss`, `accuracy` (of single labels).
         teacher: under `--teacher`: `members` (path and SHA-256 of each), `val_loss` and score of their mean answer on the
-            validation images, `temperature` and `weight`.
+            validation images, `temperature` and `weight`; the number of `unlabelled` images.
         framing_table: what was measured of each framing: `choice`, `loss`, `accuracy` (of single labels), `seconds`.
     """
 

@@ -23,6 +23,7 @@ from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import UNAUGMENTED, CachedAugmentation
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
+from kerasft.training import setup as setup_of_run
 from kerasft.training import teacher as teachers
 from kerasft.training.penalised_models import Taught
 from kerasft.training.phase_inputs import PhaseInputs
@@ -43,7 +44,7 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
     if asked.features_weight:
         # The student is as it is before its first phase, also where a stopped run goes on.
         prefix = feature_cache.make_prefix(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
-        given = setup.cache, setup.splits.train, network.size, UNAUGMENTED
+        given = setup.cache, setup_of_run.with_unlabelled(setup).splits.train, network.size, UNAUGMENTED
         own = feature_cache.load_or_compute(given[0], prefix, *given[1:]).rows
         teacher = teacher._replace(projection=fit_projection(own, teacher.rows(*given)[:, teacher.outputs :]))
     return replace(setup, teacher=teacher)
@@ -71,15 +72,19 @@ def note(setup: TrainSetup, resolved: ResolvedSettings) -> None:
     figures = {f"val_{scorer.name}": score, "val_loss": loss}
     temperature = {} if network.task == "regression" else {"temperature": asked.temperature}
     weights = {"weight": asked.weight} | ({"features_weight": asked.features_weight} if asked.features_weight else {})
-    resolved.teacher = {"members": rows, **figures, **temperature, **weights}
+    without = setup.splits.unlabelled
+    unlabelled = {} if without is None else {"unlabelled": len(without)}
+    resolved.teacher = {"members": rows, **figures, **temperature, **weights, **unlabelled}
 
 
 def check_phases(setup: TrainSetup, planned: list[Phase]) -> None:
-    """Checks that the teacher can see what the student will see.
+    """Checks that the teacher can see what the student will see. Warns where no phase trains on `--unlabelled` images.
 
     Raises:
         UserError: the augmentation of a phase draws numbers of its own, so no two networks see the same images.
     """
+    if setup.splits.unlabelled is not None and not any(phase.epochs for phase in planned):
+        console.say("warning: --unlabelled changes nothing, for no phase has epochs")
     for phase in planned if setup.teacher else ():
         if phase.epochs and not augment.build(phase.augment, setup.network.task, len(setup.splits.classes)).stateless:
             rule = "layers of Keras draw their own numbers, so a teacher cannot see the same images; leave them out"
@@ -121,7 +126,8 @@ def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInput
 
     Cached augmentations have an answer each. Without a cache, the student sees as many augmentations of an image as the
     phase has epochs, and the teacher answers all of them. `mixup` and `cutmix` mix the answers as they mix the labels. Features
-    are taught in phases on images: the model then gives its features after its logits.
+    are taught in phases on images: the model then gives its features after its logits. With `--unlabelled` the last target is the
+    share of an image that is labelled, which is mixed with the rest.
 
     Args:
         network: that the phase trains.
@@ -153,7 +159,11 @@ def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInput
         rounds = rounds % rounds_of_phase
         (given,) = answers(rounds, rows)
         own = tf.one_hot(labels, classes) if labels.dtype.is_integer else labels
-        return load(rounds, rows, tf.concat([own, given], 1), *weights)
+        if splits.unlabelled is None:
+            return load(rounds, rows, tf.concat([own, given], 1), *weights)
+        labelled = (labels >= 0 if labels.dtype.is_integer else ~tf.math.is_nan(labels[:, 0]))[:, None]
+        targets = tf.where(labelled, own, 0.0), given, tf.cast(labelled, tf.float32)
+        return load(rounds, rows, tf.concat(targets, 1), *weights)
 
     return inputs._replace(load=load_taught)
 

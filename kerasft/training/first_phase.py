@@ -29,12 +29,13 @@ def first_phase(
     setup, state, arrays = resolve.start(setup, resolved)
     network = setup.network
     planned, setup = resolve.plan_phases(setup, state.resolved)
+    phase_setup = setup_of_run.with_unlabelled(setup)
     checkpointer, history = Checkpointer(folder, network.model), History(folder / "history.jsonl", 0)
     for index, phase in enumerate(planned):
         phase = planned[index] = block_choice.resolve(setup, phase) if phase.unfreeze is None else phase
         trained = phase_network(network, phase)
         counts = freezing.apply(trained, phase)
-        run = trainer.begin_phase(setup, trained, planned, index, state, checkpointer, history, arrays)
+        run = trainer.begin_phase(phase_setup, trained, planned, index, state, checkpointer, history, arrays)
         if phase.epochs:
             if "solution" in arrays:
                 trainer.take_solution(run, arrays["solution"])

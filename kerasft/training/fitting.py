@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
+from kerasft.data.unlabelled import has_label
 from kerasft.networks import layer_names
 from kerasft.optimization import distillation, losses, optimizers, sharpness_aware
 from kerasft.optimization.adaptive_clipping import clip_adaptively
@@ -133,8 +134,9 @@ def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> No
 
 
 def build_loss(run: PhaseRun) -> losses.Loss:
-    """The loss of a phase, for its inputs and the training split."""
+    """The loss of a phase, for its inputs and the labels of the training split."""
     setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
+    labels = labels[has_label(labels)]
     counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
     given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
     own = losses.build(run.phase.loss, task, setup.scorer.scale, **given)
@@ -143,6 +145,7 @@ def build_loss(run: PhaseRun) -> losses.Loss:
     asked, outputs = setup.teacher.asked, len(setup.splits.classes)
     shape = outputs, asked.temperature, asked.weight, setup.scorer.scale
     more = {"projection": run.inputs.projection, "features_weight": asked.features_weight}
+    more["partly_labelled"] = setup.splits.unlabelled is not None
     return distillation.build(own, task, *shape, mixed=run.inputs.mixed, **more)
 
 

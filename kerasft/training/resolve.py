@@ -58,7 +58,8 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
 
     A resumed run takes what it began with.
     """
-    config, network, count = setup.config, setup.network, len(setup.splits.train)
+    config, network = setup.config, setup.network
+    count = len(setup_of_run.with_unlabelled(setup).splits.train)
     if resolved.batch_size is None:
         longest = _longest(planning.plan(config, network, count)[0])
         choice = autotune.batch_size(config, network, longest, count)
@@ -73,8 +74,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         console.say(f"phases: {reason}")
         planned = setup_of_run.judgeable(setup, planned)
     if resolved.jit is None:
-        steps = setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
-        choice = autotune.compiled(config, network, _longest(planned), setup.batch_size, steps)
+        phase_setup = setup_of_run.with_unlabelled(setup)
+        steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
+        choice = autotune.compiled(config, network, _longest(planned), phase_setup.batch_size, steps)
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
         _say_choice("jit", choice)
     planned = [_with_augmentation(phase, resolved) for phase in planned]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kerasft.console import console
-from kerasft.data import pipeline
+from kerasft.data import pipeline, unlabelled
 from kerasft.data.splits import Splits, example_weights
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
@@ -102,6 +102,21 @@ def with_batch_size(setup: TrainSetup, batch_size: int) -> TrainSetup:
     batch = min(batch_size, count)
     steps = pipeline.steps_per_epoch(count, batch)
     return replace(setup, batch_size=batch, steps_per_epoch=steps)
+
+
+def with_unlabelled(setup: TrainSetup) -> TrainSetup:
+    """The setup of phases with epochs: its training split goes on with the images of `--unlabelled`.
+
+    Their weight is that of an average labelled example, 1. Without such images the setup is as it is.
+    """
+    splits, weights = setup.splits, setup.example_weights
+    if splits.unlabelled is None:
+        return setup
+    if weights is not None:
+        weights = np.concatenate([weights, np.ones(len(splits.unlabelled), weights.dtype)])
+    train = unlabelled.append(splits.train, splits.unlabelled)
+    setup = replace(setup, splits=replace(splits, train=train), example_weights=weights)
+    return with_batch_size(setup, setup.config.batch_size or auto.DEFAULT_BATCH_SIZE)
 
 
 def judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:

@@ -113,9 +113,10 @@ def train(
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = resolve.plan_phases(setup, state.resolved)
+    phase_setup = setup_of_run.with_unlabelled(setup)
     show_phases([(phase, *freezing.apply(variables.phase_network(network, phase), phase)) for phase in planned])
     if allowance and not restored:
-        budgeting.warn(setup, allowance, planned, state.resolved.speed)
+        budgeting.warn(phase_setup, allowance, planned, state.resolved.speed)
     if restored:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
     history = History(folder / "history.jsonl", state.history_rows)
@@ -129,7 +130,7 @@ def train(
                 state.phase += 1
                 continue
         if allowance and "initial" not in arrays:
-            planned = budgeting.fitted(setup, allowance, planned, index, state.resolved)
+            planned = budgeting.fitted(phase_setup, allowance, planned, index, state.resolved)
             if index == len(planned):
                 break
         phase = planned[index]
@@ -139,7 +140,7 @@ def train(
             state.resolved.write(folder)
         trained = variables.phase_network(network, phase)
         trainable, frozen = freezing.apply(trained, phase)
-        run = begin_phase(setup, trained, planned, index, state, saver, history, arrays)
+        run = begin_phase(phase_setup, trained, planned, index, state, saver, history, arrays)
         run_phase(run, arrays)
         record = finish_phase(run, trainable, frozen)
         # A changed network may compute otherwise than the run's own.

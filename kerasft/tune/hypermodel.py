@@ -162,7 +162,8 @@ class HyperModel(keras_tuner.HyperModel):
         values = search_space.declare(self.space, hp)
         config = search_space.apply_values(self.config, self.space, values)
         data = self.data(network.size, config.framing, config.per_class_limit)
-        config = self.trial_config(values, network, len(data.train), epochs and epochs - initial_epoch)
+        examples = len(data.train) + len(data.unlabelled or ())
+        config = self.trial_config(values, network, examples, epochs and epochs - initial_epoch)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
             self.trained_config, self.records = config, [record.to_json() for record in trained.state.records]

@@ -73,6 +73,22 @@ def test_a_teacher_that_is_sure_gives_a_finite_loss_and_one_that_agrees_none(tas
     np.testing.assert_allclose([found, gradient.max(1)], 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
+def test_without_a_label_only_the_teacher_counts_and_a_mixed_image_counts_by_its_labelled_share(task):
+    targets, outputs = _batch(task)
+    shares, mixed = np.array([1, 0, 0.25, 1, 0], np.float32), task == "single_label"
+    if task == "regression":
+        shares[2] = 1
+    whole, _ = _loss_and_gradient(task, targets, outputs, mixed=mixed)
+    taught = A * _loss_and_gradient(task, targets, outputs, weight=1.0, mixed=mixed)[0]
+    partly = np.concatenate([targets[:, :4] * shares[:, None], targets[:, 4:], shares[:, None]], 1)
+    found, gradient = _loss_and_gradient(task, partly, outputs, mixed=mixed, partly_labelled=True)
+    np.testing.assert_allclose(found, shares * (whole - taught) + taught, rtol=1e-4)
+    assert np.isfinite(gradient).all() and np.abs(gradient[1]).max() > 0.01
+    alone, _ = _loss_and_gradient(task, partly, outputs, weight=1e-9, mixed=mixed, partly_labelled=True)
+    np.testing.assert_allclose(alone[[1, 4]], 0, atol=1e-6)
+
+
 def test_features_add_their_squared_difference():
     rng = np.random.default_rng(1)
     student, teacher = rng.normal(0, 1, (300, 6)), rng.normal(0, 1, (300, 3))

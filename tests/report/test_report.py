@@ -183,12 +183,13 @@ def test_a_taught_run_names_its_teachers_and_how_good_they_are(tmp_path, feature
     metrics = run_folder(tmp_path, "single_label", HOSTILE)
     members = [{"path": path, "sha256": "0"} for path in ("runs/<b>large", "runs/b")][: 1 + features]
     taught = {"members": members, "val_accuracy": 0.9125, "val_loss": 0.25, "temperature": 2.0, "weight": 0.5}
-    metrics["settled"]["teacher"] = taught | ({"features_weight": 2.0} if features else {})
+    metrics["settled"]["teacher"] = taught | ({"features_weight": 2.0, "unlabelled": 1200} if features else {})
     report.write(tmp_path, metrics, thumbnails)
     text = Page((tmp_path / "report.html").read_text()).text["p"]
     who = "the mean of 2 teachers, “runs/<b>large” and “runs/b”" if features else "a teacher, runs/<b>large"
     assert f"{who}, whose accuracy on the same validation images is 91.2% (loss 0.250); " in text
-    end = ", its features a weight of 2.00." if features else "."
+    further = " Of 1,200 further images without labels it learned the answers alone."
+    end = f", its features a weight of 2.00.{further}" if features else "."
     assert f"its answers have 50% of the loss{end}" in text
 
 

@@ -1,6 +1,7 @@
 """A student and its teacher: the same images, answers that are computed once, and what a student makes of them."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import splits_of
 from training_runs import begun, same, trained
 
 from kerasft import augment
+from kerasft.data import splits
 from kerasft.evaluation import scoring
 from kerasft.export import saved_model
 from kerasft.networks import network as networks
@@ -20,8 +22,9 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import CachedAugmentation
 from kerasft.strategies.phase import Phase
-from kerasft.training import checkpointer, fitting, linear_probe, penalised_models
+from kerasft.training import checkpointer, fitting, linear_probe, penalised_models, phase_inputs
 from kerasft.training import distillation as distilling
+from kerasft.training import setup as setup_of_run
 from kerasft.training import teacher as teachers
 
 
@@ -289,3 +292,92 @@ def test_labels_and_values_are_taught_from_the_solved_head_to_the_last_phase(tas
     assert apart[0] < 0.7 * apart[1]
     assert noted["val_loss"] > 0 and record.final[0] < record.initial[0]
     assert ("temperature" in noted) == (task == "multi_label")
+
+
+@pytest.fixture(scope="module")
+def partly(data):
+    """The splits without the labels of most training images."""
+    kept = np.concatenate([np.flatnonzero(data.train.labels == label)[:5] for label in (0, 1)])
+    others = np.setdiff1d(np.arange(len(data.train)), kept)
+    first, second = (
+        replace(splits.take(data.train, rows), digest=name) for rows, name in ((kept, "few"), (others, "others"))
+    )
+    second = replace(second, labels=np.full(len(others), -1, np.int32))
+    return replace(data, train=first, unlabelled=second, digest="partly")
+
+
+@pytest.mark.parametrize("recipe", ["crop | flip", "mixup(1.0)"])
+def test_an_image_without_a_label_is_augmented_and_answered_like_all_others(network, partly, run, tmp_path, recipe):
+    phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=specs.parse(recipe, "--augment"))
+    config = Config(teacher=run, tensorboard=False, class_weights="balanced")
+    setup = distilling.with_teacher(begun(network, partly, tmp_path, phase, config).setup)
+    whole = setup_of_run.with_unlabelled(setup)
+    few, count = len(partly.train), len(partly.train) + len(partly.unlabelled)
+    assert (len(whole.splits.train), whole.steps_per_epoch, whole.batch_size) == (count, 1, count)
+    assert setup.splits is partly and whole.example_weights[few:].tolist() == [1] * (count - few)
+    inputs = distilling.taught(whole, network, phase, phase_inputs.images(network, whole.splits, phase, config.seed))
+    rows = np.array([0, few, 1, 2, few + 1, count - 1])
+    labels = whole.splits.train.labels[rows]
+    given = tf.zeros(6, tf.int64), tf.constant(rows), tf.constant(labels)
+    targets = np.asarray(inputs.load(*given)[1])
+    own, answers, shares = targets[:, :2], targets[:, 2:4], targets[:, 4]
+    # The labelled classes of an image are as much of it as is labelled.
+    np.testing.assert_allclose(own.sum(1), shares, atol=1e-6)
+    np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
+    if inputs.mixed:
+        assert ((shares > 0.01) & (shares < 0.99)).any()
+    else:
+        np.testing.assert_array_equal(shares, labels >= 0)
+        np.testing.assert_array_equal(own.argmax(1)[labels >= 0], labels[labels >= 0])
+
+
+def test_phases_learn_the_answers_for_images_without_labels(partly, data, network, run, tiny, tmp_path, capsys):
+    """And choices, scores and the counts that losses weigh classes by are those of the labelled images."""
+    settings = {"teacher": run, "distill": "logits(weight=1)", "augment": "none", "loss": "class_balanced"}
+    settings |= {"phases": "surgical(epochs=1, lr=1e-3) | all(epochs=3, lr=3e-3)"}
+    # Validation by the teacher's answers keeps what is learned of them.
+    judged = _probabilities(network, data.val)[:, ::-1].argmax(1).astype(np.int32)
+    partly = replace(partly, val=replace(data.val, labels=judged))
+    made = trained(partly, tmp_path / "partly", tiny, **settings)
+    rows = len(data.train)
+    assert made.trained.state.resolved.teacher["unlabelled"] == rows - len(partly.train) == len(partly.unlabelled)
+    assert made.steps_per_epoch == len(partly.train) // 8 and made.trained.state.records[1].epochs == 3
+    assert len(made.trained.setup.splits.train) == len(partly.train)
+    few = trained(replace(partly, unlabelled=None), tmp_path / "few", tiny, **settings)
+    expected = _probabilities(network, data.train)[:, ::-1]
+
+    def gap(run):
+        found = _probabilities(run.network, data.train)
+        return (expected * np.log(np.maximum(expected, 1e-12) / found)).sum(1).mean()
+
+    assert gap(made) < gap(few)
+    trained(partly, tmp_path / "solved", tiny, **settings | {"phases": "head(epochs=0)", "head_init": "probe"})
+    assert "--unlabelled changes nothing" in capsys.readouterr().out
+
+
+@pytest.mark.large
+def test_a_stopped_run_goes_on_to_the_same_weights_with_images_without_labels(partly, tiny, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
+    answered, fit, steps = _counted(monkeypatch), keras.Model.fit, []
+    settings = {"teacher": run, "phases": PHASES, "augment": "crop | flip", "distill": "logits | features(weight=0.5)"}
+
+    class Stops(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(batch)
+            if len(steps) == limit:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "fit", lambda *a, callbacks, **k: fit(*a, callbacks=[*callbacks, Stops()], **k))
+    limit, count = 0, len(partly.train) + len(partly.unlabelled)
+    whole = trained(partly, tmp_path / "whole", tiny, **settings)
+    # Both phases see the same two augmentations, and the projection is fitted on plain images.
+    assert sum(answered) == len(partly.val) + 3 * count and len(steps) == 4 * (count // 8)
+    limit = 3 * (count // 8) - 1
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        trained(partly, tmp_path / "stopped", tiny, **settings)
+    answered.clear()
+    rest = trained(partly, tmp_path / "stopped", tiny, **settings)
+    assert answered == []
+    same(rest.weights, whole.weights)

@@ -1,5 +1,6 @@
 """Sources: each lists the examples that `--data` names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from kerasft.data.exclusion import without_excluded
 from kerasft.data.groups import with_pattern
 from kerasft.data.listing import Listing, with_printable_names
 from kerasft.data.sources.csv import list_csv
-from kerasft.data.sources.folder import list_folder
+from kerasft.data.sources.folder import list_folder, list_unlabelled
 from kerasft.data.sources.generated import list_generated
 from kerasft.data.sources.tfds import list_tfds
 from kerasft.settings import abstention
@@ -20,7 +21,7 @@ _MAX_NAME_BYTES = 200
 
 
 def load(config: Config) -> Listing:
-    """Lists the examples of `--data`, with labels as `--task` asks for.
+    """Lists the examples of `--data`, with labels as `--task` asks for, and the images of `--unlabelled`.
 
     Raises:
         UserError: an unknown kind of source, a source that cannot be read, a class name with harmful characters, or a
@@ -63,6 +64,8 @@ def load(config: Config) -> Listing:
     abstention.requested(config, listing.task)
     if config.group_pattern:
         listing = with_pattern(listing, config.group_pattern)
+    if config.unlabelled:
+        listing = replace(listing, unlabelled=_load_unlabelled(config.unlabelled))
     return without_excluded(listing, config.exclude) if config.exclude else listing
 
 
@@ -72,6 +75,13 @@ def _add_prefix(data: str) -> str:
     if data in ("", "digits") or data.startswith(("folder:", "csv:", "tfds:", "generated:")):
         return data
     return f"folder:{data}" if path.is_dir() else f"csv:{data}" if path.suffix == ".csv" and path.is_file() else data
+
+
+def _load_unlabelled(unlabelled: str) -> Listing:
+    kind, _, argument = _add_prefix(unlabelled).partition(":")
+    if kind != "folder":
+        raise UserError(f"--unlabelled: must be folder:DIR, or an existing folder. Received: {unlabelled!r}")
+    return with_printable_names(list_unlabelled(argument), unlabelled)
 
 
 def _check_name(name: str, data: str) -> None:

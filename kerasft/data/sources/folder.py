@@ -23,15 +23,7 @@ def list_folder(argument: str) -> Listing:
     Raises:
         UserError: there is no such folder, it is not one of ordinary files, or it has fewer than two classes.
     """
-    root = Path(argument).expanduser()
-    if not argument or not root.is_dir():
-        siblings = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
-        rule = "is a file; a table is csv:FILE" if argument and root.is_file() else "no such folder"
-        raise UserError(f"--data: {rule}{did_you_mean(root.name, siblings)}. Received: 'folder:{argument}'")
-    if files.is_pseudo(root) or root.resolve() == Path(root.resolve().anchor):
-        rule = "must be a folder of images; / holds the whole machine, and /proc, /sys and /dev hold no ordinary files"
-        raise UserError(f"--data: {rule}. Received: 'folder:{argument}'")
-    root = root.resolve()
+    root = _find_root(argument, "data", "is a file; a table is csv:FILE")
     tops = sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
     split_folders: dict[str, Path] = {}
     for top in tops:
@@ -79,6 +71,55 @@ def list_folder(argument: str) -> Listing:
         read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
     )
+
+
+def list_unlabelled(argument: str) -> Listing:
+    """Lists all images of a folder, at any depth, without labels. Hidden files and system files are skipped.
+
+    Args:
+        argument: what follows `folder:`.
+
+    Returns:
+        A Listing of the task `unlabelled`, with `unlabelled:` before each path.
+
+    Raises:
+        UserError: there is no such folder, it is not one of ordinary files, or it has no files.
+    """
+    root = _find_root(argument, "unlabelled", "is a file")
+    findings: list[Finding] = []
+    paths = _list_files(root, root, findings)
+    if not paths:
+        raise UserError(f"--unlabelled: the folder holds no files. Received: {data_text(root)}")
+    return Listing(
+        name=root.name,
+        task="unlabelled",
+        ids=np.array([f"unlabelled:{_relative(root, path)}" for path in paths]),
+        labels=np.zeros((len(paths), 0), np.float32),
+        split_names=np.full(len(paths), "", dtype="<U5"),
+        classes=(),
+        read=lambda index: files.read(paths[index]),
+        findings=tuple(finding._replace(path=f"unlabelled:{finding.path}") for finding in findings),
+    )
+
+
+def _find_root(argument: str, flag: str, is_file: str) -> Path:
+    """Returns the folder that a flag names after `folder:`, resolved.
+
+    Args:
+        is_file: the rule where it is a file.
+
+    Raises:
+        UserError: there is no such folder, or it is not one of ordinary files.
+    """
+    root = Path(argument).expanduser()
+    if not argument or not root.is_dir():
+        siblings = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
+        rule = is_file if argument and root.is_file() else "no such folder"
+        raise UserError(f"--{flag}: {rule}{did_you_mean(root.name, siblings)}. Received: 'folder:{argument}'")
+    if files.is_pseudo(root) or root.resolve() == Path(root.resolve().anchor):
+        rule = "must be a folder of images; / holds the whole machine, and /proc, /sys and /dev hold no ordinary files"
+        raise UserError(f"--{flag}: {rule}. Received: 'folder:{argument}'")
+    return root.resolve()
 
 
 def _refuse_no_train(root: Path, tops: list[Path], split_folders: dict[str, Path]) -> None:
