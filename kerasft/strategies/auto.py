@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from kerasft.networks import depths
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import lr_scaling
@@ -75,7 +76,10 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
             )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
-    chosen = [head(0), full(epochs, lr, batch_norm="train", image_size=size, stop_if_losing=True)]
+    fine_tuning = full(
+        epochs, lr, batch_norm="train", image_size=size, head_lr=_head_rate(network), stop_if_losing=True
+    )
+    chosen = [head(0), fine_tuning]
     if conditional:
         chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
         why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
@@ -89,6 +93,17 @@ def _scaled(lr: float, config: Config, examples: int) -> float:
         return lr
     factor = lr_scaling.factor(config.spec("optimizer"), min(batch, examples), min(DEFAULT_BATCH_SIZE, examples))
     return float(f"{lr * factor:.3g}")
+
+
+def _head_rate(network: Network) -> float:
+    """The head's learning rate as a multiple of the others': the share that the last depth has of its features.
+
+    A step of Adam moves each weight by about the rate. So it moves a logit in proportion to the number of features, which are
+    standardised (Yang et al. 2021: the rate of a layer falls with its fan-in). A solved head on many depths would be lost
+    in the first steps.
+    """
+    widths = depths.widths(network)
+    return float(f"{widths[-1] / sum(widths):.2g}")
 
 
 def _training_size(config: Config, network: Network) -> int | None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kerasft.networks import depths
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -30,6 +31,14 @@ def test_a_measured_speed_bounds_the_time_and_is_said(pretrained):
     assert slow[1].epochs == 1
     assert "an epoch of 20000 examples takes about 2000 s" in why
     assert not any(phase.conditional for phase in slow)
+
+
+def test_a_head_on_several_depths_has_a_lower_rate(pretrained):
+    assert planning.plan(Config(), pretrained, 400)[0][1].head_lr == 1
+    several = depths.with_depths(pretrained, Config(), depths.find_depths(pretrained)[-3:])
+    widths = depths.widths(several)
+    (_, *fine_tuning), _ = planning.plan(Config(), several, 400)
+    assert [phase.head_lr for phase in fine_tuning] == pytest.approx([widths[-1] / sum(widths)] * 2, rel=0.05)
 
 
 def test_many_classes_take_more_steps(pretrained):
