@@ -173,7 +173,8 @@ def _check(network: Network, name: str, arguments: dict, distance: float | None)
     expected = np.asarray(network.model(images, training=False))
     got = np.asarray(found.model(images, training=False))
     if distance is None:
-        assert np.isfinite(got).all() and not np.array_equal(got, expected)
+        # Of random weights some networks give hardly more than 0, on which a gate has no effect.
+        assert np.isfinite(got).all() and (np.abs(expected).max() < 1e-6 or not np.array_equal(got, expected))
     else:
         np.testing.assert_allclose(got, expected, rtol=0, atol=distance * np.abs(expected).max())
 
