@@ -21,6 +21,11 @@ CASES = {
 GIVEN = [(name, arguments, alike) for name, cases in CASES.items() for arguments, alike in cases]
 
 
+# These are ConvNeXtBase with more channels. One with its copies takes 9 GB.
+WIDER = ("ConvNeXtLarge", "ConvNeXtXLarge")
+BACKBONES = [one for one in EVERY_BACKBONE if getattr(one, "values", [one])[0] not in WIDER]
+
+
 def _network(backbone: str) -> Network:
     keras.utils.set_random_seed(0)
     config = Config(backbone=backbone, weights="none", image_size=64, head="mlp", head_init="he_normal")
@@ -61,7 +66,7 @@ def test_every_surgery_is_tried_here():
     assert {function.__name__ for function in surgery.NAMED} == set(NAMED)
 
 
-@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("name", "arguments", "alike"), GIVEN)
 def test_a_network_comes_of_a_network_with_the_same_weights(backbone, name, arguments, alike):
     # InceptionV3 and its like take no less than 75 pixels.
@@ -190,7 +195,7 @@ def _keeps_weights(ours: keras.Model, theirs: keras.Model, names: tuple[str, ...
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize(("name", "arguments", "distance"), EACH)
 def test_what_is_named_makes_a_network_of_a_network(backbone, name, arguments, distance):
     if backbone.startswith(("Inception", "Xception")):
