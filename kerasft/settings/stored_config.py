@@ -22,7 +22,11 @@ def to_flags(config: Config) -> str:
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:
-    """`name: theirs, now ours` for each setting that differs from a stored `config.json`."""
-    now = json.loads(json.dumps(asdict(ours)))
-    changed = [name for name, value in now.items() if name not in LOCATIONS and theirs.get(name) != value]
-    return [f"{name}: {theirs.get(name)!r} then, {now[name]!r} now" for name in changed]
+    """`name: theirs, now ours` for each setting that differs from a stored `config.json`.
+
+    A setting that the file does not have came with a later version. It counts as its default.
+    """
+    now, defaults = (json.loads(json.dumps(asdict(one))) for one in (ours, Config()))
+    then = defaults | theirs
+    changed = [name for name, value in now.items() if name not in LOCATIONS and then[name] != value]
+    return [f"{name}: {then[name]!r} then, {now[name]!r} now" for name in changed]

@@ -29,7 +29,8 @@ def test_a_value_has_spaces_and_types_and_ends_at_the_next_flag():
 def test_the_default_has_every_strategy_and_at_least_ten_entries():
     found = parse("")
     assert len(found) >= 10
-    assert {spec.name for one in found for spec in one.config.specs("phases")} == {*STRATEGIES, "auto"}
+    # `quantised` prepares a trained network for int8, and is no way to train one.
+    assert {spec.name for one in found for spec in one.config.specs("phases")} == {*STRATEGIES, "auto"} - {"quantised"}
 
 
 def test_folders_are_plain_and_differ_with_the_settings():

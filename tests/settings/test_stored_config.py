@@ -11,3 +11,12 @@ def test_differences_name_the_fields():
     stored = json.loads(json.dumps(asdict(Config())))
     found = stored_config.differences(replace(Config(), seed=3, run_dir="elsewhere"), stored)
     assert found == ["seed: 0 then, 3 now"]
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default():
+    stored = asdict(Config())
+    del stored["unlabelled"]
+    assert stored_config.differences(Config(), stored) == []
+    assert stored_config.differences(Config(unlabelled="folder:more"), stored) == [
+        "unlabelled: '' then, 'folder:more' now"
+    ]
