@@ -28,7 +28,7 @@ def run(task: str, config: Config, result: Path, output: IO | None = None) -> in
         KeyboardInterrupt: this process or the entry got SIGINT or SIGTERM. The entry has saved its state.
     """
     line = [sys.executable, "-m", "kerasft.compare.worker", task, str(result)]
-    # In a session of its own, the entry does not get the terminal's SIGINT beside the signal that is passed on to it.
+    # In a session of its own, the entry does not get the terminal's SIGINT in addition to the signal that is passed on to it.
     child = subprocess.Popen(
         line, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT if output else None, start_new_session=True
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# The grey of the bars beside a padded image: about the mean of ImageNet over the channels, so a pretrained network sees
+# The grey of the bars of a padded image: about the mean of ImageNet over the channels, so a pretrained network sees
 # nearly the zeros that its own convolutions pad with.
 PADDING = 114
 # By orientation: whether to reverse the stored rows, and the stored columns. From 5 on, both axes are then exchanged.
@@ -56,7 +56,7 @@ def squash(image: tf.Tensor, size: int, orientation: tf.Tensor | int = 1) -> tf.
     return _resize(image, tf.fill([2], size), size)
 
 
-# The names that `--framing` takes, beside `auto`.
+# The names that `--framing` takes, `auto` apart.
 FRAMINGS = {
     "crop": Framing(crop, tf.reduce_min),
     "pad": Framing(pad, tf.reduce_max),

@@ -76,7 +76,7 @@ def _verdict(kind: str, blocks: list[str], detail: str) -> Verdict:
 def _vanishing(blocks: Mapping[str, Any]) -> Verdict | None:
     norms = {name: row["gradient"] for name, row in blocks.items() if row["gradient"] is not None}
     largest = max(norms.values(), default=0.0)
-    # Beside a gradient that explodes, any other looks small.
+    # Next to a gradient that explodes, any other looks small.
     if not all(map(math.isfinite, norms.values())) or not 0 < largest <= EXPLODED:
         return None
     # Nothing passes through the head on its way to the head.

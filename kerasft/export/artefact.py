@@ -17,7 +17,7 @@ from kerasft.networks.network import Network
 
 
 class Answer(NamedTuple):
-    """What an artefact is to say, beside its weights.
+    """What an artefact is to say, apart from its weights.
 
     Attributes:
         run: an identifier of the run. A version that it has published already is proven again, not written twice.

@@ -107,7 +107,7 @@ def measure(
 
     Returns:
         By name: the score of the task (`accuracy`, ...), its `interval` (95 %; single labels only), `loss`, `seconds`
-        (to fit it and to answer, features not counted), `bytes` (what must be kept of it beside the backbone), and
+        (to fit it and to answer, features not counted), `bytes` (what must be kept of it in addition to the backbone), and
         `difference` and `loss_difference` (value, low, high): what the fine-tuned network has more, image by image.
     """
     if fitted is None:

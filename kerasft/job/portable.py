@@ -29,7 +29,7 @@ from kerasft.storage import run_folder
 from kerasft.strategies import planning
 from kerasft.training import setup as setup_of_run
 
-# Portable artefacts are in this folder, beside that of the SavedModels.
+# Portable artefacts are in this folder, a sibling of that of the SavedModels.
 EXPORTS = "exports"
 JSON_NAME = "compress.json"
 SCRATCH = ".compress"
@@ -107,7 +107,7 @@ def _exports(config: Config, saved_model: Path) -> Path:
 def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     """Publishes portable artefacts of a finished run, and writes `compress.json` and `compress.html` into its folder.
 
-    The slimmer networks that `--target` has made of it stand beside them.
+    The slimmer networks that `--target` has made of it are further rows.
 
     Args:
         settings: `--export`, `--max_drop`, `--export_dir` and `--allow_imports` are taken from it; the rest from the run.

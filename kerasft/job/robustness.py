@@ -59,17 +59,19 @@ def measure(
     if not most:
         return {}
     rows = _spread(len(test), most)
-    beside = _baselines(fitted, len(rows)) if fitted and level == "full" else None
-    outputs, *others = _outputs(network, [forward, *([beside] if beside else [])], test, rows, seed)
+    predictors = [forward]
+    if with_baselines := fitted is not None and level == "full":
+        predictors.append(_baselines(fitted, len(rows)))
+    outputs, *of_baselines = _outputs(network, predictors, test, rows, seed)
     scorer = replace(scorer, labels=test.labels[rows], weights=None)
     scores, clean, mean = _scores(scorer, outputs)
     summary = {"level": level, "n": len(rows), "clean": clean, "mean": mean}
     summary["values"] = {name: list(one.values) for name, one in CORRUPTIONS.items()}
     found = {"robustness": scores, "robustness_summary": summary}
-    if beside:
+    if with_baselines:
         found["robustness_baselines"] = {}
         for place, name in enumerate(fitted.answers(_queries(len(rows)))):
-            scores, clean, mean = _scores(scorer, {kind: each[place] for kind, each in others[0].items()})
+            scores, clean, mean = _scores(scorer, {kind: each[place] for kind, each in of_baselines[0].items()})
             found["robustness_baselines"][name] = {**scores, "clean": clean, "mean": mean}
     return found | ({"attacks": _attack(network, test, scorer, attacked, seed)} if attacked else {})
 

@@ -79,7 +79,7 @@ def train_phases(
     """Audits, resolves the settings and trains all phases in a locked run folder, or goes on where a run was stopped.
 
     Args:
-        exports: the folder whose free space is checked beside that of the run folder.
+        exports: the folder whose free space is checked as well as that of the run folder.
         seconds: gets the times of `audit` and `train`.
         began: moment of the monotonic clock from which `--budget_minutes` counts.
 

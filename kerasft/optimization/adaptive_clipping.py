@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping (AGC): a unit's gradient is at most so large beside its weights (Brock et al. 2021)."""
+"""Adaptive gradient clipping (AGC): a unit's gradient is at most so large relative to its weights (Brock et al. 2021)."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Distillation: the loss by which a network learns from a teacher's answers beside its labels (Hinton et al. 2015)."""
+"""Distillation: the loss by which a network learns from a teacher's answers as well as from labels (Hinton et al. 2015)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

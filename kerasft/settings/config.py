@@ -83,7 +83,7 @@ class Config(DataSettings):
     phases: str = flag(
         "auto",
         "training",
-        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or those between others (head(epochs=5) | auto | quantised). Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients; quantised(epochs=3, lr=1e-4), all layers as int8 computes them, at the end. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, stop_if_losing, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius), agc (limit of gradients beside weights). docs/strategies.md explains each.",
+        "The training phases in order, such as head(epochs=5, lr=1e-3) | top(unfreeze=0.5, epochs=5, lr=1e-4) | all(epochs=10, lr=1e-5, image_size=192). auto chooses all phases, or those between others (head(epochs=5) | auto | quantised). Strategies: head; top(unfreeze=0.5), the last blocks; all; gradual(stages=4, epochs=2), from the head down; bias and norm, only offsets or only normalisation; lora(rank=8, alpha=16), low-rank updates; adapter(reduction=8), bottlenecks that stay; surgical(blocks=1), the blocks with the largest gradients; quantised(epochs=3, lr=1e-4), all layers as int8 computes them, at the end. Any phase may set optimizer, schedule, loss, augment, batch_norm (hold or train), views, image_size, conditional, stop_if_losing, head_lr (times the rate), layer_decay (of the rate, a block), l2sp (pull to the start), sam (radius), agc (limit of a gradient, relative to its weights). docs/strategies.md explains each.",
         spec="many",
     )
     optimizer: str = flag(
@@ -205,7 +205,7 @@ class Config(DataSettings):
     boosted_trees: bool = flag(
         False,
         "output",
-        "Fit gradient boosted trees (LightGBM) on the features of the frozen network too, beside the other baselines of the report. They are not exported. They need kerasft[baselines].",
+        "Fit gradient boosted trees (LightGBM) on the features of the frozen network too, as one more baseline in the report. They are not exported. They need kerasft[baselines].",
     )
     warmup: bool = flag(
         True,

@@ -1,4 +1,4 @@
-"""What slimming has measured: a row for the run and one for each step, beside each other."""
+"""What slimming has measured: a row for the run and one for each step."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`delta.npz`: what a run changed of a network's weights, from which the whole is made again beside the weights before."""
+"""`delta.npz`: what a run changed of a network's weights, from which the whole is made again from the weights before."""
 
 import hashlib
 import zipfile

@@ -50,7 +50,7 @@ VARIABLES: dict[str, Callable[[keras.Layer], list[keras.Variable]]] = {
     "norm": normalisation,
     "lora": factors,
     "adapter": adapters,
-    # Beside "all", scales and offsets of a BatchNormalization train whose statistics stay: int8 folds them into the kernel.
+    # More than under "all", scales and offsets of a BatchNormalization train whose statistics stay: int8 folds them into the kernel.
     "quantised": every,
 }
 

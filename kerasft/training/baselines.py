@@ -41,7 +41,7 @@ class Baseline(NamedTuple):
 
     Attributes:
         answer: what it gives for features.
-        bytes: what must be kept of it beside the backbone.
+        bytes: what must be kept of it in addition to the backbone.
         seconds: to fit it, without the features.
     """
 

@@ -36,7 +36,7 @@ def resolve(setup: TrainSetup, phase: Phase) -> Phase:
     ranked = sorted(names, key=lambda name: -ratios[name])
     chosen = ranked[: phase.arguments["blocks"]]
     console.say(
-        f"{phase.strategy}: of {len(names)} blocks, gradients are largest beside the weights in "
+        f"{phase.strategy}: of {len(names)} blocks, gradients are largest relative to the weights in "
         + ", ".join(f"{name} ({ratios[name]:.3g})" for name in chosen)
         + f"; the median is {np.median(list(ratios.values())):.3g}"
     )

@@ -186,7 +186,7 @@ def _solve(
     *,
     forced: bool,
 ) -> stacked_probe.Stacked:
-    """`stacked_probe.solve` on standardised features; kept beside their entry."""
+    """`stacked_probe.solve` on standardised features; kept in the folder of their entry."""
     mean, variance = head_statistics.statistics(features, widths)
     labels, outputs = splits.train.labels, len(splits.classes)
     groups = splits.train.groups

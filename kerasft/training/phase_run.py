@@ -225,7 +225,7 @@ class PhaseRun:
         return last if self._ends_decayed and best else [*last, *best]
 
     def own_variables(self) -> dict[str, Weights]:
-        """What a checkpoint holds of a phase beside the variables of the run's network: those of its own network, if any."""
+        """What a checkpoint holds of a phase in addition to the variables of the run's network: those of its own network, if any."""
         if self.network is self.setup.network:
             return {}
         return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}

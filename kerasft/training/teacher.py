@@ -59,7 +59,7 @@ class Teacher(NamedTuple):
         return self.rows(cache, split, size, augmentation)[:, : self.outputs]
 
     def rows(self, cache: DiskCache, split: Split, size: int, augmentation: CachedAugmentation) -> np.ndarray:
-        """The answers, and beside them P features where these are taught, float32 [N, C + P]."""
+        """The answers, followed by P features where these are taught, float32 [N, C + P]."""
         return feature_cache.load_or_compute(cache, self.prefix, split, size, augmentation, DTYPE).rows
 
 

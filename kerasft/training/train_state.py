@@ -1,4 +1,4 @@
-"""The state of a run: all that a stopped run needs to go on, beside the weights."""
+"""The state of a run: all that a stopped run needs to go on, apart from the weights."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any

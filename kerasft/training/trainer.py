@@ -50,7 +50,7 @@ from kerasft.training.weight_interpolation import Weights
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves, beside the weights in the network.
+    """What training leaves, apart from the weights in the network.
 
     Attributes:
         setup: what was trained.

@@ -138,7 +138,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
     columns, reader = read_header(lines)
     names = ", ".join(filter(None, columns)) or "none"
     if group_column and (group_column not in columns or group_column in ("path", "label", "split")):
-        rule = f"must be a column of the table beside path, label and split{did_you_mean(group_column, columns)}"
+        rule = f"must be a column of the table other than path, label and split{did_you_mean(group_column, columns)}"
         raise UserError(f"--group_column: {rule}; found: {names}. Received: {group_column!r}")
     targets = (
         ["label"]

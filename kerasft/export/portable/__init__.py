@@ -4,7 +4,7 @@ from kerasft.export.portable.litert import litert
 from kerasft.export.portable.onnx import onnx
 from kerasft.export.portable.openvino import openvino
 
-# What `--export` names, beside `savedmodel`. A new format is one file, its name here, and its runtime in `standalone/`.
+# What `--export` names, apart from `savedmodel`. A new format is one file, its name here, and its runtime in `standalone/`.
 FORMATS = {"litert": litert, "onnx": onnx, "openvino": openvino}
 
 __all__ = ["litert", "onnx", "openvino"]

@@ -119,7 +119,7 @@ def weighs_classes(spec: Spec, task: str) -> bool:
 
 
 def names(task: str) -> tuple[str, ...]:
-    """Our own losses for a task. Keras's come beside them."""
+    """Our own losses for a task, without those of Keras."""
     return tuple(name for name in __all__ if getattr(_default_formula(OURS[name]), task))
 
 
