@@ -49,7 +49,7 @@ def run(argument: str, out: str = "") -> None:
         networks.set_pixel_statistics(network, *resolved.pixels)
     weights = weight_delta.apply(folder / weight_delta.FILE_NAME, network.model.get_weights())
     network.model.set_weights(weights)
-    model = blending.settled(network)._replace(tta=resolved.tta or "none").served()
+    model = blending.without_blends(network)._replace(tta=resolved.tta or "none").served()
     # One tensor, not a list of one: `model(images)` then warns of nothing.
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     run_folder.write_by_name(path, plain.save)

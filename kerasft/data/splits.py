@@ -250,6 +250,27 @@ def _find_missing_classes(listing: Listing, split_names: np.ndarray) -> list[Fin
     return findings
 
 
+def concatenate(first: Split, second: Split) -> Split:
+    """Returns one split of the examples of two, in order, which must be framed alike."""
+    count = len(first)
+
+    def images(rows: np.ndarray) -> np.ndarray:
+        inside = rows < count
+        one, other = first.images(rows[inside]), second.images(rows[~inside] - count)
+        found = np.empty((len(rows), *one.shape[1:]), np.uint8)
+        found[inside], found[~inside] = one, other
+        return found
+
+    return Split(
+        ids=np.concatenate([first.ids, second.ids]),
+        labels=np.concatenate([first.labels, second.labels]),
+        read=lambda index: first.read(index) if index < count else second.read(index - count),
+        images=None if first.images is None or second.images is None else images,
+        digest=hashlib.sha256(f"{first.digest} {second.digest}".encode()).hexdigest(),
+        framing=first.framing,
+    )
+
+
 def make_split(
     listing: Listing,
     images: Callable[[np.ndarray], np.ndarray] | None,

@@ -1,4 +1,4 @@
-"""Images without labels (`--unlabelled`): what is left out of them, and a training split that goes on with them.
+"""Images without labels (`--unlabelled`): which of them are left out, and what stands for a label.
 
 Nothing is chosen or scored by them. So all that is asked of them is that they are not images of another split again.
 """
@@ -18,7 +18,7 @@ from kerasft.settings.errors import UserError
 IMAGES_PER_STEP = 512
 
 
-def add(
+def with_unlabelled(
     data: Splits,
     labelled: Listing,
     listing: Listing,
@@ -27,7 +27,7 @@ def add(
     *,
     near: bool = True,
 ) -> Splits:
-    """Returns the splits with the images of a listing as `unlabelled`, but for those of which another image is a copy.
+    """Returns the splits with the images of a listing as `unlabelled`, without copies.
 
     Left out are copies of labelled images and of each other, and near duplicates of images of val and test: what is scored
     must be new. Near duplicates of training images are further views of them, and stay.
@@ -59,33 +59,12 @@ def add(
 
 
 def has_label(labels: np.ndarray) -> np.ndarray:
-    """Tells bool [N] of labels, as `Split.labels`, whether they are any: -1, or a row of NaN, is none."""
+    """Returns bool [N]: True for labels, int [N] or float [N, C], other than -1 and rows of NaN."""
     return labels >= 0 if np.issubdtype(labels.dtype, np.integer) else ~np.isnan(labels).any(1)
 
 
-def append(first: Split, second: Split) -> Split:
-    """Returns one split of the examples of two, in order, which are framed alike."""
-    count = len(first)
-
-    def images(rows: np.ndarray) -> np.ndarray:
-        inside = rows < count
-        one, other = first.images(rows[inside]), second.images(rows[~inside] - count)
-        found = np.empty((len(rows), *one.shape[1:]), np.uint8)
-        found[inside], found[~inside] = one, other
-        return found
-
-    return Split(
-        ids=np.concatenate([first.ids, second.ids]),
-        labels=np.concatenate([first.labels, second.labels]),
-        read=lambda index: first.read(index) if index < count else second.read(index - count),
-        images=None if first.images is None or second.images is None else images,
-        digest=hashlib.sha256(f"{first.digest} {second.digest}".encode()).hexdigest(),
-        framing=first.framing,
-    )
-
-
 def _no_labels(like: np.ndarray, count: int) -> np.ndarray:
-    """Returns labels that are none, of the form of others; no loss takes them for labels."""
+    """Returns -1, or rows of NaN, in the shape and dtype of other labels. The loss of `optimization/distillation.py` leaves them out."""
     nothing = -1 if np.issubdtype(like.dtype, np.integer) else np.nan
     return np.full((count, *like.shape[1:]), nothing, like.dtype)
 
@@ -113,7 +92,7 @@ def _find_copies(data: Splits, labelled: Listing, listing: Listing) -> list[Find
 
 
 def _find_near_copies(data: Splits, split: Split, size: int) -> list[Finding]:
-    """Returns a finding for each image of a split that is nearly one of val or test, over others or directly."""
+    """Returns a finding for each image of a split that is nearly one of val or test, directly or through a chain of others."""
     parts = (data.val, data.test, split)
     names = [f"{name} of {part}" for part in ("val", "test") for name in getattr(data, part).ids.tolist()]
     held_out, starts = len(names), np.cumsum([0, *map(len, parts)])
@@ -127,7 +106,7 @@ def _find_near_copies(data: Splits, split: Split, size: int) -> list[Finding]:
         return found
 
     count = int(starts[-1])
-    # The sizes of the files stay 0, which is not known.
+    # The sizes of the files are not known; 0 says so.
     found = measures.make_empty(count)
     for start in range(0, count, IMAGES_PER_STEP):
         rows = np.arange(start, min(start + IMAGES_PER_STEP, count))
@@ -135,7 +114,7 @@ def _find_near_copies(data: Splits, split: Split, size: int) -> list[Finding]:
     group = near_duplicates.group(count, near_duplicates.find_pairs(found, take))
     # The least row of a group is one of val or test, where it has any.
     return [
-        Finding(str(name), "near_copy", "reject", f"nearly the same image as {names[least]}")
+        Finding(str(name), "near_copy", "reject", f"in a group of near duplicates with {names[least]}")
         for name, least in zip(split.ids, group[held_out:])
         if least < held_out
     ]

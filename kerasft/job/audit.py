@@ -48,7 +48,7 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
         checked, images, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
     )
     if further:
-        data = unlabelled.add(data, checked, further, further_images, size)
+        data = unlabelled.with_unlabelled(data, checked, further, further_images, size)
     shown = set(found)
     findings.show(tuple(finding for finding in data.findings if finding not in shown))
     audit_file.write(folder, len(listing.ids), data.counts(), [*data.findings, *learned])

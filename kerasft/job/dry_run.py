@@ -100,7 +100,7 @@ def _data(config: Config, listing: Listing, size: int) -> tuple[Splits, float]:
             checked, further = _hash_files(listing), further and _hash_files(further)
         fractions = config.val_fraction, config.test_fraction
         data = splits.make_splits(checked, None, *fractions, config.seed, config.per_class_limit)
-        return unlabelled.add(data, checked, further, None, size, near=is_short) if further else data, rate
+        return unlabelled.with_unlabelled(data, checked, further, None, size, near=is_short) if further else data, rate
 
 
 def _decoding_speed(listing: Listing, size: int) -> float:

@@ -107,7 +107,7 @@ def train_phases(
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
         # A network that was trained in mixed precision is served in float32, and without blends.
         whole = surgery.precision(trained.setup.network, "float32")
-        network = blending.settled(whole)
+        network = blending.without_blends(whole)
         _say_unblended(whole)
         scorer, resolved = trained.setup.scorer, trained.state.resolved
         cached_outputs = trained.validation_outputs if network is trained.setup.network else None
@@ -130,7 +130,7 @@ def _weights_of_backbone(network: Network) -> dict[str, np.ndarray]:
 
 def _say_unblended(network: Network) -> None:
     """Says where an activation was to be blended in, and no phase trained the layers."""
-    blends = blending.layers(network.model)
+    blends = blending.blends_of(network.model)
     if left := [blend for blend in blends if blend.kept() is blend.old]:
         where = f"in {len(left)} of {len(blends)} places, which no phase trained"
         console.say(f"warning: --surgery: the old activation stays {where}, such as {left[0].name}")

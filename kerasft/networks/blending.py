@@ -1,4 +1,4 @@
-"""Activations that another one takes the place of step by step, and what is left of them in the end."""
+"""The gradual replacement of an activation by another one during training, and its removal afterwards."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class Blend(keras.layers.Layer):
     Args:
         old: an activation layer, or an operation of keras.ops.
         new: an activation layer.
-        steps: training steps in which the share goes from 0 to 1.
+        steps: training steps in which the share goes from 0 to 1 (read by `optimization/raised_shares.py`).
     """
 
     def __init__(self, old: keras.Operation | dict, new: keras.Layer | dict, steps: int, **kwargs):
@@ -42,7 +42,7 @@ class Blend(keras.layers.Layer):
         )
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        """Inputs and outputs are of one shape."""
+        """Computes the blend of activations [N, ...], in their shape and dtype."""
         share = keras.ops.cast(self.share, inputs.dtype)
         return (1 - share) * self.old(inputs) + share * self.new(inputs)
 
@@ -54,23 +54,26 @@ class Blend(keras.layers.Layer):
         """Returns what `from_config` needs."""
         both = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in ("old", "new")}
         for one in both.values():
-            # `build` builds them.
+            # Else Keras would build them a second time, after `build`.
             one.pop("build_config", None)
         return {**super().get_config(), **both, "steps": self.steps}
 
     def kept(self) -> keras.Operation:
-        """The new activation where it has taken the old one's place, else the old one."""
+        """The new activation where a phase has trained the layer, else the old one.
+
+        What a phase leaves has a share of 1, and what no phase trained one of 0.
+        """
         return self.new if float(self.share) > 0.5 else self.old
 
 
-def layers(model: keras.Model) -> list[Blend]:
-    """The layers of a model in which an activation is blended in."""
+def blends_of(model: keras.Model) -> list[Blend]:
+    """The layers of a model, not those inside of others, in which an activation is blended in."""
     return [layer for layer in model.layers if isinstance(layer, Blend)]
 
 
 @contextmanager
-def finished(blends: Iterable[Blend]) -> Iterator[None]:
-    """Lets layers compute the new activation alone, and gives them their shares again."""
+def new_alone(blends: Iterable[Blend]) -> Iterator[None]:
+    """Lets layers compute the new activation alone in the block."""
     shares = [(blend.share, float(blend.share)) for blend in blends]
     for share, _ in shares:
         share.assign(1.0)
@@ -84,18 +87,19 @@ def finished(blends: Iterable[Blend]) -> Iterator[None]:
 def with_shares_of_one(model: keras.Model, weights: list[np.ndarray], blends: Iterable[Blend]) -> list[np.ndarray]:
     """Weights of a model, in the order of `get_weights`, with which these layers compute the new activation alone."""
     shares = {id(blend.share) for blend in blends}
+    # Most networks have none, and their weights are many.
     if not shares:
         return weights
     pairs = zip(model.weights, weights, strict=True)
     return [np.ones_like(value) if id(variable) in shares else value for variable, value in pairs]
 
 
-def settled(network: Network) -> Network:
+def without_blends(network: Network) -> Network:
     """The network with one activation in place of each blend: the new one, or the old one where no phase trained it.
 
     Layers have the names that they had. A network without blends is returned itself.
     """
-    kept = {blend.name: blend.kept() for blend in layers(network.model)}
+    kept = {blend.name: blend.kept() for blend in blends_of(network.model)}
     if not kept:
         return network
 

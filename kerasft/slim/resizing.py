@@ -1,7 +1,5 @@
 """Smaller images as the way of a step: which size, what the step's run is given, and what must stay as it was."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,27 +20,28 @@ from kerasft.strategies.auto import SIZE_MULTIPLE
 # How `slim.json` names the way, such as `image_size(160)`.
 NAME = "image_size"
 
-# Sizes differ by a multiple of this, in pixels. `SIZE_MULTIPLE`, by which every stage of a network pads as before, would often leave
-# much less than a step asks for; fine-tuning takes a last stage of an odd side.
+# Sizes differ by a multiple of this, in pixels. With a multiple of `SIZE_MULTIPLE` every stage pads as before, but that is too coarse: a
+# step would often remove far more than it is asked for.
 SIZE_STEP = 16
 
 # A network that halves its input five times is left at least two places each way.
 MIN_SIZE = 2 * SIZE_MULTIPLE
 
+# The folder of an audit that is only compared.
 SCRATCH = ".splits"
 
 
-def smaller_sizes(size: int) -> Iterator[int]:
+def smaller_sizes(size: int) -> range:
     """The sizes of smaller images, in pixels, the largest first."""
-    return iter(range(size - SIZE_STEP, MIN_SIZE - 1, -SIZE_STEP))
+    return range(size - SIZE_STEP, MIN_SIZE - 1, -SIZE_STEP)
 
 
 def resized(network: Network, size: int) -> Network | None:
-    """A copy of the network for images of another size; None where its layers fit those of its own size only.
+    """A copy of the network for images of another size; None where its layers fit those of its own size only, or are KerasHub's.
 
-    `surgery.resolution` does not serve here: its layers are the network's own, and know the shapes of its own size.
+    `surgery.resolution` does not serve here: it takes the layers themselves, whose shapes are those of the network's own size.
     """
-    # What `saved_backbone.load` refuses to the run of the step.
+    # The run of the step reads the network by `saved_backbone.load`, which refuses these.
     if hub_layers.holds_any(network.model):
         return None
     inputs = keras.Input((size, size, 3))
@@ -64,9 +63,10 @@ def settings_of(way: str) -> dict[str, str | int]:
 
 
 def phases_at(config: Config, whole: int, size: int) -> str:
-    """`--phases` for a network on smaller images than the run's: what they say of `image_size` stays in proportion.
+    """`--phases` for a network on smaller images than the run's: each `image_size` keeps its ratio to the network's size.
 
-    Sizes are rounded up to one that pads alike. Where that is the size of the network, the phase trains on its images.
+    Sizes are rounded up to one that differs from the network's by a multiple of `SIZE_MULTIPLE`, at most to the network's own.
+    That is then left out.
 
     Args:
         config: whose phases are meant for the run's network.
@@ -78,10 +78,10 @@ def phases_at(config: Config, whole: int, size: int) -> str:
 
     def fitted(spec: Spec) -> Spec:
         own = spec.kwargs.get("image_size")
-        # What is no size is for the run of the step to refuse.
+        # The run of the step refuses what is no size.
         if isinstance(own, bool) or not isinstance(own, int):
             return spec
-        steps = math.floor((size - own * size / whole) / SIZE_MULTIPLE)
+        steps = size * (whole - own) // (whole * SIZE_MULTIPLE)
         kwargs = {**spec.kwargs, "image_size": size - steps * SIZE_MULTIPLE}
         return replace(spec, kwargs=kwargs if steps > 0 else {k: v for k, v in kwargs.items() if k != "image_size"})
 
@@ -94,10 +94,11 @@ def keeps_splits(config: Config, sizes: tuple[int, int], folder: Path) -> bool:
     """Whether images of two sizes are split alike.
 
     Copies and near duplicates are found in decoded images. So another size may find others, and would put images that
-    the network was trained on into validation or test. The decoded images stay in the kept cache, for the runs to come.
+    the network was trained on into validation or test. The decoded images stay in the cache, for the runs of the step. Images
+    without labels are in no split.
 
     Args:
-        config: of the step; the framing is settled.
+        config: of the step; its framing is not `auto`.
         sizes: of the images in pixels.
         folder: where the audits are written, and removed.
     """

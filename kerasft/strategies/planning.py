@@ -186,7 +186,7 @@ def check(config: Config, network: Network) -> Phase | None:
                 raise UserError(f"--phases: {rule}. Received: '{phase}'")
             resolution(network, phase.image_size)
     only_head = not has_auto(config) and not any(phase.trains_backbone for phase in planned)
-    if only_head and blending.layers(network.model):
+    if only_head and blending.blends_of(network.model):
         rule = "activation(blend=) blends in while the backbone trains, and no phase trains it; leave blend= or add all"
         raise UserError(f"--surgery: {rule}. Received: {config.surgery!r}")
     longest = max(planned, key=lambda phase: phase.epochs)

@@ -83,7 +83,7 @@ class PhaseRun:
     def blends(self) -> list[blending.Blend]:
         """The activations that the phase blends in: those of what it does not freeze."""
         names = freezing.unfrozen(self.network, self.phase)
-        return [blend for blend in blending.layers(self.network.model) if blend.name in names]
+        return [blend for blend in blending.blends_of(self.network.model) if blend.name in names]
 
     @property
     def soup_folder(self) -> Path:
@@ -110,7 +110,7 @@ class PhaseRun:
 
         Activations that the phase blends in count as blended in: they will be in what is kept.
         """
-        with blending.finished(self.blends):
+        with blending.new_alone(self.blends):
             return self.setup.scorer.calibrated_loss_and_score(self.inputs.outputs())
 
     def judged(self, weights: Weights) -> Weights:

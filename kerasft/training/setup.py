@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kerasft.console import console
-from kerasft.data import pipeline, unlabelled
-from kerasft.data.splits import Splits, example_weights
+from kerasft.data import pipeline
+from kerasft.data.splits import Splits, concatenate, example_weights
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
@@ -114,7 +114,7 @@ def with_unlabelled(setup: TrainSetup) -> TrainSetup:
         return setup
     if weights is not None:
         weights = np.concatenate([weights, np.ones(len(splits.unlabelled), weights.dtype)])
-    train = unlabelled.append(splits.train, splits.unlabelled)
+    train = concatenate(splits.train, splits.unlabelled)
     setup = replace(setup, splits=replace(splits, train=train), example_weights=weights)
     return with_batch_size(setup, setup.config.batch_size or auto.DEFAULT_BATCH_SIZE)
 

@@ -70,7 +70,7 @@ def test_copies_and_what_is_nearly_a_scored_image_are_left_out(labelled, photos,
     # In another quality it is another image to a digest.
     for name, source in (("c", data.val.ids[0]), ("d", data.test.ids[1]), ("e", data.train.ids[1])):
         Image.open(photos / source).save(tmp_path / f"{name}.jpg", quality=70)
-    found = unlabelled.add(data, labelled[0], *_listed(tmp_path), 32)
+    found = unlabelled.with_unlabelled(data, labelled[0], *_listed(tmp_path), 32)
     left_out = {
         finding.path.removeprefix("unlabelled:"): (finding.kind, finding.detail)
         for finding in found.findings[len(data.findings) :]
@@ -79,18 +79,18 @@ def test_copies_and_what_is_nearly_a_scored_image_are_left_out(labelled, photos,
         "a.jpg": ("copy", f"the same image as {data.train.ids[0]} of train"),
         "b.jpg": ("copy", f"the same image as {data.test.ids[0]} of test"),
         "z.jpg": ("copy", "the same image as unlabelled:0.jpg"),
-        "c.jpg": ("near_copy", f"nearly the same image as {data.val.ids[0]} of val"),
-        "d.jpg": ("near_copy", f"nearly the same image as {data.test.ids[1]} of test"),
+        "c.jpg": ("near_copy", f"in a group of near duplicates with {data.val.ids[0]} of val"),
+        "d.jpg": ("near_copy", f"in a group of near duplicates with {data.test.ids[1]} of test"),
     }
     assert len(found.unlabelled) == 7 and "unlabelled:e.jpg" in found.unlabelled.ids
     assert found.digest != data.digest and found.train is data.train
     with pytest.raises(UserError, match="--unlabelled: no image is left; 24 of 24"):
-        unlabelled.add(data, labelled[0], *_listed(photos / "disc"), 32)
+        unlabelled.with_unlabelled(data, labelled[0], *_listed(photos / "disc"), 32)
 
 
 def test_the_training_split_goes_on_with_them(labelled, tmp_path):
-    data = unlabelled.add(_split(labelled), labelled[0], *_listed(_pool(tmp_path)), 32)
-    whole, count = unlabelled.append(data.train, data.unlabelled), len(data.train)
+    data = unlabelled.with_unlabelled(_split(labelled), labelled[0], *_listed(_pool(tmp_path)), 32)
+    whole, count = splits.concatenate(data.train, data.unlabelled), len(data.train)
     assert len(whole) == count + 6
     np.testing.assert_array_equal(unlabelled.has_label(whole.labels), np.arange(count + 6) < count)
     rows = np.array([count + 5, 0, count, 3])
@@ -99,8 +99,8 @@ def test_the_training_split_goes_on_with_them(labelled, tmp_path):
     np.testing.assert_array_equal(whole.images(rows)[[1, 3]], expected[1])
     assert whole.read(count + 1) == data.unlabelled.read(1) and whole.read(1) == data.train.read(1)
     write(tmp_path / "new.png", seed=77)
-    other = unlabelled.add(_split(labelled), labelled[0], *_listed(tmp_path), 32)
-    assert len({one.digest for one in (whole, data.train, unlabelled.append(data.train, other.unlabelled))}) == 3
+    other = unlabelled.with_unlabelled(_split(labelled), labelled[0], *_listed(tmp_path), 32)
+    assert len({one.digest for one in (whole, data.train, splits.concatenate(data.train, other.unlabelled))}) == 3
 
 
 @pytest.mark.parametrize("labels", [np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)])

@@ -99,13 +99,13 @@ def test_a_phase_blends_in_what_it_trains_and_is_judged_with_it(photos, tiny, tm
         end = runs[0].model
         for alpha in (0.0, 0.5, 1.0):
             outputs_at(0, alpha)
-            judged.append([float(blend.share) for blend in blending.layers(end)])
+            judged.append([float(blend.share) for blend in blending.blends_of(end)])
         return weight_interpolation.Choice(0.5, 1.0, (0.5, 0.9)) if not undone else weight_interpolation.UNDONE
 
     monkeypatch.setattr(weight_interpolation, "choose", noted)
     settings = {"surgery": "activation(relu=tanh, blend=1000)", "phases": "top(unfreeze=0.5, epochs=1, lr=1e-3)"}
     made = trained(splits_of(f"folder:{photos}", val=0.2, test=0.2), tmp_path / "run", tiny, augment="none", **settings)
-    (run,), blends = runs, blending.layers(made.network.model)
+    (run,), blends = runs, blending.blends_of(made.network.model)
     assert [blend.name for blend in run.blends] == [blend.name for blend in blends[2:]]
     # What is frozen computes what it did.
     assert judged == [[0, 0, 1, 1]] * 3
@@ -114,7 +114,7 @@ def test_a_phase_blends_in_what_it_trains_and_is_judged_with_it(photos, tiny, tm
     best = [value for weight, value in zip(run.model.weights, run.best) if weight.path in shares]
     np.testing.assert_allclose(best, made.steps_per_epoch / 1000, rtol=1e-4)
     assert [float(blend.share) for blend in blends] == [0, 0, 1, 1]
-    settled = blending.settled(made.network).model
+    settled = blending.without_blends(made.network).model
     kinds = [settled.get_layer(blend.name).get_config().get("activation") for blend in blends]
     assert kinds == [None, None, "tanh", "tanh"]
     first = run.judged(run.initial)
