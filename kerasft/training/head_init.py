@@ -18,11 +18,15 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import head_statistics, linear_probe, mirroring
+from kerasft.storage.feature_cache import Prefix
+from kerasft.training import forward_speed, head_statistics, linear_probe, mirroring
 from kerasft.training.linear_probe import Solution
 from kerasft.training.penalised_models import Taught
 
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
+
+# The features of fewer images take hardly more time than tracing the network, which says nothing of its speed.
+MIN_IMAGES_TO_TIME = 1000
 
 
 class Start(NamedTuple):
@@ -80,9 +84,13 @@ def prepare(
     if network.head_init == "prior":
         head_statistics.set_prior(network.model.get_layer(layer_names.LOGITS), labels, network.task)
     if network.pretrained or network.head_init == "probe":
-        embed = _embedder(network, cache)
+        prefix = feature_cache.make_prefix(network.model_before(layer_names.STANDARDISE))
+        embed = _embedder(network, prefix, cache)
         inputs, seconds, folder = embed(splits.train, 1)
         speed = len(inputs) / seconds
+        if len(inputs) < MIN_IMAGES_TO_TIME:
+            batch_size = min(forward_speed.BATCH_SIZE, len(inputs))
+            speed = forward_speed.measure(prefix.predict, network.size, 0.0, batch_size)
         if head_first:
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
@@ -133,13 +141,15 @@ def _outputs(network: Network, logits: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(network.model.get_layer(layer_names.VALUES)(logits))
 
 
-def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
+def _embedder(
+    network: Network, prefix: Prefix, cache: DiskCache
+) -> Callable[[Split, int], tuple[np.ndarray, float, Path | None]]:
     """A function (split, step) to what reaches the last layer, float32 [N, D], the seconds that took, and its cache's folder.
+
+    The prefix is the network before its `standardise` layer.
 
     Step -1 mirrors the images. Its first call sets the statistics of the `standardise` layer.
     """
-    part = network.model_before(layer_names.STANDARDISE)
-    prefix = feature_cache.make_prefix(part)
     head = network.head_layers()
     standardise, widths = head[0], depths.widths(network)
     fitted = False
@@ -147,7 +157,7 @@ def _embedder(network: Network, cache: DiskCache) -> Callable[[Split, int], tupl
     def embed(split: Split, step: int) -> tuple[np.ndarray, float, Path | None]:
         nonlocal fitted
         folder = None
-        if step == 1 and feature_cache.count_bytes(part, split, "float32") <= disk_cache.available_bytes(cache):
+        if step == 1 and feature_cache.count_bytes(prefix.model, split, "float32") <= disk_cache.available_bytes(cache):
             values, seconds, folder = feature_cache.load_or_compute(cache, prefix, split, network.size)
         else:
             started = time.monotonic()

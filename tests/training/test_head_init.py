@@ -92,6 +92,16 @@ def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
     assert start.augment == "rotate(3)"
 
 
+@pytest.mark.parametrize("enough", [1, 1000])
+def test_the_speed_of_few_images_is_timed_on_a_traced_graph(network, tmp_path, monkeypatch, enough):
+    monkeypatch.setattr(head_init, "MIN_IMAGES_TO_TIME", enough)
+    monkeypatch.setattr(head_init.forward_speed, "measure", lambda predict, size, *_: -1.0 * size)
+    data = _data(tmp_path / "set", _high_or_low)
+    given = network, data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
+    speed = head_init.prepare(Config(augment="rotate(3)"), *given).speed
+    assert speed == -32.0 if enough > len(data.train) else speed > 0
+
+
 def test_features_are_standardised(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
     head_init.prepare(
