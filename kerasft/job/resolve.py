@@ -15,6 +15,7 @@ from kerasft.networks import backbones, bundled, candidates, costs, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
+from kerasft.optimization import averages
 from kerasft.settings import distillation
 from kerasft.settings.config import Config
 from kerasft.settings.spec import Spec
@@ -22,7 +23,7 @@ from kerasft.storage import disk_cache, feature_cache, resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune
+from kerasft.training import autotune, soup
 from kerasft.training.backbone_choice import Choice
 
 # The size of the images is estimated from the headers of so many.
@@ -99,6 +100,7 @@ def build(
         UserError: a flag of the backbone, the head or the phases is wrong.
     """
     distillation.requested(config, listing.task, listing.classes)
+    soup.check_runs(averages.runs_of(averages.build(config.specs("average"))))
     network = apply_surgeries(config, networks.build(config, len(listing.classes), listing.task), on_applied)
     network = planning.prepare(config, network)
     return network, planning.check(config, network)

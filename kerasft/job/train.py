@@ -171,6 +171,7 @@ def _train(
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "data_digest": splits.digest,
         "weights_sha256": digest,
         "cost": cost,
         "baselines": found,

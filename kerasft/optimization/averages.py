@@ -26,11 +26,13 @@ class Average(NamedTuple):
             where no average moves with the steps.
         estimates_statistics: whether the statistics of BatchNormalization are estimated anew for the averaged weights.
         over_epochs: whether the weights of epochs are averaged at the end of the phase.
+        runs: folders of finished runs whose weights are averaged with them.
     """
 
     kept: Callable[[keras.KerasTensor, int], keras.KerasTensor] | None = None
     estimates_statistics: bool = False
     over_epochs: bool = False
+    runs: tuple[str, ...] = ()
 
 
 def ema(*, momentum: float = 0.99) -> Average:
@@ -68,13 +70,20 @@ def swa(*, last: float = 0.25) -> Average:
     return Average(kept, estimates_statistics=True)
 
 
-def soup() -> Average:
-    """A greedy soup of the epochs of a phase (Wortsman et al. 2022).
+def soup(*, runs: tuple[str, ...] = ()) -> Average:
+    """A greedy soup of the epochs of a phase, and of other runs (Wortsman et al. 2022).
 
     The weights after the best epoch on validation, and then each next best of the `SOUP_INGREDIENTS` best that does not
     make the mean of those so far worse on validation.
+
+    Args:
+        runs: folders of finished runs on the same splits. In phases that train all layers, the weights that each has left
+            are ingredients like those of an epoch.
     """
-    return Average(over_epochs=True)
+    given = (runs,) if isinstance(runs, str) else tuple(runs)
+    if not all(isinstance(run, str) and run for run in given):
+        raise ValueError("runs must be run folders, such as ('runs/a', 'runs/b')")
+    return Average(over_epochs=True, runs=given)
 
 
 def first_averaged_step(last: float, steps: int) -> int:
@@ -101,6 +110,11 @@ def build(specs_of_average: tuple[Spec, ...]) -> tuple[Average, ...]:
 def moving(built: tuple[Average, ...]) -> Average | None:
     """The average over steps, where there is one."""
     return next((one for one in built if one.kept), None)
+
+
+def runs_of(built: tuple[Average, ...]) -> tuple[str, ...]:
+    """The folders of other runs that become part of a soup."""
+    return tuple(run for one in built for run in one.runs)
 
 
 def average_steps(optimizer: keras.optimizers.Optimizer, average: Average, steps: int, start_step: int) -> None:

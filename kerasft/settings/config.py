@@ -129,7 +129,7 @@ class Config(DataSettings):
     average: str = flag(
         "none",
         "training",
-        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps. swa(last=0.25): the mean over the last steps of a phase, for a schedule such as constant. soup: the mean over the epochs that lower the validation loss together (greedy soup); also after another, such as ema | soup.",
+        "The weights that are evaluated and kept. none: those after the last step. ema(momentum=0.99): their exponential moving average over the steps. swa(last=0.25): the mean over the last steps of a phase, for a schedule such as constant. soup: the mean over the epochs that lower the validation loss together (greedy soup); also after another, such as ema | soup. soup(runs=('runs/a', 'runs/b')): finished runs on the same splits may become part of it.",
         spec="many",
     )
     patience: int | None = flag(

@@ -120,6 +120,11 @@ class Phase:
         return self.unfreeze != 1 or not self.trains_whole_layers
 
     @property
+    def trains_all_layers(self) -> bool:
+        """Whether all layers of the run's own network train."""
+        return self.unfreeze == 1 and self.variables == "all"
+
+    @property
     def trains_whole_layers(self) -> bool:
         """Whether nothing of an unfrozen layer stays, but for statistics of BatchNormalization."""
         return self.variables in WHOLE_LAYERS

@@ -7,7 +7,7 @@ from kerasft import augment
 from kerasft.networks import blending
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
-from kerasft.optimization import losses, optimizers
+from kerasft.optimization import averages, losses, optimizers
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
@@ -189,6 +189,10 @@ def check(config: Config, network: Network) -> Phase | None:
     if only_head and blending.blends_of(network.model):
         rule = "activation(blend=) blends in while the backbone trains, and no phase trains it; leave blend= or add all"
         raise UserError(f"--surgery: {rule}. Received: {config.surgery!r}")
+    whole = any(phase.trains_all_layers for phase in planned)
+    if averages.runs_of(averages.build(config.specs("average"))) and not whole:
+        rule = "soup(runs=) averages whole networks, and no phase trains all layers; leave runs= or add all"
+        raise UserError(f"--average: {rule}. Received: {config.average!r}")
     longest = max(planned, key=lambda phase: phase.epochs)
     _check_quantile(config, network, planned)
     return longest if longest.epochs else None

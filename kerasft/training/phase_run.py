@@ -16,7 +16,6 @@ from kerasft.data import pipeline
 from kerasft.networks import blending
 from kerasft.networks.network import Network
 from kerasft.optimization import averages, schedules
-from kerasft.settings.errors import counted
 from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
 from kerasft.strategies.low_rank import fold
@@ -231,22 +230,27 @@ class PhaseRun:
         return {"phase_variables": [np.asarray(value) for value in self.network.model.variables]}
 
     def _soup(self) -> Weights | None:
-        """The soup of the epochs; None where there is none. The weights of the model stay as they are."""
+        """The soup of the epochs, and of other runs; None where there is none. The weights of the model stay as they are."""
         weights = self.model.get_weights()
 
         def loss_of(mixed: Weights) -> float:
             self.model.set_weights(mixed)
             return self.validate()[0]
 
-        made = soup.greedy(self.soup_folder, self.state.losses, loss_of)
+        ingredients = soup.of_epochs(self.soup_folder, self.state.losses)
+        ingredients += [soup.of_run(run, self.setup.network, loss_of) for run in self._soup_runs]
+        made = soup.greedy(ingredients, loss_of)
         self.model.set_weights(weights)
         if made is None:
             return None
         kept, members = made
-        console.say(
-            f"  {self.name}: soup of {counted(len(members), 'epoch')} of {len(self.state.losses)}: {', '.join(map(str, members))}"
-        )
+        console.say(f"  {self.name}: soup of {len(members)} of {len(ingredients)}: {', '.join(members)}")
         return kept
+
+    @property
+    def _soup_runs(self) -> tuple[str, ...]:
+        """The runs that `--average=soup(runs=)` names, in a phase that trains what their weights belong to: all layers."""
+        return averages.runs_of(averages.build(self.setup.average)) if self.phase.trains_all_layers else ()
 
     def save(self) -> None:
         """Saves a checkpoint in the middle of the phase."""

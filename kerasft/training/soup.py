@@ -1,18 +1,37 @@
-"""The greedy soup of a phase: the mean of the weights after its best epochs, as far as validation bears it."""
+"""The greedy soup: the mean of the weights after the best epochs of a phase, and of other runs, as far as validation bears it."""
 
 import shutil
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import keras
 import numpy as np
 
+from kerasft.networks.network import Network
 from kerasft.optimization.averages import SOUP_INGREDIENTS
+from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
 from kerasft.training.weight_interpolation import Weights
 
 FOLDER = "soup"
+
+
+class Ingredient(NamedTuple):
+    """Weights that may become part of a soup.
+
+    Attributes:
+        name: what a message calls them.
+        loss: on validation.
+        read: gives them, float32 or float64; None where they cannot be read.
+    """
+
+    name: str
+    loss: float
+    read: Callable[[], Weights | None]
 
 
 def keep(folder: Path, losses: list[float], weights: Weights) -> None:
@@ -39,26 +58,83 @@ def ranked(losses: list[float]) -> list[int]:
     return [index + 1 for index in sorted(finite, key=lambda index: losses[index])[:SOUP_INGREDIENTS]]
 
 
-def greedy(folder: Path, losses: list[float], loss_of: Callable[[Weights], float]) -> tuple[Weights, list[int]] | None:
+def of_epochs(folder: Path, losses: list[float]) -> list[Ingredient]:
+    """The ingredients that `keep` has left."""
+
+    def ingredient(epoch: int) -> Ingredient:
+        return Ingredient(f"epoch {epoch}", losses[epoch - 1], lambda: _read(_path(folder, epoch)))
+
+    return [ingredient(epoch) for epoch in ranked(losses)]
+
+
+def of_run(run: str, network: Network, loss_of: Callable[[Weights], float]) -> Ingredient:
+    """The weights that a finished run has left.
+
+    Args:
+        run: its folder.
+        network: of the same layers. It has its own weights again afterwards.
+        loss_of: as in `greedy`.
+
+    Raises:
+        UserError: the weights are missing, or are not those of such a network.
+    """
+    # Without the optimizer, which the file holds too.
+    model = keras.Model(network.model.inputs, network.model.outputs)
+    own = model.get_weights()
+    try:
+        # Keras only warns where it finds nothing for a layer.
+        with warnings.catch_warnings(action="error"):
+            model.load_weights(_last_weights(run))
+    except (OSError, ValueError, KeyError, UserWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        rule = f"soup(runs=) needs runs of the same backbone, features, head and surgeries ({reason})"
+        raise UserError(f"--average: {rule}. Received: '{run}'") from error
+    weights = model.get_weights()
+    model.set_weights(own)
+    return Ingredient(run, loss_of(weights), lambda: weights)
+
+
+def check_runs(runs: tuple[str, ...], data_digest: str | None = None) -> None:
+    """Refuses what cannot become part of a soup.
+
+    Args:
+        runs: folders of runs.
+        data_digest: of this run's splits. Images that another run was trained on must not judge the soup. None where the
+            images have not been read yet.
+
+    Raises:
+        UserError: no finished run, or a run on other splits.
+    """
+    for run in runs:
+        metrics = run_folder.read_json(Path(run) / "metrics.json")
+        if not metrics.get("data_digest") or not _last_weights(run).is_file():
+            raise UserError(f"--average: soup(runs=) must name folders of finished runs. Received: '{run}'")
+        if data_digest and metrics["data_digest"] != data_digest:
+            rule = "soup(runs=) needs runs on the same images and splits: the same --data, --seed and fractions"
+            raise UserError(f"--average: {rule}. Received: '{run}'")
+
+
+def greedy(ingredients: list[Ingredient], loss_of: Callable[[Weights], float]) -> tuple[Weights, list[str]] | None:
     """Makes the greedy soup (Wortsman et al. 2022, recipe 1).
 
     Args:
-        folder, losses: as in `keep`.
+        ingredients: in any order.
         loss_of: the validation loss of weights.
 
     Returns:
-        The mean of the weights, and the epochs that are in it, the best first; None where no epoch's can be read.
+        The mean of the weights, and the names of those that are in it, the best first; None where none can be read.
     """
     total, members, lowest = None, [], np.inf
-    for epoch in ranked(losses):
-        weights = _read(_path(folder, epoch))
+    for ingredient in sorted(ingredients, key=lambda one: one.loss):
+        weights = ingredient.read()
         if weights is None:
             continue
-        tried = weights if total is None else [a + b for a, b in zip(total, weights)]
+        tried = [np.asarray(weight, np.float64) for weight in weights]
+        tried = tried if total is None else [a + b for a, b in zip(total, tried)]
         loss = loss_of(_mean(tried, len(members) + 1))
         if total is None or loss <= lowest:
             total, lowest = tried, loss
-            members.append(epoch)
+            members.append(ingredient.name)
     return (_mean(total, len(members)), members) if members else None
 
 
@@ -72,14 +148,19 @@ def _mean(total: Weights, count: int) -> Weights:
     return [(one / count).astype(np.float32) for one in total]
 
 
+def _last_weights(run: str) -> Path:
+    """The file of the weights after the last phase of a run; it need not be there."""
+    return max(Path(run).glob("phases/*/model.weights.h5"), default=Path(run, "phases", "model.weights.h5"))
+
+
 def _path(folder: Path, epoch: int) -> Path:
     return folder / f"{epoch:04d}.npz"
 
 
 def _read(path: Path) -> Weights | None:
-    """The weights of a file, float64; None where it is missing or damaged."""
+    """The weights of a file; None where it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return [stored[name].astype(np.float64) for name in stored.files]
+            return [stored[name] for name in stored.files]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -17,6 +17,7 @@ from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
+from kerasft.optimization import averages
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
@@ -91,6 +92,7 @@ def train(
             changed.
     """
     setup = distillation.with_teacher(setup_of_run.prepare(config, network, splits, folder))
+    soup.check_runs(averages.runs_of(averages.build(setup.average)), splits.digest)
     restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored

@@ -1,10 +1,13 @@
 """The greedy soup: which epochs are kept, which become part of it, and what a run leaves of it."""
 
+import keras
 import numpy as np
 import pytest
 from conftest import splits_of
 from training_runs import same, trained, watched
 
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder
 from kerasft.training import soup, weight_interpolation
 
 
@@ -29,8 +32,8 @@ def test_only_the_best_epochs_are_kept(tmp_path, monkeypatch):
 def test_an_epoch_is_added_where_validation_does_not_get_worse(tmp_path, wanted, members):
     losses = [0.4, 0.2, 0.1, 0.3]
     _kept(tmp_path, losses)
-    weights, found = soup.greedy(tmp_path, losses, lambda mixed: abs(float(mixed[0][0, 0]) - wanted))
-    assert found == members
+    weights, found = soup.greedy(soup.of_epochs(tmp_path, losses), lambda mixed: abs(float(mixed[0][0, 0]) - wanted))
+    assert found == [f"epoch {member}" for member in members]
     assert weights[0].dtype == np.float32
     np.testing.assert_allclose(weights[0], np.mean(members), rtol=1e-6)
 
@@ -39,11 +42,11 @@ def test_an_ingredient_that_cannot_be_read_is_left_out(tmp_path):
     _kept(tmp_path, [0.3, 0.1, 0.2])
     (tmp_path / "0002.npz").write_bytes(b"no file of numpy")
     (tmp_path / "0003.npz").unlink()
-    weights, members = soup.greedy(tmp_path, [0.3, 0.1, 0.2], lambda mixed: 0.0)
-    assert members == [1]
+    weights, members = soup.greedy(soup.of_epochs(tmp_path, [0.3, 0.1, 0.2]), lambda mixed: 0.0)
+    assert members == ["epoch 1"]
     np.testing.assert_array_equal(weights[0], np.ones((2, 2)))
-    assert soup.greedy(tmp_path / "nothing", [0.3], lambda mixed: 0.0) is None
-    assert soup.greedy(tmp_path, [float("nan")], lambda mixed: 0.0) is None
+    assert soup.greedy(soup.of_epochs(tmp_path / "nothing", [0.3]), lambda mixed: 0.0) is None
+    assert soup.greedy(soup.of_epochs(tmp_path, [float("nan")]), lambda mixed: 0.0) is None
 
 
 def test_a_run_leaves_the_mean_of_its_epochs(photos, tiny, tmp_path, monkeypatch, capsys):
@@ -51,16 +54,65 @@ def test_a_run_leaves_the_mean_of_its_epochs(photos, tiny, tmp_path, monkeypatch
     runs, seen, found = watched(monkeypatch), [], []
     keep, keep_best = soup.keep, weight_interpolation.keep_best
     monkeypatch.setattr(soup, "keep", lambda *given: seen.append(given[2]) or keep(*given))
-    monkeypatch.setattr(soup, "greedy", lambda *given, greedy=soup.greedy: greedy(*given[:2], lambda _: 0.0))
+    monkeypatch.setattr(soup, "greedy", lambda given, _, greedy=soup.greedy: greedy(given, lambda _: 0.0))
     monkeypatch.setattr(
         weight_interpolation, "keep_best", lambda *given, **also: found.extend(given[4]) or keep_best(*given, **also)
     )
     settings = {"phases": "all(epochs=3, lr=1e-2, schedule=constant)", "augment": "none", "average": "ema | soup"}
     trained(splits_of(f"folder:{photos}", val=0.2, test=0.2), tmp_path, tiny, **settings)
     order = soup.ranked(runs[0].state.losses)
-    assert f"01-all: soup of 3 epochs of 3: {', '.join(map(str, order))}" in capsys.readouterr().out
+    assert f"01-all: soup of 3 of 3: {', '.join(f'epoch {epoch}' for epoch in order)}" in capsys.readouterr().out
     (made,) = found
     for weight, *epochs in zip(made, *seen, strict=True):
         np.testing.assert_allclose(weight, np.mean(epochs, 0, dtype=np.float64), rtol=1e-5, atol=1e-6)
     same([runs[0].last[0]], [seen[-1][0]])
     assert not (tmp_path / "soup").exists()
+
+
+def _finished(data, folder, backbone, **settings):
+    """A run of three epochs on all layers, with what `soup(runs=)` reads of it."""
+    phases = "all(epochs=3, lr=1e-2, schedule=constant)"
+    run = trained(data, folder, backbone, **{"phases": phases, "augment": "none", "patience": 3, **settings})
+    run_folder.write_json(folder / "metrics.json", {"data_digest": data.digest})
+    return run
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_run_may_become_part_of_the_soup_of_another(photos, tiny, tmp_path, monkeypatch, capsys, helps):
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    other = _finished(data, tmp_path / "other", tiny, optimizer="sgd")
+    own, found, keep_best = [], [], weight_interpolation.keep_best
+    monkeypatch.setattr(
+        weight_interpolation, "keep_best", lambda *given, **also: found.extend(given[4]) or keep_best(*given, **also)
+    )
+
+    def judged(ingredients, _, greedy=soup.greedy):
+        """The soup where the other run alone helps, or the best epoch alone."""
+        own.extend(ingredients)
+        wanted = other.weights if helps else ingredients[0].read()
+        return greedy(ingredients, lambda mixed: float(sum(abs(a - b).sum() for a, b in zip(mixed, wanted))))
+
+    monkeypatch.setattr(soup, "greedy", judged)
+    name = str(tmp_path / "other")
+    _finished(data, tmp_path / "new", tiny, average=f"soup(runs='{name}')")
+    assert [one.name for one in own][3:] == [name]
+    same(own[3].read(), other.weights)
+    (made,) = found
+    members = capsys.readouterr().out.partition("soup of")[2].splitlines()[0]
+    assert (name in members) == helps
+    assert helps or len(made) == len(other.weights)
+
+
+def test_the_runs_of_a_soup_are_checked(photos, tiny, tmp_path):
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    with pytest.raises(UserError, match="must name folders of finished runs"):
+        soup.check_runs(("nothing",))
+    run = _finished(data, tmp_path / "other", tiny)
+    soup.check_runs((str(tmp_path / "other"),), data.digest)
+    elsewhere = splits_of(f"folder:{photos}", val=0.3, test=0.2)
+    with pytest.raises(UserError, match="needs runs on the same images and splits"):
+        _finished(elsewhere, tmp_path / "new", tiny, average=f"soup(runs='{tmp_path / 'other'}')")
+    inputs = keras.Input((32, 32, 3))
+    narrow = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Conv2D(3, 1)(inputs)))
+    with pytest.raises(UserError, match="needs runs of the same backbone"):
+        soup.of_run(str(tmp_path / "other"), run.network._replace(model=narrow), lambda _: 0.0)
