@@ -1,20 +1,55 @@
-"""`kerasft rebuild RUN`: the whole model of a run again, made of the pretrained network and the run's `delta.npz`."""
+"""`kerasft rebuild`: a whole model again, from a run's `delta.npz` and the pretrained network, or from rounded weights."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kerasft.console.columns import write
+from kerasft.export import model_folders
 from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder, weight_delta
+
+if TYPE_CHECKING:
+    import keras
 
 ENDING = ".keras"
 
 
 def run(argument: str, out: str = "") -> None:
-    """Writes the model of a run: images to logits, as the run's own `model.keras`.
+    """Writes a model: images to logits, as a run's own `model.keras`.
+
+    Args:
+        argument: a run folder with `delta.npz`, or an artefact of `--export=keras(...)`.
+        out: the file; by default `rebuilt.keras` in that folder.
 
     Raises:
-        UserError: no finished run with a delta, or a file that cannot be written.
+        UserError: no such folder, a damaged file, or one that cannot be written.
     """
+    folder = Path(argument)
+    path = Path(out) if out else folder / f"rebuilt{ENDING}"
+    if path.suffix != ENDING:
+        raise UserError(f"--out: must end in {ENDING}. Received: {out!r}")
+    is_run = (folder / weight_delta.FILE_NAME).is_file()
+    if not is_run and model_folders.runtime_of(folder) != "keras":
+        rule = f"must be a run folder with {weight_delta.FILE_NAME} in it, or an artefact of --export=keras"
+        raise UserError(f"kerasft rebuild: {rule}. Received: '{folder}'")
+    model = _of_run(folder) if is_run else _of_artefact(folder)
+    run_folder.write_by_name(path, model.save)
+    write(f"Written: {path}")
+
+
+def _of_artefact(folder: Path) -> "keras.Model":
+    from kerasft.export.standalone.keras import unpack
+
+    try:
+        return unpack(folder)
+    # Keras and NumPy raise anything for a damaged file.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"kerasft rebuild: the artefact cannot be read ({reason}). Received: '{folder}'") from error
+
+
+def _of_run(folder: Path) -> "keras.Model":
     # TensorFlow takes seconds to import.
     import keras
 
@@ -23,16 +58,9 @@ def run(argument: str, out: str = "") -> None:
     from kerasft.networks.apply_surgeries import apply_surgeries
     from kerasft.networks.depths import with_depths
     from kerasft.settings.config import Config
-    from kerasft.storage import resolved_settings, run_folder, weight_delta
+    from kerasft.storage import resolved_settings
     from kerasft.strategies import planning
 
-    folder = Path(argument)
-    if not (folder / weight_delta.FILE_NAME).is_file():
-        rule = f"must be a run folder with {weight_delta.FILE_NAME} in it"
-        raise UserError(f"kerasft rebuild: {rule}. Received: '{folder}'")
-    path = Path(out) if out else folder / f"rebuilt{ENDING}"
-    if path.suffix != ENDING:
-        raise UserError(f"--out: must end in {ENDING}. Received: {out!r}")
     metrics = run_folder.read_json(folder / "metrics.json", "task", "classes")
     stored, resolved = run_folder.read_json(folder / "config.json", "backbone"), resolved_settings.read(folder)
     if metrics is None or stored is None or resolved is None:
@@ -51,6 +79,4 @@ def run(argument: str, out: str = "") -> None:
     network.model.set_weights(weights)
     model = blending.without_blends(network)._replace(tta=resolved.tta or "none").served()
     # One tensor, not a list of one: `model(images)` then warns of nothing.
-    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    run_folder.write_by_name(path, plain.save)
-    write(f"Written: {path}")
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)

@@ -11,12 +11,13 @@ from kerasft.settings.errors import UserError, one_of
 
 SAVED_MODEL_FILE = "saved_model.pb"
 
-# The runtime of a model folder, and the file that tells it.
+# The runtime of a model folder, and the file that tells it, as a pattern.
 MARKERS = {
     "savedmodel": SAVED_MODEL_FILE,
     "onnx": "model.onnx",
     "litert": "model.tflite",
     "openvino": "model.xml",
+    "keras": "model.q[48].npz",
 }
 
 # Beside a SavedModel, where TensorFlow Serving wants extra files.
@@ -34,7 +35,7 @@ MODEL_CARD = "MODEL_CARD.md"
 
 def runtime_of(folder: Path) -> str | None:
     """Returns the runtime of a model folder, a key of `MARKERS`; None for another folder."""
-    return next((name for name, file in MARKERS.items() if (folder / file).is_file()), None)
+    return next((name for name, file in MARKERS.items() if any(map(Path.is_file, folder.glob(file)))), None)
 
 
 def artefacts(version: Path) -> list[str]:

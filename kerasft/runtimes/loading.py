@@ -19,6 +19,7 @@ RUNTIMES = {
     "onnx": ("ONNX artefact", "onnxruntime", "kerasft[lite]"),
     "litert": ("LiteRT artefact", "ai_edge_litert", "kerasft[lite]"),
     "openvino": ("OpenVINO artefact", "openvino", "kerasft[lite]"),
+    "keras": ("Keras artefact", "keras", "kerasft"),
 }
 
 

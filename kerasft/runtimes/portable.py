@@ -24,7 +24,7 @@ from kerasft.settings.errors import UserError
 TOP_K = 5
 
 # The framework and the file format, as the Open Inference Protocol writes them.
-PLATFORMS = {"onnx": "onnx_onnxv1", "litert": "litert_tflite", "openvino": "openvino_ir"}
+PLATFORMS = {"onnx": "onnx_onnxv1", "litert": "litert_tflite", "openvino": "openvino_ir", "keras": "keras_npz"}
 
 # Decoded images of a batch at a time. More are no faster, and need more memory.
 IMAGES_IN_MEMORY = 8

@@ -97,10 +97,10 @@ COMMANDS = {
         {"out=FILE": "Also write the comparison as one self-contained page (.html)."},
     ),
     "rebuild": Command(
-        "make model.keras of a run again, from the pretrained network and the run's delta.npz",
+        "make model.keras again, from a run's delta.npz and the pretrained network, or from an artefact with rounded weights",
         "kerasft rebuild runs/photos --out=photos.keras",
-        "RUN",
-        {"out=FILE": "The file to write (.keras); by default rebuilt.keras in the run folder."},
+        "RUN_OR_ARTEFACT",
+        {"out=FILE": "The file to write (.keras); by default rebuilt.keras in that folder."},
     ),
     "flags": Command("print all flags as a Markdown page (docs/flags.md)", "kerasft flags"),
 }

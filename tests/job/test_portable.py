@@ -70,7 +70,7 @@ def test_the_command_that_trains_for_eight_bits_is_that_of_the_run_with_one_phas
     ("flags", "says"),
     [
         (("--model=run", "--export=onnx"), "--model: must be the folder of a finished run"),
-        (("--model=run",), "--export: must name a format for another runtime: litert, onnx, openvino"),
+        (("--model=run",), "--export: must name a format for another runtime: keras, litert, onnx, openvino"),
     ],
 )
 def test_compress_says_what_it_needs(tmp_path, command, flags, says):

@@ -85,6 +85,13 @@ def test_an_artefact_describes_its_signatures_like_the_saved_model(folders, save
     assert [model.metadata[key] for key in same] == [ours.metadata[key] for key in same]
 
 
+def test_an_artefact_with_rounded_weights_answers_nearly_like_the_saved_model(folders, saved):
+    call = runtimes.load(folders["keras", "multi_label"]).signatures["serving_default"].call
+    given, expected = (one(PHOTOS) for one in (call, saved["multi_label"].signatures["serving_default"].call))
+    assert list(given) == list(expected)
+    np.testing.assert_allclose(given["probabilities"], expected["probabilities"], atol=0.02)
+
+
 @pytest.mark.parametrize("form", ["onnx", "litert"])
 def test_several_threads_may_ask_at_once(folders, form):
     call = runtimes.load(folders[form, "single_label"]).signatures["serving_default"].call

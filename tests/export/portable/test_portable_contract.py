@@ -21,6 +21,8 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
 EVERY = (
+    "keras(precision=int8)",
+    "keras(precision=int4)",
     "litert",
     "litert(precision=float16)",
     "litert(precision=dynamic)",
@@ -71,7 +73,9 @@ def test_an_artefact_answers_like_the_network(trained, tested, tmp_path, text):
     (folder,) = tmp_path.iterdir()
     assert folder.as_posix() == row["path"]
     names = {path.name for path in folder.iterdir()}
-    assert names >= FILES and names - FILES <= {"model.tflite", "model.onnx", "model.xml", "model.bin"}
+    assert names >= FILES and names - FILES <= {
+        *("model.tflite", "model.onnx", "model.xml", "model.bin", "model.q8.npz", "model.q4.npz")
+    }
     assert json.loads((folder / "proof.json").read_text()) == row
     images = np.stack(list(data.test.images(np.arange(4)))).astype(np.float32)
     found = publish.load(folder)(images)
