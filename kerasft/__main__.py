@@ -2,13 +2,13 @@
 
 import sys
 
-from kerasft import front_door, run
+from kerasft import command_line, run
 
 
 def console() -> None:
     """Runs the command line. `kerasft` without arguments prints the overview of modes and commands."""
     if len(sys.argv) == 1:
-        front_door.welcome()
+        command_line.welcome()
     else:
         run.start()
 

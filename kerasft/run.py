@@ -8,11 +8,11 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from kerasft import front_door
+from kerasft import command_line
 from kerasft.console import stderr_filter
 from kerasft.settings import command_flags, failures, imports, machine
 from kerasft.settings.config import Config
-from kerasft.training import signals
+from kerasft.training import deferred_signals
 
 command_flags.define_flags(flags.FLAGS)
 
@@ -32,13 +32,13 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.ERROR)
         status = _run(settings, options)
         sys.stdout.flush()
-        signals.ignore_sigterm()
+        deferred_signals.ignore_sigterm()
         return status
     except (Exception, KeyboardInterrupt) as error:
         status = failures.report(error, command_flags.named_paths(flags.FLAGS))
         if status is None:
             raise
-        signals.taken()
+        deferred_signals.taken()
         return status
 
 
@@ -105,10 +105,10 @@ def start() -> None:
     """Runs the command line, and ends the process with its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     machine.limit_threads()
-    signals.stop_on_sigterm()
+    deferred_signals.stop_on_sigterm()
     failures.ignore_hdf5_cleanup()
     try:
-        app.run(main, flags_parser=lambda argv: front_door.parse(argv, flags.FLAGS))
+        app.run(main, flags_parser=lambda argv: command_line.parse(argv, flags.FLAGS))
     finally:
         # Else the interpreter looks through all objects once more before it ends.
         gc.freeze()

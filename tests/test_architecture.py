@@ -34,7 +34,7 @@ PACKAGES = (
     "compare",
     "slim",
     "commands",
-    "front_door",
+    "command_line",
     "run",
     "__main__",
 )
@@ -46,7 +46,7 @@ HEAVY = ("tensorflow", "tensorflow_datasets", "keras", "keras_tuner", "sklearn",
 LIGHT = (
     "kerasft",
     "kerasft.run",
-    "kerasft.front_door",
+    "kerasft.command_line",
     "kerasft.commands",
     "kerasft.compare",
     "kerasft.report",
@@ -58,7 +58,7 @@ LIGHT = (
     "kerasft.export.model_folders",
     "kerasft.runtimes.portable",
     "kerasft.predict.local",
-    "kerasft.networks.published",
+    "kerasft.networks.published_accuracy",
     "kerasft.console.stderr_filter",
 )
 

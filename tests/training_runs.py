@@ -21,8 +21,7 @@ from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing, planning, variables
 from kerasft.strategies.budget import Allowance
 from kerasft.strategies.phase import Phase
-from kerasft.training import fitting, phase_inputs, trainer
-from kerasft.training import setup as setup_of_run
+from kerasft.training import fitting, phase_inputs, train_setup, trainer
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_record import PhaseRecord
 from kerasft.training.phase_run import PhaseRun
@@ -76,7 +75,7 @@ def begun(network: Network, data: Splits, folder: Path, phase: Phase, config: Co
     weights = inputs.model.get_weights()
     resolved = ResolvedSettings("none", network.size, "float32", "", augment="none", batch_size=8, jit="off")
     return PhaseRun(
-        setup=setup_of_run.prepare(config, network, data, folder),
+        setup=train_setup.prepare(config, network, data, folder),
         network=trained,
         phase=phase,
         name=f"01-{phase.strategy}",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.data import pipeline
-from kerasft.job import map_check, reopen, train
+from kerasft.job import finished_run, heat_map_check, train
 from kerasft.networks import class_activation
 from kerasft.settings.config import Config
 
@@ -33,12 +33,12 @@ def _cells(figures: dict, key: str) -> list[str]:
 
 
 def _check(folder: Path, count: int) -> tuple[dict, dict]:
-    opened = reopen.reopen(str(folder))
+    opened = finished_run.reopen(str(folder))
     model, task, test = opened.network.model, opened.network.task, opened.splits.test
     rows = np.sort(np.random.default_rng(0).choice(len(test), min(count, len(test)), replace=False))
     images = pipeline.decoded_images(test, rows, opened.network.size).astype(np.float32)
     methods = class_activation.find_methods(model, task).found
-    return map_check.check(map_check.make_answers(model, task), methods, images, task)[0], methods
+    return heat_map_check.check(heat_map_check.make_answers(model, task), methods, images, task)[0], methods
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def answers(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """What the network of a run and each of its artefacts answer to the test images, as the arrays of `predictions.npz`."""
     # TensorFlow takes seconds to import, `--help` should not.
     from kerasft.export.portable import publish
-    from kerasft.job.reopen import reopen
+    from kerasft.job.finished_run import reopen
 
     with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
         found = {"network, float32": {key: stored[key] for key in ("ids", "labels", "losses", "probabilities")}}

@@ -18,7 +18,7 @@ from kerasft.settings import failures, machine
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
-from kerasft.training import signals
+from kerasft.training import deferred_signals
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
             run_folder.write_json(result, {"reason": " ".join(map(str, lines))})
         if status is None:
             raise
-        signals.taken()
+        deferred_signals.taken()
         return status
 
 
@@ -78,12 +78,12 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     machine.limit_threads()
-    signals.stop_on_sigterm()
+    deferred_signals.stop_on_sigterm()
     failures.ignore_hdf5_cleanup()
     stderr_filter.tensorflow()
     status = main(sys.argv[1:])
     sys.stdout.flush()
-    signals.ignore_sigterm()
+    deferred_signals.ignore_sigterm()
     # Else the interpreter looks through all objects once more before it ends.
     gc.freeze()
     sys.exit(status)

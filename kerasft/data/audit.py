@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
-from kerasft.data import file_traits, image_headers, inspection, measures
+from kerasft.data import file_traits, image_headers, image_measurements, inspection
 from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Finding, Listing
 from kerasft.settings import machine
@@ -101,7 +101,7 @@ def audit(
     specs = [tf.TensorSpec([None], tf.string)]
     graph = tf.function(lambda contents: decode_batch(contents, size, listing.framing), input_signature=specs)
     digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
-    measured, traits = measures.make_empty(count if inspected else 0), [()] * count
+    measured, traits = image_measurements.make_empty(count if inspected else 0), [()] * count
     # Files that the store did not know: their image, or None where the file is rejected.
     decoded: dict[int, np.ndarray | None] = {}
 
@@ -132,7 +132,7 @@ def audit(
                 measured.sizes[index] = image_headers.read_size(contents) or 0
                 traits[index] = file_traits.find_traits(listing.ids[index], contents)
         if inspected and usable:
-            measures.measure(np.stack([image for _, image in usable.values()]), measured, [*usable])
+            image_measurements.measure(np.stack([image for _, image in usable.values()]), measured, [*usable])
         progress(len(indices))
 
     def check_damage(index: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.data import cells, files
+from kerasft.data import csv_escaping, files
 from kerasft.data.listing import Finding, Listing
 from kerasft.settings.errors import UserError, did_you_mean
 
@@ -81,6 +81,6 @@ def _read_paths(file: str) -> list[str]:
         found = ", ".join(rows.fieldnames or ()) or "none"
         raise UserError(f"--exclude: the .csv needs a column path; found: {found}. Received: {file!r}")
     try:
-        return [cells.unescape_formula(row["path"]) for row in rows if row["path"]]
+        return [csv_escaping.unescape_formula(row["path"]) for row in rows if row["path"]]
     except csv.Error as error:
         raise UserError(f"--exclude: {error}. Received: {file!r}") from None

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasft.data.image_measurements import Measures
 from kerasft.data.listing import Finding, Listing
-from kerasft.data.measures import Measures
 
 # CleanVision: the 99th percentile of the brightness is below this.
 MAX_DARK = 0.32

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from kerasft.data import duplicates, groups, image_quality, near_duplicates, split_shift
+from kerasft.data.image_measurements import Measures
 from kerasft.data.listing import Finding, Listing
-from kerasft.data.measures import Measures
 
 
 def inspect(listing: Listing, found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> Listing:

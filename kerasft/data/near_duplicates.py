@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.data import measures
-from kerasft.data.measures import PAIRED_REGIONS, REGIONS, WHOLE, Measures, Region
+from kerasft.data import image_measurements
+from kerasft.data.image_measurements import PAIRED_REGIONS, REGIONS, WHOLE, Measures, Region
 
 # Cosine of the descriptors from which two images are candidates.
 MIN_SIMILARITY = 0.9
@@ -74,7 +74,7 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
             greys = {}
             for first in range(0, len(needed), _ROWS_PER_STEP):
                 chosen = needed[first : first + _ROWS_PER_STEP]
-                greys.update(zip(chosen.tolist(), measures.to_grey(take(chosen))))
+                greys.update(zip(chosen.tolist(), image_measurements.to_grey(take(chosen))))
             for one, other, paired, _ in step:
                 parts = (REGIONS[place] for place in PAIRED_REGIONS[paired])
                 correlation = _correlate(greys[one], greys[other], *parts)
@@ -180,7 +180,7 @@ def _detail(grey: np.ndarray, region: Region) -> np.ndarray:
 
 @functools.cache
 def _lowest() -> np.ndarray:
-    return measures.cosines(_DETAIL_SIDE, 1.0, 0.0)
+    return image_measurements.cosines(_DETAIL_SIDE, 1.0, 0.0)
 
 
 @functools.lru_cache(4096)

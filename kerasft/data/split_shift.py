@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from kerasft.data.image_measurements import Measures
 from kerasft.data.listing import SPLITS, Finding, Listing
-from kerasft.data.measures import Measures
 
 # A difference of the means, in pooled standard deviations (Cohen's d), from which it counts; 0.8 is called large.
 MIN_EFFECT = 0.8

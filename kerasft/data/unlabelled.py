@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kerasft.data import measures, near_duplicates, pipeline
+from kerasft.data import image_measurements, near_duplicates, pipeline
 from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.data.splits import Split, Splits, make_split
 from kerasft.settings.errors import UserError
@@ -107,10 +107,10 @@ def _find_near_copies(data: Splits, split: Split, size: int) -> list[Finding]:
 
     count = int(starts[-1])
     # The sizes of the files are not known; 0 says so.
-    found = measures.make_empty(count)
+    found = image_measurements.make_empty(count)
     for start in range(0, count, IMAGES_PER_STEP):
         rows = np.arange(start, min(start + IMAGES_PER_STEP, count))
-        measures.measure(take(rows), found, rows.tolist())
+        image_measurements.measure(take(rows), found, rows.tolist())
     group = near_duplicates.group(count, near_duplicates.find_pairs(found, take))
     # The least row of a group is one of val or test, where it has any.
     return [

@@ -21,7 +21,7 @@ from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, disk_cache, run_folder, run_lock
-from kerasft.training import doubts
+from kerasft.training import probe_findings
 
 # What is written on the way; removed again.
 SCRATCH = ".audit"
@@ -63,7 +63,7 @@ def _audit(config: Config, listing: Listing, place: Path) -> int:
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
     cache = disk_cache.from_config(config, place)
-    audit_file.add(place, doubts.examine(network, _pool(data), data.classes, config.seed, cache))
+    audit_file.add(place, probe_findings.examine(network, _pool(data), data.classes, config.seed, cache))
     return network.size
 
 

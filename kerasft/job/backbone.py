@@ -18,7 +18,7 @@ from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.job import resolve
 from kerasft.job.audit import audit_and_split
-from kerasft.networks import backbones, bundled, candidates, published
+from kerasft.networks import backbones, bundled, candidates, published_accuracy
 from kerasft.settings import backbone_list
 from kerasft.settings.backbone_list import Candidate
 from kerasft.settings.config import Config
@@ -120,7 +120,7 @@ def _short_list(
     found, missing = candidates.short_list(_device())
     left_out = [f"{', '.join(missing)} (no weights here, and none can be downloaded)"] if missing else []
     minutes = MAX_AUTO_MINUTES if config.budget_minutes is None else MAX_BUDGET_SHARE * config.budget_minutes
-    by_size, built = [backbone.name for backbone in published.BACKBONES], {}
+    by_size, built = [backbone.name for backbone in published_accuracy.BACKBONES], {}
     for candidate in sorted(found, key=lambda one: by_size.index(one.backbone)):
         try:
             contender = _build(config, listing, sizes, candidate)

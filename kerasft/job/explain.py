@@ -18,9 +18,9 @@ from kerasft.data import pipeline
 from kerasft.data.splits import take
 from kerasft.evaluation import neighbours, scoring
 from kerasft.evidence.mistakes import find_mistakes
-from kerasft.job import explained_files, map_check, thumbnails
-from kerasft.job.reopen import Reopened, reopen
-from kerasft.networks import class_activation, heads, mirrored
+from kerasft.job import explained_files, heat_map_check, thumbnails
+from kerasft.job.finished_run import Reopened, reopen
+from kerasft.networks import class_activation, flip_averaging, heads
 from kerasft.report.explain_page import Shown, verdict
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -86,12 +86,12 @@ def explain(settings: Config, run: str, images: str = "", out: str = "") -> dict
     methods = class_activation.find_methods(model, task)
     for note in methods.notes:
         console.say(f"explain: {note}")
-    answers = map_check.make_answers(model, task)
+    answers = heat_map_check.make_answers(model, task)
     sample = _sample(len(test), settings.seed)
     checked = pipeline.decoded_images(test, sample, opened.network.size)
-    scored = map_check.count_scored(methods.found, len(sample))
+    scored = heat_map_check.count_scored(methods.found, len(sample))
     with console.progress("check of the maps", scored) as advance:
-        figures, areas = map_check.check(answers, methods.found, checked.astype(np.float32), task, advance)
+        figures, areas = heat_map_check.check(answers, methods.found, checked.astype(np.float32), task, advance)
     for name, method in methods.found.items():
         console.say(f"explain: {verdict(method.title, figures[name], task)}")
     console.say(f"explain: {wording.count(len(sample), 'test image')} checked in {figures['seconds']:.1f} s")
@@ -130,7 +130,7 @@ def explain(settings: Config, run: str, images: str = "", out: str = "") -> dict
 def _sample(count: int, seed: int) -> np.ndarray:
     """Rows of the test images that are checked, int, in order."""
     rng = np.random.default_rng(seed)
-    return np.sort(rng.choice(count, min(count, map_check.MAX_IMAGES), replace=False))
+    return np.sort(rng.choice(count, min(count, heat_map_check.MAX_IMAGES), replace=False))
 
 
 def _of_test(opened: Reopened, sample: np.ndarray) -> _Images:
@@ -177,7 +177,7 @@ def _label(opened: Reopened, label: np.ndarray) -> str:
 
 
 def _explain(
-    opened: Reopened, methods: class_activation.Methods, answers: map_check.Answers, chosen: _Images
+    opened: Reopened, methods: class_activation.Methods, answers: heat_map_check.Answers, chosen: _Images
 ) -> tuple[list[Shown], list[dict[str, Any]]]:
     """What the page shows of each image, and its row of `explain.json`."""
     if not chosen.files:
@@ -185,7 +185,7 @@ def _explain(
     task, classes, train = opened.network.task, opened.splits.classes, opened.splits.train
     pixels = chosen.pixels.astype(np.float32)
     found = answers(pixels)
-    columns, signs = map_check.choose(found, task)
+    columns, signs = heat_map_check.choose(found, task)
     maps = {name: method.compute(pixels, columns, signs) for name, method in methods.found.items()}
     missed, first = np.flatnonzero(chosen.targets >= 0), next(iter(methods.found), None)
     of_label = {}
@@ -193,7 +193,7 @@ def _explain(
         several = methods.found[first].compute(pixels[missed], chosen.targets[missed], np.ones(len(missed)))
         of_label = dict(zip(missed.tolist(), several))
     given = _spread(len(train))
-    inner = mirrored.without_mirroring(opened.network.model)
+    inner = flip_averaging.without_mirroring(opened.network.model)
     features_of = scoring.make_predictor(keras.Model(inner.inputs[0], heads.last_depth(inner)))
     size, batch = opened.network.size, pipeline.EVALUATION_BATCH_SIZE
     training = features_of(pipeline.evaluation_stream(take(train, given), size=size, batch_size=batch))

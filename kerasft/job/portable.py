@@ -19,7 +19,7 @@ from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
 from kerasft.job import artefact_costs, slim_steps
-from kerasft.job.reopen import reopen
+from kerasft.job.finished_run import reopen
 from kerasft.networks.network import Network
 from kerasft.report import headline
 from kerasft.report.compress_page import cheapest, sentence
@@ -27,7 +27,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
 from kerasft.strategies import planning
-from kerasft.training import setup as setup_of_run
+from kerasft.training import train_setup
 
 # Portable artefacts are in this folder, a sibling of that of the SavedModels.
 EXPORTS = "exports"
@@ -132,7 +132,7 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     opened = reopen(run, **changes)
     config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits
     with run_folder.scratch(folder, SCRATCH) as place:
-        scorer = setup_of_run.prepare(config, network, splits, place).scorer
+        scorer = train_setup.prepare(config, network, splits, place).scorer
     arrays, key = {"labels": splits.test.labels}, "values" if network.task == "regression" else "probabilities"
     answer = Answer(metrics["weights_sha256"], splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
     score, saved_model = SCORES[network.task], Path(metrics["export"]["path"])

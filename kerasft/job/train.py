@@ -24,9 +24,9 @@ from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
 from kerasft.job import (
-    additions,
     baselines,
     costs,
+    finished_updates,
     portable,
     robustness,
     served_baseline,
@@ -36,7 +36,7 @@ from kerasft.job import (
 )
 from kerasft.job.audit import refuse_changes
 from kerasft.job.evaluate import Evaluation
-from kerasft.job.finished import report_finished, summarise
+from kerasft.job.run_summary import report_finished, summarise
 from kerasft.job.served_baseline import Baseline
 from kerasft.job.train_phases import time_step
 from kerasft.networks.network import Network
@@ -80,7 +80,7 @@ def train(config: Config, began: float | None = None) -> Run:
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
     baseline = None
-    if finished is None or additions.compares(config, finished):
+    if finished is None or finished_updates.compares(config, finished):
         baseline = served_baseline.open_baseline(config, listing.task, listing.classes)
     if finished is None:
         with run_lock.locked(folder):
@@ -90,7 +90,7 @@ def train(config: Config, began: float | None = None) -> Run:
                 return _train(config, listing, folder, baseline, seconds, started, began or started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
-    finished = additions.complete(config, listing, folder, finished, baseline)
+    finished = finished_updates.complete(config, listing, folder, finished, baseline)
     report_finished(folder, finished, listing)
     return _end(folder, finished)
 

@@ -19,7 +19,7 @@ from kerasft.evaluation.scoring import Predictor, Scorer
 from kerasft.job import unknowns
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
-from kerasft.job.reframe import audit_and_frame
+from kerasft.job.framed_splits import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.job.tta import resolve_tta
 from kerasft.networks import blending, copies, surgery

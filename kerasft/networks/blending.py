@@ -14,12 +14,12 @@ from kerasft.networks.network import Network
 class Blend(keras.layers.Layer):
     """Two activations as one layer: (1 - share) * old(x) + share * new(x).
 
-    The share is a weight that no gradient reaches, at first 0. Training raises it (`optimization/raised_shares.py`).
+    The share is a weight that no gradient reaches, at first 0. Training raises it (`optimization/blending_optimizer.py`).
 
     Args:
         old: an activation layer, or an operation of keras.ops.
         new: an activation layer.
-        steps: training steps in which the share goes from 0 to 1 (read by `optimization/raised_shares.py`).
+        steps: training steps in which the share goes from 0 to 1 (read by `optimization/blending_optimizer.py`).
     """
 
     def __init__(self, old: keras.Operation | dict, new: keras.Layer | dict, steps: int, **kwargs):

@@ -5,7 +5,7 @@ import urllib.request
 from dataclasses import replace
 from functools import cache
 
-from kerasft.networks import bundled, published
+from kerasft.networks import bundled, published_accuracy
 from kerasft.settings import backbone_list
 from kerasft.settings.backbone_list import Candidate
 from kerasft.settings.config import Config
@@ -58,7 +58,7 @@ def short_list(kind: str, *, download: bool = True) -> tuple[list[Candidate], li
         kind: of the device, `CPU` or `GPU`.
         download: whether weights may be downloaded later.
     """
-    here = [backbone.name for backbone in published.BACKBONES if published.is_here(backbone)]
+    here = [backbone.name for backbone in published_accuracy.BACKBONES if published_accuracy.is_here(backbone)]
     preferred = SHORT_LISTS[kind]
     missing = [name for name in preferred if name not in here]
     out_of_reach = missing if missing and not (download and can_download()) else []

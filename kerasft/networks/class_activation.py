@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft.networks import backbones, layer_names, mirrored
+from kerasft.networks import backbones, flip_averaging, layer_names
 
 # A map of fewer places a side says nothing about where.
 MIN_SIDE = 3
@@ -60,9 +60,9 @@ def logits_model(model: keras.Model) -> keras.Model:
 
     The mean over an image and its mirror image stays one.
     """
-    inner = mirrored.without_mirroring(model)
+    inner = flip_averaging.without_mirroring(model)
     plain = keras.Model(inner.inputs[0], inner.get_layer(layer_names.LOGITS).output, name=inner.name)
-    return plain if inner is model else mirrored.average_mirrored(plain)
+    return plain if inner is model else flip_averaging.average_mirrored(plain)
 
 
 def find_methods(model: keras.Model, task: str) -> Methods:
@@ -73,7 +73,7 @@ def find_methods(model: keras.Model, task: str) -> Methods:
             mirror images or not.
         task: `single_label`, `multi_label` or `regression`.
     """
-    inner = mirrored.without_mirroring(model)
+    inner = flip_averaging.without_mirroring(model)
     depths, found, notes = _pooled_tensors(inner), {}, []
     # The pooling of features without places is an Identity.
     usable = [tensor for tensor in depths if _grid(tensor) and _grid(tensor)[0] >= MIN_SIDE]

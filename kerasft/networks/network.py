@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import backbones, candidates, heads, layer_names, mirrored, saved_files
+from kerasft.networks import backbones, candidates, flip_averaging, heads, layer_names, saved_files
 from kerasft.settings.backbone_list import is_file
 from kerasft.settings.config import Config
 
@@ -43,7 +43,7 @@ class Network(NamedTuple):
 
     def served(self) -> keras.Model:
         """Returns the model whose outputs are evaluated and served: `model`, or its mean over mirror images."""
-        return mirrored.average_mirrored(self.model) if self.tta == "flip" else self.model
+        return flip_averaging.average_mirrored(self.model) if self.tta == "flip" else self.model
 
     def model_before(self, layer: str) -> keras.Model:
         """Returns the model from images to the input of a layer, named by `layer`."""

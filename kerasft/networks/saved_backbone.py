@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from kerasft.networks import hub_layers, layer_names, mirrored, opening, pixel_scaling, saved_files
+from kerasft.networks import flattening, flip_averaging, hub_layers, layer_names, pixel_scaling, saved_files
 from kerasft.settings.errors import UserError, one_of
 
 # What may follow the last Dense layer of a classifier.
@@ -46,7 +46,7 @@ def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
         UserError: the model is no network from images to features, its pixels are not prepared, or its layers do not fit
             images of this size.
     """
-    model = mirrored.without_mirroring(saved_files.load_model(path))
+    model = flip_averaging.without_mirroring(saved_files.load_model(path))
     if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
         rule = "must be functional or Sequential; put a model of another class into one: keras.Model(inputs, model(inputs))"
         raise UserError(f"--backbone: {rule}. Received: {path!r}")
@@ -84,7 +84,7 @@ def flatten(model: keras.Model, size: int, scaling: str, received: str) -> Saved
         UserError: as `load`.
     """
     inputs = keras.Input((size, size, 3), name="images")
-    opened = opening.open_model(model, inputs)
+    opened = flattening.open_model(model, inputs)
     flat = keras.Model(inputs, opened.output)
     own = pixel_scaling.has_own(flat)
     if own and scaling != "auto":
@@ -96,7 +96,7 @@ def flatten(model: keras.Model, size: int, scaling: str, received: str) -> Saved
         raise UserError(f"--backbone: {rule}; {way}. {received}")
     if not own:
         inputs = keras.Input((size, size, 3), name="images")
-        opened = opening.open_model(model, pixel_scaling.add(inputs, scaling))
+        opened = flattening.open_model(model, pixel_scaling.add(inputs, scaling))
         flat = keras.Model(inputs, opened.output)
     features = _without_classifier(flat)
     if len(features.shape) not in (2, 3, 4):
@@ -107,7 +107,7 @@ def flatten(model: keras.Model, size: int, scaling: str, received: str) -> Saved
     return SavedBackbone(keras.Model(inputs, features), _notes(opened, backbone))
 
 
-def _notes(opened: opening.Opened, backbone: keras.Model) -> tuple[str, ...]:
+def _notes(opened: flattening.Opened, backbone: keras.Model) -> tuple[str, ...]:
     names = {operation.name for operation in backbone.operations}
     notes = []
     if opened.augmentations:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kerasft.console import console
 from kerasft.data import files
-from kerasft.data.cells import unescape_formula
+from kerasft.data.csv_escaping import unescape_formula
 from kerasft.data.sources.csv import MAX_TABLE_BYTES, read_header
 from kerasft.data.sources.folder import is_hidden
 from kerasft.settings.errors import UserError

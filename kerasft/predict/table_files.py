@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kerasft.data.cells import escape_formula
+from kerasft.data.csv_escaping import escape_formula
 from kerasft.predict.predictions import Prediction
 
 _NUMBERS = pa.list_(pa.float32())

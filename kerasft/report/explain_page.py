@@ -81,7 +81,7 @@ def verdict(title: str, figures: dict[str, Any], task: str) -> str:
 
     Args:
         title: of the method.
-        figures: of `map_check.check`, for this method.
+        figures: of `heat_map_check.check`, for this method.
         task: what is scored is a probability, or under `regression` a standardised value.
     """
     scored = "value" if task == "regression" else "probability"

@@ -8,7 +8,7 @@ import keras
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.job.audit import audit_and_split
-from kerasft.networks import hub_layers, opening
+from kerasft.networks import flattening, hub_layers
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -46,7 +46,7 @@ def resized(network: Network, size: int) -> Network | None:
         return None
     inputs = keras.Input((size, size, 3))
     try:
-        model = keras.Model(inputs, opening.open_model(network.model, inputs).output)
+        model = keras.Model(inputs, flattening.open_model(network.model, inputs).output)
     except (UserError, ValueError):
         return None
     return network._replace(model=model, size=size)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kerasft.data import cells
+from kerasft.data import csv_escaping
 from kerasft.data.listing import Finding
 from kerasft.storage import manifest, run_folder
 
@@ -54,6 +54,6 @@ def _write(folder: Path, report: dict[str, Any]) -> None:
     table.writerow(COLUMNS)
     for row in sorted(rows, key=lambda row: (kinds.index(row["kind"]), -row["score"])):
         known = labels.get(row["path"], ""), row.get("suggested", "")
-        words = [cells.escape_formula(word) for word in (row["path"], *known)]
+        words = [csv_escaping.escape_formula(word) for word in (row["path"], *known)]
         table.writerow([*words, f"{row['score']:.4f}", row["kind"]])
     run_folder.write(folder / SUSPECTS_NAME, lambda file: file.write(text.getvalue().encode("utf-8", "replace")))

@@ -14,7 +14,7 @@ from kerasft.optimization import losses
 from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import phase_inputs
-from kerasft.training.setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup
 
 # Batches of training images whose mean gradient is measured, at most.
 MAX_BATCHES = 16

@@ -14,7 +14,7 @@ from kerasft.strategies import auto, budget, planning
 from kerasft.strategies.budget import Allowance, Speed
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, phase_inputs
-from kerasft.training.setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 
 # So long are training steps timed.

@@ -23,11 +23,11 @@ from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import UNAUGMENTED, CachedAugmentation
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
-from kerasft.training import setup as setup_of_run
 from kerasft.training import teacher as teachers
+from kerasft.training import train_setup
 from kerasft.training.penalised_models import Taught
 from kerasft.training.phase_inputs import PhaseInputs
-from kerasft.training.setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup
 
 
 def with_teacher(setup: TrainSetup) -> TrainSetup:
@@ -44,7 +44,7 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
     if asked.features_weight:
         # The student is as it is before its first phase, also where a stopped run goes on.
         prefix = feature_cache.make_prefix(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
-        given = setup.cache, setup_of_run.with_unlabelled(setup).splits.train, network.size, UNAUGMENTED
+        given = setup.cache, train_setup.with_unlabelled(setup).splits.train, network.size, UNAUGMENTED
         own = feature_cache.load_or_compute(given[0], prefix, *given[1:]).rows
         teacher = teacher._replace(projection=fit_projection(own, teacher.rows(*given)[:, teacher.outputs :]))
     return replace(setup, teacher=teacher)

@@ -11,8 +11,7 @@ from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import block_choice, distillation, resolve, trainer
-from kerasft.training import setup as setup_of_run
+from kerasft.training import block_choice, distillation, resolve, train_setup, trainer
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_run import PhaseRun
 
@@ -25,11 +24,11 @@ def first_phase(
     Raises:
         UserError: no phase has epochs.
     """
-    setup = distillation.with_teacher(setup_of_run.prepare(config, network, splits, folder))
+    setup = distillation.with_teacher(train_setup.prepare(config, network, splits, folder))
     setup, state, arrays = resolve.start(setup, resolved)
     network = setup.network
     planned, setup = resolve.plan_phases(setup, state.resolved)
-    phase_setup = setup_of_run.with_unlabelled(setup)
+    phase_setup = train_setup.with_unlabelled(setup)
     checkpointer, history = Checkpointer(folder, network.model), History(folder / "history.jsonl", 0)
     for index, phase in enumerate(planned):
         phase = planned[index] = block_choice.resolve(setup, phase) if phase.unfreeze is None else phase

@@ -10,21 +10,21 @@ from kerasft.data.unlabelled import has_label
 from kerasft.networks import layer_names
 from kerasft.optimization import distillation, losses, optimizers, sharpness_aware
 from kerasft.optimization.adaptive_clipping import clip_adaptively
+from kerasft.optimization.blending_optimizer import raise_with_steps
 from kerasft.optimization.l2sp import pull_to_start
-from kerasft.optimization.raised_shares import raise_with_steps
 from kerasft.optimization.rate_multipliers import multiply_rates
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings.errors import UserError
 from kerasft.strategies import layer_rates
 from kerasft.strategies.auto import FORWARD_PASSES_PER_STEP
-from kerasft.training import phase_health, signals
+from kerasft.training import deferred_signals, phase_health
 from kerasft.training.callbacks import PhaseCallback
 from kerasft.training.checkpointer import assign
 from kerasft.training.health_callback import HealthCallback
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
-from kerasft.training.setup import class_counts
+from kerasft.training.train_setup import class_counts
 from kerasft.training.weight_interpolation import Weights
 
 # Times that a phase that diverges goes on at a lower rate, and the factor between two rates.
@@ -67,7 +67,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
         folder = run.setup.folder / "tensorboard" / run.name
         boards.append(keras.callbacks.TensorBoard(folder, write_graph=False, profile_batch=0))
     try:
-        with signals.deferred() as stop_requested:
+        with deferred_signals.deferred() as stop_requested:
             callback, health = PhaseCallback(run, stop_requested, metrics_state), HealthCallback(run)
             if run.steps >= MIN_STEPS_TO_TIME_INPUT and not run.inputs.views:
                 callback.input_speed = _input_speed(run)

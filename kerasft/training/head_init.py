@@ -19,7 +19,7 @@ from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import forward_speed, head_statistics, linear_probe, mirroring
+from kerasft.training import flip_check, forward_speed, head_statistics, linear_probe
 from kerasft.training.linear_probe import Solution
 from kerasft.training.penalised_models import Taught
 
@@ -114,7 +114,7 @@ def prepare(
             found = feature_cache.memoize(folder, parts, answers)
             constant = head_statistics.constant(labels, len(splits.classes), network.task, weights)
             seen = scorer, found["plain"], found["mirrored"], labels, constant, splits.classes
-            mirrored, reason = mirroring.verdict(*seen)
+            mirrored, reason = flip_check.verdict(*seen)
     if automatic:
         recipe += " | flip" if mirrored else ""
         console.say(

@@ -23,7 +23,7 @@ from kerasft.strategies.phase import Phase
 from kerasft.training import batch_norm_statistics, soup, weight_interpolation
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_inputs import PhaseInputs
-from kerasft.training.setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 

@@ -9,9 +9,8 @@ from kerasft.settings import spec as specs
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, depth_choice, distillation, head_init
-from kerasft.training import setup as setup_of_run
-from kerasft.training.setup import TrainSetup
+from kerasft.training import autotune, depth_choice, distillation, head_init, train_setup
+from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 
@@ -59,22 +58,22 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
     A resumed run takes what it began with.
     """
     config, network = setup.config, setup.network
-    count = len(setup_of_run.with_unlabelled(setup).splits.train)
+    count = len(train_setup.with_unlabelled(setup).splits.train)
     if resolved.batch_size is None:
         longest = _longest(planning.plan(config, network, count)[0])
         choice = autotune.batch_size(config, network, longest, count)
         resolved.batch_size, resolved.batch_size_reason = choice.value, choice.reason
         _say_choice("batch size", choice)
-    setup = setup_of_run.with_batch_size(setup, resolved.batch_size)
+    setup = train_setup.with_batch_size(setup, resolved.batch_size)
     setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
     planned = [planning.parse(text) for text in resolved.phases]
     if not planned:
         speed = None if config.deterministic else resolved.speed
         planned, reason = planning.plan(setup.config, network, count, speed)
         console.say(f"phases: {reason}")
-        planned = setup_of_run.judgeable(setup, planned)
+        planned = train_setup.judgeable(setup, planned)
     if resolved.jit is None:
-        phase_setup = setup_of_run.with_unlabelled(setup)
+        phase_setup = train_setup.with_unlabelled(setup)
         steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
         choice = autotune.compiled(config, network, _longest(planned), phase_setup.batch_size, steps)
         resolved.jit, resolved.jit_reason = choice.value, choice.reason

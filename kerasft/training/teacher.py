@@ -17,7 +17,7 @@ from kerasft.data import decode
 from kerasft.data.splits import Split
 from kerasft.evaluation import scoring
 from kerasft.export import saved_model
-from kerasft.networks import heads, mirrored, saved_files
+from kerasft.networks import flip_averaging, heads, saved_files
 from kerasft.optimization.distillation import Projection
 from kerasft.settings.distillation import Distillation, TeacherFiles
 from kerasft.settings.errors import UserError
@@ -130,7 +130,7 @@ def _keras_model(files: TeacherFiles, *, with_features: bool) -> Callable[[tf.Te
     activation = activations[files.task]
     if not with_features:
         return lambda images: [activation(tf.cast(model(images, training=False), tf.float32))]
-    plain = mirrored.without_mirroring(model)
+    plain = flip_averaging.without_mirroring(model)
     both = keras.Model(plain.inputs[0], [plain.outputs[0], heads.last_depth(plain)])
     width = both.outputs[1].shape[-1]
     # A random projection keeps distances well, and a hundred numbers an image are soon stored (Johnson and Lindenstrauss 1984).

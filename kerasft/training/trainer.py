@@ -30,21 +30,21 @@ from kerasft.training import (
     budgeting,
     checkpointer,
     distillation,
-    doubts,
     fitting,
+    input_caching,
     phase_health,
     phase_inputs,
-    planned_inputs,
+    probe_findings,
     resolve,
     soup,
+    train_setup,
     weight_interpolation,
 )
-from kerasft.training import setup as setup_of_run
 from kerasft.training.checkpointer import Checkpointer, assign
 from kerasft.training.phase_record import PhaseRecord
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.phase_table import show_phases
-from kerasft.training.setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 
@@ -91,7 +91,7 @@ def train(
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    setup = distillation.with_teacher(setup_of_run.prepare(config, network, splits, folder))
+    setup = distillation.with_teacher(train_setup.prepare(config, network, splits, folder))
     soup.check_runs(averages.runs_of(averages.build(setup.average)), splits.digest)
     restored = checkpointer.read(folder, splits.digest)
     if restored:
@@ -106,7 +106,7 @@ def train(
         # Trials of a search have no audit of their own.
         if (folder / audit_file.FILE_NAME).is_file():
             audit_file.add(
-                folder, doubts.examine(setup.network, splits.train, splits.classes, config.seed, setup.cache)
+                folder, probe_findings.examine(setup.network, splits.train, splits.classes, config.seed, setup.cache)
             )
     network, solution, solution_seconds = setup.network, arrays.get("solution"), state.seconds
     saver = Checkpointer(folder, network.model)
@@ -115,7 +115,7 @@ def train(
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     planned, setup = resolve.plan_phases(setup, state.resolved)
-    phase_setup = setup_of_run.with_unlabelled(setup)
+    phase_setup = train_setup.with_unlabelled(setup)
     show_phases([(phase, *freezing.apply(variables.phase_network(network, phase), phase)) for phase in planned])
     if allowance and not restored:
         budgeting.warn(phase_setup, allowance, planned, state.resolved.speed)
@@ -172,7 +172,7 @@ def begin_phase(
         assign(network.model.variables, arrays["phase_variables"])
     else:
         variables.measure(network, setup.network, phase, lambda: calibration_images(setup.splits.train, network.size))
-    inputs = planned_inputs.prepare(setup, network, name, phase, state.resolved)
+    inputs = input_caching.prepare(setup, network, name, phase, state.resolved)
     weights = inputs.model.get_weights()
     return PhaseRun(
         setup=setup,

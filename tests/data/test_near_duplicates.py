@@ -5,7 +5,7 @@ import pytest
 from conftest import audited
 from textures import COPIES, texture
 
-from kerasft.data import measures, near_duplicates
+from kerasft.data import image_measurements, near_duplicates
 
 
 def squares(images: list) -> np.ndarray:
@@ -19,8 +19,8 @@ def squares(images: list) -> np.ndarray:
 
 
 def find(images: np.ndarray, size: int = 100) -> list:
-    found = measures.make_empty(len(images))
-    measures.measure(images, found, list(range(len(images))))
+    found = image_measurements.make_empty(len(images))
+    image_measurements.measure(images, found, list(range(len(images))))
     found.sizes[:] = size
     return near_duplicates.find_pairs(found, lambda rows: images[rows])
 

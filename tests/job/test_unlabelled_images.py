@@ -10,7 +10,7 @@ import pytest
 from conftest import make_image
 
 from kerasft.data import sources
-from kerasft.job import dry_run, reframe, reopen, train
+from kerasft.job import dry_run, finished_run, framed_splits, train
 from kerasft.job.audit import audit_and_split, refuse_changes
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -43,7 +43,7 @@ def test_they_are_audited_recorded_and_checked(photos, more, tmp_path, capsys):
     found = {row["path"]: row["kind"] for row in json.loads((folder / "audit.json").read_text())["findings"]}
     assert found == {"unlabelled:words.jpg": "not_an_image", "unlabelled:03.jpg": "copy"}
     # A larger image, and another framing, are of the same files.
-    again = reframe._decode_again(data, config, replace(listing, framing="squash"), 40, folder)
+    again = framed_splits._decode_again(data, config, replace(listing, framing="squash"), 40, folder)
     assert again.unlabelled.images(np.arange(7)).shape == (7, 40, 40, 3) and again.unlabelled.framing == "squash"
     assert not np.array_equal(again.train.images(np.arange(2)), again.unlabelled.images(np.arange(2)))
     (folder / checkpoints.FILE_NAMES[0]).touch()
@@ -89,4 +89,4 @@ def test_a_run_learns_from_them_and_says_how_many(photos, more, tiny, tmp_path, 
     with pytest.raises(UserError, match="--unlabelled: has changed"):
         train.train(config)
     # What reads a finished run needs no images without labels.
-    assert reopen.reopen(str(run.folder)).splits.unlabelled is None
+    assert finished_run.reopen(str(run.folder)).splits.unlabelled is None

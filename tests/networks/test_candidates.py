@@ -4,12 +4,12 @@ import urllib.request
 
 import pytest
 
-from kerasft.networks import backbones, bundled, candidates, published
+from kerasft.networks import backbones, bundled, candidates, published_accuracy
 from kerasft.settings.backbone_list import Candidate
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
-PUBLISHED = {backbone.name: backbone for backbone in published.BACKBONES}
+PUBLISHED = {backbone.name: backbone for backbone in published_accuracy.BACKBONES}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from conftest import EVERY_BACKBONE
 
 from kerasft.evaluation.faithfulness import enlarge
-from kerasft.networks import class_activation, heads, mirrored
+from kerasft.networks import class_activation, flip_averaging, heads
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 
@@ -82,7 +82,7 @@ def test_under_regression_the_sign_says_which_way():
 def test_a_mirrored_network_has_the_mean_of_both_maps():
     images, red, _ = planted.images(3)
     plain = _known()
-    both = mirrored.average_mirrored(plain)
+    both = flip_averaging.average_mirrored(plain)
     one, turned = _maps(plain, images, red), _maps(plain, images[:, :, ::-1], red)
     for name, maps in _maps(both, images, red).items():
         np.testing.assert_allclose(maps, (one[name] + turned[name][:, :, ::-1]) / 2, atol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kerasft.data import cells
+from kerasft.data import csv_escaping
 from kerasft.predict import table_files
 from kerasft.predict.predictions import Prediction
 
@@ -76,7 +76,7 @@ def test_a_class_that_is_a_number_stays_one(tmp_path):
 
 @pytest.mark.parametrize("text", ["=a", "'=a", "''=a", "'a", "a", "", "-1", "'-1", "-a'"])
 def test_a_cell_can_be_read_back(text):
-    assert cells.unescape_formula(cells.escape_formula(text)) == text
+    assert csv_escaping.unescape_formula(csv_escaping.escape_formula(text)) == text
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])

@@ -9,8 +9,7 @@ from training_runs import trained
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.strategies import planning
-from kerasft.training import block_choice
-from kerasft.training import setup as setup_of_run
+from kerasft.training import block_choice, train_setup
 
 
 def test_the_block_whose_weights_are_small_beside_their_gradients_is_chosen(photos, tiny, tmp_path):
@@ -18,7 +17,7 @@ def test_the_block_whose_weights_are_small_beside_their_gradients_is_chosen(phot
     config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", phases="surgical(blocks=1)")
     network = networks.build(config, 2, "single_label")
     (phase,) = planning.plan(config, network, 30)[0]
-    setup = setup_of_run.prepare(config, network, data, tmp_path)
+    setup = train_setup.prepare(config, network, data, tmp_path)
     kernel = network.model.get_layer("conv_3").kernel
     # BatchNormalization that is held passes a kernel's scale on, so the gradient stays about the same.
     kernel.assign(np.asarray(kernel) * 1e-3)

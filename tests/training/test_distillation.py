@@ -22,9 +22,8 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import CachedAugmentation
 from kerasft.strategies.phase import Phase
-from kerasft.training import checkpointer, fitting, linear_probe, penalised_models, phase_inputs
+from kerasft.training import checkpointer, fitting, linear_probe, penalised_models, phase_inputs, train_setup
 from kerasft.training import distillation as distilling
-from kerasft.training import setup as setup_of_run
 from kerasft.training import teacher as teachers
 
 
@@ -311,7 +310,7 @@ def test_an_image_without_a_label_is_augmented_and_answered_like_all_others(netw
     phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=specs.parse(recipe, "--augment"))
     config = Config(teacher=run, tensorboard=False, class_weights="balanced")
     setup = distilling.with_teacher(begun(network, partly, tmp_path, phase, config).setup)
-    whole = setup_of_run.with_unlabelled(setup)
+    whole = train_setup.with_unlabelled(setup)
     few, count = len(partly.train), len(partly.train) + len(partly.unlabelled)
     assert (len(whole.splits.train), whole.steps_per_epoch, whole.batch_size) == (count, 1, count)
     assert setup.splits is partly and whole.example_weights[few:].tolist() == [1] * (count - few)

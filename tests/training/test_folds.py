@@ -8,7 +8,7 @@ from kerasft.evaluation import scoring
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import depth_choice, doubts, folds, framing_choice, head_init, held_out, linear_probe
+from kerasft.training import depth_choice, folds, framing_choice, head_init, held_out, linear_probe, probe_findings
 
 
 def _parted(groups, pairs) -> bool:
@@ -95,7 +95,7 @@ def test_who_chooses_by_folds_keeps_groups_together(photos, tiny, tmp_path, monk
     framing_choice.choose(config, network, data, cache)
     depth_choice.probe(config, network, data, cache)
     head_init.prepare(config, network, data, scoring.Scorer("single_label", data.val.labels), cache)
-    doubts.examine(network, data.train, data.classes, 0, cache)
+    probe_findings.examine(network, data.train, data.classes, 0, cache)
     # Three framings, the stack of depths, the probe and the suspects.
     assert len(seen) == 6
     assert len(set(data.train.groups)) < len(data.train) / 2

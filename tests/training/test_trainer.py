@@ -17,7 +17,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.strategies import auto, planning
-from kerasft.training import autotune, fitting, phase_inputs, setup, weight_interpolation
+from kerasft.training import autotune, fitting, phase_inputs, train_setup, weight_interpolation
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_with_hardly_a_validation_image_nothing_follows(data, tmp_path, capsys, 
 def test_correcting_twice_is_said(tmp_path, capsys):
     known = vectors(tmp_path).setup
     for flags in ({"class_weights": "balanced"}, {"sampling": "balanced"}):
-        setup.prepare(Config(**flags), known.network, known.splits, tmp_path)
+        train_setup.prepare(Config(**flags), known.network, known.splits, tmp_path)
         assert "corrected twice" not in capsys.readouterr().out
-    setup.prepare(Config(class_weights="balanced", sampling="balanced"), known.network, known.splits, tmp_path)
+    train_setup.prepare(Config(class_weights="balanced", sampling="balanced"), known.network, known.splits, tmp_path)
     said = capsys.readouterr().out
     assert "--class_weights=balanced and --sampling=balanced each" in said and "corrected more than once" in said
 

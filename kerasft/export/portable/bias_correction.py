@@ -7,7 +7,7 @@ up. The bias takes this constant off. So it is the same for every format whose w
 import keras
 import numpy as np
 
-from kerasft.networks import copies, eight_bits, mirrored
+from kerasft.networks import copies, eight_bits, flip_averaging
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.fold_batchnorm import folded_model
 
@@ -22,7 +22,7 @@ def correct_biases(network: Network, images: np.ndarray) -> Network:
         network: the trained network, in float32.
         images: training images, float32 [N, S, S, 3], RGB in 0..255.
     """
-    flat = mirrored.without_mirroring(network.model)
+    flat = flip_averaging.without_mirroring(network.model)
     folded = folded_model(flat, [layer.name for layer in flat.layers])
     model = folded or copies.copied_model(flat)
     layers = [layer for layer in model.layers if isinstance(layer, eight_bits.LINEAR) and layer.use_bias]
@@ -31,4 +31,4 @@ def correct_biases(network: Network, images: np.ndarray) -> Network:
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         rounded = eight_bits.round_kernel(kernel, depthwise)
         layer.set_weights([rounded, bias + eight_bits.output_shift(kernel - rounded, mean, depthwise)])
-    return network._replace(model=model if flat is network.model else mirrored.average_mirrored(model))
+    return network._replace(model=model if flat is network.model else flip_averaging.average_mirrored(model))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerasft.export.portable import bias_correction
-from kerasft.networks import eight_bits, mirrored
+from kerasft.networks import eight_bits, flip_averaging
 from kerasft.networks.network import Network
 
 LAYERS = keras.layers
@@ -24,7 +24,7 @@ def network(mirror: bool = False) -> Network:
     rng = np.random.default_rng(0)
     for layer in model.layers:
         layer.set_weights([rng.uniform(0.3, 1.5, value.shape) for value in layer.get_weights()])
-    model = mirrored.average_mirrored(model) if mirror else model
+    model = flip_averaging.average_mirrored(model) if mirror else model
     return Network(model, "test", "single_label", 16, True, "", (), ())
 
 
@@ -44,7 +44,7 @@ def test_the_outputs_are_nearer_than_without_the_correction(images, mirror):
     corrected = bias_correction.correct_biases(before, images)
     expected, found = before.model(images), corrected.model(images)
     # The same kernels with the biases as they were.
-    flat = mirrored.without_mirroring(corrected.model)
+    flat = flip_averaging.without_mirroring(corrected.model)
     means = eight_bits.input_means(flat, linear(flat), images)
     no_error = bias_correction.correct_biases(network(mirror)._replace(), np.zeros_like(images))
     without = no_error.model(images)

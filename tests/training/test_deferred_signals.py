@@ -9,14 +9,14 @@ import threading
 import pytest
 from conftest import ROOT
 
-from kerasft.training import signals
+from kerasft.training import deferred_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_the_end_of_the_block(number):
     before = signal.getsignal(number)
     reached = []
-    with pytest.raises(KeyboardInterrupt), signals.deferred() as came:
+    with pytest.raises(KeyboardInterrupt), deferred_signals.deferred() as came:
         assert not came()
         os.kill(os.getpid(), number)
         assert came()
@@ -27,7 +27,7 @@ def test_a_signal_waits_for_the_end_of_the_block(number):
 
 def test_a_second_signal_does_not_wait():
     reached = []
-    with pytest.raises(KeyboardInterrupt), signals.deferred():
+    with pytest.raises(KeyboardInterrupt), deferred_signals.deferred():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         reached.append(True)
@@ -35,12 +35,12 @@ def test_a_second_signal_does_not_wait():
 
 
 def test_nothing_happens_without_a_signal_or_outside_of_the_main_thread():
-    with signals.deferred() as came:
+    with deferred_signals.deferred() as came:
         assert not came()
     said = []
 
     def work():
-        with signals.deferred() as came:
+        with deferred_signals.deferred() as came:
             said.append(came())
 
     thread = threading.Thread(target=work)
@@ -50,7 +50,7 @@ def test_nothing_happens_without_a_signal_or_outside_of_the_main_thread():
 
 
 def test_an_error_in_the_block_comes_through():
-    with pytest.raises(ZeroDivisionError), signals.deferred():
+    with pytest.raises(ZeroDivisionError), deferred_signals.deferred():
         1 / 0  # noqa: B018
 
 

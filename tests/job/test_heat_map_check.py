@@ -5,7 +5,7 @@ import numpy as np
 import planted
 import pytest
 
-from kerasft.job import map_check
+from kerasft.job import heat_map_check
 from kerasft.networks import class_activation, heads
 from kerasft.report.explain_page import verdict
 
@@ -13,8 +13,10 @@ from kerasft.report.explain_page import verdict
 def _checked(model: keras.Model, images: np.ndarray, task: str = "single_label"):
     methods = class_activation.find_methods(model, task).found
     scored = []
-    figures, areas = map_check.check(map_check.make_answers(model, task), methods, images, task, scored.append)
-    assert sum(scored) == map_check.count_scored(methods, len(images))
+    figures, areas = heat_map_check.check(
+        heat_map_check.make_answers(model, task), methods, images, task, scored.append
+    )
+    assert sum(scored) == heat_map_check.count_scored(methods, len(images))
     return figures, areas
 
 
@@ -54,7 +56,7 @@ def test_maps_of_another_network_are_no_better_on_one_that_sees_something_else()
         return np.stack([1 - bright, bright], -1)
 
     methods = class_activation.find_methods(planted.network(), "single_label").found
-    figures, _ = map_check.check(answers, methods, images, "single_label")
+    figures, _ = heat_map_check.check(answers, methods, images, "single_label")
     assert {figures[name]["verdict"] for name in methods} == {"no_better"}
 
 
@@ -66,9 +68,9 @@ def test_one_image_has_no_interval():
 
 
 def test_what_is_explained_of_each_task():
-    assert [one.tolist() for one in map_check.choose(np.array([[0.2, 0.8], [0.9, 0.1]]), "multi_label")] == [
+    assert [one.tolist() for one in heat_map_check.choose(np.array([[0.2, 0.8], [0.9, 0.1]]), "multi_label")] == [
         [1, 0],
         [1, 1],
     ]
-    columns, signs = map_check.choose(np.array([[0.2, -0.8], [0.9, 0.1]]), "regression")
+    columns, signs = heat_map_check.choose(np.array([[0.2, -0.8], [0.9, 0.1]]), "regression")
     assert (columns.tolist(), signs.tolist()) == ([1, 0], [-1, 1])

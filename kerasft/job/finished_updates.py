@@ -11,13 +11,13 @@ from kerasft.export import artefact, saved_model
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.serving_outputs import serving_outputs
 from kerasft.job import portable, robustness, served_baseline
-from kerasft.job.finished import page_images
-from kerasft.job.reopen import Reopened, reopen
+from kerasft.job.finished_run import Reopened, reopen
+from kerasft.job.run_summary import page_images
 from kerasft.job.served_baseline import Baseline
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder, run_lock
-from kerasft.training import setup as setup_of_run
+from kerasft.training import train_setup
 
 SCRATCH = ".measured"
 
@@ -49,7 +49,7 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
         with run_lock.locked(folder):
             opened = _open(config, folder)
             with run_folder.scratch(folder, SCRATCH) as place:
-                scorer = setup_of_run.prepare(config, opened.network, opened.splits, place).scorer
+                scorer = train_setup.prepare(config, opened.network, opened.splits, place).scorer
             if baseline:
                 changed["baseline"] = _compare(config, opened, scorer, baseline)
             if robustness.adds(config.robustness, metrics):

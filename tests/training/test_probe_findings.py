@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasft.data.splits import Split
-from kerasft.training import doubts
+from kerasft.training import probe_findings
 from kerasft.training.suspects import Suspects
 
 NONE = np.zeros(3, bool)
@@ -53,7 +53,7 @@ def suspects(scores: list[float], flagged: list[bool]) -> Suspects:
 )
 def test_the_finding_says_why_and_suggests_another_label(task, labels, predicted, detail, suggested):
     given = split(labels, np.int32 if task == "single_label" else np.float32)
-    found = doubts.describe_labels(
+    found = probe_findings.describe_labels(
         given, ("cat", "dog"), task, np.array(predicted), suspects([0.1, 0.96, 0.5], [False, True, False])
     )
     assert [tuple(one) for one in found] == [("b.png", "suspect_label", "warn", detail, 0.96, suggested, "")]
@@ -62,7 +62,7 @@ def test_the_finding_says_why_and_suggests_another_label(task, labels, predicted
 def test_the_most_suspicious_comes_first():
     given = split([0, 1, 0], np.int32)
     found = suspects([0.96, 0.99, 0.97], [True, True, True])
-    named = doubts.describe_labels(given, ("cat", "dog"), "single_label", np.full((3, 2), 0.5), found)
+    named = probe_findings.describe_labels(given, ("cat", "dog"), "single_label", np.full((3, 2), 0.5), found)
     assert [one.path for one in named] == ["b.png", "c.png", "a.png"]
     outliers = Suspects(np.zeros(3), NONE, np.array([0.76, 0.1, 0.9]), np.array([True, False, True]))
-    assert [one.path for one in doubts.describe_outliers(given, outliers)] == ["c.png", "a.png"]
+    assert [one.path for one in probe_findings.describe_outliers(given, outliers)] == ["c.png", "a.png"]

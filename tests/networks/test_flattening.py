@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft.networks import opening
+from kerasft.networks import flattening
 from kerasft.settings.errors import UserError
 
 layers = keras.layers
@@ -29,7 +29,7 @@ def _model(build):
 
 def _open(model):
     inputs = keras.Input((16, 16, 3))
-    opened = opening.open_model(model, inputs)
+    opened = flattening.open_model(model, inputs)
     return opened, keras.Model(inputs, opened.output)
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft.networks import backbones, mirrored
+from kerasft.networks import backbones, flip_averaging
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 
@@ -36,4 +36,4 @@ def test_it_is_the_mean_of_both(network, tmp_path):
 
 def test_any_other_model_is_served_as_it_is(network):
     assert network.served() is network.model
-    assert mirrored.without_mirroring(network.model) is network.model
+    assert flip_averaging.without_mirroring(network.model) is network.model

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from finished import run_folder
 
-from kerasft import __version__, commands, front_door
+from kerasft import __version__, command_line, commands
 from kerasft.settings import help
 from kerasft.settings.errors import UserError
 from kerasft.settings.modes import COMMANDS, MODES
@@ -45,26 +45,26 @@ def test_a_preset_in_a_flagfile_is_refused(command, tmp_path):
 
 @pytest.mark.parametrize("name", MODES)
 def test_help_by_mode(capsys, name):
-    assert front_door.print_help_or_run_command([name, "--help"])
+    assert command_line.print_help_or_run_command([name, "--help"])
     first = capsys.readouterr().out
-    assert front_door.print_help_or_run_command([f"--mode={name}", "-h"])
+    assert command_line.print_help_or_run_command([f"--mode={name}", "-h"])
     assert capsys.readouterr().out == first == help.mode_help(name) + "\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_by_command(capsys, name):
-    assert front_door.print_help_or_run_command([name, "--help"])
+    assert command_line.print_help_or_run_command([name, "--help"])
     assert COMMANDS[name].example in capsys.readouterr().out
 
 
 def test_help_for_an_unknown_mode():
     with pytest.raises(UserError, match="did you mean 'serve'"):
-        front_door.print_help_or_run_command(["serv", "--help"])
+        command_line.print_help_or_run_command(["serv", "--help"])
 
 
 def test_a_run_is_not_answered_here():
-    assert not front_door.print_help_or_run_command([])
-    assert not front_door.print_help_or_run_command(["train", "--data=digits"])
+    assert not command_line.print_help_or_run_command([])
+    assert not command_line.print_help_or_run_command(["train", "--data=digits"])
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_what_trains_nothing_imports_no_tensorflow(tmp_path):
     ]
     code = f"""
 import sys
-from kerasft import front_door, run
+from kerasft import command_line, run
 for words in {lines!r}:
-    assert front_door.print_help_or_run_command(words)
+    assert command_line.print_help_or_run_command(words)
 print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'tensorflow', 'keras', 'sklearn', 'scipy'}}))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -111,9 +111,9 @@ print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{'tensorflow'
 def test_help_imports_nothing_that_takes_long():
     code = """
 import sys
-from kerasft import front_door, run
+from kerasft import command_line, run
 for words in (["--help"], ["train", "--help"], ["--helpfull"], ["--version"]):
-    assert front_door.print_help_or_run_command(words)
+    assert command_line.print_help_or_run_command(words)
 print(sorted({name.partition('.')[0] for name in sys.modules} & {'numpy', 'rich', 'jinja2', 'PIL', 'keras', 'tensorflow'}))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft.optimization.raised_shares import raise_with_steps
+from kerasft.optimization.blending_optimizer import raise_with_steps
 
 
 @pytest.mark.parametrize("micro_batches", [1, 3])

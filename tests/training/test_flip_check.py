@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasft.evaluation.scoring import Scorer
-from kerasft.training import mirroring
+from kerasft.training import flip_check
 
 RNG = np.random.default_rng(0)
 
@@ -16,7 +16,7 @@ def _noise(*shape):
 def _verdict(labels, plain, mirrored, names=("left", "right", "dog"), trained=None):
     constant = np.log(np.maximum(np.bincount(labels, minlength=len(names)), 0.5) / len(labels))
     scorer = Scorer("single_label", labels)
-    return mirroring.verdict(scorer, plain, mirrored, labels if trained is None else trained, constant, names)
+    return flip_check.verdict(scorer, plain, mirrored, labels if trained is None else trained, constant, names)
 
 
 def _logits(labels, answer, sure=6.0):
@@ -101,7 +101,7 @@ def test_each_target_has_to_be_known(known, swapped, expected):
     plain = labels * known + 0.2 * scale * RNG.normal(0, 1, (80, 2))
     mirrored = labels * swapped + 0.2 * scale * RNG.normal(0, 1, (80, 2))
     scorer = Scorer("regression", labels, scale)
-    harmless, reason = mirroring.verdict(scorer, plain, mirrored, labels, labels.mean(0), ("size", "angle"))
+    harmless, reason = flip_check.verdict(scorer, plain, mirrored, labels, labels.mean(0), ("size", "angle"))
     assert harmless == (not expected)
     assert expected in reason
 
@@ -120,7 +120,7 @@ def test_each_label_has_to_be_known(case):
         plain[:, :2] = (5 * either - 5)[:, None] + _noise(120, 2)
     mirrored = plain[:, [1, 0, 2]] if case == "swapped" else plain
     names = ("left", "right", "dog")
-    found = mirroring.verdict(Scorer("multi_label", labels), plain, mirrored, labels, constant, names)
+    found = flip_check.verdict(Scorer("multi_label", labels), plain, mirrored, labels, constant, names)
     words = {"known": "times as high", "side unknown": "tells 'left' from 'right'"}
     words |= {"swapped": "times as high", "rare": "3 validation images cannot show"}
     assert found.harmless == (case == "known")

@@ -5,8 +5,8 @@ import gc
 import pytest
 
 from kerasft.commands import backbones as command
-from kerasft.networks import published
-from kerasft.networks.published import BACKBONES
+from kerasft.networks import published_accuracy
+from kerasft.networks.published_accuracy import BACKBONES
 
 QUICK = 1_000_000  # parameters up to which a network is built in the quick tests
 
@@ -44,12 +44,12 @@ def test_parameters_size_and_file_are_those_of_keras(backbone, monkeypatch):
 
 def test_weights_are_looked_for_where_keras_keeps_them(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert published.weights_folder() == tmp_path / "models"
+    assert published_accuracy.weights_folder() == tmp_path / "models"
     first = BACKBONES[0]
-    assert not published.is_here(first)
+    assert not published_accuracy.is_here(first)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / first.file).touch()
-    assert published.is_here(first)
+    assert published_accuracy.is_here(first)
     lines = command.table().splitlines()
     assert lines[1].split() == [first.name, "218,544", "224", "-", "on", "this", "machine,", "bundled"]
     assert lines[2].endswith("download")
@@ -64,4 +64,4 @@ def test_weights_are_looked_for_where_keras_keeps_them(monkeypatch, tmp_path):
 def test_without_keras_home_it_is_in_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert published.weights_folder() == tmp_path / ".keras" / "models"
+    assert published_accuracy.weights_folder() == tmp_path / ".keras" / "models"

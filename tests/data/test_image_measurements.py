@@ -4,12 +4,12 @@ import numpy as np
 from PIL import Image, ImageFilter
 from textures import texture
 
-from kerasft.data import measures
+from kerasft.data import image_measurements
 
 
-def measured(images: np.ndarray) -> measures.Measures:
-    found = measures.make_empty(len(images))
-    measures.measure(images, found, list(range(len(images))))
+def measured(images: np.ndarray) -> image_measurements.Measures:
+    found = image_measurements.make_empty(len(images))
+    image_measurements.measure(images, found, list(range(len(images))))
     return found
 
 
@@ -29,17 +29,17 @@ def test_brightness_contrast_and_edges_are_those_of_cleanvision():
 
 def test_blocks_are_means():
     image = np.asarray(texture(0, 140, 140))[np.newaxis]
-    found = measures.average_blocks(image)
+    found = image_measurements.average_blocks(image)
     assert found.shape == (1, 70, 70, 3)
     np.testing.assert_allclose(found[0, 3, 5], image[0, 6:8, 10:12].mean((0, 1)), rtol=1e-6)
     large = np.full((1, 64 * 20, 64 * 20, 3), 255, np.uint8)
-    assert (measures.average_blocks(large) == 255).all()
+    assert (image_measurements.average_blocks(large) == 255).all()
 
 
 def test_a_part_is_described_as_its_crop_is():
     """The descriptor of the centred part is that of the image cropped to it."""
     image = np.asarray(texture(0, 400, 400))
-    region = measures.REGIONS.index(measures.Region(0.84, 0.84))
+    region = image_measurements.REGIONS.index(image_measurements.Region(0.84, 0.84))
     crop = image[32:-32, 32:-32]
     part = measured(image[np.newaxis]).descriptors[0, region].astype(float)
     whole = measured(np.asarray(Image.fromarray(crop).resize((400, 400)))[np.newaxis]).descriptors[0, 0].astype(float)

@@ -7,7 +7,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
 from kerasft.training import distillation, phase_inputs
 from kerasft.training.phase_inputs import PhaseInputs
-from kerasft.training.setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup
 
 
 def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolved: ResolvedSettings) -> PhaseInputs:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kerasft.data import audit, sources
 from kerasft.data.decode import decode_batch
-from kerasft.job import reframe, resolve
+from kerasft.job import framed_splits, resolve
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
@@ -45,7 +45,7 @@ def _framed(wide, tiny, folder, **settings):
     config = Config(**FLAGS | {"data": f"folder:{wide}", "backbone": tiny} | settings)
     listing = sources.load(config)
     network, resolved = resolve.resolve_settings(config, listing, folder)
-    return reframe.audit_and_frame(config, listing, network, resolved, folder), resolved
+    return framed_splits.audit_and_frame(config, listing, network, resolved, folder), resolved
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_cropped_run_does_not_see_it(run):
 def test_a_run_that_goes_on_keeps_its_framing_and_its_splits(wide, tiny, tmp_path, monkeypatch):
     first, resolved = _framed(wide, tiny, tmp_path)
     assert resolved_settings.read(tmp_path).framing == resolved.framing != "crop"
-    monkeypatch.setattr(reframe.framing_choice, "choose", lambda *_: pytest.fail("chosen again"))
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: pytest.fail("chosen again"))
     second, again = _framed(wide, tiny, tmp_path)
     assert again == resolved
     assert first.digest == second.digest
@@ -109,7 +109,7 @@ def test_a_run_that_goes_on_keeps_its_framing_and_its_splits(wide, tiny, tmp_pat
 
 def test_images_that_fit_nowhere_are_decoded_by_the_framing(wide, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "MAX_MEMORY_SHARE", 0)
-    monkeypatch.setattr(reframe.framing_choice, "choose", lambda *_: CHOICE)
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: CHOICE)
     splits, resolved = _framed(wide, tiny, tmp_path, cache_gb=0.0)
     assert splits.train.images is None
     assert splits.train.framing == resolved.framing == "pad"
@@ -123,7 +123,7 @@ def test_an_image_that_changes_after_the_audit_is_refused(wide, tiny, tmp_path, 
         path.write_bytes((wide / "blue" / "00.png").read_bytes())
         return CHOICE
 
-    monkeypatch.setattr(reframe.framing_choice, "choose", spoiled)
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", spoiled)
     try:
         with pytest.raises(UserError, match="changed since the audit"):
             _framed(wide, tiny, tmp_path)

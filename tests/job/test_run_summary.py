@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kerasft import report
-from kerasft.job import finished, train
+from kerasft.job import run_summary, train
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
@@ -93,7 +93,7 @@ def test_the_images_of_an_old_run_are_found_by_name(photos, tmp_path):
 
     listing = sources.load(Config(data=f"folder:{photos}"))
     np.savez(tmp_path / "predictions.npz", ids=np.array(["disc/03.jpg", "gone.jpg"]))
-    of_test, _ = finished.page_images(tmp_path, {"image_size": 16}, listing)
+    of_test, _ = run_summary.page_images(tmp_path, {"image_size": 16}, listing)
     found = of_test(np.array([0, 1]))
     assert found.shape == (2, 16, 16, 3) and found.dtype == np.uint8
     assert found[0].std() > 1 and (found[1] == 128).all()
