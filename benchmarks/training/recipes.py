@@ -1,7 +1,8 @@
 """Flags of a run, side by side: test accuracy, log loss paired image by image with the first recipe, processor seconds.
 
 Runs each recipe through the command for every data set, network and seed. `hands10:8` is 8 training images a class and some
-for validation, drawn by the seed, and all test images. A finished run is read, not repeated.
+for validation, drawn by the seed, and all test images. A finished run is read, not repeated. `{NAME}` in a recipe stands for the run
+folder of that recipe, in `--average=soup(runs='{NAME}')` for example.
 
     python benchmarks/training/recipes.py --shared=../shared --out=/tmp/recipes --sets=flowers5:8,hands10:8 --seeds=0,1 \
         --recipe='thirty: --phases=head | all(epochs=30, lr=1e-3, batch_norm=train, image_size=192)' \
@@ -12,6 +13,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,7 @@ def run(shared: Path, out: Path, case: tuple[str, str, int], name: str, flags: s
     """metrics.json, the log loss of each test image, and the processor seconds of the whole process."""
     data, backbone, seed = case
     folder, (source, _, few) = out / f"{data}-{backbone}-{seed}-{name}", data.partition(":")
+    flags = re.sub(r"\{(\w+)\}", lambda other: f"{out / f'{data}-{backbone}-{seed}-{other[1]}'}", flags)
     images = shared / "data" / source
     images = fewer(images, out / "sets" / f"{data}-{seed}", int(few), seed) if few else images
     line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{images}", f"--backbone={backbone}"]
