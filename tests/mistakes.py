@@ -355,6 +355,7 @@ def data() -> Iterator[Row]:
         "two_labels_for_one",
         "--data={table}",
         "--task=single_label",
+        *SMALL,
         make=None,
         says="--task",
         status=(0, 2),
