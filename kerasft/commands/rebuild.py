@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 ENDING = ".keras"
 
 
-def run(argument: str, out: str = "") -> None:
+def run(argument: str, out: str = "", allow_imports: str = "") -> None:
     """Writes a model: images to logits, as a run's own `model.keras`.
 
     Args:
         argument: a run folder with `delta.npz`, or an artefact of `--export=keras(...)`.
         out: the file; by default `rebuilt.keras` in that folder.
+        allow_imports: packages, separated by commas, that a saved backbone needs. What the run was allowed to import does not
+            count: its folder may be a stranger's.
 
     Raises:
         UserError: no such folder, a damaged file, or one that cannot be written.
@@ -33,13 +35,15 @@ def run(argument: str, out: str = "") -> None:
     if not is_run and model_folders.runtime_of(folder) != "keras":
         rule = f"must be a run folder with {weight_delta.FILE_NAME} in it, or an artefact of --export=keras"
         raise UserError(f"kerasft rebuild: {rule}. Received: '{folder}'")
-    model = _of_run(folder) if is_run else _of_artefact(folder)
+    packages = tuple(filter(None, allow_imports.split(",")))
+    model = _of_run(folder, packages) if is_run else _of_artefact(folder)
     run_folder.write_by_name(path, model.save)
     write(f"Written: {path}")
 
 
 def _of_artefact(folder: Path) -> "keras.Model":
     from kerasft.export.standalone.keras import unpack
+    from kerasft.networks import heads, hub_layers  # noqa: F401, they register layers of ours
 
     try:
         return unpack(folder)
@@ -49,7 +53,7 @@ def _of_artefact(folder: Path) -> "keras.Model":
         raise UserError(f"kerasft rebuild: the artefact cannot be read ({reason}). Received: '{folder}'") from error
 
 
-def _of_run(folder: Path) -> "keras.Model":
+def _of_run(folder: Path, packages: tuple[str, ...]) -> "keras.Model":
     # TensorFlow takes seconds to import.
     import keras
 
@@ -57,7 +61,7 @@ def _of_run(folder: Path) -> "keras.Model":
     from kerasft.networks import network as networks
     from kerasft.networks.apply_surgeries import apply_surgeries
     from kerasft.networks.depths import with_depths
-    from kerasft.settings.config import Config
+    from kerasft.settings.config import FIELDS, Config
     from kerasft.storage import resolved_settings
     from kerasft.strategies import planning
 
@@ -65,7 +69,8 @@ def _of_run(folder: Path) -> "keras.Model":
     stored, resolved = run_folder.read_json(folder / "config.json", "backbone"), resolved_settings.read(folder)
     if metrics is None or stored is None or resolved is None:
         raise UserError(f"kerasft rebuild: the run is not finished. Received: '{folder}'")
-    config = Config(**stored)
+    stored = {name: value for name, value in stored.items() if name in FIELDS}
+    config = Config(**{**stored, "allow_imports": packages})
     keras.utils.set_random_seed(config.seed)
     backbone = resolved.backbone or config.backbone
     built = replace(config, backbone=backbone, weights=resolved.weights, image_size=resolved.image_size)

@@ -94,6 +94,14 @@ def with_shares_of_one(model: keras.Model, weights: list[np.ndarray], blends: It
     return [np.ones_like(value) if id(variable) in shares else value for variable, value in pairs]
 
 
+def finish(model: keras.Model, blends: Iterable[Blend]) -> None:
+    """Lets the layers of a model that have the names of these blends compute the new activation alone."""
+    names = {blend.name for blend in blends}
+    for blend in blends_of(model):
+        if blend.name in names:
+            blend.share.assign(1.0)
+
+
 def without_blends(network: Network) -> Network:
     """The network with one activation in place of each blend: the new one, or the old one where no phase trained it.
 

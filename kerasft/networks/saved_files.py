@@ -14,7 +14,7 @@ from kerasft.settings.backbone_list import is_file
 from kerasft.settings.errors import UserError
 
 # What Keras raises of a file that it cannot load a model from.
-REFUSALS = (ValueError, OSError, KeyError, TypeError, UserWarning)
+REFUSALS = (ValueError, OSError, KeyError, IndexError, TypeError, UserWarning)
 
 
 def load_model(path: str) -> keras.Model:
@@ -63,6 +63,12 @@ def read(path: str | Path) -> keras.Model:
         return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
+def read_weights(model: keras.Model, path: str | Path) -> None:
+    """Loads weights into a model, all that it has; raises one of `REFUSALS`."""
+    with _missing_weights_raise():
+        model.load_weights(path)
+
+
 def load_weights(model: keras.Model, path: str, name: str) -> None:
     """Loads weights into a model. All of its weights must be in the file.
 
@@ -77,9 +83,8 @@ def load_weights(model: keras.Model, path: str, name: str) -> None:
     if is_file(path):
         _check_format(path, "--weights")
     try:
-        with _missing_weights_raise():
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, IndexError, UserWarning) as error:
+        read_weights(model, path)
+    except REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--weights: the file does not fit {name} without its top ({reason}). Received: {path!r}"

@@ -50,6 +50,9 @@ def load(folder: Path) -> LoadedModel:
     if not isinstance(size, int) or not names or task not in TASKS:
         files = f"{model_folders.ABOUT_FILE} and {model_folders.LABELS_FILE}"
         raise UserError(f"--model: {files} beside it must be those that kerasft wrote. Received: '{folder}'")
+    if runtime == "keras":
+        # It registers the layers of ours that a head may have.
+        importlib.import_module("kerasft.networks.heads")
     run = importlib.import_module(f"kerasft.export.standalone.{runtime}").load(folder, machine.cpu_count())
     given = run(np.zeros((1, size, size, 3), np.float32)).shape[1]
     if given != len(names) or (task == "multi_label" and len(thresholds) != given):

@@ -100,7 +100,10 @@ COMMANDS = {
         "make model.keras again, from a run's delta.npz and the pretrained network, or from an artefact with rounded weights",
         "kerasft rebuild runs/photos --out=photos.keras",
         "RUN_OR_ARTEFACT",
-        {"out=FILE": "The file to write (.keras); by default rebuilt.keras in that folder."},
+        {
+            "out=FILE": "The file to write (.keras); by default rebuilt.keras in that folder.",
+            "allow_imports=PACKAGES": "Packages that a saved backbone needs, as in training.",
+        },
     ),
     "flags": Command("print all flags as a Markdown page (docs/flags.md)", "kerasft flags"),
 }

@@ -1,7 +1,6 @@
 """The greedy soup: the mean of the weights after the best epochs of a phase, and of other runs, as far as validation bears it."""
 
 import shutil
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kerasft.networks import backbones, saved_files
 from kerasft.networks.network import Network
 from kerasft.optimization.averages import SOUP_INGREDIENTS
 from kerasft.settings.errors import UserError
@@ -18,6 +18,8 @@ from kerasft.storage import run_folder
 from kerasft.training.weight_interpolation import Weights
 
 FOLDER = "soup"
+
+SAME_NETWORK = "soup(runs=) needs runs of the same backbone, weights, image size, features, head and surgeries"
 
 
 class Ingredient(NamedTuple):
@@ -68,12 +70,17 @@ def of_epochs(folder: Path, losses: list[float]) -> list[Ingredient]:
 
 
 def of_run(run: str, network: Network, loss_of: Callable[[Weights], float]) -> Ingredient:
+    """The weights that a finished run has left; arguments and errors as `read_run`, and `loss_of` as in `greedy`."""
+    weights = read_run(run, network)
+    return Ingredient(run, loss_of(weights), lambda: weights)
+
+
+def read_run(run: str, network: Network) -> Weights:
     """The weights that a finished run has left.
 
     Args:
         run: its folder.
-        network: of the same layers. It has its own weights again afterwards.
-        loss_of: as in `greedy`.
+        network: of the same layers, on features with the same statistics. It has its own weights again afterwards.
 
     Raises:
         UserError: the weights are missing, or are not those of such a network.
@@ -82,16 +89,22 @@ def of_run(run: str, network: Network, loss_of: Callable[[Weights], float]) -> I
     model = keras.Model(network.model.inputs, network.model.outputs)
     own = model.get_weights()
     try:
-        # Keras only warns where it finds nothing for a layer.
-        with warnings.catch_warnings(action="error"):
-            model.load_weights(_last_weights(run))
-    except (OSError, ValueError, KeyError, UserWarning) as error:
+        saved_files.read_weights(model, _last_weights(run))
+        weights = model.get_weights()
+    except saved_files.REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
-        rule = f"soup(runs=) needs runs of the same backbone, features, head and surgeries ({reason})"
-        raise UserError(f"--average: {rule}. Received: '{run}'") from error
-    weights = model.get_weights()
-    model.set_weights(own)
-    return Ingredient(run, loss_of(weights), lambda: weights)
+        raise UserError(f"--average: {SAME_NETWORK} ({reason}). Received: '{run}'") from error
+    finally:
+        model.set_weights(own)
+        backbones.refresh_normalization(model)
+    fixed = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
+    places = {id(weight): place for place, weight in enumerate(model.weights)}
+    for place in (places[id(weight)] for layer in fixed for weight in layer.weights):
+        if not np.allclose(weights[place], own[place], rtol=1e-3, atol=1e-6):
+            rule = "the statistics that it scales pixels or features by are others"
+            raise UserError(f"--average: {SAME_NETWORK} ({rule}). Received: '{run}'")
+        weights[place] = own[place]
+    return weights
 
 
 def check_runs(runs: tuple[str, ...], data_digest: str | None = None) -> None:
@@ -122,17 +135,18 @@ def greedy(ingredients: list[Ingredient], loss_of: Callable[[Weights], float]) -
         loss_of: the validation loss of weights.
 
     Returns:
-        The mean of the weights, and the names of those that are in it, the best first; None where none can be read.
+        The mean of the weights, and the names of those that are in it, the best first; None where none can be
+        read or has a loss that is a number.
     """
     total, members, lowest = None, [], np.inf
-    for ingredient in sorted(ingredients, key=lambda one: one.loss):
+    for ingredient in sorted(ingredients, key=lambda one: np.nan_to_num(one.loss, nan=np.inf)):
         weights = ingredient.read()
         if weights is None:
             continue
         tried = [np.asarray(weight, np.float64) for weight in weights]
         tried = tried if total is None else [a + b for a, b in zip(total, tried)]
         loss = loss_of(_mean(tried, len(members) + 1))
-        if total is None or loss <= lowest:
+        if loss <= lowest and np.isfinite(loss):
             total, lowest = tried, loss
             members.append(ingredient.name)
     return (_mean(total, len(members)), members) if members else None

@@ -13,7 +13,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.data.calibration import calibration_images
 from kerasft.data.splits import Splits
-from kerasft.networks import layer_names
+from kerasft.networks import blending, layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
@@ -92,7 +92,8 @@ def train(
             changed.
     """
     setup = distillation.with_teacher(train_setup.prepare(config, network, splits, folder))
-    soup.check_runs(averages.runs_of(averages.build(setup.average)), splits.digest)
+    runs = averages.runs_of(averages.build(setup.average))
+    soup.check_runs(runs, splits.digest)
     restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored
@@ -114,6 +115,9 @@ def train(
         arrays = saver.restore(arrays)
     if state.resolved.pixels:
         networks.set_pixel_statistics(network, *state.resolved.pixels)
+    for run in runs:
+        # A run of another network is refused now, not after the phase.
+        soup.read_run(run, network)
     planned, setup = resolve.plan_phases(setup, state.resolved)
     phase_setup = train_setup.with_unlabelled(setup)
     show_phases([(phase, *freezing.apply(variables.phase_network(network, phase), phase)) for phase in planned])
@@ -222,6 +226,9 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     kept = weight_interpolation.keep_best(*given, may_undo=bool(phase.epochs))
     if kept.alpha:
         variables.copy_back(run.network, setup.network, phase)
+    else:
+        # The weights before were judged with the new activations too. A changed network had shares of its own.
+        blending.finish(setup.network.model, run.blends)
     seconds = time.monotonic() - run.started
     images = state.epoch * setup.steps_per_epoch * setup.batch_size
     record = PhaseRecord(

@@ -1,5 +1,8 @@
 """`kerasft rebuild`: the model of a run again, from the pretrained network and what the run changed."""
 
+import json
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from kerasft.export.portable import publish
 from kerasft.job import train
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage import resolved_settings
 
 
 def test_a_run_is_made_whole_again(photos, tiny, tmp_path, monkeypatch, capsys):
@@ -30,6 +34,24 @@ def test_a_run_is_made_whole_again(photos, tiny, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"--out: must end in \.keras"):
         commands.run("rebuild", ["run", "--out=x.h5"])
     assert (tmp_path / "run" / "delta.npz").stat().st_size < 0.5 * (tmp_path / "run" / "model.keras").stat().st_size
+
+
+def test_what_a_run_was_allowed_to_import_does_not_count(tmp_path, monkeypatch):
+    """A run folder may be a stranger's."""
+    (tmp_path / "stranger.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "delta.npz").write_bytes(b"")
+    values = {"data": "digits", "backbone": "no.keras", "allow_imports": ["stranger"], "of_another_version": 1}
+    (folder / "config.json").write_text(json.dumps(values))
+    (folder / "metrics.json").write_text(json.dumps({"task": "single_label", "classes": ["a", "b"]}))
+    resolved_settings.ResolvedSettings("none", 32, "float32", "").write(folder)
+    with pytest.raises(UserError, match="--backbone"):
+        commands.run("rebuild", [str(folder)])
+    assert "stranger" not in sys.modules
+    with pytest.raises(SystemExit, match="imported"):
+        commands.run("rebuild", [str(folder), "--allow_imports=stranger"])
 
 
 def test_a_folder_without_a_delta_is_refused(tmp_path):

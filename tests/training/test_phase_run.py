@@ -119,3 +119,13 @@ def test_a_phase_blends_in_what_it_trains_and_is_judged_with_it(photos, tiny, tm
     assert kinds == [None, None, "tanh", "tanh"]
     first = run.judged(run.initial)
     assert all(map(np.array_equal, run.model.get_weights(), first)) == undone
+
+
+@pytest.mark.parametrize("phase", ["lora(rank=2, epochs=1)", "quantised(epochs=1)"])
+def test_an_undone_phase_in_a_changed_network_leaves_what_it_was_judged_with(
+    photos, tiny, tmp_path, monkeypatch, phase
+):
+    monkeypatch.setattr(weight_interpolation, "choose", lambda *given, **more: weight_interpolation.UNDONE)
+    settings = {"surgery": "activation(relu=tanh, blend=1000)", "phases": phase, "augment": "none"}
+    made = trained(splits_of(f"folder:{photos}", val=0.2, test=0.2), tmp_path / "run", tiny, **settings)
+    assert [float(blend.share) for blend in blending.blends_of(made.network.model)] == [1, 1, 1, 1]

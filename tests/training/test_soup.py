@@ -6,6 +6,7 @@ import pytest
 from conftest import splits_of
 from training_runs import same, trained, watched
 
+from kerasft.networks import layer_names
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
 from kerasft.training import soup, weight_interpolation
@@ -112,7 +113,33 @@ def test_the_runs_of_a_soup_are_checked(photos, tiny, tmp_path):
     elsewhere = splits_of(f"folder:{photos}", val=0.3, test=0.2)
     with pytest.raises(UserError, match="needs runs on the same images and splits"):
         _finished(elsewhere, tmp_path / "new", tiny, average=f"soup(runs='{tmp_path / 'other'}')")
+    standardise = run.network.model.get_layer(layer_names.STANDARDISE)
+    before = np.asarray(standardise.mean)
+    same(run.weights, soup.read_run(str(tmp_path / "other"), run.network))
+    np.testing.assert_array_equal(standardise.mean, before)
+    standardise.adapt_mean.assign(standardise.adapt_mean + 1)
+    with pytest.raises(UserError, match="the statistics that it scales pixels or features by are others"):
+        soup.read_run(str(tmp_path / "other"), run.network)
     inputs = keras.Input((32, 32, 3))
     narrow = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Conv2D(3, 1)(inputs)))
     with pytest.raises(UserError, match="needs runs of the same backbone"):
-        soup.of_run(str(tmp_path / "other"), run.network._replace(model=narrow), lambda _: 0.0)
+        soup.read_run(str(tmp_path / "other"), run.network._replace(model=narrow))
+
+
+def test_a_run_of_another_network_is_refused_before_training(photos, tiny, tmp_path, monkeypatch):
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    _finished(data, tmp_path / "other", tiny)
+    fitted = watched(monkeypatch)
+    with pytest.raises(UserError, match="needs runs of the same backbone"):
+        _finished(data, tmp_path / "new", tiny, head="mlp", average=f"soup(runs='{tmp_path / 'other'}')")
+    assert not fitted
+
+
+def test_what_is_no_number_is_left_out():
+    def ingredient(name, loss):
+        return soup.Ingredient(name, loss, lambda: [np.full(2, loss, np.float32)])
+
+    given = [ingredient("run", float("nan")), ingredient("epoch 1", 0.3), ingredient("epoch 2", 0.2)]
+    _, members = soup.greedy(given, lambda mixed: float(mixed[0][0]))
+    assert members == ["epoch 2"]
+    assert soup.greedy(given[:1], lambda mixed: float("nan")) is None

@@ -27,6 +27,10 @@ def unpack(folder: Path | str) -> keras.Model:
     # Keras refuses code in it: this is its safe mode.
     model = keras.models.model_from_json(arrays["architecture"].tobytes().decode())
     model.set_weights([_weight(arrays, place) for place in range(len(model.weights))])
+    for layer in model._flatten_layers():
+        # It computes with copies of its weights.
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
     return model
 
 

@@ -7,6 +7,7 @@ import pytest
 from kerasft.export.portable import keras as keras_format
 from kerasft.export.portable.format import Source
 from kerasft.export.standalone.keras import unpack
+from kerasft.networks.heads import GeM
 from kerasft.networks.network import Network
 
 
@@ -75,6 +76,27 @@ def test_the_file_is_a_fraction_of_the_weights(tmp_path):
     for precision, share in (("int8", 0.26), ("int4", 0.16)):
         keras_format(precision).write(Source(network, calibration=None, corrected=None), tmp_path)
         assert (tmp_path / f"model.q{precision[3:]}.npz").stat().st_size < share * whole
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_layers_that_compute_with_copies_of_their_weights_get_the_right_ones(tmp_path, mirrored):
+    """A Normalization layer makes constants of its weights."""
+    layers = keras.layers
+    network = _network(layers.Normalization(name="standardise"), layers.Flatten(), layers.Dense(3))
+    (standardise,) = [layer for layer in network.model.layers if layer.name == "standardise"]
+    standardise.set_weights([np.array([3.0, -2, 1], np.float32), np.array([4.0, 9, 16], np.float32), np.array(7)])
+    standardise.finalize_state()
+    network = network._replace(tta="flip") if mirrored else network
+    keras_format("int8").write(Source(network, calibration=None, corrected=None), tmp_path)
+    images = np.random.default_rng(0).uniform(0, 9, (4, 8, 8, 3)).astype(np.float32)
+    expected = np.asarray(network.served()(images))
+    np.testing.assert_allclose(unpack(tmp_path)(images), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_a_head_with_a_layer_of_ours_is_read(tmp_path, monkeypatch):
+    network = _network(GeM(name="features"), keras.layers.Dense(3))
+    keras_format("int8").write(Source(network, calibration=None, corrected=None), tmp_path)
+    assert [type(layer) for layer in unpack(tmp_path).layers if layer.name == "features"] == [GeM]
 
 
 def test_no_file_or_two_are_refused(tmp_path):
