@@ -345,6 +345,8 @@ def data() -> Iterator[Row]:
     yield a("table_of_a_head", "--data=csv:t.csv", make=files(t__csv="path,label\n"))
     yield a("table_without_paths", "--data=csv:t.csv", says=("--data", "path"), make=files(t__csv="file,label\na,b\n"))
     yield a("column_twice", "--data=csv:t.csv", make=files(t__csv="path,label,label\na,b,c\n"))
+    yield a("home_of_nobody", "--data=~nosuchuser/photos", says=("--data", "home"))
+    yield a("name_too_long", f"--data=folder:{'x' * 300}", says=("--data", "too long"))
     yield a("files_missing", "--data=csv:t.csv", says=("--data", "x.jpg"), make=files(t__csv="path,label\nx.jpg,b\n"))
     stray = 'path,label\n"a.jpg,b\n' + "".join(f"{i}.jpg,b\n" for i in range(5000))
     yield a("stray_quote", "--data=csv:t.csv", make=files(t__csv=stray))

@@ -20,8 +20,7 @@ DEFAULT = (
 )
 
 # All entries share the images, their splits, the seed and the folders. So these are flags of the comparison.
-SHARED = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "seed", "budget_minutes")
-SHARED += ("cache_gb", "allow_imports", *configs.LOCATIONS)
+SHARED = (*configs.SPLITTING, "budget_minutes", "cache_gb", "allow_imports", *configs.LOCATIONS)
 
 # `NAME:` before the settings. A name has no brackets, so it is not the text of a phase, and no leading dash.
 _NAMED = re.compile(r"(?!-)([\w][\w .+-]*?)\s*:\s*(.*)", re.DOTALL)

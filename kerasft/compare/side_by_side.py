@@ -15,6 +15,7 @@ from kerasft.compare.rows import FAILED, FINISHED, Row
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.data.listing import Listing
+from kerasft.job.audit import refuse_changes
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -52,6 +53,8 @@ def compare(config: Config, strategies: str) -> int:
         stored = _open_folder(folder, config, strategies, budget_minutes)
         before = [(row["strategy"], row["settings"]) for row in stored.get("rows", []) if row["status"] == FINISHED]
         if stored.get("finished") and before == [(entry.name, entry.text) for entry in entries]:
+            for entry in entries:
+                _result(folder, entry, listing)
             console.say(f"{folder}: the comparison is finished; nothing to do (--noresume runs it again).")
             if not (folder / "compare.html").is_file():
                 report.write_compare(folder, stored)
@@ -67,7 +70,7 @@ def _compare(
     found: list[Row] = []
     units, spent = None, 0.0
     for number, entry in enumerate(entries, 1):
-        result = _result(folder, entry)
+        result = _result(folder, entry, listing)
         if "figures" not in result:
             longest = max((row["seconds"] for row in found if row["status"] == FINISHED), default=0.0)
             if budget_minutes is not None and spent + longest > 60 * budget_minutes:
@@ -141,11 +144,18 @@ def _run(config: Config, folder: Path, entry: Entry) -> dict[str, Any]:
     return {"reason": f"it ended with status {status}: {last[:200]} (see {log})"}
 
 
-def _result(folder: Path, entry: Entry) -> dict[str, Any]:
-    """What an earlier start of the comparison measured of an entry; empty for nothing."""
+def _result(folder: Path, entry: Entry, listing: Listing) -> dict[str, Any]:
+    """What an earlier start of the comparison measured of an entry; empty for nothing.
+
+    Raises:
+        UserError: it measured that on other images than those that are there now.
+    """
     place = folder / "entries" / entry.folder_name
     found = run_folder.read_json(place.with_name(f"{place.name}.json"))
-    return found if "figures" in found and (place / "predictions.npz").is_file() else {}
+    if "figures" not in found or not (place / "predictions.npz").is_file():
+        return {}
+    refuse_changes(entry.config, listing, place)
+    return found
 
 
 def _with_folders(own: Config, config: Config, folder: Path, entry: Entry) -> Config:

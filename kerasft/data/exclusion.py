@@ -3,7 +3,6 @@
 import csv
 import posixpath
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -67,7 +66,7 @@ def _read_paths(file: str) -> list[str]:
     Raises:
         UserError: it cannot be read, or is a `.csv` without a column `path`.
     """
-    path = Path(file).expanduser()
+    path = files.expand(file, "--exclude")
     try:
         files.check(path, MAX_LIST_BYTES)
         text = path.read_text(encoding="utf-8-sig")

@@ -1,8 +1,11 @@
 """Opens files of the user. Only regular files up to a stated size are opened, so no read blocks or fills the memory."""
 
+import errno
 import os
 import stat
 from pathlib import Path
+
+from kerasft.settings.errors import UserError
 
 # A file with more bytes (256 MiB) is not read as an image: a video in the folder is refused.
 MAX_IMAGE_BYTES = 1 << 28
@@ -11,6 +14,23 @@ MAX_IMAGE_BYTES = 1 << 28
 _PSEUDO_FILE_SYSTEMS = (Path("/proc"), Path("/sys"), Path("/dev"))
 # Except this one, which holds ordinary files in memory.
 _SHARED_MEMORY = Path("/dev/shm")
+
+
+def expand(text: str, flag: str) -> Path:
+    """A path as the user writes it, with `~` expanded.
+
+    Raises:
+        UserError: `~` names nobody's home, or the name is too long for a file.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.lstat(path)
+    except RuntimeError as error:
+        raise UserError(f"{flag}: ~ must be the home of a user. Received: {text!r}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{flag}: is too long for the name of a file. Received: {text!r}") from error
+    return path
 
 
 def read(path: str | Path) -> bytes:

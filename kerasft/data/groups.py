@@ -49,7 +49,7 @@ def with_pattern(listing: Listing, pattern: str) -> Listing:
 
 
 def find_broken(listing: Listing) -> list[Finding]:
-    """Returns a finding `leak` for each group of which the source puts images into several splits."""
+    """Returns a finding `leak` for each image of whose group the source puts others into an earlier split."""
     if listing.groups is None:
         return []
     order, findings = duplicates.split_orders(listing.split_names), []
@@ -61,7 +61,7 @@ def find_broken(listing: Listing) -> list[Finding]:
         for rows in _parted(np.flatnonzero(crossing), group):
             earlier, name = SPLITS[first[group[rows[0]]]], str(listing.groups[rows[0]])
             detail = f"group {name!r} stands in {earlier} and in {split}, there with {len(rows)} image{'s' * (len(rows) > 1)}"
-            findings.append(Finding(str(listing.ids[rows[0]]), "leak", "warn", detail, 1.0))
+            findings += [Finding(str(listing.ids[row]), "leak", "warn", detail, 1.0) for row in rows]
     return findings
 
 

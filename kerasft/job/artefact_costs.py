@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,21 +36,35 @@ def measure(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
             else:
                 process.end()
         rates = {name: {size: [] for size in BATCH_SIZES} for name in began}
+        peaks: dict[str, int] = {}
         for _ in range(ROUNDS):
             for size in BATCH_SIZES:
-                for name, process in began.items():
-                    rates[name][size].append(process.ask(f"{size} {SECONDS}"))
+                for name in list(rates):
+                    with _left_out(rates, name):
+                        rates[name][size].append(began[name].ask(f"{size} {SECONDS}"))
+        for name in list(rates):
+            with _left_out(rates, name):
+                peaks[name] = began[name].peak_bytes()
         return {
             name: {
-                "startup_seconds": round(process.startup_seconds, 3),
-                "peak_rss_mb": round(process.peak_bytes() / 1e6, 1),
-                "images_per_second": {str(size): round(median(found), 1) for size, found in rates[name].items()},
+                "startup_seconds": round(began[name].startup_seconds, 3),
+                "peak_rss_mb": round(peaks[name] / 1e6, 1),
+                "images_per_second": {str(size): round(median(found), 1) for size, found in by_size.items()},
             }
-            for name, process in began.items()
+            for name, by_size in rates.items()
         }
     finally:
         for process in began.values():
             process.end()
+
+
+@contextmanager
+def _left_out(rates: dict[str, Any], name: str) -> Iterator[None]:
+    """Leaves a model out whose process ends in the block, for lack of memory for example."""
+    try:
+        yield
+    except (ValueError, OSError):
+        del rates[name]
 
 
 class _Process:
@@ -88,4 +104,6 @@ class _Process:
         self._child.kill()
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
-            pipe.close()
+            # What is left to be written has no reader any more.
+            with suppress(OSError):
+                pipe.close()

@@ -1,5 +1,6 @@
 """The mode `predict`: predictions for image files, printed or written to a table."""
 
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -43,6 +44,8 @@ def predict(model: str, images: str, out: str, url: str = "", artefact: str = ""
             "--images: a file, a folder, a .csv with a column path, or a pattern such as 'photos/**/*.jpg' is needed. "
             "Received: ''"
         )
+    if out and os.path.exists(out) and os.path.exists(images) and os.path.samefile(out, images):
+        raise UserError(f"--out: is the table of --images, which stays as it is; name another file. Received: {out!r}")
     with stderr_filter.without_notices():
         loaded = _load_model(model, url, artefact)
         if not out:

@@ -54,6 +54,9 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
     _, places, other_places = np.intersect1d(first["ids"], second["ids"], return_indices=True)
     first, second = _rows(first, places), _rows(second, other_places)
     n = len(places)
+    if not n:
+        unknown = Difference(np.nan, np.nan, np.nan)
+        return Paired(unknown, unknown, 0)
     outputs = "values" if task == "regression" else "probabilities"
     if np.array_equal(first[outputs], second[outputs]):
         nothing = Difference(0.0, 0.0, 0.0)

@@ -252,5 +252,9 @@ class Config(DataSettings):
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 LOCATIONS += ("baseline", "gate", "robustness")
 
+# These choose the images and their splits. Scores on other images cannot be compared.
+SPLITTING = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "exclude")
+SPLITTING += ("group_column", "group_pattern", "seed")
+
 HINTS = typing.get_type_hints(Config)
 FIELDS = {item.name: item for item in fields(Config)}

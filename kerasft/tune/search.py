@@ -17,6 +17,7 @@ from kerasft import report
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.job import served_baseline, train
+from kerasft.job.audit import refuse_changes
 from kerasft.job.train import Run
 from kerasft.settings import spec as specs
 from kerasft.settings import stored_config
@@ -93,6 +94,9 @@ def _search(
             report.write_search(folder)
         return run
     audit_folder = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
+    if (folder / "tuner").exists():
+        # Trials on other images cannot be ranked with those that are there.
+        refuse_changes(config, sources.load(config), audit_folder)
     shared = config if config.keep_cache else replace(config, keep_cache=True, cache_dir=str(folder / "cache"))
     hypermodel = HyperModel(
         shared,

@@ -17,8 +17,8 @@ from kerasft.settings.spec import Spec
 
 # Searched settings of the last phase that has epochs. The phases before it keep their ratio to it.
 PHASE_SETTINGS = ("lr", "epochs")
-# Fields that choose the images. They cannot be searched: scores on different images cannot be compared.
-_DATA_FIELDS = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "seed")
+# They cannot be searched. All trials share one list of the data, so that of --unlabelled too.
+_DATA_FIELDS = (*configs.SPLITTING, "unlabelled")
 _FLAG = "--search"
 
 

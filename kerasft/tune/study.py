@@ -85,9 +85,10 @@ class Study(BaseTuner):
                 model = hypermodel.build(hp)
                 metrics = hypermodel.fit(hp, model, folder=folder, epochs=hp.values.get("tuner/epochs"))
             name = self.oracle.objective.name
-            if metrics[name] is None or not math.isfinite(metrics[name]):
+            score = metrics.get(name)
+            if score is None or not math.isfinite(score):
                 raise UserError(f"--objective: cannot be measured on these validation images. Received: {name!r}")
-            row |= {"score": metrics[name], "status": "COMPLETED", "measures": metrics}
+            row |= {"score": score, "status": "COMPLETED", "measures": metrics}
             row["epochs"] = sum(record["epochs"] for record in hypermodel.records)
             run_folder.write_json(folder / "config.json", asdict(hypermodel.trained_config))
         # A trial may raise any error. The next one is tried anyway.

@@ -56,6 +56,8 @@ def test_folders_are_plain_and_differ_with_the_settings():
         ("head; --phases=all --phases=top", "--phases stands twice"),
         ("head; --seed=3", "--seed is the same for all entries"),
         ("head; --data=digits", "--data is the same"),
+        ("head; --exclude=x.txt", "--exclude is the same"),
+        (r"head; a: --group_pattern=p(\d+)", "--group_pattern is the same"),
         ("head; --allow_imports=os", "--allow_imports is the same"),
         ("head; --export_dir=x", "--export_dir is the same"),
         ("head; os.getcwd()", "--allow_imports=os on the command line"),

@@ -142,6 +142,22 @@ def test_a_finished_comparison_is_only_shown_and_noresume_runs_it_again(entries,
     assert len(ran) == 4
 
 
+def test_entries_on_other_images_are_not_compared(entries, tmp_path, monkeypatch):
+    """Whether the comparison is finished or not."""
+    changed = []
+
+    def refuse_changes(config, listing, place):
+        changed.append(place.name)
+        raise UserError("--data: has changed since the run began. Received: 'x'")
+
+    compared(tmp_path / "c")
+    monkeypatch.setattr(side_by_side, "refuse_changes", refuse_changes)
+    for strategies in (THREE, f"{THREE}; bias"):
+        with pytest.raises(UserError, match="has changed since"):
+            compared(tmp_path / "c", strategies)
+    assert len(set(changed)) == 1 and (tmp_path / "c" / "entries" / changed[0]).is_dir()
+
+
 def test_a_folder_of_something_else_is_refused(entries, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("x")

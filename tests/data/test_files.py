@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from kerasft.data import files
+from kerasft.settings.errors import UserError
 
 
 def test_a_regular_file_is_read_and_so_is_a_link_to_one(tmp_path):
@@ -40,3 +41,11 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monke
     monkeypatch.setattr(files, "check", lambda path, most: None)
     with pytest.raises(ValueError, match="is no regular file"):
         files.read(tmp_path / "pipe")
+
+
+def test_a_path_that_cannot_be_one_is_a_message(tmp_path):
+    assert files.expand(str(tmp_path / "nothing"), "--data") == tmp_path / "nothing"
+    with pytest.raises(UserError, match="--data: ~ must be the home of a user"):
+        files.expand("~nosuchuser/x", "--data")
+    with pytest.raises(UserError, match="--exclude: is too long for the name of a file"):
+        files.expand("x" * 300, "--exclude")

@@ -64,6 +64,10 @@ def test_given_splits_that_break_groups_are_leaks(tmp_path):
     checked, _ = audited(f"folder:{tmp_path}", group_pattern=r"g(\d+)_")
     leaks = [finding for finding in checked.findings if finding.kind == "leak"]
     assert len(leaks) == 6
+    # Each image of a group is named, so that all of them can be left out.
+    write(tmp_path / "test" / "disc" / "g0_99.png", seed=99)
+    checked, _ = audited(f"folder:{tmp_path}", group_pattern=r"g(\d+)_")
+    assert len([finding for finding in checked.findings if finding.kind == "leak"]) == 7
     assert all("stands in train and in" in finding.detail and finding.score == 1 for finding in leaks)
 
 

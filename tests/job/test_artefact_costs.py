@@ -23,6 +23,22 @@ def test_costs_are_those_of_a_process_of_its_own(tmp_path, monkeypatch):
     assert 20 < row["peak_rss_mb"] < 300 and 0 < row["startup_seconds"] < 60
 
 
+@pytest.mark.parametrize("dies_at", ["ask", "peak_bytes"])
+def test_a_process_that_ends_while_it_is_timed_is_left_out(tmp_path, monkeypatch, dies_at):
+    monkeypatch.setattr(artefact_costs, "SECONDS", 0.01)
+    folders = {name: artefact(tmp_path / name / "litert", "litert") for name in ("dies", "lives")}
+    method = getattr(artefact_costs._Process, dies_at)
+
+    def dying(self, *given):
+        if "dies" in str(self._child.args[-1]):
+            self._child.kill()
+            self._child.wait()
+        return method(self, *given)
+
+    monkeypatch.setattr(artefact_costs._Process, dies_at, dying)
+    assert set(artefact_costs.measure(folders)) == {"lives"}
+
+
 def test_every_batch_has_so_many_images():
     seen = []
 

@@ -240,6 +240,7 @@ def test_the_table_in_the_folder_of_the_images_is_none_of_them(tiny, tmp_path_fa
     [
         (("x", "y", "o.xls"), r"--out: must end in one of .csv, .jsonl, .parquet. Received: 'o.xls'"),
         (("x", "y", "d.csv"), "--out: is a folder"),
+        (("x", "t.csv", "./t.csv"), "--out: is the table of --images, which stays as it is"),
         (("x", "", ""), "--images: a file, a folder, a .csv with a column path, or a pattern"),
         (("", "y", ""), "--model: must be a SavedModel"),
         (("", "y", "", "ftp://x/v1/models/y"), "--url: must be http://HOST:PORT/v1/models/NAME"),
@@ -248,6 +249,7 @@ def test_the_table_in_the_folder_of_the_images_is_none_of_them(tiny, tmp_path_fa
 def test_mistakes_are_said(flags, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("d.csv").mkdir()
+    Path("t.csv").write_text("path\n")
     with pytest.raises(UserError, match=message):
         label_images.predict(*flags)
 

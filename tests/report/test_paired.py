@@ -63,6 +63,14 @@ def test_the_same_network_is_no_estimate():
     assert (found.score, found.loss) == (paired.Difference(0, 0, 0), paired.Difference(0, 0, 0))
 
 
+def test_without_an_image_of_both_nothing_is_known():
+    right, losses = np.array([True, False]), np.array([1.0, 2.0])
+    first, second = (classified(right, losses, np.array(ids)) for ids in (["a", "b"], ["c", "d"]))
+    found = paired.compare("single_label", first, second)
+    assert (found.n, found.same) == (0, False)
+    assert np.isnan([*found.score, *found.loss]).all()
+
+
 def test_only_images_of_both_count_whatever_their_order():
     right, losses = np.array([True, False, True, True]), np.array([1.0, 2.0, 3.0, 4.0])
     first = classified(right, losses, np.array(["a", "b", "c", "d"]))

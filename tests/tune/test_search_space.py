@@ -78,6 +78,8 @@ def test_values_become_a_config():
         ("lr=log(1, 2) + 3", "Received: "),
         ("data=choice(digits)", "--search: data chooses the images"),
         ("seed=int(0, 3)", "--search: seed chooses the images"),
+        ("exclude=choice('a.txt', none)", "--search: exclude chooses the images"),
+        ("unlabelled=choice('folder:a', none)", "--search: unlabelled chooses the images"),
         ("run_dir=choice(a, b)", "Received: 'run_dir'"),
         ("head..x=int(1, 2)", "must be field, field.argument or field.NAME.argument"),
         ("phases.lr=log(1e-4, 1e-3)", "phases.lr needs --phases to be named, not auto"),

@@ -23,9 +23,10 @@ from kerasft.job import backbone
 from kerasft.report import importance
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
 from kerasft.training import framing_choice
-from kerasft.tune import hypermodel, oracles, phase_settings, search_space, study
+from kerasft.tune import hypermodel, oracles, phase_settings, search, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
 HEAD = "--phases=head(epochs=1, lr=1e-2)"
@@ -55,8 +56,8 @@ class Stub(keras_tuner.HyperModel):
         self.records = [{"epochs": epochs or 2}]
         if values.get("batch_size") == 7:
             raise RuntimeError("out of \n memory")
-        if values.get("batch_size") in (5, 6):
-            return {"val_loss": np.nan if values["batch_size"] == 5 else None}
+        if values.get("batch_size") in (4, 5, 6):
+            return {4: {}, 5: {"val_loss": np.nan}, 6: {"val_loss": None}}[values["batch_size"]]
         return {"val_loss": abs(np.log10(values.get("lr", 1e-2)) + 2) + 1 / (epochs or 1), "val_accuracy": 0.5}
 
 
@@ -139,11 +140,35 @@ def test_failed_trials_are_recorded_and_passed_by(tmp_path):
 
 
 def test_a_score_that_is_none_or_not_a_number_is_a_failure(tmp_path):
-    searched(tmp_path, "grid", "batch_size=choice(5, 6, 8); lr=choice(0.1, 0.01)")
+    searched(tmp_path, "grid", "batch_size=choice(4, 5, 6, 8); lr=choice(0.1, 0.01)")
     rows = study.read_trials(tmp_path)
-    assert [row["status"] for row in rows] == ["FAILED"] * 4 + ["COMPLETED"] * 2
-    assert rows[0]["error"] == "--objective: cannot be measured on these validation images. Received: 'val_loss'"
+    assert [row["status"] for row in rows] == ["FAILED"] * 6 + ["COMPLETED"] * 2
+    assert {row["error"] for row in rows[:6]} == {
+        "--objective: cannot be measured on these validation images. Received: 'val_loss'"
+    }
     assert report.rank_trials(rows, "min")[0]["values"] == {"batch_size": 8, "lr": 0.01}
+
+
+def test_a_search_does_not_go_on_with_other_images(tmp_path, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def begins(*given, **more):
+        raise Begun
+
+    def refuse_changes(config, listing, folder):
+        raise UserError(f"--data: has changed since the run in {folder.name} began. Received: 'x'")
+
+    monkeypatch.setattr(search, "HyperModel", begins)
+    monkeypatch.setattr(search, "refuse_changes", refuse_changes)
+    given = {"search": "lr=log(1e-4, 1)", "tuner": "random(trials=2)", "objective": "auto"}
+    config = Config(data="generated:2x20", phases="head(epochs=1)", run_dir=str(tmp_path / "r"))
+    with pytest.raises(Begun):
+        search.tune(config, **given)
+    # Its first trial has begun.
+    (tmp_path / "r" / "tuner").mkdir()
+    with pytest.raises(UserError, match="has changed since the run in r began"):
+        search.tune(config, **given)
 
 
 def test_the_budget_counts_earlier_starts(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasft.data import files
 from kerasft.data.exclusion import without_excluded
 from kerasft.data.groups import with_pattern
 from kerasft.data.listing import Listing, with_printable_names
@@ -71,9 +72,9 @@ def load(config: Config) -> Listing:
 
 def _add_prefix(data: str) -> str:
     """Returns `--data` with `folder:` or `csv:` put before the bare path of an existing folder or table."""
-    path = Path(data).expanduser()
     if data in ("", "digits") or data.startswith(("folder:", "csv:", "tfds:", "generated:")):
         return data
+    path = files.expand(data, "--data")
     return f"folder:{data}" if path.is_dir() else f"csv:{data}" if path.suffix == ".csv" and path.is_file() else data
 
 

@@ -70,7 +70,7 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     Raises:
         UserError: no such file, a header without the needed columns, labels that contradict `task`, or no usable row.
     """
-    file = Path(argument).expanduser()
+    file = files.expand(argument, "--data")
     received = f"Received: 'csv:{argument}'"
     if not argument or not file.is_file():
         siblings = [path.name for path in file.parent.iterdir()] if argument and file.parent.is_dir() else []

@@ -111,7 +111,7 @@ def _find_root(argument: str, flag: str, is_file: str) -> Path:
     Raises:
         UserError: there is no such folder, or it is not one of ordinary files.
     """
-    root = Path(argument).expanduser()
+    root = files.expand(argument, f"--{flag}")
     if not argument or not root.is_dir():
         siblings = [p.name for p in root.parent.iterdir() if p.is_dir()] if argument and root.parent.is_dir() else []
         rule = is_file if argument and root.is_file() else "no such folder"

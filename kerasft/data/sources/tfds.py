@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.console import stderr_filter
+from kerasft.data import files
 from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError, did_you_mean
@@ -99,7 +100,7 @@ def _prepare(argument: str, allow_imports: tuple[str, ...], received: str) -> An
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 
-    place = Path(argument).expanduser()
+    place = files.expand(argument, "--data")
     name = re.split("[/:]", argument)[0]
     try:
         if prepared := _find_prepared(place):
