@@ -16,6 +16,7 @@ from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import publish
 from kerasft.job import score, train
 from kerasft.job.audit import refuse_changes
+from kerasft.job.finished_run import refuse_other_splits
 from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
@@ -85,7 +86,8 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         The contents of `slim.json`.
 
     Raises:
-        UserError: a wrong target, no finished run, its images are missing or have changed, or nothing can be removed.
+        UserError: a wrong target, no finished run, its images are missing, have changed or fall into other splits, or nothing
+            can be removed.
     """
     target = parse(text)
     publish.parse_formats(settings.specs("export"))
@@ -103,6 +105,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         else:
             # Steps that are finished are only read, so that a command that goes on makes the same rows again.
             found.rows = [rows.row("run", "", Path(run), metrics)]
+            refuse_other_splits(parent, resizing.split_digest(parent, metrics["image_size"], folder), Path(run))
             _take_steps(found, target, parent, metrics, folder)
             found.finished = True
             _write(folder, found, metrics)
@@ -143,7 +146,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
                 raise UserError(f"--target: nothing can be removed: {found.reason}. Received: {found.target!r}")
             return
         for row in tried:
-            _train(row, _candidate(own, row, metrics["image_size"], size), found)
+            _train(row, _candidate(own, row, metrics["image_size"], size), metrics["framing"], found)
             _write(folder, found, metrics)
         best = min(tried, key=lambda row: row["validation_loss"])
         if lost := _lost(target, found.task, best, metrics):
@@ -192,18 +195,19 @@ def _sizes(metrics: Row) -> Sizes:
     return Sizes(metrics["cost"]["macs"] // passes, metrics["cost"]["parameters"])
 
 
-def _train(row: Row, config: Config, found: Slimming) -> None:
+def _train(row: Row, config: Config, framing: str, found: Slimming) -> None:
     """Trains a candidate, or goes on where that was stopped, and prints its figures.
 
     Args:
         row: of `found.tried`. The figures are added to it, so that a command that goes on does not train it again.
         config: of the candidate's run.
+        framing: of the run.
         found: what the command has so far.
     """
     if "validation_loss" not in row:
         console.say(f"step {row['step']}: {row['surgery']}: {row['multiplications']:,} multiplications, training")
         with console.silence():
-            scored = score.score(config)
+            scored = score.score(config, framing)
         _forget()
         val = scored.figures["val"]
         row |= {"validation_loss": val["loss"], "validation_score": _score(found.task, val)}
@@ -252,7 +256,7 @@ def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
     own = replace(own, unlabelled="")
     refuse_changes(own, sources.load(own), folder)
     changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
-    changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
+    changes["export_dir"] = str(Path(settings.export_dir) / EXPORTS)
     # The saved network scales pixels itself, and has its surgeries and its size.
     changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none", "image_size": None}
     # What is served is compared with the run, and not with what that was compared with.
