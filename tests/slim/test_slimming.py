@@ -208,6 +208,12 @@ def test_steps_are_audited_as_a_run_that_chose_its_framing_itself(run, trainings
     assert {one.framing for one in trainings[0]} == {"auto"}
 
 
+def test_the_soup_of_a_step_is_without_other_runs(run, trainings):
+    _change(run / "config.json", average="ema | soup(runs=('runs/a', 'runs/b'))")
+    slimming.slim(Config(), str(run), "flops=0.8")
+    assert {one.average for one in trainings[0]} == {"ema | soup"}
+
+
 def test_no_step_is_trained_on_other_splits_than_the_run(run, trainings):
     _change(run / "metrics.json", data_digest="others")
     with pytest.raises(UserError, match=r"--data: its images fall into other splits .*Received: 'generated:2x20'"):
