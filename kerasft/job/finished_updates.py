@@ -23,8 +23,18 @@ SCRATCH = ".measured"
 
 
 def compares(config: Config, metrics: dict) -> bool:
-    """Whether a finished run is to be compared with a baseline that it was not compared with."""
-    return bool(config.baseline) and metrics.get("baseline", {}).get("given") != config.baseline
+    """Whether a finished run is to be compared with a baseline that it was not compared with.
+
+    A run folder in `--baseline` stands for another model once that run was made again.
+
+    Raises:
+        UserError: there is no such baseline.
+    """
+    if not config.baseline:
+        return False
+    before, now = metrics.get("baseline"), served_baseline.identify(config.baseline)
+    # Comparisons of earlier versions do not say which run the baseline is of.
+    return before is None or any(before.get(name, value) != value for name, value in now.items())
 
 
 def complete(config: Config, listing: Listing, folder: Path, metrics: dict, baseline: Baseline | None) -> dict:
