@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from kerasft.export import model_folders
 from kerasft.job import finished_updates
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage import run_lock
 
 
 def _version(folder: Path, run: str) -> Path:
@@ -39,3 +41,49 @@ def test_a_baseline_is_compared_again_once_it_is_another_model(tmp_path):
     (two / model_folders.SAVED_MODEL_FILE).unlink()
     with pytest.raises(UserError, match="--baseline: the SavedModel of this run is not there"):
         finished_updates.compares(config, {"baseline": before})
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """The folder of a run that `--gate` refused, its Config without the gate, and a function that completes it.
+
+    The function returns where the model is published. Pages are not written.
+    """
+    folder = tmp_path / "run"
+    kept = _version(folder / "unpublished" / "set" / "1", "refused")
+    found = {"asked": True, "gate": {"passed": False}}
+    metrics = {"export": {"path": kept.as_posix(), "published": False, "n": 5}, "baseline": found}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(finished_updates.report, "write", lambda *_: {})
+    monkeypatch.setattr(finished_updates.report, "write_model_card", lambda *_: None)
+    monkeypatch.setattr(finished_updates, "page_images", lambda *_: ())
+    config, listing = Config(export_dir=str(tmp_path / "out")), SimpleNamespace(name="set")
+
+    def complete(given=metrics):
+        return finished_updates.complete(config, listing, folder, given, None)["export"]["path"]
+
+    return folder, tmp_path / "out" / "set", complete
+
+
+def test_a_publication_that_was_killed_is_not_repeated(refused, monkeypatch):
+    folder, exports, complete = refused
+    _version(exports / "1", "another")
+    with monkeypatch.context() as patched:
+        patched.setattr(finished_updates.report, "write", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            complete()
+    assert not json.loads((folder / "metrics.json").read_text())["export"].get("published", True)
+    assert complete() == (exports / "2").as_posix()
+    assert [path.name for path in model_folders.versions(exports)] == ["1", "2"]
+    assert not (folder / "unpublished").exists()
+    # A process that had read the run before it was published.
+    assert complete() == (exports / "2").as_posix()
+    recorded = json.loads((folder / "metrics.json").read_text())["export"]
+    assert recorded == {"path": (exports / "2").as_posix(), "n": 5}
+
+
+def test_nothing_is_published_while_another_process_works_in_the_run(refused):
+    folder, exports, complete = refused
+    with run_lock.locked(folder), pytest.raises(UserError, match="--run_dir: another run is working in it"):
+        complete()
+    assert not exports.exists()
