@@ -223,20 +223,21 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
     Raises:
         UserError: it had other settings.
     """
-    stored = run_folder.read_json(folder / FILE_NAME)
     if not settings.resume:
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
         (folder / FILE_NAME).unlink(missing_ok=True)
         return new
+    stored = run_folder.read_json(folder / FILE_NAME)
     if not stored:
         return new
     for name in STEP_SETTINGS:
         if (then := stored.get(name, FIELDS[name].default)) != (now := getattr(new, name)):
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
-    return Slimming(**stored)
+    # What another version has more is left out, and what it has less is as in a new one.
+    return replace(new, **{name: value for name, value in stored.items() if name in vars(new)})
 
 
 def _write(folder: Path, found: Slimming, metrics: Row) -> None:

@@ -208,6 +208,20 @@ def test_steps_are_audited_as_a_run_that_chose_its_framing_itself(run, trainings
     assert {one.framing for one in trainings[0]} == {"auto"}
 
 
+def test_a_file_of_another_version_is_taken_up_and_a_damaged_one_begun_anew(run, trainings):
+    place = run / "slim/flops-0.8/slim.json"
+    slimming.slim(Config(), str(run), "flops=0.8")
+    stored = json.loads(place.read_text())
+    del stored["unlabelled"], stored["reason"]
+    place.write_text(json.dumps(stored | {"later": 1}))
+    found = slimming.slim(Config(), str(run), "flops=0.8")
+    assert found["met"] and len(trainings[0]) == 2 and "later" not in found
+    place.write_text("{")
+    with pytest.raises(UserError, match=r"slim.json is damaged .*--noresume"):
+        slimming.slim(Config(), str(run), "flops=0.8")
+    assert slimming.slim(Config(resume=False), str(run), "flops=0.8")["met"]
+
+
 def test_the_soup_of_a_step_is_without_other_runs(run, trainings):
     _change(run / "config.json", average="ema | soup(runs=('runs/a', 'runs/b'))")
     slimming.slim(Config(), str(run), "flops=0.8")
