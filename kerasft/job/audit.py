@@ -15,6 +15,14 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import audit_file, checkpoints, disk_cache, image_cache, manifest
 
 
+def as_audited(config: Config, listing: Listing) -> Listing:
+    """The listing with the framing of the audit, by which copies are found and so the splits are made.
+
+    What `--framing=auto` chooses, it chooses on training images. So the audit comes first, and frames by `crop`.
+    """
+    return replace(listing, framing="crop" if config.framing == "auto" else config.framing)
+
+
 def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -> splits.Splits:
     """Decodes every image, writes `audit.json`, prints the findings, and splits the images that can be used.
 

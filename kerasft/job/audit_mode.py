@@ -16,7 +16,7 @@ from kerasft.data import pipeline, sources
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
 from kerasft.job import thumbnails
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audit import as_audited, audit_and_split
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings.config import Config
@@ -44,8 +44,7 @@ def audit(config: Config) -> Path:
             for name in (audit_file.FILE_NAME, audit_file.SUSPECTS_NAME):
                 contents = (place / name).read_bytes()
                 run_folder.write(folder / name, lambda file, contents=contents: file.write(contents))
-        framing = "crop" if config.framing == "auto" else config.framing
-        by_path = thumbnails.make_reader(replace(listing, framing=framing), size)
+        by_path = thumbnails.make_reader(as_audited(config, listing), size)
         page = report.write_audit(folder, listing.name, listing.task, by_path)
     console.say(f"audited: {folder / audit_file.FILE_NAME}, {audit_file.SUSPECTS_NAME} and {page.name}")
     return folder

@@ -17,7 +17,7 @@ from kerasft.console.wording import duration
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.job import resolve
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audit import as_audited, audit_and_split
 from kerasft.networks import backbones, bundled, candidates, published_accuracy
 from kerasft.settings import backbone_list
 from kerasft.settings.backbone_list import Candidate
@@ -76,8 +76,7 @@ def choose_backbone(config: Config, listing: Listing, folder: Path) -> Chosen:
         started, widths = time.monotonic(), [one.network.size for one in contenders]
         # The size that most of them take; of equally many the larger one.
         size = max(widths, key=lambda size: (widths.count(size), size))
-        framed = replace(listing, framing="crop" if config.framing == "auto" else config.framing)
-        splits = audit_and_split(config, framed, size, folder)
+        splits = audit_and_split(config, as_audited(config, listing), size, folder)
         audited = Audited(splits, size, time.monotonic() - started)
         cache = disk_cache.from_config(config, folder)
         choice = backbone_choice.choose(config, contenders, splits, size, cache)

@@ -19,6 +19,7 @@ from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.job import resolve, served_baseline
+from kerasft.job.audit import as_audited
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
 from kerasft.networks.network import Network
@@ -48,8 +49,7 @@ def show(config: Config) -> None:
         UserError: the run would raise it too, before it trains.
     """
     console.say("dry run: nothing is trained, and nothing is written")
-    framing = "crop" if config.framing == "auto" else config.framing
-    listing = replace(sources.load(config), framing=framing)
+    listing = as_audited(config, sources.load(config))
     served_baseline.open_baseline(config, listing.task, listing.classes)
     with tempfile.TemporaryDirectory() as place:
         network = _network(config, listing, Path(place))

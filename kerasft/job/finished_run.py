@@ -11,12 +11,14 @@ from kerasft.data import sources
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.export.keras_model import FILE as KERAS_FILE
-from kerasft.job.audit import audit_and_split, refuse_changes
+from kerasft.job.audit import refuse_changes
+from kerasft.job.framed_splits import audit_and_frame
 from kerasft.networks import saved_files
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
+from kerasft.storage.resolved_settings import ResolvedSettings
 
 SCRATCH = ".reopen"
 
@@ -71,13 +73,32 @@ def reopen(run: str, allow_imports: tuple[str, ...] = (), **changes: Any) -> Reo
     saved_files.register(allow_imports)
     network = Network(_read(folder), metrics["backbone"], metrics["task"], metrics["image_size"], True, "", (), ())
     with run_folder.scratch(folder, SCRATCH) as place:
-        splits = audit_and_split(config, listing, network.size, place)
+        resolved = ResolvedSettings(None, network.size, "float32", framing=metrics["framing"])
+        splits = audit_and_frame(config, listing, network, resolved, place)
     with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
         outputs, ids = arrays["values" if network.task == "regression" else "probabilities"], arrays["ids"]
         thresholds = arrays.get("thresholds")
     if ids.tolist() != splits.test.ids.tolist():
         raise UserError(f"--data: the test images are not those of the run. Received: {config.data!r}")
+    refuse_other_splits(config, splits.digest, folder)
     return Reopened(folder, config, metrics, listing, network, splits, outputs, thresholds)
+
+
+def refuse_other_splits(config: Config, digest: str, folder: Path) -> None:
+    """Raises UserError where images fall into other splits than in a finished run: it was trained on some of val or test.
+
+    The digest of a run with `--unlabelled` is of those images too. It is not compared, as they are not read again.
+
+    Args:
+        config: of what goes on from the run, without `--unlabelled`.
+        digest: of its splits.
+        folder: of the finished run.
+    """
+    # Runs of early versions have no digest.
+    known = run_folder.read_json(folder / "metrics.json").get("data_digest", digest)
+    if known != digest and not run_folder.read_json(folder / "config.json").get("unlabelled"):
+        rule = f"its images fall into other splits than in the run '{folder}', which was trained on some of val or test"
+        raise UserError(f"--data: {rule}; the run must be made again (--noresume). Received: {config.data!r}")
 
 
 def _read(folder: Path) -> keras.Model:

@@ -7,7 +7,7 @@ from kerasft.console import console
 from kerasft.data.listing import Listing
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
-from kerasft.export import artefact, saved_model
+from kerasft.export import artefact, model_folders, saved_model
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.serving_outputs import serving_outputs
 from kerasft.job import portable, robustness, served_baseline
@@ -23,8 +23,18 @@ SCRATCH = ".measured"
 
 
 def compares(config: Config, metrics: dict) -> bool:
-    """Whether a finished run is to be compared with a baseline that it was not compared with."""
-    return bool(config.baseline) and metrics.get("baseline", {}).get("given") != config.baseline
+    """Whether a finished run is to be compared with a baseline that it was not compared with.
+
+    A run folder in `--baseline` stands for another model once that run was made again.
+
+    Raises:
+        UserError: there is no such baseline.
+    """
+    if not config.baseline:
+        return False
+    before, now = metrics.get("baseline"), served_baseline.identify(config.baseline)
+    # Comparisons of earlier versions do not say which run the baseline is of.
+    return before is None or any(before.get(name, value) != value for name, value in now.items())
 
 
 def complete(config: Config, listing: Listing, folder: Path, metrics: dict, baseline: Baseline | None) -> dict:
@@ -59,11 +69,15 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
     if not baseline and "baseline" in metrics:
         changed["baseline"] = metrics["baseline"] | {"asked": config.gate}
     refused = "baseline" in changed and served_baseline.refuses(changed["baseline"])
-    if not metrics["export"].get("published", True) and not refused:
-        changed["export"] = _publish(config, listing.name, folder, metrics["export"])
-    if changed == metrics:
+    publishes = not metrics["export"].get("published", True) and not refused
+    if changed == metrics and not publishes:
         return metrics
     with run_lock.locked(folder):
+        if publishes:
+            # Another process may have published it in the meantime.
+            export = run_folder.read_json(folder / "metrics.json", "export")["export"]
+            done = export.get("published", True)
+            changed["export"] = export if done else _publish(config, listing.name, folder, export)
         run_folder.write_settings(config, folder)
         changed |= report.write(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
@@ -89,8 +103,14 @@ def _compare(config: Config, opened: Reopened, scorer: Scorer, baseline: Baselin
 
 
 def _publish(config: Config, name: str, folder: Path, export: dict) -> dict:
-    """Copies a refused version into `--export_dir`, and gives its new `export` for `metrics.json`."""
-    path = saved_model.copy(_exported(folder, export), Path(config.export_dir) / name)
+    """Copies a refused version into `--export_dir`, and gives its new `export` for `metrics.json`.
+
+    A version that a command which was killed had published already is not published again.
+    """
+    kept, exports = _exported(folder, export), Path(config.export_dir) / name
+    run = model_folders.read_metadata(kept).get("run", "")
+    there = (path for path in model_folders.versions(exports) if model_folders.read_metadata(path).get("run") == run)
+    path = next(there, None) or saved_model.copy(kept, exports)
     console.say(f"published: {path}, which --gate had refused")
     if portable.publish.parse_formats(config.specs("export")):
         console.say(f"other formats: kerasft compress --model={folder} --export='{config.export}'")

@@ -15,7 +15,7 @@ from kerasft.console import console, stderr_filter
 from kerasft.data import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audit import as_audited, audit_and_split
 from kerasft.job.backbone import Audited
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
@@ -44,7 +44,7 @@ def audit_and_frame(
     Raises:
         UserError: as `audit_and_split`, or images have changed since the audit.
     """
-    listing = replace(listing, framing="crop" if config.framing == "auto" else config.framing)
+    listing = as_audited(config, listing)
     if audited is None:
         data = audit_and_split(config, listing, network.size, folder)
     else:

@@ -40,7 +40,7 @@ BACKBONE_STRIDE = 32
 
 
 def resolve_settings(
-    config: Config, listing: Listing, folder: Path, choice: Choice | None = None
+    config: Config, listing: Listing, folder: Path, choice: Choice | None = None, framing: str | None = None
 ) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
@@ -51,6 +51,7 @@ def resolve_settings(
         listing: the examples.
         folder: the run folder.
         choice: why it is this network, where it was chosen; it is written to `settled.json`.
+        framing: what `--framing=auto` is to be, where another run has chosen it.
 
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
@@ -75,7 +76,7 @@ def resolve_settings(
         resolved.backbone = config.backbone
         if choice:
             resolved.backbone_reason, resolved.backbone_table = choice.reason, choice.table
-        resolved.framing, resolved.framing_reason = _framing(config, sizes)
+        resolved.framing, resolved.framing_reason = _framing(config, sizes, framing)
         if longest and config.precision == "auto":
             console.say(f"precision: {chosen.value} ({chosen.reason})")
         resolved.write(folder)
@@ -136,10 +137,12 @@ def _precision(
     return autotune.Choice(str(found["value"]), str(found["reason"]))
 
 
-def _framing(config: Config, sizes: list[tuple[int, int]]) -> tuple[str | None, str]:
-    """The framing and its reason; None where images are not square under `auto`."""
+def _framing(config: Config, sizes: list[tuple[int, int]], chosen: str | None) -> tuple[str | None, str]:
+    """The framing and its reason; None where images are not square under `auto`, and no other run has chosen."""
     if config.framing != "auto":
         return config.framing, ""
+    if chosen:
+        return chosen, "the run that this one goes on from has chosen it"
     kept = statistics.fmean(min(size) / max(size) for size in sizes) if sizes else 1.0
     if kept < MIN_KEPT_AREA:
         return None, ""

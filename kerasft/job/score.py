@@ -41,10 +41,14 @@ class Scored:
 
 
 @pipeline.user_errors()
-def score(config: Config) -> Scored:
+def score(config: Config, framing: str | None = None) -> Scored:
     """Trains and evaluates a Config in its run folder, or goes on where that was stopped.
 
     Its checkpoint stays, so that `train` finishes the run without training it again.
+
+    Args:
+        config: the settings.
+        framing: that a run of the same splits has chosen under `--framing=auto`; None chooses here.
 
     Raises:
         UserError: something is wrong with the Config, the data or the run folder.
@@ -57,7 +61,7 @@ def score(config: Config) -> Scored:
     seconds: dict[str, float] = {}
     with run_lock.locked(folder):
         folder, _ = run_folder.open_folder(config, listing.name)
-        done = train_phases(config, listing, folder, folder, seconds, began)
+        done = train_phases(config, listing, folder, folder, seconds, began, framing)
         with time_step(seconds, "evaluate"), done.noting_disk_space():
             evaluation = done.evaluate()
         checkpoints.keep_newest(folder)

@@ -82,6 +82,19 @@ def open_baseline(config: Config, task: str, classes: tuple[str, ...]) -> Baseli
     return Baseline(config.baseline, path, np.array([theirs.index(name) for name in classes]))
 
 
+def identify(given: str) -> dict[str, Any]:
+    """What `--baseline` stands for now: as it was `given`, the `path` of the version folder, and the `run` that it is of.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    return _identity(given, _find(given))
+
+
+def _identity(given: str, path: Path) -> dict[str, Any]:
+    return {"given": given, "path": path.as_posix(), "run": model_folders.read_metadata(path).get("run")}
+
+
 def _find(given: str) -> Path:
     """The version folder that `--baseline` names: itself, or the export of a finished run."""
     path = Path(given)
@@ -132,7 +145,7 @@ def compare(
         folder: the run folder, which gets `baseline.npz`.
 
     Returns:
-        The figures of `against_baseline.compare`, with `given`, `path` and `asked` (whether `--gate` was set).
+        The figures of `against_baseline.compare`, with those of `identify` and `asked` (whether `--gate` was set).
     """
     task, test = splits.task, splits.test
     scorer = replace(scorer, labels=test.labels, weights=None)
@@ -147,7 +160,7 @@ def compare(
     against_baseline.write(folder, both)
     units = scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
     figures = against_baseline.compare(task, splits.classes, both, scorer.score, units)
-    return {"given": baseline.given, "path": baseline.path.as_posix(), "asked": config.gate, **figures}
+    return {**_identity(baseline.given, baseline.path), "asked": config.gate, **figures}
 
 
 def refuses(figures: Mapping[str, Any]) -> bool:

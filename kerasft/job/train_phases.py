@@ -74,7 +74,13 @@ class TrainedRun:
 
 
 def train_phases(
-    config: Config, listing: Listing, folder: Path, exports: Path, seconds: dict[str, float], began: float
+    config: Config,
+    listing: Listing,
+    folder: Path,
+    exports: Path,
+    seconds: dict[str, float],
+    began: float,
+    framing: str | None = None,
 ) -> TrainedRun:
     """Audits, resolves the settings and trains all phases in a locked run folder, or goes on where a run was stopped.
 
@@ -82,6 +88,7 @@ def train_phases(
         exports: the folder whose free space is checked as well as that of the run folder.
         seconds: gets the times of `audit` and `train`.
         began: moment of the monotonic clock from which `--budget_minutes` counts.
+        framing: as `resolve_settings`.
 
     Raises:
         UserError: something is wrong with the Config, the data or the run folder.
@@ -93,7 +100,7 @@ def train_phases(
         config, choice, audited = choose_backbone(config, listing, folder)
     if audited:
         seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
-    network, resolved = resolve_settings(config, listing, folder, choice)
+    network, resolved = resolve_settings(config, listing, folder, choice, framing)
     before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
     with time_step(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)

@@ -1,6 +1,7 @@
 """Averages of the weights: over the steps of a phase, as an optimizer keeps them, and over its epochs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import keras
@@ -115,6 +116,14 @@ def moving(built: tuple[Average, ...]) -> Average | None:
 def runs_of(built: tuple[Average, ...]) -> tuple[str, ...]:
     """The folders of other runs that become part of a soup."""
     return tuple(run for one in built for run in one.runs)
+
+
+def without_runs(specs_of_average: tuple[Spec, ...]) -> tuple[Spec, ...]:
+    """The Specs without other runs, for a network that cannot take their weights."""
+    return tuple(
+        replace(spec, kwargs={name: value for name, value in spec.kwargs.items() if name != "runs"})
+        for spec in specs_of_average
+    )
 
 
 def average_steps(optimizer: keras.optimizers.Optimizer, average: Average, steps: int, start_step: int) -> None:

@@ -7,7 +7,7 @@ import keras
 
 from kerasft.console import console
 from kerasft.data import sources
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audit import as_audited, audit_and_split
 from kerasft.networks import flattening, hub_layers
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
@@ -98,14 +98,16 @@ def keeps_splits(config: Config, sizes: tuple[int, int], folder: Path) -> bool:
     without labels are in no split.
 
     Args:
-        config: of the step; its framing is not `auto`.
+        config: of the step.
         sizes: of the images in pixels.
         folder: where the audits are written, and removed.
     """
+    return len({split_digest(config, size, folder) for size in sizes}) == 1
+
+
+def split_digest(config: Config, size: int, folder: Path) -> str:
+    """The digest of a step's splits, made of images of this many pixels a side; arguments as `keeps_splits`."""
     config = replace(config, unlabelled="")
-    listing = replace(sources.load(config), framing=config.framing)
-    digests = set()
-    for size in sizes:
-        with console.silence(), run_folder.scratch(folder, SCRATCH) as place:
-            digests.add(audit_and_split(config, listing, size, place).digest)
-    return len(digests) == 1
+    listing = as_audited(config, sources.load(config))
+    with console.silence(), run_folder.scratch(folder, SCRATCH) as place:
+        return audit_and_split(config, listing, size, place).digest

@@ -10,28 +10,23 @@ import keras
 
 from kerasft.console import console
 from kerasft.console.wording import duration
-from kerasft.data import pipeline, sources
+from kerasft.data import pipeline
 from kerasft.evaluation.score_names import SCORES, TITLES
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import publish
 from kerasft.job import score, train
-from kerasft.job.audit import refuse_changes
+from kerasft.job.finished_run import refuse_other_splits
 from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
-from kerasft.slim import resizing, rows, step_surgeries
+from kerasft.slim import resizing, rows, step_settings, step_surgeries
+from kerasft.slim.step_settings import STEP_SETTINGS
 from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
 from kerasft.storage import run_folder, run_lock
 
-# The folder in `--export_dir`: a server of the run's own SavedModel does not take a slimmer version by itself.
-EXPORTS = "slim"
-
 # A step gets a head on several depths after its surgery was sized. At least this fraction of the run's network is kept free for it.
 HEAD_RESERVE = 0.005
-
-# Settings of the steps that the command line gives. The others are the run's, but for those that `_read_run` changes.
-STEP_SETTINGS = ("phases", "export", "teacher", "distill", "unlabelled")
 
 Row = dict[str, Any]
 
@@ -77,7 +72,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
 
     Args:
         settings: those of `STEP_SETTINGS`, `--max_drop`, `--export_dir`, `--allow_imports` and `--resume` are taken from it; the rest
-            from the run, but for what `_read_run` changes.
+            from the run, but for what `step_settings.read_run` changes.
         run: the run folder.
         text: `--target`.
 
@@ -85,11 +80,12 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         The contents of `slim.json`.
 
     Raises:
-        UserError: a wrong target, no finished run, its images are missing or have changed, or nothing can be removed.
+        UserError: a wrong target, no finished run, its images are missing, have changed or fall into other splits, or nothing
+            can be removed.
     """
     target = parse(text)
     publish.parse_formats(settings.specs("export"))
-    parent, metrics = _read_run(settings, run)
+    parent, metrics = step_settings.read_run(settings, run)
     folder = Path(run) / FOLDER / str(target).replace(", ", "-").replace("=", "-")
     if not parent.keep_cache:
         # Decoded images are the same in all steps.
@@ -103,6 +99,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         else:
             # Steps that are finished are only read, so that a command that goes on makes the same rows again.
             found.rows = [rows.row("run", "", Path(run), metrics)]
+            refuse_other_splits(parent, resizing.split_digest(parent, metrics["image_size"], folder), Path(run))
             _take_steps(found, target, parent, metrics, folder)
             found.finished = True
             _write(folder, found, metrics)
@@ -143,7 +140,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
                 raise UserError(f"--target: nothing can be removed: {found.reason}. Received: {found.target!r}")
             return
         for row in tried:
-            _train(row, _candidate(own, row, metrics["image_size"], size), found)
+            _train(row, step_settings.of_candidate(own, row, metrics["image_size"], size), metrics["framing"], found)
             _write(folder, found, metrics)
         best = min(tried, key=lambda row: row["validation_loss"])
         if lost := _lost(target, found.task, best, metrics):
@@ -151,7 +148,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
             return
         # It is trained already. What is left is the test, the proof and the export; a finished run is only read.
         with console.silence():
-            done = train.train(_candidate(own, best, metrics["image_size"], size))
+            done = train.train(step_settings.of_candidate(own, best, metrics["image_size"], size))
         _forget()
         found.rows.append(rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
         place = done.folder
@@ -160,19 +157,6 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         console.say(f"step {number}: {best['surgery']} is kept: {share:.1%} of the {MEASURES[target.measure]} are left")
         _write(folder, found, metrics)
     found.reason = f"the target is met: {share:.1%} of the {MEASURES[target.measure]}"
-
-
-def _candidate(own: Config, row: Row, whole: int, size: int) -> Config:
-    """The Config of a candidate's run.
-
-    Args:
-        own: of the step.
-        row: of `found.tried`.
-        whole, size: sides of the images of the run and of the step before, in pixels.
-    """
-    changes = resizing.settings_of(row["surgery"])
-    phases = resizing.phases_at(own, whole, changes.get("image_size", size))
-    return replace(own, **changes, phases=phases, run_dir=row["run_dir"])
 
 
 def _keeps_splits(way: str, own: Config, size: int, folder: Path, step: int) -> bool:
@@ -192,18 +176,19 @@ def _sizes(metrics: Row) -> Sizes:
     return Sizes(metrics["cost"]["macs"] // passes, metrics["cost"]["parameters"])
 
 
-def _train(row: Row, config: Config, found: Slimming) -> None:
+def _train(row: Row, config: Config, framing: str, found: Slimming) -> None:
     """Trains a candidate, or goes on where that was stopped, and prints its figures.
 
     Args:
         row: of `found.tried`. The figures are added to it, so that a command that goes on does not train it again.
         config: of the candidate's run.
+        framing: of the run.
         found: what the command has so far.
     """
     if "validation_loss" not in row:
         console.say(f"step {row['step']}: {row['surgery']}: {row['multiplications']:,} multiplications, training")
         with console.silence():
-            scored = score.score(config)
+            scored = score.score(config, framing)
         _forget()
         val = scored.figures["val"]
         row |= {"validation_loss": val["loss"], "validation_score": _score(found.task, val)}
@@ -232,54 +217,27 @@ def _score(task: str, figures: Row) -> float:
     return -figures["scaled_mae"] if task == "regression" else figures[SCORES[task]]
 
 
-def _read_run(settings: Config, run: str) -> tuple[Config, Row]:
-    """The settings that every step has in common, and the `metrics.json` of a finished run.
-
-    Raises:
-        UserError: no finished run, or its images are missing or have changed.
-    """
-    folder = Path(run)
-    metrics = run_folder.read_json(
-        folder / "metrics.json", "task", "classes", "framing", "image_size", "test", "val", "cost"
-    )
-    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
-    if not run or not metrics or not stored or not (folder / KERAS_FILE).is_file():
-        rule = f"must be the folder of a finished run, with {KERAS_FILE} in it"
-        raise UserError(f"--model: {rule}. Received: {run!r}")
-    stored = {name: value for name, value in stored.items() if name in FIELDS}
-    own = Config(**{**stored, "allow_imports": settings.allow_imports})
-    # What the run learned without labels is not learned again.
-    own = replace(own, unlabelled="")
-    refuse_changes(own, sources.load(own), folder)
-    changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
-    changes |= {"export_dir": str(Path(settings.export_dir) / EXPORTS), "framing": metrics["framing"]}
-    # The saved network scales pixels itself, and has its surgeries and its size.
-    changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none", "image_size": None}
-    # What is served is compared with the run, and not with what that was compared with.
-    changes |= {"baseline": "", "gate": False, "robustness": FIELDS["robustness"].default}
-    return replace(own, **changes, budget_minutes=None, resume=True, tensorboard=False), metrics
-
-
 def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
     """What an earlier command has left; `new` without one. `--noresume` removes its runs, and starts with `new`.
 
     Raises:
         UserError: it had other settings.
     """
-    stored = run_folder.read_json(folder / FILE_NAME)
     if not settings.resume:
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
         (folder / FILE_NAME).unlink(missing_ok=True)
         return new
+    stored = run_folder.read_json(folder / FILE_NAME)
     if not stored:
         return new
     for name in STEP_SETTINGS:
         if (then := stored.get(name, FIELDS[name].default)) != (now := getattr(new, name)):
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
-    return Slimming(**stored)
+    # What another version has more is left out, and what it has less is as in a new one.
+    return replace(new, **{name: value for name, value in stored.items() if name in vars(new)})
 
 
 def _write(folder: Path, found: Slimming, metrics: Row) -> None:

@@ -35,7 +35,8 @@ class Target:
 
     def __str__(self) -> str:
         found = {self.measure: self.share, "drop": self.drop}
-        return ", ".join(f"{name}={value:g}" for name, value in found.items() if value is not None)
+        # In full: two targets must not share a folder.
+        return ", ".join(f"{name}={value!r}" for name, value in found.items() if value is not None)
 
 
 class Sizes(NamedTuple):

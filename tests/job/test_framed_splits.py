@@ -107,6 +107,23 @@ def test_a_run_that_goes_on_keeps_its_framing_and_its_splits(wide, tiny, tmp_pat
         np.testing.assert_array_equal(split.images(np.arange(len(split))), expected)
 
 
+def test_a_framing_that_another_run_has_chosen_is_taken_and_the_audit_still_crops(wide, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: pytest.fail("chosen again"))
+    config = Config(**FLAGS | {"data": f"folder:{wide}", "backbone": tiny})
+    listing, audited = sources.load(config), []
+    audit_and_split = framed_splits.audit_and_split
+
+    def noted(config, listing, size, folder):
+        audited.append(listing.framing)
+        return audit_and_split(config, listing, size, folder)
+
+    monkeypatch.setattr(framed_splits, "audit_and_split", noted)
+    network, resolved = resolve.resolve_settings(config, listing, tmp_path, framing="squash")
+    splits = framed_splits.audit_and_frame(config, listing, network, resolved, tmp_path)
+    assert (audited, splits.train.framing) == (["crop"], "squash")
+    assert resolved_settings.read(tmp_path).framing == "squash"
+
+
 def test_images_that_fit_nowhere_are_decoded_by_the_framing(wide, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "MAX_MEMORY_SHARE", 0)
     monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: CHOICE)

@@ -42,7 +42,7 @@ def run(tmp_path) -> Path:
 
 
 @pytest.fixture
-def trainings(monkeypatch):
+def trainings(run, monkeypatch):
     """Stands for networks and trainings. Returns the trainings that were begun, and the validation figures by surgery.
 
     Networks of less than a tenth cannot be made.
@@ -55,8 +55,9 @@ def trainings(monkeypatch):
         planned.update((name, Sizes(*(int(share * size) for size in WHOLE))) for name in names)
         return [Candidate(name, planned[name]) for name in names]
 
-    def score(config):
+    def score(config, framing):
         begun.append(config)
+        assert framing == json.loads((run / "metrics.json").read_text())["framing"]
         loss, accuracy = figures["image_size" if config.image_size else config.surgery.partition("(")[0]]
         return SimpleNamespace(figures={"val": {"loss": loss, "accuracy": accuracy}}, seconds={"train": 1.0})
 
@@ -69,6 +70,7 @@ def trainings(monkeypatch):
     monkeypatch.setattr(slimming.score, "score", score)
     monkeypatch.setattr(slimming.train, "train", export)
     monkeypatch.setattr(slimming, "_forget", lambda: None)
+    monkeypatch.setattr(slimming.resizing, "split_digest", lambda *_: "same")
     return begun, figures
 
 
@@ -82,7 +84,7 @@ def test_steps_lead_to_the_target(run, trainings, capsys):
     assert all(row["surgery"].startswith("prune") for row in found["rows"][1:])
     assert [Path(one.backbone) for one in begun[2:]] == 2 * [run / "slim/flops-0.5/1-prune/model.keras"]
     for one in begun:
-        assert (one.data, one.phases, one.framing) == ("generated:2x20", "head", "crop")
+        assert (one.data, one.phases, one.framing) == ("generated:2x20", "head", "auto")
         assert one.export_dir == "saved_models/slim"
         assert (one.seed, one.batch_size, one.teacher, one.baseline, one.gate) == (7, 16, "", "", False)
         assert (one.weights, one.budget_minutes) == ("auto", None) and one.surgery.startswith(("prune", "truncate"))
@@ -170,10 +172,7 @@ def with_resizing(trainings, monkeypatch):
     trainings[1]["image_size"] = (0.3, 0.9)
     monkeypatch.setattr(slimming.step_surgeries, "find", find)
     monkeypatch.setattr(slimming.train, "train", export)
-    audit = slimming.resizing.audit_and_split.__name__
-    monkeypatch.setattr(
-        slimming.resizing, audit, lambda config, listing, size, place: SimpleNamespace(digest=splits.get(size, "same"))
-    )
+    monkeypatch.setattr(slimming.resizing, "split_digest", lambda config, size, _: splits.get(size, "same"))
     return splits
 
 
@@ -200,6 +199,46 @@ def test_a_size_that_would_change_the_splits_is_left_out(run, trainings, with_re
     found = slimming.slim(Config(), str(run), "flops=0.8, drop=0.5")
     assert {row["surgery"].partition("(")[0] for row in found["tried"]} == {"prune", "truncate"}
     assert "image_size(160) is left out: at that size other images count as copies" in capsys.readouterr().out
+
+
+def test_steps_are_audited_as_a_run_that_chose_its_framing_itself(run, trainings):
+    _change(run / "config.json", framing="auto")
+    _change(run / "metrics.json", framing="pad")
+    slimming.slim(Config(), str(run), "flops=0.8")
+    assert {one.framing for one in trainings[0]} == {"auto"}
+
+
+def test_a_file_of_another_version_is_taken_up_and_a_damaged_one_begun_anew(run, trainings):
+    place = run / "slim/flops-0.8/slim.json"
+    slimming.slim(Config(), str(run), "flops=0.8")
+    stored = json.loads(place.read_text())
+    del stored["unlabelled"], stored["reason"]
+    place.write_text(json.dumps(stored | {"later": 1}))
+    found = slimming.slim(Config(), str(run), "flops=0.8")
+    assert found["met"] and len(trainings[0]) == 2 and "later" not in found
+    place.write_text("{")
+    with pytest.raises(UserError, match=r"slim.json is damaged .*--noresume"):
+        slimming.slim(Config(), str(run), "flops=0.8")
+    assert slimming.slim(Config(resume=False), str(run), "flops=0.8")["met"]
+
+
+def test_the_soup_of_a_step_is_without_other_runs(run, trainings):
+    _change(run / "config.json", average="ema | soup(runs=('runs/a', 'runs/b'))")
+    slimming.slim(Config(), str(run), "flops=0.8")
+    assert {one.average for one in trainings[0]} == {"ema | soup"}
+
+
+def test_no_step_is_trained_on_other_splits_than_the_run(run, trainings):
+    _change(run / "metrics.json", data_digest="others")
+    with pytest.raises(UserError, match=r"--data: its images fall into other splits .*Received: 'generated:2x20'"):
+        slimming.slim(Config(), str(run), "flops=0.8")
+    assert not trainings[0]
+    _change(run / "metrics.json", data_digest="same")
+    assert slimming.slim(Config(), str(run), "flops=0.8")["met"]
+
+
+def _change(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_a_run_without_its_images_or_that_is_none_is_refused(run, tmp_path):

@@ -13,6 +13,8 @@ from kerasft.slim.target import STEP, Sizes, Target, next_share, parse
         ("parameters=0.25", Target("parameters", 0.25, None)),
         ("drop=0.01", Target("flops", None, 0.01)),
         ("drop=0.02, parameters=0.5", Target("parameters", 0.5, 0.02)),
+        ("flops=0.1234567", Target("flops", 0.1234567, None)),
+        ("flops=0.1234568, drop=1e-7", Target("flops", 0.1234568, 1e-7)),
     ],
 )
 def test_a_target_is_read_and_its_text_gives_it_again(text, target):

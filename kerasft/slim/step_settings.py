@@ -1,0 +1,65 @@
+"""The settings of the runs of steps: those of the run that is made smaller, but for what its network does not fit any more."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kerasft.data import sources
+from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.job.audit import refuse_changes
+from kerasft.optimization import averages
+from kerasft.settings.config import FIELDS, Config
+from kerasft.settings.errors import UserError
+from kerasft.slim import resizing
+from kerasft.storage import run_folder
+
+# The folder in `--export_dir`: a server of the run's own SavedModel does not take a slimmer version by itself.
+EXPORTS = "slim"
+
+# Settings of the steps that the command line gives. The others are the run's, but for those that `read_run` changes.
+STEP_SETTINGS = ("phases", "export", "teacher", "distill", "unlabelled")
+
+Row = dict[str, Any]
+
+
+def read_run(settings: Config, run: str) -> tuple[Config, Row]:
+    """The settings that every step has in common, and the `metrics.json` of a finished run.
+
+    Raises:
+        UserError: no finished run, or its images are missing or have changed.
+    """
+    folder = Path(run)
+    metrics = run_folder.read_json(
+        folder / "metrics.json", "task", "classes", "framing", "image_size", "test", "val", "cost"
+    )
+    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
+    if not run or not metrics or not stored or not (folder / KERAS_FILE).is_file():
+        rule = f"must be the folder of a finished run, with {KERAS_FILE} in it"
+        raise UserError(f"--model: {rule}. Received: {run!r}")
+    stored = {name: value for name, value in stored.items() if name in FIELDS}
+    own = Config(**{**stored, "allow_imports": settings.allow_imports})
+    # What the run learned without labels is not learned again.
+    own = replace(own, unlabelled="")
+    refuse_changes(own, sources.load(own), folder)
+    changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
+    changes["export_dir"] = str(Path(settings.export_dir) / EXPORTS)
+    # The saved network scales pixels itself, and has its surgeries and its size.
+    changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none", "image_size": None}
+    # A smaller network cannot take the weights of the other runs.
+    changes["average"] = " | ".join(map(str, averages.without_runs(own.specs("average")))) or "none"
+    # What is served is compared with the run, and not with what that was compared with.
+    changes |= {"baseline": "", "gate": False, "robustness": FIELDS["robustness"].default}
+    return replace(own, **changes, budget_minutes=None, resume=True, tensorboard=False), metrics
+
+
+def of_candidate(own: Config, row: Row, whole: int, size: int) -> Config:
+    """The Config of a candidate's run.
+
+    Args:
+        own: of the step.
+        row: of `found.tried`.
+        whole, size: sides of the images of the run and of the step before, in pixels.
+    """
+    changes = resizing.settings_of(row["surgery"])
+    phases = resizing.phases_at(own, whole, changes.get("image_size", size))
+    return replace(own, **changes, phases=phases, run_dir=row["run_dir"])

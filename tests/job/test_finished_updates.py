@@ -1,0 +1,89 @@
+"""What a finished run is asked for later: when it is compared again, and that a refused model is published once."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from kerasft.export import model_folders
+from kerasft.job import finished_updates
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import run_lock
+
+
+def _version(folder: Path, run: str) -> Path:
+    """A version folder that says which run it is of, with an empty model."""
+    (folder / model_folders.METADATA_FILE).parent.mkdir(parents=True, exist_ok=True)
+    (folder / model_folders.METADATA_FILE).write_text(json.dumps({"run": run}))
+    (folder / model_folders.SAVED_MODEL_FILE).touch()
+    return folder
+
+
+def test_a_baseline_is_compared_again_once_it_is_another_model(tmp_path):
+    prod, one = tmp_path / "prod", _version(tmp_path / "served" / "1", "first")
+    prod.mkdir()
+    (prod / "metrics.json").write_text(json.dumps({"export": {"path": str(one)}}))
+    config = Config(baseline=str(prod))
+    before = {"given": str(prod), "path": one.as_posix(), "run": "first"}
+    assert not finished_updates.compares(Config(), {})
+    assert finished_updates.compares(config, {})
+    assert not finished_updates.compares(config, {"baseline": before})
+    earlier = {name: value for name, value in before.items() if name != "run"}
+    assert not finished_updates.compares(config, {"baseline": earlier})
+    # Another run in the same version folder, and another version of the same run folder.
+    _version(one, "second")
+    assert finished_updates.compares(config, {"baseline": before})
+    two = _version(tmp_path / "served" / "2", "first")
+    (prod / "metrics.json").write_text(json.dumps({"export": {"path": str(two)}}))
+    assert finished_updates.compares(config, {"baseline": before})
+    (two / model_folders.SAVED_MODEL_FILE).unlink()
+    with pytest.raises(UserError, match="--baseline: the SavedModel of this run is not there"):
+        finished_updates.compares(config, {"baseline": before})
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    """The folder of a run that `--gate` refused, its Config without the gate, and a function that completes it.
+
+    The function returns where the model is published. Pages are not written.
+    """
+    folder = tmp_path / "run"
+    kept = _version(folder / "unpublished" / "set" / "1", "refused")
+    found = {"asked": True, "gate": {"passed": False}}
+    metrics = {"export": {"path": kept.as_posix(), "published": False, "n": 5}, "baseline": found}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(finished_updates.report, "write", lambda *_: {})
+    monkeypatch.setattr(finished_updates.report, "write_model_card", lambda *_: None)
+    monkeypatch.setattr(finished_updates, "page_images", lambda *_: ())
+    config, listing = Config(export_dir=str(tmp_path / "out")), SimpleNamespace(name="set")
+
+    def complete(given=metrics):
+        return finished_updates.complete(config, listing, folder, given, None)["export"]["path"]
+
+    return folder, tmp_path / "out" / "set", complete
+
+
+def test_a_publication_that_was_killed_is_not_repeated(refused, monkeypatch):
+    folder, exports, complete = refused
+    _version(exports / "1", "another")
+    with monkeypatch.context() as patched:
+        patched.setattr(finished_updates.report, "write", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            complete()
+    assert not json.loads((folder / "metrics.json").read_text())["export"].get("published", True)
+    assert complete() == (exports / "2").as_posix()
+    assert [path.name for path in model_folders.versions(exports)] == ["1", "2"]
+    assert not (folder / "unpublished").exists()
+    # A process that had read the run before it was published.
+    assert complete() == (exports / "2").as_posix()
+    recorded = json.loads((folder / "metrics.json").read_text())["export"]
+    assert recorded == {"path": (exports / "2").as_posix(), "n": 5}
+
+
+def test_nothing_is_published_while_another_process_works_in_the_run(refused):
+    folder, exports, complete = refused
+    with run_lock.locked(folder), pytest.raises(UserError, match="--run_dir: another run is working in it"):
+        complete()
+    assert not exports.exists()
