@@ -15,11 +15,11 @@ from kerasft.compare.rows import FAILED, FINISHED, Row
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.data.listing import Listing
-from kerasft.job.audit import refuse_changes
+from kerasft.job.data_changes import refuse_changes
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import run_folder, run_lock
+from kerasft.storage import manifest, run_folder, run_lock
 
 FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
@@ -51,10 +51,9 @@ def compare(config: Config, strategies: str) -> int:
     folder = Path(config.run_dir or f"runs/{listing.name}-compare-{config.digest()}")
     with _lock_folder(folder):
         stored = _open_folder(folder, config, strategies, budget_minutes)
+        _refuse_other_images(config, listing, entries, folder)
         before = [(row["strategy"], row["settings"]) for row in stored.get("rows", []) if row["status"] == FINISHED]
         if stored.get("finished") and before == [(entry.name, entry.text) for entry in entries]:
-            for entry in entries:
-                _result(folder, entry, listing)
             console.say(f"{folder}: the comparison is finished; nothing to do (--noresume runs it again).")
             if not (folder / "compare.html").is_file():
                 report.write_compare(folder, stored)
@@ -70,7 +69,7 @@ def _compare(
     found: list[Row] = []
     units, spent = None, 0.0
     for number, entry in enumerate(entries, 1):
-        result = _result(folder, entry, listing)
+        result = _result(folder, entry)
         if "figures" not in result:
             longest = max((row["seconds"] for row in found if row["status"] == FINISHED), default=0.0)
             if budget_minutes is not None and spent + longest > 60 * budget_minutes:
@@ -144,18 +143,21 @@ def _run(config: Config, folder: Path, entry: Entry) -> dict[str, Any]:
     return {"reason": f"it ended with status {status}: {last[:200]} (see {log})"}
 
 
-def _result(folder: Path, entry: Entry, listing: Listing) -> dict[str, Any]:
-    """What an earlier start of the comparison measured of an entry; empty for nothing.
-
-    Raises:
-        UserError: it measured that on other images than those that are there now.
-    """
+def _result(folder: Path, entry: Entry) -> dict[str, Any]:
+    """What an earlier start of the comparison measured of an entry; empty for nothing."""
     place = folder / "entries" / entry.folder_name
     found = run_folder.read_json(place.with_name(f"{place.name}.json"))
-    if "figures" not in found or not (place / "predictions.npz").is_file():
-        return {}
-    refuse_changes(entry.config, listing, place)
-    return found
+    return found if "figures" in found and (place / "predictions.npz").is_file() else {}
+
+
+def _refuse_other_images(config: Config, listing: Listing, entries: Sequence[Entry], folder: Path) -> None:
+    """Raises UserError where an earlier start measured an entry on other images than those that are there now."""
+    known: list[Path] = []
+    for place in (folder / "entries" / entry.folder_name for entry in entries if _result(folder, entry)):
+        # Every file is read for it, so once for all entries that were given the same.
+        if not any(manifest.are_equal(place, other) for other in known):
+            refuse_changes(config, listing, place)
+            known.append(place)
 
 
 def _with_folders(own: Config, config: Config, folder: Path, entry: Entry) -> Config:

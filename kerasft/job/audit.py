@@ -10,6 +10,7 @@ import numpy as np
 from kerasft.console import console, stderr_filter, wording
 from kerasft.data import audit, findings, splits, unlabelled
 from kerasft.data.listing import SPLITS, Listing
+from kerasft.job.data_changes import refuse_changes
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import audit_file, checkpoints, disk_cache, image_cache, manifest
@@ -109,19 +110,3 @@ def _summarise(data: splits.Splits) -> None:
         console.say(
             f"WARNING: {wording.count(leaks, 'leak')}: {rule}. See audit.json; --exclude=FILE leaves images out"
         )
-
-
-def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
-    """Raises UserError if the data have changed since the run began. Embedded and generated data cannot change."""
-    further = listing.unlabelled
-    if further is not None and (changed := manifest.describe_changes(folder, further, manifest.UNLABELLED_NAME)):
-        raise UserError(_changed("unlabelled", folder, changed, config.unlabelled))
-    if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
-        return
-    if changed := manifest.describe_changes(folder, listing):
-        raise UserError(_changed("data", folder, changed, config.data))
-
-
-def _changed(flag: str, folder: Path, changed: str, received: str) -> str:
-    rule = f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on the new data"
-    return f"--{flag}: {rule}, another --run_dir keeps both. Received: {received!r}"

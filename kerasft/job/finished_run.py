@@ -11,7 +11,7 @@ from kerasft.data import sources
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.export.keras_model import FILE as KERAS_FILE
-from kerasft.job.audit import refuse_changes
+from kerasft.job.data_changes import refuse_changes
 from kerasft.job.framed_splits import audit_and_frame
 from kerasft.networks import saved_files
 from kerasft.networks.network import Network

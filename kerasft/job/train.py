@@ -34,7 +34,7 @@ from kerasft.job import (
     train_phases,
     unknowns,
 )
-from kerasft.job.audit import refuse_changes
+from kerasft.job.data_changes import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.run_summary import report_finished, summarise
 from kerasft.job.served_baseline import Baseline

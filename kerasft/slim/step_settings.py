@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasft.data import sources
 from kerasft.export.keras_model import FILE as KERAS_FILE
-from kerasft.job.audit import refuse_changes
+from kerasft.job.data_changes import refuse_changes
 from kerasft.optimization import averages
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError

@@ -83,6 +83,12 @@ def describe_changes(folder: Path, listing: Listing, file_name: str = FILE_NAME)
     return ", ".join(changes[:MAX_GROUPS_IN_MESSAGE] + ([f"and {more} more kinds of change"] if more > 0 else []))
 
 
+def are_equal(folder: Path, other: Path) -> bool:
+    """Whether two run folders were given the same files, with the same labels and splits."""
+    stored = _read(folder / FILE_NAME)
+    return stored is not None and stored == _read(other / FILE_NAME)
+
+
 def read_labels(folder: Path) -> dict[str, str]:
     """Returns the label of each file in words; empty without a manifest."""
     return {name: row.label for name, row in (_read(folder / FILE_NAME) or {}).items()}

@@ -17,7 +17,7 @@ from kerasft import report
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.job import served_baseline, train
-from kerasft.job.audit import refuse_changes
+from kerasft.job.data_changes import refuse_changes
 from kerasft.job.train import Run
 from kerasft.settings import spec as specs
 from kerasft.settings import stored_config

@@ -1,0 +1,24 @@
+"""Whether the data are still those that a run was given. A run on other data is another run."""
+
+from pathlib import Path
+
+from kerasft.data.listing import Listing
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+from kerasft.storage import manifest
+
+
+def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
+    """Raises UserError if the data have changed since the run began. Embedded and generated data cannot change."""
+    further = listing.unlabelled
+    if further is not None and (changed := manifest.describe_changes(folder, further, manifest.UNLABELLED_NAME)):
+        raise UserError(_changed("unlabelled", folder, changed, config.unlabelled))
+    if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
+        return
+    if changed := manifest.describe_changes(folder, listing):
+        raise UserError(_changed("data", folder, changed, config.data))
+
+
+def _changed(flag: str, folder: Path, changed: str, received: str) -> str:
+    rule = f"has changed since the run in '{folder}' began: {changed}; --noresume runs it again on the new data"
+    return f"--{flag}: {rule}, another --run_dir keeps both. Received: {received!r}"
