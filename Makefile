@@ -13,9 +13,11 @@ quickstart: $(READY)
 test: $(EXTRAS)
 	$(PY) -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not large"
 
-# One module's large tests may take long, so that they are dealt out one at a time.
+# One module's large tests may take long, so that they are dealt out one at a time. TensorFlow keeps memory of every network that a
+# process has had, so those that go through all networks have processes of their own.
 test-all: lint test
-	$(PY) -m pytest -q -n 2 --dist load -m large
+	$(PY) -m pytest -q -n 2 --dist load -m large tests/networks tests/strategies
+	$(PY) -m pytest -q -n 2 --dist load -m large --ignore=tests/networks --ignore=tests/strategies
 
 bench: $(READY)
 	$(PY) benchmarks/bench.py
