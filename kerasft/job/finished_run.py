@@ -73,7 +73,8 @@ def reopen(run: str, allow_imports: tuple[str, ...] = (), **changes: Any) -> Reo
     saved_files.register(allow_imports)
     network = Network(_read(folder), metrics["backbone"], metrics["task"], metrics["image_size"], True, "", (), ())
     with run_folder.scratch(folder, SCRATCH) as place:
-        resolved = ResolvedSettings(None, network.size, "float32", framing=metrics["framing"])
+        size = metrics.get("settled", {}).get("audit_size")
+        resolved = ResolvedSettings(None, network.size, "float32", framing=metrics["framing"], audit_size=size)
         splits = audit_and_frame(config, listing, network, resolved, place)
     with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
         outputs, ids = arrays["values" if network.task == "regression" else "probabilities"], arrays["ids"]

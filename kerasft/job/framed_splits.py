@@ -39,18 +39,23 @@ def audit_and_frame(
         network: as it was built, before any training.
         resolved: its framing is set.
         folder: the run folder.
-        audited: the splits, where an audit made them already. Images of another size are decoded again.
+        audited: the splits, where an audit made them already. Images of another size are decoded again, and that size is noted
+            for a run that goes on.
 
     Raises:
         UserError: as `audit_and_split`, or images have changed since the audit.
     """
     listing = as_audited(config, listing)
     if audited is None:
-        data = audit_and_split(config, listing, network.size, folder)
+        size = resolved.audit_size or network.size
+        data = audit_and_split(config, listing, size, folder)
     else:
-        data = audited.splits
-        if audited.size != network.size:
-            data = _decode_again(data, config, listing, network.size, folder)
+        data, size = audited.splits, audited.size
+    if size != network.size:
+        if resolved.audit_size != size:
+            resolved.audit_size = size
+            resolved.write(folder)
+        data = _decode_again(data, config, listing, network.size, folder)
     if resolved.framing is None:
         choice = framing_choice.choose(config, network, data, disk_cache.from_config(config, folder))
         framing_choice.say(choice)

@@ -28,6 +28,7 @@ class ResolvedSettings:
         budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
         framing: as the flag, without `auto`; None until it is chosen.
+        audit_size: side in pixels of the images by which copies are found and so the splits are made; None for `image_size`.
         tta: as the flag, without `auto`; None until the network is trained.
         tta_table: what was measured of each: `choice`, `loss`, `accuracy` (of single labels).
         teacher: under `--teacher`: `members` (path and SHA-256 of each), `val_loss` and score of their mean answer on the
@@ -57,6 +58,7 @@ class ResolvedSettings:
     budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
+    audit_size: int | None = None
     tta: str | None = None
     tta_reason: str = ""
     tta_table: list[dict[str, Any]] = field(default_factory=list)

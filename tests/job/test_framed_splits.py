@@ -14,7 +14,8 @@ from PIL import Image
 
 from kerasft.data import audit, sources
 from kerasft.data.decode import decode_batch
-from kerasft.job import framed_splits, resolve
+from kerasft.job import audit as audit_of_run
+from kerasft.job import backbone, framed_splits, resolve
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
@@ -122,6 +123,30 @@ def test_a_framing_that_another_run_has_chosen_is_taken_and_the_audit_still_crop
     splits = framed_splits.audit_and_frame(config, listing, network, resolved, tmp_path)
     assert (audited, splits.train.framing) == (["crop"], "squash")
     assert resolved_settings.read(tmp_path).framing == "squash"
+
+
+def test_a_run_whose_images_were_audited_at_another_size_keeps_its_splits(wide, tiny, tmp_path, monkeypatch):
+    """So it is where `--backbone` leaves a choice: the audit comes before it, at the size of most of the networks."""
+    sizes = []
+
+    def noted(config, listing, size, folder):
+        sizes.append(size)
+        return audit_of_run.audit_and_split(config, listing, size, folder)
+
+    monkeypatch.setattr(framed_splits, "audit_and_split", noted)
+    config = Config(**FLAGS | {"data": f"folder:{wide}", "backbone": tiny, "framing": "crop"})
+    listing = audit_of_run.as_audited(config, sources.load(config))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    first = backbone.Audited(audit_of_run.audit_and_split(config, listing, 48, folder), 48, 0.0)
+    network, resolved = resolve.resolve_settings(config, listing, folder)
+    data = framed_splits.audit_and_frame(config, listing, network, resolved, folder, first)
+    assert not sizes and data.train.images(np.arange(1)).shape[1] == network.size == 32
+    stored = resolved_settings.read(folder)
+    assert stored.audit_size == 48
+    again = framed_splits.audit_and_frame(config, listing, network, stored, folder)
+    assert (sizes, again.digest) == ([48], data.digest)
+    np.testing.assert_array_equal(again.train.images(np.arange(3)), data.train.images(np.arange(3)))
 
 
 def test_images_that_fit_nowhere_are_decoded_by_the_framing(wide, tiny, tmp_path, monkeypatch):
