@@ -156,7 +156,7 @@ def _spare(has: np.ndarray, sizes: np.ndarray, held: np.ndarray) -> list[int]:
 
 
 def partition(count: int, seed: int, groups: np.ndarray | None = None) -> list[np.ndarray]:
-    """Rows 0..count-1 in parts that hold each of them once, for probes that need not know all classes.
+    """Rows 0..count-1 in parts that hold each of them once; a class or label may be in one of them only.
 
     Args:
         count: of the examples.
