@@ -24,7 +24,7 @@ from kerasft.data import decode, pipeline
 from kerasft.data.splits import Split
 from kerasft.evaluation import scoring
 from kerasft.settings.errors import UserError
-from kerasft.storage import disk_cache, run_folder
+from kerasft.storage import disk_cache, own_code, run_folder
 from kerasft.storage.disk_cache import DiskCache
 
 # A smaller dtype may change an activation by at most this share of the largest one.
@@ -88,7 +88,7 @@ class RangeError(Exception):
 
 
 def make_prefix(model: keras.Model) -> Prefix:
-    """Makes a Prefix of a model. Its digest covers operations, connections, weights, and the version of the decoder."""
+    """Makes a Prefix of a model. Its digest covers operations, connections, weights, the user's code and the decoder's version."""
     digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
     own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     places = {operation.name: place for place, operation in enumerate(model.operations)}
@@ -103,6 +103,8 @@ def make_prefix(model: keras.Model) -> Prefix:
         kind = f"{type(operation).__module__}.{type(operation).__qualname__}"
         _add(digest, (kind, _settings(operation), [source(value) for value in arguments]))
     _add(digest, model.get_weights())
+    if sources := own_code.digests(model.operations):
+        _add(digest, sources)
     return Prefix(model, digest.hexdigest(), scoring.make_predictor(model))
 
 
@@ -190,7 +192,8 @@ def has(cache: DiskCache, prefix: Prefix, split: Split, size: int) -> bool:
 def _entry_name(prefix: Prefix, split: Split, size: int, augmentation: CachedAugmentation, dtype: str) -> str:
     augmented = None
     if augmentation.augment:
-        augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round)
+        sources = own_code.digests([*own_code.named(augmentation.recipe), *augmentation.augment.layers])
+        augmented = (AUGMENT_VERSION, augmentation.recipe, augmentation.seed, augmentation.round, *sources)
     key_parts = (prefix.digest, split.digest, size, split.framing, augmented, dtype)
     return hashlib.sha256(repr(key_parts).encode()).hexdigest()[:24]
 

@@ -22,7 +22,7 @@ from kerasft.settings.config import Config
 from kerasft.storage import feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import depth_choice, forward_speed, head_init, phase_inputs, sampling
+from kerasft.training import depth_choice, folds, forward_speed, head_init, phase_inputs, sampling
 
 # Images whose features are computed by each network, and more where a class would have too few of them.
 MAX_IMAGES = 1_500
@@ -107,9 +107,7 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
             one = one._replace(prefix=feature_cache.make_prefix(one.prefix.model))
         found, *_ = depth_choice.probe(config, one.widest, replace(splits, train=seen), cache, weights, one.prefix)
         if not len(found.losses):
-            return Choice(
-                0, "no class has two training images, or two groups of them, to tell: the first of the list", []
-            )
+            return Choice(0, f"{folds.NO_FOLDS}; the first of the list", [])
         losses.append(found.losses)
         row = {"choice": one.choice, "loss": found.loss}
         row |= {} if found.accuracy is None else {"accuracy": found.accuracy}

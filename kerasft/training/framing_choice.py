@@ -16,7 +16,7 @@ from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import depth_choice, head_statistics, linear_probe, sampling
+from kerasft.training import depth_choice, folds, head_statistics, linear_probe, sampling
 
 # The framings in the order of preference. The first is what the network was most probably pretrained with, and shows the
 # subject largest. `squash` comes before `pad`, because it spends no pixel on bars.
@@ -66,9 +66,7 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
         given = labels, len(classes), task, config.seed, weights, part.groups
         found, accuracy = linear_probe.cross_validate(features, *given)
         if not len(found.losses):
-            return Choice(
-                UNMEASURED, f"no class has two training images, or two groups of them, to tell, {LOSSLESS}", []
-            )
+            return Choice(UNMEASURED, f"{folds.NO_FOLDS}, {LOSSLESS}", [])
         losses.append(found.losses)
         row = {"choice": framing, "loss": float(found.losses.mean())}
         row |= {} if accuracy is None else {"accuracy": accuracy}

@@ -22,7 +22,8 @@ def predict(
 
     Returns:
         float64 [N, C] probabilities, or [N, T] values. A row is NaN where nothing could be held out, such as that of the
-        only example, or the only group, of a class; so is a label that does not vary.
+        only example, or the only group, of a class; so is a label that does not vary. Of more than `folds.MAX_CV_EXAMPLES`
+        examples, a label is also NaN where the fitted ones all have it, or all lack it.
     """
     with linear_probe.threads(features, outputs):
         problem = linear_probe.pose(features, labels, outputs, task, seed, None, groups=groups)
@@ -61,7 +62,11 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def _hold_out_all(problem: Problem, alpha: float, parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows int [N] in the order of the parts, and the probe's outputs for them, float64 [N, K]."""
+    """Returns the rows int [N] in the order of the parts, and the probe's outputs for them, float64 [N, K].
+
+    A row is NaN that has a class or label which no fitted example has, so is the label of the other rows. A probe knows nothing of
+    them: it would be sure that such an image has other labels.
+    """
     order, outputs = np.concatenate(parts), []
     width = problem.features.rows.shape[1]
     count = problem.targets.max() + 1 if problem.family == "softmax" else problem.targets.shape[1]
@@ -72,5 +77,13 @@ def _hold_out_all(problem: Problem, alpha: float, parts: list[np.ndarray]) -> tu
         squares = problem.features.squares * (len(fitted) / len(order))
         given = problem.features.rows[fitted], problem.targets[fitted], problem.family, alpha, squares
         found = penalised_models.fit(*given, start=start)
-        outputs.append(problem.features.rows[held].astype(np.float64) @ found.kernel + found.bias)
+        raw = problem.features.rows[held].astype(np.float64) @ found.kernel + found.bias
+        known, own = problem.targets[fitted], problem.targets[held]
+        if problem.family == "softmax":
+            raw[~np.isin(own, known)] = np.nan
+        elif problem.family == "logistic":
+            lost = known.min(0) == known.max(0)
+            raw[:, lost] = np.nan
+            raw[(own[:, lost] != known[0, lost]).any(1)] = np.nan
+        outputs.append(raw)
     return order, np.concatenate(outputs)

@@ -12,7 +12,7 @@ from kerasft.training.head_statistics import log_odds
 from kerasft.training.penalised_models import Fit, Rotated, Taught
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
-SOLVER_VERSION = 2
+SOLVER_VERSION = 3
 
 # Penalties that are tried, the strongest first: `alpha`, which is 1 / C in scikit-learn's words.
 PENALTIES = 10.0 ** np.arange(4, -2.5, -0.5)
@@ -158,14 +158,14 @@ def pose(
             taught = _taught(taught, lambda answers: answers[:, 1:])
             return Problem(rotated, places[:, None].astype(np.float64), "logistic", pairs, weights, taught)
         return Problem(rotated, places, "softmax", pairs if len(present) > 1 else [], weights, taught)
-    pairs = folds.plain(len(labels), seed, groups)
     if task == "regression":
         taught = _taught(taught, lambda answers: _standard(answers, labels))
+        pairs = folds.plain(len(labels), seed, groups)
         return Problem(rotated, _standard(labels), "squared", pairs, weights, taught)
     varied = labels[:, _varied(labels)].astype(np.float64)
-    pairs = [(fitted, held) for fitted, held in pairs if len(_varied(varied[fitted])) == varied.shape[1]]
+    pairs = folds.multi_label(varied, seed, groups) if varied.size else []
     taught = _taught(taught, lambda answers: answers[:, _varied(labels)])
-    return Problem(rotated, varied, "logistic", pairs if varied.size else [], weights, taught)
+    return Problem(rotated, varied, "logistic", pairs, weights, taught)
 
 
 def _taught(taught: Taught | None, change: Callable[[np.ndarray], np.ndarray]) -> Taught | None:

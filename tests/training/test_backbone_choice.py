@@ -62,7 +62,7 @@ def _with_losses(monkeypatch, *losses):
         (([0.51, 0.5], [0.5, 0.5]), 1, "cheaper, and shown to lose little"),
         (([1.0, 1.1], [0.5, 0.5]), 0, "the lowest loss"),
         (([0.5, 0.5], [1.0, 1.1]), 1, "the lowest loss"),
-        (([], []), 0, "no class has two training images"),
+        (([], []), 0, "no training image can be held out"),
     ],
 )
 def test_the_largest_that_is_not_worse_or_a_cheaper_one_that_loses_nothing(

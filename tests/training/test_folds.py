@@ -38,6 +38,38 @@ def test_no_fold_parts_a_group_and_each_model_knows_all_classes(seed):
     assert sum(len(set(groups[part])) for part in parts) == len(set(groups))
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("most", [5_000, 60])
+def test_each_model_knows_all_labels(seed, most, monkeypatch):
+    monkeypatch.setattr(folds, "MAX_CV_EXAMPLES", most)
+    rng = np.random.default_rng(seed)
+    # A common label, one of a single positive, one of two, one that all but one have.
+    labels = (rng.random((200, 5)) < 0.4).astype(np.float32)
+    labels[:, 1:4], labels[:, 4] = 0, 1
+    labels[rng.integers(200), 1] = labels[rng.permutation(200)[:2], 2] = labels[rng.permutation(200)[:3], 3] = 1
+    labels[rng.integers(200), 4] = 0
+    for groups in (None, rng.integers(0, 40, 200)):
+        pairs = folds.multi_label(labels, seed, groups)
+        assert len(pairs) == (folds.FOLDS if most > 200 else 1)
+        for fitted, held in pairs:
+            assert len(held) and not set(fitted) & set(held)
+            assert (labels[fitted].min(0) == 0).all() and (labels[fitted].max(0) == 1).all()
+            taken = labels[[*fitted, *held]]
+            np.testing.assert_array_equal(
+                taken.sum(0)[1:4], [1, 2, labels[:, 3].sum() if most > 200 else taken.sum(0)[3]]
+            )
+            assert taken.sum(0)[3] >= 2
+        assert groups is None or not _parted(groups, pairs)
+        held = np.concatenate([held for _, held in pairs])
+        assert len(held) == len(set(held)) >= (100 if most > 200 else 6)
+
+
+def test_what_alone_has_its_label_cannot_be_held_out():
+    assert folds.multi_label(np.eye(20), 0) == []
+    # All of a group's images have a label that no other has.
+    assert folds.multi_label(np.eye(4)[np.arange(20) % 4], 0, np.arange(20) % 4) == []
+
+
 def test_a_large_sample_keeps_groups_together_too(monkeypatch):
     monkeypatch.setattr(folds, "MAX_CV_EXAMPLES", 60)
     groups, labels = np.arange(200) // 4, np.arange(200) % 3

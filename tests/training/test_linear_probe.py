@@ -85,6 +85,21 @@ def test_rare_classes_are_fitted_in_every_fold():
     assert folds.stratified(np.arange(4), np.arange(4), 0) == []
 
 
+def test_rare_labels_leave_the_folds_to_the_others():
+    """Loss of ten digits as labels, with six labels more of a single positive each: as good as without these."""
+    data = load_digits()
+    features = (data.data / data.data.std()).astype(np.float32)
+    common, fitted, held = np.eye(10, dtype=np.float32)[data.target], slice(0, 400), slice(400, 1400)
+    rare = np.zeros((400, 6), np.float32)
+    rare[np.random.default_rng(0).permutation(400)[:6], np.arange(6)] = 1
+
+    def loss(labels):
+        kernel, bias, _ = linear_probe.solve(features[fitted], labels, labels.shape[1], "multi_label", seed=0)
+        return scoring.Scorer("multi_label", common[held]).loss((features[held] @ kernel + bias)[:, :10])
+
+    assert loss(np.concatenate([common[fitted], rare], 1)) == pytest.approx(loss(common[fitted]), rel=0.1)
+
+
 def test_classes_without_an_example_get_the_chance_of_half_of_one():
     data = load_digits(n_class=3)
     features = (data.data / 16).astype(np.float32)
