@@ -24,6 +24,7 @@ def test_the_bottleneck_is_what_training_waits_for(images, fed, on_accelerator, 
 def test_a_phase_measures_its_feeding_once(photos, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fitting, "MIN_STEPS_TO_TIME_INPUT", 20)
     monkeypatch.setattr(callbacks, "TIMED_CALLS", 5)
+    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 2)
     data = splits_of(f"folder:{photos}")
     trained(data, tmp_path, tiny, batch_size=4, augment="flip", phases="all(epochs=3)", head_init="auto")
     assert capsys.readouterr().out.count("-bound: ") == 1

@@ -56,9 +56,9 @@ def test_an_error_in_the_block_comes_through():
 
 STOPPED = """
 import sys, time
-from kerasft.training import signals
+from kerasft.training import deferred_signals
 
-signals.stop_on_sigterm()
+deferred_signals.stop_on_sigterm()
 
 class Slow:
     def __del__(self):
@@ -70,7 +70,7 @@ try:
     print("goes on")
     sys.exit(0)
 except KeyboardInterrupt:
-    signals.taken()
+    deferred_signals.taken()
     print("stops")
     sys.exit(3)
 """
@@ -97,7 +97,7 @@ def test_sigterm_ends_with_our_status_wherever_it_strikes(work, asleep, tmp_path
 
 def test_a_signal_that_comes_when_the_work_is_done_changes_no_status():
     code = (
-        "import os, signal\nfrom kerasft.training import signals\nsignals.stop_on_sigterm()\nsignals.ignore_sigterm()\n"
+        "import os, signal\nfrom kerasft.training import deferred_signals\ndeferred_signals.stop_on_sigterm()\ndeferred_signals.ignore_sigterm()\n"
     )
     code += "import atexit\natexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
