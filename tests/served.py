@@ -25,7 +25,7 @@ def artefact(path: Path, form: str, *, task: str = "single_label", seed: int = 0
 
     made, network = FORMATS[form](), _network(task, seed)
     path.mkdir(parents=True)
-    made.write(Source(network, calibration=None, corrected=None), path)
+    made.write(Source(network, calibration=None, corrected=lambda: network), path)
     publish.write_program(made, network, _answer(task, seed), path)
     return path
 

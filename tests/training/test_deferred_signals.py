@@ -96,9 +96,7 @@ def test_sigterm_ends_with_our_status_wherever_it_strikes(work, asleep, tmp_path
 
 
 def test_a_signal_that_comes_when_the_work_is_done_changes_no_status():
-    code = (
-        "import os, signal\nfrom kerasft.training import deferred_signals\ndeferred_signals.stop_on_sigterm()\ndeferred_signals.ignore_sigterm()\n"
-    )
+    code = "import os, signal\nfrom kerasft.training import deferred_signals\ndeferred_signals.stop_on_sigterm()\ndeferred_signals.ignore_sigterm()\n"
     code += "import atexit\natexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -33,9 +33,9 @@ def keras(precision: str = "int8") -> Format:
     bits = BITS[precision]
 
     def write(source: Source, folder: Path) -> None:
-        run_folder.write(
-            folder / f"model.q{bits}.npz", lambda file: np.savez_compressed(file, **pack(source.network, bits))
-        )
+        # Its biases make up for rounding to 8 bits.
+        network = source.corrected() if bits == 8 else source.network
+        run_folder.write(folder / f"model.q{bits}.npz", lambda file: np.savez_compressed(file, **pack(network, bits)))
 
     return Format(
         name=f"keras(precision={precision})",

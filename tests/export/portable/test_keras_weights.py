@@ -42,7 +42,7 @@ def network():
 @pytest.mark.parametrize(("precision", "levels"), [("int8", 127), ("int4", 7)])
 def test_every_weight_is_within_half_a_step(network, tmp_path, precision, levels):
     written = keras_format(precision)
-    written.write(Source(network, calibration=None, corrected=None), tmp_path)
+    written.write(Source(network, calibration=None, corrected=lambda: network), tmp_path)
     first, second = unpack(tmp_path), unpack(tmp_path)
     for variable, one, again in zip(network.model.weights, first.get_weights(), second.get_weights(), strict=True):
         own = np.asarray(variable)
@@ -64,7 +64,7 @@ def test_four_bits_share_a_scale_by_groups_of_rows(tmp_path):
     kernel = np.random.default_rng(0).normal(size=(192, 5)).astype(np.float32)
     kernel[150] *= 1000
     network.model.set_weights([kernel])
-    keras_format("int4").write(Source(network, calibration=None, corrected=None), tmp_path)
+    keras_format("int4").write(Source(network, calibration=None, corrected=lambda: network), tmp_path)
     (found,) = unpack(tmp_path).get_weights()
     steps = np.abs(kernel[:128]).reshape(2, 64, 5).max(1).repeat(64, axis=0) / 7
     assert (np.abs(found - kernel)[:128] <= 0.5001 * steps).all()
@@ -74,7 +74,7 @@ def test_the_file_is_a_fraction_of_the_weights(tmp_path):
     network = _network(keras.layers.Flatten(), keras.layers.Dense(2000), keras.layers.Dense(3))
     whole = sum(weight.nbytes for weight in network.model.get_weights())
     for precision, share in (("int8", 0.26), ("int4", 0.16)):
-        keras_format(precision).write(Source(network, calibration=None, corrected=None), tmp_path)
+        keras_format(precision).write(Source(network, calibration=None, corrected=lambda: network), tmp_path)
         assert (tmp_path / f"model.q{precision[3:]}.npz").stat().st_size < share * whole
 
 
@@ -87,7 +87,7 @@ def test_layers_that_compute_with_copies_of_their_weights_get_the_right_ones(tmp
     standardise.set_weights([np.array([3.0, -2, 1], np.float32), np.array([4.0, 9, 16], np.float32), np.array(7)])
     standardise.finalize_state()
     network = network._replace(tta="flip") if mirrored else network
-    keras_format("int8").write(Source(network, calibration=None, corrected=None), tmp_path)
+    keras_format("int8").write(Source(network, calibration=None, corrected=lambda: network), tmp_path)
     images = np.random.default_rng(0).uniform(0, 9, (4, 8, 8, 3)).astype(np.float32)
     expected = np.asarray(network.served()(images))
     np.testing.assert_allclose(unpack(tmp_path)(images), expected, atol=0.02 * np.abs(expected).max())
@@ -95,7 +95,7 @@ def test_layers_that_compute_with_copies_of_their_weights_get_the_right_ones(tmp
 
 def test_a_head_with_a_layer_of_ours_is_read(tmp_path, monkeypatch):
     network = _network(GeM(name="features"), keras.layers.Dense(3))
-    keras_format("int8").write(Source(network, calibration=None, corrected=None), tmp_path)
+    keras_format("int8").write(Source(network, calibration=None, corrected=lambda: network), tmp_path)
     assert [type(layer) for layer in unpack(tmp_path).layers if layer.name == "features"] == [GeM]
 
 
