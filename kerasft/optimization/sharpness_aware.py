@@ -28,7 +28,9 @@ def make_train_step(model: keras.Model, radius: float) -> Callable[[tuple], dict
             outputs = model(x, training=True)
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights)
             scaled = model.optimizer.scale_loss(loss)
-        return loss, tape.gradient(scaled, [variable.value for variable in model.trainable_variables]), outputs
+        found = tape.gradient(scaled, [variable.value for variable in model.trainable_variables])
+        # Those of an embedding are of the rows that were looked up.
+        return loss, [tf.convert_to_tensor(one) for one in found], outputs
 
     def train_step(data: tuple) -> dict[str, Any]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)

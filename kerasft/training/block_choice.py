@@ -55,7 +55,9 @@ def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, floa
     def gradients(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             value = tf.reduce_mean(weights * loss(labels, network.model(images, training=False)))
-        return tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        found = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # Those of an embedding are of the rows that were looked up.
+        return [tf.convert_to_tensor(one) for one in found]
 
     load = phase_inputs.images(network, setup.splits, replace(phase, augment=(), image_size=None), 0).load
     stream = pipeline.training_stream(

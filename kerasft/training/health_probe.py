@@ -125,7 +125,9 @@ def _make_gradients(
         found = tape.gradient(
             value, [one.value for one in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return [float(np.square(np.asarray(one, np.float64) / scale).sum()) for one in found]
+        # Those of an embedding are of the rows that were looked up.
+        dense = [np.asarray(tf.convert_to_tensor(one), np.float64) for one in found]
+        return [float(np.square(one / scale).sum()) for one in dense]
 
     return gradients
 

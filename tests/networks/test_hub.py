@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasft import strategies
-from kerasft.networks import depths, hub, hub_layers, saved_files, surgery
+from kerasft.networks import blocks, depths, hub, hub_layers, saved_files, surgery
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -61,8 +61,8 @@ def test_blocks_are_layers_and_outputs_are_kerashubs(presets, images, family, tm
     if "class_token" in network.backbone:
         expected = expected[:, :1]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    blocks = [name for name in network.backbone if "block" in name or "layers_" in name or "encoder_" in name]
-    assert len([name for name in blocks if name in network.cuts]) >= hub_presets.BLOCKS[family]
+    named = [name for name in network.backbone if "block" in name or "layers_" in name or "encoder_" in name]
+    assert len([name for name in named if name in network.cuts]) >= hub_presets.BLOCKS[family]
     assert len(blocks.starts(network)) >= hub_presets.BLOCKS[family]
     assert len(depths.find_depths(network)) > hub_presets.BLOCKS[family]
     # In mixed precision and back, and as a file.

@@ -120,6 +120,38 @@ def test_an_update_is_the_change_of_one_step(tmp_path):
     assert row["update"] == pytest.approx(change / size, rel=1e-3)
 
 
+class Positions(keras.layers.Layer):
+    """Adds a learned vector to each token, as the embeddings of a vision transformer do."""
+
+    def __init__(self, count: int, channels: int, **given):
+        super().__init__(**given)
+        self.count, self.embedding = count, keras.layers.Embedding(count, channels)
+
+    def call(self, tokens):
+        return tokens + self.embedding(keras.ops.arange(self.count))
+
+
+@pytest.mark.parametrize("sam", [0.0, 0.05])
+def test_an_embedding_is_measured_and_trained(data, tmp_path, sam):
+    """Its gradient has the rows that were looked up, and is no tensor."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 3))
+    hidden = layers.Conv2D(8, 16, strides=16, name="patches")(layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    hidden = Positions(4, 8, name="positions")(layers.Reshape((4, 8))(hidden))
+    logits = layers.Dense(2, name="logits")(layers.GlobalAveragePooling1D(name="features")(hidden))
+    names = ("patches", "positions")
+    tokens = Network(keras.Model(inputs, logits), "tokens", "single_label", 32, True, "glorot_uniform", names, names)
+    phase = Phase(strategy="all", unfreeze=1.0, epochs=1, lr=1e-2, augment=(), loss=Spec("cross_entropy"), sam=sam)
+    phase = replace(phase, optimizer=Spec("adamw"), schedule=Spec("cosine"), agc=0.02)
+    run = begun(tokens, data, tmp_path, phase, Config(batch_size=8, tensorboard=False))
+    before = np.asarray(tokens.model.get_layer("positions").embedding.embeddings)
+    assert health_probe.make_probe(run)()["blocks"]["positions"]["gradient"] > 0
+    run.state.initial_score = run.validate()
+    fitting.fit(run)
+    assert not np.array_equal(before, tokens.model.get_layer("positions").embedding.embeddings)
+
+
 def test_what_json_has_no_number_for_is_none():
     blocks = {"a": {"gradient": float("nan"), "weights": 1.0, "update": None, "scale": float("inf"), "dead": None}}
     found = phase_health.conclude([{"gradient": float("nan"), "blocks": blocks}], 0)
