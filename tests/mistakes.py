@@ -318,6 +318,7 @@ def specs() -> Iterator[Row]:
     yield a("rate_for_nothing", "--mode=lr_find", *MADE, says=("--phases", "epochs"))
     yield a("two_moving_averages", *MADE, "--average=ema | swa")
     yield a("momentum_of_2", *MADE, "--average=ema(momentum=2)")
+    yield a("soup_of_a_number", *MADE, "--average=soup(runs=3)", says=("--average", "run folders"))
     yield a("soup_of_no_runs", *MADE, "--average=soup(runs='no/run')", says=("--average", "finished runs"))
     yield a(
         "preprocessing_misspelt",

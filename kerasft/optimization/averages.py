@@ -81,10 +81,10 @@ def soup(*, runs: tuple[str, ...] = ()) -> Average:
         runs: folders of finished runs on the same splits. In phases that train all layers, the weights that each has left
             are ingredients like those of an epoch.
     """
-    given = (runs,) if isinstance(runs, str) else tuple(runs)
-    if not all(isinstance(run, str) and run for run in given):
+    given = (runs,) if isinstance(runs, str) else runs
+    if not isinstance(given, (tuple, list)) or not all(isinstance(run, str) and run for run in given):
         raise ValueError("runs must be run folders, such as ('runs/a', 'runs/b')")
-    return Average(over_epochs=True, runs=given)
+    return Average(over_epochs=True, runs=tuple(given))
 
 
 def first_averaged_step(last: float, steps: int) -> int:
