@@ -84,6 +84,8 @@ def soup(*, runs: tuple[str, ...] = ()) -> Average:
     given = (runs,) if isinstance(runs, str) else runs
     if not isinstance(given, (tuple, list)) or not all(isinstance(run, str) and run for run in given):
         raise ValueError("runs must be run folders, such as ('runs/a', 'runs/b')")
+    if len({*given}) < len(given):
+        raise ValueError("runs must name each run once")
     return Average(over_epochs=True, runs=tuple(given))
 
 

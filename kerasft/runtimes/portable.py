@@ -49,7 +49,7 @@ def load(folder: Path) -> LoadedModel:
     thresholds = np.asarray(about.get("thresholds") or (), np.float32)
     if not isinstance(size, int) or not names or task not in TASKS:
         files = f"{model_folders.ABOUT_FILE} and {model_folders.LABELS_FILE}"
-        raise UserError(f"--model: {files} beside it must be those that kerasft wrote. Received: '{folder}'")
+        raise UserError(f"--model: {files} in its folder must be those that kerasft wrote. Received: '{folder}'")
     if runtime == "keras":
         # It registers the layers of ours that a head may have.
         importlib.import_module("kerasft.networks.heads")

@@ -44,7 +44,7 @@ def serve(options: dict) -> int:
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
     server_socket = bind_socket(options["host"], options["port"])
-    # The client is told about an invalid image; the log is not.
+    # An invalid image is answered to the client, and not logged.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # KServe parses flags of its own when it is imported.
     argv, sys.argv = sys.argv, sys.argv[:1]

@@ -24,7 +24,7 @@ def available_bytes(root: Path = _ROOT) -> int:
         # Above memory.high the kernel slows a process down until it hardly moves.
         names = ("memory.max", "memory.high") if unified else ("memory.limit_in_bytes",)
         limits = [word for name in names for word in _read(folder / name)]
-        # A container that sees only its own group is told here of those around it.
+        # A container that sees only its own group finds those around it here.
         limits += [] if unified else _after("hierarchical_memory_limit", _read(folder / "memory.stat"))
         found += [int(limit) for limit in limits if limit.isdigit()]
     return min(found)

@@ -17,7 +17,7 @@ import keras
 
 from kerasft.settings import spec as specs
 
-# Packages whose code is known by a version, beside Python's own.
+# Packages whose code is not read, for their versions are in the keys. Python's own is not read either.
 _VERSIONED = ("keras", "keras_hub", "kerasft", "tensorflow")
 # Stands for code without a file, such as that of a notebook: it is known in this process only.
 _PROCESS = secrets.token_hex(16)

@@ -81,7 +81,7 @@ def read(folder: Path, data_digest: str) -> tuple[TrainState, dict[str, Weights]
         return None
     arrays, values, serial, damaged = stored
     if damaged:
-        console.say(f"warning: {folder / damaged} is damaged; going on from the checkpoint beside it")
+        console.say(f"warning: {folder / damaged} is damaged; going on from the other checkpoint")
     state = TrainState.from_json(values)
     state.saves = serial + 1
     if state.data_digest != data_digest:

@@ -49,7 +49,7 @@ def verdict(
 ) -> Verdict:
     """Asks whether a probe knows each class or target, on plain and on mirrored validation images.
 
-    A class is known if it is told from each other class, a label also from its absence, and a target if its error is
+    A class is known if the probe distinguishes it from each other class, a label also from its absence, and a target if its error is
     below that of the mean. "Measurably" is a one-sided t-test at `LEVEL`.
 
     Args:

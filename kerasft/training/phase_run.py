@@ -132,7 +132,7 @@ class PhaseRun:
         better = self.keep_if_best(score)
         self.state.losses.append(score[0])
         if self._makes_soup:
-            soup.keep(self.soup_folder, self.state.losses, self.last or self.model.get_weights())
+            soup.keep_best(self.soup_folder, self.state.losses, self.last or self.model.get_weights())
         if stepped:
             self.model.set_weights(stepped)
         return score, better
@@ -237,8 +237,8 @@ class PhaseRun:
             self.model.set_weights(mixed)
             return self.validate()[0]
 
-        ingredients = soup.of_epochs(self.soup_folder, self.state.losses)
-        ingredients += [soup.of_run(run, self.setup.network, loss_of) for run in self._soup_runs]
+        ingredients = soup.epoch_ingredients(self.soup_folder, self.state.losses)
+        ingredients += [soup.run_ingredient(run, self.setup.network, loss_of) for run in self._soup_runs]
         made = soup.greedy(ingredients, loss_of)
         self.model.set_weights(weights)
         if made is None:

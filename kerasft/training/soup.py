@@ -1,11 +1,14 @@
-"""The greedy soup: the mean of the weights after the best epochs of a phase, and of other runs, as far as validation bears it."""
+"""The greedy soup (`--average=soup`): the mean of the weights after the best epochs of a phase, and of other runs.
+
+Each is added only if the validation loss of the mean does not rise.
+"""
 
 import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,7 +22,10 @@ from kerasft.training.weight_interpolation import Weights
 
 FOLDER = "soup"
 
-SAME_NETWORK = "soup(runs=) needs runs of the same backbone, weights, image size, features, head and surgeries"
+SAME_NETWORK = "soup(runs=) needs runs of the same backbone, image size, framing, features, head and surgeries"
+
+# The keys of `settled.json` in which runs of one soup agree. Weights of the same shapes may belong to another function.
+SAME_SETTINGS = ("backbone", "image_size", "framing", "features", "surgery")
 
 
 class Ingredient(NamedTuple):
@@ -28,7 +34,7 @@ class Ingredient(NamedTuple):
     Attributes:
         name: what a message calls them.
         loss: on validation.
-        read: gives them, float32 or float64; None where they cannot be read.
+        read: gives them, in the order of `get_weights`; None where they cannot be read.
     """
 
     name: str
@@ -36,7 +42,7 @@ class Ingredient(NamedTuple):
     read: Callable[[], Weights | None]
 
 
-def keep(folder: Path, losses: list[float], weights: Weights) -> None:
+def keep_best(folder: Path, losses: list[float], weights: Weights) -> None:
     """Writes the weights after an epoch, if they are among the best, and removes those that no longer are.
 
     An epoch that is done again after a kill writes the same file again.
@@ -60,8 +66,8 @@ def ranked(losses: list[float]) -> list[int]:
     return [index + 1 for index in sorted(finite, key=lambda index: losses[index])[:SOUP_INGREDIENTS]]
 
 
-def of_epochs(folder: Path, losses: list[float]) -> list[Ingredient]:
-    """The ingredients that `keep` has left."""
+def epoch_ingredients(folder: Path, losses: list[float]) -> list[Ingredient]:
+    """The ingredients that `keep_best` has left."""
 
     def ingredient(epoch: int) -> Ingredient:
         return Ingredient(f"epoch {epoch}", losses[epoch - 1], lambda: _read(_path(folder, epoch)))
@@ -69,7 +75,7 @@ def of_epochs(folder: Path, losses: list[float]) -> list[Ingredient]:
     return [ingredient(epoch) for epoch in ranked(losses)]
 
 
-def of_run(run: str, network: Network, loss_of: Callable[[Weights], float]) -> Ingredient:
+def run_ingredient(run: str, network: Network, loss_of: Callable[[Weights], float]) -> Ingredient:
     """The weights that a finished run has left; arguments and errors as `read_run`, and `loss_of` as in `greedy`."""
     weights = read_run(run, network)
     return Ingredient(run, loss_of(weights), lambda: weights)
@@ -97,34 +103,44 @@ def read_run(run: str, network: Network) -> Weights:
     finally:
         model.set_weights(own)
         backbones.refresh_normalization(model)
-    fixed = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
+    normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
     places = {id(weight): place for place, weight in enumerate(model.weights)}
-    for place in (places[id(weight)] for layer in fixed for weight in layer.weights):
+    for place in (places[id(weight)] for layer in normalizations for weight in layer.weights):
         if not np.allclose(weights[place], own[place], rtol=1e-3, atol=1e-6):
-            rule = "the statistics that it scales pixels or features by are others"
-            raise UserError(f"--average: {SAME_NETWORK} ({rule}). Received: '{run}'")
+            reason = "the statistics that it scales pixels or features by are others"
+            raise UserError(f"--average: {SAME_NETWORK} ({reason}). Received: '{run}'")
+        # Graphs hold them as constants, so they stay as they are to the bit.
         weights[place] = own[place]
     return weights
 
 
-def check_runs(runs: tuple[str, ...], data_digest: str | None = None) -> None:
-    """Refuses what cannot become part of a soup.
+def check_runs(runs: tuple[str, ...]) -> None:
+    """Raises UserError where a folder is not that of a finished run."""
+    for run in runs:
+        if not _metrics(run).get("data_digest") or _last_weights(run) is None:
+            raise UserError(f"--average: soup(runs=) must name folders of finished runs. Received: '{run}'")
+
+
+def check_run(run: str, data_digest: str, settled: dict[str, Any]) -> None:
+    """Refuses a run whose weights may not become part of a soup.
+
+    A run on other splits was trained on images that would judge the soup.
 
     Args:
-        runs: folders of runs.
-        data_digest: of this run's splits. Images that another run was trained on must not judge the soup. None where the
-            images have not been read yet.
+        run: folder of a finished run.
+        data_digest: of this run's splits.
+        settled: of this run, as in `settled.json`.
 
     Raises:
-        UserError: no finished run, or a run on other splits.
+        UserError: the splits or the networks differ.
     """
-    for run in runs:
-        metrics = run_folder.read_json(Path(run) / "metrics.json")
-        if not metrics.get("data_digest") or not _last_weights(run).is_file():
-            raise UserError(f"--average: soup(runs=) must name folders of finished runs. Received: '{run}'")
-        if data_digest and metrics["data_digest"] != data_digest:
-            rule = "soup(runs=) needs runs on the same images and splits: the same --data, --seed and fractions"
-            raise UserError(f"--average: {rule}. Received: '{run}'")
+    metrics = _metrics(run)
+    if metrics["data_digest"] != data_digest:
+        rule = "soup(runs=) needs runs on the same images and splits: the same --data, --seed and fractions"
+        raise UserError(f"--average: {rule}. Received: '{run}'")
+    other = metrics.get("settled", {})
+    if differ := [name for name in SAME_SETTINGS if other.get(name) != settled.get(name)]:
+        raise UserError(f"--average: {SAME_NETWORK}; {', '.join(differ)} differ. Received: '{run}'")
 
 
 def greedy(ingredients: list[Ingredient], loss_of: Callable[[Weights], float]) -> tuple[Weights, list[str]] | None:
@@ -136,15 +152,15 @@ def greedy(ingredients: list[Ingredient], loss_of: Callable[[Weights], float]) -
 
     Returns:
         The mean of the weights, and the names of those that are in it, the best first; None where none can be
-        read or has a loss that is a number.
+        read, or none has a finite loss.
     """
     total, members, lowest = None, [], np.inf
     for ingredient in sorted(ingredients, key=lambda one: np.nan_to_num(one.loss, nan=np.inf)):
         weights = ingredient.read()
         if weights is None:
             continue
-        tried = [np.asarray(weight, np.float64) for weight in weights]
-        tried = tried if total is None else [a + b for a, b in zip(total, tried)]
+        added = [np.asarray(weight, np.float64) for weight in weights]
+        tried = added if total is None else [a + b for a, b in zip(total, added, strict=True)]
         loss = loss_of(_mean(tried, len(members) + 1))
         if loss <= lowest and np.isfinite(loss):
             total, lowest = tried, loss
@@ -158,13 +174,17 @@ def remove(run_dir: Path) -> None:
 
 
 def _mean(total: Weights, count: int) -> Weights:
-    """The mean of sums in float64, float32; of a single one to the bit."""
+    """Sums in float64, divided by their number, as float32. The sum of one gives its float32 weights to the bit."""
     return [(one / count).astype(np.float32) for one in total]
 
 
-def _last_weights(run: str) -> Path:
-    """The file of the weights after the last phase of a run; it need not be there."""
-    return max(Path(run).glob("phases/*/model.weights.h5"), default=Path(run, "phases", "model.weights.h5"))
+def _metrics(run: str) -> dict[str, Any]:
+    return run_folder.read_json(Path(run) / "metrics.json")
+
+
+def _last_weights(run: str) -> Path | None:
+    """The file of the weights after the last phase of a run. The folders of phases begin with two digits."""
+    return max(Path(run).glob("phases/*/model.weights.h5"), default=None)
 
 
 def _path(folder: Path, epoch: int) -> Path:

@@ -93,7 +93,7 @@ def train(
     """
     setup = distillation.with_teacher(train_setup.prepare(config, network, splits, folder))
     runs = averages.runs_of(averages.build(setup.average))
-    soup.check_runs(runs, splits.digest)
+    soup.check_runs(runs)
     restored = checkpointer.read(folder, splits.digest)
     if restored:
         state, arrays = restored
@@ -117,6 +117,7 @@ def train(
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     for run in runs:
         # A run of another network is refused now, not after the phase.
+        soup.check_run(run, splits.digest, state.resolved.to_json())
         soup.read_run(run, network)
     planned, setup = resolve.plan_phases(setup, state.resolved)
     phase_setup = train_setup.with_unlabelled(setup)

@@ -1,16 +1,23 @@
 """`kerasft rebuild`: the model of a run again, from the pretrained network and what the run changed."""
 
 import json
+import os
+import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
-from served import artefact
+from conftest import ROOT
+from served import artefact, photo
 
 from kerasft import commands
-from kerasft.export.portable import publish
+from kerasft.export.artefact import Answer
+from kerasft.export.portable import FORMATS, publish
+from kerasft.export.portable.format import Source
 from kerasft.job import train
+from kerasft.networks.heads import GeM
+from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
@@ -69,3 +76,25 @@ def test_a_model_with_rounded_weights_is_made_whole_again(tmp_path):
     (folder / "model.q8.npz").write_bytes(b"no file of numpy")
     with pytest.raises(UserError, match="kerasft rebuild: the artefact cannot be read"):
         commands.run("rebuild", [str(folder)])
+
+
+@pytest.mark.large
+def test_a_head_with_a_layer_of_ours_is_read_in_a_new_process(tmp_path):
+    """The command registers the layer by itself."""
+    inputs = keras.Input((32, 32, 3))
+    features = GeM(name="features")(keras.layers.Conv2D(4, 3, activation="relu")(inputs))
+    network = Network(keras.Model(inputs, keras.layers.Dense(2)(features)), "r", "regression", 32, True, "", (), ())
+    folder = tmp_path / "1" / "keras-int8"
+    folder.mkdir(parents=True)
+    written = FORMATS["keras"]()
+    written.write(Source(network, calibration=None, corrected=lambda: network), folder)
+    publish.write_program(written, network, Answer("r", ("a", "b")), folder)
+    (tmp_path / "photo.png").write_bytes(photo(0, "PNG"))
+    for line in (["rebuild", str(folder)], ["predict", f"--model={folder}", f"--images={tmp_path / 'photo.png'}"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "kerasft", *line],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -114,7 +114,7 @@ def test_an_image_that_cannot_be_decoded_is_refused(folders, contents):
     ("file", "content", "message"),
     [
         ("model.tflite", b"", "the LiteRT artefact cannot be loaded"),
-        ("model.json", b"{", "model.json and labels.txt beside it must be those that kerasft wrote"),
+        ("model.json", b"{", "model.json and labels.txt in its folder must be those that kerasft wrote"),
         ("model.json", b'{"task": "x", "image_size": 32}', "must be those that kerasft wrote"),
         ("labels.txt", b"a\nb\nc\n", r"the model gives 2 answers, labels.txt has 3 names"),
         ("model.json", json.dumps({"task": "multi_label", "image_size": 32}).encode(), "must be as many"),

@@ -39,6 +39,17 @@ def test_added_removed_altered_and_moved_files_are_counted(written):
     assert "3 removed (test, disc)" in _changes(root, run)
 
 
+def test_two_runs_were_given_the_same_files_or_not(written, tmp_path):
+    root, run = written
+    other = tmp_path / "other"
+    assert not manifest.are_equal(run, other)
+    manifest.write(other, sources.load(Config(data=f"folder:{root}")), audited(f"folder:{root}")[0])
+    assert manifest.are_equal(run, other)
+    write(root / "train" / "disc" / "0.png", "disc", 97)
+    manifest.write(other, sources.load(Config(data=f"folder:{root}")), audited(f"folder:{root}")[0])
+    assert not manifest.are_equal(run, other)
+
+
 def test_without_a_whole_manifest_nothing_is_said(written):
     root, run = written
     (run / manifest.FILE_NAME).write_bytes(b"broken")

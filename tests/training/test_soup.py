@@ -1,5 +1,7 @@
 """The greedy soup: which epochs are kept, which become part of it, and what a run leaves of it."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from kerasft.training import soup, weight_interpolation
 def _kept(folder, losses):
     """Ingredients of one number each, the number of their epoch, written one after the other."""
     for epoch in range(1, len(losses) + 1):
-        soup.keep(folder, losses[:epoch], [np.full((2, 2), epoch, np.float32), np.ones(1, np.float32)])
+        soup.keep_best(folder, losses[:epoch], [np.full((2, 2), epoch, np.float32), np.ones(1, np.float32)])
     return sorted(int(path.stem) for path in folder.glob("*.npz"))
 
 
@@ -33,7 +35,9 @@ def test_only_the_best_epochs_are_kept(tmp_path, monkeypatch):
 def test_an_epoch_is_added_where_validation_does_not_get_worse(tmp_path, wanted, members):
     losses = [0.4, 0.2, 0.1, 0.3]
     _kept(tmp_path, losses)
-    weights, found = soup.greedy(soup.of_epochs(tmp_path, losses), lambda mixed: abs(float(mixed[0][0, 0]) - wanted))
+    weights, found = soup.greedy(
+        soup.epoch_ingredients(tmp_path, losses), lambda mixed: abs(float(mixed[0][0, 0]) - wanted)
+    )
     assert found == [f"epoch {member}" for member in members]
     assert weights[0].dtype == np.float32
     np.testing.assert_allclose(weights[0], np.mean(members), rtol=1e-6)
@@ -43,18 +47,18 @@ def test_an_ingredient_that_cannot_be_read_is_left_out(tmp_path):
     _kept(tmp_path, [0.3, 0.1, 0.2])
     (tmp_path / "0002.npz").write_bytes(b"no file of numpy")
     (tmp_path / "0003.npz").unlink()
-    weights, members = soup.greedy(soup.of_epochs(tmp_path, [0.3, 0.1, 0.2]), lambda mixed: 0.0)
+    weights, members = soup.greedy(soup.epoch_ingredients(tmp_path, [0.3, 0.1, 0.2]), lambda mixed: 0.0)
     assert members == ["epoch 1"]
     np.testing.assert_array_equal(weights[0], np.ones((2, 2)))
-    assert soup.greedy(soup.of_epochs(tmp_path / "nothing", [0.3]), lambda mixed: 0.0) is None
-    assert soup.greedy(soup.of_epochs(tmp_path, [float("nan")]), lambda mixed: 0.0) is None
+    assert soup.greedy(soup.epoch_ingredients(tmp_path / "nothing", [0.3]), lambda mixed: 0.0) is None
+    assert soup.greedy(soup.epoch_ingredients(tmp_path, [float("nan")]), lambda mixed: 0.0) is None
 
 
 def test_a_run_leaves_the_mean_of_its_epochs(photos, tiny, tmp_path, monkeypatch, capsys):
     """No soup is made worse by an epoch here, so it holds all three; each is what the moving average was after it."""
     runs, seen, found = watched(monkeypatch), [], []
-    keep, keep_best = soup.keep, weight_interpolation.keep_best
-    monkeypatch.setattr(soup, "keep", lambda *given: seen.append(given[2]) or keep(*given))
+    keep, keep_best = soup.keep_best, weight_interpolation.keep_best
+    monkeypatch.setattr(soup, "keep_best", lambda *given: seen.append(given[2]) or keep(*given))
     monkeypatch.setattr(soup, "greedy", lambda given, _, greedy=soup.greedy: greedy(given, lambda _: 0.0))
     monkeypatch.setattr(
         weight_interpolation, "keep_best", lambda *given, **also: found.extend(given[4]) or keep_best(*given, **also)
@@ -74,7 +78,8 @@ def _finished(data, folder, backbone, **settings):
     """A run of three epochs on all layers, with what `soup(runs=)` reads of it."""
     phases = "all(epochs=3, lr=1e-2, schedule=constant)"
     run = trained(data, folder, backbone, **{"phases": phases, "augment": "none", "patience": 3, **settings})
-    run_folder.write_json(folder / "metrics.json", {"data_digest": data.digest})
+    settled = json.loads((folder / "settled.json").read_text())
+    run_folder.write_json(folder / "metrics.json", {"data_digest": data.digest, "settled": settled})
     return run
 
 
@@ -109,7 +114,7 @@ def test_the_runs_of_a_soup_are_checked(photos, tiny, tmp_path):
     with pytest.raises(UserError, match="must name folders of finished runs"):
         soup.check_runs(("nothing",))
     run = _finished(data, tmp_path / "other", tiny)
-    soup.check_runs((str(tmp_path / "other"),), data.digest)
+    soup.check_runs((str(tmp_path / "other"),))
     elsewhere = splits_of(f"folder:{photos}", val=0.3, test=0.2)
     with pytest.raises(UserError, match="needs runs on the same images and splits"):
         _finished(elsewhere, tmp_path / "new", tiny, average=f"soup(runs='{tmp_path / 'other'}')")
@@ -133,6 +138,13 @@ def test_a_run_of_another_network_is_refused_before_training(photos, tiny, tmp_p
     with pytest.raises(UserError, match="needs runs of the same backbone"):
         _finished(data, tmp_path / "new", tiny, head="mlp", average=f"soup(runs='{tmp_path / 'other'}')")
     assert not fitted
+    # Weights of the same shapes in another function.
+    settled = json.loads((tmp_path / "other" / "settled.json").read_text())
+    soup.check_run(str(tmp_path / "other"), data.digest, settled)
+    with pytest.raises(UserError, match="surgeries; surgery differ"):
+        soup.check_run(
+            str(tmp_path / "other"), data.digest, settled | {"surgery": [{"surgery": "activation(relu=tanh)"}]}
+        )
 
 
 def test_what_is_no_number_is_left_out():
