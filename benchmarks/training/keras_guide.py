@@ -19,11 +19,19 @@ WEIGHTS = "mobilenet_0.25_224_no_top.h5"
 OURS = {"head": ("--phases=head",), "default": ()}
 
 
-def guide(folder: Path, weights: Path, seed: int, epochs: int, predictions: Path | None = None) -> dict:
+def guide(
+    folder: Path,
+    weights: Path,
+    seed: int,
+    epochs: int,
+    predictions: Path | None = None,
+    backbone: str = "MobileNet(alpha=0.25)",
+) -> dict:
     """Runs the guide's recipe in this process.
 
     Args:
         predictions: the file that gets the answers to the test images, like `predictions.npz` of a run.
+        backbone: a network of keras.applications that takes pixels in -1..1.
     """
     import keras
     import numpy as np
@@ -48,7 +56,9 @@ def guide(folder: Path, weights: Path, seed: int, epochs: int, predictions: Path
     train = train.cache().shuffle(2000).map(augmented, num_parallel_calls=tune).batch(32).prefetch(tune)
     names = [Path(path).relative_to(folder).as_posix() for path in test.file_paths]
     val, test = (part.cache().batch(32).prefetch(tune) for part in (val, test))
-    base = keras.applications.MobileNet(alpha=0.25, include_top=False, weights=None, input_shape=(224, 224, 3))
+    kind, alpha = backbone.rstrip(")").split("(alpha=")
+    build = getattr(keras.applications, kind)
+    base = build(alpha=float(alpha), include_top=False, weights=None, input_shape=(224, 224, 3))
     base.load_weights(weights)
     base.trainable = False
     inputs = keras.Input((224, 224, 3))

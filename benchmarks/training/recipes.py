@@ -27,7 +27,7 @@ def run(shared: Path, out: Path, case: tuple[str, str, int], name: str, flags: s
     data, backbone, seed = case
     folder, (source, _, few) = out / f"{data}-{backbone}-{seed}-{name}", data.partition(":")
     flags = re.sub(r"\{(\w+)\}", lambda other: f"{out / f'{data}-{backbone}-{seed}-{other[1]}'}", flags)
-    images = shared / "data" / source
+    images = out / "sets" / source if source == "digits" else shared / "data" / source
     images = fewer(images, out / "sets" / f"{data}-{seed}", int(few), seed) if few else images
     line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{images}", f"--backbone={backbone}"]
     line += [f"--weights={shared / 'weights' / WEIGHTS[backbone]}", f"--seed={seed}", f"--run_dir={folder}"]

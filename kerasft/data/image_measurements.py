@@ -82,7 +82,8 @@ def measure(images: np.ndarray, into: Measures, rows: list[int]) -> None:
     bright = np.sqrt(np.square(flat) @ _BRIGHTNESS) / 255
     grey = pixels @ _LUMA
     places = np.round(np.array([0.05, 0.99]) * (bright.shape[1] - 1)).astype(int)
-    bright.partition(places, axis=1)
+    # Sorting all is several times as fast as a partition: NumPy sorts with vector instructions.
+    bright.sort(axis=1)
     into.brightness[rows] = np.stack([bright[:, places[0]], bright.mean(1), bright[:, places[1]]], 1)
     into.contrast[rows] = grey.std((1, 2))
     # The Laplacian of eight neighbours: 9 times a pixel, less the sum of the 3x3 block around it.
@@ -98,12 +99,21 @@ def average_blocks(images: np.ndarray) -> np.ndarray:
     block = max(1, images.shape[1] // SIDE)
     if block == 1:
         return images.astype(np.float32)
-    side = images.shape[1] // block * block
-    total = np.zeros((len(images), side // block, side // block, 3), np.uint32 if block > 16 else np.uint16)
-    for row in range(block):
-        for column in range(block):
-            total += images[:, row:side:block, column:side:block]
-    return total.astype(np.float32) / block**2
+    count = images.shape[1] // block
+    side = count * block
+    averaged = np.empty((len(images), count, count, 3), np.float32)
+    # Image by image, so that what is added stays in the cache of the processor.
+    for image, into in zip(images, averaged, strict=True):
+        # Rows are added while they are contiguous, then columns channel by channel: steps of three bytes would be slow.
+        rows = image[:side, :side].reshape(count, block, side * 3)
+        total = rows[:, 0].astype(np.uint32 if block > 16 else np.uint16)
+        for row in range(1, block):
+            total += rows[:, row]
+        total = total.reshape(count, count, block, 3)
+        for channel in range(3):
+            into[..., channel] = sum(total[..., column, channel] for column in range(block))
+    averaged /= block**2
+    return averaged
 
 
 def to_grey(images: np.ndarray) -> np.ndarray:

@@ -38,6 +38,8 @@ _FINE_STEPS = (0.016, 0.008, 0.004)
 _MIN_FIRST, _MIN_COARSE = 0.45, 0.65
 # Images are compared, and fetched, in steps that bound the memory.
 _ROWS_PER_STEP, _PAIRS_PER_STEP = 512, 4096
+# Decoded images are averaged so many at a time, which fit into the cache of a processor.
+_IMAGES_PER_STEP = 32
 
 
 class Pair(NamedTuple):
@@ -72,14 +74,17 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
             step = candidates[start : start + _PAIRS_PER_STEP]
             needed = np.unique([row for pair in step for row in pair[:2]])
             greys = {}
-            for first in range(0, len(needed), _ROWS_PER_STEP):
-                chosen = needed[first : first + _ROWS_PER_STEP]
+            for first in range(0, len(needed), _IMAGES_PER_STEP):
+                chosen = needed[first : first + _IMAGES_PER_STEP]
                 greys.update(zip(chosen.tolist(), image_measurements.to_grey(take(chosen))))
-            for one, other, paired, _ in step:
-                parts = (REGIONS[place] for place in PAIRED_REGIONS[paired])
-                correlation = _correlate(greys[one], greys[other], *parts)
-                if correlation >= MIN_CORRELATION:
-                    pairs.append(Pair(min(one, other), max(one, other), correlation))
+            for first in range(0, len(step), _IMAGES_PER_STEP):
+                chosen = step[first : first + _IMAGES_PER_STEP]
+                ones, others = (np.stack([greys[pair[side]] for pair in chosen]) for side in (0, 1))
+                regions = [[REGIONS[place] for place in PAIRED_REGIONS[pair[2]]] for pair in chosen]
+                correlations = _correlate(ones, others, *map(list, zip(*regions, strict=True)))
+                for (one, other, *_), correlation in zip(chosen, correlations.tolist(), strict=True):
+                    if correlation >= MIN_CORRELATION:
+                        pairs.append(Pair(min(one, other), max(one, other), correlation))
     return sorted(pairs)
 
 
@@ -127,33 +132,39 @@ def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[tuple[in
     return candidates
 
 
-def _correlate(one: np.ndarray, other: np.ndarray, region: Region, other_region: Region) -> float:
-    """Returns the correlation of the detail of two images, grey float32 [s, s], where they fit best.
+def _correlate(ones: np.ndarray, others: np.ndarray, regions: list[Region], other_regions: list[Region]) -> np.ndarray:
+    """Returns the correlations float32 [P] of the detail of pairs of images, grey float32 [P, s, s], where they fit best.
 
-    The region of the first image is scaled and moved: first over whole pixels of the detail, with a Fourier transform, then
-    by smaller and smaller steps.
+    The regions of the first images are scaled and moved: first over whole pixels of the detail, with a Fourier transform,
+    then by smaller and smaller steps. Pairs that correlate too little are not followed further.
     """
-    wanted, highest, best = _detail(other, other_region), -1.0, region
-    spectrum = np.fft.rfft2(wanted).conj()
+    wanted = _details(others, other_regions)
+    spectra = np.fft.rfft2(wanted).conj()
+    highest, best = np.full(len(ones), -1, np.float32), list(regions)
+    following = np.arange(len(ones))
     for change in _COARSE_SCALES:
-        scaled = _scale(region, change)
-        product = np.fft.irfft2(np.fft.rfft2(_detail(one, scaled)) * spectrum, (_DETAIL_SIDE, _DETAIL_SIDE))
-        near = np.roll(product, (_MAX_SHIFT, _MAX_SHIFT), (0, 1))[: 2 * _MAX_SHIFT + 1, : 2 * _MAX_SHIFT + 1]
-        down, right = (int(place) - _MAX_SHIFT for place in np.unravel_index(near.argmax(), near.shape))
-        if near.max() > highest:
-            highest = float(near.max())
-            best = _move(scaled, down * scaled.height / _DETAIL_SIDE, right * scaled.width / _DETAIL_SIDE)
-        if highest < _MIN_FIRST:
-            return highest
-    if highest < _MIN_COARSE:
-        return highest
+        if not len(following):
+            break
+        scaled = [_scale(regions[place], change) for place in following]
+        products = np.fft.irfft2(np.fft.rfft2(_details(ones[following], scaled)) * spectra[following])
+        near = np.roll(products, (_MAX_SHIFT, _MAX_SHIFT), (1, 2))[:, : 2 * _MAX_SHIFT + 1, : 2 * _MAX_SHIFT + 1]
+        shifts = np.stack(np.unravel_index(near.reshape(len(near), -1).argmax(1), near.shape[1:]), 1) - _MAX_SHIFT
+        for place, region, found, (down, right) in zip(
+            following, scaled, near.max((1, 2)), shifts.tolist(), strict=True
+        ):
+            if found > highest[place]:
+                highest[place] = found
+                best[place] = _move(region, down * region.height / _DETAIL_SIDE, right * region.width / _DETAIL_SIDE)
+        following = following[highest[following] >= _MIN_FIRST]
+    following = following[highest[following] >= _MIN_COARSE]
     for step in _FINE_STEPS:
         for change in (_scale, lambda r, by: _move(r, by, 0), lambda r, by: _move(r, 0, by)):
             for by in (-step, step):
-                tried = change(best, by)
-                if (found := float((_detail(one, tried) * wanted).sum())) > highest:
-                    highest, best = found, tried
-    return min(highest, 1.0)
+                tried = [change(best[place], by) for place in following]
+                found = (_details(ones[following], tried) * wanted[following]).sum((1, 2))
+                for at in np.flatnonzero(found > highest[following]):
+                    highest[following[at]], best[following[at]] = found[at], tried[at]
+    return np.minimum(highest, 1)
 
 
 def _scale(region: Region, change: float) -> Region:
@@ -164,18 +175,19 @@ def _move(region: Region, down: float, right: float) -> Region:
     return region._replace(down=region.down + down, right=region.right + right)
 
 
-def _detail(grey: np.ndarray, region: Region) -> np.ndarray:
-    """Returns a region of an image without its lowest frequencies, float32 [D, D] of norm 1 (or 0 without any detail)."""
-    down, across = (
-        _sampling(len(grey), round(extent, 4), round(shift, 4))
-        for extent, shift in ((region.height, region.down), (region.width, region.right))
-    )
-    sampled = down @ grey @ across.T
+def _details(greys: np.ndarray, regions: list[Region]) -> np.ndarray:
+    """Returns a region of each image without its lowest frequencies, float32 [P, D, D] of norm 1 (or 0 without any detail)."""
+    if not regions:
+        return np.zeros((0, _DETAIL_SIDE, _DETAIL_SIDE), np.float32)
+    side = greys.shape[1]
+    down = np.stack([_sampling(side, round(one.height, 4), round(one.down, 4)) for one in regions])
+    across = np.stack([_sampling(side, round(one.width, 4), round(one.right, 4)) for one in regions])
+    sampled = down @ greys @ across.transpose(0, 2, 1)
     lowest = _lowest()
     sampled -= lowest.T @ (lowest @ sampled @ lowest.T) @ lowest
-    norm = np.linalg.norm(sampled)
+    norms = np.linalg.norm(sampled, axis=(1, 2), keepdims=True)
     # Under half a grey level of detail, only the noise of the encoder would be compared.
-    return sampled / norm if norm > _DETAIL_SIDE / 2 else np.zeros_like(sampled)
+    return np.where(norms > _DETAIL_SIDE / 2, sampled / np.maximum(norms, 1e-6), 0)
 
 
 @functools.cache
