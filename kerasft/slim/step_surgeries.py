@@ -15,7 +15,7 @@ class Candidate(NamedTuple):
     """A surgery, or a size of images, that makes a network small enough.
 
     Attributes:
-        surgery: as `--surgery` takes it; of smaller images such as `image_size(160)`.
+        surgery: as `--surgery` takes it; of smaller images such as `image_size(160)` or `image_size(160) | prune(0.02)`.
         sizes: of the network after it, with a head on one depth.
     """
 
@@ -82,11 +82,20 @@ def truncate(network: Network, target: Target, limit: float) -> Candidate | None
 
 
 def resize(network: Network, target: Target, limit: float) -> Candidate | None:
-    """The largest images that leave at most `limit`; None where there are none, or the layers fit one size only."""
+    """Smaller images that leave at most `limit`; None where there are none, or the layers fit one size only.
+
+    It is the largest size that is small enough. The next larger one, with as few channels removed as needed, is taken instead
+    where it is nearer to the limit: sizes are far apart, and a step that removes more than it is asked for costs more.
+    """
+    larger, most = None, 0
     for size in resizing.smaller_sizes(network.size):
         found = resizing.resized(network, size)
         if found is None:
             return None
-        if (sizes := sizes_of(found)).of(target) <= limit:
+        if (left := (sizes := sizes_of(found)).of(target)) <= limit:
+            fewer = prune(larger, target, limit) if larger and most - limit < limit - left else None
+            if fewer and fewer.sizes.of(target) > left:
+                return Candidate(f"{resizing.NAME}({larger.size}){resizing.AND}{fewer.surgery}", fewer.sizes)
             return Candidate(f"{resizing.NAME}({size})", sizes)
+        larger, most = found, sizes.of(target)
     return None

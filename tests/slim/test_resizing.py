@@ -19,6 +19,8 @@ def test_sizes_go_down_in_steps(size, sizes):
 def test_a_way_is_a_surgery_or_a_size():
     assert resizing.settings_of("image_size(160)") == {"image_size": 160}
     assert resizing.settings_of("prune(0.14, per='flops')") == {"surgery": "prune(0.14, per='flops')"}
+    both = {"image_size": 160, "surgery": "prune(0.02, per='flops')"}
+    assert resizing.settings_of("image_size(160) | prune(0.02, per='flops')") == both
 
 
 PHASES = "head | all(epochs=12, lr=0.001, batch_norm=train, image_size={}, augment=crop | flip) | auto"

@@ -7,7 +7,7 @@ from kerasft.networks import network as networks
 from kerasft.networks import surgery
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.slim import step_surgeries
+from kerasft.slim import resizing, step_surgeries
 from kerasft.slim.target import parse
 
 
@@ -53,7 +53,7 @@ def large(large_file):
     return networks.build(Config(backbone=large_file), 3, "single_label")
 
 
-@pytest.mark.parametrize(("share", "size"), [(0.9, 112), (0.57, 96), (0.55, 80), (0.26, 64), (0.24, None)])
+@pytest.mark.parametrize(("share", "size"), [(0.9, 112), (0.57, 96), (0.4, 80), (0.26, 64), (0.24, None)])
 def test_the_largest_images_that_are_small_enough(large, large_file, share, size):
     # Three quarters of the side have 9/16 of the places.
     target, whole = parse("flops=0.5"), step_surgeries.sizes_of(large)
@@ -67,6 +67,20 @@ def test_the_largest_images_that_are_small_enough(large, large_file, share, size
     built = networks.build(Config(backbone=large_file, image_size=size), 3, "single_label")
     assert step_surgeries.sizes_of(built) == found.sizes
     assert found.sizes.multiplications <= share * whole.multiplications
+
+
+def test_larger_images_lose_few_channels_where_the_next_size_would_remove_far_more(large, large_file):
+    target, whole = parse("flops=0.5"), step_surgeries.sizes_of(large)
+    limit = 0.55 * whole.multiplications
+    found = step_surgeries.resize(large, target, limit)
+    # 96 pixels have 9/16 of the places, 80 pixels 25/64.
+    assert found.surgery.startswith("image_size(96) | prune(")
+    assert 25 / 64 * whole.multiplications < found.sizes.multiplications <= limit
+    changes = resizing.settings_of(found.surgery)
+    assert changes == {"image_size": 96, "surgery": found.surgery.partition(" | ")[2]}
+    # The run of the step builds the network at its size, and then applies the surgery.
+    built = networks.build(Config(backbone=large_file, **changes), 3, "single_label")
+    assert applied(built, changes["surgery"]) == found.sizes
 
 
 def test_smaller_images_save_no_parameters(large, monkeypatch):
