@@ -21,7 +21,11 @@ from kerasft.job import train
 from kerasft.networks import heads
 from kerasft.settings.config import Config
 
-WEIGHTS = "mobilenet_0.25_224_no_top.h5"
+WEIGHTS = {
+    "MobileNet(alpha=0.25)": "mobilenet_0.25_224_no_top.h5",
+    "MobileNet(alpha=0.75)": "mobilenet_0.75_224_no_top.h5",
+    "MobileNetV2(alpha=0.35)": "mobilenet_v2_0.35_224_no_top.h5",
+}
 FOREIGN = ("hymenoptera", "hands10")
 
 
@@ -58,8 +62,9 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep", type=float, default=0.95)
+    parser.add_argument("--backbone", choices=WEIGHTS, default="MobileNet(alpha=0.25)")
     options = parser.parse_args()
-    settings = {"backbone": "MobileNet(alpha=0.25)", "weights": str(options.shared / "weights" / WEIGHTS)}
+    settings = {"backbone": options.backbone, "weights": str(options.shared / "weights" / WEIGHTS[options.backbone])}
     settings |= {"phases": "head", "tensorboard": False, "run_dir": str(options.out / "run")}
     settings |= {"export_dir": str(options.out / "exports"), "data": f"folder:{options.shared / 'data' / 'flowers5'}"}
     config = Config(**settings)
