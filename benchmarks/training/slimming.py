@@ -35,7 +35,8 @@ def line(row: dict) -> str:
     found, shares = row["difference"], row["shares"]
     difference = f"{found['value']:+.3f} ({found['interval'][0]:+.3f} to {found['interval'][1]:+.3f})" if found else ""
     cells = [
-        f"`{row['surgery']}`" if row["surgery"] else "the run",
+        # A way may be two, with a bar between them.
+        f"`{row['surgery']}`".replace("|", "\\|") if row["surgery"] else "the run",
         str(row["image_size"]),
         f"{row['accuracy']:.3f}",
         f"{low:.3f} to {high:.3f}",
