@@ -25,6 +25,7 @@ PACKAGES = (
     "evidence",
     "export",
     "runtimes",
+    "probes",
     "training",
     "report",
     "predict",

@@ -20,8 +20,8 @@ from kerasft.data.framing import FRAMINGS, Framing
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks import network as networks
+from kerasft.probes import framing_choice, linear_probe
 from kerasft.settings.config import Config
-from kerasft.training import framing_choice, linear_probe
 
 WEIGHTS = {
     "MobileNet(alpha=0.25)": "mobilenet_0.25_224_no_top.h5",

@@ -21,8 +21,8 @@ from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks import depths
 from kerasft.networks import network as networks
+from kerasft.probes import head_statistics, stacked_probe
 from kerasft.settings.config import Config
-from kerasft.training import head_statistics, stacked_probe
 
 WEIGHTS = "mobilenet_0.25_224_no_top.h5"
 

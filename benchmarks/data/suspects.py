@@ -22,8 +22,8 @@ from kerasft.data import audit, pipeline, sources, splits
 from kerasft.data.listing import Listing
 from kerasft.evaluation import scoring
 from kerasft.networks import network as networks
+from kerasft.probes import head_statistics, held_out, suspects
 from kerasft.settings.config import Config
-from kerasft.training import head_statistics, held_out, suspects
 
 WEIGHTS = "mobilenet_0.25_224_no_top.h5"
 FLIPPED = 0.05

@@ -15,7 +15,8 @@ from depths import SETS, features
 from scipy.special import log_softmax
 
 from kerasft.evaluation.scoring import one_standard_error_rule
-from kerasft.training import backbone_choice, head_statistics, stacked_probe
+from kerasft.probes import head_statistics, stacked_probe
+from kerasft.training import backbone_choice
 
 # In the order of their multiplications.
 BACKBONES = "MobileNet(alpha=0.25);MobileNetV2(alpha=0.35);MobileNet(alpha=0.75)"

@@ -20,8 +20,8 @@ from kerasft.evaluation import scoring
 from kerasft.job import audit
 from kerasft.networks import depths
 from kerasft.networks import network as networks
+from kerasft.probes import head_statistics, stacked_probe
 from kerasft.settings.config import Config
-from kerasft.training import head_statistics, stacked_probe
 
 SETS = "hymenoptera,flowers5,hands10,hymenoptera:10,hymenoptera:30,flowers5:5,flowers5:10,flowers5:30,hands10:5,hands10:10,hands10:30"
 

@@ -20,11 +20,12 @@ from kerasft.data import sources
 from kerasft.evaluation.scoring import Scorer
 from kerasft.job import audit, resolve
 from kerasft.networks import depths, layer_names
+from kerasft.probes import depth_choice, head_statistics, stacked_probe
+from kerasft.probes.penalised_models import Taught
 from kerasft.settings import distillation
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
-from kerasft.training import depth_choice, head_statistics, stacked_probe, teacher
-from kerasft.training.penalised_models import Taught
+from kerasft.training import teacher
 
 TEMPERATURES, WEIGHTS = (1, 2, 4, 8), (0.25, 0.5, 0.75, 1)
 

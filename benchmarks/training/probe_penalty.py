@@ -16,8 +16,8 @@ from scipy.special import log_softmax
 from kerasft.data import audit, pipeline, sources, splits
 from kerasft.evaluation import scoring
 from kerasft.networks import network as networks
+from kerasft.probes import linear_probe
 from kerasft.settings.config import Config
-from kerasft.training import linear_probe
 
 COUNTS, PENALTY_STANDARD_ERRORS = (5, 10, 20, 40, 80), (0.0, 0.5, 1.0)
 

@@ -19,9 +19,9 @@ from kerasft.job import thumbnails
 from kerasft.job.audit import as_audited, audit_and_split
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.resolve import resolve_settings
+from kerasft.probes import probe_findings
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, disk_cache, run_folder, run_lock
-from kerasft.training import probe_findings
 
 # What is written on the way; removed again.
 SCRATCH = ".audit"

@@ -15,11 +15,11 @@ from kerasft.evaluation.scoring import Predictor
 from kerasft.job.evaluate import Evaluation
 from kerasft.networks import copies, depths, layer_names
 from kerasft.networks.network import Network
+from kerasft.probes import baselines, head_statistics
+from kerasft.probes.baselines import Answer, Baseline, Features
 from kerasft.report import paired, statistics
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import Entry
-from kerasft.training import baselines, head_statistics
-from kerasft.training.baselines import Answer, Baseline, Features
 from kerasft.training.trainer import Trained
 
 # The name of the head that is solved on frozen features, before anything is fine-tuned.

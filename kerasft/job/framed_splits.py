@@ -18,11 +18,11 @@ from kerasft.data.splits import Split, Splits
 from kerasft.job.audit import as_audited, audit_and_split
 from kerasft.job.backbone import Audited
 from kerasft.networks.network import Network
+from kerasft.probes import framing_choice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, image_cache
 from kerasft.storage.resolved_settings import ResolvedSettings
-from kerasft.training import framing_choice
 
 
 def audit_and_frame(

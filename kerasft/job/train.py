@@ -40,10 +40,11 @@ from kerasft.job.run_summary import report_finished, summarise
 from kerasft.job.served_baseline import Baseline
 from kerasft.job.train_phases import time_step
 from kerasft.networks.network import Network
+from kerasft.probes import boosted_trees
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, run_folder, run_lock
 from kerasft.strategies import budget
-from kerasft.training import boosted_trees, budgeting
+from kerasft.training import budgeting
 
 
 @dataclass(frozen=True)

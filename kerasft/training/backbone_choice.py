@@ -18,11 +18,12 @@ from kerasft.data.splits import Splits, example_weights
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.network import Network
+from kerasft.probes import depth_choice, folds, sampling
 from kerasft.settings.config import Config
 from kerasft.storage import feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import depth_choice, folds, forward_speed, head_init, phase_inputs, sampling
+from kerasft.training import forward_speed, head_init, phase_inputs
 
 # Images whose features are computed by each network, and more where a class would have too few of them.
 MAX_IMAGES = 1_500

@@ -17,6 +17,7 @@ from kerasft.data import pipeline
 from kerasft.networks import heads, surgery
 from kerasft.networks.network import Network
 from kerasft.optimization.distillation import MIN_PROBABILITY, fit_projection
+from kerasft.probes.penalised_models import Taught
 from kerasft.settings import distillation
 from kerasft.settings.errors import UserError, counted
 from kerasft.storage import feature_cache
@@ -25,7 +26,6 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
 from kerasft.training import teacher as teachers
 from kerasft.training import train_setup
-from kerasft.training.penalised_models import Taught
 from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.train_setup import TrainSetup
 

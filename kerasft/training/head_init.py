@@ -15,13 +15,14 @@ from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks import depths, layer_names
 from kerasft.networks.network import Network
+from kerasft.probes import head_statistics, linear_probe
+from kerasft.probes.linear_probe import Solution
+from kerasft.probes.penalised_models import Taught
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import flip_check, forward_speed, head_statistics, linear_probe
-from kerasft.training.linear_probe import Solution
-from kerasft.training.penalised_models import Taught
+from kerasft.training import flip_check, forward_speed
 
 DEFAULT_AUGMENT = "crop(area=(0.35, 1))"  # of --augment=auto; with flip where mirroring is shown to be harmless
 

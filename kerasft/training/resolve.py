@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from kerasft.console import console
 from kerasft.networks import network as networks
+from kerasft.probes import depth_choice
 from kerasft.settings import spec as specs
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, depth_choice, distillation, head_init, train_setup
+from kerasft.training import autotune, distillation, head_init, train_setup
 from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights

@@ -18,6 +18,7 @@ from kerasft.networks import network as networks
 from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
 from kerasft.optimization import averages
+from kerasft.probes import probe_findings
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
@@ -34,7 +35,6 @@ from kerasft.training import (
     input_caching,
     phase_health,
     phase_inputs,
-    probe_findings,
     resolve,
     soup,
     train_setup,

@@ -122,7 +122,7 @@ def test_a_run_publishes_once_and_sweeps_the_drafts_of_the_dead(trained, tmp_pat
 def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
     import tensorflow as tf
 
-    from kerasft.training import head_statistics
+    from kerasft.probes import head_statistics
 
     network, data, _ = trained
     outputs = network.model.output

@@ -11,9 +11,9 @@ from textures import COPIES, texture
 from kerasft.data import sources
 from kerasft.job import train
 from kerasft.job.audit import audit_and_split
+from kerasft.probes import suspects
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.training import suspects
 
 SETTINGS = {"image_size": 32, "phases": "head(epochs=0)", "precision": "float32", "augment": "none", "batch_size": 8}
 

@@ -10,9 +10,9 @@ from PIL import Image
 from kerasft.data import sources
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.job import finished_run, framed_splits, resolve
+from kerasft.probes.framing_choice import Choice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.training.framing_choice import Choice
 
 
 @pytest.fixture

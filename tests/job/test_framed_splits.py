@@ -16,10 +16,10 @@ from kerasft.data import audit, sources
 from kerasft.data.decode import decode_batch
 from kerasft.job import audit as audit_of_run
 from kerasft.job import backbone, framed_splits, resolve
+from kerasft.probes.framing_choice import Choice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
-from kerasft.training.framing_choice import Choice
 
 COLOURS = {"red": (230, 40, 40), "blue": (40, 40, 230)}
 QUICK = ("--notensorboard", "--nowarmup")

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from kerasft.networks import activations, heads
+from kerasft.probes import head_statistics
 from kerasft.settings.errors import UserError
-from kerasft.training import head_statistics
 
 
 def _model(head="linear", head_init="zeros", width=6, outputs=4):

@@ -12,8 +12,8 @@ from conftest import make_image
 
 from kerasft import augment
 from kerasft.data import decode, pipeline
+from kerasft.probes import linear_probe
 from kerasft.settings import spec as specs
-from kerasft.training import linear_probe
 
 # Of each image, by place: the mean of its channels.
 DECODED = [

@@ -7,9 +7,10 @@ import pytest
 from conftest import splits_of
 
 from kerasft.networks import network as networks
+from kerasft.probes import depth_choice
 from kerasft.settings.config import Config
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import backbone_choice, depth_choice
+from kerasft.training import backbone_choice
 
 FILES = {"multi_label": "two_digits", "regression": "angles"}
 

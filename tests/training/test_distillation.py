@@ -15,6 +15,7 @@ from kerasft.data import splits
 from kerasft.evaluation import scoring
 from kerasft.export import saved_model
 from kerasft.networks import network as networks
+from kerasft.probes import linear_probe, penalised_models
 from kerasft.settings import distillation
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -22,7 +23,7 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import CachedAugmentation
 from kerasft.strategies.phase import Phase
-from kerasft.training import checkpointer, fitting, linear_probe, penalised_models, phase_inputs, train_setup
+from kerasft.training import checkpointer, fitting, phase_inputs, train_setup
 from kerasft.training import distillation as distilling
 from kerasft.training import teacher as teachers
 

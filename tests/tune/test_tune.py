@@ -20,12 +20,12 @@ from PIL import Image
 import kerasft
 from kerasft import report
 from kerasft.job import backbone
+from kerasft.probes import framing_choice
 from kerasft.report import importance
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
-from kerasft.training import framing_choice
 from kerasft.tune import hypermodel, oracles, phase_settings, search, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kerasft.training import folds, linear_probe, penalised_models
-from kerasft.training.linear_probe import Problem
-from kerasft.training.penalised_models import Fit
+from kerasft.probes import folds, linear_probe, penalised_models
+from kerasft.probes.linear_probe import Problem
+from kerasft.probes.penalised_models import Fit
 
 
 def predict(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kerasft.data.splits import Split
-from kerasft.training import probe_findings
-from kerasft.training.suspects import Suspects
+from kerasft.probes import probe_findings
+from kerasft.probes.suspects import Suspects
 
 NONE = np.zeros(3, bool)
 

@@ -6,9 +6,10 @@ from conftest import splits_of
 
 from kerasft.evaluation import scoring
 from kerasft.networks import network as networks
+from kerasft.probes import depth_choice, folds, framing_choice, held_out, linear_probe, probe_findings
 from kerasft.settings.config import Config
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import depth_choice, folds, framing_choice, head_init, held_out, linear_probe, probe_findings
+from kerasft.training import head_init
 
 
 def _parted(groups, pairs) -> bool:

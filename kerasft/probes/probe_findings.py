@@ -8,10 +8,10 @@ from kerasft.data.listing import Finding
 from kerasft.data.splits import Split
 from kerasft.networks import depths, layer_names
 from kerasft.networks.network import Network
+from kerasft.probes import head_statistics, held_out, suspects
+from kerasft.probes.suspects import Suspects
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import head_statistics, held_out, suspects
-from kerasft.training.suspects import Suspects
 
 # Fewer images tell nothing.
 MIN_IMAGES = 20

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasft.training import suspects
+from kerasft.probes import suspects
 
 
 def test_scores_and_thresholds_of_classes_by_hand():
@@ -88,7 +88,7 @@ def test_few_images_have_no_outliers():
 
 
 def test_most_of_the_flipped_labels_are_in_the_first_tenth():
-    from kerasft.training import held_out
+    from kerasft.probes import held_out
 
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 5, 400)

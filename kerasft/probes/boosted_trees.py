@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.probes import head_statistics
 from kerasft.settings import machine
 from kerasft.settings.errors import UserError
-from kerasft.training import head_statistics
 
 # Trees for each output at most, and how many where validation cannot stop them.
 MAX_ROUNDS, DEFAULT_ROUNDS = 300, 60

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasft.training import folds, held_out, suspects
+from kerasft.probes import folds, held_out, suspects
 
 
 def blobs(classes: int, count: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.evaluation.scoring import one_standard_error_rule
-from kerasft.training import linear_probe
-from kerasft.training.linear_probe import Problem, Solution, Validation
-from kerasft.training.penalised_models import Taught
+from kerasft.probes import linear_probe
+from kerasft.probes.linear_probe import Problem, Solution, Validation
+from kerasft.probes.penalised_models import Taught
 
 # Standard errors of the paired difference by which several depths must be better than the last one alone.
 DEPTH_STANDARD_ERRORS = 1.0

@@ -9,9 +9,9 @@ from PIL import Image
 
 from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
+from kerasft.probes import framing_choice, sampling
 from kerasft.settings.config import Config
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import framing_choice, sampling
 
 DATASET = {"backbone": "MobileNet(alpha=0.25)", "weights": "bundled", "image_size": 32, "preprocessing": "dataset"}
 COLOURS = np.array([[230, 40, 40], [40, 40, 230]], np.float32)

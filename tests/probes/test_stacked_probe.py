@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasft.evaluation.scoring import Scorer
-from kerasft.training import linear_probe, stacked_probe
+from kerasft.probes import linear_probe, stacked_probe
 
 LABELS = {
     "single_label": lambda early, late: (2 * (early[:, 0] > 0) + (late[:, 0] > 0)).astype(np.int32),

@@ -5,8 +5,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 
 from kerasft.evaluation.scoring import Scorer
-from kerasft.training import baselines
-from kerasft.training.baselines import Features
+from kerasft.probes import baselines
+from kerasft.probes.baselines import Features
 
 CLASSES = 3
 

@@ -17,14 +17,14 @@ from kerasft.data.splits import Splits
 from kerasft.networks import depths as network_depths
 from kerasft.networks import layer_names
 from kerasft.networks.network import Network
+from kerasft.probes import head_statistics, linear_probe, stacked_probe
+from kerasft.probes.linear_probe import Solution
+from kerasft.probes.penalised_models import Taught
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import head_statistics, linear_probe, stacked_probe
-from kerasft.training.linear_probe import Solution
-from kerasft.training.penalised_models import Taught
 
 # Training images up to which `auto` looks at several depths: of more, their features would not fit into memory.
 MAX_AUTO_EXAMPLES = 20_000

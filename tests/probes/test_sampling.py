@@ -3,7 +3,7 @@
 import numpy as np
 
 from kerasft.data.splits import Split
-from kerasft.training import sampling
+from kerasft.probes import sampling
 
 
 def test_the_sample_holds_every_class_and_is_all_of_a_small_split():

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from kerasft.evaluation import scoring
 from kerasft.networks import heads
-from kerasft.training import folds, head_statistics, linear_probe
+from kerasft.probes import folds, head_statistics, linear_probe
 
 
 def _model(head="linear", head_init="zeros", width=6, outputs=4):

@@ -12,11 +12,11 @@ from kerasft.data.splits import Split, Splits, example_weights
 from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.networks.network import Network
+from kerasft.probes import depth_choice, folds, head_statistics, linear_probe, sampling
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import depth_choice, folds, head_statistics, linear_probe, sampling
 
 # The framings in the order of preference. The first is what the network was most probably pretrained with, and shows the
 # subject largest. `squash` comes before `pad`, because it spends no pixel on bars.

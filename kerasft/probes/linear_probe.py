@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.evaluation.scoring import one_standard_error_rule
-from kerasft.training import folds, penalised_models
-from kerasft.training.head_statistics import log_odds
-from kerasft.training.penalised_models import Fit, Rotated, Taught
+from kerasft.probes import folds, penalised_models
+from kerasft.probes.head_statistics import log_odds
+from kerasft.probes.penalised_models import Fit, Rotated, Taught
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
 SOLVER_VERSION = 3

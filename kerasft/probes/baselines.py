@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
-from kerasft.training import boosted_trees
+from kerasft.probes import boosted_trees
 
 # Neighbours that are tried on validation, and how many there are where nothing can be tried.
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kerasft.evaluation.scoring import Scorer
+from kerasft.probes import baselines, boosted_trees
+from kerasft.probes.baselines import Features
 from kerasft.settings.errors import UserError
-from kerasft.training import baselines, boosted_trees
-from kerasft.training.baselines import Features
 
 
 def _rows(count: int, seed: int) -> np.ndarray:
