@@ -37,7 +37,10 @@ def run(argument: str, out: str = "", allow_imports: str = "") -> None:
         raise UserError(f"kerasft rebuild: {rule}. Received: '{folder}'")
     packages = tuple(filter(None, allow_imports.split(",")))
     model = _of_run(folder, packages) if is_run else _of_artefact(folder)
-    run_folder.write_by_name(path, model.save)
+    try:
+        run_folder.write_by_name(path, model.save)
+    except OSError as error:
+        raise UserError(f"--out: cannot be written ({error.strerror or error}). Received: '{path}'") from error
     write(f"Written: {path}")
 
 
@@ -67,7 +70,7 @@ def _of_run(folder: Path, packages: tuple[str, ...]) -> "keras.Model":
 
     metrics = run_folder.read_json(folder / "metrics.json", "task", "classes")
     stored, resolved = run_folder.read_json(folder / "config.json", "backbone"), resolved_settings.read(folder)
-    if metrics is None or stored is None or resolved is None:
+    if not metrics or not stored or resolved is None:
         raise UserError(f"kerasft rebuild: the run is not finished. Received: '{folder}'")
     stored = {name: value for name, value in stored.items() if name in FIELDS}
     config = Config(**{**stored, "allow_imports": packages})

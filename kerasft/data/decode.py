@@ -8,7 +8,7 @@ import tensorflow as tf
 from kerasft.data.framing import FRAMINGS, REVERSED_AXES
 
 # Part of the key of every cached image. It must be raised with any change that gives other pixels for any image.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 # The EXIF tag that holds the orientation, and the TIFF type of its value (EXIF 2.32, 4.6.4).
 _ORIENTATION_TAG = 0x0112
 _TIFF_SHORT = 3
@@ -65,11 +65,26 @@ def _read_pixels(encoded: tf.Tensor, size: int, framing: str) -> tf.Tensor:
         )
 
     def other() -> tf.Tensor:
-        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        # TensorFlow gives a WebP with transparency four channels or none. It is not asked for as many as there are: of an animation
+        # it then writes beyond its memory (2.21).
+        return tf.cond(
+            _is_transparent_webp(encoded),
+            lambda: tf.io.decode_image(encoded, channels=4, expand_animations=False)[..., :3],
+            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        )
 
     image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
     image.set_shape([None, None, 3])
     return image
+
+
+def _is_transparent_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Tells, bool scalar, whether an image is a WebP whose header says that it has transparency (RFC 9649, 2.7.1 and 3.4)."""
+    head = _read_bytes(encoded[tf.newaxis], [0], 25)[0]
+    kind = tf.concat([head[:4], head[8:16]], 0)
+    extended, lossless = (tf.reduce_all(kind == [*b"RIFFWEBP", *form]) for form in (b"VP8X", b"VP8L"))
+    flags = tf.where(extended, head[20], tf.where(lossless, head[24], 0))
+    return tf.bitwise.bitwise_and(flags, 0x10) > 0
 
 
 def apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

@@ -57,8 +57,7 @@ def count_pixels(contents: bytes) -> int | None:
     size = read_size(contents)
     if size is None:
         return None
-    frames = _count_gif_pixels(contents) if detect_format(contents) == "GIF" else 0
-    return max(size[0] * size[1], frames)
+    return max(size[0] * size[1], _count_gif_pixels(contents, *size) if detect_format(contents) == "GIF" else 0)
 
 
 def find_size_fault(contents: bytes) -> tuple[str, str] | None:
@@ -115,14 +114,22 @@ def _find_jpeg_frame(contents: bytes) -> int:
 
 
 def _read_png(contents: bytes) -> tuple[int, int]:
-    """PNG, third edition, 5.3 and 11.2.1."""
-    place = 8
+    """PNG, third edition, 5.3 and 11.2.1. A second header is refused: some decoders take the first one, some the last."""
+    place, size = 8, None
     for _ in range(_MAX_SEGMENTS):
+        if size and place + 8 > len(contents):
+            break
         length, name = struct.unpack_from(">I4s", contents, place)
+        if name == b"IDAT":
+            break
         if name == b"IHDR":
-            return struct.unpack_from(">II", contents, place + 8)
+            if size:
+                raise ValueError("two headers give its size")
+            size = struct.unpack_from(">II", contents, place + 8)
         place += 12 + length
-    raise ValueError("no size in the first chunks of the file")
+    if size is None:
+        raise ValueError("no size in the first chunks of the file")
+    return size
 
 
 def _read_gif(contents: bytes) -> tuple[int, int]:
@@ -139,12 +146,16 @@ def count_gif_frames(contents: bytes) -> int:
     return len(_list_gif_frames(contents))
 
 
-def _count_gif_pixels(contents: bytes) -> int:
-    return sum(_list_gif_frames(contents))
+def _count_gif_pixels(contents: bytes, width: int, height: int) -> int:
+    """Pixels of all frames, or of the canvas that holds them all: a decoder may enlarge it beyond the stated size."""
+    frames = _list_gif_frames(contents)
+    canvas = max([width, *(left + across for left, _, across, _ in frames)])
+    canvas *= max([height, *(top + down for _, top, _, down in frames)])
+    return max(canvas, sum(across * down for *_, across, down in frames))
 
 
-def _list_gif_frames(contents: bytes) -> list[int]:
-    """Returns the pixels of each frame, up to the end of the file (GIF89a, sections 18 to 24).
+def _list_gif_frames(contents: bytes) -> list[tuple[int, int, int, int]]:
+    """Returns left, top, width and height of each frame, up to the end of the file (GIF89a, sections 18 to 24).
 
     Raises:
         ValueError: the file has more than `_MAX_GIF_BLOCKS` blocks.
@@ -154,8 +165,7 @@ def _list_gif_frames(contents: bytes) -> list[int]:
         place = 13 + _count_palette_bytes(contents[10])
         while contents[place] != 0x3B and blocks_left:
             if contents[place] == 0x2C:
-                width, height = struct.unpack_from("<HH", contents, place + 5)
-                frames.append(width * height)
+                frames.append(struct.unpack_from("<HHHH", contents, place + 1))
                 place += 11 + _count_palette_bytes(contents[place + 9])
             else:
                 place += 2
@@ -174,8 +184,17 @@ def _count_palette_bytes(flags: int) -> int:
 
 
 def _read_bmp(contents: bytes) -> tuple[int, int]:
-    """BITMAPINFOHEADER, as the decoder reads it. A negative height means that the top row is stored first."""
+    """BITMAPINFOHEADER, as the decoder reads it. A negative height means that the top row is stored first.
+
+    TensorFlow takes the bytes of an image with a palette for grey levels. So other palettes are refused.
+    """
     width, height = struct.unpack_from("<ii", contents, 18)
+    if struct.unpack_from("<H", contents, 28)[0] == 8:
+        start = 14 + struct.unpack_from("<I", contents, 14)[0]
+        colours = struct.unpack_from("<I", contents, 46)[0] or 256
+        palette = contents[start : start + 4 * min(colours, 256)]
+        if any(palette[4 * level : 4 * level + 3] != bytes([level] * 3) for level in range(len(palette) // 4)):
+            raise ValueError("a BMP with a palette of colours, which TensorFlow does not read: convert the file")
     return abs(width), abs(height)
 
 

@@ -20,15 +20,27 @@ def sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: i
     digests = _least_digests(unit, listing.digests[rows])
     strata = make_strata(listing, rows)
     ranks = rank(seed, name, digests)
+    sizes = np.zeros((len(digests), strata.shape[1]), int)
+    np.add.at(sizes, unit, strata)
     if listing.groups is not None:
-        sizes = np.zeros((len(digests), strata.shape[1]), int)
-        np.add.at(sizes, unit, strata)
         return sample_units(sizes, ranks, fraction)[unit]
-    members = np.zeros((len(digests), strata.shape[1]), bool)
-    np.logical_or.at(members, unit, strata)
+    members = sizes > 0
     counts = members.sum(0)
     wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
-    return sample_strata(members, ranks, wanted, counts - 1)[unit]
+    return sample_strata(members, _put_large_last(ranks, sizes, fraction), wanted, counts - 1)[unit]
+
+
+def _put_large_last(ranks: np.ndarray, sizes: np.ndarray, fraction: float) -> np.ndarray:
+    """Returns ranks, str [U], under which units that alone exceed the fraction of a stratum come last, the smallest first.
+
+    A burst of hundreds of near duplicates would else take most of a class out of training.
+
+    Args:
+        ranks: str [U], hexadecimal.
+        sizes: int [U, strata], examples of each unit.
+    """
+    is_large = (sizes > np.maximum(1, np.round(sizes.sum(0) * fraction))).any(1)
+    return np.where(is_large, [f"~{size:09}" for size in sizes.sum(1)], ranks)
 
 
 def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:

@@ -130,7 +130,8 @@ def _hash_files(listing: Listing) -> Listing:
         for index in range(len(good)):
             try:
                 digests[index] = hashlib.sha256(listing.read(index)).hexdigest()
-            except OSError:
+            # Too large a file is a ValueError.
+            except (OSError, ValueError):
                 good[index] = False
             advance(1)
     # Nothing is decoded, so only files with equal bytes count as equal images.

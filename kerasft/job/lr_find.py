@@ -12,8 +12,8 @@ from kerasft.console import console
 from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
-from kerasft.job.audit import audit_and_split
 from kerasft.job.backbone import choose_backbone
+from kerasft.job.framed_splits import audit_and_frame
 from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -55,9 +55,9 @@ def _measure(config: Config, listing: Listing, place: Path) -> tuple[RangeTest, 
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    config, choice, _ = choose_backbone(config, listing, place)
+    config, choice, audited = choose_backbone(config, listing, place)
     network, resolved = resolve_settings(config, listing, place, choice)
-    splits = audit_and_split(config, listing, network.size, place)
+    splits = audit_and_frame(config, listing, network, resolved, place, audited)
     run, planned = first_phase.first_phase(config, network, splits, place, resolved)
     steps = lr_range_test.STEPS
     console.say(f"lr_find: {run.name}, {run.phase.optimizer}, {steps} steps from {lr_range_test.FIRST_RATE:g} up")

@@ -4,6 +4,7 @@ The code is that of kerasft. The program that lies in the folder is not run: a m
 """
 
 import importlib
+import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -90,15 +91,18 @@ def _decode(contents: bytes, size: int, framing: str) -> np.ndarray:
     """Decodes what TensorFlow would decode.
 
     Raises:
-        InvalidImage: it is damaged, or has another format.
+        InvalidImage: it is damaged, has another format, or Pillow would make another size of it than was counted.
     """
     if image_headers.detect_format(contents) is None:
         raise InvalidImage(f"the image must have one of the formats {', '.join(image_headers.FORMATS)}")
     # Pixels were counted from the header already, and Pillow's limit is another one.
     Image.MAX_IMAGE_PIXELS = None
     try:
+        with Image.open(io.BytesIO(contents), formats=image_headers.FORMATS) as image:
+            if image.size != image_headers.read_size(contents):
+                raise InvalidImage("the image gives two sizes")
         return decode(contents, size, framing)
-    except MemoryError:
+    except (MemoryError, InvalidImage):
         raise
     # Pillow raises half a dozen errors for a damaged file, and its plugins more.
     except Exception as error:  # noqa: BLE001

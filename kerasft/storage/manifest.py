@@ -24,20 +24,22 @@ class _Row(NamedTuple):
         split: as the source says it; empty where it says none.
         label: in words.
         digest: SHA-256 of the bytes; empty where the run could not use the file.
+        group: by which splits are made; empty where no groups are given, None where the manifest does not know.
     """
 
     split: str
     label: str
     digest: str
+    group: str | None
 
-    def group(self, task: str) -> str:
+    def kind(self, task: str) -> str:
         """Returns how a message calls files with this split and label. Numbers of a regression form no group."""
         words = (self.split, "" if task == "regression" else self.label)
         return ", ".join(filter(None, words)) or "examples"
 
 
 def write(folder: Path, listing: Listing, audited: Listing, file_name: str = FILE_NAME) -> None:
-    """Writes `manifest.npz` into a run folder: str arrays [N] `ids`, `parts`, `labels`, `digests`.
+    """Writes `manifest.npz` into a run folder: str arrays [N] `ids`, `parts`, `labels`, `digests`, `groups`.
 
     Args:
         file_name: `UNLABELLED_NAME` for the images of `--unlabelled`.
@@ -51,6 +53,7 @@ def write(folder: Path, listing: Listing, audited: Listing, file_name: str = FIL
         "parts": listing.split_names,
         "labels": np.array(_describe_labels(listing)),
         "digests": digests,
+        "groups": np.full(len(digests), "") if listing.groups is None else listing.groups,
     }
     run_folder.write(folder / file_name, lambda file: np.savez_compressed(file, **arrays))
 
@@ -68,16 +71,22 @@ def describe_changes(folder: Path, listing: Listing, file_name: str = FILE_NAME)
     if stored is None:
         return ""
     counts: Counter[tuple[str, str]] = Counter()
-    rows = zip(listing.ids.tolist(), listing.split_names.tolist(), _describe_labels(listing))
-    for index, (name, split, label) in enumerate(rows):
-        now, before = _Row(split, label, ""), stored.pop(name, None)
+    # Manifests of earlier versions have no groups, and targets without names.
+    has_groups = any(row.group is not None for row in stored.values())
+    groups = [""] * len(listing.ids) if listing.groups is None else listing.groups.tolist()
+    labels = _describe_labels(listing, named=has_groups)
+    for index, (name, *parts) in enumerate(zip(listing.ids.tolist(), listing.split_names.tolist(), labels, groups)):
+        split, label, group = parts
+        now, before = _Row(split, label, "", group), stored.pop(name, None)
         if before is None:
-            counts["added", now.group(listing.task)] += 1
+            counts["added", now.kind(listing.task)] += 1
         elif before[:2] != now[:2]:
-            counts["under another label or split", before.group(listing.task)] += 1
+            counts["under another label or split", before.kind(listing.task)] += 1
+        elif has_groups and before.group != group:
+            counts["in another group", now.kind(listing.task)] += 1
         elif before.digest and before.digest != _compute_digest(listing, index):
-            counts["altered", now.group(listing.task)] += 1
-    counts.update(("removed", before.group(listing.task)) for before in stored.values())
+            counts["altered", now.kind(listing.task)] += 1
+    counts.update(("removed", before.kind(listing.task)) for before in stored.values())
     changes = [f"{count} {word} ({group})" for (word, group), count in counts.most_common()]
     more = len(changes) - MAX_GROUPS_IN_MESSAGE
     return ", ".join(changes[:MAX_GROUPS_IN_MESSAGE] + ([f"and {more} more kinds of change"] if more > 0 else []))
@@ -99,21 +108,30 @@ def _read(place: Path) -> dict[str, _Row] | None:
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = [stored[name].tolist() for name in ("ids", "parts", "labels", "digests")]
+            columns.append(stored["groups"].tolist() if "groups" in stored else [None] * len(columns[0]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return {name: _Row(*row) for name, *row in zip(*columns)}
 
 
-def _describe_labels(listing: Listing) -> list[str]:
+def _describe_labels(listing: Listing, *, named: bool = True) -> list[str]:
+    """Returns the label of each file in words; of a regression the targets, with their names if `named`."""
     if listing.task == "single_label":
         return [listing.classes[label] for label in listing.labels]
     if listing.task == "multi_label":
         return ["|".join(listing.classes[i] for i in np.flatnonzero(row)) for row in listing.labels]
-    return [", ".join(f"{value:g}" for value in row) for row in listing.labels]
+    if not named:
+        return [", ".join(f"{value:g}" for value in row) for row in listing.labels]
+    # Nine digits tell float32 numbers apart.
+    return [
+        ", ".join(f"{name}={value:.9g}" for name, value in zip(listing.classes, row, strict=True))
+        for row in listing.labels
+    ]
 
 
 def _compute_digest(listing: Listing, index: int) -> str:
     try:
         return hashlib.sha256(listing.read(index)).hexdigest()
-    except OSError:  # a file that can no longer be read has changed
+    # A file that can no longer be read has changed.
+    except (OSError, ValueError):
         return "unreadable"

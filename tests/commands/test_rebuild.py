@@ -66,6 +66,18 @@ def test_a_folder_without_a_delta_is_refused(tmp_path):
         commands.run("rebuild", [str(tmp_path)])
 
 
+def test_a_run_that_is_not_finished_is_refused(tmp_path):
+    (tmp_path / "delta.npz").write_bytes(b"")
+    with pytest.raises(UserError, match=f"kerasft rebuild: the run is not finished. Received: '{tmp_path}'"):
+        commands.run("rebuild", [str(tmp_path)])
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    folder = artefact(tmp_path / "keras-int8", "keras")
+    with pytest.raises(UserError, match=r"--out: cannot be written \(.*\). Received: '/proc/x.keras'"):
+        commands.run("rebuild", [str(folder), "--out=/proc/x.keras"])
+
+
 def test_a_model_with_rounded_weights_is_made_whole_again(tmp_path):
     folder = artefact(tmp_path / "keras-int8", "keras")
     commands.run("rebuild", [str(folder), f"--out={tmp_path / 'model.keras'}"])

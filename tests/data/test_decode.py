@@ -119,6 +119,7 @@ def test_empty_segments_are_not_followed_for_ever():
         ("BMP", "RGB"),
         ("GIF", "P"),
         ("WEBP", "RGB"),
+        ("WEBP", "RGBA"),
         ("JPEG", "L"),
         ("JPEG", "RGB"),
         ("PNG", "LA"),
@@ -126,12 +127,28 @@ def test_empty_segments_are_not_followed_for_ever():
 )
 def test_formats_and_modes_become_rgb(kind, mode):
     image = _photo().convert(mode)
+    if mode == "RGBA":
+        # An image that is opaque everywhere may be stored without transparency.
+        image.putpixel((3, 3), (10, 20, 30, 40))
     options = {"lossless": True} if kind == "WEBP" else {}
     contents = _encoded(image, kind, **options)
     expected = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB").crop((6, 0, 54, 48)), int)
     found = decode.decode(tf.constant(contents), 48, "crop").numpy()
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize("options", [{"lossless": True, "exact": True}, {"quality": 90}], ids=["VP8L", "VP8X"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_transparency_of_a_webp_is_dropped(options, frames):
+    image = _photo().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    contents = _encoded(
+        image, "WEBP", save_all=True, append_images=[image.rotate(90 * n) for n in range(1, frames)], **options
+    )
+    expected = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB").crop((6, 0, 54, 48)), int)
+    found = decode.decode(tf.constant(contents), 48, "crop").numpy().astype(int)
+    assert np.abs(found - expected).mean() < 1
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

@@ -78,6 +78,38 @@ def test_all_frames_of_a_gif_count_as_far_as_it_goes():
     assert image_headers.count_pixels(bytes(contents[:last])) < 1200
 
 
+def test_a_frame_beyond_the_stated_size_counts_with_the_canvas_that_holds_it():
+    contents = bytearray(encoded("GIF", (8, 8)))
+    place = contents.index(b"\x2c\0\0\0\0\x08\0\x08\0")
+    contents[place + 1 : place + 5] = struct.pack("<HH", 20_000, 20_000)
+    assert image_headers.read_size(bytes(contents)) == (8, 8)
+    assert image_headers.count_pixels(bytes(contents)) == 20_008**2
+    kind, detail = image_headers.find_size_fault(bytes(contents))
+    assert kind == "too_large" and "400,320,064 pixels" in detail
+
+
+def test_a_png_with_two_headers_is_refused():
+    contents = encoded("PNG")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0))
+    place = contents.index(b"IDAT") - 4
+    with pytest.raises(ValueError, match="two headers give its size"):
+        image_headers.read_size(contents[:place] + header + contents[place:])
+
+
+def test_a_bmp_with_a_palette_of_colours_is_refused():
+    image = make_image("disc", np.random.default_rng(0), 64, 64)
+    file = io.BytesIO()
+    image.convert("P", palette=Image.Palette.ADAPTIVE).save(file, "BMP")
+    # The decoder would take the places in the palette for grey levels.
+    assert decode.decode(tf.constant(file.getvalue()), 64, "crop").shape == (64, 64, 3)
+    with pytest.raises(ValueError, match="a palette of colours"):
+        image_headers.read_size(file.getvalue())
+    assert image_headers.read_size(encoded("BMP")) == (30, 20)
+    grey = io.BytesIO()
+    image.convert("L").save(grey, "BMP")
+    assert image_headers.read_size(grey.getvalue()) == (64, 64)
+
+
 @pytest.mark.parametrize("kind", image_headers.FORMATS)
 def test_no_cut_raises_anything_but_what_is_said(kind):
     contents = encoded(kind)

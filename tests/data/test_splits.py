@@ -248,6 +248,25 @@ def test_copies_in_other_bytes_are_carved_together():
     assert data.excluded == {"val": 0, "test": 0}
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_burst_of_near_duplicates_does_not_take_a_class_out_of_training(seed):
+    """A class of one burst of 400 images and 100 single ones, beside one of 500 single ones."""
+    listing = _listing("single_label", np.repeat([0, 1], 500))
+    near = np.arange(1000)
+    near[:400] = 0
+    found = splits.make_splits(replace(listing, near_groups=near), None, 0.2, 0.2, seed)
+    counts = [(found.counts()[name]["a"], found.counts()[name]["b"]) for name in SPLITS]
+    assert counts[0][0] >= 400 and all(few >= 10 and many >= 75 for few, many in counts[1:])
+
+
+def test_a_class_of_bursts_only_has_the_smallest_outside_of_training():
+    listing = _listing("single_label", np.array([0] * 100 + [1] * 100))
+    near = np.arange(200)
+    near[:50], near[50:80], near[80:100] = 0, 50, 80
+    found = splits.make_splits(replace(listing, near_groups=near), None, 0.1, 0.1, 0)
+    assert [found.counts()[name]["a"] for name in SPLITS] == [50, 30, 20]
+
+
 def test_a_split_that_lacks_a_class_is_told():
     parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 3
     data = splits.make_splits(_listing("single_label", [0, 1, 2] * 2 + [0, 1] + [0, 0, 0], parts), None, 0.2, 0.2, 0)

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from conftest import splits_of
 
 from kerasft import strategies
+from kerasft.data import files
 from kerasft.job import dry_run, train
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
@@ -63,6 +65,15 @@ def test_a_long_audit_is_left_to_the_run(photos, tiny, capsys, monkeypatch):
     assert "audit: left to the run; 48 files" in left
     table = [line for line in whole.splitlines() if line.startswith(("class", "disc", "square", "images"))]
     assert table == [line for line in left.splitlines() if line.startswith(("class", "disc", "square", "images"))]
+
+
+def test_a_file_that_is_too_large_to_be_read_is_left_out(photos, tiny, capsys, monkeypatch, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    with (folder / "disc" / "film.mp4").open("wb") as file:
+        file.truncate(files.MAX_IMAGE_BYTES + 1)
+    monkeypatch.setattr(dry_run, "MAX_AUDIT_SECONDS", 0.0)
+    left = _said(capsys, Config(data=f"folder:{folder}", backbone=tiny, image_size=32, phases="all(epochs=1)"))
+    assert "images" in left
 
 
 def test_the_work_of_phases(photos, tiny):

@@ -45,6 +45,22 @@ def test_a_rate_is_suggested_and_no_run_is_begun(command, tiny, tmp_path):
     assert run_folder.find(config, "generated") == (folder, None)
 
 
+def test_images_are_framed_as_the_flag_says(photos, tiny, tmp_path, monkeypatch):
+    seen = []
+    measured = lr_find.first_phase.first_phase
+    monkeypatch.setattr(
+        lr_find.first_phase,
+        "first_phase",
+        lambda config, network, splits, *rest: (
+            seen.append(splits.train.framing) or measured(config, network, splits, *rest)
+        ),
+    )
+    settings = {"data": f"folder:{photos}", "backbone": tiny, "image_size": 32, "tensorboard": False}
+    settings |= {"phases": "all(epochs=2)", "augment": "none", "run_dir": str(tmp_path / "run"), "framing": "pad"}
+    lr_find.find(Config(**settings))
+    assert seen == ["pad"]
+
+
 def test_the_flag_leaves_to_other_flags_what_is_theirs():
     config = Config(optimizer="lion", schedule="linear")
     given = {"optimizer": "lion", "schedule": "linear", "loss": "auto", "augment": "flip"}

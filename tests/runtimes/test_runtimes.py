@@ -101,8 +101,18 @@ def test_several_threads_may_ask_at_once(folders, form):
     np.testing.assert_allclose(found, np.tile(expected, (6, 1)), atol=1e-6)
 
 
+def far_frame():
+    """A GIF whose frame lies outside of its stated size. Pillow enlarges the image, TensorFlow does not."""
+    contents = bytearray(photo(0, "GIF"))
+    place = contents.index(b"\x2c\0\0\0\0")
+    contents[place + 1 : place + 5] = (100).to_bytes(2, "little") * 2
+    return bytes(contents)
+
+
 @pytest.mark.parametrize(
-    "contents", [photo(1)[:900], photo(1, "TIFF"), b"", photo(0, "PNG")[:60]], ids=["cut", "tiff", "empty", "header"]
+    "contents",
+    [photo(1)[:900], photo(1, "TIFF"), b"", photo(0, "PNG")[:60], far_frame()],
+    ids=["cut", "tiff", "empty", "header", "two sizes"],
 )
 def test_an_image_that_cannot_be_decoded_is_refused(folders, contents):
     call = runtimes.load(folders["litert", "single_label"]).signatures["serving_default"].call

@@ -1,7 +1,9 @@
 """The manifest: what has changed in the data is said by split and class."""
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import audited, write
 
@@ -55,3 +57,44 @@ def test_without_a_whole_manifest_nothing_is_said(written):
     (run / manifest.FILE_NAME).write_bytes(b"broken")
     write(root / "train" / "disc" / "new.png", "disc", 99)
     assert _changes(root, run) == ""
+
+
+def table(place, header="path,width,mass,patient", patient="p", value="1234567.1"):
+    rows = [
+        f"{index}.png,{index},{value if index == 3 else index},{patient if index == 2 else index}" for index in range(4)
+    ]
+    place.write_text("\n".join([header, *rows]) + "\n")
+    # Without digests no bytes are compared.
+    return replace(sources.load(Config(data=f"csv:{place}", group_column="patient")), digests=np.full(4, ""))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"patient": "another"}, "1 in another group (train)"),
+        # The names of two columns the wrong way round.
+        ({"header": "path,mass,width,patient"}, "4 under another label or split (train)"),
+        ({"value": "1234567.9"}, "1 under another label or split (train)"),
+    ],
+)
+def test_targets_their_names_and_groups_are_compared(tmp_path, change, message):
+    for index in range(4):
+        write(tmp_path / f"{index}.png", "disc", index)
+    listing = table(tmp_path / "t.csv")
+    manifest.write(tmp_path / "run", listing, listing)
+    assert manifest.describe_changes(tmp_path / "run", table(tmp_path / "t.csv", **change)) == message
+
+
+def test_a_manifest_without_groups_and_names_is_compared_by_the_rest(tmp_path):
+    for index in range(4):
+        write(tmp_path / f"{index}.png", "disc", index)
+    listing = table(tmp_path / "t.csv", value="5")
+    labels = np.array(manifest._describe_labels(listing, named=False))
+    names = {"ids": listing.ids, "parts": listing.split_names, "labels": labels, "digests": np.full(4, "")}
+    (tmp_path / "run").mkdir()
+    np.savez_compressed(tmp_path / "run" / manifest.FILE_NAME, **names)
+    changed = table(tmp_path / "t.csv", value="5", patient="another")
+    assert manifest.describe_changes(tmp_path / "run", changed) == ""
+    changed = table(tmp_path / "t.csv", value="6")
+    assert manifest.describe_changes(tmp_path / "run", changed) == "1 under another label or split (train)"

@@ -6,12 +6,27 @@ levels; `proof.json` says what that does to the answers.
 """
 
 import io
+import struct
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 # What is read.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+
+# How an image is turned upright, by its EXIF orientation (EXIF 2.32, 4.6.4).
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# At most so many JPEG segments are searched for the EXIF block.
+MAX_SEGMENTS = 64
 
 # The grey of the bars under the framing `pad`.
 PADDING = 114
@@ -33,8 +48,9 @@ def decode(contents: bytes, size: int, framing: str) -> np.ndarray:
         if image.format in ("JPEG", "MPO"):
             side = (max if framing == "pad" else min)(image.size)
             ratio = max((one for one in (1, 2, 4, 8) if side >= one * size), default=1)
-            image.draft(None, tuple(length // ratio for length in image.size))
-            ImageOps.exif_transpose(image, in_place=True)
+            image.draft(None, tuple(max(length // ratio, 1) for length in image.size))
+            if (orientation := _read_orientation(contents)) in TURNS:
+                image = image.transpose(TURNS[orientation])
         if image.mode.startswith("I"):
             # 16 bits a pixel.
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
@@ -43,6 +59,40 @@ def decode(contents: bytes, size: int, framing: str) -> np.ndarray:
             pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     # Every pixel is a mean, so none leaves 0..255.
     return np.floor(_frame(pixels, size, framing) + np.float32(0.5)).astype(np.float32, copy=False)
+
+
+def _read_orientation(contents: bytes) -> int:
+    """The EXIF orientation of a JPEG, 1 to 8; 1 where the EXIF block is missing or broken.
+
+    These are the rules of kerasft's decoder. `ImageOps.exif_transpose` of Pillow knows more, such as XMP, and so would turn
+    images that the network was trained on as they are.
+    """
+    place = 2
+    for _ in range(MAX_SEGMENTS):
+        head = contents[place : place + 10]
+        if head[:2] == b"\xff\xe1" and head[4:] == b"Exif\0\0":
+            try:
+                return _read_tiff_orientation(contents[place + 10 :])
+            except struct.error:
+                return 1
+        # APP0 to APP15 and comments may stand before the EXIF block.
+        if len(head) < 4 or head[0] != 0xFF or not (head[1] & 0xF0 == 0xE0 or head[1] == 0xFE):
+            break
+        place += 2 + int.from_bytes(head[2:4], "big")
+    return 1
+
+
+def _read_tiff_orientation(tiff: bytes) -> int:
+    order = "<" if tiff[:1] == b"I" else ">"
+    (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+    found = 0
+    for entry in range(min(count, 65536 // 12)):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * entry)
+        # A number of 16 bits.
+        if (tag, kind) == (0x0112, 3):
+            found = max(found, value)
+    return found if 1 <= found <= 8 else 1
 
 
 def _frame(pixels: np.ndarray, size: int, framing: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The decoder that is shipped with portable artefacts, against the decoder of training."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -37,6 +38,22 @@ def turned(orientation):
     return exif
 
 
+def turned_in_words(kind, value):
+    """A JPEG whose orientation is of another TIFF type than EXIF asks for, or in XMP alone. Training does not turn it."""
+    image = smooth(61, 90)
+    if kind == "xmp":
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="{value}"/></x:xmpmeta>'
+        return encoded(image, "JPEG", quality=95, xmp=xmp.encode())
+    entry = struct.pack("<H", 1) + struct.pack("<HHII", 0x0112, 4, 1, value) + bytes(4)
+    return encoded(image, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0" + entry)
+
+
+def see_through(height, width):
+    image = smooth(height, width).convert("RGBA")
+    image.putalpha(Image.fromarray(np.linspace(0, 255, height * width).astype(np.uint8).reshape(height, width)))
+    return image
+
+
 CASES = {
     "jpeg": lambda: encoded(smooth(60, 90), "JPEG", quality=95),
     "jpeg_read_at_a_quarter": lambda: encoded(smooth(301, 403), "JPEG", quality=95),
@@ -46,6 +63,10 @@ CASES = {
         Image.fromarray(np.linspace(0, 65535, 4900, dtype=np.uint16).reshape(70, 70)), "PNG"
     ),
     "png_alpha": lambda: encoded(smooth(70, 71).convert("RGBA"), "PNG"),
+    "webp": lambda: encoded(smooth(64, 80), "WEBP", lossless=True),
+    "webp_alpha": lambda: encoded(see_through(64, 80), "WEBP", lossless=True, exact=True),
+    "exif_of_another_type": lambda: turned_in_words("long", 6),
+    "orientation_in_xmp": lambda: turned_in_words("xmp", 6),
     "gif": lambda: encoded(smooth(64, 80).convert("P"), "GIF"),
     "bmp": lambda: encoded(smooth(64, 80), "BMP"),
     # What phones write: a JPEG with further pictures.
@@ -66,3 +87,9 @@ def test_both_decoders_give_the_same_pixels_but_for_rounding(case, framing):
     assert theirs.shape == (SIZE, SIZE, 3) and theirs.dtype == np.float32
     gap = np.abs(ours - theirs)
     assert gap.mean() < 1.5 and gap.max() <= 6
+
+
+def test_a_jpeg_of_a_few_pixels_across_is_decoded():
+    # An eighth of the width is none at all.
+    found = shipped()(encoded(smooth(2000, 7), "JPEG"), SIZE, "pad")
+    assert found.shape == (SIZE, SIZE, 3)
