@@ -96,7 +96,7 @@ def publish(
         folder: such as `exports/NAME/VERSION`.
 
     Returns:
-        A row for each: `artefact`, `path`, `accuracy` (or the task's score), its `interval` if asked for, `loss`, `agreement` (not for regression),
+        A row for each: `artefact`, `path`, `accuracy` (or the `key` of the scorer), its `interval` if asked for, `loss`, `agreement` (not for regression),
         `max_abs_diff` (on the same pixels), `decoding_max_abs_diff` (what the shipped decoder adds), `n`, `bytes`,
         `images_per_second` by batch size, `published` and `reason`.
     """
@@ -161,7 +161,7 @@ class _Draft:
         found = np.concatenate(self.from_bytes)
         row |= _proof_row(found, np.concatenate(self.on_our_pixels), inputs)
         if inputs.interval:
-            row["interval"] = inputs.interval(found, row[inputs.scorer.name])
+            row["interval"] = inputs.interval(found, row[inputs.scorer.key])
         row["images_per_second"] = {str(size): _speed(self.run, inputs.size, size) for size in (1, BATCH_SIZE)}
         row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
         row["reason"] = _objection(self.format, inputs, found, row)
@@ -220,7 +220,7 @@ def _write_json(path: Path, values: dict) -> None:
 def _proof_row(found: np.ndarray, same: np.ndarray, inputs: ProofInputs) -> dict[str, Any]:
     """The figures of answers to the encoded bytes, and of those to the same pixels that the network saw."""
     outputs = _as_outputs(inputs.task, found)
-    row = {inputs.scorer.name: inputs.scorer.score(outputs), "loss": inputs.scorer.loss(outputs)}
+    row = {inputs.scorer.key: inputs.scorer.score(outputs), "loss": inputs.scorer.loss(outputs)}
     if inputs.task == "single_label":
         row["agreement"] = float((found.argmax(-1) == inputs.expected.argmax(-1)).mean())
     row["max_abs_diff"] = float(np.abs(same - inputs.expected).max())
@@ -257,7 +257,7 @@ def _objection(chosen: Format, inputs: ProofInputs, found: np.ndarray, row: dict
     if not drop <= inputs.max_drop:
         advice = f"; try {chosen.advice}" if chosen.advice else ""
         advice += f", or train for 8 bits: {inputs.retrain}" if chosen.eight_bits and inputs.retrain else ""
-        lost = f"{inputs.scorer.title} {row[inputs.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
+        lost = f"{inputs.scorer.title} {row[inputs.scorer.key]:.4f} is worse than the network's by {drop:.4f}"
         return f"{lost} (--max_drop={inputs.max_drop:g}){advice}"
     return ""
 

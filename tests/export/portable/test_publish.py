@@ -1,0 +1,32 @@
+"""The figures of a proof where several targets have different units."""
+
+
+import numpy as np
+import pytest
+
+from kerasft.evaluation.scoring import Scorer
+from kerasft.export.portable import publish
+
+# A width of about 1 and a mass of about 5,000, and how much they vary.
+SCALE = np.array([0.3, 1000.0])
+
+
+@pytest.fixture
+def inputs():
+    """What two targets in different units are proven with; the network is off by half a deviation of each."""
+    labels = (np.array([1.0, 5000.0]) + SCALE * np.random.default_rng(0).normal(0, 1, (50, 2))).astype(np.float32)
+    expected = (labels + 0.5 * SCALE).astype(np.float32)
+    return publish.ProofInputs("regression", None, Scorer("regression", labels, SCALE), expected, 32, max_drop=0.005)
+
+
+def test_the_score_of_several_targets_is_in_deviations(inputs):
+    row = publish._proof_row(inputs.expected, inputs.expected, inputs)
+    assert row["scaled_mae"] == pytest.approx(0.5, rel=1e-3) and "mae" not in row
+
+
+def test_the_score_of_one_target_is_in_its_units(inputs):
+    expected = inputs.expected[:, 1:]
+    scorer = Scorer("regression", inputs.scorer.labels[:, 1:], SCALE[1:])
+    one = publish.ProofInputs("regression", None, scorer, expected, 32, max_drop=0.005)
+    row = publish._proof_row(expected, expected, one)
+    assert row["mae"] == pytest.approx(500, rel=1e-3) and "scaled_mae" not in row
