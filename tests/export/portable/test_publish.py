@@ -1,6 +1,5 @@
 """The figures of a proof where several targets have different units."""
 
-
 import numpy as np
 import pytest
 
