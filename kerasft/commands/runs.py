@@ -10,6 +10,9 @@ from kerasft.settings.errors import UserError
 # The suffixes that `--out` may have.
 PAGE_SUFFIXES = (".html", ".htm")
 
+# What the table calls a score, where that is not its name in `metrics.json`.
+NAMES = {"scaled_mae": "mae in deviations"}
+
 
 def run(argument: str, out: str = "") -> None:
     """Prints the table. With `out`, also writes the page.
@@ -41,7 +44,7 @@ def table(found: list[runs_page.FinishedRun], damaged: list[runs_page.Unreadable
         shown = percent if row.score == "accuracy" else number
         span = f"{shown(row.low)} to {shown(row.high)}"
         numbers = (
-            row.score,
+            NAMES.get(row.score, row.score),
             shown(row.value),
             span,
             number(row.loss),

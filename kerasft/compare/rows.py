@@ -8,18 +8,13 @@ from typing import Any
 import numpy as np
 
 from kerasft.compare.entries import Entry
-from kerasft.evaluation.score_names import SCORES
+from kerasft.evaluation.score_names import score_key
 from kerasft.report import headline, paired
 
 Row = dict[str, Any]
 
 # The value of `status` in a row.
 FINISHED, FAILED, NOT_BEGUN = "finished", "failed", "not begun"
-
-
-def score_key(task: str, targets: int) -> str:
-    """The score of a comparison, as `metrics.json` names it. The errors of several targets are in their deviations."""
-    return "scaled_mae" if task == "regression" and targets > 1 else SCORES[task]
 
 
 def finished(entry: Entry, result: dict[str, Any], task: str, classes: list[str], folder: Path) -> Row:

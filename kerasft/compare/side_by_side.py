@@ -15,6 +15,7 @@ from kerasft.compare.rows import FAILED, FINISHED, Row
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.data.listing import Listing
+from kerasft.evaluation.score_names import score_key
 from kerasft.job.data_changes import refuse_changes
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
@@ -183,7 +184,7 @@ def _write(
     classes = list(listing.classes)
     values = {
         "baseline": found[0]["strategy"],
-        "score": rows.score_key(listing.task, len(classes)),
+        "score": score_key(listing.task, len(classes)),
         "task": listing.task,
         "data": listing.name,
         "finished": chosen is not None,

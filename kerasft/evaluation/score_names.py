@@ -2,5 +2,22 @@
 
 # The score of each task, as `metrics.json` names it.
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-# The same scores in words.
-TITLES = {"accuracy": "accuracy", "map": "mean average precision", "mae": "mean absolute error"}
+# The same scores in words, and that of several targets.
+TITLES = {
+    "accuracy": "accuracy",
+    "map": "mean average precision",
+    "mae": "mean absolute error",
+    "scaled_mae": "mean absolute error in deviations",
+}
+# Scores of which less is better.
+ERRORS = ("mae", "scaled_mae")
+
+
+def score_key(task: str, targets: int) -> str:
+    """The score by which networks are compared, as `metrics.json` names it. The errors of several targets are in their deviations.
+
+    Args:
+        task: `single_label`, `multi_label` or `regression`.
+        targets: D of them under regression; else of no account.
+    """
+    return "scaled_mae" if task == "regression" and targets > 1 else SCORES[task]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.evaluation import calibration
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
@@ -97,10 +97,14 @@ class Scorer:
         return SCORES[self.task]
 
     @property
+    def key(self) -> str:
+        """The name in `metrics.json` of what `score` gives: under regression `scaled_mae` for several targets, `mae` for one."""
+        return score_key(self.task, self.labels.shape[1] if self.task == "regression" else 1)
+
+    @property
     def title(self) -> str:
         """The name of the score in words. The error of several targets is in units of their deviations."""
-        is_scaled = self.task == "regression" and self.labels.shape[1] > 1
-        return TITLES[self.name] + (" in deviations" if is_scaled else "")
+        return TITLES[self.key]
 
     def losses(self, outputs: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
         """Returns the loss of each example, float64 [N].

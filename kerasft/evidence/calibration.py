@@ -11,6 +11,9 @@ from kerasft.evaluation.calibration import CALIBRATION_BINS, calibration_error
 from kerasft.evidence import figures
 from kerasft.evidence.predictions import Predictions, Section
 
+# Differences up to this one, between a probability and what came true, count as none.
+CLOSE = 0.01
+
 
 class Bin(NamedTuple):
     """Decisions of about the same probability.
@@ -43,12 +46,44 @@ def calibration(predictions: Predictions) -> Section:
     weights = [row.n for row in filled]
     predicted = float(np.average([row.predicted for row in filled], weights=weights))
     observed = float(np.average([row.observed for row in filled], weights=weights))
+    error = calibration_error(confidence, correct)
+    sentence = f"On average the model predicts {percent(predicted)}, and {percent(observed)} is right"
     gap = predicted - observed
-    verdict = "well calibrated" if abs(gap) < 0.01 else "overconfident" if gap > 0 else "underconfident"
-    sentence = f"On average the model predicts {percent(predicted)}, and {percent(observed)} is right: it is {verdict}"
-    drawn = diagram(bins, f"Reliability diagram; calibration error {percent(calibration_error(confidence, correct))}")
+    # The many labels that are not given hide how far off those are that are.
+    if predictions.task == "multi_label" and (given := probabilities >= predictions.thresholds).any():
+        promised, kept = float(probabilities[given].mean()), float(correct[given.ravel()].mean())
+        sentence = (
+            f"The labels that the model gives have {percent(promised)} on average, and {percent(kept)} of them apply"
+        )
+        gap = promised - kept
+    sentence += f": it is {_verdict(gap, error, _chance(filled))}"
+    drawn = diagram(bins, f"Reliability diagram; calibration error {percent(error)}")
     measured = {"promised": predicted, "observed": observed, "bins": [row._asdict() for row in filled]}
     return Section("calibration", measured, {"calibration": drawn, "fairness": sentence})
+
+
+def _verdict(gap: float, error: float, chance: float) -> str:
+    """The calibration in words.
+
+    Args:
+        gap: how much more is predicted than observed, on average.
+        error: the calibration error. In `gap`, bins that are too high and bins that are too low cancel; here they do not.
+        chance: the calibration error that chance alone would give.
+    """
+    if abs(gap) >= CLOSE:
+        return "overconfident" if gap > 0 else "underconfident"
+    if error < CLOSE + chance:
+        return "well calibrated"
+    return f"neither too sure nor too unsure on average, but its bins are off by {percent(error)} on average"
+
+
+def _chance(bins: list[Bin]) -> float:
+    """About the calibration error of decisions that come true as often as predicted: each bin is off by chance.
+
+    Of a normal variable of mean 0 the mean size is the square root of 2/pi of its standard deviation.
+    """
+    deviations = (math.sqrt(row.n * row.predicted * (1 - row.predicted)) for row in bins)
+    return math.sqrt(2 / math.pi) * sum(deviations) / sum(row.n for row in bins)
 
 
 def reliability(probabilities: np.ndarray, outcomes: np.ndarray) -> list[Bin]:

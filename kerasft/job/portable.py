@@ -13,7 +13,7 @@ from kerasft.console import console
 from kerasft.console.wording import number, percent
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import TITLES
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import FILE as KERAS_FILE
@@ -75,7 +75,7 @@ def export(
     )
     rows = publish.publish(chosen, network, answer, splits, inputs, folder)
     for row in rows:
-        _say(row, SCORES[network.task])
+        _say(row, scorer.key)
     return {row["artefact"]: row for row in rows}
 
 
@@ -135,7 +135,7 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
         scorer = train_setup.prepare(config, network, splits, place).scorer
     arrays, key = {"labels": splits.test.labels}, "values" if network.task == "regression" else "probabilities"
     answer = Answer(metrics["weights_sha256"], splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
-    score, saved_model = SCORES[network.task], Path(metrics["export"]["path"])
+    score, saved_model = scorer.key, Path(metrics["export"]["path"])
 
     def interval(answers: np.ndarray, value: float) -> list[float] | None:
         shown = headline.HEADLINES[network.task](

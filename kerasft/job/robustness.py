@@ -12,6 +12,7 @@ from kerasft.data import pipeline
 from kerasft.data.splits import Split
 from kerasft.evaluation import attacks, corruptions, scoring
 from kerasft.evaluation.corruptions import CORRUPTIONS, STRENGTHS
+from kerasft.evaluation.score_names import TITLES, score_key
 from kerasft.evaluation.scoring import Predictor, Scorer
 from kerasft.job.baselines import Fitted
 from kerasft.networks.network import Network
@@ -178,7 +179,7 @@ def summarise(metrics: dict[str, Any]) -> None:
     """Prints the mean score under corruptions; nothing without `--robustness`."""
     if found := metrics.get("robustness_summary"):
         lowest = metrics["robustness"]
-        score = scoring.TITLES[scoring.SCORES[metrics["task"]]]
+        score = TITLES[score_key(metrics["task"], len(metrics["classes"]))]
         means = {name: float(np.mean(values)) for name, values in lowest.items()}
         worst = (max if metrics["task"] == "regression" else min)(means, key=means.get)
         shown = [console.format_metric(value) for value in (found["clean"], found["mean"], means[worst])]

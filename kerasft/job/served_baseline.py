@@ -11,7 +11,7 @@ from kerasft.console import console
 from kerasft.console.wording import join_names
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, model_folders, saved_model
 from kerasft.export.serving_outputs import answer_key, serving_outputs
@@ -177,15 +177,13 @@ def unpublished(folder: Path, name: str) -> Path:
 def summarise(metrics: Mapping[str, Any]) -> None:
     """Prints the comparison in a line; nothing without `--baseline`."""
     if found := metrics.get("baseline"):
-        score = SCORES[metrics["task"]]
+        score, title = SCORES[metrics["task"]], TITLES[score_key(metrics["task"], len(metrics["classes"]))]
         value, low, high = (float("nan") if end is None else end for end in found["difference"])
         loss = found["loss_difference"][0]
         ends = f" ({low:+.3f} to {high:+.3f})" if low == low else ""
         flipped = "" if metrics["task"] == "regression" else f"; {found['gained']} gained, {found['lost']} lost"
         shown = " to ".join(console.format_metric(found[when][score]) for when in ("before", "after"))
-        console.say(
-            f"baseline: {found['path']}: {TITLES[score]} {shown}, {value:+.3f}{ends}, loss {loss:+.3f}{flipped}"
-        )
+        console.say(f"baseline: {found['path']}: {title} {shown}, {value:+.3f}{ends}, loss {loss:+.3f}{flipped}")
 
 
 def check_gate(folder: Path, metrics: Mapping[str, Any]) -> None:

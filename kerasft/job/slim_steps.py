@@ -43,13 +43,37 @@ def rows(folder: Path, metrics: Row, score: str, ids: np.ndarray, outputs: np.nd
     return found
 
 
+def with_score(row: Row, score: str, folder: Path | None = None) -> Row:
+    """A row of `slim.json` with its score.
+
+    Earlier versions wrote the mean error of several targets there, each in its own units, and not the one in deviations. The run of the
+    row has that.
+
+    Args:
+        score: a key of the rows.
+        folder: of the row's run; by default as the row names it.
+
+    Returns:
+        The row, or one with the score more; it is None where the run is not there any more.
+
+    Raises:
+        UserError: `metrics.json` of the run is damaged.
+    """
+    if score in row:
+        return row
+    metrics = run_folder.read_json((folder or Path(row["run_dir"])) / "metrics.json")
+    return row | {score: metrics.get("test", {}).get(score)}
+
+
 def _row(step: Row, place: Path, parent: str, score: str, ids: np.ndarray, outputs: np.ndarray) -> Row:
     name, path = Path(step["run_dir"]).name, Path(step["path"])
     there = bool(step["path"]) and path.is_dir()
     row = {"artefact": f"{place.name}/{name}", "parent": parent, "path": step["path"], "published": there}
     row["reason"] = "" if there else "its folder is not there any more"
+    step = with_score(step, score, place / name)
     copied = (score, "interval", "loss", "n", "bytes", "surgery", "multiplications", "parameters", "difference")
-    row |= {key: step[key] for key in copied}
+    # An unknown score is left out, as in the row of an artefact that was not written.
+    row |= {key: step[key] for key in copied if key != score or step[key] is not None}
     predictions = place / name / "predictions.npz"
     if score == "accuracy" and predictions.is_file():
         with np.load(predictions, allow_pickle=False) as arrays:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft.console.wording import count, number, percent
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.report import paired, statistics
 from kerasft.storage import run_folder
@@ -210,12 +210,18 @@ def section(metrics: Mapping[str, Any], folder: Path, thumbnails: Callable[[np.n
     shown = [percent if score == "accuracy" else number, number]
     overall = [
         (
-            TITLES.get(name, name),
+            title,
             show(found["before"][name]),
             show(found["after"][name]),
             f"{_signed(gap[0])} ({_signed(gap[1])} to {_signed(gap[2])})",
         )
-        for name, show, gap in zip((score, "loss"), shown, (found["difference"], found["loss_difference"]), strict=True)
+        for title, name, show, gap in zip(
+            (TITLES[score_key(task, len(metrics["classes"]))], "loss"),
+            (score, "loss"),
+            shown,
+            (found["difference"], found["loss_difference"]),
+            strict=True,
+        )
     ]
     show = number if task == "regression" else percent
     changed = sorted(

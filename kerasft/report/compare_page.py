@@ -6,14 +6,12 @@ from typing import Any
 
 from kerasft import __version__
 from kerasft.console.wording import NOT_MEASURED, duration, number, percent
-from kerasft.evaluation.score_names import TITLES
+from kerasft.evaluation.score_names import ERRORS, TITLES
 from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 Row = dict[str, Any]
 
-# Scores of which less is better.
-ERRORS = ("mae", "scaled_mae")
 # What is left of a phase, by the fraction of its weights that was kept.
 KEPT = {1.0: "all", 0.75: "¾", 0.5: "½", 0.25: "¼", 0.0: "undone"}
 
@@ -46,7 +44,7 @@ def write_compare(folder: Path, values: dict[str, Any]) -> None:
 
 def score_name(score: str) -> str:
     """The name of a score in words."""
-    return TITLES.get(score.removeprefix("scaled_"), score) + (" in deviations" if score.startswith("scaled_") else "")
+    return TITLES.get(score, score)
 
 
 def cells(row: Row, score: str) -> dict[str, str]:

@@ -8,8 +8,9 @@ from markupsafe import Markup
 
 from kerasft import __version__
 from kerasft.console.wording import NOT_MEASURED, number, percent
+from kerasft.evaluation.score_names import ERRORS
 from kerasft.evidence import figures
-from kerasft.report.compare_page import ERRORS, score_name
+from kerasft.report.compare_page import score_name
 from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 

@@ -1,8 +1,8 @@
 """The headline of a report: the test score, its 95 % interval, and what it means in plain sentences.
 
 Each task has a function. It takes the test metrics of `metrics.json`, the arrays of `predictions.npz`, the names of the
-classes or targets, and the Caveats. It returns a dict with `figure` (the score as text), `name`, `low`, `high`, `sentences`
-and `svg` (the drawn interval; empty if there is none).
+classes or targets, and the Caveats. It returns a dict with `figure` (the score as text), `value` (as a number), `name`, `low`, `high`,
+`sentences` and `svg` (the drawn interval). Without an interval, `value`, `low` and `high` are None, and `svg` is empty.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ FEW_TEST_IMAGES = 200
 SHARED_KINDS = ("duplicate_across_splits", "leak")
 
 
-_NO_INTERVAL = {"low": None, "high": None, "svg": ""}
+_NO_INTERVAL = {"value": None, "low": None, "high": None, "svg": ""}
 
 
 class Caveats(NamedTuple):
@@ -190,7 +190,15 @@ def _headline(
     shown = percent if name == "accuracy" else number
     title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(baseline)}"
     svg = figures.interval(low, point, high, end or 1.0, baseline, title)
-    return {"figure": figure, "name": name, "low": low, "high": high, "sentences": sentences, "svg": svg}
+    return {
+        "figure": figure,
+        "value": point,
+        "name": name,
+        "low": low,
+        "high": high,
+        "sentences": sentences,
+        "svg": svg,
+    }
 
 
 def _compare_with_baseline(better: bool, worse: bool) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console import wording
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.export.model_folders import MODEL_CARD
 from kerasft.report import headline, sections, usage
 from kerasft.storage import run_folder
@@ -62,6 +62,7 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
     caveats = headline.find_caveats(test, audit, arrays["ids"])
     result = headline.HEADLINES[task](test, arrays, classes, caveats)
     heads, by_class = sections.per_class(task, test)
+    key = score_key(task, len(classes))
     score, settled, cost = SCORES[task], metrics.get("settled", {}), metrics.get("cost", {})
     rejected, warned = (
         Counter(row["kind"].replace("_", " ") for row in audit["findings"] if (row["verdict"] == "reject") == reject)
@@ -75,7 +76,8 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
         "pipeline_tag": _PIPELINE_TAGS.get(task, ""),
         "classes": classes,
         "score": score,
-        "score_name": TITLES[score],
+        "key": key,
+        "score_name": TITLES[key],
         "metrics": metrics,
         "test": test,
         "result": result,

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console import wording
-from kerasft.evaluation.score_names import SCORES
+from kerasft.evaluation.score_names import SCORES, score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
 from kerasft.report import against_baseline, gallery, headline, health, robustness, sections, unknowns, usage
@@ -108,10 +108,18 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "explaining": usage.explaining(folder),
         "unknowns": unknowns.sentences(metrics),
         "robustness": robustness.section(metrics),
-        "artefacts": [row for row in metrics.get("artefacts", {}).values() if "artefact" in row],
+        "artefacts": _artefacts(metrics, score),
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),
     }
     for section in evidence_sections:
         content |= section.context
     return content
+
+
+def _artefacts(metrics: dict, score: str) -> list[dict]:
+    """The rows of portable artefacts, with what they reach under the name of the task's score."""
+    rows = [row for row in metrics.get("artefacts", {}).values() if "artefact" in row]
+    # Earlier versions wrote it under that name too where it was in deviations.
+    key = score_key(metrics["task"], len(metrics["classes"]))
+    return [row | {score: row[key]} if key in row else row for row in rows]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasft.console.wording import count, number, percent
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
 from kerasft.evidence import figures
 
 
@@ -22,17 +22,17 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     if "robustness" not in metrics:
         return None
     summary, curves = metrics["robustness_summary"], metrics["robustness"]
-    score = SCORES[metrics["task"]]
+    score = score_key(metrics["task"], len(metrics["classes"]))
     show, clean = percent if score == "accuracy" else number, summary["clean"]
     every = [clean, *(value for values in curves.values() for value in values)]
-    y_range = (0.0, max(every) * 1.06 or 1.0) if score == "mae" else (0.0, 1.0)
+    y_range = (0.0, max(every) * 1.06 or 1.0) if score in ERRORS else (0.0, 1.0)
     panels = []
     for name, values in curves.items():
         title = _title(name)
         text = f"{title}: {TITLES[score]} {show(clean)} without, {show(values[-1])} at strength 5"
         drawn = figures.panel([clean, *values], list("012345"), y_range, text)
         panels.append((title, drawn, f"{show(values[0])} → {show(values[-1])}"))
-    worst = max(curves, key=lambda name: sum(curves[name]) * (1 if score == "mae" else -1))
+    worst = max(curves, key=lambda name: sum(curves[name]) * (1 if score in ERRORS else -1))
     sentences = [
         f"On average over {count(len(curves), 'corruption')} at five strengths, the {TITLES[score]} is "
         f"{show(summary['mean'])}; on the same {count(summary['n'], 'test image')} as they are, it is {show(clean)}. "

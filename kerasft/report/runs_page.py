@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft import __version__
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
 from kerasft.report import headline
 from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
@@ -25,7 +25,7 @@ class FinishedRun(NamedTuple):
         data: short name of the data.
         network: the backbone, as `--backbone` names it.
         size: side of its input images in pixels.
-        score: `accuracy`, `map` or `mae`.
+        score: `accuracy`, `map` or `mae`; `scaled_mae` for several targets.
         value, low, high: the score on the test split, and its 95 % interval.
         loss: log loss on the test split (single and multi-label); the training loss (regression).
         n: test images.
@@ -85,13 +85,15 @@ def read(folder: Path) -> FinishedRun:
         arrays = dict(stored)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
     result = headline.HEADLINES[task](test, arrays, metrics["classes"], headline.Caveats())
+    score = score_key(task, len(metrics["classes"]))
     return FinishedRun(
         folder=folder,
         data=Path(export).parent.name,
         network=metrics.get("settled", {}).get("backbone", config["backbone"]),
         size=metrics["image_size"],
-        score=SCORES[task],
-        value=float(test[SCORES[task]]),
+        score=score,
+        # Early versions recorded the errors of several targets in their units alone.
+        value=float(test[score] if score in test else result["value"]),
         low=result["low"],
         high=result["high"],
         loss=float(test["loss"]),
@@ -117,6 +119,7 @@ def write_page(path: Path, rows: list[FinishedRun], damaged: list[Unreadable]) -
         "groups": groups(rows),
         "damaged": damaged,
         "score_names": TITLES,
+        "errors": ERRORS,
         "version": __version__,
         "interval_style": _interval_style,
     }
@@ -131,7 +134,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _sort_key(row: FinishedRun) -> tuple:
-    better = row.value if row.score == "mae" else -row.value
+    better = row.value if row.score in ERRORS else -row.value
     return row.data, row.score, row.n, better, row.loss, row.folder
 
 

@@ -10,7 +10,7 @@ from kerasft.compare import rows
 from kerasft.compare.rows import FINISHED
 from kerasft.console import console
 from kerasft.console.wording import number, percent
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import TITLES, score_key
 from kerasft.report import headline
 
 Row = dict[str, Any]
@@ -26,6 +26,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
         metrics: its `metrics.json`.
     """
     task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
+    score = score_key(task, len(metrics["classes"]))
     shown = headline.HEADLINES[task](test, rows.read_predictions(folder), metrics["classes"], headline.Caveats())
     known = shown["low"] is not None and math.isfinite(shown["low"])
     return {
@@ -35,7 +36,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
         "status": FINISHED,
         "run_dir": folder.as_posix(),
         "path": metrics["export"].get("path", ""),
-        SCORES[task]: test[SCORES[task]],
+        score: test[score],
         "interval": [shown["low"], shown["high"]] if known else None,
         "loss": test["loss"],
         "n": test["n"],
@@ -62,12 +63,14 @@ def add_differences(found: list[Row], metrics: Row) -> None:
         one["shares"] = {name: one[name] / found[0][name] for name in ("multiplications", "parameters", "bytes")}
 
 
-def table(found: list[Row], task: str) -> Table:
+def table(found: list[Row], score: str) -> Table:
     """The rows for the terminal. An interval stands below its figure, so that the table fits a narrow screen.
 
     The size of the images stands below the name where it is not the run's.
+
+    Args:
+        score: a key of the rows.
     """
-    score = SCORES[task]
     shown = percent if score == "accuracy" else number
     made = Table(title="Slimming, on the test images, with paired differences to the run", title_justify="left")
     for head in ("", TITLES[score], "difference", "loss", "mult.", "param.", "kB"):

@@ -11,10 +11,10 @@ import keras
 from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
-from kerasft.evaluation.score_names import SCORES, TITLES
+from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import publish
-from kerasft.job import score, train
+from kerasft.job import score, slim_steps, train
 from kerasft.job.finished_run import refuse_other_splits
 from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
@@ -38,7 +38,7 @@ class Slimming:
     Attributes:
         target: as text.
         phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
-        task, score: of the run.
+        task, score: of the run; under regression with several targets the score is `scaled_mae`.
         rows: of `rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters` and `run_dir`; after their
             training `validation_loss`, `validation_score` and `seconds` too.
@@ -91,7 +91,8 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         # Decoded images are the same in all steps.
         parent = replace(parent, keep_cache=True, cache_dir=str(folder / "cache"))
     given = {name: getattr(settings, name) for name in STEP_SETTINGS}
-    new = Slimming(str(target), **given, task=metrics["task"], score=SCORES[metrics["task"]])
+    named = score_key(metrics["task"], len(metrics["classes"]))
+    new = Slimming(str(target), **given, task=metrics["task"], score=named)
     with run_lock.locked(folder):
         found = _open(folder, new, settings)
         if found.finished:
@@ -104,7 +105,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
             found.finished = True
             _write(folder, found, metrics)
             shutil.rmtree(folder / "cache", ignore_errors=True)
-    console.print_table(rows.table(found.rows, found.task))
+    console.print_table(rows.table(found.rows, found.score))
     console.say(f"slim: {found.reason}")
     console.say(f"slim: {folder / FILE_NAME}; the smallest network: {found.rows[-1]['path']}")
     return asdict(found)
@@ -236,6 +237,7 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
         if (then := stored.get(name, FIELDS[name].default)) != (now := getattr(new, name)):
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
+    stored |= {"score": new.score, "rows": [slim_steps.with_score(row, new.score) for row in stored.get("rows", [])]}
     # What another version has more is left out, and what it has less is as in a new one.
     return replace(new, **{name: value for name, value in stored.items() if name in vars(new)})
 

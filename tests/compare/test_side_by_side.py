@@ -181,8 +181,6 @@ def test_the_page_is_whole_and_says_what_the_rows_say(entries, tmp_path):
 
 
 def test_several_targets_are_compared_in_deviations():
-    assert rows.score_key("regression", 2) == "scaled_mae"
-    assert (rows.score_key("regression", 1), rows.score_key("multi_label", 5)) == ("mae", "map")
     result = {"figures": {"test": {"per_target": {"a": {"deviation": 2.0}, "b": {"deviation": 0.0}}}}}
     np.testing.assert_array_equal(rows.deviations(result, ["a", "b"]), [2.0, 1.0])
     assert rows.deviations({"figures": {"test": {}}}, ["a"]) is None

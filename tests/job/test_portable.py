@@ -5,7 +5,9 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import make_image
 
 from kerasft.job import portable
 from kerasft.settings.config import Config
@@ -55,6 +57,29 @@ def test_a_model_that_the_gate_refused_gets_no_portable_formats(tmp_path):
     assert portable.withheld(Config(export="savedmodel | onnx")) == {
         "onnx": {"artefact": "onnx", "published": False, "reason": "refused by --gate"}
     }
+
+
+@needs_lite
+@pytest.mark.large
+def test_artefacts_of_targets_in_different_units_are_compared_in_deviations(tiny, tmp_path, command):
+    """A width of about 1 and a mass of about 5,000: exact artefacts are published, and every score is in its interval."""
+    rng, lines = np.random.default_rng(0), ["path,width,mass"]
+    for index in range(80):
+        make_image("disc", rng).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{rng.normal(1, 0.3)},{rng.normal(5000, 1000)}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    done = command("--data=csv:t.csv", f"--backbone={tiny}", "--phases=head", "--run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    flags = ["--model=run", "--export=onnx | litert | keras(precision=int8)", "--max_drop=1", "--notimings"]
+    done = command("compress", *flags, cwd=tmp_path, module="kerasft")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run/compress.json").read_text())
+    assert found["score"] == "scaled_mae" and len(found["rows"]) == 4
+    for row in found["rows"]:
+        assert row["published"], row["reason"]
+        assert row["interval"][0] < row["scaled_mae"] < row["interval"][1] and "mae" not in row
+    assert found["rows"][1]["scaled_mae"] == pytest.approx(found["rows"][0]["scaled_mae"], abs=1e-3)
+    assert "the best mean absolute error in deviations" in done.stdout
 
 
 def test_the_command_that_trains_for_eight_bits_is_that_of_the_run_with_one_phase_more():

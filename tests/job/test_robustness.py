@@ -120,3 +120,10 @@ def test_baselines_see_the_same_corrupted_images_through_the_frozen_network(phot
         assert row["clean"] == alone[name]["accuracy"]
         assert row["mean"] == pytest.approx(np.mean([row[one] for one in kept]))
     assert "What would do as well under corruption" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("classes", "title"), [(["a"], "error 2.0000"), (["a", "b"], "error in deviations 2.0000")])
+def test_the_line_says_where_errors_are_in_deviations(capsys, classes, title):
+    found = {"robustness": {"jpeg": [3.0] * 5}, "robustness_summary": {"clean": 2.0, "mean": 3.0, "n": 20}}
+    robustness.summarise({"task": "regression", "classes": classes, **found})
+    assert f"robustness: mean absolute {title} on 20 test images" in capsys.readouterr().out

@@ -54,3 +54,16 @@ def test_steps_of_an_earlier_run_in_the_folder_are_left_out(run, capsys):
 
 def test_a_run_without_steps_has_no_rows(tmp_path):
     assert slim_steps.rows(tmp_path, METRICS, "accuracy", IDS, OUTPUTS) == []
+
+
+def test_a_row_of_an_earlier_version_gets_its_score_in_deviations_from_the_run_of_the_step(run, capsys):
+    place = run / "slim/flops-0.5"
+    stored = json.loads((place / "slim.json").read_text())
+    for row in stored["rows"][1:]:
+        row["mae"] = row.pop("accuracy")
+    (place / "slim.json").write_text(json.dumps(stored))
+    (place / "1-image_size/metrics.json").write_text(json.dumps({"test": {"mae": 0.9, "scaled_mae": 0.2}}))
+    first, second = slim_steps.rows(run, METRICS, "scaled_mae", IDS, OUTPUTS)
+    assert first["scaled_mae"] == 0.2 and first["interval"] == [0.8, 0.95]
+    # The run of the second step is not there any more.
+    assert "scaled_mae" not in second and "mae" not in second and second["loss"] == 0.4

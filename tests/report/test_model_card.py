@@ -74,3 +74,12 @@ def test_a_run_without_measured_costs_has_a_card(tmp_path):
     del metrics["cost"], metrics["baselines"]
     text = model_card.render(tmp_path, metrics)
     assert "Multiplications" not in text and "What frozen features" not in text
+
+
+@pytest.mark.parametrize(("case", "key"), [("targets", "scaled_mae"), ("angle", "mae")])
+def test_the_error_of_several_targets_is_in_deviations(tmp_path, case, key):
+    text, head, metrics = _card(tmp_path, case)
+    found = head["model-index"][0]["results"][0]["metrics"][0]
+    assert (found["type"], found["value"]) == ("mae", metrics["test"][key])
+    assert found.get("name", "") == ("mean absolute error in deviations" if case == "targets" else "")
+    assert ("| Baseline | Mean absolute error in deviations |" in text) == (case == "targets")

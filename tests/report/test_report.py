@@ -325,3 +325,14 @@ def test_the_health_of_gradients_is_told_with_its_remedy_and_figures(tmp_path):
     # A run of an earlier version has none.
     page, _ = written(tmp_path / "head", *CASES["two"], epochs=0)
     assert "Gradient health" not in page.source
+
+
+@pytest.mark.parametrize("key", ["scaled_mae", "mae"])
+def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, key):
+    """Earlier versions wrote it under the other name."""
+    metrics = run_folder(tmp_path, *CASES["targets"])
+    row = {"artefact": "onnx", "path": "exports/x/1/onnx", "published": True, "reason": "", "loss": 0.5, "bytes": 9000}
+    metrics["artefacts"] = {"onnx": row | {key: 0.4321}}
+    report.write(tmp_path, metrics, thumbnails)
+    table = (tmp_path / "report.html").read_text().partition("Artefacts for other runtimes")[2].partition("</table>")[0]
+    assert "mean absolute error in deviations" in table and "0.432" in table

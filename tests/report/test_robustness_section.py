@@ -66,7 +66,7 @@ def test_a_run_without_the_flags_has_neither(tmp_path):
 
 @pytest.mark.parametrize("task", SCORES)
 def test_the_worst_corruption_is_named(task):
-    metrics = {"task": task, **_measured(task, "quick")}
+    metrics = {"task": task, "classes": ["a"], **_measured(task, "quick")}
     worse = [0.1] * 5 if task != "regression" else [9.0] * 5
     metrics["robustness"] = {**metrics["robustness"], "gaussian_blur": worse}
     found = robustness.section(metrics)
@@ -76,6 +76,19 @@ def test_the_worst_corruption_is_named(task):
 
 
 def test_baselines_stand_beside_the_network():
-    found = robustness.section({"task": "single_label", **_measured("single_label")})["baselines"]
+    found = robustness.section({"task": "single_label", "classes": ["a", "b"], **_measured("single_label")})[
+        "baselines"
+    ]
     assert [name for name, _ in found] == ["this network", "linear probe"]
     assert all(len(values) == 2 + len(CORRUPTIONS) and values[:3] == ["80.0%", "60.0%", "60.0%"] for _, values in found)
+
+
+@pytest.mark.parametrize(("case", "several"), [("targets", True), ("angle", False)])
+def test_the_scores_of_several_targets_are_said_to_be_in_deviations(tmp_path, case, several):
+    metrics = run_folder(tmp_path, *CASES[case])
+    metrics |= _measured("regression", "quick") | {"baseline": _baseline(tmp_path, metrics)}
+    found = robustness.section(metrics)
+    assert ("mean absolute error in deviations is 3" in found["sentences"][0]) == several
+    assert all(("mean absolute error in deviations 2" in svg) == several for _, svg, _ in found["panels"])
+    titles = [row[0] for row in against_baseline.section(metrics, tmp_path, lambda rows: rows)["overall"]]
+    assert titles == ["mean absolute error" + " in deviations" * several, "loss"]

@@ -8,6 +8,7 @@ from finished import CASES, HOSTILE, run_folder
 from pages import Page
 
 from kerasft import commands
+from kerasft.evaluation.score_names import ERRORS
 from kerasft.report import runs_page, statistics
 from kerasft.settings.errors import UserError
 
@@ -16,7 +17,9 @@ from kerasft.settings.errors import UserError
 def finished(tmp_path_factory):
     """Run folders of the three tasks, one of a search's winner, and one that is damaged."""
     root = tmp_path_factory.mktemp("runs")
-    metrics = {case: run_folder(root / case, *CASES[case]) for case in ("two", "ten", "hostile", "labels", "angle")}
+    metrics = {
+        case: run_folder(root / case, *CASES[case]) for case in ("two", "ten", "hostile", "labels", "angle", "targets")
+    }
     run_folder(root / "search" / "best", *CASES["sixty"])
     (root / "damaged").mkdir()
     (root / "damaged" / "metrics.json").write_text("{")
@@ -42,7 +45,7 @@ def test_the_best_comes_first_and_groups_hold_what_compares(finished):
     found, _ = runs_page.find(finished[0])
     for (data, score, n), rows in runs_page.groups(found):
         assert {(row.data, row.score, row.n) for row in rows} == {(data, score, n)}
-        values = [row.value if score == "mae" else -row.value for row in rows]
+        values = [row.value if score in ERRORS else -row.value for row in rows]
         assert values == sorted(values)
 
 
@@ -103,3 +106,33 @@ def test_mistakes(tmp_path, monkeypatch, typed, message):
     with pytest.raises(UserError) as raised:
         commands.run("runs", typed)
     assert message in str(raised.value)
+
+
+@pytest.fixture
+def of_two_targets(tmp_path):
+    """Runs of a width and a mass: `a` is better in deviations, and `b` in the mean of both units. `old` is `a` of an early version."""
+    rng, scale = np.random.default_rng(0), np.array([0.3, 1000.0])
+    labels = rng.normal(0, 1, (60, 2)) * scale
+    for name, gaps in (("a", (0.1, 0.5)), ("b", (2.0, 0.4)), ("old", (0.1, 0.5))):
+        metrics = run_folder(tmp_path / name, "regression", ["width", "mass"], n=60)
+        values = labels + scale * gaps * rng.normal(0, 1, (60, 2))
+        errors = np.abs(values - labels)
+        metrics["test"] |= {"mae": float(errors.mean()), "scaled_mae": float((errors / scale).mean())}
+        for place, target in enumerate(("width", "mass")):
+            metrics["test"]["per_target"][target] |= {"mae": errors[:, place].mean(), "deviation": scale[place]}
+        if name == "old":
+            del metrics["test"]["scaled_mae"]
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+        np.savez(tmp_path / name / "predictions.npz", ids=np.arange(60).astype(str), labels=labels, values=values)
+    return tmp_path
+
+
+def test_runs_of_several_targets_are_ranked_in_deviations(of_two_targets, capsys):
+    found, damaged = runs_page.find(of_two_targets)
+    assert [row.folder.name for row in found][-1] == "b" and not damaged
+    assert {row.score for row in found} == {"scaled_mae"}
+    assert all(row.low < row.value < row.high < 5 for row in found)
+    commands.run("runs", [str(of_two_targets), f"--out={of_two_targets / 'runs.html'}"])
+    assert "mae in deviations" in capsys.readouterr().out
+    page = (of_two_targets / "runs.html").read_text()
+    assert "test mean absolute error in deviations on 60 images" in page and "Log loss" not in page

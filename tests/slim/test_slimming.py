@@ -313,3 +313,22 @@ def test_a_step_to_smaller_images_serves_images_of_any_size(command, tmp_path):
         assert rows[2]["parent"] == "savedmodel" and rows[2]["accuracy"] == last["accuracy"]
         assert 0 < rows[2]["agreement"] <= 1 and rows[2]["startup_seconds"] > 0
         assert "image_size(64)</bdi>, made of 1" in (tmp_path / "run/compress.html").read_text()
+
+
+def test_the_scores_of_several_targets_are_in_deviations_and_those_of_an_earlier_version_too(tmp_path, trainings):
+    run = tmp_path / "values"
+    metrics = finished.run_folder(run, "regression", ["width", "mass"])
+    _change(run / "metrics.json", framing="crop")
+    _change(run / "config.json", data="generated:2x20", backbone="x")
+    (run / "model.keras").write_bytes(b"")
+    place = run / "slim/flops-0.8"
+    place.mkdir(parents=True)
+    row = {"name": "run", "run_dir": run.as_posix(), "path": "x", "mae": 500.0, "interval": [0.2, 0.3], "loss": 0.2}
+    row |= {"image_size": 224, "difference": None, "multiplications": 1, "parameters": 1, "bytes": 1}
+    row["shares"] = dict.fromkeys(("multiplications", "parameters", "bytes"), 1.0)
+    stored = {"target": "flops=0.8", "task": "regression", "score": "mae", "rows": [row], "finished": True}
+    gone = row | {"run_dir": (tmp_path / "gone").as_posix()}
+    (place / "slim.json").write_text(json.dumps(stored | {"rows": [row, gone]}))
+    found = slimming.slim(Config(), str(run), "flops=0.8")
+    assert found["score"] == "scaled_mae" and not trainings[0]
+    assert [one["scaled_mae"] for one in found["rows"]] == [metrics["test"]["scaled_mae"], None]

@@ -96,9 +96,9 @@ def publish(
         folder: such as `exports/NAME/VERSION`.
 
     Returns:
-        A row for each: `artefact`, `path`, `accuracy` (or the task's score), its `interval` if asked for, `loss`, `agreement` (not for regression),
-        `max_abs_diff` (on the same pixels), `decoding_max_abs_diff` (what the shipped decoder adds), `n`, `bytes`,
-        `images_per_second` by batch size, `published` and `reason`.
+        A row for each: `artefact`, `path`, `accuracy` (or the `key` of the scorer), its `interval` if asked for, `loss`, `agreement` (not for regression),
+        `max_abs_diff` (on the same pixels), `scaled_max_abs_diff` (the same in deviations of each target; for regression),
+        `decoding_max_abs_diff` (what the shipped decoder adds), `n`, `bytes`, `images_per_second` by batch size, `published` and `reason`.
     """
     # Made once for all formats, and only if one needs them.
     calibration = functools.cache(lambda: calibration_images(splits.train, network.size))
@@ -161,7 +161,7 @@ class _Draft:
         found = np.concatenate(self.from_bytes)
         row |= _proof_row(found, np.concatenate(self.on_our_pixels), inputs)
         if inputs.interval:
-            row["interval"] = inputs.interval(found, row[inputs.scorer.name])
+            row["interval"] = inputs.interval(found, row[inputs.scorer.key])
         row["images_per_second"] = {str(size): _speed(self.run, inputs.size, size) for size in (1, BATCH_SIZE)}
         row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
         row["reason"] = _objection(self.format, inputs, found, row)
@@ -220,10 +220,13 @@ def _write_json(path: Path, values: dict) -> None:
 def _proof_row(found: np.ndarray, same: np.ndarray, inputs: ProofInputs) -> dict[str, Any]:
     """The figures of answers to the encoded bytes, and of those to the same pixels that the network saw."""
     outputs = _as_outputs(inputs.task, found)
-    row = {inputs.scorer.name: inputs.scorer.score(outputs), "loss": inputs.scorer.loss(outputs)}
+    row = {inputs.scorer.key: inputs.scorer.score(outputs), "loss": inputs.scorer.loss(outputs)}
     if inputs.task == "single_label":
         row["agreement"] = float((found.argmax(-1) == inputs.expected.argmax(-1)).mean())
-    row["max_abs_diff"] = float(np.abs(same - inputs.expected).max())
+    gap = np.abs(same - inputs.expected)
+    row["max_abs_diff"] = float(gap.max())
+    if inputs.task == "regression":
+        row["scaled_max_abs_diff"] = float((gap / inputs.scorer.scale).max())
     row["decoding_max_abs_diff"] = float(np.abs(found - same).max())
     return row | {"n": len(found)}
 
@@ -250,14 +253,15 @@ def _speed(run: Callable[[np.ndarray], np.ndarray], side: int, count: int) -> fl
 def _objection(chosen: Format, inputs: ProofInputs, found: np.ndarray, row: dict[str, Any]) -> str:
     """Why an artefact is not published; empty where nothing speaks against it."""
     if chosen.exact:
-        worst = row["max_abs_diff"] / (1.0 if inputs.task != "regression" else float(np.min(inputs.scorer.scale)))
+        worst = row["scaled_max_abs_diff" if inputs.task == "regression" else "max_abs_diff"]
         if not worst <= proof.TOLERANCE:
-            return f"its answers to the same pixels differ by up to {worst:.3g} (at most {proof.TOLERANCE:g})"
+            unit = " deviations" if inputs.task == "regression" else ""
+            return f"its answers to the same pixels differ by up to {worst:.3g}{unit} (at most {proof.TOLERANCE:g})"
     drop = _score_error(inputs, found) - _score_error(inputs, inputs.expected)
     if not drop <= inputs.max_drop:
         advice = f"; try {chosen.advice}" if chosen.advice else ""
         advice += f", or train for 8 bits: {inputs.retrain}" if chosen.eight_bits and inputs.retrain else ""
-        lost = f"{inputs.scorer.title} {row[inputs.scorer.name]:.4f} is worse than the network's by {drop:.4f}"
+        lost = f"{inputs.scorer.title} {row[inputs.scorer.key]:.4f} is worse than the network's by {drop:.4f}"
         return f"{lost} (--max_drop={inputs.max_drop:g}){advice}"
     return ""
 

@@ -1,0 +1,47 @@
+"""The figures of a proof where several targets have different units."""
+
+import numpy as np
+import pytest
+
+from kerasft.evaluation.scoring import Scorer
+from kerasft.export import proof
+from kerasft.export.portable import FORMATS, publish
+
+# A width of about 1 and a mass of about 5,000, and how much they vary.
+SCALE = np.array([0.3, 1000.0])
+
+
+@pytest.fixture
+def inputs():
+    """What two targets in different units are proven with; the network is off by half a deviation of each."""
+    labels = (np.array([1.0, 5000.0]) + SCALE * np.random.default_rng(0).normal(0, 1, (50, 2))).astype(np.float32)
+    expected = (labels + 0.5 * SCALE).astype(np.float32)
+    return publish.ProofInputs("regression", None, Scorer("regression", labels, SCALE), expected, 32, max_drop=0.005)
+
+
+def test_the_score_of_several_targets_is_in_deviations(inputs):
+    row = publish._proof_row(inputs.expected, inputs.expected, inputs)
+    assert row["scaled_mae"] == pytest.approx(0.5, rel=1e-3) and "mae" not in row
+
+
+def test_the_score_of_one_target_is_in_its_units(inputs):
+    expected = inputs.expected[:, 1:]
+    scorer = Scorer("regression", inputs.scorer.labels[:, 1:], SCALE[1:])
+    one = publish.ProofInputs("regression", None, scorer, expected, 32, max_drop=0.005)
+    row = publish._proof_row(expected, expected, one)
+    assert row["mae"] == pytest.approx(500, rel=1e-3) and "scaled_mae" not in row
+
+
+@pytest.mark.parametrize(
+    ("gap", "refused"), [((0, 0.01), False), ((0, 1.0), True), ((0.001, 0), True), ((0, np.nan), True)]
+)
+def test_each_target_is_proven_in_its_own_deviations(inputs, gap, refused):
+    """Of a mass of 5,000 the hundredth is 1e-5 of its deviation; of a width of 1 the thousandth is 3e-3 of its own."""
+    same = inputs.expected.astype(np.float64) + gap
+    row = publish._proof_row(inputs.expected, same, inputs)
+    worst = (np.array(gap) / SCALE).max()
+    reason = publish._objection(FORMATS["onnx"](), inputs, inputs.expected, row)
+    assert bool(reason) == refused == (not worst <= proof.TOLERANCE)
+    assert row["scaled_max_abs_diff"] == pytest.approx(worst, rel=0.01, nan_ok=True)
+    assert row["max_abs_diff"] == pytest.approx(np.max(gap), rel=0.01, nan_ok=True)
+    assert not refused or ("differ by up to" in reason and "deviations (at most 0.0001)" in reason)
