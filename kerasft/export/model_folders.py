@@ -32,6 +32,9 @@ MODEL_RULE = "must be a SavedModel, an artefact of --export, or a folder of numb
 # It is written when the model is in its place already.
 MODEL_CARD = "MODEL_CARD.md"
 
+# Portable artefacts are in this folder, a sibling of that of the SavedModels.
+EXPORTS = "exports"
+
 
 def runtime_of(folder: Path) -> str | None:
     """Returns the runtime of a model folder, a key of `MARKERS`; None for another folder."""
@@ -88,6 +91,23 @@ def newest(model: str, artefact: str = "") -> Path:
     if found is None:
         raise UserError(f"--model: {MODEL_RULE}. Received: {model!r}")
     return found
+
+
+def portable_folder(folder: Path) -> Path:
+    """Returns the folder of the portable artefacts of `saved_models/NAME`: `exports/NAME`."""
+    return folder.parent.parent / EXPORTS / folder.name
+
+
+def next_version(folder: Path) -> Path:
+    """Returns the path of the next version of `saved_models/NAME`: above every number there and in `exports/NAME`.
+
+    Where a SavedModel was removed to go back, its portable artefacts keep its number.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    taken = [int(path.name) for parent in (folder, portable_folder(folder)) for path in _numbered(parent)]
+    return folder / str(max(taken, default=0) + 1)
 
 
 def version_folder(folder: Path) -> Path:

@@ -55,6 +55,22 @@ def test_what_is_missing_or_not_clear_is_said(tmp_path, files, artefact, message
         model_folders.newest(str(made(tmp_path, *files)), artefact)
 
 
+@pytest.mark.parametrize(
+    ("files", "number"),
+    [
+        ((), "1"),
+        (("saved_models/x/7/a", "saved_models/x/notes/a", "saved_models/x/.draft-9/a"), "8"),
+        # The SavedModels 2 and 3 were removed to go back to 1.
+        (("saved_models/x/1/a", "exports/x/3/onnx/model.onnx"), "4"),
+        (("exports/x/3/onnx/model.onnx",), "4"),
+        (("saved_models/x/10/a", "exports/x/9/a", "exports/y/20/a", "saved_models/slim/x/30/a"), "11"),
+    ],
+)
+def test_a_number_is_not_given_again_while_artefacts_have_it(tmp_path, files, number):
+    folder = made(tmp_path, *files) / "saved_models" / "x"
+    assert model_folders.next_version(folder) == folder / number
+
+
 def test_an_artefact_says_what_it_is(tmp_path):
     assert model_folders.read_metadata(tmp_path) == {}
     (tmp_path / "model.json").write_text(json.dumps({"task": "regression"}))
