@@ -32,19 +32,40 @@ MODEL_RULE = "must be a SavedModel, an artefact of --export, or a folder of numb
 # It is written when the model is in its place already.
 MODEL_CARD = "MODEL_CARD.md"
 
+# Portable artefacts are in this folder, a sibling of that of the SavedModels.
+EXPORTS = "exports"
+
 
 def runtime_of(folder: Path) -> str | None:
-    """Returns the runtime of a model folder, a key of `MARKERS`; None for another folder."""
-    return next((name for name, file in MARKERS.items() if any(map(Path.is_file, folder.glob(file)))), None)
+    """Returns the runtime of a model folder, a key of `MARKERS`; None for another folder, or one that cannot be read."""
+    try:
+        return next((name for name, file in MARKERS.items() if any(map(Path.is_file, folder.glob(file)))), None)
+    except OSError:
+        return None
 
 
 def artefacts(version: Path) -> list[str]:
-    """Returns the names of the subfolders that hold an artefact, such as `onnx`."""
-    if not version.is_dir():
+    """Returns the names of the subfolders that hold an artefact, such as `onnx`; none where it cannot be read."""
+    try:
+        names = sorted(path.name for path in version.iterdir())
+    # It is no folder, it is being removed, or it may not be read.
+    except OSError:
         return []
     # A number is a version. A draft that is being proven has a name that begins with a dot.
-    names = sorted(path.name for path in version.iterdir() if not (path.name.isdecimal() or path.name.startswith(".")))
+    names = [name for name in names if not (name.isdecimal() or name.startswith("."))]
     return [name for name in names if runtime_of(version / name)]
+
+
+def read_error(folder: Path) -> OSError | None:
+    """Returns why a folder or one of the files in it cannot be read; None where they can be, or it is not there."""
+    try:
+        for path in folder.iterdir():
+            path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error
+    return None
 
 
 def model_folder(version: Path, artefact: str = "") -> Path | None:
@@ -62,9 +83,22 @@ def model_folder(version: Path, artefact: str = "") -> Path | None:
 def versions(folder: Path, artefact: str = "") -> list[Path]:
     """Returns the model folders of the numbered folders, oldest first; arguments as `model_folder`.
 
-    A version without that artefact is left out.
+    A version without that artefact is left out, and one that cannot be read.
+
+    Raises:
+        OSError: the folder itself cannot be read.
     """
-    return [found for path in _numbered(folder) if (found := model_folder(path, artefact))]
+    return [found for path in numbered(folder) if (found := model_folder(path, artefact))]
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Returns what has a number as its name in a folder, lowest first; nothing where the folder is not there.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def newest(model: str, artefact: str = "") -> Path:
@@ -75,10 +109,14 @@ def newest(model: str, artefact: str = "") -> Path:
         artefact: as `--artefact`.
 
     Raises:
-        UserError: there is no model, or not that artefact, or there are several and none is named.
+        UserError: there is no model, or not that artefact, or there are several and none is named, or it cannot be read.
     """
     path = Path(model)
-    names = sorted({name for version in (path, *_numbered(path)) for name in artefacts(version)})
+    try:
+        folders = (path, *numbered(path))
+    except OSError as error:
+        raise UserError(f"--model: cannot be read ({error.strerror}). Received: {model!r}") from error
+    names = sorted({name for version in folders for name in artefacts(version)})
     if not runtime_of(path) and not artefact and len(names) > 1:
         raise UserError(f"--artefact: '{model}' has several. It must be one of {one_of(names)}. Received: ''")
     found = model_folder(path, artefact) or (versions(path, artefact) or [None])[-1]
@@ -90,14 +128,26 @@ def newest(model: str, artefact: str = "") -> Path:
     return found
 
 
+def portable_folder(folder: Path) -> Path:
+    """Returns the folder of the portable artefacts of `saved_models/NAME`: `exports/NAME`."""
+    return folder.parent.parent / EXPORTS / folder.name
+
+
+def next_version(folder: Path) -> Path:
+    """Returns the path of the next version of `saved_models/NAME`: above every number there and in `exports/NAME`.
+
+    Where a SavedModel was removed to go back, its portable artefacts keep its number.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    taken = [int(path.name) for parent in (folder, portable_folder(folder)) for path in numbered(parent)]
+    return folder / str(max(taken, default=0) + 1)
+
+
 def version_folder(folder: Path) -> Path:
     """Returns the folder of the version that a model folder belongs to: itself, or the one above an artefact."""
     return folder.parent if folder.parent.name.isdecimal() and not folder.name.isdecimal() else folder
-
-
-def _numbered(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name))
 
 
 def read_metadata(folder: Path) -> dict:

@@ -17,7 +17,7 @@ from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
 from kerasft.export import artefact, proof, serving_warmup, unknowns
 from kerasft.export.artefact import Answer, Artefact
-from kerasft.export.model_folders import METADATA_FILE, SAVED_MODEL_FILE, read_metadata, versions
+from kerasft.export.model_folders import METADATA_FILE, SAVED_MODEL_FILE, next_version, read_metadata, versions
 from kerasft.export.serving_outputs import answer_key, serving_outputs
 from kerasft.networks import heads, layer_names
 from kerasft.networks.network import Network
@@ -45,7 +45,7 @@ LOAD_ERRORS = (
 def export(
     network: Network, answer: Answer, split: Split, expected: np.ndarray, folder: Path, warm: Split | None = None
 ) -> dict:
-    """Writes `folder/VERSION`, the next free version, after proving it.
+    """Writes `folder/VERSION`, the next version, after proving it.
 
     The signature `serving_default` takes `image_bytes` (string [N]). It gives `classes` (string [N, k]) and `scores`
     (float32 [N, k]) by falling score, with k = min(5, C), and `probabilities` (float32 [N, C]). For multi-label it also
@@ -189,7 +189,7 @@ def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
 
 
 def copy(version: Path, folder: Path) -> Path:
-    """Copies a version or a draft into another folder `NAME`, as its next free version. The disk may be another one."""
+    """Copies a version or a draft into another folder `NAME`, as its next version. The disk may be another one."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = artefact.draft_path(folder)
     artefact.discard(draft)
@@ -201,9 +201,9 @@ def copy(version: Path, folder: Path) -> Path:
 
 
 def place(draft: Path, folder: Path) -> Path:
-    """Renames the draft to the next free version; another run may take a number in between."""
+    """Renames the draft to the next version (`model_folders.next_version`); another run may take a number in between."""
     while True:
-        path = folder / str(max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0) + 1)
+        path = next_version(folder)
         try:
             draft.rename(path)
         except OSError:

@@ -82,7 +82,7 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
         changed |= report.write(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
         published = changed["export"].get("published", True)
-        report.write_model_card(folder, changed, portable.export_folders(config, place) if published else [place])
+        report.write_model_card(folder, changed, portable.export_folders(config, changed) if published else [place])
         run_folder.write_json(folder / "metrics.json", changed)
         if published:
             artefact.discard(folder / run_folder.UNPUBLISHED)

@@ -15,6 +15,7 @@ from kerasft.data import pipeline
 from kerasft.data.splits import Splits
 from kerasft.evaluation.score_names import TITLES
 from kerasft.evaluation.scoring import Scorer
+from kerasft.export import model_folders
 from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
@@ -29,8 +30,6 @@ from kerasft.storage import run_folder
 from kerasft.strategies import planning
 from kerasft.training import train_setup
 
-# Portable artefacts are in this folder, a sibling of that of the SavedModels.
-EXPORTS = "exports"
 JSON_NAME = "compress.json"
 SCRATCH = ".compress"
 
@@ -94,13 +93,49 @@ def withheld(config: Config) -> dict[str, dict]:
     return {name: {"artefact": name, "published": False, "reason": "refused by --gate"} for name in names}
 
 
-def export_folders(config: Config, saved_model: Path) -> list[Path]:
-    """The version folder of a SavedModel, and that of its portable artefacts if there are any."""
-    return [folder for folder in (saved_model, _exports(config, saved_model)) if folder.is_dir()]
+def export_folders(config: Config, metrics: dict) -> list[Path]:
+    """The version folder of a run's SavedModel, and that of its portable artefacts, where there are any of this run.
+
+    Args:
+        metrics: the `metrics.json` of the run.
+    """
+    saved_model = Path(metrics["export"]["path"])
+    found = (saved_model, _exports(config, saved_model))
+    return [folder for folder in found if folder.is_dir() and not _of_other_runs(folder, metrics)]
 
 
 def _exports(config: Config, saved_model: Path) -> Path:
-    return Path(config.export_dir).parent / EXPORTS / saved_model.parent.name / saved_model.name
+    """The version folder of the portable artefacts of a SavedModel."""
+    version = _version(config, saved_model)
+    return model_folders.portable_folder(version.parent) / version.name
+
+
+def _version(config: Config, saved_model: Path) -> Path:
+    """The version folder that a SavedModel has in `--export_dir`, or in a folder below it.
+
+    A slimmer network in `saved_models/slim` has the name and the number of another one in `saved_models`.
+    """
+    root = Path(config.export_dir)
+    if root.absolute() in saved_model.absolute().parents:
+        return saved_model
+    return root / saved_model.parent.name / saved_model.name
+
+
+def _of_other_runs(version: Path, metrics: dict) -> list[Path]:
+    """The model folders of a version that say that they are of another run. Its number was given again."""
+    # Artefacts of earlier versions have the digest of the weights. Runs of earlier versions do not know what theirs have.
+    own = (metrics.get("run"), metrics.get("weights_sha256"))
+    folders = [version, *(version / name for name in model_folders.artefacts(version))] if own[0] else []
+    return [folder for folder in folders if model_folders.read_metadata(folder).get("run", own[0]) not in own]
+
+
+def _refuse_other_runs(config: Config, metrics: dict) -> None:
+    """Raises UserError where the portable artefacts would be among those of another run, or have the number of its SavedModel."""
+    saved_model = Path(metrics["export"]["path"])
+    versions = _version(config, saved_model), _exports(config, saved_model)
+    if found := [folder for version in versions for folder in _of_other_runs(version, metrics)]:
+        rule = f"version {saved_model.name} is of another run there ('{found[0]}'); the artefacts need another folder"
+        raise UserError(f"--export_dir: {rule}. Received: {config.export_dir!r}")
 
 
 @pipeline.user_errors()
@@ -118,7 +153,8 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
         The rows of `compress.json`: the SavedModel, the portable artefacts, the slimmer networks.
 
     Raises:
-        UserError: no finished run, `--export` names no portable format, or the images have changed.
+        UserError: no finished run, `--export` names no portable format, the images have changed, or another run has this version
+            in `--export_dir`.
     """
     folder = Path(run)
     if not publish.parse_formats(settings.specs("export")):
@@ -131,10 +167,12 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     changes = {name: getattr(settings, name) for name in ("allow_imports", "export", "max_drop", "export_dir")}
     opened = reopen(run, **changes)
     config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits
+    _refuse_other_runs(config, metrics)
     with run_folder.scratch(folder, SCRATCH) as place:
         scorer = train_setup.prepare(config, network, splits, place).scorer
     arrays, key = {"labels": splits.test.labels}, "values" if network.task == "regression" else "probabilities"
-    answer = Answer(metrics["weights_sha256"], splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
+    run_name = metrics.get("run", metrics["weights_sha256"])
+    answer = Answer(run_name, splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
     score, saved_model = scorer.key, Path(metrics["export"]["path"])
 
     def interval(answers: np.ndarray, value: float) -> list[float] | None:
@@ -144,8 +182,9 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
         return None if shown["low"] is None else [shown["low"], shown["high"]]
 
     rows = list(export(config, network, answer, splits, scorer, opened.outputs, saved_model, folder, interval).values())
-    report.write_model_card(folder, metrics, export_folders(config, saved_model))
-    there = saved_model.is_dir()
+    folders = export_folders(config, metrics)
+    report.write_model_card(folder, metrics, folders)
+    there = saved_model in folders
     whole = {"artefact": publish.SAVED_MODEL, "path": saved_model.as_posix(), "published": there}
     whole["reason"] = "" if there else "its folder is not there any more"
     whole |= {name: metrics["test"][name] for name in (score, "loss", "n")}

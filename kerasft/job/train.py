@@ -172,6 +172,7 @@ def _train(
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "run": state.run,
         "data_digest": splits.digest,
         "weights_sha256": digest,
         "cost": cost,
@@ -183,7 +184,7 @@ def _train(
     by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
     of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
     metrics |= report.write(folder, metrics, of_test, by_path)
-    report.write_model_card(folder, metrics, portable.export_folders(config, path) if published else [path])
+    report.write_model_card(folder, metrics, portable.export_folders(config, metrics) if published else [path])
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)

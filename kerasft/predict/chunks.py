@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from kerasft.console import console
 from kerasft.predict import batches, table_files
-from kerasft.predict.predictions import Model, Prediction
+from kerasft.predict.predictions import Model, Prediction, refuse_change
 from kerasft.predict.sources import ImageFiles
 from kerasft.predict.table_files import Chunk
 from kerasft.settings.errors import UserError
@@ -74,8 +74,7 @@ def predict_chunks(folder: Path, model: Model, images: ImageFiles) -> tuple[list
             while len(rows) < len(part):
                 rows += (batch := next(predictions))
                 advance(len(batch))
-            if model.digest() != digest:
-                raise UserError("--url: the server has another version of the model now; the same command starts over.")
+            refuse_change(model, digest)
             run_folder.write(path, lambda file, rows=rows: table_files.save_chunk(rows, file))
     return chunks, todo
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kerasft.console import console, stderr_filter
 from kerasft.predict import batches, sources
-from kerasft.predict.predictions import Model, Prediction
+from kerasft.predict.predictions import Model, Prediction, refuse_change
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
 
@@ -68,13 +68,14 @@ def _load_model(model: str, url: str, artefact: str) -> Model:
 
 
 def _print_predictions(model: Model, images: sources.ImageFiles) -> int:
-    names, failed = images.names, 0
+    names, failed, digest = images.names, 0, model.digest()
     parts = [names[i : i + batches.BATCH_SIZE] for i in range(0, len(names), batches.BATCH_SIZE)]
     with (
         console.progress("predict", len(names)) as advance,
         closing(batches.predict_batches(model, images, parts)) as predictions,
     ):
         for part, rows in zip(parts, predictions):
+            refuse_change(model, digest)
             for name, row in zip(part, rows):
                 console.say(f"{name}: {_format_prediction(row)}")
             advance(len(part))

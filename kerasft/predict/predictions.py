@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasft.settings.errors import UserError
+
 
 class RefusedBatch(Exception):
     """A batch has an image that cannot be decoded, or is too large for the model."""
@@ -45,6 +47,12 @@ class Model(NamedTuple):
     task: str
     names: list[str]
     concurrency: int
+
+
+def refuse_change(model: Model, digest: str) -> None:
+    """Raises UserError where a server has another version of the model than when its `digest` was this."""
+    if model.digest() != digest:
+        raise UserError("--url: the server has another version of the model now; the same command starts over.")
 
 
 def to_predictions(outputs: dict[str, np.ndarray], names: list[str]) -> list[Prediction]:

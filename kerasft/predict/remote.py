@@ -55,7 +55,7 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
     """Returns a model of a server.
 
     The names of classes or targets come from `model`, or from `/about` of kerasft's own server. TensorFlow Serving gives
-    only the names of the top five classes of each image.
+    only the names of the top five classes of each image. Each answer is compared with the names.
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME`, or one version of it with `/versions/V`. A key in the environment
@@ -64,7 +64,8 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
         artefact: as `--artefact`.
 
     Raises:
-        UserError: the URL is invalid, the server does not answer within `RETRY_SECONDS`, it has no such model, or refuses the key.
+        UserError: the URL is invalid, the server does not answer within `RETRY_SECONDS`, it has no such model, or refuses the key;
+            or `model` has other names than it.
     """
     url = url.removesuffix("/").removesuffix(":predict")
     if not _is_model_url(url):
@@ -90,7 +91,10 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
                 # kerasft's server names the place in the request.
                 raise refused_batch(_reason(error).removeprefix("instances[0]: ")) from None
             raise _server_error(url, error) from None
-        return to_predictions(_parse_outputs(url, response, len(contents), names), names)
+        outputs = _parse_outputs(url, response, len(contents))
+        if fault := _find_fault(outputs, names):
+            raise _names_error(url, model, fault)
+        return to_predictions(outputs, names)
 
     def digest() -> str:
         return f"{url} {_version(url, headers)} {names}"
@@ -119,15 +123,25 @@ def _read_metadata(url: str, model: str, artefact: str, headers: dict[str, str])
     """Returns task and names, from the local model or from kerasft's own server."""
     # Waits for the server, and reports a wrong URL or key.
     _version(url, headers)
-    if model:
-        return model_folders.read_metadata(model_folders.newest(model, artefact))
+    about = _read_about(url, headers)
+    if not model:
+        return about
+    metadata = model_folders.read_metadata(model_folders.newest(model, artefact))
+    pairs = zip(metadata.get("classes") or [], about.get("classes") or [])
+    if different := next((pair for pair in pairs if pair[0] != pair[1]), None):
+        raise _names_error(url, model, _describe_names(*different))
+    return metadata
+
+
+def _read_about(url: str, headers: dict[str, str]) -> dict:
+    """Returns what kerasft's own server says of the model; {} where it is another server, or another model."""
     top, _, rest = url.partition("/v1/models/")
     try:
-        metadata = _request(f"{top}/about", headers)
+        about = _request(f"{top}/about", headers)
     except (OSError, ValueError, http.client.HTTPException):
         return {}
-    same = isinstance(metadata, dict) and metadata.get("name") == unquote(rest.partition("/")[0])
-    return metadata if same else {}
+    same = isinstance(about, dict) and about.get("name") == unquote(rest.partition("/")[0])
+    return about if same else {}
 
 
 def _version(url: str, headers: dict[str, str]) -> str:
@@ -209,7 +223,7 @@ def _server_error(url: str, error: urllib.error.HTTPError) -> UserError:
     return UserError(f"--url: the server says {error.code}: {_reason(error)}{hint}. Received: {url!r}")
 
 
-def _parse_outputs(url: str, response: dict, count: int, names: list[str]) -> dict[str, np.ndarray]:
+def _parse_outputs(url: str, response: dict, count: int) -> dict[str, np.ndarray]:
     """Converts the rows of a response to arrays. A single output has no name (TensorFlow Serving's rule)."""
     try:
         rows = response["predictions"]
@@ -217,12 +231,39 @@ def _parse_outputs(url: str, response: dict, count: int, names: list[str]) -> di
             rows = [{"values": row} for row in rows]
         known = [name for name in _TYPES if name in rows[0]]
         arrays = {name: np.array([row[name] for row in rows], _TYPES[name]) for name in known}
-        width = arrays["values" if "values" in arrays else "probabilities"].shape[1]
-        right = len(rows) == count and ("values" in arrays or {"classes", "scores"} <= arrays.keys())
-    except (KeyError, IndexError, TypeError, ValueError):
-        right, width = False, 0
+        right = len(rows) == count and arrays.get("values", arrays.get("probabilities")).ndim == 2
+        if "values" not in arrays:
+            right &= "scores" in arrays and arrays["classes"].shape[1] <= arrays["probabilities"].shape[1]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        right = False
     if not right:
         raise UserError(f"--url: the outputs are not those of a model that kerasft has exported. Received: {url!r}")
-    if names and len(names) != width:
-        raise UserError(f"--model: has {len(names)} classes, the server's has {width}. Received: {url!r}")
     return arrays
+
+
+def _find_fault(outputs: dict[str, np.ndarray], names: list[str]) -> str:
+    """Returns how the answers contradict the names of all classes or targets; empty where they do not."""
+    answers = outputs["values" if "values" in outputs else "probabilities"]
+    if names and len(names) != answers.shape[1]:
+        return f"has {len(names)} classes, the server's has {answers.shape[1]}"
+    if not names or "classes" not in outputs:
+        return ""
+    # The order of `tf.math.top_k`. Equal probabilities may come in another one.
+    order = (-answers).argsort(-1, kind="stable")
+    falling = np.take_along_axis(answers, order, -1)
+    distinct = np.pad(falling[:, 1:] < falling[:, :-1], ((0, 0), (1, 1)), constant_values=True)
+    distinct = (distinct[:, 1:] & distinct[:, :-1])[:, : outputs["classes"].shape[1]]
+    ours = np.array(names)[order[:, : outputs["classes"].shape[1]]]
+    wrong = np.argwhere(distinct & (ours != outputs["classes"]))
+    return _describe_names(ours[tuple(wrong[0])], outputs["classes"][tuple(wrong[0])]) if len(wrong) else ""
+
+
+def _describe_names(ours: str, theirs: str) -> str:
+    return f"calls '{ours}' what the server's calls '{theirs}'"
+
+
+def _names_error(url: str, model: str, fault: str) -> UserError:
+    """The error for names that are not those of the model on the server."""
+    if model:
+        return UserError(f"--model: {fault}; it must be the version that the server has. Received: {model!r}")
+    return UserError(f"--url: what /about names {fault}; the same command starts over. Received: {url!r}")

@@ -1,14 +1,16 @@
 """The version of the model in use, and the task that watches its folder for new versions."""
 
 import asyncio
+from pathlib import Path
 
 import kserve
 
 from kerasft.console import console
+from kerasft.export import model_folders
 from kerasft.serve import metrics, open_inference_v2, tfserving_v1
 from kerasft.serve.batching import Batcher, InvalidInstance
 from kerasft.serve.limits import RequestError
-from kerasft.serve.versions import Source, Version, find_newest, fingerprint, load
+from kerasft.serve.versions import Fingerprint, Source, Version, find_newest, fingerprint, load
 from kerasft.settings.errors import UserError
 
 # The folder is checked for new versions each time after so many seconds.
@@ -105,20 +107,24 @@ def load_newest(source: Source, batch: int) -> Version:
 
 
 async def watch_folder(repository: VersionRepository, source: Source) -> None:
-    """Checks the folder each second until it is cancelled. Loads a new version; returns to the one before if it is removed."""
-    failed, batch, missing = {}, repository.batcher.limits.max_batch_size, False
+    """Checks the folder each second until it is cancelled. Loads a new version; returns to the one before if it is removed.
+
+    While the folder, or that of the version in use, cannot be read, the version stays in use.
+    """
+    failed, batch, said = {}, repository.batcher.limits.max_batch_size, ""
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        path = await asyncio.to_thread(find_newest, source, failed)
-        if (path is None) != missing:
-            missing = path is None
-            if missing:
-                console.say(
-                    f"{source.folder} has no version any more: version {repository.current.number} stays in use"
-                )
-        if path is None:
+        try:
+            path, current_fingerprint = await asyncio.to_thread(_find_newest, source, failed, repository.current)
+            trouble = "" if path else f"{source.folder} has no version any more"
+        # A network disk may be away, or the permissions be wrong. Either may pass.
+        except OSError as error:
+            trouble = f"{error.filename or source.folder} cannot be read ({error.strerror or error})"
+        if trouble and trouble != said:
+            console.say(f"{trouble}: version {repository.current.number} stays in use")
+        said = trouble
+        if trouble:
             continue
-        current_fingerprint = await asyncio.to_thread(fingerprint, path)
         if (path, current_fingerprint) == (repository.current.path, repository.current.fingerprint):
             continue
         loading = asyncio.create_task(asyncio.to_thread(load, path, batch))
@@ -131,6 +137,18 @@ async def watch_folder(repository: VersionRepository, source: Source) -> None:
         before = repository.current.number
         repository.put(loading.result())
         console.say(f"version {repository.current.number} is in use now, instead of version {before}")
+
+
+def _find_newest(source: Source, failed: dict[Path, Fingerprint], current: Version) -> tuple[Path | None, Fingerprint]:
+    """Returns the model folder of the highest version, as `find_newest` does, and its fingerprint.
+
+    Raises:
+        OSError: the folder of the versions cannot be read, or that of the version in use, which is the highest.
+    """
+    path = find_newest(source, failed)
+    if path == current.path and (error := model_folders.read_error(path)):
+        raise error
+    return path, fingerprint(path) if path else ()
 
 
 def _describe_failure(path, error: Exception) -> str:

@@ -39,7 +39,7 @@ def serve(options: dict) -> int:
     keys = read_keys(options["api_key_file"]) if options["api_key_file"] else ()
     if not options["model"]:
         raise UserError("--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''")
-    if not Path(options["model"]).is_dir():
+    if not os.path.isdir(options["model"]):
         raise UserError(f"--model: {MODEL_RULE}. Received: {options['model']!r}")
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")

@@ -1,11 +1,13 @@
 """The versions of a model on disk: finds the one to serve, loads it and warms it up before the first request."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from kerasft import runtimes
 from kerasft.export import model_folders
 from kerasft.runtimes import LoadedModel
+from kerasft.settings.errors import UserError
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -57,11 +59,23 @@ def find_source(model: str, artefact: str = "") -> Source:
 
 
 def find_newest(source: Source, failed: dict[Path, Fingerprint]) -> Path | None:
-    """Returns the model folder of the highest version, or None. Skips those that failed to load and have not changed since."""
-    paths = [source.folder] if source.pinned else model_folders.versions(source.folder, source.artefact)
+    """Returns the model folder of the highest version, or None. Skips those that failed to load and have not changed since.
+
+    A version that cannot be read is one too: `load` says why, or it is in use already.
+
+    Raises:
+        OSError: the folder of the versions cannot be read.
+    """
+    paths = [source.folder] if source.pinned else [*filter(None, _candidates(source))]
     return next(
         (path for path in reversed(paths) if failed.get(path) is None or failed[path] != fingerprint(path)), None
     )
+
+
+def _candidates(source: Source) -> Iterator[Path | None]:
+    for version in model_folders.numbered(source.folder):
+        found, unread = model_folders.model_folder(version, source.artefact), version / source.artefact
+        yield unread if found is None and model_folders.read_error(unread) else found
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -81,8 +95,10 @@ def load(path: Path, batch: int) -> Version:
     """Loads a version and runs it on one image and on a whole batch, so that the first request is as fast as any other.
 
     Raises:
-        UserError: the version cannot be loaded, or its runtime is not installed.
+        UserError: the version cannot be read or loaded, or its runtime is not installed.
     """
+    if error := model_folders.read_error(path):
+        raise UserError(f"--model: cannot be read ({error.strerror}). Received: '{path}'")
     fingerprint_before = fingerprint(path)
     model = runtimes.load(path, warm_up=(1, batch))
     name = model_folders.version_folder(path).name

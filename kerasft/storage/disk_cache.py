@@ -1,9 +1,10 @@
 """The disk cache: the folder where a run keeps what it computes once, and the space that this may take."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,18 +87,26 @@ def evict(cache: DiskCache, entry: Path, needed_bytes: int, kind: str) -> None:
         needed_bytes: the space that it needs.
         kind: `ACTIVATIONS` or `IMAGES`.
     """
-    files = sorted(cache.folder.glob(f"*/{kind}"), key=lambda file: file.stat().st_mtime)
-    files = [file for file in files if file.parent != entry]
-    total, limit = needed_bytes + sum(file.stat().st_size for file in files), _max_bytes(cache, kind)
-    for file in files:
+    files = sorted(_files(cache, kind).items(), key=lambda item: item[1].st_mtime)
+    files = [(file, stat.st_size) for file, stat in files if file.parent != entry]
+    total, limit = needed_bytes + sum(size for _, size in files), _max_bytes(cache, kind)
+    for file, size in files:
         if total <= limit:
             break
-        try:
-            with FileLock(cache.folder / f"{file.parent.name}.lock", timeout=0):
-                total -= file.stat().st_size
+        # Another run may have removed the entry by now.
+        with suppress(Timeout), FileLock(cache.folder / f"{file.parent.name}.lock", timeout=0):
+            with suppress(FileNotFoundError):
                 shutil.rmtree(file.parent)
-        except Timeout:
-            continue
+            total -= size
+
+
+def _files(cache: DiskCache, kind: str) -> dict[Path, os.stat_result]:
+    """Returns the files of a kind, without those that another run removes at this moment."""
+    found = {}
+    for file in cache.folder.glob(f"*/{kind}"):
+        with suppress(FileNotFoundError):
+            found[file] = file.stat()
+    return found
 
 
 def _make(cache: DiskCache, folder: Path) -> None:
@@ -111,7 +120,7 @@ def _make(cache: DiskCache, folder: Path) -> None:
 def _max_bytes(cache: DiskCache, kind: str) -> float:
     if kind == IMAGES:
         return MAX_IMAGES_SHARE * cache.max_bytes
-    return cache.max_bytes - sum(file.stat().st_size for file in cache.folder.glob(f"*/{IMAGES}"))
+    return cache.max_bytes - sum(stat.st_size for stat in _files(cache, IMAGES).values())
 
 
 def read_meta(folder: Path) -> dict:

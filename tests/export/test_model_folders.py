@@ -1,9 +1,11 @@
 """Which folder `--model` and `--artefact` name, and what it says of itself. No model is loaded."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
+from unreadable import closed
 
 from kerasft.export import model_folders
 from kerasft.settings.errors import UserError
@@ -53,6 +55,42 @@ def test_the_newest_model_is_found(tmp_path, files, model, artefact, found):
 def test_what_is_missing_or_not_clear_is_said(tmp_path, files, artefact, message):
     with pytest.raises(UserError, match=message):
         model_folders.newest(str(made(tmp_path, *files)), artefact)
+
+
+@pytest.mark.parametrize(
+    ("files", "number"),
+    [
+        ((), "1"),
+        (("saved_models/x/7/a", "saved_models/x/notes/a", "saved_models/x/.draft-9/a"), "8"),
+        # The SavedModels 2 and 3 were removed to go back to 1.
+        (("saved_models/x/1/a", "exports/x/3/onnx/model.onnx"), "4"),
+        (("exports/x/3/onnx/model.onnx",), "4"),
+        (("saved_models/x/10/a", "exports/x/9/a", "exports/y/20/a", "saved_models/slim/x/30/a"), "11"),
+    ],
+)
+def test_a_number_is_not_given_again_while_artefacts_have_it(tmp_path, files, number):
+    folder = made(tmp_path, *files) / "saved_models" / "x"
+    assert model_folders.next_version(folder) == folder / number
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("unread", ["2", "2/onnx"])
+def test_a_folder_that_cannot_be_read_holds_no_artefact(tmp_path, monkeypatch, unread, number):
+    root = made(tmp_path, "1/onnx/model.onnx", "2/onnx/model.onnx")
+    assert model_folders.read_error(root / unread) is None
+    closed(monkeypatch, root / unread, number)
+    assert model_folders.newest(str(root)) == root / "1/onnx"
+    assert model_folders.artefacts(root / "2") == []
+    assert model_folders.runtime_of(root / "2/onnx") is None
+    assert model_folders.read_error(root / "2/onnx").errno == number
+    assert model_folders.read_error(root / "3") is None
+
+
+def test_a_folder_of_versions_that_cannot_be_read_is_said(tmp_path, monkeypatch):
+    made(tmp_path, "1/onnx/model.onnx")
+    closed(monkeypatch, tmp_path)
+    with pytest.raises(UserError, match=r"--model: cannot be read \(Permission denied\)\. Received: "):
+        model_folders.newest(str(tmp_path))
 
 
 def test_an_artefact_says_what_it_is(tmp_path):

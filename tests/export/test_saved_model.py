@@ -33,6 +33,13 @@ def test_versions_are_the_next_free_numbers(trained, tmp_path):
     json.dumps(found)
 
 
+def test_a_version_is_above_those_that_have_portable_artefacts(tmp_path):
+    folder, draft = tmp_path / "saved_models" / "photos", tmp_path / "saved_models" / "photos" / ".draft"
+    (tmp_path / "exports" / "photos" / "1" / "onnx").mkdir(parents=True)
+    draft.mkdir(parents=True)
+    assert saved_model.place(draft, folder) == folder / "2"
+
+
 def test_a_difference_is_not_published_and_says_by_how_much(trained, tmp_path):
     network, data, expected = trained
     wrong = expected.copy()

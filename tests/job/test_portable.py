@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_image
 
+from kerasft.export import model_folders
 from kerasft.job import portable
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -80,6 +81,59 @@ def test_artefacts_of_targets_in_different_units_are_compared_in_deviations(tiny
         assert row["interval"][0] < row["scaled_mae"] < row["interval"][1] and "mae" not in row
     assert found["rows"][1]["scaled_mae"] == pytest.approx(found["rows"][0]["scaled_mae"], abs=1e-3)
     assert "the best mean absolute error in deviations" in done.stdout
+
+
+def _model(folder: Path, run: str, marker: str = "model.onnx") -> Path:
+    """A model folder that says which run it is of."""
+    about = folder / (model_folders.METADATA_FILE if marker == "saved_model.pb" else model_folders.ABOUT_FILE)
+    about.parent.mkdir(parents=True)
+    about.write_text(json.dumps({"run": run}))
+    (folder / marker).touch()
+    (folder / model_folders.LABELS_FILE).touch()
+    return folder
+
+
+def test_the_card_goes_into_the_folders_of_this_run_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved, exports = Path("saved_models/x/1"), Path("exports/x/1")
+    metrics = {"export": {"path": saved.as_posix()}, "run": "a", "weights_sha256": "sum"}
+    assert portable.export_folders(Config(), metrics) == []
+    _model(saved, "b", "saved_model.pb")
+    # What `compress` of an earlier version has written.
+    _model(exports / "onnx", "sum")
+    assert portable.export_folders(Config(), metrics) == [exports]
+    assert portable.export_folders(Config(), metrics | {"run": "b"}) == [saved, exports]
+    _model(exports / "litert", "b", "model.tflite")
+    assert portable.export_folders(Config(), metrics) == []
+    del metrics["run"]
+    assert portable.export_folders(Config(), metrics) == [saved, exports]
+
+
+@pytest.mark.parametrize(
+    ("path", "export_dir", "found"),
+    [
+        ("saved_models/x/3", "saved_models", "exports/x/3"),
+        ("elsewhere/x/3", "saved_models", "exports/x/3"),
+        # Not beside those of `saved_models/x/3`, which is another network.
+        ("saved_models/slim/x/3", "saved_models", "saved_models/exports/x/3"),
+        ("saved_models/slim/x/3", "saved_models/slim", "saved_models/exports/x/3"),
+    ],
+)
+def test_where_the_artefacts_of_a_saved_model_are(path, export_dir, found):
+    assert portable._exports(Config(export_dir=export_dir), Path(path)) == Path(found)
+
+
+@pytest.mark.parametrize("there", ["saved_models/x/1", "exports/x/1/litert"])
+def test_artefacts_are_not_written_beside_those_of_another_run(tmp_path, monkeypatch, there):
+    monkeypatch.chdir(tmp_path)
+    metrics = {"export": {"path": "saved_models/x/1"}, "run": "a", "weights_sha256": "sum"}
+    portable._refuse_other_runs(Config(), metrics)
+    _model(tmp_path / there, "b", "saved_model.pb" if "saved" in there else "model.tflite")
+    with pytest.raises(
+        UserError, match=rf"--export_dir: version 1 is of another run there \('{there}'\); .* Received:"
+    ):
+        portable._refuse_other_runs(Config(), metrics)
+    portable._refuse_other_runs(Config(export_dir="other/saved_models"), metrics)
 
 
 def test_the_command_that_trains_for_eight_bits_is_that_of_the_run_with_one_phase_more():

@@ -178,6 +178,49 @@ def test_names_are_those_that_kerasfts_server_tells(server, photos70, tmp_path):
         label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "p.csv"), server.url("regression"))
 
 
+def _named(folder: Path, task: str, names: list[str]) -> str:
+    """A local model that has no more than names."""
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").touch()
+    (folder / "onnx" / "model.json").write_text(json.dumps({"task": task}))
+    (folder / "onnx" / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    return str(folder / "onnx")
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+@pytest.mark.parametrize("out", ["", "o.csv"])
+def test_names_of_another_version_are_refused_by_the_answers(task, out, server, photos70, tmp_path):
+    """The same number of classes, one of which came and one of which went."""
+    names = [*exported.NAMES[task][1:], "yew"]
+    model, out = _named(tmp_path, task, names), out and str(tmp_path / out)
+    with pytest.raises(UserError, match=r"--model: calls '.*' what the server's calls '.*'; .* Received: '.*onnx'"):
+        label_images.predict(model, f"{photos70}/0*.png", out, server.url(task))
+    # The names at /about were asked for before another version took its place.
+    server.read_metadata = {"name": task, "task": task, "classes": names}
+    with pytest.raises(UserError, match=r"--url: what /about names calls '.*' what the server's calls '.*'"):
+        label_images.predict("", f"{photos70}/0*.png", out, server.url(task))
+    assert not list(tmp_path.glob("**/*.stretch")) and not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("task", list(exported.NAMES))
+def test_names_of_another_version_are_refused_by_what_the_server_tells(task, server, photos70, tmp_path):
+    """An answer of values has no names."""
+    names = list(exported.NAMES[task])
+    server.read_metadata = {"name": task, "task": task, "classes": names}
+    assert label_images.predict(_named(tmp_path, task, names), f"{photos70}/00*.png", "", server.url(task)) == 0
+    (tmp_path / "onnx" / "labels.txt").write_text("\n".join(names[::-1]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"--model: calls '{names[-1]}' what the server's calls '{names[0]}'"):
+        label_images.predict(str(tmp_path / "onnx"), f"{photos70}/00*.png", "", server.url(task))
+
+
+def test_equal_probabilities_contradict_no_names():
+    outputs = {"probabilities": np.float32([[0.2, 0.2, 0.5, 0.1]]), "classes": np.array([["c", "b", "a"]])}
+    assert remote._find_fault(outputs, ["a", "b", "c", "d"]) == ""
+    assert remote._find_fault(outputs, ["a", "b", "d", "c"]) == "calls 'd' what the server's calls 'c'"
+    unknown = {**outputs, "probabilities": np.float32([[np.nan] * 4])}
+    assert remote._find_fault(unknown, ["a", "b", "d", "c"]) == ""
+
+
 def test_a_busy_server_is_asked_again_as_late_as_it_says(server, photos70, tmp_path):
     server.trouble = [(503, [("Retry-After", "1")]), (429, [("Retry-After", formatdate(time.time() + 2))]), (502, [])]
     began = time.monotonic()
@@ -267,7 +310,7 @@ def test_the_key_goes_with_each_request_and_nowhere_else(server, photos70, monke
         remote.connect(server.url("single_label"))
 
 
-def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monkeypatch):
+def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monkeypatch, capsys):
     sent = remote._request
 
     def swapped(place, headers, body=None):
@@ -275,9 +318,12 @@ def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monk
         return sent(place, headers, body)
 
     monkeypatch.setattr(remote, "_request", swapped)
-    with pytest.raises(UserError, match="--url: the server has another version of the model now"):
-        label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "o.csv"), server.url("single_label"))
+    for out in (str(tmp_path / "o.csv"), ""):
+        server.version = "1"
+        with pytest.raises(UserError, match="--url: the server has another version of the model now"):
+            label_images.predict("", f"{photos70}/00*.png", out, server.url("single_label"))
     assert not list((tmp_path / "o.csv.part").glob("*.stretch"))
+    assert capsys.readouterr().out == ""
 
 
 def test_requests_of_too_many_bytes_are_parted(server, photos70, tmp_path, monkeypatch):

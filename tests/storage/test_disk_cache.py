@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,26 @@ def test_what_another_run_writes_is_left_alone(tmp_path):
         other.join()
     assert _left(cache) == ["busy"]
     disk_cache.evict(cache, tmp_path / "new", 50, ACTIVATIONS)
+    assert _left(cache) == []
+
+
+def test_what_another_run_removes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    cache, glob = DiskCache(tmp_path, 100, True), Path.glob
+    for name, kind in (("a", ACTIVATIONS), ("b", ACTIVATIONS), ("p", IMAGES)):
+        _entry(cache, name, kind, 40, age=100)
+
+    def removed_once_listed(folder, pattern):
+        found = list(glob(folder, pattern))
+        for name in ("a", "p"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(Path, "glob", removed_once_listed)
+    assert disk_cache.available_bytes(cache) == 100
+    for name, kind in (("a", ACTIVATIONS), ("p", IMAGES)):
+        _entry(cache, name, kind, 40)
+    disk_cache.evict(cache, tmp_path / "new", 70, ACTIVATIONS)
+    monkeypatch.undo()
     assert _left(cache) == []
 
 

@@ -6,6 +6,7 @@ The proof runs the very program that is shipped with the file: its decoder, and 
 import functools
 import importlib.util
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -87,6 +88,8 @@ def publish(
 ) -> list[dict[str, Any]]:
     """Writes artefacts into subfolders of a folder. What fails its proof, or cannot be converted, is not published.
 
+    What was there before in one of these formats is removed, also where nothing is published in its place.
+
     Args:
         chosen: that `parse_formats` gave.
         network: the trained network, in float32.
@@ -122,7 +125,7 @@ class _Draft:
         folder: where the draft is.
         place: where it belongs.
         run: its runtime; None where it could not be written or run.
-        reason: why it could not be written or run.
+        reason: why it could not be written, run or proven; empty where it could.
         from_bytes: its answers to the encoded bytes, by the shipped decoder, batch by batch.
         on_our_pixels: its answers to the pixels of our own decoder.
     """
@@ -150,42 +153,64 @@ class _Draft:
             made.run = run
         # Converters raise anything for what they do not know.
         except Exception as error:  # noqa: BLE001
-            made.reason = f"it cannot be written and run ({' '.join(str(error).split())[:200]})"
+            made.reason = f"it cannot be written and run ({_first_words(error)})"
         return made
 
     def publish(self, inputs: ProofInputs) -> dict[str, Any]:
-        """Puts a draft into its place if nothing speaks against it; gives its row."""
+        """Puts a draft into its place if nothing speaks against it, and removes what was there; gives its row."""
         row = {"artefact": self.format.name, "path": self.place.as_posix(), "published": False, "reason": self.reason}
-        if self.run is None:
-            return row
-        found = np.concatenate(self.from_bytes)
-        row |= _proof_row(found, np.concatenate(self.on_our_pixels), inputs)
-        if inputs.interval:
-            row["interval"] = inputs.interval(found, row[inputs.scorer.key])
-        row["images_per_second"] = {str(size): _speed(self.run, inputs.size, size) for size in (1, BATCH_SIZE)}
-        row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
-        row["reason"] = _objection(self.format, inputs, found, row)
-        row["published"] = not row["reason"]
+        if not self.reason:
+            found = np.concatenate(self.from_bytes)
+            row |= _proof_row(found, np.concatenate(self.on_our_pixels), inputs)
+            if inputs.interval:
+                row["interval"] = inputs.interval(found, row[inputs.scorer.key])
+            row["images_per_second"] = {str(size): _speed(self.run, inputs.size, size) for size in (1, BATCH_SIZE)}
+            row["bytes"] = sum(file.stat().st_size for file in self.folder.glob("model.*") if file.suffix != ".json")
+            row["reason"] = _objection(self.format, inputs, found, row)
+            row["published"] = not row["reason"]
         if row["published"]:
             _write_json(self.folder / "proof.json", row)
             # Python leaves bytecode next to the program.
             shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
-            shutil.rmtree(self.place, ignore_errors=True)
+        # An artefact of an earlier command would else be served as this one, also where this one is refused.
+        shutil.rmtree(self.place, ignore_errors=True)
+        if row["published"]:
             self.folder.rename(self.place)
         return row
 
 
 def _predict(drafts: list[_Draft], inputs: ProofInputs, framing: str) -> None:
-    """Lets all drafts answer to the test images, which are decoded once for all of them."""
+    """Lets all drafts answer to the test images, which are decoded once for all of them.
+
+    An image that the shipped decoder refuses is the reason why none of the drafts is published.
+    """
     decode = _module(STANDALONE / "image_decoding.py").decode
-    start = 0
+    start, refused = 0, []
     for batch in pipeline.evaluation_stream(inputs.split, size=inputs.size, batch_size=BATCH_SIZE):
-        rows, start = range(start, start + len(batch)), start + len(batch)
-        images = np.stack([decode(inputs.split.read(row), inputs.size, framing) for row in rows])
+        rows, start, images = range(start, start + len(batch)), start + len(batch), []
+        for row in rows:
+            try:
+                images.append(decode(inputs.split.read(row), inputs.size, framing))
+            # Pillow raises anything for a file that it does not take. TensorFlow has taken it.
+            except Exception as error:  # noqa: BLE001
+                refused.append(f"'{inputs.split.ids[row]}' ({_first_words(error)})")
+        # The other images are still decoded, so that all refused ones are counted.
+        if refused:
+            continue
         pixels = np.asarray(batch, np.float32)
         for draft in drafts:
-            draft.from_bytes.append(draft.run(images))
+            draft.from_bytes.append(draft.run(np.stack(images)))
             draft.on_our_pixels.append(draft.run(pixels))
+    if refused:
+        others = f" and {len(refused) - 1:,} more" if len(refused) > 1 else ""
+        for draft in drafts:
+            draft.reason = f"its decoder cannot read the test image {refused[0]}{others}"
+
+
+def _first_words(error: Exception) -> str:
+    """The message of an error in one line of at most 200 characters, without the addresses of objects."""
+    text = " ".join(re.sub(r"<\S+ object at \w+>", "", str(error)).split())
+    return text[:200] or type(error).__name__
 
 
 def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:

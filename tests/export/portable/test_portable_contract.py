@@ -116,6 +116,50 @@ def test_what_answers_otherwise_is_not_published(trained, tested, tmp_path, text
     assert list(tmp_path.iterdir()) == []
 
 
+def _breaks(source, folder):
+    raise RuntimeError("no such operator")
+
+
+def _refused(formats, inputs):
+    """The same formats and inputs, so that nothing is published."""
+    names = {"unwritten": "no such operator", "worse": "--max_drop", "unread": "cannot read the test image"}
+    yield names["unwritten"], [replace(one, write=_breaks) for one in formats], inputs
+    # The network would be right with every image.
+    scorer = Scorer("single_label", inputs.expected.argmax(-1).astype(np.int32))
+    yield names["worse"], formats, replace(inputs, scorer=scorer, max_drop=-1.0)
+    yield names["unread"], formats, replace(inputs, split=replace(inputs.split, read=lambda row: b"no image"))
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_an_earlier_artefact_goes_where_the_new_one_is_refused(trained, tested, tmp_path, case):
+    """Else it would be taken for one of the new network."""
+    network, data, _ = trained
+    says, chosen, inputs = list(_refused(formats("onnx"), tested))[case]
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").touch()
+    (tmp_path / "litert").mkdir()
+    (row,) = publish.publish(chosen, network, Answer("r", data.classes), data, inputs, tmp_path)
+    assert not row["published"] and says in row["reason"]
+    # A format that was not asked for stays.
+    assert [path.name for path in tmp_path.iterdir()] == ["litert"]
+
+
+def test_images_that_the_shipped_decoder_refuses_are_named_and_no_error(trained, tested, tmp_path):
+    network, data, _ = trained
+    split = replace(data.test, read=lambda row: b"no image" if row in (2, 5) else data.test.read(row))
+    rows = publish.publish(
+        formats("keras(precision=int8) | onnx"),
+        network,
+        Answer("r", data.classes),
+        data,
+        replace(tested, split=split),
+        tmp_path,
+    )
+    named = f"its decoder cannot read the test image '{data.test.ids[2]}' (cannot identify image file) and 1 more"
+    assert [(row["published"], row["reason"]) for row in rows] == [(False, named)] * 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_converted_is_a_row_and_no_error(trained, tested, tmp_path):
     network, data, _ = trained
 
