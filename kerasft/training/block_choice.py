@@ -34,14 +34,14 @@ def resolve(setup: TrainSetup, phase: Phase) -> Phase:
     names = blocks.starts(network)
     ratios = _ratios(setup, phase, names)
     ranked = sorted(names, key=lambda name: -ratios[name])
-    chosen = ranked[: phase.arguments["blocks"]]
+    chosen = ranked[: phase.arguments.get("blocks", 1)]
     console.say(
         f"{phase.strategy}: of {len(names)} blocks, gradients are largest relative to the weights in "
         + ", ".join(f"{name} ({ratios[name]:.3g})" for name in chosen)
         + f"; the median is {np.median(list(ratios.values())):.3g}"
     )
     # From the input to the output, whatever their ratios.
-    return planning.with_arguments(phase, layers=tuple(sorted(chosen, key=names.index)))
+    return planning.with_blocks(phase, tuple(sorted(chosen, key=names.index)))
 
 
 def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, float]:

@@ -67,7 +67,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         _say_choice("batch size", choice)
     setup = train_setup.with_batch_size(setup, resolved.batch_size)
     setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
-    planned = [planning.parse(text) for text in resolved.phases]
+    planned = planning.resumed(config, resolved.phases)
     if not planned:
         speed = None if config.deterministic else resolved.speed
         planned, reason = planning.plan(setup.config, network, count, speed)
