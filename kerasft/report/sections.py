@@ -118,6 +118,7 @@ def phases(records: list[dict], score: str) -> list[dict]:
         share = record["share"] if record["accepted"] else 0.0
         row = {key: record[key] for key in ("name", "spec", "cached")}
         row["verdict"] = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
+        row["verdict"] = row["verdict"] if record["epochs"] or share else "no epochs"
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
         row["speed"] = f"{record['images_per_second']:,.0f} images/s" if record["epochs"] else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]

@@ -9,13 +9,13 @@ from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import averages, losses, optimizers
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.settings.errors import UserError, one_of
+from kerasft.settings.errors import UserError, counted, one_of
 from kerasft.settings.spec import Spec
 from kerasft.strategies import STRATEGIES, auto, bottlenecks, freezing
 from kerasft.strategies.head import head
 from kerasft.strategies.phase import FOREIGN, Origin, Phase
 
-# Epochs of a head phase whose head is not solved.
+# Epochs of a phase that names none: of a head that is not solved, or whose solution is behind what was trained since.
 HEAD_EPOCHS = 5
 
 
@@ -33,17 +33,17 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     """
     reason = "as --phases says"
     chosen, behind = _built(before_auto(config)), _built(after_auto(config))
+    solved = network.head_init == "probe"
     if has_auto(config):
-        following, reason = auto.phases(
-            config, network, examples, speed, "what is named" if chosen else "solve the head"
-        )
+        first = "solve the head" if solved else f"train the head for {counted(HEAD_EPOCHS, 'epoch')}"
+        following, reason = auto.phases(config, network, examples, speed, "what is named" if chosen else first)
+        # What is named has trained the head.
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
         reason += ", then what is named after it" if behind else ""
     chosen += behind
     if not chosen:
         rule = f"at least one of {one_of(STRATEGIES)}, or auto is needed"
         raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
-    solved = network.head_init == "probe"
     if solved and chosen[0].trains_backbone:
         chosen = [head(epochs=0), *chosen]
     if chosen[0].conditional:
@@ -51,7 +51,8 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         raise UserError(f"--phases: {rule}. Received: '{chosen[0]}'")
     complete = []
     for phase in chosen:
-        epochs = phase.epochs if phase.epochs is not None else 0 if solved else HEAD_EPOCHS
+        fresh = solved and not phase.trains_backbone and not any(before.epochs for before in complete)
+        epochs = phase.epochs if phase.epochs is not None else 0 if fresh else HEAD_EPOCHS
         complete.append(
             replace(
                 phase,

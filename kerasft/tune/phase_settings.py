@@ -102,5 +102,7 @@ def _auto_arguments(phase: Phase) -> dict:
     """Returns the arguments that `auto` sets."""
     if not phase.epochs:
         return {"epochs": 0}
+    if not phase.trains_backbone:
+        return {"epochs": phase.epochs, "lr": phase.lr}
     size = {} if phase.image_size is None else {"image_size": phase.image_size}
     return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size

@@ -204,7 +204,7 @@ def test_a_run_goes_on_with_no_code_that_its_flags_do_not_name(foreign):
 
 
 def test_a_foreign_strategy_that_gives_fewer_phases_than_before_is_told(foreign):
-    with pytest.raises(UserError, match="foreign_strategies.late does not give as many phases as when the run began"):
+    with pytest.raises(UserError, match=r"foreign_strategies.late does not give as many phases as when the run began"):
         planning.parse(f"changed({foreign}.late, 1)")
 
 
