@@ -114,8 +114,8 @@ def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, 
 def _reads_back(phase: Phase) -> bool:
     """Whether a strategy of kerasft gives the phase that a foreign one gave."""
     try:
-        return phase.strategy in STRATEGIES and parse(str(phase)) == phase
-    # It has arguments that are none of that strategy.
+        return build(specs.parse_one(str(phase), "--phases"), "--phases") == (phase,)
+    # There is no such strategy, or it has other arguments.
     except UserError:
         return False
 
