@@ -30,7 +30,13 @@ def fit_projection(student: np.ndarray, teacher: np.ndarray) -> Projection:
     """The ridge regression from features [N, D] to features [N, P] of the same images, centred.
 
     Its penalty is a hundredth of the mean variance of the D, for each example.
+
+    Raises:
+        ValueError: features that are not finite.
     """
+    for name, features in (("student", student), ("teacher", teacher)):
+        if not np.isfinite(features).all():
+            raise ValueError(f"the features of the {name} are not finite on all training images")
     student, teacher = student.astype(np.float64), teacher.astype(np.float64)
     mean, middle = student.mean(0), teacher.mean(0)
     centred = student - mean

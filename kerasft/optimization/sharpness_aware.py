@@ -15,22 +15,23 @@ def make_train_step(model: keras.Model, radius: float) -> Callable[[tuple], dict
 
     g is the gradient of the batch's loss at w, and |g| its norm over all trained variables. The gradient at the other
     place is applied at w. Each step costs two forward and two backward passes. Both passes draw the same dropout. The
-    statistics of BatchNormalization follow the first one only. In micro-batches each has a place of its own.
+    statistics of BatchNormalization follow the first one only. In micro-batches each has a place of its own. A variable that the
+    outputs do not depend on stays, as in Keras's own step.
 
     Args:
         model: compiled when the step is called.
         radius: above 0.
     """
 
-    def gradients(data: tuple) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+    def gradients(data: tuple) -> tuple[tf.Tensor, list[tf.Tensor | None], tf.Tensor]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights)
             scaled = model.optimizer.scale_loss(loss)
         found = tape.gradient(scaled, [variable.value for variable in model.trainable_variables])
-        # Those of an embedding are of the rows that were looked up.
-        return loss, [tf.convert_to_tensor(one) for one in found], outputs
+        # Those of an embedding are of the rows that were looked up. What the outputs do not depend on has none.
+        return loss, [None if one is None else tf.convert_to_tensor(one) for one in found], outputs
 
     def train_step(data: tuple) -> dict[str, Any]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -43,14 +44,17 @@ def make_train_step(model: keras.Model, radius: float) -> Callable[[tuple], dict
         model._loss_tracker.update_state(loss, sample_weight=tf.shape(outputs)[0])
         start = [tf.identity(variable) for variable in trained]
         state = [tf.identity(variable) for variable in (*statistics, *seeds)]
-        factor = radius / (tf.linalg.global_norm([tf.cast(one, tf.float32) for one in first]) + _EPSILON)
-        for variable, gradient in zip(trained, first):
+        moving = [(variable, gradient) for variable, gradient in zip(trained, first) if gradient is not None]
+        norm = tf.linalg.global_norm([tf.cast(gradient, tf.float32) for _, gradient in moving])
+        factor = radius / (norm + _EPSILON)
+        for variable, gradient in moving:
             variable.assign_add(tf.cast(factor, variable.dtype) * tf.cast(gradient, variable.dtype))
         for seed, value in zip(seeds, drawn_from):
             seed.assign(value)
         _, second, _ = gradients(data)
         for variable, value in zip((*trained, *statistics, *seeds), (*start, *state)):
             variable.assign(value)
+        # Keras leaves variables without a gradient out, of its weight decay too.
         model.optimizer.apply_gradients(zip(second, model.trainable_variables))
         return model.compute_metrics(x, y, outputs, sample_weight=weights)
 

@@ -115,11 +115,11 @@ def phases(records: list[dict], score: str) -> list[dict]:
     """Returns the phases with a verdict, and their metrics as text; `score` is the name of the task's score."""
     show, rows = percent if score == "accuracy" else number, []
     for record in records:
-        share = record["share"] if record["accepted"] else 0.0
+        share, trained = record["share"] if record["accepted"] else 0.0, record["epochs"]
         row = {key: record[key] for key in ("name", "spec", "cached")}
-        row["verdict"] = {0.0: "undone", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
+        row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
-        row["speed"] = f"{record['images_per_second']:,.0f} images/s" if record["epochs"] else ""
+        row["speed"] = f"{record['images_per_second']:,.0f} images/s" if trained else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]
         row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")]
         row["trained"] = percent(record["trainable"] / (record["trainable"] + record["frozen"]))

@@ -40,8 +40,8 @@ class Slimming:
         phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
         task, score: of the run; under regression with several targets the score is `scaled_mae`.
         rows: of `rows.row`: the run, then one for each step that was kept.
-        tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters` and `run_dir`; after their
-            training `validation_loss`, `validation_score` and `seconds` too.
+        tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters`, `depths` and `run_dir`;
+            after their training `validation_loss`, `validation_score` and `seconds` too.
         finished: whether nothing is left to do.
         met: whether the last row has the share of the target; without a share, whether a step was kept.
         reason: why it ended.
@@ -127,7 +127,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
             extra = max(whole - plain, HEAD_RESERVE * whole) if extra is None else extra
             limit = next_share(target, share) * whole - extra
             tried = tried or [
-                {"step": number, "surgery": one.surgery, **one.sizes._asdict()}
+                {"step": number, "surgery": one.surgery, **one.sizes._asdict(), "depths": one.depths}
                 | {"run_dir": (folder / f"{number}-{one.surgery.partition('(')[0]}").as_posix()}
                 for one in step_surgeries.find(network, target, limit)
                 if _keeps_splits(one.surgery, own, size, folder, number)

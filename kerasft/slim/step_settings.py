@@ -53,7 +53,7 @@ def read_run(settings: Config, run: str) -> tuple[Config, Row]:
 
 
 def of_candidate(own: Config, row: Row, whole: int, size: int) -> Config:
-    """The Config of a candidate's run.
+    """The Config of a candidate's run. Its head sees as many depths as the run's, or all where the network has fewer.
 
     Args:
         own: of the step.
@@ -62,4 +62,7 @@ def of_candidate(own: Config, row: Row, whole: int, size: int) -> Config:
     """
     changes = resizing.settings_of(row["surgery"])
     phases = resizing.phases_at(own, whole, changes.get("image_size", size))
+    # Rows of earlier versions do not have them.
+    if own.features.isdecimal() and row.get("depths"):
+        changes["features"] = str(min(int(own.features), row["depths"]))
     return replace(own, **changes, phases=phases, run_dir=row["run_dir"])

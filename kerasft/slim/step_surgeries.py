@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kerasft.networks import blocks, costs, surgery
+from kerasft.networks import blocks, costs, depths, surgery
 from kerasft.networks.network import Network
 from kerasft.slim import resizing
 from kerasft.slim.target import Sizes, Target
@@ -17,10 +17,12 @@ class Candidate(NamedTuple):
     Attributes:
         surgery: as `--surgery` takes it; of smaller images such as `image_size(160)` or `image_size(160) | prune(0.02)`.
         sizes: of the network after it, with a head on one depth.
+        depths: number that a head on the network after it may see; None for as many as before.
     """
 
     surgery: str
     sizes: Sizes
+    depths: int | None = None
 
 
 def sizes_of(network: Network) -> Sizes:
@@ -36,7 +38,8 @@ def find(network: Network, target: Target, limit: float) -> list[Candidate]:
         limit: the most multiplications, or parameters, that may be left.
     """
     ways = (prune, truncate, resize) if target.measure == "flops" else (prune, truncate)
-    return [found for way in ways if (found := way(network, target, limit))]
+    found, whole = [one for way in ways if (one := way(network, target, limit))], len(depths.find_depths(network))
+    return [one._replace(depths=whole if one.depths is None else one.depths) for one in found]
 
 
 def prune(network: Network, target: Target, limit: float) -> Candidate | None:
@@ -72,12 +75,12 @@ def truncate(network: Network, target: Target, limit: float) -> Candidate | None
         # Rounded up, this is `kept` blocks.
         keep = round((kept - 0.5) / count, 4)
         try:
-            sizes = sizes_of(surgery.truncate(network, keep))
+            made = surgery.truncate(network, keep)
         # The network cannot be cut there.
         except ValueError:
             continue
-        if sizes.of(target) <= limit:
-            return Candidate(f"truncate({keep:g})", sizes)
+        if (sizes := sizes_of(made)).of(target) <= limit:
+            return Candidate(f"truncate({keep:g})", sizes, len(depths.find_depths(made)))
     return None
 
 

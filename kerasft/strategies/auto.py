@@ -1,4 +1,4 @@
-"""The rule of `--phases=auto`: solve the head, then fine-tune all layers for enough steps, and longer where that gains much."""
+"""The rule of `--phases=auto`: solve or train the head, then fine-tune all layers for enough steps, and longer where that gains much."""
 
 import math
 from dataclasses import replace
@@ -79,7 +79,8 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     fine_tuning = full(
         epochs, lr, batch_norm="train", image_size=size, head_lr=_head_rate(network), stop_if_losing=True
     )
-    chosen = [head(0), fine_tuning]
+    # `plan` gives it epochs, unless it is solved.
+    chosen = [head(), fine_tuning]
     if conditional:
         chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
         why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"

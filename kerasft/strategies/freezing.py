@@ -11,7 +11,7 @@ from kerasft.networks import blocks, fused_batch_norm
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies.phase import Phase
-from kerasft.strategies.variables import PURPOSES, VARIABLES
+from kerasft.strategies.variables import PURPOSES, VARIABLES, trains
 
 # Keras's 0.99 and MobileNetV2's 0.999 need thousands of steps to follow; fine-tuning has hundreds.
 BATCH_NORM_MOMENTUM = 0.9
@@ -48,7 +48,7 @@ def unfrozen(network: Network, phase: Phase) -> frozenset[str]:
     if phase.variables == "all":
         return frozenset(names)
     operations = {operation.name: operation for operation in network.model.operations}
-    holding = [place for place, name in enumerate(names) if _selected(operations[name], phase.variables)]
+    holding = [place for place, name in enumerate(names) if _holds(operations[name], phase)]
     if not holding:
         rule = f"{phase.strategy}() finds nothing to train in {network.name}: it trains {PURPOSES[phase.variables]}"
         raise UserError(f"--phases: {rule}. Received: '{phase}'")
@@ -155,10 +155,9 @@ def _check_names(network: Network, phase: Phase, starts: list[str]) -> None:
             raise UserError(f"--phases: {rule}. Received: {name!r}")
 
 
-def _selected(operation: keras.Operation, kind: str) -> list[keras.Variable]:
-    """The variables of this kind in an operation and in all layers inside."""
-    inner = operation._flatten_layers() if isinstance(operation, keras.Layer) else ()
-    return [variable for one in inner for variable in VARIABLES[kind](one)]
+def _holds(operation: keras.Operation, phase: Phase) -> bool:
+    """Whether a phase trains anything in an operation, or in a layer inside."""
+    return isinstance(operation, keras.Layer) and any(trains(inner, phase) for inner in operation._flatten_layers())
 
 
 def _select(layer: keras.Layer, kind: str) -> bool:

@@ -24,7 +24,7 @@ def with_updates(network: Network, rank: int, alpha: float) -> Network:
         if layer.name not in network.backbone:
             continue
         for inner in layer._flatten_layers():
-            if _bears(inner, rank):
+            if bears(inner, rank):
                 # A stopped run begins with the same A again.
                 inner.enable_lora(rank, a_initializer=keras.initializers.HeUniform(seed=place), lora_alpha=alpha)
     return network._replace(model=model)
@@ -49,8 +49,8 @@ def fold(model: keras.Model, weights: list[np.ndarray]) -> list[np.ndarray]:
     return folded
 
 
-def _bears(layer: keras.Layer, rank: int) -> bool:
-    """Whether a layer's kernel gets an update."""
+def bears(layer: keras.Layer, rank: int) -> bool:
+    """Whether a layer's kernel gets an update, or has got it: it has more values than an update of this rank."""
     if not hasattr(layer, "enable_lora") or isinstance(layer, keras.layers.Embedding) or layer.kernel_constraint:
         return False
     shape = layer._kernel.shape

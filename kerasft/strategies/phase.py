@@ -14,8 +14,26 @@ HEAD_LR = 1e-3
 # Fractions of the way from the weights before a phase to those at its end; the first is preferred.
 ALPHAS = (0.5, 0.75, 0.25, 1.0)
 
+# What the text of a phase that is not kerasft's begins with, see `Origin`.
+FOREIGN = "changed"
+
 # What `Phase.variables` may be where all variables of an unfrozen layer train.
 WHOLE_LAYERS = ("all", "quantised")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a phase comes from that no strategy of kerasft gives again: the user's own Spec.
+
+    Attributes:
+        spec: as `--phases` has it, such as `package.strategy(depth=2)`.
+        place: of the phase among those that the Spec gives, from 0 on.
+        phase: as the Spec gives it; its own `origin` is None.
+    """
+
+    spec: Spec
+    place: int
+    phase: "Phase"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +68,7 @@ class Phase:
         l2sp: strength of the pull to the weights before the phase (L2-SP, Li et al. 2018); 0 for none.
         sam: radius of sharpness-aware minimisation (Foret et al. 2021); 0 for none.
         agc: the gradient of a unit is at most this times the norm of its weights (Brock et al. 2021); 0 for no such limit.
+        origin: of a phase that no strategy of kerasft gives again, else None. `planning.build` sets it.
 
     Raises:
         ValueError: an argument of the wrong type or out of its range.
@@ -86,6 +105,7 @@ class Phase:
     agc: float = field(
         default=0.0, metadata={"check": attributes.number("a number in [0, 10]", lambda value: 0 <= value <= 10)}
     )
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         # A head that is solved already needs no epochs.
@@ -99,7 +119,13 @@ class Phase:
                 object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
 
     def __str__(self) -> str:
-        """The phase as `--phases` takes it: `planning.parse` gives the same Phase."""
+        """The phase as `--phases` takes it: `planning.parse` gives the same Phase.
+
+        That of one with an `origin` is `changed(SPEC, ...)`, where what differs from the Spec's own phase is named. Only
+        `planning.parse` takes it.
+        """
+        if self.origin:
+            return str(Spec(FOREIGN, (self.origin.spec, self.origin.place), self._changes(self.origin.phase)))
         # A rate that nothing is trained at is left out where it is the default.
         named = {**self.arguments, "epochs": self.epochs}
         named |= {} if self.epochs == 0 and self.lr == HEAD_LR else {"lr": self.lr}
@@ -108,6 +134,12 @@ class Phase:
             if "check" in item.metadata and value != item.default:
                 named[item.name] = Spec("none") if value == () else value
         return str(Spec(self.strategy, (), {name: value for name, value in named.items() if value is not None}))
+
+    def _changes(self, other: "Phase") -> dict[str, Any]:
+        """The fields in which the phase differs from another one, as arguments of a Spec."""
+        pairs = [(item.name, getattr(self, item.name), getattr(other, item.name)) for item in fields(self)]
+        changed = {name: value for name, value, before in pairs if name != "origin" and value != before}
+        return {name: Spec("none") if value == () else value for name, value in changed.items()}
 
     @property
     def trains_backbone(self) -> bool:

@@ -1,7 +1,6 @@
 """The plan of a run: the phases that `--phases` names, and those that the rule of `auto` adds."""
 
 from dataclasses import replace
-from typing import Any
 
 from kerasft import augment
 from kerasft.networks import blending
@@ -10,13 +9,13 @@ from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import averages, losses, optimizers
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.settings.errors import UserError, one_of
+from kerasft.settings.errors import UserError, counted, one_of
 from kerasft.settings.spec import Spec
 from kerasft.strategies import STRATEGIES, auto, bottlenecks, freezing
 from kerasft.strategies.head import head
-from kerasft.strategies.phase import Phase
+from kerasft.strategies.phase import FOREIGN, Origin, Phase
 
-# Epochs of a head phase whose head is not solved.
+# Epochs of a phase that names none: of a head that is not solved, or whose solution is behind what was trained since.
 HEAD_EPOCHS = 5
 
 
@@ -34,17 +33,17 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     """
     reason = "as --phases says"
     chosen, behind = _built(before_auto(config)), _built(after_auto(config))
+    solved = network.head_init == "probe"
     if has_auto(config):
-        following, reason = auto.phases(
-            config, network, examples, speed, "what is named" if chosen else "solve the head"
-        )
+        first = "solve the head" if solved else f"train the head for {counted(HEAD_EPOCHS, 'epoch')}"
+        following, reason = auto.phases(config, network, examples, speed, "what is named" if chosen else first)
+        # What is named has trained the head.
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
         reason += ", then what is named after it" if behind else ""
     chosen += behind
     if not chosen:
         rule = f"at least one of {one_of(STRATEGIES)}, or auto is needed"
         raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
-    solved = network.head_init == "probe"
     if solved and chosen[0].trains_backbone:
         chosen = [head(epochs=0), *chosen]
     if chosen[0].conditional:
@@ -52,7 +51,8 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
         raise UserError(f"--phases: {rule}. Received: '{chosen[0]}'")
     complete = []
     for phase in chosen:
-        epochs = phase.epochs if phase.epochs is not None else 0 if solved else HEAD_EPOCHS
+        fresh = solved and not phase.trains_backbone and not any(before.epochs for before in complete)
+        epochs = phase.epochs if phase.epochs is not None else 0 if fresh else HEAD_EPOCHS
         complete.append(
             replace(
                 phase,
@@ -102,23 +102,73 @@ def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, 
         UserError: an unknown strategy, or an argument that it does not take.
     """
     found = specs.build(spec, flag, STRATEGIES, kind=Phase | tuple, outside=outside)
-    return found if isinstance(found, tuple) else (found,)
+    found = found if isinstance(found, tuple) else (found,)
+    if "." not in spec.name:
+        return found
+    return tuple(
+        phase if _reads_back(phase) else replace(phase, origin=Origin(spec, place, phase))
+        for place, phase in enumerate(found)
+    )
+
+
+def _reads_back(phase: Phase) -> bool:
+    """Whether a strategy of kerasft gives the phase that a foreign one gave."""
+    try:
+        return build(specs.parse_one(str(phase), "--phases"), "--phases") == (phase,)
+    # There is no such strategy, or it has other arguments.
+    except UserError:
+        return False
 
 
 def parse(text: str) -> Phase:
     """The phase that `str(phase)` wrote.
 
     Raises:
-        UserError: it is no phase.
+        UserError: it is no phase, or somebody's own strategy does not give it any more.
     """
-    (phase,) = build(specs.parse_one(text, "--phases"), "--phases", outside=Phase)
-    return phase
+    spec = specs.parse_one(text, "--phases")
+    if spec.name != FOREIGN:
+        found = build(spec, "--phases", outside=Phase)
+        if len(found) > 1:
+            raise UserError(f"--phases: {spec.name} gives {len(found)} phases, where one is needed. Received: '{spec}'")
+        return found[0]
+    origin, place = spec.args
+    found = build(origin, "--phases", outside=Phase)
+    if place >= len(found):
+        rule = f"{origin.name} does not give as many phases as when the run began; start again with --noresume"
+        raise UserError(f"--phases: {rule}. Received: '{origin}'")
+    return replace(found[place], **spec.kwargs)
 
 
-def with_arguments(phase: Phase, **arguments: Any) -> Phase:
-    """The phase whose strategy has been given further arguments."""
+def resumed(config: Config, texts: list[str]) -> list[Phase]:
+    """The phases of a run that goes on.
+
+    Args:
+        texts: of its `settled.json`.
+
+    Raises:
+        UserError: as `parse`, or a text names foreign code that `--phases` does not name.
+    """
+    named = {str(spec) for spec in (*before_auto(config), *after_auto(config))}
+    for spec in (specs.parse_one(text, "--phases") for text in texts):
+        # A run folder lets no code in that the command line has not allowed.
+        if spec.name == FOREIGN and str(spec.args[0]) not in named:
+            rule = f"the run was begun with '{spec.args[0]}'; name it again, or start again with --noresume"
+            raise UserError(f"--phases: {rule}. Received: {config.phases!r}")
+    return [parse(text) for text in texts]
+
+
+def with_blocks(phase: Phase, blocks: tuple[str, ...]) -> Phase:
+    """The phase that trains these blocks.
+
+    Args:
+        phase: whose `unfreeze` is None.
+        blocks: each named by its first layer.
+    """
+    if phase.origin:
+        return replace(phase, unfreeze=blocks)
     spec = specs.parse_one(str(phase), "--phases")
-    return parse(str(Spec(spec.name, spec.args, {**spec.kwargs, **arguments})))
+    return parse(str(Spec(spec.name, spec.args, {**spec.kwargs, "layers": blocks})))
 
 
 def before_auto(config: Config) -> tuple[Spec, ...]:

@@ -32,10 +32,8 @@ def normalisation(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def factors(layer: keras.Layer) -> list[keras.Variable]:
-    """The factors of a layer's low-rank update; before it has one, the kernel that may get it."""
-    if getattr(layer, "lora_enabled", False):
-        return [layer.lora_kernel_a, layer.lora_kernel_b]
-    return [layer._kernel] if hasattr(layer, "enable_lora") and not isinstance(layer, keras.layers.Embedding) else []
+    """The factors of a layer's low-rank update; of a layer without one none."""
+    return [layer.lora_kernel_a, layer.lora_kernel_b] if getattr(layer, "lora_enabled", False) else []
 
 
 def adapters(layer: keras.Layer) -> list[keras.Variable]:
@@ -53,6 +51,14 @@ VARIABLES: dict[str, Callable[[keras.Layer], list[keras.Variable]]] = {
     # More than under "all", scales and offsets of a BatchNormalization train whose statistics stay: int8 folds them into the kernel.
     "quantised": every,
 }
+
+
+def trains(layer: keras.Layer, phase: Phase) -> bool:
+    """Whether a phase trains any variable of a layer, without those of layers inside. Its low-rank update may be to come."""
+    if phase.variables == "lora":
+        return low_rank.bears(layer, phase.arguments["rank"])
+    return bool(VARIABLES[phase.variables](layer))
+
 
 # What each of them is, in words.
 PURPOSES = {

@@ -10,11 +10,10 @@ from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.networks import blocks
 from kerasft.networks.network import Network
-from kerasft.optimization import losses
 from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import phase_inputs
-from kerasft.training.train_setup import TrainSetup
+from kerasft.training.train_setup import TrainSetup, loss_of
 
 # Batches of training images whose mean gradient is measured, at most.
 MAX_BATCHES = 16
@@ -34,14 +33,14 @@ def resolve(setup: TrainSetup, phase: Phase) -> Phase:
     names = blocks.starts(network)
     ratios = _ratios(setup, phase, names)
     ranked = sorted(names, key=lambda name: -ratios[name])
-    chosen = ranked[: phase.arguments["blocks"]]
+    chosen = ranked[: phase.arguments.get("blocks", 1)]
     console.say(
         f"{phase.strategy}: of {len(names)} blocks, gradients are largest relative to the weights in "
         + ", ".join(f"{name} ({ratios[name]:.3g})" for name in chosen)
         + f"; the median is {np.median(list(ratios.values())):.3g}"
     )
     # From the input to the output, whatever their ratios.
-    return planning.with_arguments(phase, layers=tuple(sorted(chosen, key=names.index)))
+    return planning.with_blocks(phase, tuple(sorted(chosen, key=names.index)))
 
 
 def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, float]:
@@ -49,7 +48,7 @@ def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, floa
     network = setup.network
     by_block = _variables(network, names)
     variables = [variable for group in by_block.values() for variable in group]
-    loss = losses.build(phase.loss, network.task, setup.scorer.scale)
+    loss = loss_of(setup, phase.loss)
 
     @tf.function
     def gradients(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:

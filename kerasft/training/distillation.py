@@ -34,7 +34,7 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
     """The setup with the teacher that `--teacher` names, loaded; without one as it is.
 
     Raises:
-        UserError: as `distillation.requested`, or a teacher cannot be loaded.
+        UserError: as `distillation.requested`, a teacher cannot be loaded, or features are not finite.
     """
     network, classes = setup.network, setup.splits.classes
     asked = distillation.requested(setup.config, network.task, classes)
@@ -46,7 +46,11 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
         prefix = feature_cache.make_prefix(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
         given = setup.cache, train_setup.with_unlabelled(setup).splits.train, network.size, UNAUGMENTED
         own = feature_cache.load_or_compute(given[0], prefix, *given[1:]).rows
-        teacher = teacher._replace(projection=fit_projection(own, teacher.rows(*given)[:, teacher.outputs :]))
+        try:
+            projection = fit_projection(own, teacher.rows(*given)[:, teacher.outputs :])
+        except ValueError as error:
+            raise UserError(f"--distill: {error}; leave features. Received: {setup.config.distill!r}") from None
+        teacher = teacher._replace(projection=projection)
     return replace(setup, teacher=teacher)
 
 

@@ -11,7 +11,7 @@ from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import block_choice, distillation, resolve, train_setup, trainer
+from kerasft.training import block_choice, resolve, train_setup, trainer
 from kerasft.training.checkpointer import Checkpointer
 from kerasft.training.phase_run import PhaseRun
 
@@ -24,8 +24,7 @@ def first_phase(
     Raises:
         UserError: no phase has epochs.
     """
-    setup = distillation.with_teacher(train_setup.prepare(config, network, splits, folder))
-    setup, state, arrays = resolve.start(setup, resolved)
+    setup, state, arrays = resolve.start(*resolve.begin(train_setup.prepare(config, network, splits, folder), resolved))
     network = setup.network
     planned, setup = resolve.plan_phases(setup, state.resolved)
     phase_setup = train_setup.with_unlabelled(setup)

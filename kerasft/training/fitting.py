@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from kerasft.console import console
-from kerasft.data.unlabelled import has_label
 from kerasft.networks import layer_names
 from kerasft.optimization import distillation, losses, optimizers, sharpness_aware
 from kerasft.optimization.adaptive_clipping import clip_adaptively
@@ -24,7 +23,7 @@ from kerasft.training.health_callback import HealthCallback
 from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
-from kerasft.training.train_setup import class_counts
+from kerasft.training.train_setup import loss_of
 from kerasft.training.weight_interpolation import Weights
 
 # Times that a phase that diverges goes on at a lower rate, and the factor between two rates.
@@ -135,11 +134,8 @@ def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> No
 
 def build_loss(run: PhaseRun) -> losses.Loss:
     """The loss of a phase, for its inputs and the labels of the training split."""
-    setup, task, labels = run.setup, run.setup.network.task, run.setup.splits.train.labels
-    labels = labels[has_label(labels)]
-    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
-    given = {"mixed": run.inputs.mixed, "counts": counts, "examples": len(labels)}
-    own = losses.build(run.phase.loss, task, setup.scorer.scale, **given)
+    setup, task = run.setup, run.setup.network.task
+    own = loss_of(setup, run.phase.loss, mixed=run.inputs.mixed)
     if setup.teacher is None:
         return own
     asked, outputs = setup.teacher.asked, len(setup.splits.classes)

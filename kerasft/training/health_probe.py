@@ -14,8 +14,8 @@ import tensorflow as tf
 from kerasft.evaluation.gradient_health import HEAD
 from kerasft.networks import blocks
 from kerasft.networks.network import Network
-from kerasft.optimization import losses
 from kerasft.training.phase_run import PhaseRun
+from kerasft.training.train_setup import loss_of
 
 # Gradients of a network that computes in float16 are of a loss times this, else they may be too small for the dtype.
 FLOAT16_SCALE = 1024.0
@@ -115,7 +115,7 @@ def _make_gradients(
     run: PhaseRun, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, variables: list[keras.Variable]
 ) -> Callable[[], list[float]]:
     """Returns a function to the squared norm of the loss's gradient by each variable."""
-    loss = losses.build(run.phase.loss, run.setup.network.task, run.setup.scorer.scale)
+    loss = loss_of(run.setup, run.phase.loss)
     scale = FLOAT16_SCALE if any(layer.compute_dtype == "float16" for layer in model.layers) else 1.0
 
     def gradients() -> list[float]:

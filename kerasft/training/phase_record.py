@@ -9,6 +9,9 @@ from kerasft.console import console
 KEPT = {1.0: "its weights kept", 0.75: "three-quarter-way weights kept", 0.5: "half-way weights kept"}
 KEPT |= {0.25: "quarter-way weights kept", 0.0: "undone, for it was not measurably better"}
 
+# What is said of a phase without epochs and without a solution: it left the weights as they were.
+UNTRAINED = "nothing was trained, for it has no epochs"
+
 
 @dataclass(frozen=True)
 class PhaseRecord:
@@ -54,9 +57,8 @@ class PhaseRecord:
         """
         format_metric = console.format_metric
         losses = f"validation loss {format_metric(self.initial[0])} -> {format_metric(self.final[0])}"
-        return (
-            f"{KEPT[self.alpha]}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(self.final[1])}"
-        )
+        kept = KEPT[self.alpha] if self.epochs or self.alpha else UNTRAINED
+        return f"{kept}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(self.final[1])}"
 
     def to_json(self) -> dict[str, Any]:
         """The row of `metrics.json`, whose keys other programs rely on."""

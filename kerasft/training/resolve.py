@@ -16,12 +16,29 @@ from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 
 
+def begin(
+    setup: TrainSetup, resolved: ResolvedSettings, *, resumed: bool = False
+) -> tuple[TrainSetup, ResolvedSettings]:
+    """The setup with its teacher, and what is resolved with the pixel statistics of `--preprocessing=dataset`.
+
+    The network has these first: without them its features are NaN, and `features` of `--distill` are fitted to them.
+
+    Args:
+        resumed: whether the run goes on, with the statistics that it began with.
+
+    Raises:
+        UserError: as `distillation.with_teacher`.
+    """
+    if setup.config.preprocessing == "dataset" and not resumed:
+        resolved = replace(resolved, pixels=head_init.pixel_statistics(setup.splits.train, setup.network.size))
+    if resolved.pixels:
+        networks.set_pixel_statistics(setup.network, *resolved.pixels)
+    return distillation.with_teacher(setup), resolved
+
+
 def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
     """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
     config, network, splits = setup.config, setup.network, setup.splits
-    if config.preprocessing == "dataset":
-        resolved = replace(resolved, pixels=head_init.pixel_statistics(splits.train, network.size))
-        networks.set_pixel_statistics(network, *resolved.pixels)
     distillation.note(setup, resolved)
     taught = distillation.for_the_probe(setup)
     choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights, taught)
@@ -67,7 +84,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         _say_choice("batch size", choice)
     setup = train_setup.with_batch_size(setup, resolved.batch_size)
     setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
-    planned = [planning.parse(text) for text in resolved.phases]
+    planned = planning.resumed(config, resolved.phases)
     if not planned:
         speed = None if config.deterministic else resolved.speed
         planned, reason = planning.plan(setup.config, network, count, speed)

@@ -9,6 +9,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, concatenate, example_weights
+from kerasft.data.unlabelled import has_label
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
@@ -83,6 +84,21 @@ def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> T
 def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     """Examples of each class, int [C], from labels int [N] or 0 and 1 [N, C]."""
     return np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels > 0).sum(0)
+
+
+def loss_of(setup: TrainSetup, spec: Spec, *, mixed: bool = False) -> losses.Loss:
+    """The loss that a Spec names, by the labels of the training split: `class_balanced` weighs by their counts.
+
+    Args:
+        mixed: whether the labels are shares of classes.
+
+    Returns:
+        As `losses.build`.
+    """
+    task, labels = setup.network.task, setup.splits.train.labels
+    labels = labels[has_label(labels)]
+    counts = None if task == "regression" else class_counts(labels, len(setup.splits.classes))
+    return losses.build(spec, task, setup.scorer.scale, mixed=mixed, counts=counts, examples=len(labels))
 
 
 def _warn_of_twofold_balance(config: Config, task: str) -> None:

@@ -91,10 +91,12 @@ def train(
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    setup = distillation.with_teacher(train_setup.prepare(config, network, splits, folder))
+    setup = train_setup.prepare(config, network, splits, folder)
     runs = averages.runs_of(averages.build(setup.average))
     soup.check_runs(runs)
     restored = checkpointer.read(folder, splits.digest)
+    given = restored[0].resolved if restored else resolved
+    setup, resolved = resolve.begin(setup, given, resumed=restored is not None)
     if restored:
         state, arrays = restored
         distillation.check_unchanged(setup, state.resolved)

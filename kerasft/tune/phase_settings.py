@@ -80,8 +80,15 @@ def append_phases(trial: Config, config: Config, winner_phases: str) -> Config:
 
 
 def _each(spec: Spec) -> tuple[Spec, ...]:
-    """The Specs of the phases that a Spec stands for, one each."""
+    """The Specs of the phases that a Spec stands for, one each.
+
+    Raises:
+        UserError: they are several of a foreign strategy, which no Spec names alone.
+    """
     phases = planning.build(spec, "--phases", outside=Phase)
+    if len(phases) > 1 and any(phase.origin for phase in phases):
+        rule = f"lr and epochs are those of one phase, and {spec.name} gives {len(phases)}; search others"
+        raise UserError(f"--search: {rule}. Received: '--phases={spec}'")
     return (spec,) if len(phases) == 1 else tuple(specs.parse_one(str(phase), "--phases") for phase in phases)
 
 
@@ -95,5 +102,7 @@ def _auto_arguments(phase: Phase) -> dict:
     """Returns the arguments that `auto` sets."""
     if not phase.epochs:
         return {"epochs": 0}
+    if not phase.trains_backbone:
+        return {"epochs": phase.epochs, "lr": phase.lr}
     size = {} if phase.image_size is None else {"image_size": phase.image_size}
     return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size

@@ -76,10 +76,17 @@ def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("alpha", "words"),
-    [(1.0, "its weights kept"), (0.5, "half-way weights kept"), (0.0, "undone, for it was not measurably better")],
+    ("alpha", "epochs", "words"),
+    [
+        (1.0, 1, "its weights kept"),
+        (0.5, 1, "half-way weights kept"),
+        (0.0, 1, "undone, for it was not measurably better"),
+        # A head that is solved, and a phase that changes nothing.
+        (1.0, 0, "its weights kept"),
+        (0.0, 0, "nothing was trained, for it has no epochs"),
+    ],
 )
-def test_the_end_of_a_phase_is_one_sentence(alpha, words):
+def test_the_end_of_a_phase_is_one_sentence(alpha, epochs, words):
     figures = {
         "initial": (0.348, 0.87),
         "final": (0.254, 0.91),
@@ -87,7 +94,7 @@ def test_the_end_of_a_phase_is_one_sentence(alpha, words):
         "temperature": 1.0,
         "score": "accuracy",
     }
-    counts = {"views": 0, "trainable_parameters": 1, "frozen_parameters": 2, "lr_backoffs": 0, "epochs": 1}
+    counts = {"views": 0, "trainable_parameters": 1, "frozen_parameters": 2, "lr_backoffs": 0, "epochs": epochs}
     record = PhaseRecord(name="01-all", spec="all", seconds=1.0, images_per_second=2.0, **counts, **figures)
     assert record.sentence("accuracy") == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
 

@@ -105,3 +105,29 @@ def test_a_sharpness_aware_step_takes_the_gradient_nearby(jit):
     for ours, theirs in zip([one for one in model.variables if "seed" in one.path], seeds):
         np.testing.assert_array_equal(ours, theirs)
     assert np.isfinite(shown)
+
+
+class Spare(keras.layers.Layer):
+    """Has a weight that its outputs do not depend on."""
+
+    def build(self, shape):
+        self.used = self.add_weight(shape=(shape[-1],), initializer="ones", name="used")
+        self.spare = self.add_weight(shape=(2,), initializer="ones", name="spare")
+
+    def call(self, x):
+        return x * self.used
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("radius", [0.0, 0.05])
+def test_a_weight_that_the_outputs_do_not_depend_on_stays(radius):
+    """As in Keras's own step, also under weight decay."""
+    spare = Spare()
+    model = keras.Sequential([keras.Input((4,)), spare, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.5), "mse")
+    if radius:
+        vars(model)["train_step"] = sharpness_aware.make_train_step(model, radius)
+    x = np.linspace(-1, 1, 32).reshape(8, 4).astype(np.float32)
+    model.fit(x, x[:, :1], batch_size=8, verbose=0)
+    np.testing.assert_array_equal(spare.spare, [1, 1])
+    assert not np.allclose(spare.used, 1)

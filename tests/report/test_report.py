@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_image
-from finished import CASES, HOSTILE, run_folder
+from finished import CASES, HOSTILE, phase, run_folder
 from pages import Page
 from PIL import Image
 
@@ -21,7 +21,7 @@ from kerasft.console import wording
 from kerasft.evaluation import metrics as evaluation_metrics
 from kerasft.evaluation import scoring
 from kerasft.evaluation.score_names import SCORES
-from kerasft.report import statistics, usage
+from kerasft.report import sections, statistics, usage
 
 
 def thumbnails(indices: np.ndarray) -> np.ndarray:
@@ -176,6 +176,11 @@ def test_the_phases_say_what_became_of_them(tmp_path):
     marks = [attributes["class"] for tag, attributes in page.tags if attributes.get("class", "").startswith("mark")]
     assert [mark for mark in marks if "health" not in mark] == ["mark yes", "mark no", "mark yes"]
     assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
+
+
+def test_a_phase_without_epochs_is_not_called_undone():
+    found = [phase("02-head", "accuracy", epochs=epochs, share=0.0, values=(0.7, 0.7)) for epochs in (0, 1)]
+    assert [row["verdict"] for row in sections.phases(found, "accuracy")] == ["no epochs", "undone"]
 
 
 @pytest.mark.parametrize("features", [True, False])

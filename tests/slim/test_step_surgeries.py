@@ -3,11 +3,12 @@
 import keras
 import pytest
 
+from kerasft.networks import depths, surgery
 from kerasft.networks import network as networks
-from kerasft.networks import surgery
+from kerasft.probes import depth_choice
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.slim import resizing, step_surgeries
+from kerasft.slim import resizing, step_settings, step_surgeries
 from kerasft.slim.target import parse
 
 
@@ -33,6 +34,23 @@ def test_each_candidate_is_the_mildest_that_is_small_enough(network, text, share
     fraction = specs.parse_one(found[0].surgery, "--surgery").args[0]
     milder = step_surgeries.pruned(network, target, round(fraction - 0.01, 2))
     assert milder is None or milder.sizes.of(target) > limit
+
+
+def test_a_step_sees_no_more_depths_than_its_network_has(network):
+    """A run with a numeric --features is made smaller to the end."""
+    target, whole = parse("parameters=0.5"), step_surgeries.sizes_of(network)
+    prune, truncate = step_surgeries.find(network, target, 0.5 * whole.parameters)
+    most = len(depths.find_depths(network))
+    assert prune.depths == most > truncate.depths
+    for features, expected in ((str(most), str(truncate.depths)), ("1", "1"), ("all", "all"), ("auto", "auto")):
+        own = Config(features=features)
+        row = {"surgery": truncate.surgery, "depths": truncate.depths, "run_dir": "r"}
+        config = step_settings.of_candidate(own, row, 32, 32)
+        assert config.features == expected
+        cut = surgery.truncate(network, *specs.parse_one(truncate.surgery, "").args)
+        depth_choice.widest(config, cut, 100)
+        del row["depths"]
+        assert step_settings.of_candidate(own, row, 32, 32).features == features
 
 
 @pytest.fixture(scope="module")

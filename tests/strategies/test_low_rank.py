@@ -7,6 +7,7 @@ import pytest
 from kerasft.networks import network as networks
 from kerasft.networks import surgery
 from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 from kerasft.strategies import freezing, low_rank
 from kerasft.strategies.lora import lora
 from kerasft.strategies.variables import copy_back, phase_network
@@ -82,8 +83,13 @@ def test_few_parameters_train_and_in_mixed_precision_they_are_float32(network):
     trainable, frozen = freezing.apply(adapted, phase)
     assert trainable < 0.2 * frozen
     assert {variable.dtype for variable in adapted.model.trainable_variables} == {"float32"}
-    names = {variable.name for variable in adapted.model.trainable_variables}
-    assert names == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}
+    head = {variable.path for variable in adapted.model.trainable_variables if variable.path.startswith("logits/")}
+    assert head == {"logits/kernel", "logits/bias"}
+    own = [variable for variable in adapted.model.trainable_variables if variable.path not in head]
+    # The first pointwise kernels have no more values than their updates would have, and depthwise ones get none.
+    updated = {layer.name for layer in adapted.model.layers if getattr(layer, "lora_enabled", False)}
+    assert {"conv1", "conv_pw_13"} < updated
+    assert {variable.path for variable in own} == {f"{name}/lora_kernel_{one}" for name in updated for one in "ab"}
     before = {variable.path: np.asarray(variable).copy() for variable in adapted.model.weights}
     adapted.model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     adapted.model.fit(IMAGES, np.arange(4) % 3, epochs=2, verbose=0)
@@ -91,6 +97,14 @@ def test_few_parameters_train_and_in_mixed_precision_they_are_float32(network):
     # In the first step B is zero, so A stays; in the second both move.
     trained = {variable.path for variable in adapted.model.trainable_variables}
     assert moved == trained
+
+
+def test_a_rank_that_no_kernel_bears_is_refused(network):
+    few = lora(rank=4, epochs=1)
+    # Before the updates are there, and in the network that has them.
+    assert freezing.unfrozen(network, few) == freezing.unfrozen(phase_network(network, few), few)
+    with pytest.raises(UserError, match=r"--phases: lora\(\) finds nothing to train in .*low-rank updates"):
+        freezing.unfrozen(network, lora(rank=10_000, epochs=1))
 
 
 def _by(network, path):

@@ -7,6 +7,7 @@ from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.strategies import auto, planning
+from kerasft.training import weight_interpolation
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,36 @@ def test_auto_may_follow_named_phases(pretrained):
     assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("top", 5), ("all", 9), ("all", 27)]
     with pytest.raises(UserError, match=r"--phases: auto stands once, and has no arguments. Received: 'auto | auto'"):
         planning.plan(Config(phases="auto | auto"), pretrained, 1200)
+
+
+@pytest.mark.parametrize("head_init", ["zeros", "prior", "he_normal"])
+def test_auto_trains_a_head_that_is_not_solved(pretrained, head_init):
+    network = pretrained._replace(head_init=head_init)
+    planned, why = planning.plan(Config(), network, 1200)
+    assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 5), ("all", 9), ("all", 27)]
+    assert "train the head for 5 epochs, then fine-tune all layers for 9 epochs" in why
+    # The head is trained, too, where the validation split can judge nothing.
+    (alone,) = weight_interpolation.judgeable(planned, 3, solved=False)
+    assert (alone.strategy, alone.epochs) == ("head", 5)
+    planned, _ = planning.plan(Config(phases="top(0.3) | auto"), network, 1200)
+    assert [(phase.strategy, phase.epochs) for phase in planned] == [("top", 5), ("all", 9), ("all", 27)]
+
+
+def test_what_auto_writes_down_under_a_solved_head_is_as_before(pretrained):
+    (head, *_), why = planning.plan(Config(), pretrained, 1200)
+    assert "solve the head, then fine-tune" in why
+    assert str(head).startswith("head(epochs=0, optimizer=")
+
+
+def test_a_head_that_follows_what_trains_is_trained(pretrained):
+    def epochs(phases):
+        return [phase.epochs for phase in planning.plan(Config(phases=phases), pretrained, 1200)[0]]
+
+    assert epochs("head") == [0]
+    assert epochs("head | all(epochs=2)") == [0, 2]
+    assert epochs("all(epochs=2) | head") == [0, 2, 5]
+    assert epochs("all(epochs=2) | head(epochs=0)") == [0, 2, 0]
+    assert epochs("auto | head") == [0, 9, 27, 5]
 
 
 def test_named_phases_may_follow_auto(pretrained):

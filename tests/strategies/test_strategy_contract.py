@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 from dataclasses import fields, replace
 
 import keras
@@ -13,7 +14,9 @@ from training_runs import begun, easy, same, trained
 
 from kerasft.networks import network as networks
 from kerasft.settings import config as configs
+from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 from kerasft.strategies import STRATEGIES, Phase, planning
 from kerasft.strategies.variables import copy_back
 from kerasft.training import checkpointer, fitting
@@ -146,14 +149,86 @@ def test_the_right_variables_move_and_only_those_and_the_loss_falls(name, tiny, 
 KILLED = [pytest.param(name, marks=pytest.mark.large) if name in ("gradual", "norm") else name for name in STRATEGIES]
 
 
+# A module of somebody's own strategies, whose phases no strategy of kerasft gives.
+FOREIGN = """
+from kerasft.strategies.phase import Phase
+from kerasft.strategies.surgical import surgical
+
+def late(epochs: int = 1) -> Phase:
+    # Its own meaning of epochs.
+    return Phase(strategy="top", unfreeze="conv_3", epochs=2 * epochs, lr=1e-2, alphas=(1.0,))
+
+def offsets() -> Phase:
+    return Phase(strategy="offsets", unfreeze=1.0, epochs=2, lr=1e-2, variables="bias")
+
+def both() -> Phase:
+    return late(), Phase(strategy="all", unfreeze="conv_2", epochs=None, lr=1e-2, arguments={"depth": [1, {"a": 2}]})
+
+def known() -> Phase:
+    return surgical(blocks=2, epochs=2, lr=1e-2)
+
+def measured() -> Phase:
+    return Phase(strategy="mine", unfreeze=None, epochs=2, lr=1e-2, arguments={"blocks": 2})
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "foreign_strategies.py").write_text(FOREIGN)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    yield "foreign_strategies"
+    sys.modules.pop("foreign_strategies", None)
+
+
+def test_a_phase_of_a_foreign_strategy_is_read_back_as_it_is(foreign):
+    for text in ("late", "late(epochs=3)", "offsets", "both", "known", "measured"):
+        found = planning.build(specs.parse_one(f"{foreign}.{text}", "--phases"), "--phases", outside=Phase)
+        for phase in found:
+            for changed in (phase, replace(phase, epochs=7, augment=(), optimizer=specs.parse_one("adamw", ""))):
+                assert planning.parse(str(changed)) == changed
+                assert (changed.origin is None) == (text == "known")
+    last = planning.with_blocks(phase, ("conv_1", "conv_3"))
+    assert planning.parse(str(last)) == last
+    assert last.unfreeze == ("conv_1", "conv_3")
+
+
+def test_a_run_goes_on_with_no_code_that_its_flags_do_not_name(foreign):
+    config = Config(phases=f"{foreign}.late", allow_imports=(foreign,))
+    (phase,) = planning.build(config.spec("phases"), "--phases", outside=Phase)
+    assert planning.resumed(config, [str(phase)]) == [phase]
+    with pytest.raises(
+        UserError, match=r"--phases: the run was begun with 'foreign_strategies.late'.* Received: 'head'"
+    ):
+        planning.resumed(Config(phases="head"), [str(phase)])
+
+
+def test_a_foreign_strategy_that_gives_fewer_phases_than_before_is_told(foreign):
+    with pytest.raises(UserError, match=r"foreign_strategies.late does not give as many phases as when the run began"):
+        planning.parse(f"changed({foreign}.late, 1)")
+
+
+@pytest.mark.parametrize("text", ["late", "offsets", "measured"])
+def test_a_killed_run_of_a_foreign_strategy_goes_on_to_the_same_weights(
+    text, foreign, data, tiny, tmp_path, monkeypatch
+):
+    settings = {"phases": f"{foreign}.{text}", "allow_imports": (foreign,), "augment": "flip"}
+    _killed_and_whole(data, tiny, tmp_path, monkeypatch, settings)
+
+
 @pytest.mark.parametrize("name", KILLED)
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(name, data, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
     phases = str(_phases(name, epochs=2, lr=1e-2, **{**GIVEN.get(name, {}), **ATTRIBUTES.get(name, {})})[0])
     settings = {"phases": phases, "augment": "flip", "head": "linear(dropout=0.2)"}
     # The factors of an update are averaged like any other weights.
     settings |= {"average": "ema(momentum=0.9)"} if name == "lora" else {}
+    _killed_and_whole(data, tiny, tmp_path, monkeypatch, settings)
+
+
+def _killed_and_whole(data, tiny, tmp_path, monkeypatch, settings):
+    """Fails where a run that is killed in its fifth step, and goes on, ends with other weights than one that is not."""
+    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(fitting, "MAX_STEPS_PER_CALL", 1)
     whole = trained(data, tmp_path / "whole", tiny, **settings)
     fit = keras.Model.fit
 

@@ -1,15 +1,17 @@
 """The blocks that `surgical` trains: those with the largest gradients beside their weights, and written down."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from conftest import splits_of
-from training_runs import trained
+from training_runs import begun, trained
 
 from kerasft.networks import network as networks
+from kerasft.optimization import losses
 from kerasft.settings.config import Config
 from kerasft.strategies import planning
-from kerasft.training import block_choice, train_setup
+from kerasft.training import block_choice, fitting, health_probe, train_setup
 
 
 def test_the_block_whose_weights_are_small_beside_their_gradients_is_chosen(photos, tiny, tmp_path):
@@ -28,6 +30,26 @@ def test_the_block_whose_weights_are_small_beside_their_gradients_is_chosen(phot
     assert planning.parse(str(found)) == found
     for ours, theirs in zip(network.model.get_weights(), before):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_blocks_and_health_are_measured_by_the_loss_that_trains(photos, tiny, tmp_path, monkeypatch):
+    """`class_balanced` has its weights there, too."""
+    data, given, build = splits_of(f"folder:{photos}", val=0.2, test=0.2), [], losses.build
+    monkeypatch.setattr(losses, "build", lambda *args, **more: given.append(more) or build(*args, **more))
+    config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", phases="surgical(blocks=1)")
+    config = replace(config, loss="class_balanced(beta=0.9)", augment="none", tensorboard=False)
+    network = networks.build(config, 2, "single_label")
+    (phase,) = planning.plan(config, network, 30)[0]
+    expected = np.bincount(data.train.labels, minlength=2)
+    setup = train_setup.prepare(config, network, data, tmp_path)
+    phase = block_choice.resolve(setup, phase)
+    run = begun(network, data, tmp_path, phase, config)
+    health_probe.make_probe(run)()
+    fitting.build_loss(run)
+    assert len(given) == 3
+    for one in given:
+        np.testing.assert_array_equal(one["counts"], expected)
+        assert one["examples"] == len(data.train)
 
 
 def test_what_was_chosen_is_written_before_it_trains(photos, tiny, tmp_path):

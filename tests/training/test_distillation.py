@@ -222,6 +222,41 @@ def test_taught_features_come_closer_to_those_of_the_teacher(data, network, run,
     assert made.network.model.output_shape == (None, 2)
 
 
+def test_features_are_taught_to_a_network_with_the_pixel_statistics_of_the_data(data, run, tmp_path, monkeypatch):
+    """Its features are NaN before it has them. A run that goes on has the same projection."""
+    built, build = [], fitting.build_loss
+    monkeypatch.setattr(fitting, "build_loss", lambda run: built.append(run.inputs.projection) or build(run))
+    settings = {"weights": "none", "image_size": 32, "preprocessing": "dataset", "augment": "none", "teacher": run}
+    settings |= {"phases": "all(epochs=2)", "distill": "features(weight=1)"}
+    monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    fit = keras.Model.fit
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", lambda *a, callbacks, **more: fit(*a, callbacks=[*callbacks, Kill()], **more))
+        with pytest.raises(KeyboardInterrupt):
+            trained(data, tmp_path, "MobileNet(alpha=0.25)", **settings)
+    (record,) = trained(data, tmp_path, "MobileNet(alpha=0.25)", **settings).records
+    first, again = built
+    assert all(np.isfinite(one).all() for one in first)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isfinite([record.initial[0], record.final[0]]).all()
+
+
+def test_features_that_are_not_finite_are_refused(data, network, tmp_path):
+    model = keras.models.clone_model(network.model)
+    model.get_layer("conv_1").kernel.assign(np.full(model.get_layer("conv_1").kernel.shape, np.nan))
+    path = _run_folder(model, tmp_path, ["disc", "square"], 32)
+    with pytest.raises(
+        UserError, match=r"--distill: the features of the teacher are not finite .* Received: 'features"
+    ):
+        distilling.with_teacher(_setup(data, network, tmp_path, teacher=path, distill="features(weight=1)"))
+
+
 @pytest.mark.parametrize(("classes", "temperature"), [(2, 1.0), (4, 1.0), (4, 3.0)])
 def test_the_solved_head_learns_the_answers(classes, temperature):
     """At temperature 1, an answer is the same as an example of each class, weighted by its probability."""

@@ -204,6 +204,9 @@ def test_rates_and_epochs_keep_their_ratio():
         Config(weights="none", phases="auto | quantised(epochs=2)"), network, 100, lr=1e-4, epochs=3
     )
     assert behind == "all(epochs=3, lr=0.0001, batch_norm='train') | quantised(epochs=2)"
+    pretrained = network._replace(pretrained=True, head_init="zeros")
+    trained_head = phase_settings.set_lr_and_epochs(Config(), pretrained, 100, epochs=17)
+    assert trained_head.startswith("head(epochs=2, lr=0.001) | all(epochs=17, ")
     for phases in ("head(epochs=0)", "head(0)"):
         with pytest.raises(kerasft.UserError, match="need a phase with epochs"):
             phase_settings.set_lr_and_epochs(Config(weights="none", phases=phases), network, 100, lr=1.0)
