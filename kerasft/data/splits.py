@@ -27,7 +27,8 @@ class Split:
         images: index array [B] to decoded images, uint8 [B, S, S, 3]; None where they are stored nowhere.
         digest: SHA-256 of the digests of all files, in order.
         framing: how the images are made square, a name of `framing.FRAMINGS`.
-        groups: int [N], equal for images that no fold may part, over all splits; None where no groups are given.
+        groups: int [N], equal for images that no fold may part, over all splits: copies, near duplicates, and images of one
+            group. None where every image is one of its own.
     """
 
     ids: np.ndarray
@@ -142,7 +143,9 @@ def make_splits(
         detail = f"{over_limit} images over --per_class_limit are not used"
         findings.append(Finding("train/", "over_limit", "warn", detail))
     digest = hashlib.sha256(repr([*zip(listing.digests, listing.labels.tolist(), split_names)]).encode())
-    units = None if listing.groups is None else groups.connect(listing, np.arange(len(listing.ids)))
+    # Folds keep together what splits do.
+    units = groups.connect(listing, np.arange(len(listing.ids)))
+    units = None if len(np.unique(units)) == len(units) else units
     splits = {name: make_split(listing, images, np.flatnonzero(split_names == name), units) for name in SPLITS}
     return Splits(
         name=listing.name,

@@ -148,6 +148,10 @@ def _train(
     # After the export, which reads the same weights in a thread of its own.
     digest, cost = weights_digest(network.model), costs.measure(network, done.forward, path)
     fitted = baselines.fit(done.trained, done.initial_backbone, splits, boosted=config.boosted_trees)
+    if config.boosted_trees and not (fitted and boosted_trees.NAME in fitted.baselines):
+        console.say(
+            f"boosted trees: left out, for {'there are too many features' if fitted else 'no features are at hand'}"
+        )
     measured = {}
     if config.robustness != "none":
         with time_step(seconds, "robustness"):

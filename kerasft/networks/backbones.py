@@ -181,7 +181,7 @@ def _unify_efficientnet(model: keras.Model, weights: str, is_native: bool) -> No
 
 def refresh_normalization(model: keras.Model) -> None:
     """Makes Normalization layers use weights that were assigned. They compute with copies of their own."""
-    for layer in model.layers:
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 

@@ -139,8 +139,10 @@ def _copy_weights(source: keras.Operation, target: keras.Operation) -> None:
         hub_layers.copy_weights(source, target)
     elif isinstance(source, keras.Layer) and source.weights:
         target.set_weights(source.get_weights())
-        if isinstance(target, keras.layers.Normalization):
-            target.finalize_state()
+        # They compute with copies of their weights. A closed layer may hold some.
+        for inner in target._flatten_layers():
+            if isinstance(inner, keras.layers.Normalization):
+                inner.finalize_state()
 
 
 def _unique(name: str, taken: set[str]) -> str:

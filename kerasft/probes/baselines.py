@@ -67,7 +67,7 @@ def fit(features: Features, scorer: Scorer, seed: int | None = None) -> dict[str
         found["nearest_neighbours"] = _timed(lambda: (nearest_neighbours(features, scorer), bytes_))
     if seed is not None and features.train.size * features.outputs <= boosted_trees.MAX_VALUES:
         given = features.train, features.labels, features.val, features.outputs, scorer, seed
-        found["boosted_trees"] = _timed(lambda: boosted_trees.fit(*given))
+        found[boosted_trees.NAME] = _timed(lambda: boosted_trees.fit(*given))
     return found
 
 

@@ -14,6 +14,9 @@ from kerasft.settings.errors import UserError
 MAX_ROUNDS, DEFAULT_ROUNDS = 300, 60
 # Rounds without a lower validation loss after which no more trees are grown.
 PATIENCE = 20
+# How `metrics.json` names them.
+NAME = "boosted_trees"
+
 # Images times features times outputs: above, it takes minutes, and the trees are left out.
 MAX_VALUES = 5e8
 # Up to so much, one thread is used.

@@ -68,8 +68,11 @@ def describe_labels(
             said = "has" if label[off] > 0 else "lacks"
             detail = f"{said} the label {classes[off]}, whose probability is {guess[off]:.0%}"
         else:
-            suggested = ", ".join(f"{value:.4g}" for value in guess)
-            detail = f"labelled {', '.join(f'{value:.4g}' for value in label)}, and looks like {suggested}"
+            given, suggested = (
+                ", ".join(f"{name}={value:.4g}" for name, value in zip(classes, values, strict=True))
+                for values in (label, guess)
+            )
+            detail = f"labelled {given}, and looks like {suggested}"
         score = round(float(found.label_scores[row]), 4)
         findings.append(Finding(str(split.ids[row]), "suspect_label", "warn", detail, score, suggested))
     return findings

@@ -74,3 +74,12 @@ def number(rule: str, holds: Callable[[float], bool]) -> Check:
         return float(value)
 
     return check
+
+
+def auto_or(check: Check) -> Check:
+    """`auto`, for what the plan of a run sets, or what another check takes."""
+
+    def checked(name: str, value: Any) -> Any:
+        return "auto" if str(value) == "auto" else check(name, value)
+
+    return checked

@@ -76,9 +76,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
             )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
-    fine_tuning = full(
-        epochs, lr, batch_norm="train", image_size=size, head_lr=_head_rate(network), stop_if_losing=True
-    )
+    fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, head_lr=head_rate(network), stop_if_losing=True)
     # `plan` gives it epochs, unless it is solved.
     chosen = [head(), fine_tuning]
     if conditional:
@@ -96,7 +94,7 @@ def _scaled(lr: float, config: Config, examples: int) -> float:
     return float(f"{lr * factor:.3g}")
 
 
-def _head_rate(network: Network) -> float:
+def head_rate(network: Network) -> float:
     """The head's learning rate as a multiple of the others': the share that the last depth has of its features.
 
     A step of Adam moves each weight by about the rate. So it moves a logit in proportion to the number of features, which are

@@ -62,7 +62,7 @@ class Phase:
             use the network's own.
         conditional: runs only if the phase before gained enough (`auto.gained_enough`).
         stop_if_losing: ends at a third of its epochs if it would be undone there (`weight_interpolation.is_losing`).
-        head_lr: the head's learning rate, as a multiple of `lr`.
+        head_lr: the head's learning rate, as a multiple of `lr`; `auto` until `planning.plan` sets it (`auto.head_rate`).
         layer_decay: the learning rate is multiplied by this with each block from the head down (ELECTRA, Clark et al.
             2020).
         l2sp: strength of the pull to the weights before the phase (L2-SP, Li et al. 2018); 0 for none.
@@ -90,8 +90,13 @@ class Phase:
     image_size: int | None = field(default=None, metadata={"check": attributes.whole_number(attributes.MIN_IMAGE_SIDE)})
     conditional: bool = field(default=False, metadata={"check": attributes.boolean})
     stop_if_losing: bool = field(default=False, metadata={"check": attributes.boolean})
-    head_lr: float = field(
-        default=1.0, metadata={"check": attributes.number("a number in (0, 1000]", lambda value: 0 < value <= 1000)}
+    head_lr: float | str = field(
+        default=1.0,
+        metadata={
+            "check": attributes.auto_or(
+                attributes.number("auto, or a number in (0, 1000]", lambda value: 0 < value <= 1000)
+            )
+        },
     )
     layer_decay: float = field(
         default=1.0, metadata={"check": attributes.number("a number in (0, 1]", lambda value: 0 < value <= 1)}

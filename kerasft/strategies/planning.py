@@ -57,6 +57,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
             replace(
                 phase,
                 epochs=epochs,
+                head_lr=auto.head_rate(network) if phase.head_lr == "auto" else phase.head_lr,
                 optimizer=phase.optimizer or config.spec("optimizer"),
                 schedule=phase.schedule or config.spec("schedule"),
                 loss=phase.loss or config.spec("loss"),

@@ -226,11 +226,16 @@ class HyperModel(keras_tuner.HyperModel):
         free_networks()
 
     def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
-        listing = replace(self.listing, framing=self.framing if framing == "auto" else framing)
+        chosen = self.framing if framing == "auto" else framing
         if framed := self._framed.pop((size, framing, per_class_limit), None):
             return framed
         config = replace(self.config, per_class_limit=per_class_limit)
-        return audit_and_split(config, listing, size, self.folder)
+        if framing != "auto":
+            return audit_and_split(config, replace(self.listing, framing=framing), size, self.folder)
+        # The splits are those of the audit before the choice, as in the run of the winner.
+        network, resolved = self._start
+        resolved = replace(resolved, framing=chosen)
+        return audit_and_frame(config, self.listing, network._replace(size=size), resolved, self.folder)
 
     def _validation_metrics(self, network: Network, data: Splits, trained: Trained) -> dict[str, float]:
         """Computes the validation metrics, without example weights, so that they are comparable between trials."""

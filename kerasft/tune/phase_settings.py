@@ -99,10 +99,12 @@ def _arguments_by_name(spec: Spec) -> dict:
 
 
 def _auto_arguments(phase: Phase) -> dict:
-    """Returns the arguments that `auto` sets."""
+    """Returns the arguments that `auto` sets. The head's rate depends on the depths that a trial's head sees."""
     if not phase.epochs:
         return {"epochs": 0}
     if not phase.trains_backbone:
         return {"epochs": phase.epochs, "lr": phase.lr}
     size = {} if phase.image_size is None else {"image_size": phase.image_size}
-    return {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size
+    found = {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size
+    # Without pretrained weights `auto` sets neither.
+    return found | ({"stop_if_losing": True, "head_lr": "auto"} if phase.stop_if_losing else {})

@@ -259,6 +259,18 @@ def test_a_burst_of_near_duplicates_does_not_take_a_class_out_of_training(seed):
     assert counts[0][0] >= 400 and all(few >= 10 and many >= 75 for few, many in counts[1:])
 
 
+def test_folds_know_copies_and_near_duplicates_without_groups():
+    listing = _listing("single_label", np.repeat([0, 1], 30), digests=[0, 0, *range(2, 60)])
+    near = np.arange(60)
+    near[10:13] = 10
+    found = splits.make_splits(replace(listing, near_groups=near), None, 0.2, 0.2, 0)
+    units = {name: unit for part in SPLITS for name, unit in zip(getattr(found, part).ids, getattr(found, part).groups)}
+    assert units["0.png"] == units["1.png"] and len({units[f"{index}.png"] for index in (10, 11, 12)}) == 1
+    assert len(set(units.values())) == 57
+    plain = splits.make_splits(_listing("single_label", np.repeat([0, 1], 30)), None, 0.2, 0.2, 0)
+    assert plain.train.groups is None
+
+
 def test_a_class_of_bursts_only_has_the_smallest_outside_of_training():
     listing = _listing("single_label", np.array([0] * 100 + [1] * 100))
     near = np.arange(200)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft.networks import flattening
+from kerasft.networks import backbones, flattening
 from kerasft.settings.errors import UserError
 
 layers = keras.layers
@@ -83,6 +83,38 @@ def test_the_graph_is_flat_and_computes_the_same(kind, images):
     # The first stays as it is.
     flat.set_weights([value + 1 for value in flat.get_weights()])
     assert not np.allclose(flat(images), model(images))
+
+
+@keras.saving.register_keras_serializable("test_opening")
+class Standardised(keras.layers.Layer):
+    """A closed layer with statistics inside, which Keras's Normalization computes with in copies of its own."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.inner = layers.Normalization()
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, images):
+        return self.inner(images)
+
+
+def test_statistics_in_a_closed_layer_are_taken_over(images):
+    def build(inputs):
+        layer = Standardised(name="stem")
+        hidden = layer(inputs)
+        layer.inner.adapt(np.random.default_rng(0).normal(100, 30, (64, 16, 16, 3)).astype(np.float32))
+        return layers.Conv2D(4, 3)(hidden)
+
+    model = _model(build)
+    _, flat = _open(model)
+    expected = np.asarray(model(images))
+    np.testing.assert_allclose(flat(images), expected, rtol=1e-4, atol=1e-4)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    backbones.refresh_normalization(copy)
+    np.testing.assert_allclose(copy(images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_layer_that_is_called_twice_gets_two_copies(images):

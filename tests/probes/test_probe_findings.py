@@ -46,8 +46,8 @@ def suspects(scores: list[float], flagged: list[bool]) -> Suspects:
             "regression",
             [[1.5, 2], [3, 1e5], [1, 1]],
             [[1.5, 2], [3, 20.25], [1, 1]],
-            "labelled 3, 1e+05, and looks like 3, 20.25",
-            "3, 20.25",
+            "labelled cat=3, dog=1e+05, and looks like cat=3, dog=20.25",
+            "cat=3, dog=20.25",
         ),
     ],
 )

@@ -69,4 +69,4 @@ def test_numbers_of_a_regression_are_labels(tmp_path, split_folder):
     checked = replace(checked, task="regression", labels=values, classes=("x", "y"))
     manifest.write(tmp_path, checked, checked)
     audit_file.write(tmp_path, 1, {}, [Finding(str(checked.ids[3]), "suspect_label", "warn", "", 0.5, "1, 2")])
-    assert "6, 7" in (tmp_path / "suspects.csv").read_text()
+    assert "x=6, y=7" in (tmp_path / "suspects.csv").read_text()

@@ -40,6 +40,10 @@ def test_a_head_on_several_depths_has_a_lower_rate(pretrained):
     widths = depths.widths(several)
     (_, *fine_tuning), _ = planning.plan(Config(), several, 400)
     assert [phase.head_lr for phase in fine_tuning] == pytest.approx([widths[-1] / sum(widths)] * 2, rel=0.05)
+    named, _ = planning.plan(Config(phases="head | all(epochs=3, head_lr=auto) | all(head_lr=2)"), several, 400)
+    assert [phase.head_lr for phase in named] == [1, fine_tuning[0].head_lr, 2]
+    with pytest.raises(UserError, match=r"head_lr must be auto, or a number in \(0, 1000\]"):
+        planning.plan(Config(phases="all(head_lr=automatic)"), several, 400)
 
 
 def test_many_classes_take_more_steps(pretrained):

@@ -19,6 +19,7 @@ from PIL import Image
 
 import kerasft
 from kerasft import report
+from kerasft.data.listing import SPLITS
 from kerasft.job import backbone
 from kerasft.probes import framing_choice
 from kerasft.report import importance
@@ -204,6 +205,11 @@ def test_rates_and_epochs_keep_their_ratio():
         Config(weights="none", phases="auto | quantised(epochs=2)"), network, 100, lr=1e-4, epochs=3
     )
     assert behind == "all(epochs=3, lr=0.0001, batch_norm='train') | quantised(epochs=2)"
+    solved = phase_settings.set_lr_and_epochs(
+        Config(), network._replace(pretrained=True, head_init="probe"), 100, epochs=17
+    )
+    # The head's rate depends on the depths that a trial's head sees.
+    assert solved.endswith("stop_if_losing=True, head_lr='auto')")
     pretrained = network._replace(pretrained=True, head_init="zeros")
     trained_head = phase_settings.set_lr_and_epochs(Config(), pretrained, 100, epochs=17)
     assert trained_head.startswith("head(epochs=2, lr=0.001) | all(epochs=17, ")
@@ -486,6 +492,25 @@ def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypa
     assert made.framing == framing_choice.UNMEASURED
     assert made.data(32, "auto", None).train.framing == made.framing
     assert made.data(32, "pad", None).train.framing == "pad"
+
+
+def test_a_search_that_goes_on_has_the_splits_of_its_start(tiny, tmp_path):
+    """Some wide images are copies of square ones where the centre is cut out, and not where they are squashed."""
+    for seed, name in enumerate(("disc", "square")):
+        folder = tmp_path / "wide" / name
+        folder.mkdir(parents=True)
+        for index in range(12):
+            pixels = np.random.default_rng(100 * seed + index).integers(0, 256, (32, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+            if index < 6:
+                Image.fromarray(pixels[:, 32:64]).save(folder / f"centre{index}.png")
+    config = Config(data=f"folder:{tmp_path / 'wide'}", backbone=tiny, phases="head(epochs=1)", precision="float32")
+    first, again = (kerasft.HyperModel(config, "lr=log(1e-4, 1e-2)", tmp_path / "search") for _ in range(2))
+    before, after = first.data(32, "auto", None), again.data(32, "auto", None)
+    assert before.train.framing == after.train.framing == "squash"
+    assert before.digest == after.digest
+    for name in SPLITS:
+        assert getattr(before, name).ids.tolist() == getattr(after, name).ids.tolist()
 
 
 @pytest.mark.large

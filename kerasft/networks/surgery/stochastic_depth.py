@@ -25,7 +25,7 @@ def stochastic_depth(network: Network, rate: float = 0.1) -> Network:
         raise ValueError(f"finds no residual sums in {network.name}")
     operations = {operation.name: operation for operation in network.model.operations}
     if any(_drops(operations[found.last]) for found in sums):
-        raise ValueError(f"{network.name} has stochastic depth of its own; set it in --backbone")
+        raise ValueError(f"{network.name} has stochastic depth of its own, whose rate is fixed")
     rates = {found.name: (found.branch, rate * place / len(sums)) for place, found in enumerate(sums, 1)}
 
     def change(operation: keras.Operation, args: tuple, kwargs: dict) -> keras.KerasTensor | None:
