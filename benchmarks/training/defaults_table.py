@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--backbones", default=";".join(WEIGHTS), help="separated by ;")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--guide_seeds", default="0", help="the seeds of the guide, which takes long")
+    parser.add_argument("--finished", action="store_true", help="run nothing: only what is in OUT already")
     options = parser.parse_args()
     shared, out = options.shared.resolve(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -148,6 +149,8 @@ def main() -> None:
     found = {}
     for seed, data, backbone in itertools.product(seeds, options.sets.split(","), options.backbones.split(";")):
         case = (data, backbone, seed)
+        if options.finished and not (out / f"{data}-{backbone}-{seed}-default" / "processor_seconds.json").is_file():
+            continue
         recipes = found.setdefault((data, backbone), defaultdict(dict))
         for recipe in FLAGS:
             recipes[recipe][seed] = run_ours(shared, out, case, recipe)
