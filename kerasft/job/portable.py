@@ -220,7 +220,7 @@ def _table(rows: list[dict], score: str) -> Table:
     heads = ("artefact", TITLES[score], "loss", "same", "kB", "img/s (1)", "(32)", "kept")
     for head in heads:
         justify = "left" if head in ("artefact", "kept") else "right"
-        table.add_column(head, justify=justify, overflow="fold", no_wrap=head == "artefact")
+        table.add_column(head, justify=justify, overflow="fold")
     for row in rows:
         speeds = row.get("images_per_second", {})
         cells = [

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from rich.table import Column, Table
 
 from kerasft.console import console, stderr_filter
 from kerasft.data import findings
@@ -58,6 +59,15 @@ def test_the_table_of_phases(capsys):
     printed = capsys.readouterr().out
     for part in ("top(unfreeze=0.5", "1,234", "567,890", "flip"):
         assert part in printed
+
+
+def test_no_number_of_a_narrow_table_is_cut_in_two(capsys, monkeypatch):
+    monkeypatch.setattr(console, "_console", console._Console(width=44))
+    table = Table("artefact", Column("mean absolute error", justify="right"), Column("images/s", justify="right"))
+    table.add_row("litert(precision=float16), the smallest", "0.3835", "31,280")
+    console.print_table(table)
+    said = capsys.readouterr().out
+    assert "0.3835" in said and "31,280" in said and max(map(len, said.splitlines())) <= 44
 
 
 @pytest.mark.parametrize("total", [0, 3])
