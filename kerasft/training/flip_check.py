@@ -71,7 +71,7 @@ def verdict(
             )
     for question in questions:
         if not _positive(KNOWN * question.constant - question.plain):
-            return Verdict(False, f"the probe {question.words} hardly better than a constant answer")
+            return Verdict(False, f"the probe {question.words} not measurably better than a constant answer")
     cost = scorer.loss(mirrored) / max(scorer.loss(plain), 1e-3)
     said = f"on mirrored images the probe's loss is {cost:.2f} times as high"
     if cost > COST:
@@ -85,7 +85,7 @@ def verdict(
         return Verdict(False, f"{said}, which is measurable")
     for question in questions:
         if not _positive(KNOWN * question.constant - question.mirrored):
-            return Verdict(False, f"on mirrored images the probe {question.words} hardly better than by chance")
+            return Verdict(False, f"on mirrored images the probe {question.words} not measurably better than by chance")
     return Verdict(True, said)
 
 
