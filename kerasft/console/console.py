@@ -73,9 +73,5 @@ def progress_bars() -> Progress:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table. Where it is too wide, words and names are folded, and no number is cut in two."""
-    for column in table.columns:
-        if column.justify == "right":
-            words = (len(word) for cell in column.cells for word in str(cell).split())
-            column.min_width = max(words, default=None)
+    """Prints a table."""
     _console.print(table)

@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import pytest
-from rich.table import Table
 
 from kerasft.console import console, stderr_filter
 from kerasft.data import findings
@@ -59,18 +58,6 @@ def test_the_table_of_phases(capsys):
     printed = capsys.readouterr().out
     for part in ("top(unfreeze=0.5", "1,234", "567,890", "flip"):
         assert part in printed
-
-
-def test_no_number_of_a_narrow_table_is_cut_in_two(capsys, monkeypatch):
-    monkeypatch.setattr(console, "_console", console._Console(width=40))
-    table = Table("artefact")
-    for head in ("mean absolute error", "loss", "images/s"):
-        table.add_column(head, justify="right", overflow="fold")
-    table.add_row("litert(precision=float16)", "0.3835", "0.2425", "31,280")
-    console.print_table(table)
-    said = capsys.readouterr().out
-    assert all(number in said for number in ("0.3835", "0.2425", "31,280"))
-    assert max(map(len, said.splitlines())) <= 40
 
 
 @pytest.mark.parametrize("total", [0, 3])

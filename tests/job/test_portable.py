@@ -157,3 +157,12 @@ def test_compress_says_what_it_needs(tmp_path, command, flags, says):
     assert done.returncode == 2 and says.split(":")[0] in done.stderr
     if importlib.util.find_spec("tf2onnx"):
         assert says in done.stderr
+
+
+def test_no_number_of_the_table_is_cut_in_two_on_80_columns(capsys, monkeypatch):
+    monkeypatch.setattr(portable.console, "_console", portable.console._Console(width=80))
+    row = {"accuracy": 0.9182, "loss": 0.2828, "agreement": 0.996, "bytes": 1_505_000, "published": True}
+    row |= {"artefact": "litert(precision=float16)", "images_per_second": {"1": 31_280.0, "32": 33_428.0}}
+    portable.console.print_table(portable._table([row], "accuracy"))
+    said = capsys.readouterr().out
+    assert all(number in said for number in ("0.9182", "0.2828", "99.6%", "1,505", "31,280", "33,428"))
