@@ -9,6 +9,9 @@ from kerasft.report import statistics
 
 Arrays = Mapping[str, np.ndarray]
 
+# Answers that differ by no more than this, of the largest one of their class or target, are the same: float32 numbers were added in another order.
+ROUNDING = 1e-6
+
 
 class Difference(NamedTuple):
     """A difference, second run less first, and its 95 % interval.
@@ -30,7 +33,7 @@ class Paired(NamedTuple):
         score: of accuracy, mean average precision, or mean absolute error.
         loss: of the mean loss.
         n: images that both have scored.
-        same: whether both answer each of them with the same numbers. Then there is nothing to estimate.
+        same: whether both answer each of them with the same numbers, but for rounding. Then there is nothing to estimate.
     """
 
     score: Difference
@@ -58,7 +61,8 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
         unknown = Difference(np.nan, np.nan, np.nan)
         return Paired(unknown, unknown, 0)
     outputs = "values" if task == "regression" else "probabilities"
-    if np.array_equal(first[outputs], second[outputs]):
+    # The interval of such differences would exclude 0. Targets may have different units.
+    if (np.abs(first[outputs] - second[outputs]) <= ROUNDING * np.abs(second[outputs]).max(0)).all():
         nothing = Difference(0.0, 0.0, 0.0)
         return Paired(nothing, nothing, n, same=True)
     gap = second["losses"] - first["losses"]

@@ -63,6 +63,15 @@ def test_the_same_network_is_no_estimate():
     assert (found.score, found.loss) == (paired.Difference(0, 0, 0), paired.Difference(0, 0, 0))
 
 
+@pytest.mark.parametrize(("gap", "same"), [([0, 1e-3], True), ([1e-3, 0], False), ([0, 1.0], False)])
+def test_rounding_is_no_difference_in_the_units_of_each_target(gap, same):
+    values = np.column_stack([np.linspace(0.5, 1, 40), np.linspace(4000, 6000, 40)])
+    run = {"ids": np.arange(40).astype(str), "labels": values + 0.1, "losses": np.ones(40)}
+    found = paired.compare("regression", run | {"values": values}, run | {"values": values + gap}, np.array([0.2, 900]))
+    assert found.same == same
+    assert (found.score.value == 0) == same
+
+
 def test_without_an_image_of_both_nothing_is_known():
     right, losses = np.array([True, False]), np.array([1.0, 2.0])
     first, second = (classified(right, losses, np.array(ids)) for ids in (["a", "b"], ["c", "d"]))
