@@ -20,7 +20,8 @@ MIN_SIMILARITY = 0.9
 MIN_CORRELATION = 0.92
 # Images with a shorter side have too little detail to be told from others of their kind.
 MIN_SIDE = 32
-# Each image is compared with so many of those that are most similar, out of so many that it is similar to.
+# Of an image the `_MAX_SIMILAR` most similar others are looked at. A pair is left out where both have `MAX_CANDIDATES` more
+# similar partners.
 MAX_CANDIDATES, _MAX_SIMILAR = 2, 16
 # At most so many candidates are compared, those that are most similar.
 MAX_COMPARED = 50_000
@@ -30,11 +31,12 @@ MAX_ALL_REGIONS = 20_000
 MAX_SINGLE_THREAD = 10_000
 # The finer detail is compared at so many pixels a side.
 _DETAIL_SIDE = 32
-# A pair is aligned: to so many of these pixels and over these scales, then by these steps of scale and place.
+# The images of a pair are aligned: over at most `_MAX_SHIFT` of these pixels, at each of these changes of the region's extent, then
+# by these steps of extent and place. Extents and steps are shares of the side.
 _MAX_SHIFT = 2
-_COARSE_SCALES = (0.0, -0.04, 0.04)
+_EXTENT_CHANGES = (0.0, -0.04, 0.04)
 _FINE_STEPS = (0.016, 0.008, 0.004)
-# A pair that correlates less at the first coarse scale, or at all of them, is not aligned further.
+# A pair that correlates less at its own extent, or less at the best of the changes, is not aligned further.
 _MIN_FIRST, _MIN_COARSE = 0.45, 0.65
 # Images are compared, and fetched, in steps that bound the memory.
 _ROWS_PER_STEP, _PAIRS_PER_STEP = 512, 4096
@@ -48,6 +50,15 @@ class Pair(NamedTuple):
     first: int
     second: int
     correlation: float
+
+
+class _Candidate(NamedTuple):
+    """Two rows, and the parts of their images that are most alike."""
+
+    one: int
+    other: int
+    region: Region
+    other_region: Region
 
 
 def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> list[Pair]:
@@ -64,32 +75,46 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
 
     sizes = found.sizes.min(1)
     has_contrast = found.descriptors[:, WHOLE].any(1)
+    # A size of 0 is not known.
     rows = np.flatnonzero(has_contrast & ((sizes >= MIN_SIDE) | (sizes == 0)))
     if len(rows) < 2:
         return []
+    confirmed = []
     # Of few images, threads of the linear algebra wait for each other longer than a product takes.
     with threadpool_limits(1 if len(rows) <= MAX_SINGLE_THREAD else None):
-        candidates, pairs = _find_candidates(found.descriptors, rows)[:MAX_COMPARED], []
+        candidates = _find_candidates(found.descriptors, rows)[:MAX_COMPARED]
         for start in range(0, len(candidates), _PAIRS_PER_STEP):
             step = candidates[start : start + _PAIRS_PER_STEP]
-            needed = np.unique([row for pair in step for row in pair[:2]])
-            greys = {}
-            for first in range(0, len(needed), _IMAGES_PER_STEP):
-                chosen = needed[first : first + _IMAGES_PER_STEP]
-                greys.update(zip(chosen.tolist(), image_measurements.to_grey(take(chosen))))
+            greys = _take_greys(np.unique([(pair.one, pair.other) for pair in step]), take)
             for first in range(0, len(step), _IMAGES_PER_STEP):
-                chosen = step[first : first + _IMAGES_PER_STEP]
-                ones, others = (np.stack([greys[pair[side]] for pair in chosen]) for side in (0, 1))
-                regions = [[REGIONS[place] for place in PAIRED_REGIONS[pair[2]]] for pair in chosen]
-                correlations = _correlate(ones, others, *map(list, zip(*regions, strict=True)))
-                for (one, other, *_), correlation in zip(chosen, correlations.tolist(), strict=True):
-                    if correlation >= MIN_CORRELATION:
-                        pairs.append(Pair(min(one, other), max(one, other), correlation))
-    return sorted(pairs)
+                confirmed += _confirm(step[first : first + _IMAGES_PER_STEP], greys)
+    return sorted(confirmed)
+
+
+def _take_greys(rows: np.ndarray, take: Callable[[np.ndarray], np.ndarray]) -> dict[int, np.ndarray]:
+    """Returns the averaged grey image, float32 [s, s], of each row."""
+    greys = {}
+    for first in range(0, len(rows), _IMAGES_PER_STEP):
+        chosen = rows[first : first + _IMAGES_PER_STEP]
+        greys.update(zip(chosen.tolist(), image_measurements.to_grey(take(chosen)), strict=True))
+    return greys
+
+
+def _confirm(candidates: list[_Candidate], greys: dict[int, np.ndarray]) -> list[Pair]:
+    """Returns the candidates whose finer detail agrees."""
+    ones, others, regions, other_regions = map(list, zip(*candidates, strict=True))
+    correlations = _correlate(
+        np.stack([greys[row] for row in ones]), np.stack([greys[row] for row in others]), regions, other_regions
+    )
+    return [
+        Pair(min(one, other), max(one, other), correlation)
+        for one, other, correlation in zip(ones, others, correlations.tolist(), strict=True)
+        if correlation >= MIN_CORRELATION
+    ]
 
 
 def group(count: int, pairs: list[Pair]) -> np.ndarray:
-    """Returns int [N], the least row that each of `count` rows is connected with by pairs, over others or directly."""
+    """Returns int [N], the least row of the connected component of each of `count` rows; pairs are the edges."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -99,36 +124,40 @@ def group(count: int, pairs: list[Pair]) -> np.ndarray:
     return least[component]
 
 
-def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[tuple[int, int, int, float]]:
-    """Returns (row, other row, place in `PAIRED_REGIONS`, similarity) of what is similar, the most similar first.
+def _find_candidates(descriptors: np.ndarray, rows: np.ndarray) -> list[_Candidate]:
+    """Returns pairs of these rows whose descriptors are similar in some `PAIRED_REGIONS`, the most similar first.
 
-    Each image has its `MAX_CANDIDATES` most similar ones, whichever of the two is a part of the other.
+    Args:
+        descriptors: float16 [N, R, F * F] of norm 1, so that a product of two is their cosine.
+        rows: int [n].
     """
-    pairs = range(len(PAIRED_REGIONS))
+    paired = np.array(PAIRED_REGIONS)
     if len(rows) > MAX_ALL_REGIONS:
-        pairs = [place for place in pairs if PAIRED_REGIONS[place][1] == WHOLE and not any(REGIONS[place][2:])]
-    by_region = {place: descriptors[rows, place].astype(np.float32) for place in range(len(REGIONS))}
+        centred = [not any(REGIONS[region][2:]) for region, _ in PAIRED_REGIONS]
+        paired = paired[(paired[:, 1] == WHOLE) & centred]
+    descriptors = descriptors[rows].astype(np.float32)
+    by_region = np.ascontiguousarray(descriptors.transpose(1, 0, 2))
     similar = []
     for start in range(0, len(rows), _ROWS_PER_STEP):
         chosen = np.arange(start, min(start + _ROWS_PER_STEP, len(rows)))
         best = np.full((len(chosen), len(rows)), -1, np.float32)
-        for one, other in (PAIRED_REGIONS[pair] for pair in pairs):
-            np.maximum(best, by_region[one][chosen] @ by_region[other].T, out=best)
+        for region, other_region in paired:
+            np.maximum(best, by_region[region, chosen] @ by_region[other_region].T, out=best)
         best[np.arange(len(chosen)), chosen] = -1
-        for place in np.flatnonzero(best.max(1) >= MIN_SIMILARITY):
-            near = np.flatnonzero(best[place] >= MIN_SIMILARITY)
-            near = near[np.argsort(-best[place, near], kind="stable")][:_MAX_SIMILAR]
-            similar += [(float(best[place, other]), int(chosen[place]), int(other)) for other in near]
+        for at in np.flatnonzero(best.max(1) >= MIN_SIMILARITY):
+            near = np.flatnonzero(best[at] >= MIN_SIMILARITY)
+            near = near[np.argsort(-best[at, near], kind="stable")][:_MAX_SIMILAR]
+            similar += [(float(best[at, other]), int(chosen[at]), int(other)) for other in near]
     candidates, counts, seen = [], np.zeros(len(rows), int), set()
-    for similarity, one, other in sorted(similar, key=lambda each: -each[0]):
+    for _, one, other in sorted(similar, key=lambda each: -each[0]):
         key = min(one, other), max(one, other)
-        # Of two images that are parts of each other, the more similar parts are compared.
         if key in seen or counts[[one, other]].min() >= MAX_CANDIDATES:
             continue
         seen.add(key)
         counts[[one, other]] += 1
-        found = [by_region[a][one] @ by_region[b][other] for a, b in (PAIRED_REGIONS[pair] for pair in pairs)]
-        candidates.append((int(rows[one]), int(rows[other]), pairs[int(np.argmax(found))], similarity))
+        cosines = (descriptors[one, paired[:, 0]] * descriptors[other, paired[:, 1]]).sum(1)
+        region, other_region = (REGIONS[place] for place in paired[cosines.argmax()])
+        candidates.append(_Candidate(int(rows[one]), int(rows[other]), region, other_region))
     return candidates
 
 
@@ -142,7 +171,7 @@ def _correlate(ones: np.ndarray, others: np.ndarray, regions: list[Region], othe
     spectra = np.fft.rfft2(wanted).conj()
     highest, best = np.full(len(ones), -1, np.float32), list(regions)
     following = np.arange(len(ones))
-    for change in _COARSE_SCALES:
+    for change in _EXTENT_CHANGES:
         if not len(following):
             break
         scaled = [_scale(regions[place], change) for place in following]
@@ -157,6 +186,10 @@ def _correlate(ones: np.ndarray, others: np.ndarray, regions: list[Region], othe
                 best[place] = _move(region, down * region.height / _DETAIL_SIDE, right * region.width / _DETAIL_SIDE)
         following = following[highest[following] >= _MIN_FIRST]
     following = following[highest[following] >= _MIN_COARSE]
+    # The transform takes an image for periodic. What is returned is the correlation of what is there.
+    if len(following):
+        aligned = _details(ones[following], [best[row] for row in following])
+        highest[following] = (aligned * wanted[following]).sum((1, 2))
     for step in _FINE_STEPS:
         for change in (_scale, lambda r, by: _move(r, by, 0), lambda r, by: _move(r, 0, by)):
             for by in (-step, step):
