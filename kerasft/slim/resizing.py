@@ -18,7 +18,7 @@ from kerasft.storage import run_folder
 from kerasft.strategies.auto import SIZE_MULTIPLE
 
 # How `slim.json` names the way, such as `image_size(160)`, and what separates it from a surgery that follows.
-NAME, AND = "image_size", " | "
+NAME, SEPARATOR = "image_size", " | "
 
 # Sizes differ by a multiple of this, in pixels. With a multiple of `SIZE_MULTIPLE` every stage pads as before, but that is too coarse: a
 # step would often remove far more than it is asked for.
@@ -59,7 +59,7 @@ def is_resizing(way: str) -> bool:
 
 def settings_of(way: str) -> dict[str, str | int]:
     """The settings that a way of `slim.json` gives to the run of its step: `surgery`, `image_size`, or both."""
-    size, _, surgery = way.partition(AND) if is_resizing(way) else ("", "", way)
+    size, _, surgery = way.partition(SEPARATOR) if is_resizing(way) else ("", "", way)
     changes = {NAME: specs.parse_one(size, NAME).args[0]} if size else {}
     return changes | ({"surgery": surgery} if surgery else {})
 

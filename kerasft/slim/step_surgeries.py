@@ -1,4 +1,7 @@
-"""The ways of a step: of pruning, truncation and smaller images the mildest that makes a network small enough. Nothing is trained."""
+"""The candidates of a step of slimming: the mildest pruning, truncation and image size that make a network small enough.
+
+Nothing is trained here.
+"""
 
 from typing import NamedTuple
 
@@ -15,7 +18,8 @@ class Candidate(NamedTuple):
     """A surgery, or a size of images, that makes a network small enough.
 
     Attributes:
-        surgery: as `--surgery` takes it; of smaller images such as `image_size(160)` or `image_size(160) | prune(0.02)`.
+        surgery: what `--surgery` takes, such as `prune(0.02)`; or `image_size(160)`, which stands for `--image_size=160`; or both,
+            as `image_size(160) | prune(0.02)`.
         sizes: of the network after it, with a head on one depth.
         depths: number that a head on the network after it may see; None for as many as before.
     """
@@ -37,6 +41,7 @@ def find(network: Network, target: Target, limit: float) -> list[Candidate]:
         network: new, with a head on one depth.
         limit: the most multiplications, or parameters, that may be left.
     """
+    # Smaller images save no parameters.
     ways = (prune, truncate, resize) if target.measure == "flops" else (prune, truncate)
     found, whole = [one for way in ways if (one := way(network, target, limit))], len(depths.find_depths(network))
     return [one._replace(depths=whole if one.depths is None else one.depths) for one in found]
@@ -45,7 +50,7 @@ def find(network: Network, target: Target, limit: float) -> list[Candidate]:
 def prune(network: Network, target: Target, limit: float) -> Candidate | None:
     """The smallest fraction of channels whose removal leaves at most `limit`; None where there is none.
 
-    More channels always leave less, so the fraction is found by bisection.
+    More channels always leave less, so the fraction is found by bisection. Too small a fraction removes no channel at all.
     """
     found, low, high = None, HUNDREDTHS.start, HUNDREDTHS.stop
     while low < high:
@@ -59,7 +64,9 @@ def prune(network: Network, target: Target, limit: float) -> Candidate | None:
 
 
 def pruned(network: Network, target: Target, fraction: float) -> Candidate | None:
-    """The network without a fraction of its channels, by what the target counts; None where none may be removed."""
+    """The network without a fraction of its channels, None where that is none. For a target of multiplications the channels that save
+    most of them go first.
+    """
     per = "flops" if target.measure == "flops" else "channels"
     try:
         sizes = sizes_of(surgery.prune(network, fraction, per))
@@ -90,15 +97,20 @@ def resize(network: Network, target: Target, limit: float) -> Candidate | None:
     It is the largest size that is small enough. The next larger one, with as few channels removed as needed, is taken instead
     where it is nearer to the limit: sizes are far apart, and a step that removes more than it is asked for costs more.
     """
-    larger, most = None, 0
+    # The smallest size so far that leaves too much, and what it leaves.
+    larger, too_much = None, 0
     for size in resizing.smaller_sizes(network.size):
         found = resizing.resized(network, size)
         if found is None:
             return None
-        if (left := (sizes := sizes_of(found)).of(target)) <= limit:
-            fewer = prune(larger, target, limit) if larger and most - limit < limit - left else None
-            if fewer and fewer.sizes.of(target) > left:
-                return Candidate(f"{resizing.NAME}({larger.size}){resizing.AND}{fewer.surgery}", fewer.sizes)
-            return Candidate(f"{resizing.NAME}({size})", sizes)
-        larger, most = found, sizes.of(target)
+        sizes = sizes_of(found)
+        left = sizes.of(target)
+        if left > limit:
+            larger, too_much = found, left
+            continue
+        fewer = prune(larger, target, limit) if larger and too_much - limit < limit - left else None
+        # Whole channels go, so pruning may end lower than the smaller size.
+        if fewer and fewer.sizes.of(target) > left:
+            return Candidate(f"{resizing.NAME}({larger.size}){resizing.SEPARATOR}{fewer.surgery}", fewer.sizes)
+        return Candidate(f"{resizing.NAME}({size})", sizes)
     return None
