@@ -505,8 +505,9 @@ def test_a_search_that_goes_on_has_the_splits_of_its_start(tiny, tmp_path):
             if index < 6:
                 Image.fromarray(pixels[:, 32:64]).save(folder / f"centre{index}.png")
     config = Config(data=f"folder:{tmp_path / 'wide'}", backbone=tiny, phases="head(epochs=1)", precision="float32")
-    first, again = (kerasft.HyperModel(config, "lr=log(1e-4, 1e-2)", tmp_path / "search") for _ in range(2))
-    before, after = first.data(32, "auto", None), again.data(32, "auto", None)
+    before, after = (
+        kerasft.HyperModel(config, "lr=log(1e-4, 1e-2)", tmp_path / "search").data(32, "auto", None) for _ in range(2)
+    )
     assert before.train.framing == after.train.framing == "squash"
     assert before.digest == after.digest
     for name in SPLITS:
