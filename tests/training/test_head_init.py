@@ -75,7 +75,7 @@ def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, 
     given = data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     start = head_init.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)
     assert start.augment == head_init.DEFAULT_AUGMENT
-    why = "the probe tells '0' from '1' hardly" if pretrained else "no pretrained features"
+    why = "the probe tells '0' from '1' not measurably better" if pretrained else "no pretrained features"
     assert why in start.reason
     assert f"augmentation: {head_init.DEFAULT_AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
 
