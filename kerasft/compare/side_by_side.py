@@ -24,7 +24,7 @@ from kerasft.storage import manifest, run_folder, run_lock
 
 FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
-_FILES, _FOLDERS = ("compare.json", "compare.html", "run.flags"), ("entries", "cache")
+_FILES, _FOLDERS = ("compare.json", "compare.html", "run.flags"), ("cache", "entries")
 
 EXIT_OK = 0
 
@@ -203,10 +203,7 @@ def _lock_folder(folder: Path) -> AbstractContextManager[None]:
     Raises:
         UserError: the folder holds something else, or another process has locked it.
     """
-    foreign = folder.exists() and (
-        not folder.is_dir() or any(path.name not in run_folder.LOCK_FILES for path in folder.iterdir())
-    )
-    if foreign and not (folder / "entries").is_dir():
+    if run_folder.is_occupied(folder) and not (folder / "entries").is_dir():
         raise UserError(f"--run_dir: is no folder of a comparison, and not empty; name another. Received: '{folder}'")
     return run_lock.locked(folder)
 
@@ -231,8 +228,5 @@ def _open_folder(folder: Path, config: Config, strategies: str, budget_minutes: 
         stored = {}
     (folder / "entries").mkdir(exist_ok=True)
     own = {"mode": "compare", "strategies": strategies} | ({"budget_minutes": budget_minutes} if budget_minutes else {})
-    lines = [f"--{name}={value}\n" for name, value in own.items()]
-    run_folder.write(
-        folder / "run.flags", lambda file: file.write((stored_config.to_flags(config) + "".join(lines)).encode())
-    )
+    run_folder.write(folder / "run.flags", lambda file: file.write(stored_config.to_flags(config, own).encode()))
     return stored

@@ -1,6 +1,7 @@
 """Groups: images that belong together, such as those of one patient, scene or burst. No group stands on both sides of a split."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,25 +28,34 @@ def with_pattern(listing: Listing, pattern: str) -> Listing:
     Raises:
         UserError: the pattern is no regular expression, has no group, or matches no path.
     """
-    received = f"Received: {pattern!r}"
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"--group_pattern: must be a regular expression ({error}). {received}") from None
-    if not compiled.groups:
-        rule = "needs a group in brackets that names the group of an image, such as 'patient(\\d+)'"
-        raise UserError(f"--group_pattern: {rule}. {received}")
-    found = [compiled.search(str(path)) for path in listing.ids]
-    names = [match and match.group(1) for match in found]
+    names = match(pattern, listing.ids.tolist())
     if not any(names):
         example = f", such as {str(listing.ids[0])!r}" if len(listing.ids) else ""
-        raise UserError(f"--group_pattern: is found in none of {len(names)} paths{example}. {received}")
+        raise UserError(f"--group_pattern: is found in none of {len(names)} paths{example}. Received: {pattern!r}")
     groups = np.array([name or f"/{path}" for name, path in zip(names, listing.ids)])
     findings = listing.findings
     if missing := [str(path) for path, name in zip(listing.ids, names) if not name]:
         detail = f"--group_pattern is not found in {len(missing)} paths; each of these images is a group of its own"
         findings = (*findings, Finding(missing[0], "group", "warn", detail))
     return replace(listing, groups=groups, findings=findings)
+
+
+def match(pattern: str, paths: Sequence[str]) -> list[str | None]:
+    """Returns the group that the pattern finds in each path, or None.
+
+    Raises:
+        UserError: the pattern is no regular expression, or has no group.
+    """
+    received = f"Received: {pattern!r}"
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UserError(f"--group_pattern: must be a regular expression ({error}). {received}") from None
+    if not compiled.groups:
+        rule = "needs a group in brackets that names the group of an image, such as 'patient(\\d+)'"
+        raise UserError(f"--group_pattern: {rule}. {received}")
+    found = [compiled.search(path) for path in paths]
+    return [one and one.group(1) for one in found]
 
 
 def find_broken(listing: Listing) -> list[Finding]:

@@ -29,8 +29,8 @@ def with_unlabelled(
 ) -> Splits:
     """Returns the splits with the images of a listing as `unlabelled`, without copies.
 
-    Left out are copies of labelled images and of each other, and near duplicates of images of val and test: what is scored
-    must be new. Near duplicates of training images are further views of them, and stay.
+    Left out are copies of labelled images and of each other, and near duplicates and members of a group of images of val and
+    test: what is scored must be new. Near duplicates of training images are further views of them, and stay.
 
     Args:
         data: the splits.
@@ -43,13 +43,13 @@ def with_unlabelled(
     Raises:
         UserError: no image is left.
     """
-    findings = _find_copies(data, labelled, listing)
+    findings = [*_find_copies(data, labelled, listing), *_find_held_out_groups(data, labelled, listing)]
     rows = _without(listing, findings)
     if near:
         findings += _find_near_copies(data, make_split(listing, images, rows), size)
         rows = _without(listing, findings)
     if not len(rows):
-        rule = f"no image is left; {len(findings)} of {len(listing.ids)} that can be read are copies. See audit.json"
+        rule = f"no image is left; {len(findings)} of {len(listing.ids)} that can be read are copies, or of a group in val or test. See audit.json"
         raise UserError(f"--unlabelled: {rule}. Received: {listing.name!r}")
     split = make_split(listing, images, rows)
     split = replace(split, labels=_no_labels(data.train.labels, len(split)))
@@ -89,6 +89,19 @@ def _find_copies(data: Splits, labelled: Listing, listing: Listing) -> list[Find
         else:
             known[digest] = name
     return findings
+
+
+def _find_held_out_groups(data: Splits, labelled: Listing, listing: Listing) -> list[Finding]:
+    """Returns a finding for each image of a group (`--group_pattern`) that stands in val or test."""
+    if labelled.groups is None or listing.groups is None:
+        return []
+    group_of = dict(zip(labelled.ids.tolist(), labelled.groups.tolist()))
+    split_of = {group_of[name]: part for part in ("val", "test") for name in getattr(data, part).ids.tolist()}
+    return [
+        Finding(name, "group_copy", "reject", f"group {group!r} stands in {split_of[group]}")
+        for name, group in zip(listing.ids.tolist(), listing.groups.tolist())
+        if group in split_of
+    ]
 
 
 def _find_near_copies(data: Splits, split: Split, size: int) -> list[Finding]:

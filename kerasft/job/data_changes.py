@@ -13,7 +13,7 @@ def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
     further = listing.unlabelled
     if further is not None and (changed := manifest.describe_changes(folder, further, manifest.UNLABELLED_NAME)):
         raise UserError(_changed("unlabelled", folder, changed, config.unlabelled))
-    if listing.name in ("digits", "generated") and config.data.startswith(listing.name):
+    if config.has_embedded_data:
         return
     if changed := manifest.describe_changes(folder, listing):
         raise UserError(_changed("data", folder, changed, config.data))

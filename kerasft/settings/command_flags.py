@@ -3,6 +3,7 @@
 `--allow_imports` allows code to be imported. So it is taken only from the command line, never from a flagfile: see `parse`.
 """
 
+import os
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from kerasft.settings import arguments
 from kerasft.settings import config as configs
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.fields import KINDS, kind_of
-from kerasft.settings.modes import MODES
+from kerasft.settings.modes import MODES, split_modes
 
 EXAMPLE = (
     "No flags were given, so this is an example that downloads nothing: MobileNet learns scikit-learn's 1,797 images of "
@@ -127,6 +128,13 @@ COMMAND = {
     ),
 }
 
+# `arguments.check` says more of these.
+_CHECKED_LATER = ("mode", "preset", "dry_run")
+# `~` is expanded in them, as in `config.PATHS`.
+_PATHS = ("model", "images", "out", "api_key_file")
+# Modes that take no setting of a run.
+_WITHOUT_SETTINGS = ("predict", "serve")
+
 # Names that are flags of other programs, and what to write here instead.
 _PHASE = "it as an argument of a phase, such as --phases='head | all(epochs=5, lr=1e-4)'"
 _OPTIMIZER = "it as an argument of the optimizer, such as --optimizer='sgd(momentum=0.9)' or 'adamw(weight_decay=0.01)'"
@@ -233,15 +241,26 @@ def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[conf
         words: as `parse` returns them.
 
     Raises:
-        UserError: a word is no flag, the mode is unknown, or a setting is invalid.
+        UserError: a word is no flag, the mode is unknown, a flag is none of the mode, or a setting is invalid.
     """
     if len(words) > 1:
         raise UserError(f"unexpected argument; flags are written --name=value. Received: {words[1]!r}")
     options = {name: flag_values[name].value for name in COMMAND}
+    options |= {name: os.path.expanduser(options[name]) for name in _PATHS}
     mode = options["mode"]
     if mode not in MODES:
         raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
     arguments.check(options["preset"], options["dry_run"], mode)
+    for name, (_, default, text) in COMMAND.items():
+        modes, _ = split_modes(text)
+        if options[name] != default and mode not in modes and name not in _CHECKED_LATER:
+            raise UserError(f"--{name}: is for {' and '.join(modes)}; this is {mode}. Received: {options[name]!r}")
+    if mode in _WITHOUT_SETTINGS:
+        for name in configs.FIELDS:
+            value = flag_values[name].value
+            if value != flag_values[name].default and name != "allow_imports":
+                rule = f"is a setting of training, and {mode} uses a model as it was exported"
+                raise UserError(f"--{name}: {rule}. Received: {value!r}")
     return make_config(flag_values), options
 
 

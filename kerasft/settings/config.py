@@ -5,6 +5,7 @@ Imports no TensorFlow, so that `--help` and a mistyped flag are answered at once
 
 import hashlib
 import json
+import os
 import typing
 from dataclasses import asdict, dataclass, fields
 
@@ -223,6 +224,9 @@ class Config(DataSettings):
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, check(item, HINTS[item.name], getattr(self, item.name)))
+        for name in PATHS:
+            # A shell leaves `~` behind `=` as it is, and so does a flagfile.
+            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
         if self.features not in ("last", "auto", "all") and not (self.features.isdecimal() and int(self.features)):
             rule = "must be last, auto, all, or a number of depths of at least 1"
             raise UserError(f"--features: {rule}. Received: {self.features!r}")
@@ -232,6 +236,11 @@ class Config(DataSettings):
         written = [item for item in fields(self) if "spec" in item.metadata]
         parsed = {item.name: parse(item, getattr(self, item.name), self.allow_imports) for item in written}
         object.__setattr__(self, "_parsed", parsed)
+
+    @property
+    def has_embedded_data(self) -> bool:
+        """Whether the images come with kerasft. `digits.csv` and `generated/` are files of the user."""
+        return self.data == "digits" or self.data.startswith(("digits:", "generated:"))
 
     def specs(self, name: str) -> tuple[Spec, ...]:
         """The Specs of a field, parsed when the Config was made; none for `none`, and for files and presets in `--backbone`."""
@@ -251,6 +260,9 @@ class Config(DataSettings):
 # These say where, and what else is measured; not what is learned. So they are no part of the digest.
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 LOCATIONS += ("baseline", "gate", "robustness")
+
+# The paths to write to, and of the model to compare with.
+PATHS = ("run_dir", "export_dir", "cache_dir", "baseline")
 
 # These choose the images and their splits. Scores on other images cannot be compared.
 SPLITTING = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "exclude")

@@ -6,7 +6,7 @@ import textwrap
 from kerasft.settings import command_flags
 from kerasft.settings import config as configs
 from kerasft.settings.fields import kind_of
-from kerasft.settings.modes import COMMANDS, MODES
+from kerasft.settings.modes import COMMANDS, MODES, split_modes
 
 # Columns of a line. Longer lines are hard to read; in a narrower terminal the lines break anyhow.
 MAX_WIDTH = 100
@@ -60,13 +60,6 @@ def command_help(name: str) -> str:
     for flag, text in command.flags.items():
         lines += ["", f"  --{flag}", *_wrap(text, "      ")]
     return "\n".join(lines)
-
-
-def split_modes(text: str) -> tuple[tuple[str, ...], str]:
-    """Splits the help of a flag (`predict, serve: ...`) into its modes and the text. Without a list, all modes have the flag."""
-    names, colon, rest = text.partition(": ")
-    listed = tuple(names.split(", "))
-    return (listed, rest) if colon and set(listed) <= MODES.keys() else (tuple(MODES), text)
 
 
 def _settings() -> list[str]:

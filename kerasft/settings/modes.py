@@ -107,3 +107,10 @@ COMMANDS = {
     ),
     "flags": Command("print all flags as a Markdown page (docs/flags.md)", "kerasft flags"),
 }
+
+
+def split_modes(text: str) -> tuple[tuple[str, ...], str]:
+    """Splits the help of a flag (`predict, serve: ...`) into its modes and the text. Without a list, all modes have the flag."""
+    names, colon, rest = text.partition(": ")
+    listed = tuple(names.split(", "))
+    return (listed, rest) if colon and set(listed) <= MODES.keys() else (tuple(MODES), text)

@@ -7,8 +7,12 @@ from typing import Any
 from kerasft.settings.config import LOCATIONS, Config
 
 
-def to_flags(config: Config) -> str:
-    """The text of a flagfile that gives this Config (and `--allow_imports` as a comment, see the README)."""
+def to_flags(config: Config, others: dict[str, Any] | None = None) -> str:
+    """The text of a flagfile that gives this Config (and `--allow_imports` as a comment, see the README).
+
+    Args:
+        others: values of further flags by name, such as those of a search.
+    """
     lines = []
     for item in fields(config):
         value = getattr(config, item.name)
@@ -17,8 +21,14 @@ def to_flags(config: Config) -> str:
         elif isinstance(value, tuple):
             lines += [f"# needs on the command line: --{item.name}={','.join(value)}"] if value else []
         elif value is not None:
-            lines.append(f"--{item.name}={value}")
+            lines.append(_line(item.name, value))
+    lines += [_line(name, value) for name, value in (others or {}).items()]
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: Any) -> str:
+    """A flag in one line: a flagfile takes each line as a flag of its own."""
+    return f"--{name}={' '.join(str(value).splitlines())}"
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:

@@ -66,7 +66,7 @@ def locked(cache: DiskCache, name: str) -> Iterator[Path]:
         UserError: the folder cannot be made.
     """
     folder = cache.folder / name
-    _make(cache, folder)
+    _make(cache, cache.folder)
     lock = FileLock(cache.folder / f"{name}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -74,6 +74,8 @@ def locked(cache: DiskCache, name: str) -> Iterator[Path]:
         console.say(f"waiting for another run that writes {folder}")
         lock.acquire()
     try:
+        # Another run may have removed the entry, to make room, until it had the lock.
+        _make(cache, folder)
         yield folder
     finally:
         lock.release()

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import keras
 import numpy as np
 import tensorflow as tf
+from filelock import FileLock
 
 from kerasft.augment import AUGMENT_VERSION, Augment
 from kerasft.console import console
@@ -265,13 +266,16 @@ def memoize(
     digest = hashlib.sha256()
     _add(digest, tuple(key_parts))
     place = folder / f"{digest.hexdigest()[:24]}.npz"
-    try:
-        with place.open("rb") as file, np.load(file) as stored:
-            return dict(stored)
-    except (OSError, ValueError, zipfile.BadZipFile):  # missing, or damaged: a zip archive has checksums
-        arrays = {name: np.asarray(value) for name, value in compute().items()}
-        run_folder.write(place, lambda file: np.savez(file, **arrays))
-        return arrays
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of several runs on one cache the first computes it, and the others wait.
+    with FileLock(place.with_suffix(".lock"), thread_local=False):
+        try:
+            with place.open("rb") as file, np.load(file) as stored:
+                return dict(stored)
+        except (OSError, ValueError, zipfile.BadZipFile):  # missing, or damaged: a zip archive has checksums
+            arrays = {name: np.asarray(value) for name, value in compute().items()}
+            run_folder.write(place, lambda file: np.savez(file, **arrays))
+            return arrays
 
 
 def _open_map(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

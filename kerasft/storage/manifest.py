@@ -23,7 +23,7 @@ class _Row(NamedTuple):
     Attributes:
         split: as the source says it; empty where it says none.
         label: in words.
-        digest: SHA-256 of the bytes; empty where the run could not use the file.
+        digest: SHA-256 of the bytes; empty in manifests of earlier versions for files that the run could not use.
         group: by which splits are made; empty where no groups are given, None where the manifest does not know.
     """
 
@@ -44,15 +44,16 @@ def write(folder: Path, listing: Listing, audited: Listing, file_name: str = FIL
     Args:
         file_name: `UNLABELLED_NAME` for the images of `--unlabelled`.
         listing: all files.
-        audited: the files that can be used, with their digests. Other files get an empty digest.
+        audited: the files that can be used, with their digests. Others are read again: a file that is repaired later
+            changes the splits.
     """
     by_id = dict(zip(audited.ids.tolist(), audited.digests.tolist()))
-    digests = np.array([by_id.get(name, "") for name in listing.ids.tolist()])
+    digests = [by_id.get(name) or _compute_digest(listing, row) for row, name in enumerate(listing.ids.tolist())]
     arrays = {
         "ids": listing.ids,
         "parts": listing.split_names,
         "labels": np.array(_describe_labels(listing)),
-        "digests": digests,
+        "digests": np.array(digests, str),
         "groups": np.full(len(digests), "") if listing.groups is None else listing.groups,
     }
     run_folder.write(folder / file_name, lambda file: np.savez_compressed(file, **arrays))
@@ -61,7 +62,7 @@ def write(folder: Path, listing: Listing, audited: Listing, file_name: str = FIL
 def describe_changes(folder: Path, listing: Listing, file_name: str = FILE_NAME) -> str:
     """Describes how the data differ from the manifest of a run folder; empty for no difference, and without a manifest.
 
-    Reads the bytes of every file that the run could use.
+    Reads the bytes of every file.
 
     Args:
         listing: the data as they are now.

@@ -21,6 +21,8 @@ _RESULTS += ("explain.html", "explain.json", "baseline.npz")
 UNPUBLISHED = "unpublished"
 # Files of `run_lock`.
 LOCK_FILES = (".lock", ".owner.json")
+# How the name of a file ends until it is written.
+_PARTIAL = ".part"
 
 
 @contextmanager
@@ -36,13 +38,13 @@ def scratch(folder: Path, name: str) -> Iterator[Path]:
 
 
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file atomically: under a temporary name, flushed to disk, then renamed.
+    """Writes a file atomically: under a temporary name, flushed to disk, then renamed. One process at a time may write it.
 
     Raises:
         OSError: with the name of the file. The temporary file is removed, so a full disk does not get fuller.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}{_PARTIAL}")
     with _clean_up(temporary, path):
         with temporary.open("wb") as file:
             save(file)
@@ -136,11 +138,29 @@ def find(config: Config, name: str) -> tuple[Path, dict | None]:
             raise UserError(f"--run_dir: holds another run ({listed}); name another folder. Received: '{folder}'")
         if config.resume:
             return folder, read_json(folder / "metrics.json") or None
-    elif folder.is_dir() and any(path.name not in LOCK_FILES for path in folder.iterdir()):
-        raise UserError(f"--run_dir: is no run folder and not empty; name another. Received: '{folder}'")
     elif folder.exists() and not folder.is_dir():
         raise UserError(f"--run_dir: is a file. Received: '{folder}'")
+    elif is_occupied(folder):
+        raise UserError(f"--run_dir: is no run folder and not empty; name another. Received: '{folder}'")
     return folder, None
+
+
+def is_occupied(folder: Path, *allowed: str) -> bool:
+    """Whether a folder that has to be empty is a file, or holds more than a killed process leaves before its first result.
+
+    Args:
+        folder: that need not exist.
+        allowed: names of files and folders that do not count.
+    """
+    if not folder.is_dir():
+        return folder.exists()
+    allowed = (*allowed, *LOCK_FILES)
+    return any(path.name not in allowed and not _is_partial(path) for path in folder.iterdir())
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether a file is one that `write` had not finished."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
 
 
 def _read_settings(path: Path, config: Config) -> dict:

@@ -30,8 +30,8 @@ from kerasft.tune.oracles import ResumableOracle
 from kerasft.tune.study import Study
 
 FLAGS = ("search", "tuner", "objective", "winner_phases")
-# What `--noresume` removes from the folder of a search.
-_FILES = ("search.json", "tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
+# What a search that begins anew removes from its folder.
+_FILES = ("tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
 _FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
 
 
@@ -86,7 +86,7 @@ def _search(
 ) -> Run | None:
     """Searches in a locked folder, or as a worker in the folder of a chief."""
     search, objective, winner_phases = options["search"], options["objective"], options["winner_phases"]
-    if role != "worker" and (results := _open_folder(folder, config, options)):
+    if role != "worker" and (results := _open_folder(folder, config, options, budget_minutes)):
         console.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _print_best(results)
         run = train.train(_winner_config(config, folder, results))
@@ -179,14 +179,15 @@ def _lock_folder(folder: Path) -> AbstractContextManager[None]:
     Raises:
         UserError: the folder holds something else, or another process has locked it.
     """
-    allowed = ("workers", *run_folder.LOCK_FILES)
-    foreign = folder.exists() and (not folder.is_dir() or any(path.name not in allowed for path in folder.iterdir()))
-    if foreign and not (folder / "search.json").is_file():
+    # Workers may have begun before the chief.
+    if run_folder.is_occupied(folder, "workers") and not (folder / "search.json").is_file():
         raise UserError(f"--run_dir: is no folder of a search, and not empty; name another. Received: '{folder}'")
     return run_lock.locked(folder)
 
 
-def _open_folder(folder: Path, config: Config, options: dict[str, str]) -> dict[str, Any] | None:
+def _open_folder(
+    folder: Path, config: Config, options: dict[str, str], budget_minutes: float | None
+) -> dict[str, Any] | None:
     """Makes or reopens the folder of a search. Returns the results of a finished search, else None.
 
     Raises:
@@ -194,7 +195,8 @@ def _open_folder(folder: Path, config: Config, options: dict[str, str]) -> dict[
     """
     before = run_folder.read_json(folder / "search.json")
     # Without `tuner/` the search before stopped at a user's mistake, before its first trial.
-    if before and (folder / "tuner").exists():
+    has_trials = bool(before) and (folder / "tuner").exists()
+    if has_trials:
         changed = stored_config.differences(config, before["config"])
         changed += [
             f"{name}: {before.get(name)!r} then, {value!r} now"
@@ -207,16 +209,17 @@ def _open_folder(folder: Path, config: Config, options: dict[str, str]) -> dict[
         results = run_folder.read_json(folder / "tune.json")
         if config.resume and results.get("finished"):
             return results
-        if not config.resume:
-            for name in _FILES:
-                (folder / name).unlink(missing_ok=True)
-            for name in _FOLDERS:
-                shutil.rmtree(folder / name, ignore_errors=True)
-    lines = [f"--{name}={value}\n" for name, value in {"mode": "tune", **options}.items()]
-    run_folder.write(
-        folder / "run.flags", lambda file: file.write((stored_config.to_flags(config) + "".join(lines)).encode())
-    )
+    # Written first and never removed: it tells that the folder is a search's, whenever the process is killed.
     run_folder.write_json(folder / "search.json", {"config": asdict(config), **options})
+    if not (has_trials and config.resume):
+        # What another start resolved (`settled.json`) may be of other settings.
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        # Workers may have begun before the chief.
+        for name in _FOLDERS if has_trials else ():
+            shutil.rmtree(folder / name, ignore_errors=True)
+    own = {"mode": "tune", **options} | ({"budget_minutes": budget_minutes} if budget_minutes else {})
+    run_folder.write(folder / "run.flags", lambda file: file.write(stored_config.to_flags(config, own).encode()))
     return None
 
 

@@ -203,3 +203,24 @@ def test_a_quote_that_is_never_closed_does_not_print_the_table(tmp_path):
     (finding,) = sources.load(Config(data=f"csv:{tmp_path / 'u.csv'}")).findings
     assert (finding.path, finding.kind) == ("2.png", "broken_row")
     assert "is a quote missing" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        ("label", ["0.5", "1.0", "1.5", "n/a"], "most labels are numbers, and 'n/a' is none; write --task=regression"),
+        ("label", ["1,5", "0.5", "2.5"], "and '1,5' is none"),
+        ("x,y", ["0,1"] * 5 + ["0,2"], "most cells are 0 or 1, and 2 is not; write --task=multi_label"),
+    ],
+)
+def test_a_few_cells_do_not_choose_the_task(tmp_path, header, rows, message):
+    rows = [f'"{row}"' if header == "label" else row for row in rows]
+    file = tmp_path / "t.csv"
+    file.write_text("\n".join([f"path,{header}", *(f"{index}.png,{row}" for index, row in enumerate(rows))]))
+    with pytest.raises(UserError, match=message):
+        sources.load(Config(data=f"csv:{file}"))
+
+
+def test_classes_that_are_mostly_words_stay_classes(images):
+    listing = _table(images, "path,label\na.png,a\nb.png,b\nc.png,0.5\nd.png,a\n")
+    assert listing.task == "single_label"

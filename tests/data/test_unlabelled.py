@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,10 @@ def _pool(root, count=6):
 
 
 def _listed(root):
-    listing = folder.list_unlabelled(str(root))
+    return _audited(folder.list_unlabelled(str(root)))
+
+
+def _audited(listing):
     return audit.audit(listing, 32, lambda count: None, audit.make_memory_store(len(listing.ids), 32), inspected=False)
 
 
@@ -107,3 +111,27 @@ def test_the_training_split_goes_on_with_them(labelled, tmp_path):
 def test_rows_of_numbers_say_none_as_well(labels):
     without = np.full_like(labels, np.nan)
     assert unlabelled.has_label(np.concatenate([labels, without])).tolist() == [True, True, False, False]
+
+
+def test_images_of_a_group_of_val_or_test_are_left_out(photos, tmp_path):
+    rng = np.random.default_rng(12)
+    for name in ("video1_a.jpg", "video2_a.jpg", "other.jpg"):
+        make_image("disc", rng).save(tmp_path / name)
+    source = Config(data=f"folder:{photos}", unlabelled=str(tmp_path), group_pattern=r"(\d+)")
+    listing = sources.load(source)
+    assert listing.unlabelled.groups.tolist() == ["/unlabelled:other.jpg", "1", "2"]
+    labelled, images = audited(f"folder:{photos}")
+    data = splits.make_splits(labelled, images, 0.25, 0.25, 0)
+    further, further_images = _audited(listing.unlabelled)
+    groups = np.array(["1" if name == data.val.ids[0] else f"g{name}" for name in labelled.ids.tolist()])
+    found = unlabelled.with_unlabelled(data, replace(labelled, groups=groups), further, further_images, 32, near=False)
+    assert found.unlabelled.ids.tolist() == ["unlabelled:other.jpg", "unlabelled:video2_a.jpg"]
+    (finding,) = (finding for finding in found.findings if finding.kind == "group_copy")
+    assert finding.path == "unlabelled:video1_a.jpg" and "group '1' stands in val" in finding.detail
+
+
+def test_groups_of_a_column_have_no_row_for_them(photos, tmp_path):
+    (tmp_path / "t.csv").write_text(f"path,label,who\n{photos / 'disc' / '0.png'},a,x\n")
+    source = Config(data=f"csv:{tmp_path / 't.csv'}", unlabelled=str(photos), group_column="who")
+    with pytest.raises(UserError, match="--group_column: not together with --unlabelled"):
+        sources.load(source)

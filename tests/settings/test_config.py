@@ -14,6 +14,12 @@ from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 
 
+def _read(*arguments: str):
+    values = flags.FlagValues()
+    command_flags.define_flags(values)
+    return command_flags.read_settings(values, command_flags.parse(values, ["run", *arguments]))
+
+
 def _parse(*arguments: str) -> Config:
     values = flags.FlagValues()
     command_flags.define_flags(values)
@@ -104,3 +110,49 @@ def test_a_wrong_value_is_refused(field, value, message):
 
 def test_a_package_of_ones_own_has_to_be_allowed():
     assert Config(optimizer="mine.Best(1)", allow_imports=("mine",)).optimizer == "mine.Best(1)"
+
+
+@pytest.mark.parametrize(
+    ("data", "embedded"),
+    [
+        ("digits", True),
+        ("generated:2x20", True),
+        ("digits.csv", False),
+        ("generated", False),
+        ("digits/", False),
+        ("", False),
+    ],
+)
+def test_files_that_are_called_like_embedded_data_are_files(data, embedded):
+    assert Config(data=data).has_embedded_data == embedded
+
+
+def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = Config(run_dir="~/runs/a", export_dir="~/models", cache_dir="~/c", baseline="~/models/x/1")
+    assert (config.run_dir, config.export_dir) == ("/home/me/runs/a", "/home/me/models")
+    assert (config.cache_dir, config.baseline) == ("/home/me/c", "/home/me/models/x/1")
+    _, options = _read("--mode=predict", "--model=~/models/x", "--out=~/o.csv", "--images=~/new")
+    assert [options[name] for name in ("model", "out", "images")] == [
+        "/home/me/models/x",
+        "/home/me/o.csv",
+        "/home/me/new",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--images=photos",), "--images: is for predict and explain; this is train. Received: 'photos'"),
+        (("--model=runs/old",), "--model: is for predict and serve and compress and explain; this is train"),
+        (("--mode=tune", "--strategies=head"), "--strategies: is for compare; this is tune"),
+        (
+            ("--mode=predict", "--tta=flip"),
+            "--tta: is a setting of training, and predict uses a model as it was exported",
+        ),
+        (("--mode=serve", "--data=folder:x"), "--data: is a setting of training"),
+    ],
+)
+def test_a_flag_that_the_mode_would_not_use_is_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        _read(*words)

@@ -20,3 +20,12 @@ def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default():
     assert stored_config.differences(Config(unlabelled="folder:more"), stored) == [
         "unlabelled: '' then, 'folder:more' now"
     ]
+
+
+def test_a_flag_is_one_line():
+    text = stored_config.to_flags(
+        Config(phases="head | all(\nepochs=3)"), {"strategies": "head;\n--phases=all", "budget_minutes": 2.0}
+    )
+    lines = text.splitlines()
+    assert {"--phases=head | all( epochs=3)", "--strategies=head; --phases=all", "--budget_minutes=2.0"} <= {*lines}
+    assert all(line.startswith("--") for line in lines)

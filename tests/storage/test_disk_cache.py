@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache
@@ -109,3 +110,21 @@ def test_a_folder_that_cannot_be_made_is_a_message(tmp_path, kept, flag):
             UserError, match=rf"{flag}: cannot be written \(Not a directory\)\. Received: '.*file/cache'"
         ):
             use(cache)
+
+
+def test_an_entry_that_was_removed_while_it_was_waited_for_is_there(tmp_path, capsys):
+    store = DiskCache(tmp_path, 10**9, True)
+    lock = FileLock(tmp_path / "entry.lock", thread_local=False)
+    lock.acquire()
+    (tmp_path / "entry").mkdir()
+
+    def remove():
+        shutil.rmtree(tmp_path / "entry")
+        lock.release()
+
+    timer = threading.Timer(0.2, remove)
+    timer.start()
+    with disk_cache.locked(store, "entry") as folder:
+        assert folder.is_dir()
+    timer.join()
+    assert "waiting for another run" in capsys.readouterr().out

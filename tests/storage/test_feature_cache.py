@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -348,3 +349,20 @@ def test_what_float16_holds():
     assert feature_cache.can_store(np.float32([0, 1, 60000]), "float16")
     assert not feature_cache.can_store(np.float32([0, 1, 70000]), "float16")
     assert not feature_cache.can_store(np.float32([np.nan]), "float16")
+
+
+def test_of_two_runs_one_computes_and_both_have_it(tmp_path):
+    began, calls = threading.Barrier(2), []
+
+    def compute():
+        calls.append(1)
+        time.sleep(0.2)
+        return {"x": np.arange(3)}
+
+    def run(_):
+        began.wait()
+        return feature_cache.memoize(tmp_path / "entry", ("key",), compute)["x"].tolist()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(run, range(2))] == [[0, 1, 2]] * 2
+    assert len(calls) == 1

@@ -98,3 +98,12 @@ def test_a_manifest_without_groups_and_names_is_compared_by_the_rest(tmp_path):
     assert manifest.describe_changes(tmp_path / "run", changed) == ""
     changed = table(tmp_path / "t.csv", value="6")
     assert manifest.describe_changes(tmp_path / "run", changed) == "1 under another label or split (train)"
+
+
+def test_a_file_that_is_repaired_is_a_change(split_folder, tmp_path):
+    place = split_folder / "train" / "disc" / "broken.png"
+    place.write_bytes(b"\x89PNG but no more")
+    manifest.write(tmp_path, sources.load(Config(data=f"folder:{split_folder}")), audited(f"folder:{split_folder}")[0])
+    assert _changes(split_folder, tmp_path) == ""
+    write(place, "disc", 99)
+    assert _changes(split_folder, tmp_path) == "1 altered (train, disc)"

@@ -73,3 +73,12 @@ def test_history_is_cut_back_to_the_saved_state(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, "new"]
     assert again.rows == 3
+
+
+def test_what_a_killed_process_left_before_its_first_result_is_no_other_folder(tmp_path):
+    for name in (".lock", ".owner.json", ".config.json.part", "..owner.json.part"):
+        (tmp_path / name).touch()
+    assert not run_folder.is_occupied(tmp_path) and not run_folder.is_occupied(tmp_path / "missing")
+    (tmp_path / "workers").mkdir()
+    assert run_folder.is_occupied(tmp_path) and not run_folder.is_occupied(tmp_path, "workers")
+    assert run_folder.is_occupied(tmp_path / ".lock")

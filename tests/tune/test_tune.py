@@ -527,3 +527,18 @@ def test_a_list_of_backbones_is_chosen_from_once_for_all_trials(tiny, tmp_path, 
     assert hypermodel.HyperModel(config, "lr=log(1e-3, 1e-2)", tmp_path).config.backbone == chosen.config.backbone
     searched = hypermodel.HyperModel(config, f"backbone=choice('{tiny}', '{other}')", tmp_path / "searched")
     assert searched.config.backbone == config.backbone
+
+
+def test_what_a_start_without_trials_resolved_does_not_hold_for_the_next(tmp_path):
+    options = {"search": SPACE, "tuner": "random", "objective": "val_acc", "winner_phases": ""}
+    assert search._open_folder(tmp_path, Config(backbone="MobileNetV2"), options, None) is None
+    for name in ("settled.json", "audit.json"):
+        (tmp_path / name).write_text("{}")
+    assert search._open_folder(tmp_path, Config(backbone="MobileNet"), options, 3.0) is None
+    assert not (tmp_path / "settled.json").exists() and not (tmp_path / "audit.json").exists()
+    flags = (tmp_path / "run.flags").read_text()
+    assert "--backbone=MobileNet\n" in flags and "--budget_minutes=3.0\n" in flags
+    # The marker is there as long as anything is removed.
+    (tmp_path / "tuner").mkdir()
+    search._open_folder(tmp_path, Config(backbone="MobileNet", resume=False), options, None)
+    assert not (tmp_path / "tuner").exists() and (tmp_path / "search.json").is_file()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.data import files
+from kerasft.data import class_names, files
 from kerasft.data.exclusion import without_excluded
-from kerasft.data.groups import with_pattern
+from kerasft.data.groups import match, with_pattern
 from kerasft.data.listing import Listing, with_printable_names
 from kerasft.data.sources.csv import list_csv
 from kerasft.data.sources.folder import list_folder, list_unlabelled
@@ -50,6 +50,9 @@ def load(config: Config) -> Listing:
         rule = f"not together with --group_column={config.group_column}; choose one"
         raise UserError(f"--group_pattern: {rule}. Received: {config.group_pattern!r}")
     listing = with_printable_names(sources[kind](), config.data)
+    if listing.task != "regression":
+        odd = class_names.find_odd(listing.classes, config.data)
+        listing = replace(listing, findings=(*listing.findings, *odd))
     _check_name(listing.name, config.data)
     if config.task not in ("auto", listing.task):
         raise UserError(f"--task: {kind} is {listing.task}. Received: {config.task!r}")
@@ -66,7 +69,10 @@ def load(config: Config) -> Listing:
     if config.group_pattern:
         listing = with_pattern(listing, config.group_pattern)
     if config.unlabelled:
-        listing = replace(listing, unlabelled=_load_unlabelled(config.unlabelled))
+        if config.group_column:
+            rule = "not together with --unlabelled, whose images have no row; name the groups by --group_pattern"
+            raise UserError(f"--group_column: {rule}. Received: {config.group_column!r}")
+        listing = replace(listing, unlabelled=_load_unlabelled(config.unlabelled, config.group_pattern))
     return without_excluded(listing, config.exclude) if config.exclude else listing
 
 
@@ -78,11 +84,17 @@ def _add_prefix(data: str) -> str:
     return f"folder:{data}" if path.is_dir() else f"csv:{data}" if path.suffix == ".csv" and path.is_file() else data
 
 
-def _load_unlabelled(unlabelled: str) -> Listing:
+def _load_unlabelled(unlabelled: str, group_pattern: str) -> Listing:
     kind, _, argument = _add_prefix(unlabelled).partition(":")
     if kind != "folder":
         raise UserError(f"--unlabelled: must be folder:DIR, or an existing folder. Received: {unlabelled!r}")
-    return with_printable_names(list_unlabelled(argument), unlabelled)
+    listing = with_printable_names(list_unlabelled(argument), unlabelled)
+    if not group_pattern:
+        return listing
+    # A path is matched as one of `--data` is. An image without a group has that of its own path, as there.
+    paths = [path.removeprefix("unlabelled:") for path in listing.ids.tolist()]
+    names = match(group_pattern, paths)
+    return replace(listing, groups=np.array([name or f"/unlabelled:{path}" for name, path in zip(names, paths)]))
 
 
 def _check_name(name: str, data: str) -> None:

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 import numpy as np
 
@@ -21,6 +21,10 @@ _RESERVED_COLUMNS = ("path", "label", "split")
 _MAX_PATH_LETTERS = 80
 # A target must not be larger: it is stored as float32.
 _MAX_TARGET = float(np.finfo(np.float32).max)
+
+# Where fewer labels than this share are no numbers, they are taken for mistakes in a table of numbers; and where fewer cells of
+# several targets are other than 0 and 1, for mistakes in a table of labels.
+MAX_SHARE_OF_TEXTS, MAX_SHARE_OF_OTHER_NUMBERS = 0.5, 0.1
 
 
 class _Row(NamedTuple):
@@ -187,11 +191,23 @@ def _resolve_task(cells: list[list[str]], has_label: bool, task: str) -> str:
         return task
     numbers = [_parse_number(text) for text in texts]
     if has_label:
-        has_fractions = None not in numbers and any(math.isfinite(n) and not n.is_integer() for n in numbers)
-        return "multi_label" if has_bar else "regression" if has_fractions else "single_label"
-    has_several = len(cells[0]) > 1 if cells else False
-    all_binary = {n for n in numbers if n is not None and math.isfinite(n)} <= {0, 1}
-    return "multi_label" if has_several and all_binary else "regression"
+        has_fractions = any(n is not None and math.isfinite(n) and not n.is_integer() for n in numbers)
+        others = [text for text, number in zip(texts, numbers) if number is None]
+        if has_fractions and not has_bar and 0 < len(others) < MAX_SHARE_OF_TEXTS * len(texts):
+            _refuse_mixture(f"most labels are numbers, and {others[0]!r} is none", "regression", "single_label")
+        return "multi_label" if has_bar else "regression" if has_fractions and not others else "single_label"
+    if not cells or len(cells[0]) < 2:
+        return "regression"
+    others = [n for n in numbers if n is not None and math.isfinite(n) and n not in (0, 1)]
+    if 0 < len(others) < MAX_SHARE_OF_OTHER_NUMBERS * len(texts):
+        _refuse_mixture(f"most cells are 0 or 1, and {others[0]:g} is not", "multi_label", "regression")
+    return "regression" if others else "multi_label"
+
+
+def _refuse_mixture(fault: str, *tasks: str) -> NoReturn:
+    """Raises UserError where a few cells would turn the whole table into another task."""
+    rule = f"{fault}; write --task={tasks[0]}, which leaves such rows out, or --task={tasks[1]}"
+    raise UserError(f"--task: {rule}. Received: 'auto'")
 
 
 def _parse_number(text: str) -> float | None:

@@ -22,8 +22,7 @@ def resolve_weights(config: Config) -> str:
     """Returns `--weights` without `auto`: `bundled` for the embedded data and the bundled backbone, else `imagenet`."""
     if config.weights != "auto":
         return config.weights
-    embedded = config.data.partition(":")[0] in ("digits", "generated")
-    return "bundled" if embedded and (config.backbone == AUTO or fits(config.backbone)) else "imagenet"
+    return "bundled" if config.has_embedded_data and (config.backbone == AUTO or fits(config.backbone)) else "imagenet"
 
 
 def fits(backbone: str) -> bool:

@@ -1,0 +1,37 @@
+"""Classes that are probably one, or none, are named before anything is trained."""
+
+import unicodedata
+
+import pytest
+
+from kerasft.data import class_names, sources
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("names", "odd"),
+    [
+        (("cat", "dog"), {}),
+        (("Cat", "cat", "dog"), {"cat": "similar_classes"}),
+        (("great_tit", "great tit", "great-tit"), {"great tit": "similar_classes", "great-tit": "similar_classes"}),
+        (("1", "1.0", "2"), {"1.0": "similar_classes"}),
+        (("-1", "1"), {}),
+        (("a", "nan", "n/a"), {"nan": "missing_label", "n/a": "missing_label"}),
+    ],
+)
+def test_names_that_mean_the_same_or_nothing(names, odd):
+    assert {finding.path: finding.kind for finding in class_names.find_odd(names, "x")} == odd
+
+
+def test_names_that_look_the_same_are_refused():
+    names = [unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD")]
+    with pytest.raises(UserError, match="2 classes are all called 'Bär'"):
+        class_names.find_odd(names, "folder:x")
+
+
+def test_a_listing_has_the_findings(photos, tmp_path):
+    rows = [f"{path},{label}" for label in ("disc", "Disc") for path in sorted((photos / "disc").iterdir())[:2]]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    listing = sources.load(Config(data=f"csv:{tmp_path / 't.csv'}"))
+    assert "similar_classes" in {finding.kind for finding in listing.findings}
