@@ -65,18 +65,20 @@ def _single_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
 
 
 def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], thresholds: np.ndarray) -> dict:
-    from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
+    from sklearn.metrics import average_precision_score
 
     truth, predicted = labels.astype(bool), scores >= thresholds
-    table = precision_recall_fscore_support(truth, predicted, zero_division=0.0)
+    # Counted here: scikit-learn takes a single label for two classes.
+    right, named, given = (truth & predicted).sum(0), predicted.sum(0), truth.sum(0)
+    precision, recall, f1 = _ratio(right, named), _ratio(right, given), _ratio(2 * right, named + given)
     occurs = truth.any(0)
     average_precisions = [
         float(average_precision_score(truth[:, i], scores[:, i])) if occurs[i] else None for i in range(len(classes))
     ]
     return {
         "map": mean_average_precision(scores, labels) if occurs.any() else None,
-        "micro_f1": float(f1_score(truth, predicted, average="micro", zero_division=0.0)),
-        "macro_f1": float(table[2][occurs].mean()) if occurs.any() else None,
+        "micro_f1": float(_ratio(2 * right.sum(), named.sum() + given.sum())),
+        "macro_f1": float(f1[occurs].mean()) if occurs.any() else None,
         "exact_match": float((truth == predicted).all(-1).mean()),
         "ece": calibration_error(scores.ravel(), truth.ravel()),
         "per_class": {
@@ -86,9 +88,14 @@ def _multi_label(scores: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
                 "threshold": float(t),
                 "n": int(n),
             }
-            for name, a, p, r, f, t, n in zip(classes, average_precisions, *table[:3], thresholds, table[3])
+            for name, a, p, r, f, t, n in zip(classes, average_precisions, precision, recall, f1, thresholds, given)
         },
     }
+
+
+def _ratio(count: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Returns count / of; 0 where `of` is 0."""
+    return np.where(of > 0, count / np.maximum(of, 1), 0.0)
 
 
 def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) -> dict:

@@ -82,6 +82,7 @@ class Scorer:
         weights: float [N] of mean 1, or None for equal weights.
         error: under regression: `squared`, `absolute`, `huber` or `pinball`.
         quantile: that the values predict, under the error `pinball`.
+        delta: where the error `huber` becomes linear, in units of `scale`.
     """
 
     task: str
@@ -90,6 +91,7 @@ class Scorer:
     weights: np.ndarray | None = None
     error: str = "squared"
     quantile: float = 0.5
+    delta: float = 1.0
 
     @property
     def name(self) -> str:
@@ -131,7 +133,15 @@ class Scorer:
 
     def errors(self, values: np.ndarray) -> np.ndarray:
         """Returns the error of each value under regression, float64 [N, D], in units of `scale`."""
-        return _ERRORS[self.error]((self.labels - values.astype(np.float64)) / self.scale, self.quantile)
+        residuals = (self.labels - values.astype(np.float64)) / self.scale
+        if self.error == "squared":
+            return np.square(residuals)
+        size = np.abs(residuals)
+        if self.error == "huber":
+            return np.where(size <= self.delta, 0.5 * size**2, self.delta * (size - 0.5 * self.delta))
+        if self.error == "pinball":
+            return np.maximum(self.quantile * residuals, (self.quantile - 1) * residuals)
+        return size
 
     def loss(self, outputs: np.ndarray) -> float:
         """Returns the mean of `losses`."""
@@ -176,15 +186,6 @@ class Scorer:
             return float(self.losses(outputs / temperature, smoothing).mean())
 
         return calibration.fit_temperature(mean_loss, len(self.labels))
-
-
-# The error by the residual, target less value, in units of `scale`, and by the quantile.
-_ERRORS = {
-    "squared": lambda r, _: np.square(r),
-    "absolute": lambda r, _: np.abs(r),
-    "huber": lambda r, _: np.where(np.abs(r) <= 1, 0.5 * r**2, np.abs(r) - 0.5),
-    "pinball": lambda r, quantile: np.maximum(quantile * r, (quantile - 1) * r),
-}
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:

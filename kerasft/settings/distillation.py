@@ -99,6 +99,11 @@ def requested(config: Config, task: str, classes: Sequence[str]) -> Distillation
     if task == "regression" and logits.temperature is not None:
         rule = "temperature is for classes and labels, and the task is regression; leave it out"
         raise UserError(f"--distill: {rule}. Received: {config.distill!r}")
+    if task == "regression" and config.spec("loss").name == "pinball":
+        rule = (
+            "predicts a quantile, and a teacher's values may be means; leave --teacher out, or take mse, mae or huber"
+        )
+        raise UserError(f"--loss: pinball {rule}. Received: {config.loss!r}")
     paths = backbone_list.split(config.teacher)
     if len(set(paths)) < len(paths):
         raise UserError(f"--teacher: each teacher is named once. Received: {config.teacher!r}")

@@ -13,7 +13,7 @@ from kerasft.networks.network import Network
 from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import phase_inputs
-from kerasft.training.train_setup import TrainSetup, loss_of
+from kerasft.training.train_setup import TrainSetup, gradient_scale, loss_of
 
 # Batches of training images whose mean gradient is measured, at most.
 MAX_BATCHES = 16
@@ -50,10 +50,12 @@ def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, floa
     variables = [variable for group in by_block.values() for variable in group]
     loss = loss_of(setup, phase.loss)
 
+    scale = gradient_scale(network.model)
+
     @tf.function
     def gradients(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            value = tf.reduce_mean(weights * loss(labels, network.model(images, training=False)))
+            value = scale * tf.reduce_mean(weights * loss(labels, network.model(images, training=False)))
         found = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # Those of an embedding are of the rows that were looked up.
         return [tf.convert_to_tensor(one) for one in found]
@@ -73,7 +75,7 @@ def _ratios(setup: TrainSetup, phase: Phase, names: list[str]) -> dict[str, floa
     for images, labels, *weights in stream:
         share = weights[0] if weights else tf.ones(len(labels))
         for total, gradient in zip(totals, gradients(images, labels, tf.cast(share, tf.float32))):
-            total += np.asarray(gradient)
+            total += np.asarray(gradient, np.float64) / scale
     sums = {id(variable): float((total**2).sum()) for variable, total in zip(variables, totals)}
     found = {}
     for name, group in by_block.items():

@@ -8,6 +8,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
+from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES
 from kerasft.settings.errors import counted
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import auto, budget, planning
@@ -56,7 +57,9 @@ def warn(setup: TrainSetup, allowance: Allowance, planned: list[Phase], speed: f
 
 
 def _after_auto(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
-    """The phases that are named after `auto`."""
+    """The phases that are named after `auto`; none where too few validation images left the first phase alone."""
+    if len(setup.splits.val) < MIN_VALIDATION_IMAGES:
+        return []
     return planned[len(planned) - planning.count_after_auto(setup.config) :]
 
 

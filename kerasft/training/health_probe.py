@@ -15,10 +15,7 @@ from kerasft.evaluation.gradient_health import HEAD
 from kerasft.networks import blocks
 from kerasft.networks.network import Network
 from kerasft.training.phase_run import PhaseRun
-from kerasft.training.train_setup import loss_of
-
-# Gradients of a network that computes in float16 are of a loss times this, else they may be too small for the dtype.
-FLOAT16_SCALE = 1024.0
+from kerasft.training.train_setup import gradient_scale, loss_of
 
 # Images whose activations are in memory at once.
 IMAGES_AT_ONCE = 8
@@ -116,7 +113,7 @@ def _make_gradients(
 ) -> Callable[[], list[float]]:
     """Returns a function to the squared norm of the loss's gradient by each variable."""
     loss = loss_of(run.setup, run.phase.loss)
-    scale = FLOAT16_SCALE if any(layer.compute_dtype == "float16" for layer in model.layers) else 1.0
+    scale = gradient_scale(model)
 
     def gradients() -> list[float]:
         # Eagerly: one batch an epoch is not worth the seconds of tracing.

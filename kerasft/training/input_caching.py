@@ -2,6 +2,7 @@
 
 from kerasft.console import console
 from kerasft.networks.network import Network
+from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
@@ -19,7 +20,7 @@ def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolv
         resolved: where the plan is kept.
 
     Raises:
-        UserError: the disk is full.
+        UserError: the disk is full, or the precision does not hold the activations.
     """
     if name not in resolved.cached:
         plan = phase_inputs.plan(network, setup.splits, phase, setup.cache)
@@ -31,7 +32,11 @@ def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolv
     try:
         inputs = phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
     except feature_cache.RangeError as error:
+        tried = plan.dtype
         plan = phase_inputs.plan(network, setup.splits, phase, setup.cache, halved=False)
+        if plan.views and plan.dtype == tried:
+            rule = f"activations of the frozen layers are too large for {tried}; float32 and mixed_bfloat16 hold them"
+            raise UserError(f"--precision: {rule}. Received: {setup.config.precision!r}") from error
         resolved.cached[name] = list(plan)
         resolved.write(setup.folder)
         console.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
 from kerasft.console import console
@@ -24,6 +25,9 @@ from kerasft.training import weight_interpolation
 
 if TYPE_CHECKING:
     from kerasft.training.teacher import Teacher
+
+# Gradients of a network that computes in float16 are of a loss times this, else they may be too small for the dtype.
+FLOAT16_SCALE = 1024.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> T
         splits=splits,
         folder=folder,
         cache=disk_cache.from_config(config, folder),
-        scorer=Scorer(task, splits.val.labels, scale, validation_weights, error, quantile),
+        scorer=Scorer(task, splits.val.labels, scale, validation_weights, error, quantile, losses.delta(loss, task)),
         example_weights=weights,
         average=config.specs("average"),
         batch_size=0,
@@ -84,6 +88,11 @@ def prepare(config: Config, network: Network, splits: Splits, folder: Path) -> T
 def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     """Examples of each class, int [C], from labels int [N] or 0 and 1 [N, C]."""
     return np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels > 0).sum(0)
+
+
+def gradient_scale(model: keras.Model) -> float:
+    """By what a loss is multiplied before its gradients are measured, and they are divided: float16 has no smaller ones."""
+    return FLOAT16_SCALE if any(layer.compute_dtype == "float16" for layer in model.layers) else 1.0
 
 
 def loss_of(setup: TrainSetup, spec: Spec, *, mixed: bool = False) -> losses.Loss:

@@ -155,3 +155,15 @@ def test_few_positives_choose_no_threshold_of_their_own():
     )
     assert found[4] == 0.5
     assert list(metrics.fit_thresholds(p[:, [0, 1, 4]], truth[:, [0, 1, 4]])[1:]) == [0.5, 0.5]  # four alone
+
+
+def test_a_single_label_has_figures_of_its_own():
+    rng = np.random.default_rng(3)
+    truth, logits = rng.integers(0, 2, (40, 1)).astype(np.float32), rng.normal(size=(40, 1))
+    found = metrics.compute(Scorer("multi_label", truth), logits, ("defect",), np.array([0.5]))
+    named = logits[:, 0] >= 0
+    expected = sklearn.metrics.f1_score(truth[:, 0], named)
+    row = found["per_class"]["defect"]
+    assert (row["f1"], found["micro_f1"], found["macro_f1"]) == (pytest.approx(expected),) * 3
+    assert row["precision"] == pytest.approx(sklearn.metrics.precision_score(truth[:, 0], named))
+    assert row["n"] == truth.sum()

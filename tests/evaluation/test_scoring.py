@@ -158,3 +158,11 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch):
     limit[0] = 0
     with pytest.raises(UserError, match="--image_size: not even one image fits into memory"):
         predict([tf.constant(rows)])
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
+def test_huber_is_judged_with_its_own_delta(delta):
+    rng = np.random.default_rng(5)
+    labels, values = rng.normal(size=(30, 2)), 2 * rng.normal(size=(30, 2))
+    found = Scorer("regression", labels, np.ones(2), error="huber", delta=delta).loss(values)
+    assert found == pytest.approx(float(keras.losses.Huber(delta)(labels, values)), rel=1e-5)

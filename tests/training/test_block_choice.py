@@ -7,6 +7,7 @@ import numpy as np
 from conftest import splits_of
 from training_runs import begun, trained
 
+from kerasft.networks import blocks, surgery
 from kerasft.networks import network as networks
 from kerasft.optimization import losses
 from kerasft.settings.config import Config
@@ -59,3 +60,18 @@ def test_what_was_chosen_is_written_before_it_trains(photos, tiny, tmp_path):
     phase = planning.parse(text)
     assert len(phase.unfreeze) == 2
     assert run.records[0].spec == text
+
+
+def test_small_gradients_are_seen_in_half_precision_too(photos, tiny, tmp_path):
+    data, found = splits_of(f"folder:{photos}", val=0.2, test=0.2), []
+    config = Config(backbone=tiny, batch_size=8, head_init="glorot_uniform", phases="surgical(blocks=1)")
+    network = networks.build(config, 2, "single_label")
+    for policy in ("float32", "mixed_float16"):
+        one = surgery.precision(network, policy)
+        (phase,) = planning.plan(config, one, 30)[0]
+        setup = train_setup.prepare(config, one, data, tmp_path)
+        # 6e-8 is the smallest number of float16.
+        setup = replace(setup, example_weights=np.full(len(data.train), 1e-6, np.float32))
+        names = blocks.starts(one)
+        found.append([*block_choice._ratios(setup, phase, names).values()])
+    np.testing.assert_allclose(*found, rtol=0.05)

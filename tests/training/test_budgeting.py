@@ -152,3 +152,12 @@ def test_measuring_leaves_the_network_as_it_was(data, tiny, tmp_path, monkeypatc
     same(setup.network.model.get_weights(), before)
     frozen = replace(strategies.head(epochs=1), augment=())
     assert budgeting.measure(setup, frozen, 1e-3).image == 1e3
+
+
+def test_a_plan_that_too_few_validation_images_cut_is_shortened_all_the_same(photos, tiny, tmp_path, capsys):
+    data = splits_of(f"folder:{photos}", val=0.05, test=0.2)
+    assert len(data.val) < 5
+    settings = AUTO | {"phases": "auto | bias(epochs=1)", "head_init": "glorot_uniform"}
+    run = trained(data, tmp_path, tiny, _left(2.5e3 * (len(data.train) // 8)), **settings)
+    (record,) = run.records
+    assert record.epochs == 2 and "budget: 01-" in (said := capsys.readouterr().out) and "WARNING" not in said

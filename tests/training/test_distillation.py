@@ -416,3 +416,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights_with_images_without_labels(pa
     rest = trained(partly, tmp_path / "stopped", tiny, **settings)
     assert answered == []
     same(rest.weights, whole.weights)
+
+
+def test_a_quantile_is_not_learned_from_means(run):
+    with pytest.raises(UserError, match="--loss: pinball predicts a quantile, and a teacher's values may be means"):
+        distillation.requested(
+            Config(teacher=run, task="regression", loss="pinball(quantile=0.9)"), "regression", ("x",)
+        )

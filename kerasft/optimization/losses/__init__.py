@@ -108,6 +108,11 @@ def quantile(spec: Spec, task: str) -> float | None:
     return _formula(spec, task).quantile if error(spec, task) == "pinball" else None
 
 
+def delta(spec: Spec, task: str) -> float:
+    """Where Huber's error of this loss becomes linear; 1 for other losses, and for those of Keras."""
+    return _formula(spec, task).delta if _resolve(spec, task) in OURS.values() else 1.0
+
+
 def orders_classes(spec: Spec, task: str) -> bool:
     """Whether the order in which the classes are listed counts."""
     return _resolve(spec, task) is ordinal

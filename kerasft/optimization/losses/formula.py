@@ -19,6 +19,7 @@ class Formula(NamedTuple):
         regression: of targets and values, float32 [N, D], both divided by the deviation of the training targets.
         error: how validation judges regression under this loss (see `scoring.Scorer`).
         quantile: that regression predicts, under the error `pinball`.
+        delta: where the error `huber` becomes linear.
     """
 
     single_label: Function | None = None
@@ -26,6 +27,7 @@ class Formula(NamedTuple):
     regression: Function | None = None
     error: str = "squared"
     quantile: float = 0.5
+    delta: float = 1.0
 
 
 def of_log_probabilities(score: Function) -> Formula:

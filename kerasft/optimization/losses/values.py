@@ -22,4 +22,4 @@ def huber(delta: float = 1.0) -> Formula:
         delta: above 0, in deviations of the training targets.
     """
     check_number("delta", delta, "above 0", lambda value: value > 0)
-    return Formula(regression=keras.losses.Huber(delta).call, error="huber")
+    return Formula(regression=keras.losses.Huber(delta).call, error="huber", delta=delta)
