@@ -6,6 +6,7 @@ The child does what `python -m kerasft.run` does, from the flags on. `test_mista
 import contextlib
 import json
 import os
+import re
 import resource
 import runpy
 import select
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+_GPU_NOTICES = re.compile(r"^[EWI]\d{4} .*(cuda|CUDA).*\n", re.MULTILINE)
 
 
 class Done(NamedTuple):
@@ -53,6 +55,11 @@ def run(process: subprocess.Popen, flags: list[str], cwd: Path, **given: object)
     process.stdin.write(json.dumps(asked) + "\n")
     process.stdin.flush()
     return Done(*json.loads(process.stdout.readline()))
+
+
+def without_gpu_notices(text: str) -> str:
+    """The errors of a command without what only a fork prints: TensorFlow looks for a GPU again."""
+    return _GPU_NOTICES.sub("", text)
 
 
 def _child(asked: dict, out: int, err: int) -> int:

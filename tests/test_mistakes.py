@@ -18,9 +18,6 @@ from conftest import ROOT
 
 LONGEST = 4000  # letters of a message
 
-# Seen in every fork, and not by a user: TensorFlow looks for a GPU again.
-FORKED = re.compile(r"^[EWI]\d{4} .*(cuda|CUDA).*\n", re.MULTILINE)
-
 
 @pytest.fixture(scope="module")
 def server():
@@ -86,7 +83,7 @@ def test_a_mistake(row, server, places, tmp_path):
         row.make(cwd, places)
     flags = [filled(flag, places) for flag in row.flags]
     done = forks.run(server, flags, cwd, **row.options)
-    err = FORKED.sub("", done.err)
+    err = forks.without_gpu_notices(done.err)
     assert done.status in row.status, f"status {done.status}:\n{err[-1500:]}"
     assert "Traceback" not in done.out + err, err[-1500:]
     assert printable(done.out) and printable(err), ascii(done.out[-500:] + err[-500:])
@@ -129,7 +126,7 @@ def test_a_fork_says_what_the_command_says(name, server, places, tmp_path):
     flags = [filled(flag, places) for flag in row.flags]
     forked = forks.run(server, flags, cwd)
     real = _real(flags, cwd)
-    assert (forked.status, FORKED.sub("", forked.err)) == (real.returncode, real.stderr)
+    assert (forked.status, forks.without_gpu_notices(forked.err)) == (real.returncode, real.stderr)
 
 
 def _real(flags: list[str], cwd: Path, **given) -> subprocess.CompletedProcess:
@@ -237,7 +234,7 @@ def test_a_full_disk(flag, size, server, places, small_disk, tmp_path):
     flags = [filled(item, places) for item in mistakes.MADE] + [f"--{flag}={place / 'x'}"]
     flags += ["--keep_cache"] if flag == "cache_dir" else []
     done = forks.run(server, flags, cwd)
-    err = FORKED.sub("", done.err)
+    err = forks.without_gpu_notices(done.err)
     assert done.status == 2, done.out + err
     assert "Traceback" not in err
     assert f"--{flag}" in err and "Received: " in err, err
