@@ -33,7 +33,7 @@ MAX_AUTO_MINUTES = 20.0
 # With a budget, fine-tuning may take this share of it.
 MAX_BUDGET_SHARE = 0.5
 # Under `--deterministic` no speed is measured, and `auto` leaves out networks of more multiplications.
-MAX_UNTIMED_MACS = 1e9
+MAX_UNTIMED_MULTIPLICATIONS = 1e9
 
 
 class Audited(NamedTuple):
@@ -137,8 +137,10 @@ def _short_list(
 def _too_slow(contender: Contender, minutes: float) -> str:
     """Why a network is too slow for `auto`, in half a sentence; empty where it is not."""
     if contender.images_per_second is None:
-        large = contender.macs > MAX_UNTIMED_MACS
-        return f"more than {MAX_UNTIMED_MACS:,.0f} multiplications, and no speed is measured" if large else ""
+        large = contender.multiplications > MAX_UNTIMED_MULTIPLICATIONS
+        return (
+            f"more than {MAX_UNTIMED_MULTIPLICATIONS:,.0f} multiplications, and no speed is measured" if large else ""
+        )
     passes = auto.FINE_TUNING_STEPS * auto.DEFAULT_BATCH_SIZE * auto.FORWARD_PASSES_PER_STEP
     expected = passes / contender.images_per_second / 60
     return f"fine-tuning would take about {duration(60 * expected)} here" if expected > minutes else ""

@@ -22,6 +22,7 @@ from kerasft.job import resolve, served_baseline
 from kerasft.job.audit import as_audited
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
+from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
 from kerasft.settings import config as configs
 from kerasft.settings.config import Config
@@ -214,12 +215,12 @@ def forward_passes(network: Network, phase: Phase, train: int, val: int) -> floa
         if phase.views == 0 or phase.image_size not in (None, network.size)
         else phase_inputs.split_at_cut(network, phase)
     )
-    whole = phase_inputs.count_macs(network.model)
-    frozen = phase_inputs.count_macs(parts[0]) / whole if parts else 0.0
+    whole = forward_work(network.model)
+    frozen = forward_work(parts[0]) / whole if parts else 0.0
     trained = auto.FORWARD_PASSES_PER_STEP * ((phase.image_size or network.size) / network.size) ** 2
     if parts is None and phase.freezes and (found := phase_inputs.split_at_cut(network, phase)):
         # Without a cache the frozen part runs in each epoch, but only forward.
-        share = phase_inputs.count_macs(found[0]) / whole
+        share = forward_work(found[0]) / whole
         trained *= 1 - share + share / auto.FORWARD_PASSES_PER_STEP
     views = phase.views or (min(phase_inputs.MIN_CACHED_AUGMENTATIONS, phase.epochs) if phase.augment else 1)
     ahead = frozen * (views * train + val) if parts else val

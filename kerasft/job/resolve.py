@@ -11,9 +11,10 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
-from kerasft.networks import backbones, bundled, candidates, costs, surgery
+from kerasft.networks import backbones, bundled, candidates, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.optimization import averages
 from kerasft.settings import distillation
@@ -110,7 +111,7 @@ def build(
 def _operation(spec: Spec, before: Network, after: Network) -> dict:
     """What a surgery did, for `settled.json`; says it in one line."""
     parameters = [network.model.count_params() for network in (before, after)]
-    macs = [costs.multiplications(network.model) for network in (before, after)]
+    macs = [multiplications(network.model) for network in (before, after)]
     console.say(
         f"surgery: {spec}: {parameters[0]:,} -> {parameters[1]:,} parameters, {macs[0]:,} -> {macs[1]:,} multiplications"
     )

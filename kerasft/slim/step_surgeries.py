@@ -5,7 +5,8 @@ Nothing is trained here.
 
 from typing import NamedTuple
 
-from kerasft.networks import blocks, costs, depths, surgery
+from kerasft.networks import blocks, depths, surgery
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.slim import resizing
 from kerasft.slim.target import Sizes, Target
@@ -31,7 +32,7 @@ class Candidate(NamedTuple):
 
 def sizes_of(network: Network) -> Sizes:
     """What a network costs, its head included."""
-    return Sizes(costs.multiplications(network.model), network.model.count_params())
+    return Sizes(multiplications(network.model), network.model.count_params())
 
 
 def find(network: Network, target: Target, limit: float) -> list[Candidate]:

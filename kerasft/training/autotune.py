@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasft.networks import costs, surgery
+from kerasft.networks import surgery
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import counted
@@ -203,7 +204,7 @@ def time_step(network: Network, phase: Phase, batch: int, seconds: float = 0.0) 
 def _multiplications(network: Network, phase: Phase, examples: int) -> float:
     """Multiplications of a phase that trains all layers; fewer where some are frozen."""
     area = ((phase.image_size or network.size) / network.size) ** 2
-    return FORWARD_PASSES_PER_STEP * costs.multiplications(network.model) * area * phase.epochs * examples
+    return FORWARD_PASSES_PER_STEP * multiplications(network.model) * area * phase.epochs * examples
 
 
 @contextmanager

@@ -17,13 +17,14 @@ from kerasft.console.wording import percent
 from kerasft.data.splits import Splits, example_weights
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.probes import depth_choice, folds, sampling
 from kerasft.settings.config import Config
 from kerasft.storage import feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import forward_speed, head_init, phase_inputs
+from kerasft.training import forward_speed, head_init
 
 # Images whose features are computed by each network, and more where a class would have too few of them.
 MAX_IMAGES = 1_500
@@ -41,7 +42,7 @@ class Contender(NamedTuple):
         network: as it was built, before any training.
         widest: the same network, whose head sees all depths that are looked at.
         prefix: images to the features of these depths.
-        macs: multiplications of a forward pass over one image.
+        multiplications: of a forward pass over one image.
         images_per_second: of a forward pass; None where nothing is measured.
     """
 
@@ -49,7 +50,7 @@ class Contender(NamedTuple):
     network: Network
     widest: Network
     prefix: Prefix
-    macs: float
+    multiplications: int
     images_per_second: float | None
 
 
@@ -79,7 +80,7 @@ def contender(config: Config, choice: str, network: Network, examples: int) -> C
     widest = depth_choice.widest(config, network, min(examples, MAX_IMAGES))
     prefix = feature_cache.make_prefix(widest.model_before(layer_names.STANDARDISE))
     speed = None if config.deterministic else forward_speed.measure(prefix.predict, network.size, TIMED_SECONDS)
-    return Contender(choice, network, widest, prefix, phase_inputs.count_macs(network.model), speed)
+    return Contender(choice, network, widest, prefix, multiplications(network.model), speed)
 
 
 def choose(config: Config, contenders: list[Contender], splits: Splits, size: int, cache: DiskCache) -> Choice:
@@ -98,7 +99,7 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
     rows = sampling.sample(splits.train.labels, len(classes), task, config.seed, MAX_IMAGES)
     weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
     part = sampling.part(splits.train, rows, splits.train.framing)
-    order = sorted(range(len(contenders)), key=lambda place: contenders[place].macs)
+    order = sorted(range(len(contenders)), key=lambda place: contenders[place].multiplications)
     losses, table = [], []
     for place in order:
         one, started = contenders[place], time.monotonic()
@@ -113,7 +114,7 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
         row = {"choice": one.choice, "loss": found.loss}
         row |= {} if found.accuracy is None else {"accuracy": found.accuracy}
         row |= {"seconds": round(time.monotonic() - started, 3), "parameters": one.prefix.model.count_params()}
-        row |= {"macs": round(one.macs)}
+        row |= {"macs": one.multiplications}
         row |= {} if one.images_per_second is None else {"images_per_second": round(one.images_per_second, 1)}
         table.append(row)
     best = pick(losses)

@@ -12,7 +12,8 @@ from kerasft import augment
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import scoring
-from kerasft.networks import costs, depths, layer_names, surgery
+from kerasft.networks import depths, layer_names, surgery
+from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
 from kerasft.optimization.distillation import Projection
 from kerasft.settings.errors import UserError
@@ -204,7 +205,7 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     seen = "the images as they are" if chosen == 1 else f"{chosen} augmentations of the images"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs and not cache.is_shared:  # a kept cache pays in the runs to come
-        share = count_macs(halves[0]) / count_macs(network.model)
+        share = forward_work(halves[0]) / forward_work(network.model)
         ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
         left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
         if left > MAX_WORK_RATIO:
@@ -220,8 +221,3 @@ def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> I
         batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE).take(1)
         if feature_cache.can_store(scoring.make_predictor(front)(batch), "float16"):
             yield "float16"
-
-
-def count_macs(model: keras.Model) -> float:
-    """Multiplications of a forward pass over one image, and one for each value that is written."""
-    return float(costs.multiplications(model) + costs.written_values(model))

@@ -1,4 +1,4 @@
-"""What a forward pass costs."""
+"""The work of a forward pass: multiplications, and values that are written."""
 
 import math
 
@@ -22,3 +22,8 @@ def written_values(model: keras.Model) -> int:
     """Values that the operations of a forward pass over one image write."""
     outputs = [tensor for operation in model.operations for tensor in keras.tree.flatten(operation.output)]
     return sum(math.prod(tensor.shape[1:]) for tensor in outputs)
+
+
+def forward_work(model: keras.Model) -> float:
+    """Work of a forward pass over one image: its multiplications, and one for each value that is written."""
+    return float(multiplications(model) + written_values(model))
