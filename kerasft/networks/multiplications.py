@@ -4,6 +4,9 @@ import math
 
 import keras
 
+# A training step multiplies about as often as this many forward passes: one forward, and two backward.
+MULTIPLICATIONS_PER_STEP = 3
+
 
 def multiplications(model: keras.Model) -> int:
     """Multiplications of a forward pass over one image: those of kernels, without those of normalisation."""

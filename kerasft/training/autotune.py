@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.networks import surgery
-from kerasft.networks.multiplications import multiplications
+from kerasft.networks.multiplications import MULTIPLICATIONS_PER_STEP, multiplications
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import counted
@@ -31,8 +31,6 @@ MIN_SECONDS_FOR_XLA = (
 # Multiplications of a phase from which its precision is measured. Two cores take some ten minutes for as many; to trace
 # and time the steps takes them five to ten seconds.
 MIN_MULTIPLICATIONS_FOR_PRECISION = 1e13
-# A training step takes about as many multiplications as this many forward passes.
-FORWARD_PASSES_PER_STEP = 3
 
 
 class Choice(NamedTuple):
@@ -204,7 +202,7 @@ def time_step(network: Network, phase: Phase, batch: int, seconds: float = 0.0) 
 def _multiplications(network: Network, phase: Phase, examples: int) -> float:
     """Multiplications of a phase that trains all layers; fewer where some are frozen."""
     area = ((phase.image_size or network.size) / network.size) ** 2
-    return FORWARD_PASSES_PER_STEP * multiplications(network.model) * area * phase.epochs * examples
+    return MULTIPLICATIONS_PER_STEP * multiplications(network.model) * area * phase.epochs * examples
 
 
 @contextmanager
