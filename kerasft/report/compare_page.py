@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from kerasft import __version__
-from kerasft.console.wording import NOT_MEASURED, duration, number, percent
+from kerasft.console.wording import NOT_MEASURED, duration, kept_weights, number, percent
 from kerasft.evaluation.score_names import ERRORS, TITLES
 from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 Row = dict[str, Any]
-
-# What is left of a phase, by the fraction of its weights that was kept.
-KEPT = {1.0: "all", 0.75: "¾", 0.5: "½", 0.25: "¼", 0.0: "undone"}
 
 
 def write_compare(folder: Path, values: dict[str, Any]) -> None:
@@ -73,7 +70,7 @@ def cells(row: Row, score: str) -> dict[str, str]:
 def kept(phases: list[Row]) -> str:
     """How much of its trained phases an entry has kept, in their order; `solved` for a head alone."""
     trained = [phase for phase in phases if phase["epochs"]]
-    return ", ".join(KEPT[phase["share"]] for phase in trained) or "solved"
+    return ", ".join(kept_weights(phase["share"], short=True) for phase in trained) or "solved"
 
 
 def verdict(difference: Row | None, less_is_better: bool) -> str:

@@ -119,6 +119,7 @@ class Phase:
             raise ValueError(f"epochs must be a whole number of at least {fewest}")
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 10:
             raise ValueError("lr must be a number in (0, 10]")
+        object.__setattr__(self, "alphas", attributes.fractions("alphas", self.alphas))
         for item in fields(self):
             if check := item.metadata.get("check"):
                 object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
