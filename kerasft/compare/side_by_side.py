@@ -20,7 +20,7 @@ from kerasft.job.data_changes import refuse_changes
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import manifest, run_folder, run_lock
+from kerasft.storage import manifest, predictions_file, run_folder, run_lock
 
 FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
@@ -148,7 +148,7 @@ def _result(folder: Path, entry: Entry) -> dict[str, Any]:
     """What an earlier start of the comparison measured of an entry; empty for nothing."""
     place = folder / "entries" / entry.folder_name
     found = run_folder.read_json(place.with_name(f"{place.name}.json"))
-    return found if "figures" in found and (place / "predictions.npz").is_file() else {}
+    return found if "figures" in found and (place / predictions_file.NAME).is_file() else {}
 
 
 def _refuse_other_images(config: Config, listing: Listing, entries: Sequence[Entry], folder: Path) -> None:

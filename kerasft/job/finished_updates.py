@@ -16,7 +16,7 @@ from kerasft.job.run_summary import page_images
 from kerasft.job.served_baseline import Baseline
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import run_folder, run_lock
+from kerasft.storage import predictions_file, run_folder, run_lock
 from kerasft.training import train_setup
 
 SCRATCH = ".measured"
@@ -90,7 +90,7 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
 
 
 def _open(config: Config, folder: Path) -> Reopened:
-    for name in (KERAS_FILE, "predictions.npz"):
+    for name in (KERAS_FILE, predictions_file.NAME):
         if not (folder / name).is_file():
             raise UserError(f"--run_dir: {name} is missing; --noresume runs everything again. Received: '{folder}'")
     return reopen(str(folder), config.allow_imports)

@@ -12,16 +12,17 @@ from kerasft.data import splits
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
 from kerasft.job import robustness, served_baseline, thumbnails, unknowns
+from kerasft.storage import predictions_file
 
 
 def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
     """Says that a run is finished, writes its report if it is missing, and names other missing files."""
-    if (folder / "report.html").is_file() or not (folder / "predictions.npz").is_file():
+    if (folder / "report.html").is_file() or not (folder / predictions_file.NAME).is_file():
         console.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
     else:
         report.write(folder, metrics, *page_images(folder, metrics, listing))
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
-    parts = [folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
+    parts = [folder / predictions_file.NAME, Path(metrics["export"]["path"], "saved_model.pb")]
     if metrics.get("artefacts", {}).get("model.keras", {}).get("published", True):
         parts.insert(0, folder / "model.keras")
     for path in (path for path in parts if not path.is_file()):
@@ -43,8 +44,7 @@ def page_images(
     """
     # Runs of versions without `--framing` were cropped.
     by_path = thumbnails.make_reader(replace(listing, framing=metrics.get("framing", "crop")), metrics["image_size"])
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        ids = stored["ids"]
+    ids = predictions_file.read(folder, "ids")["ids"]
     return lambda rows: np.stack(by_path([str(ids[row]) for row in rows])), by_path
 
 

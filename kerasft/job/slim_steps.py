@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.export.portable.publish import SAVED_MODEL
-from kerasft.storage import run_folder
+from kerasft.storage import predictions_file, run_folder
 
 # The folder in the run folder, and the file in each of its subfolders.
 FOLDER, FILE_NAME = "slim", "slim.json"
@@ -74,10 +74,9 @@ def _row(step: Row, place: Path, parent: str, score: str, ids: np.ndarray, outpu
     copied = (score, "interval", "loss", "n", "bytes", "surgery", "multiplications", "parameters", "difference")
     # An unknown score is left out, as in the row of an artefact that was not written.
     row |= {key: step[key] for key in copied if key != score or step[key] is not None}
-    predictions = place / name / "predictions.npz"
-    if score == "accuracy" and predictions.is_file():
-        with np.load(predictions, allow_pickle=False) as arrays:
-            _, own, other = np.intersect1d(ids, arrays["ids"], return_indices=True)
-            answers = arrays["probabilities"][other].argmax(-1)
+    if score == "accuracy" and (place / name / predictions_file.NAME).is_file():
+        arrays = predictions_file.read(place / name, "ids", "probabilities")
+        _, own, other = np.intersect1d(ids, arrays["ids"], return_indices=True)
+        answers = arrays["probabilities"][other].argmax(-1)
         row["agreement"] = float((answers == outputs[own].argmax(-1)).mean())
     return row

@@ -14,7 +14,7 @@ from kerasft.evaluation.score_names import SCORES, score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
 from kerasft.report import against_baseline, gallery, headline, health, robustness, sections, unknowns, usage
-from kerasft.storage import run_folder
+from kerasft.storage import predictions_file, run_folder
 
 
 def write(
@@ -35,8 +35,7 @@ def write(
     Returns:
         The figures of each piece of evidence by its name, for `metrics.json`. Evidence without figures is left out.
     """
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        arrays = dict(stored)
+    arrays = predictions_file.read(folder)
     predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, thumbnails)
     evidence_sections = [evidence(predicted) for evidence in EVIDENCE.values()]
     page = (
@@ -78,7 +77,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
     changed, defaults = sections.settings(config)
     content = {
         "name_of_data": Path(path).parent.name,
-        "date": time.strftime("%d %B %Y", time.localtime((folder / "predictions.npz").stat().st_mtime)).lstrip("0"),
+        "date": time.strftime("%d %B %Y", time.localtime((folder / predictions_file.NAME).stat().st_mtime)).lstrip("0"),
         "version": __version__,
         "task": task,
         "score": score,

@@ -1,10 +1,10 @@
-"""A Config on disk: the text of a flagfile, and the comparison with a `config.json`."""
+"""A Config on disk: the text of a flagfile, and what is read from a `config.json`."""
 
 import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from kerasft.settings.config import LOCATIONS, Config
+from kerasft.settings.config import FIELDS, LOCATIONS, Config
 
 
 def to_flags(config: Config) -> str:
@@ -19,6 +19,16 @@ def to_flags(config: Config) -> str:
         elif value is not None:
             lines.append(f"--{item.name}={value}")
     return "\n".join(lines) + "\n"
+
+
+def from_stored(stored: dict[str, Any], **changes: Any) -> Config:
+    """The Config of a stored `config.json`. A setting that only another version has is left out.
+
+    Args:
+        stored: the contents of the file.
+        changes: settings that differ from it.
+    """
+    return Config(**{name: value for name, value in stored.items() if name in FIELDS} | changes)
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from kerasft.console import console
 from kerasft.console.wording import number, percent
 from kerasft.evaluation.score_names import TITLES, score_key
 from kerasft.report import headline
+from kerasft.storage import predictions_file
 
 Row = dict[str, Any]
 
@@ -27,7 +28,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
     """
     task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
     score = score_key(task, len(metrics["classes"]))
-    shown = headline.HEADLINES[task](test, rows.read_predictions(folder), metrics["classes"], headline.Caveats())
+    shown = headline.HEADLINES[task](test, predictions_file.read(folder), metrics["classes"], headline.Caveats())
     known = shown["low"] is not None and math.isfinite(shown["low"])
     return {
         "name": name,

@@ -67,5 +67,11 @@ def test_it_has_the_splits_of_its_audit_and_the_images_of_its_framing_or_is_refu
     finished_run.refuse_other_splits(opened.config, splits.digest, folder)
 
 
+def test_a_setting_of_another_version_is_left_out(run):
+    folder, _ = run
+    _change(folder / "config.json", setting_of_a_later_version=3)
+    assert finished_run.reopen(str(folder), seed=5).config.seed == 5
+
+
 def _change(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -30,7 +30,7 @@ def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x", image_size: int
     (folder / "metrics.json").write_text(json.dumps(metrics))
     settings = {"data": "generated:2x20", "backbone": backbone, "seed": 7, "surgery": "prune(0.1)", "teacher": "other"}
     settings |= {"baseline": "served", "gate": True, "budget_minutes": 3.0, "weights": "none", "batch_size": 16}
-    settings |= {"image_size": image_size}
+    settings |= {"image_size": image_size, "setting_of_a_later_version": 3}
     (folder / "config.json").write_text(json.dumps(settings))
     return metrics
 
