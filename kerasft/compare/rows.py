@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from kerasft.compare.entries import Entry
+from kerasft.evaluation import paired
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import score_key
-from kerasft.report import headline, paired
 from kerasft.storage import predictions_file
 
 Row = dict[str, Any]
@@ -27,12 +28,12 @@ def finished(entry: Entry, result: dict[str, Any], task: str, classes: list[str]
     """
     test, phases, seconds = result["figures"]["test"], result["phases"], result["seconds"]
     arrays = predictions_file.read(folder)
-    shown = headline.HEADLINES[task](test, arrays, classes, headline.Caveats())
+    _, low, high = score_interval(task, test, arrays, classes)
     key = score_key(task, len(classes))
     return {
         **_head(entry, FINISHED),
         key: test[key],
-        "interval": _ends(shown["low"], shown["high"]),
+        "interval": _ends(low, high),
         "loss": test["loss"],
         "loss_interval": _ends(*paired.loss_interval(arrays)),
         "difference": None,

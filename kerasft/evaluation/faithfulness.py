@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from kerasft.evaluation import intervals
+
 # Steps from no pixel to all of them.
 STEPS = 8
 # Random maps for each image.
@@ -166,5 +168,5 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
     gaps = first - second
     value, n = float(gaps.mean()), len(gaps)
-    half = float(t.ppf(0.975, n - 1) * gaps.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    half = float(t.ppf(0.975, n - 1)) * intervals.standard_error(gaps) if n > 1 else np.nan
     return Difference(float(first.mean()), float(second.mean()), value, value - half, value + half)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft.evaluation import calibration
+from kerasft.evaluation import calibration, intervals
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.settings.errors import UserError
 
@@ -216,6 +216,6 @@ def one_standard_error_rule(candidates: list[np.ndarray], errors: float = 1.0) -
     best = min(candidates, key=np.mean)
     for index, losses in enumerate(candidates):
         gap = losses - best
-        if gap.mean() <= errors * gap.std(ddof=1) / np.sqrt(len(gap)):
+        if gap.mean() <= errors * intervals.standard_error(gap):
             return index
     return len(candidates) - 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.splits import Split, Splits
-from kerasft.evaluation import scoring
+from kerasft.evaluation import intervals, paired, scoring
 from kerasft.evaluation.score_names import SCORES
 from kerasft.evaluation.scoring import Predictor
 from kerasft.job.evaluate import Evaluation
@@ -17,7 +17,6 @@ from kerasft.networks import copies, depths, layer_names
 from kerasft.networks.network import Network
 from kerasft.probes import baselines, head_statistics
 from kerasft.probes.baselines import Answer, Baseline, Features
-from kerasft.report import paired, statistics
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import Entry
 from kerasft.training.trainer import Trained
@@ -166,7 +165,7 @@ def _row(
     scorer = replace(setup.scorer, labels=test.labels, weights=None)
     row = {score: scorer.score(outputs), "loss": scorer.loss(outputs)}
     if task == "single_label":
-        row["interval"] = list(statistics.wilson(round(row[score] * len(test)), len(test)))
+        row["interval"] = list(intervals.wilson(round(row[score] * len(test)), len(test)))
     key = "values" if task == "regression" else "probabilities"
     known = {"ids": test.ids, "labels": test.labels}
     answers = scoring.apply_activation(task, outputs)

@@ -13,6 +13,7 @@ from kerasft.console import console
 from kerasft.console.wording import number, percent
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import TITLES
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import model_folders
@@ -22,7 +23,6 @@ from kerasft.export.portable import FORMATS, publish
 from kerasft.job import artefact_costs, slim_steps
 from kerasft.job.finished_run import reopen
 from kerasft.networks.network import Network
-from kerasft.report import headline
 from kerasft.report.compress_page import cheapest, sentence
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
@@ -176,10 +176,9 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     score, saved_model = scorer.key, Path(metrics["export"]["path"])
 
     def interval(answers: np.ndarray, value: float) -> list[float] | None:
-        shown = headline.HEADLINES[network.task](
-            metrics["test"] | {score: value}, arrays | {key: answers}, list(splits.classes), headline.Caveats()
-        )
-        return None if shown["low"] is None else [shown["low"], shown["high"]]
+        test, found = metrics["test"] | {score: value}, arrays | {key: answers}
+        _, low, high = score_interval(network.task, test, found, splits.classes)
+        return None if low is None else [low, high]
 
     rows = list(export(config, network, answer, splits, scorer, opened.outputs, saved_model, folder, interval).values())
     folders = export_folders(config, metrics)

@@ -9,6 +9,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits, example_weights
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.networks.network import Network
@@ -110,7 +111,7 @@ def _features(prefix: Prefix, split: Split, size: int, cache: DiskCache) -> np.n
 def _reason(framing: str, losses: list[np.ndarray], count: int) -> str:
     """Returns what the comparison of the probes' losses says, in half a sentence."""
     gap = losses[0] - min(losses, key=np.mean)
-    error = gap.std(ddof=1) / np.sqrt(len(gap))
+    error = intervals.standard_error(gap)
     found = f"a probe on {count} training images, cross-validated"
     if framing == "crop":
         return f"{found}: no framing is measurably better" if gap.any() else f"{found}: the lowest loss"

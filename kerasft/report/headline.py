@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.console.wording import NOT_MEASURED, count, join_names, number, percent
+from kerasft.evaluation.score_interval import score_interval, target_units
 from kerasft.evidence import figures
-from kerasft.report import statistics
 
 # With fewer test images a sentence says that the interval is wide.
 FEW_TEST_IMAGES = 200
@@ -61,7 +61,7 @@ def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], 
     """Accuracy with Wilson's interval. The baseline always answers the most frequent class."""
     n, accuracy = test["n"], test["accuracy"]
     right = round(accuracy * n)
-    low, high = statistics.wilson(right, n)
+    _, low, high = score_interval("single_label", test, arrays, classes)
     counts = np.bincount(arrays["labels"], minlength=len(classes))
     baseline = float(counts.max() / n)
     sentences = [
@@ -82,8 +82,7 @@ def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], c
     if not labels.any():
         sentences = [f"None of {count(n, 'test image')} has a label, so nothing can be ranked.", exact_match]
         return {"figure": NOT_MEASURED, "name": "mean average precision", "sentences": sentences} | _NO_INTERVAL
-    average_precisions = statistics.average_precisions(arrays["probabilities"], labels)
-    low, high = statistics.bootstrap(lambda weights: _finite_mean(average_precisions(weights)), n, cost=labels.shape[1])
+    _, low, high = score_interval("multi_label", test, arrays, classes)
     present = labels.mean(0)
     baseline = float(present[present > 0].mean())
     sentences = [
@@ -106,11 +105,9 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], ca
     divided by the standard deviation of its target.
     """
     n, labels = test["n"], arrays["labels"].astype(np.float64)
-    units = _target_units(test, labels, classes)
-    gaps = np.abs(arrays["values"] - labels) / units
-    errors, guesses = gaps.mean(-1), np.abs(labels - np.median(labels, axis=0)) / units
-    low, high = statistics.bootstrap(lambda weights: float((weights * errors).mean()), n)
-    point, baseline = float(errors.mean()), float(guesses.mean())
+    point, low, high = score_interval("regression", test, arrays, classes)
+    guesses = np.abs(labels - np.median(labels, axis=0)) / target_units(test, labels, classes)
+    baseline = float(guesses.mean())
     several = len(classes) > 1
     if several:
         shown = [f"“{name}” {number(test['per_target'][name]['mae'])}" for name in classes[:4]]
@@ -137,16 +134,6 @@ def _explained_variation(test: dict, classes: list[str]) -> str:
         return f"The model explains {percent(max(test['r2'], 0.0), 0)} of the variation (R²)."
     flat = join_names([name for name in classes if test["per_target"][name]["r2"] is None])
     return f"All test images have the same true value of {flat}, so there is no variation to explain (R²)."
-
-
-def _target_units(test: dict, labels: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Returns the unit of each target's error, float64 [D]: 1 for a single target, else its standard deviation."""
-    if len(classes) == 1:
-        return np.ones(1)
-    # That of the training labels, as in the scores of the phases. Old runs did not record it: then that of the test labels.
-    deviations = [test["per_target"][name].get("deviation") for name in classes]
-    units = np.array([recorded or own for recorded, own in zip(deviations, labels.std(0))])
-    return np.where(units > 0, units, 1.0)
 
 
 def _describe_sample(caveats: Caveats) -> str:
@@ -203,12 +190,6 @@ def _headline(
 
 def _compare_with_baseline(better: bool, worse: bool) -> str:
     return "the model is clearly better" if better else "the model is worse" if worse else "no measurable difference"
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    """Returns the mean of the finite values; NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan
 
 
 # The headline of each task.

@@ -13,7 +13,7 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import against_baseline, gallery, headline, health, robustness, sections, unknowns, usage
+from kerasft.report import baseline_section, gallery, headline, health, robustness, sections, unknowns, usage
 from kerasft.storage import predictions_file, run_folder
 
 
@@ -43,7 +43,7 @@ def write(
         .get_template("report.html.j2")
         .render(
             _content(folder, metrics, arrays, evidence_sections)
-            | {"against_baseline": against_baseline.section(metrics, folder, thumbnails)}
+            | {"against_baseline": baseline_section.section(metrics, folder, thumbnails)}
             | gallery.make(folder, json.loads((folder / "audit.json").read_text())["findings"], by_path)
         )
     )

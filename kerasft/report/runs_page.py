@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kerasft import __version__
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
-from kerasft.report import headline
 from kerasft.report.report_page import environment
 from kerasft.storage import predictions_file, run_folder
 
@@ -80,7 +80,7 @@ def read(folder: Path) -> FinishedRun:
     config = json.loads((folder / "config.json").read_text())
     arrays = predictions_file.read(folder)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
-    result = headline.HEADLINES[task](test, arrays, metrics["classes"], headline.Caveats())
+    interval = score_interval(task, test, arrays, metrics["classes"])
     score = score_key(task, len(metrics["classes"]))
     return FinishedRun(
         folder=folder,
@@ -89,9 +89,9 @@ def read(folder: Path) -> FinishedRun:
         size=metrics["image_size"],
         score=score,
         # Early versions recorded the errors of several targets in their units alone.
-        value=float(test[score] if score in test else result["value"]),
-        low=result["low"],
-        high=result["high"],
+        value=float(test.get(score, interval.value)),
+        low=interval.low,
+        high=interval.high,
         loss=float(test["loss"]),
         n=test["n"],
         seconds=float(metrics["seconds"]["total"]),

@@ -10,8 +10,8 @@ from kerasft.compare import rows
 from kerasft.compare.rows import FINISHED
 from kerasft.console import console
 from kerasft.console.wording import number, percent
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import TITLES, score_key
-from kerasft.report import headline
 from kerasft.storage import predictions_file
 
 Row = dict[str, Any]
@@ -28,8 +28,8 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
     """
     task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
     score = score_key(task, len(metrics["classes"]))
-    shown = headline.HEADLINES[task](test, predictions_file.read(folder), metrics["classes"], headline.Caveats())
-    known = shown["low"] is not None and math.isfinite(shown["low"])
+    _, low, high = score_interval(task, test, predictions_file.read(folder), metrics["classes"])
+    known = low is not None and math.isfinite(low)
     return {
         "name": name,
         "surgery": surgery,
@@ -38,7 +38,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
         "run_dir": folder.as_posix(),
         "path": metrics["export"].get("path", ""),
         score: test[score],
-        "interval": [shown["low"], shown["high"]] if known else None,
+        "interval": [low, high] if known else None,
         "loss": test["loss"],
         "n": test["n"],
         "validation_loss": metrics["val"]["loss"],

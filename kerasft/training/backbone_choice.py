@@ -15,6 +15,7 @@ from kerasft.console import console
 from kerasft.console.columns import columns
 from kerasft.console.wording import percent
 from kerasft.data.splits import Splits, example_weights
+from kerasft.evaluation import intervals
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
 from kerasft.networks.multiplications import multiplications
@@ -142,7 +143,7 @@ def pick(losses: list[np.ndarray]) -> int:
 def _gap(losses: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """The mean difference of paired losses, and its standard error."""
     gap = losses - others
-    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
+    return float(gap.mean()), intervals.standard_error(gap)
 
 
 def _missing_evidence(contenders: list[Contender], count: int) -> str:

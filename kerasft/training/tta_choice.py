@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft.console import console
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
 
 CHOICES = ("none", "flip")
@@ -38,7 +39,7 @@ def choose(tta: str, scorer: Scorer, plain: np.ndarray, averaged: np.ndarray) ->
         reason = f"{len(plain)} validation images cannot tell (needed: {MIN_VALIDATION_IMAGES})"
         return Choice("none", reason, table)
     gap = losses[0] - losses[1]
-    gain, error = gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))
+    gain, error = gap.mean(), intervals.standard_error(gap)
     found = f"the mean over mirror images changes the validation loss by {console.format_metric(-gain)}, "
     found += f"standard error {console.format_metric(error)}"
     return Choice("flip" if gain > error else "none", found, table)

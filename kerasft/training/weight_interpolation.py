@@ -7,6 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer, one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.strategies.phase import Phase
@@ -129,7 +130,7 @@ def choose(
         return UNDONE
     chosen, losses = found[one_standard_error_rule([losses for _, losses in found])]
     gain = before - losses
-    least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * intervals.standard_error(gain))
     return chosen if gain.mean() >= least or not may_undo else UNDONE
 
 
@@ -155,7 +156,7 @@ def is_losing(
     before = losses_at(0.0)
     gains = [before - losses_at(alpha) for alpha in phase.alphas]
     model.set_weights(own)
-    errors = [gain.mean() / max(gain.std(ddof=1) / np.sqrt(len(gain)), 1e-12) for gain in gains]
+    errors = [gain.mean() / max(intervals.standard_error(gain), 1e-12) for gain in gains]
     return bool(max(np.nan_to_num(errors, nan=-np.inf)) < -LOSING_STANDARD_ERRORS)
 
 

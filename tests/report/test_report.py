@@ -18,10 +18,10 @@ from PIL import Image
 
 from kerasft import report
 from kerasft.console import wording
+from kerasft.evaluation import intervals, scoring
 from kerasft.evaluation import metrics as evaluation_metrics
-from kerasft.evaluation import scoring
 from kerasft.evaluation.score_names import SCORES
-from kerasft.report import sections, statistics, usage
+from kerasft.report import sections, usage
 
 
 def thumbnails(indices: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
     text, n = page.text["header"], metrics["test"]["n"]
     if task == "single_label":
         right = int((arrays["probabilities"].argmax(-1) == arrays["labels"]).sum())
-        low, high = statistics.wilson(right, n)
+        low, high = intervals.wilson(right, n)
         assert f"{right} of {n} test images" in text
         assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
     else:
