@@ -15,10 +15,10 @@ from kerasft.console import console
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job import thumbnails
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job import image_reader
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.job.backbone import choose_backbone
-from kerasft.job.resolve import resolve_settings
+from kerasft.job.build_network import resolve_settings
 from kerasft.probes import probe_findings
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, disk_cache, run_folder, run_lock
@@ -44,7 +44,7 @@ def audit(config: Config) -> Path:
             for name in (audit_file.FILE_NAME, audit_file.SUSPECTS_NAME):
                 contents = (place / name).read_bytes()
                 run_folder.write(folder / name, lambda file, contents=contents: file.write(contents))
-        by_path = thumbnails.make_reader(as_audited(config, listing), size)
+        by_path = image_reader.make_reader(as_audited(config, listing), size)
         page = report.write_audit(folder, listing.name, listing.task, by_path)
     console.say(f"audited: {folder / audit_file.FILE_NAME}, {audit_file.SUSPECTS_NAME} and {page.name}")
     return folder

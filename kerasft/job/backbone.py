@@ -16,8 +16,8 @@ from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
-from kerasft.job import resolve
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job import build_network
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.networks import backbones, bundled, candidates, published_accuracy
 from kerasft.settings import backbone_list
 from kerasft.settings.backbone_list import Candidate
@@ -63,7 +63,7 @@ def choose_backbone(config: Config, listing: Listing, folder: Path) -> Chosen:
         return Chosen(replace(config, backbone=resolved.backbone, weights=resolved.weights))
     if not leaves_choice(config):
         return Chosen(candidates.one(config))
-    sizes = resolve.sample_sizes(listing)
+    sizes = build_network.sample_sizes(listing)
     if candidates.is_automatic(config):
         found, contenders, left_out = _short_list(config, listing, sizes)
         if left_out:
@@ -151,8 +151,8 @@ def _build(config: Config, listing: Listing, sizes: list[tuple[int, int]], candi
     config = candidates.with_candidate(config, candidate)
     try:
         config = replace(config, weights=bundled.resolve_weights(config))
-        size = config.image_size or resolve.image_size(config, sizes)
-        network, _ = resolve.build(replace(config, image_size=size), listing)
+        size = config.image_size or build_network.image_size(config, sizes)
+        network, _ = build_network.build(replace(config, image_size=size), listing)
         return backbone_choice.contender(config, candidate.choice, network, len(listing.ids))
     except backbones.DownloadError:
         raise

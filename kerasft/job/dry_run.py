@@ -18,8 +18,8 @@ from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.job import resolve, served_baseline
-from kerasft.job.audit import as_audited
+from kerasft.job import build_network, served_baseline
+from kerasft.job.audited_splits import as_audited
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
 from kerasft.networks.multiplications import forward_work
@@ -83,7 +83,7 @@ def _network(config: Config, listing: Listing, place: Path) -> Network:
     # `auto` depends on whether there are weights, and here they are left out.
     if weights == "imagenet" and config.head_init == "auto":
         built = replace(built, head_init="probe")
-    network, _ = resolve.resolve_settings(built, listing, place)
+    network, _ = build_network.resolve_settings(built, listing, place)
     return network._replace(pretrained=network.pretrained or weights == "imagenet")
 
 

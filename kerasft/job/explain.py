@@ -18,7 +18,7 @@ from kerasft.data import pipeline
 from kerasft.data.splits import take
 from kerasft.evaluation import neighbours, scoring
 from kerasft.evidence.mistakes import find_mistakes
-from kerasft.job import explained_files, heat_map_check, thumbnails
+from kerasft.job import explained_files, heat_map_check, image_reader
 from kerasft.job.finished_run import Reopened, reopen
 from kerasft.networks import class_activation, flip_averaging, heads
 from kerasft.report.explain_page import Shown, verdict
@@ -121,7 +121,7 @@ def explain(settings: Config, run: str, images: str = "", out: str = "") -> dict
         "seconds": round(time.monotonic() - began, 2),
     }
     run_folder.write_json(folder / JSON_NAME, values)
-    by_path = thumbnails.make_reader(opened.listing, opened.network.size)
+    by_path = image_reader.make_reader(opened.listing, opened.network.size)
     report.write_explain(folder / PAGE_NAME, values, shown, typical, by_path)
     console.say(f"explain: {folder / PAGE_NAME} ({values['seconds']:.0f} s in all)")
     return values

@@ -10,7 +10,7 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, model_folders, saved_model
 from kerasft.export.keras_model import FILE as KERAS_FILE
 from kerasft.export.serving_outputs import serving_outputs
-from kerasft.job import portable, robustness, served_baseline
+from kerasft.job import portable_export, robustness, served_baseline
 from kerasft.job.finished_run import Reopened, reopen
 from kerasft.job.run_summary import page_images
 from kerasft.job.served_baseline import Baseline
@@ -82,7 +82,9 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
         changed |= report.write(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
         published = changed["export"].get("published", True)
-        report.write_model_card(folder, changed, portable.export_folders(config, changed) if published else [place])
+        report.write_model_card(
+            folder, changed, portable_export.export_folders(config, changed) if published else [place]
+        )
         run_folder.write_json(folder / "metrics.json", changed)
         if published:
             artefact.discard(folder / run_folder.UNPUBLISHED)
@@ -112,7 +114,7 @@ def _publish(config: Config, name: str, folder: Path, export: dict) -> dict:
     there = (path for path in model_folders.versions(exports) if model_folders.read_metadata(path).get("run") == run)
     path = next(there, None) or saved_model.copy(kept, exports)
     console.say(f"published: {path}, which --gate had refused")
-    if portable.publish.parse_formats(config.specs("export")):
+    if portable_export.publish.parse_formats(config.specs("export")):
         console.say(f"other formats: kerasft compress --model={folder} --export='{config.export}'")
     return {**{key: value for key, value in export.items() if key != "published"}, "path": path.as_posix()}
 

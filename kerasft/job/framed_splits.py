@@ -15,7 +15,7 @@ from kerasft.console import console, stderr_filter
 from kerasft.data import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.job.backbone import Audited
 from kerasft.networks.network import Network
 from kerasft.probes import framing_choice

@@ -13,8 +13,8 @@ from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
 from kerasft.job.backbone import choose_backbone
+from kerasft.job.build_network import resolve_settings
 from kerasft.job.framed_splits import audit_and_frame
-from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.storage import run_folder, run_lock

@@ -11,7 +11,7 @@ from kerasft.console import console
 from kerasft.data import splits
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
-from kerasft.job import robustness, served_baseline, thumbnails, unknowns
+from kerasft.job import image_reader, robustness, served_baseline, uncertainty
 from kerasft.storage import predictions_file
 
 
@@ -43,7 +43,7 @@ def page_images(
         Two functions: from positions, int [B], to uint8 [B, S, S, 3]; and from paths to uint8 [S, S, 3] each.
     """
     # Runs of versions without `--framing` were cropped.
-    by_path = thumbnails.make_reader(replace(listing, framing=metrics.get("framing", "crop")), metrics["image_size"])
+    by_path = image_reader.make_reader(replace(listing, framing=metrics.get("framing", "crop")), metrics["image_size"])
     ids = predictions_file.read(folder, "ids")["ids"]
     return lambda rows: np.stack(by_path([str(ids[row]) for row in rows])), by_path
 
@@ -66,7 +66,7 @@ def summarise(folder: Path, metrics: dict) -> None:
             ", ..." if len(absent) > splits.MAX_CLASSES_IN_MESSAGE else ""
         )
         console.say(f"WARNING: the test score says nothing about classes without a test image: {named}")
-    unknowns.summarise(metrics)
+    uncertainty.summarise(metrics)
     served_baseline.summarise(metrics)
     robustness.summarise(metrics)
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"

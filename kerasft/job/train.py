@@ -24,15 +24,15 @@ from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
 from kerasft.job import (
-    baselines,
     costs,
     finished_updates,
-    portable,
+    image_reader,
+    portable_export,
+    reference_models,
     robustness,
     served_baseline,
-    thumbnails,
     train_phases,
-    unknowns,
+    uncertainty,
 )
 from kerasft.job.data_changes import refuse_changes
 from kerasft.job.evaluate import Evaluation
@@ -119,8 +119,8 @@ def _train(
     done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
     network, splits, state = done.network, done.splits, done.trained.state
     with time_step(seconds, "evaluate"), done.noting_disk_space():
-        features_of = unknowns.make_feature_predictor(network)
-        fitted = unknowns.fit(config, network, splits, done.val_outputs, features_of)
+        features_of = uncertainty.make_feature_predictor(network)
+        fitted = uncertainty.fit(config, network, splits, done.val_outputs, features_of)
     answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, fitted)
     warm, compared = splits.val if config.warmup else None, {}
 
@@ -133,7 +133,7 @@ def _train(
     with done.noting_disk_space(), _written_meanwhile(network, answer, exports, warm) as draft:
         with time_step(seconds, "evaluate"):
             evaluation = done.evaluate()
-            extra_outputs, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
+            extra_outputs, figures = uncertainty.evaluate(fitted, splits, evaluation, features_of)
         with time_step(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
             proven = network, answer, splits.test, evaluation.test, extra_outputs
@@ -141,14 +141,14 @@ def _train(
             path = Path(proof["path"])
             if published := path.parent == exports:
                 given = config, network, answer, splits, done.scorer, evaluation.test, path, folder
-                artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
+                artefacts = {KERAS_MODEL.name: keras_file, **portable_export.export(*given)}
             else:
                 proof["published"] = False
-                artefacts = {KERAS_MODEL.name: keras_file, **portable.withheld(config)}
+                artefacts = {KERAS_MODEL.name: keras_file, **portable_export.withheld(config)}
     # After the export, which reads the same weights in a thread of its own.
     digest, cost = weights_digest(network.model), costs.measure(network, done.forward, path)
-    fitted = baselines.fit(done.trained, done.initial_backbone, splits, boosted=config.boosted_trees)
-    if config.boosted_trees and not (fitted and boosted_trees.NAME in fitted.baselines):
+    fitted = reference_models.fit(done.trained, done.initial_backbone, splits, boosted=config.boosted_trees)
+    if config.boosted_trees and not (fitted and boosted_trees.NAME in fitted.models):
         console.say(
             f"boosted trees: left out, for {'there are too many features' if fitted else 'no features are at hand'}"
         )
@@ -157,7 +157,7 @@ def _train(
         with time_step(seconds, "robustness"):
             given = config.robustness, network, done.forward, splits.test, done.scorer, config.seed, fitted
             measured = robustness.measure(*given)
-    found = baselines.measure(fitted, done.trained, splits, evaluation)
+    found = reference_models.measure(fitted, done.trained, splits, evaluation)
     seconds["total"] = round(time.monotonic() - started, 3)
     metrics = {
         "task": network.task,
@@ -185,10 +185,10 @@ def _train(
         "artefacts": artefacts,
     }
 
-    by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
+    by_path = image_reader.make_reader(replace(listing, framing=splits.train.framing), network.size)
     of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
     metrics |= report.write(folder, metrics, of_test, by_path)
-    report.write_model_card(folder, metrics, portable.export_folders(config, metrics) if published else [path])
+    report.write_model_card(folder, metrics, portable_export.export_folders(config, metrics) if published else [path])
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)
     checkpoints.remove(folder)

@@ -16,11 +16,11 @@ from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Predictor, Scorer
-from kerasft.job import unknowns
+from kerasft.job import uncertainty
 from kerasft.job.backbone import choose_backbone
+from kerasft.job.build_network import resolve_settings
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
 from kerasft.job.framed_splits import audit_and_frame
-from kerasft.job.resolve import resolve_settings
 from kerasft.job.tta import resolve_tta
 from kerasft.networks import blending, copies, surgery
 from kerasft.networks.network import Network
@@ -104,7 +104,7 @@ def train_phases(
     before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
     with time_step(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
-    unknowns.check_count(config, splits)
+    uncertainty.check_count(config, splits)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)

@@ -58,25 +58,25 @@ def _pair(finding: dict) -> tuple[str, str]:
 
 
 def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
-    """Accuracy with Wilson's interval. The baseline always answers the most frequent class."""
+    """Accuracy with Wilson's interval. Without skill means always answering the most frequent class."""
     n, accuracy = test["n"], test["accuracy"]
     right = round(accuracy * n)
     _, low, high = score_interval("single_label", test, arrays, classes)
     counts = np.bincount(arrays["labels"], minlength=len(classes))
-    baseline = float(counts.max() / n)
+    no_skill = float(counts.max() / n)
     sentences = [
         f"{right:,} of {count(n, 'test image')}{_describe_sample(caveats)} got the right label.",
         f"On other images of this kind expect between {percent(low)} and {percent(high)} (95% interval).",
-        f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(baseline)}: "
-        f"{_compare_with_baseline(low > baseline, high < baseline)}.",
+        f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(no_skill)}: "
+        f"{_compare_with_no_skill(low > no_skill, high < no_skill)}.",
     ]
     return _headline(
-        percent(accuracy), "accuracy", (low, accuracy, high), [*sentences, *_limitations(caveats)], n, 1.0, baseline
+        percent(accuracy), "accuracy", (low, accuracy, high), [*sentences, *_limitations(caveats)], n, 1.0, no_skill
     )
 
 
 def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
-    """Mean average precision with a bootstrap interval over the images. The baseline is a random ranking."""
+    """Mean average precision with a bootstrap interval over the images. Without skill means a random ranking."""
     n, labels = test["n"], arrays["labels"]
     exact_match = f"On {percent(test['exact_match'])} of the images all labels were right."
     if not labels.any():
@@ -84,22 +84,22 @@ def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], c
         return {"figure": NOT_MEASURED, "name": "mean average precision", "sentences": sentences} | _NO_INTERVAL
     _, low, high = score_interval("multi_label", test, arrays, classes)
     present = labels.mean(0)
-    baseline = float(present[present > 0].mean())
+    no_skill = float(present[present > 0].mean())
     sentences = [
         "This says how well the images of each label are ranked before all others: 1 is perfect. "
         f"Measured on {count(n, 'test image')}{_describe_sample(caveats).rstrip(',')}.",
         f"On other images of this kind expect between {number(low)} and {number(high)} (95% interval).",
-        f"A random ranking would reach {number(baseline)}: {_compare_with_baseline(low > baseline, high < baseline)}.",
+        f"A random ranking would reach {number(no_skill)}: {_compare_with_no_skill(low > no_skill, high < no_skill)}.",
         exact_match,
         *_limitations(caveats),
     ]
     return _headline(
-        number(test["map"]), "mean average precision", (low, test["map"], high), sentences, n, 1.0, baseline
+        number(test["map"]), "mean average precision", (low, test["map"], high), sentences, n, 1.0, no_skill
     )
 
 
 def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
-    """Mean absolute error with a bootstrap interval over the images. The baseline always answers the median.
+    """Mean absolute error with a bootstrap interval over the images. Without skill means always answering the median.
 
     The error of a single target is in its units. With several targets, which may have different units, each error is
     divided by the standard deviation of its target.
@@ -107,7 +107,7 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], ca
     n, labels = test["n"], arrays["labels"].astype(np.float64)
     point, low, high = score_interval("regression", test, arrays, classes)
     guesses = np.abs(labels - np.median(labels, axis=0)) / target_units(test, labels, classes)
-    baseline = float(guesses.mean())
+    no_skill = float(guesses.mean())
     several = len(classes) > 1
     if several:
         shown = [f"“{name}” {number(test['per_target'][name]['mae'])}" for name in classes[:4]]
@@ -120,13 +120,13 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], ca
     sentences = [
         *([first, f"{what}, {on}"] if several else [f"{first}, {on}"]),
         f"On other images of this kind expect between {number(low)} and {number(high)} (95% interval).",
-        f"Always answering the median of the true values would be off by {number(baseline)}: "
-        f"{_compare_with_baseline(high < baseline, low > baseline)}.",
+        f"Always answering the median of the true values would be off by {number(no_skill)}: "
+        f"{_compare_with_no_skill(high < no_skill, low > no_skill)}.",
         _explained_variation(test, classes),
         *_limitations(caveats),
     ]
     name = "mean absolute error" + (" in deviations" if several else "")
-    return _headline(number(point), name, (low, point, high), sentences, n, 1.1 * max(baseline, high), baseline)
+    return _headline(number(point), name, (low, point, high), sentences, n, 1.1 * max(no_skill, high), no_skill)
 
 
 def _explained_variation(test: dict, classes: list[str]) -> str:
@@ -159,7 +159,7 @@ def _limitations(caveats: Caveats) -> list[str]:
 
 
 def _headline(
-    figure: str, name: str, span: tuple[float, float, float], sentences: list[str], n: int, end: float, baseline: float
+    figure: str, name: str, span: tuple[float, float, float], sentences: list[str], n: int, end: float, no_skill: float
 ) -> dict:
     """Returns the dict that all tasks return.
 
@@ -169,14 +169,14 @@ def _headline(
         sentences: about the score.
         n: number of test images.
         end: of the axis, which begins at 0.
-        baseline: the score without skill.
+        no_skill: the score without skill.
     """
     low, point, high = span
     if n < FEW_TEST_IMAGES:
         sentences = [*sentences, f"With only {count(n, 'test image')} the interval is wide."]
     shown = percent if name == "accuracy" else number
-    title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(baseline)}"
-    svg = figures.interval(low, point, high, end or 1.0, baseline, title)
+    title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(no_skill)}"
+    svg = figures.interval(low, point, high, end or 1.0, no_skill, title)
     return {
         "figure": figure,
         "value": point,
@@ -188,7 +188,7 @@ def _headline(
     }
 
 
-def _compare_with_baseline(better: bool, worse: bool) -> str:
+def _compare_with_no_skill(better: bool, worse: bool) -> str:
     return "the model is clearly better" if better else "the model is worse" if worse else "no measurable difference"
 
 

@@ -13,7 +13,7 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import baseline_section, gallery, headline, health, robustness, sections, unknowns, usage
+from kerasft.report import baseline_section, gallery, headline, health, robustness, sections, uncertainty_section, usage
 from kerasft.storage import predictions_file, run_folder
 
 
@@ -105,7 +105,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
         "explaining": usage.explaining(folder),
-        "unknowns": unknowns.sentences(metrics),
+        "uncertainty": uncertainty_section.sentences(metrics),
         "robustness": robustness.section(metrics),
         "artefacts": _artefacts(metrics, score),
         "flags": (folder / "run.flags").read_text(),

@@ -20,7 +20,7 @@ from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
-from kerasft.slim import resizing, rows, step_settings, step_surgeries
+from kerasft.slim import resizing, slim_rows, step_settings, step_surgeries
 from kerasft.slim.step_settings import STEP_SETTINGS
 from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
 from kerasft.storage import run_folder, run_lock
@@ -39,7 +39,7 @@ class Slimming:
         target: as text.
         phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
         task, score: of the run; under regression with several targets the score is `scaled_mae`.
-        rows: of `rows.row`: the run, then one for each step that was kept.
+        rows: of `slim_rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters`, `depths` and `run_dir`;
             after their training `validation_loss`, `validation_score` and `seconds` too.
         finished: whether nothing is left to do.
@@ -99,13 +99,13 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
             console.say(f"{folder} is finished; nothing to do (--noresume runs it again).")
         else:
             # Steps that are finished are only read, so that a command that goes on makes the same rows again.
-            found.rows = [rows.row("run", "", Path(run), metrics)]
+            found.rows = [slim_rows.row("run", "", Path(run), metrics)]
             refuse_other_splits(parent, resizing.split_digest(parent, metrics["image_size"], folder), Path(run))
             _take_steps(found, target, parent, metrics, folder)
             found.finished = True
             _write(folder, found, metrics)
             shutil.rmtree(folder / "cache", ignore_errors=True)
-    console.print_table(rows.table(found.rows, found.score))
+    console.print_table(slim_rows.table(found.rows, found.score))
     console.say(f"slim: {found.reason}")
     console.say(f"slim: {folder / FILE_NAME}; the smallest network: {found.rows[-1]['path']}")
     return asdict(found)
@@ -151,7 +151,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         with console.silence():
             done = train.train(step_settings.of_candidate(own, best, metrics["image_size"], size))
         _forget()
-        found.rows.append(rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
+        found.rows.append(slim_rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
         place = done.folder
         share = _sizes(done.metrics).of(target) / whole
         found.met = target.share is None or share <= target.share
@@ -244,7 +244,7 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
 
 def _write(folder: Path, found: Slimming, metrics: Row) -> None:
     """Adds the differences to the run to all rows, and writes `slim.json`."""
-    rows.add_differences(found.rows, metrics)
+    slim_rows.add_differences(found.rows, metrics)
     run_folder.write_json(folder / FILE_NAME, asdict(found))
 
 

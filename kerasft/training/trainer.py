@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.console import console
-from kerasft.data.calibration import calibration_images
+from kerasft.data.representative_images import calibration_images
 from kerasft.data.splits import Splits
 from kerasft.networks import blending, layer_names
 from kerasft.networks import network as networks

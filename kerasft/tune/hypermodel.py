@@ -17,10 +17,10 @@ import tensorflow as tf
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audited_splits import audit_and_split
 from kerasft.job.backbone import Chosen, choose_backbone, likely
+from kerasft.job.build_network import resolve_settings
 from kerasft.job.framed_splits import audit_and_frame
-from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network

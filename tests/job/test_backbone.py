@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from kerasft.data import sources
-from kerasft.job import backbone, resolve
+from kerasft.job import backbone, build_network
 from kerasft.networks import candidates, network
 from kerasft.networks.backbones import DownloadError
 from kerasft.settings.backbone_list import Candidate
@@ -67,12 +67,12 @@ def test_a_run_that_goes_on_keeps_its_network(blind, tiny, tmp_path, monkeypatch
     first = backbone.choose_backbone(config, listing, tmp_path)
     assert first.config == replace(config, backbone=tiny)
     assert first.audited.size == 48
-    resolve.resolve_settings(first.config, listing, tmp_path, first.choice)
+    build_network.resolve_settings(first.config, listing, tmp_path, first.choice)
     assert resolved_settings.read(tmp_path).backbone_table == first.choice.table
     monkeypatch.setattr(backbone.backbone_choice, "choose", lambda *_: pytest.fail("chosen again"))
     again = backbone.choose_backbone(config, listing, tmp_path)
     assert (again.config.backbone, again.choice) == (tiny, None)
-    _, resolved = resolve.resolve_settings(again.config, listing, tmp_path)
+    _, resolved = build_network.resolve_settings(again.config, listing, tmp_path)
     assert resolved.backbone_reason == first.choice.reason
 
 
