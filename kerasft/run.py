@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         status = failures.report(error, command_flags.named_paths(flags.FLAGS))
         if status is None:
             raise
-        deferred_signals.taken()
+        deferred_signals.clear_interrupt_mark()
         return status
 
 

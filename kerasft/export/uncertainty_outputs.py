@@ -22,11 +22,11 @@ class Uncertainty(NamedTuple):
 
 
 def in_graph(uncertainty: Uncertainty) -> Uncertainty:
-    """The same with the neighbours in a variable: as a constant each signature would store them anew."""
-    if uncertainty.novelty is None or uncertainty.novelty.neighbours is None:
+    """The same with the references in a variable: as a constant each signature would store them anew."""
+    if uncertainty.novelty is None or uncertainty.novelty.references is None:
         return uncertainty
-    variable = tf.Variable(uncertainty.novelty.neighbours, trainable=False, dtype=tf.float32, name="neighbours")
-    return uncertainty._replace(novelty=uncertainty.novelty._replace(neighbours=variable))
+    variable = tf.Variable(uncertainty.novelty.references, trainable=False, dtype=tf.float32, name="neighbours")
+    return uncertainty._replace(novelty=uncertainty.novelty._replace(references=variable))
 
 
 def serve(
@@ -46,22 +46,22 @@ def serve(
     """
     given = {}
     if uncertainty.novelty is not None:
-        neighbours = uncertainty.novelty.neighbours
-        energy = neighbours is None
-        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if energy else _distance(neighbours, features)
+        references = uncertainty.novelty.references
+        energy = references is None
+        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if energy else _distance(references, features)
         given["known"] = given["novelty"] <= uncertainty.novelty.threshold
     if (found := uncertainty.conformal) is not None and found.radius is None:
-        given["label_set"] = answers >= found.least
+        given["label_set"] = answers >= found.min_probability
     elif found is not None:
         radius = tf.constant(found.radius, tf.float32)
         given |= {"lower": answers - radius, "upper": answers + radius}
     return given
 
 
-def _distance(neighbours: np.ndarray | tf.Variable, features: tf.Tensor) -> tf.Tensor:
+def _distance(references: np.ndarray | tf.Variable, features: tf.Tensor) -> tf.Tensor:
     """`novelty.distance` in TensorFlow: float32 [N]."""
     lengths = tf.maximum(tf.norm(features, axis=-1, keepdims=True), MIN_LENGTH)
-    return 1 - tf.reduce_max(tf.matmul(features / lengths, neighbours, transpose_b=True), -1)
+    return 1 - tf.reduce_max(tf.matmul(features / lengths, references, transpose_b=True), -1)
 
 
 def expected(
@@ -79,7 +79,7 @@ def expected(
         wanted["novelty"] = scores, slack
         wanted["known"] = scores <= found.threshold, np.abs(scores - found.threshold) <= slack
     if (found := uncertainty.conformal) is not None and found.radius is None:
-        near = np.abs(answers - found.least) <= proof.TOLERANCE
+        near = np.abs(answers - found.min_probability) <= proof.TOLERANCE
         wanted["label_set"] = conformal_sets.label_sets(found, answers), near
     elif found is not None:
         # A value is proven by itself; here the interval must lie around it.

@@ -26,7 +26,7 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, resolved_settings
 from kerasft.strategies import auto
 from kerasft.training import backbone_choice
-from kerasft.training.backbone_choice import Choice, Contender
+from kerasft.training.backbone_choice import BackboneChoice, Contender
 
 # Without a budget, `auto` leaves out networks whose fine-tuning would take longer.
 MAX_AUTO_MINUTES = 20.0
@@ -48,7 +48,7 @@ class Chosen(NamedTuple):
     """The Config with one network and its weights; why it is this one, and the splits, where it was chosen here."""
 
     config: Config
-    choice: Choice | None = None
+    choice: BackboneChoice | None = None
     audited: Audited | None = None
 
 
@@ -81,7 +81,7 @@ def choose_backbone(config: Config, listing: Listing, folder: Path) -> Chosen:
         cache = disk_cache.from_config(config, folder)
         choice = backbone_choice.choose(config, contenders, splits, size, cache)
     elif contenders:
-        choice = Choice(0, "the only one of the short list that can be had", [])
+        choice = BackboneChoice(0, "the only one of the short list that can be had", [])
     else:
         # Its error names the ways out.
         return Chosen(candidates.one(config))

@@ -25,7 +25,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, soup
-from kerasft.training.backbone_choice import Choice
+from kerasft.training.backbone_choice import BackboneChoice
 
 # The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
@@ -41,7 +41,7 @@ BACKBONE_STRIDE = 32
 
 
 def resolve_settings(
-    config: Config, listing: Listing, folder: Path, choice: Choice | None = None, framing: str | None = None
+    config: Config, listing: Listing, folder: Path, choice: BackboneChoice | None = None, framing: str | None = None
 ) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
@@ -120,7 +120,7 @@ def _operation(spec: Spec, before: Network, after: Network) -> dict:
 
 def _precision(
     config: Config, network: Network, longest: Phase | None, images: int, run_folder: Path
-) -> autotune.Choice:
+) -> autotune.MeasuredChoice:
     """Chooses the precision as `autotune.precision` does. Runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
@@ -135,7 +135,7 @@ def _precision(
 
     with disk_cache.locked(cache, "precision") as folder:
         found = feature_cache.memoize(folder, key_parts, measure)
-    return autotune.Choice(str(found["value"]), str(found["reason"]))
+    return autotune.MeasuredChoice(str(found["value"]), str(found["reason"]))
 
 
 def _framing(config: Config, sizes: list[tuple[int, int]], chosen: str | None) -> tuple[str | None, str]:

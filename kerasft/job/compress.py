@@ -12,11 +12,11 @@ from kerasft.data import pipeline
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import TITLES
 from kerasft.export.artefact import Answer
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
 from kerasft.job import artefact_costs, portable_export, slim_steps
 from kerasft.job.finished_run import reopen
-from kerasft.report.compress_page import cheapest, sentence
+from kerasft.report.compress_page import fastest_and_smallest, sentence
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder
@@ -88,7 +88,7 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
         found = artefact_costs.measure({row["artefact"]: Path(row["path"]) for row in rows if row["published"]})
         rows = [row | found.get(row["artefact"], {}) for row in rows]
     values = {"rows": rows, "max_drop": config.max_drop, "score": score, "name": saved_model.parent.name}
-    values |= {"timed": timings, "cheapest": cheapest([row for row in rows if score in row], score)}
+    values |= {"timed": timings, "cheapest": fastest_and_smallest([row for row in rows if score in row], score)}
     run_folder.write_json(folder / JSON_NAME, values)
     report.write_compress(folder, values)
     console.print_table(_table(rows, score))

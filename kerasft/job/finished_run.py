@@ -10,7 +10,7 @@ import numpy as np
 from kerasft.data import sources
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.job.data_changes import refuse_changes
 from kerasft.job.framed_splits import audit_and_frame
 from kerasft.networks import saved_files

@@ -8,7 +8,7 @@ from kerasft.data.listing import Listing
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, model_folders, saved_model
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.serving_outputs import serving_outputs
 from kerasft.job import portable_export, robustness, served_baseline
 from kerasft.job.finished_run import Reopened, reopen
@@ -79,7 +79,7 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
             done = export.get("published", True)
             changed["export"] = export if done else _publish(config, listing.name, folder, export)
         run_folder.write_settings(config, folder)
-        changed |= report.write(folder, changed, *page_images(folder, changed, listing))
+        changed |= report.write_report(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
         published = changed["export"].get("published", True)
         report.write_model_card(

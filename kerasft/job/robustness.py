@@ -178,9 +178,9 @@ def _attack(network: Network, test: Split, scorer: Scorer, most: int, seed: int)
 def summarise(metrics: dict[str, Any]) -> None:
     """Prints the mean score under corruptions; nothing without `--robustness`."""
     if found := metrics.get("robustness_summary"):
-        lowest = metrics["robustness"]
+        scores = metrics["robustness"]
         score = TITLES[score_key(metrics["task"], len(metrics["classes"]))]
-        means = {name: float(np.mean(values)) for name, values in lowest.items()}
+        means = {name: float(np.mean(values)) for name, values in scores.items()}
         worst = (max if metrics["task"] == "regression" else min)(means, key=means.get)
         shown = [console.format_metric(value) for value in (found["clean"], found["mean"], means[worst])]
         console.say(

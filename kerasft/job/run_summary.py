@@ -20,7 +20,7 @@ def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
     if (folder / "report.html").is_file() or not (folder / predictions_file.NAME).is_file():
         console.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
     else:
-        report.write(folder, metrics, *page_images(folder, metrics, listing))
+        report.write_report(folder, metrics, *page_images(folder, metrics, listing))
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
     parts = [folder / predictions_file.NAME, Path(metrics["export"]["path"], "saved_model.pb")]
     if metrics.get("artefacts", {}).get("model.keras", {}).get("published", True):

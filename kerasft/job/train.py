@@ -38,7 +38,7 @@ from kerasft.job.data_changes import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.run_summary import report_finished, summarise
 from kerasft.job.served_baseline import Baseline
-from kerasft.job.train_phases import time_step
+from kerasft.job.train_phases import record_seconds
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
 from kerasft.settings.config import Config
@@ -118,7 +118,7 @@ def _train(
     run_folder.check_can_create(exports)
     done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
     network, splits, state = done.network, done.splits, done.trained.state
-    with time_step(seconds, "evaluate"), done.noting_disk_space():
+    with record_seconds(seconds, "evaluate"), done.noting_disk_space():
         features_of = uncertainty.make_feature_predictor(network)
         fitted = uncertainty.fit(config, network, splits, done.val_outputs, features_of)
     answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, fitted)
@@ -131,10 +131,10 @@ def _train(
         return served_baseline.unpublished(folder, listing.name) if refused else None
 
     with done.noting_disk_space(), _written_meanwhile(network, answer, exports, warm) as draft:
-        with time_step(seconds, "evaluate"):
+        with record_seconds(seconds, "evaluate"):
             evaluation = done.evaluate()
             extra_outputs, figures = uncertainty.evaluate(fitted, splits, evaluation, features_of)
-        with time_step(seconds, "export"):
+        with record_seconds(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
             proven = network, answer, splits.test, evaluation.test, extra_outputs
             proof = saved_model.finish(draft.result(), *proven, judge if baseline else None)
@@ -154,7 +154,7 @@ def _train(
         )
     measured = {}
     if config.robustness != "none":
-        with time_step(seconds, "robustness"):
+        with record_seconds(seconds, "robustness"):
             given = config.robustness, network, done.forward, splits.test, done.scorer, config.seed, fitted
             measured = robustness.measure(*given)
     found = reference_models.measure(fitted, done.trained, splits, evaluation)
@@ -187,7 +187,7 @@ def _train(
 
     by_path = image_reader.make_reader(replace(listing, framing=splits.train.framing), network.size)
     of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
-    metrics |= report.write(folder, metrics, of_test, by_path)
+    metrics |= report.write_report(folder, metrics, of_test, by_path)
     report.write_model_card(folder, metrics, portable_export.export_folders(config, metrics) if published else [path])
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
     run_folder.write_json(folder / "metrics.json", metrics)

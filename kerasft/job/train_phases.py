@@ -96,19 +96,19 @@ def train_phases(
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with time_step(seconds, "train"):
+    with record_seconds(seconds, "train"):
         config, choice, audited = choose_backbone(config, listing, folder)
     if audited:
         seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
     network, resolved = resolve_settings(config, listing, folder, choice, framing)
     before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
-    with time_step(seconds, "audit"):
+    with record_seconds(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
     uncertainty.check_count(config, splits)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
-    with time_step(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
+    with record_seconds(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
@@ -163,7 +163,7 @@ def add_note(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def time_step(seconds: dict[str, float], name: str) -> Iterator[None]:
+def record_seconds(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Adds the seconds of the block to those of a name."""
     started = time.monotonic()
     yield

@@ -42,11 +42,11 @@ def fit(
     """
     method, found = abstention.requested(config, splits.task), None
     if method is not None:
-        neighbours, features = None, np.zeros((len(splits.val), 0))
+        references, features = None, np.zeros((len(splits.val), 0))
         if method.name == "distance":
             sample = _sample(splits.train, heads.last_depth(network.model).shape[-1])
-            neighbours, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
-        found = Novelty(*method, threshold=np.inf, neighbours=neighbours)
+            references, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
+        found = Novelty(*method, threshold=np.inf, references=references)
         threshold = novelty.fit_threshold(found.score(features, val_outputs), method.keep)
         found = found._replace(threshold=threshold)
     return Uncertainty(found, _fit_conformal(config, splits, scoring.apply_activation(splits.task, val_outputs)))
@@ -70,7 +70,7 @@ def evaluate(
     """
     figures, test = {}, splits.test
     features = np.zeros((len(test), 0))
-    if uncertainty.novelty is not None and uncertainty.novelty.neighbours is not None:
+    if uncertainty.novelty is not None and uncertainty.novelty.references is not None:
         features = predict(test)
     extra_outputs = expected(uncertainty, features, evaluation.outputs, evaluation.test)
     if (found := uncertainty.novelty) is not None:

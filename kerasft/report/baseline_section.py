@@ -24,13 +24,13 @@ def describe_reason(row: Mapping[str, Any]) -> str:
     return f"{row['what']}: {figures} ({count(row['n'], 'test image')}{beyond})"
 
 
-def section(metrics: Mapping[str, Any], folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict | None:
+def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarray], np.ndarray]) -> dict | None:
     """The variables of the report's section; None for a run without `--baseline`.
 
     Args:
         metrics: as in `metrics.json`.
         folder: of the run, with `baseline.npz`.
-        thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
+        images: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
     """
     found = metrics.get("baseline")
     if not found or not (folder / baseline_file.NAME).is_file():
@@ -69,8 +69,8 @@ def section(metrics: Mapping[str, Any], folder: Path, thumbnails: Callable[[np.n
     parts = []
     for title, rows in zip(("Right before, wrong now", "Wrong before, right now"), flips(task, both), strict=True):
         rows = rows[:MAX_SHOWN]
-        images = thumbnails(rows) if len(rows) else []
-        cards = [_card(task, metrics["classes"], both, int(row), pixels) for row, pixels in zip(rows, images)]
+        pixels = images(rows) if len(rows) else []
+        cards = [_card(task, metrics["classes"], both, int(row), image) for row, image in zip(rows, pixels)]
         parts.append((title, cards))
     counts = (found["lost"], found["gained"])
     return {

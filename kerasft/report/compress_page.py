@@ -70,7 +70,7 @@ def pareto(rows: list[Row], score: str, cost: str) -> list[Row]:
     return front
 
 
-def cheapest(rows: list[Row], score: str) -> Row | None:
+def fastest_and_smallest(rows: list[Row], score: str) -> Row | None:
     """Which published artefact is the fastest, and which the smallest, within one standard error of the best score.
 
     Breiman et al. 1984: a difference below the standard error of the best is no reason to pay for it.
@@ -96,7 +96,7 @@ def cheapest(rows: list[Row], score: str) -> Row | None:
 
 
 def sentence(values: Row) -> str:
-    """The result of `cheapest` in words; empty without one."""
+    """The result of `fastest_and_smallest` in words; empty without one."""
     found, score = values["cheapest"], values["score"]
     if found is None:
         return ""
@@ -200,7 +200,7 @@ def _covered(labels: list[tuple[float, float]], x: float, y: float) -> bool:
 
 def _band(rows: list[Row], score: str) -> tuple[float, float] | tuple[()]:
     """The scores from the best to one standard error below it, low end first; empty without an interval."""
-    found = cheapest(rows, score)
+    found = fastest_and_smallest(rows, score)
     if found is None:
         return ()
     best = next(row[score] for row in rows if row["artefact"] == found["best"])

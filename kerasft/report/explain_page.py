@@ -8,7 +8,7 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console.wording import number, percent
-from kerasft.evaluation.faithfulness import LEAST, counts
+from kerasft.evaluation.faithfulness import MIN_DIFFERENCE, is_measurable
 from kerasft.evidence.heat_map import overlay
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.report import usage
@@ -89,7 +89,7 @@ def verdict(title: str, figures: dict[str, Any], task: str) -> str:
     says = {
         "better": "the maps are measurably better than random ones.",
         "partly": "the maps are better than random ones by one measure of the two.",
-        "no_better": f"these maps explain nothing. They are no better than random ones by {LEAST} or more.",
+        "no_better": f"these maps explain nothing. They are no better than random ones by {MIN_DIFFERENCE} or more.",
     }[figures["verdict"]]
     falls = "falls sooner" if _counts(deletion, -1) else "does not fall sooner"
     rises = "rises sooner" if _counts(insertion, 1) else "does not rise sooner"
@@ -111,7 +111,7 @@ def specific(figures: dict[str, Any]) -> str:
 
 
 def _counts(row: dict[str, float | None], sign: int) -> bool:
-    return counts(row["value"], row["low"], row["high"], sign)
+    return is_measurable(row["value"], row["low"], row["high"], sign)
 
 
 def _against(row: dict[str, float | None]) -> str:

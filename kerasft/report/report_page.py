@@ -17,10 +17,10 @@ from kerasft.report import baseline_section, gallery, headline, health, robustne
 from kerasft.storage import predictions_file, run_folder
 
 
-def write(
+def write_report(
     folder: Path,
     metrics: dict,
-    thumbnails: Callable[[np.ndarray], np.ndarray],
+    images: Callable[[np.ndarray], np.ndarray],
     by_path: Callable[[list[str]], list[np.ndarray]] | None = None,
 ) -> dict[str, dict]:
     """Writes `report.html` from the files of a run folder.
@@ -29,21 +29,21 @@ def write(
         folder: with `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, if a phase had epochs,
             `history.jsonl`.
         metrics: as in `metrics.json`, which is written after this page.
-        thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
+        images: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
         by_path: from paths of `audit.json` to images, uint8 [S, S, 3] each; None shows no suspects.
 
     Returns:
         The figures of each piece of evidence by its name, for `metrics.json`. Evidence without figures is left out.
     """
     arrays = predictions_file.read(folder)
-    predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, thumbnails)
+    predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, images)
     evidence_sections = [evidence(predicted) for evidence in EVIDENCE.values()]
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
             _content(folder, metrics, arrays, evidence_sections)
-            | {"against_baseline": baseline_section.section(metrics, folder, thumbnails)}
+            | {"against_baseline": baseline_section.section(metrics, folder, images)}
             | gallery.make(folder, json.loads((folder / "audit.json").read_text())["findings"], by_path)
         )
     )

@@ -17,12 +17,12 @@ from kerasft.storage import predictions_file
 Row = dict[str, Any]
 
 
-def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
+def row(name: str, change: str, folder: Path, metrics: Row) -> Row:
     """The row of a finished run, still without its difference to the first.
 
     Args:
         name: of the row.
-        surgery: that made it of the row before, or its size of images, such as `image_size(160)`; empty for the first.
+        change: that made it of the row before, or its size of images, such as `image_size(160)`; empty for the first.
         folder: of the run.
         metrics: its `metrics.json`.
     """
@@ -32,7 +32,7 @@ def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
     known = low is not None and math.isfinite(low)
     return {
         "name": name,
-        "surgery": surgery,
+        "surgery": change,
         "image_size": metrics["image_size"],
         "status": FINISHED,
         "run_dir": folder.as_posix(),

@@ -12,7 +12,7 @@ from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import publish
 from kerasft.job import score, slim_steps, train
 from kerasft.job.finished_run import refuse_other_splits
@@ -127,10 +127,10 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
             extra = max(whole - plain, HEAD_RESERVE * whole) if extra is None else extra
             limit = next_share(target, share) * whole - extra
             tried = tried or [
-                {"step": number, "surgery": one.surgery, **one.sizes._asdict(), "depths": one.depths}
-                | {"run_dir": (folder / f"{number}-{one.surgery.partition('(')[0]}").as_posix()}
+                {"step": number, "surgery": one.change, **one.sizes._asdict(), "depths": one.depths}
+                | {"run_dir": (folder / f"{number}-{one.change.partition('(')[0]}").as_posix()}
                 for one in step_surgeries.find(network, target, limit)
-                if _keeps_splits(one.surgery, own, size, folder, number)
+                if _keeps_splits(one.change, own, size, folder, number)
             ]
             found.tried += [row for row in tried if row not in found.tried]
             _forget()
@@ -189,7 +189,7 @@ def _train(row: Row, config: Config, framing: str, found: Slimming) -> None:
     if "validation_loss" not in row:
         console.say(f"step {row['step']}: {row['surgery']}: {row['multiplications']:,} multiplications, training")
         with console.silence():
-            scored = score.score(config, framing)
+            scored = score.train_and_score(config, framing)
         _forget()
         val = scored.figures["val"]
         row |= {"validation_loss": val["loss"], "validation_score": _score(found.task, val)}

@@ -124,7 +124,8 @@ def _add(digest: Any, value: Any) -> None:
     if isinstance(value, dict):
         value = sorted(value.items(), key=repr)
     if isinstance(value, (list, tuple)):
-        digest.update(f"{type(value).__name__} {len(value)}".encode())
+        name = getattr(value, "KEY_NAME", type(value).__name__)
+        digest.update(f"{name} {len(value)}".encode())
         for inner in value:
             _add(digest, inner)
     elif isinstance(value, (np.ndarray, tf.Tensor, keras.Variable)):

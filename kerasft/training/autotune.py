@@ -33,7 +33,7 @@ MIN_SECONDS_FOR_XLA = (
 MIN_MULTIPLICATIONS_FOR_PRECISION = 1e13
 
 
-class Choice(NamedTuple):
+class MeasuredChoice(NamedTuple):
     """What was settled.
 
     Attributes:
@@ -48,7 +48,7 @@ class Choice(NamedTuple):
     seconds: dict[Any, float] = {}
 
 
-def precision(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+def precision(config: Config, network: Network, phase: Phase | None, examples: int) -> MeasuredChoice:
     """Settles `--precision`; `auto` times a few training steps on random images, where the training is long enough.
 
     Args:
@@ -58,22 +58,22 @@ def precision(config: Config, network: Network, phase: Phase | None, examples: i
         examples: of an epoch, at most.
     """
     if config.precision != "auto":
-        return Choice(config.precision, "as --precision says")
+        return MeasuredChoice(config.precision, "as --precision says")
     rival = _rival()
     if config.deterministic or phase is None or rival is None:
         why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
-        return Choice("float32", why)
+        return MeasuredChoice("float32", why)
     if _multiplications(network, phase, examples) < MIN_MULTIPLICATIONS_FOR_PRECISION:
-        return Choice("float32", f"the training is too short to measure whether {rival} is faster")
+        return MeasuredChoice("float32", f"the training is too short to measure whether {rival} is faster")
     batch = config.batch_size or DEFAULT_BATCH_SIZE
     ways = {policy: (surgery.precision(network, policy), phase, batch) for policy in ("float32", rival)}
     seconds, gain = _measured(ways)
-    return Choice(
+    return MeasuredChoice(
         rival if gain >= MIN_SPEEDUP else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds
     )
 
 
-def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> MeasuredChoice:
     """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
 
     A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
@@ -85,27 +85,27 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
         examples: of the training split.
     """
     if config.batch_size is not None:
-        return Choice(config.batch_size, "as --batch_size says")
+        return MeasuredChoice(config.batch_size, "as --batch_size says")
     larger = [size for size in LARGER_BATCH_SIZES if size * MIN_STEPS_PER_EPOCH <= examples]
     if config.deterministic or phase is None or not larger or not on_accelerator():
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         whys |= {f"{examples} examples": not larger, "the cores of a CPU are full with it": True}
-        return Choice(DEFAULT_BATCH_SIZE, next(why for why, holds in whys.items() if holds))
+        return MeasuredChoice(DEFAULT_BATCH_SIZE, next(why for why, holds in whys.items() if holds))
     chosen, seconds, gain = DEFAULT_BATCH_SIZE, {}, 1.0
     for size in larger:
         try:
             found, gain = _measured({way: (network, phase, way) for way in (chosen, size)})
         except tf.errors.ResourceExhaustedError:
-            return Choice(chosen, f"{size} do not fit into memory", seconds)
+            return MeasuredChoice(chosen, f"{size} do not fit into memory", seconds)
         seconds |= found
         gain *= size / chosen
         if gain < MIN_SPEEDUP:
-            return Choice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
+            return MeasuredChoice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
         chosen = size
-    return Choice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
+    return MeasuredChoice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
 
 
-def compiled(config: Config, network: Network, phase: Phase | None, batch: int, steps: int) -> Choice:
+def compiled(config: Config, network: Network, phase: Phase | None, batch: int, steps: int) -> MeasuredChoice:
     """Settles `--jit`: whether XLA compiles steps; `auto` times both ways where the run is long enough to win by it.
 
     Args:
@@ -114,19 +114,19 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
         steps: of all phases.
     """
     if config.jit != "auto":
-        return Choice(config.jit, "as --jit says")
+        return MeasuredChoice(config.jit, "as --jit says")
     if config.deterministic or phase is None or steps < MIN_STEPS_FOR_XLA:
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
-        return Choice("off", why)
+        return MeasuredChoice("off", why)
     try:
         run = steps * time_step(network, phase, batch)[1]
         if run < MIN_SECONDS_FOR_XLA:
-            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
+            return MeasuredChoice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
         seconds, gain = _measured({"plain": (network, phase, batch), "compiled": (network, phase, batch, True)})
     except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
-        return Choice("off", f"a step could not be compiled ({type(error).__name__})")
-    return Choice(
+        return MeasuredChoice("off", f"a step could not be compiled ({type(error).__name__})")
+    return MeasuredChoice(
         "on" if gain >= MIN_SPEEDUP else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
     )
 

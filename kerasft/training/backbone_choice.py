@@ -55,7 +55,7 @@ class Contender(NamedTuple):
     images_per_second: float | None
 
 
-class Choice(NamedTuple):
+class BackboneChoice(NamedTuple):
     """The place of a contender in the list, why, and what was measured of each.
 
     A row holds `choice`, `loss`, `accuracy` (of single labels), `seconds`, `parameters` and `macs` of the network, and
@@ -84,7 +84,7 @@ def contender(config: Config, choice: str, network: Network, examples: int) -> C
     return Contender(choice, network, widest, prefix, multiplications(network.model), speed)
 
 
-def choose(config: Config, contenders: list[Contender], splits: Splits, size: int, cache: DiskCache) -> Choice:
+def choose(config: Config, contenders: list[Contender], splits: Splits, size: int, cache: DiskCache) -> BackboneChoice:
     """Chooses by `pick`: paired held-out losses of folds of training images.
 
     Args:
@@ -95,7 +95,7 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
         cache: keeps the features. Where the sample is all of train, a run on the chosen network has them at once.
     """
     if missing := _missing_evidence(contenders, len(splits.train)):
-        return Choice(0, f"{missing}: the first of the list", [])
+        return BackboneChoice(0, f"{missing}: the first of the list", [])
     task, classes = splits.task, splits.classes
     rows = sampling.sample(splits.train.labels, len(classes), task, config.seed, MAX_IMAGES)
     weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
@@ -110,7 +110,7 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
             one = one._replace(prefix=feature_cache.make_prefix(one.prefix.model))
         found, *_ = depth_choice.probe(config, one.widest, replace(splits, train=seen), cache, weights, one.prefix)
         if not len(found.losses):
-            return Choice(0, f"{folds.NO_FOLDS}; the first of the list", [])
+            return BackboneChoice(0, f"{folds.NO_FOLDS}; the first of the list", [])
         losses.append(found.losses)
         row = {"choice": one.choice, "loss": found.loss}
         row |= {} if found.accuracy is None else {"accuracy": found.accuracy}
@@ -119,7 +119,7 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
         row |= {} if one.images_per_second is None else {"images_per_second": round(one.images_per_second, 1)}
         table.append(row)
     best = pick(losses)
-    return Choice(order[best], _reason(best, losses, len(rows), table), table)
+    return BackboneChoice(order[best], _reason(best, losses, len(rows), table), table)
 
 
 def pick(losses: list[np.ndarray]) -> int:
@@ -172,7 +172,7 @@ def _without_folders(choices: list[str]) -> list[str]:
     return short if len(set(short)) == len(short) else choices
 
 
-def say(name: str, choice: Choice) -> None:
+def say(name: str, choice: BackboneChoice) -> None:
     """Prints what was chosen, and the table of what was measured."""
     console.say(f"backbone: {name} ({choice.reason})")
     titles = {

@@ -24,13 +24,13 @@ SECONDS_OF_STEPS = 2.0
 TIMED_BATCHES = 8
 
 
-def note(resolved: ResolvedSettings, allowance: Allowance | None) -> None:
+def record_start(resolved: ResolvedSettings, allowance: Allowance | None) -> None:
     """Notes what a new run has spent before its training begins."""
     if allowance:
         resolved.budget = {"before_training": round(time.monotonic() - allowance.started, 3)}
 
 
-def carried(allowance: Allowance | None, state: TrainState) -> Allowance | None:
+def resumed_allowance(allowance: Allowance | None, state: TrainState) -> Allowance | None:
     """The allowance of a run that goes on: earlier starts count, as if it had run in one go."""
     if allowance is None or state.resolved.budget is None:
         return allowance
@@ -74,7 +74,7 @@ def _scored_images(setup: TrainSetup) -> int:
     return len(setup.splits.test) * (1 if setup.config.tta == "none" else 2)
 
 
-def fitted(
+def shorten_to_budget(
     setup: TrainSetup, allowance: Allowance, planned: list[Phase], index: int, resolved: ResolvedSettings
 ) -> list[Phase]:
     """The plan with the phase of this index as long as the budget allows, or without it and all of `auto` after it.

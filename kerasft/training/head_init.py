@@ -17,7 +17,7 @@ from kerasft.networks import depths, layer_names
 from kerasft.networks.network import Network
 from kerasft.probes import head_statistics, linear_probe
 from kerasft.probes.linear_probe import Solution
-from kerasft.probes.penalised_models import Taught
+from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
@@ -56,7 +56,7 @@ def prepare(
     cache: DiskCache,
     weights: np.ndarray | None = None,
     *,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
     solution: Solution | None = None,
     augmented: bool = True,
     head_first: bool = False,
@@ -69,7 +69,7 @@ def prepare(
         scorer: of the validation split.
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
-        taught: what a teacher answers to them, or None.
+        soft_targets: what a teacher answers to them, or None.
         solution: of the probe, where it is known already.
         augmented: whether any phase trains on augmented images.
         head_first: whether the first phase trains the head alone, and is judged by features.
@@ -96,7 +96,7 @@ def prepare(
             embed(splits.val, 1)  # into the cache, while the graph is at hand
         if network.head_init == "probe" or automatic:
             groups = splits.train.groups
-            also = (taught, groups) if groups is not None else (taught,) if taught else ()
+            also = (soft_targets, groups) if groups is not None else (soft_targets,) if soft_targets else ()
             given = inputs, labels, len(splits.classes), network.task, config.seed, weights, *also
             key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy")
             if solved is None:

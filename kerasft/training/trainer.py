@@ -96,16 +96,16 @@ def train(
     soup.check_runs(runs)
     restored = checkpointer.read(folder, splits.digest)
     given = restored[0].resolved if restored else resolved
-    setup, resolved = resolve.begin(setup, given, resumed=restored is not None)
+    setup, resolved = resolve.load_teacher_and_pixels(setup, given, resumed=restored is not None)
     if restored:
         state, arrays = restored
         distillation.check_unchanged(setup, state.resolved)
         features = tuple(state.resolved.features) or network.depths
         setup = replace(setup, network=with_depths(network, config, features))
-        allowance = budgeting.carried(allowance, state)
+        allowance = budgeting.resumed_allowance(allowance, state)
     else:
-        budgeting.note(resolved, allowance)
-        setup, state, arrays = resolve.start(setup, resolved)
+        budgeting.record_start(resolved, allowance)
+        setup, state, arrays = resolve.new_state(setup, resolved)
         # Trials of a search have no audit of their own.
         if (folder / audit_file.FILE_NAME).is_file():
             audit_file.add(
@@ -122,7 +122,7 @@ def train(
         soup.check_run(run, splits.digest, state.resolved.to_json())
         soup.read_run(run, network)
     planned, setup = resolve.plan_phases(setup, state.resolved)
-    phase_setup = train_setup.with_unlabelled(setup)
+    phase_setup = train_setup.with_unlabelled_train(setup)
     show_phases([(phase, *freezing.apply(variables.phase_network(network, phase), phase)) for phase in planned])
     if allowance and not restored:
         budgeting.warn(phase_setup, allowance, planned, state.resolved.speed)
@@ -139,7 +139,7 @@ def train(
                 state.phase += 1
                 continue
         if allowance and "initial" not in arrays:
-            planned = budgeting.fitted(phase_setup, allowance, planned, index, state.resolved)
+            planned = budgeting.shorten_to_budget(phase_setup, allowance, planned, index, state.resolved)
             if index == len(planned):
                 break
         phase = planned[index]

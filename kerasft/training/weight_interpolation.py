@@ -30,7 +30,7 @@ LOSING_FRACTION = 1 / 3
 Weights = list[np.ndarray]
 
 
-class Choice(NamedTuple):
+class KeptWeights(NamedTuple):
     """What is kept.
 
     Attributes:
@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     candidate: int = 0
 
 
-UNDONE = Choice(0.0, 1.0, None)
+UNDONE = KeptWeights(0.0, 1.0, None)
 
 
 def keep_best(
@@ -58,7 +58,7 @@ def keep_best(
     alphas: tuple[float, ...],
     *,
     may_undo: bool = True,
-) -> Choice:
+) -> KeptWeights:
     """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
 
     Args:
@@ -93,7 +93,7 @@ def choose(
     alphas: tuple[float, ...],
     *,
     may_undo: bool = True,
-) -> Choice:
+) -> KeptWeights:
     """Chooses the end and the share of a phase's weights by the validation loss.
 
     Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
@@ -112,16 +112,16 @@ def choose(
         may_undo: as in `keep_best`.
     """
 
-    def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[Choice, np.ndarray]]:
+    def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[KeptWeights, np.ndarray]]:
         for alpha in alphas:
             outputs = outputs_at(candidate, alpha)
             if np.isfinite(outputs).all():
-                temperature, losses = scorer.fit_temperature(outputs)
-                yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
+                temperature, losses = scorer.calibrated_losses(outputs)
+                yield KeptWeights(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
 
     if len(scorer.labels) < MIN_VALIDATION_IMAGES:
         return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
-    _, before = scorer.fit_temperature(outputs_at(0, 0.0))
+    _, before = scorer.calibrated_losses(outputs_at(0, 0.0))
     found = []
     for candidate in range(candidates):
         mixes = list(tempered(candidate))
@@ -151,7 +151,7 @@ def is_losing(
 
     def losses_at(alpha: float) -> np.ndarray:
         model.set_weights(mixed(first, last, alpha))
-        return scorer.fit_temperature(outputs())[1]
+        return scorer.calibrated_losses(outputs())[1]
 
     before = losses_at(0.0)
     gains = [before - losses_at(alpha) for alpha in phase.alphas]

@@ -33,7 +33,7 @@ def test_a_set_has_the_labels_that_are_likely_enough_and_may_be_empty():
 def test_the_least_probability_is_that_of_the_true_labels():
     probabilities = np.linspace(0.01, 0.19, 19)[:, None] * [1, 0] + [0, 0.5]
     # The 18th largest of 19 probabilities of the true label.
-    assert conformal.fit_sets(probabilities, np.zeros(19, int), 0.9).least == pytest.approx(0.02)
+    assert conformal.fit_sets(probabilities, np.zeros(19, int), 0.9).min_probability == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])

@@ -33,7 +33,7 @@ def test_the_novelty_is_that_of_numpy(found):
 
 def test_sets_and_intervals_are_those_of_numpy():
     answers = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
-    given, expected = _both(Uncertainty(conformal=Conformal(0.9, least=0.3)), answers)
+    given, expected = _both(Uncertainty(conformal=Conformal(0.9, min_probability=0.3)), answers)
     assert proof.compare_extra_outputs("model", given, expected) == {"extra_outputs": {"label_set": 0}}
     assert given["label_set"].shape == (40, 3)
     given, expected = _both(Uncertainty(conformal=Conformal(0.9, radius=np.array([1.0, 2.0, 3.0]))), LOGITS)

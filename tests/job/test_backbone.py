@@ -99,7 +99,7 @@ def short_list(monkeypatch, tiny, blind):
         def contender(config, choice, built, examples):
             return backbone.Contender(choice, built, built, None, 1.0, speeds[choice])
 
-        monkeypatch.setattr(backbone.resolve, "build", build)
+        monkeypatch.setattr(backbone.build_network, "build", build)
         monkeypatch.setattr(backbone.backbone_choice, "contender", contender)
 
     return make
@@ -109,7 +109,9 @@ def test_auto_leaves_out_what_cannot_be_had_or_would_take_too_long(short_list, t
     short_list(ConvNeXtTiny=1.0, EfficientNetV2B0=900.0, VGG16=None, MobileNetV2=1000.0)
     seen = []
     monkeypatch.setattr(
-        backbone.backbone_choice, "choose", lambda _, those, *__: seen.extend(those) or backbone.Choice(0, "so", [])
+        backbone.backbone_choice,
+        "choose",
+        lambda _, those, *__: seen.extend(those) or backbone.BackboneChoice(0, "so", []),
     )
     config = Config(data="generated:2x8", weights="imagenet", image_size=32)
     chosen = backbone.choose_backbone(config, sources.load(config), tmp_path)

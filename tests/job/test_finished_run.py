@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from kerasft.data import sources
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.job import build_network, finished_run, framed_splits
-from kerasft.probes.framing_choice import Choice
+from kerasft.probes.framing_choice import FramingChoice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -32,7 +32,7 @@ def run(tiny, tmp_path, monkeypatch):
                 Image.fromarray(image).save(root / name / f"{index:02d}-{side}.png")
     config = Config(data=f"folder:{root}", backbone=tiny, precision="float32", phases="head(epochs=0)")
     listing, folder = sources.load(config), tmp_path / "run"
-    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: Choice("pad", "told so", []))
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: FramingChoice("pad", "told so", []))
     network, resolved = build_network.resolve_settings(config, listing, folder)
     splits = framed_splits.audit_and_frame(config, listing, network, resolved, folder)
     network.model.save(folder / KERAS_FILE)

@@ -16,14 +16,14 @@ from kerasft.data import audit, sources
 from kerasft.data.decode import decode_batch
 from kerasft.job import audited_splits as audit_of_run
 from kerasft.job import backbone, build_network, framed_splits
-from kerasft.probes.framing_choice import Choice
+from kerasft.probes.framing_choice import FramingChoice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
 
 COLOURS = {"red": (230, 40, 40), "blue": (40, 40, 230)}
 QUICK = ("--notensorboard", "--nowarmup")
-CHOICE = Choice("pad", "told so", [])
+CHOICE = FramingChoice("pad", "told so", [])
 FLAGS = {"phases": "head(epochs=0)", "augment": "none", "precision": "float32", "batch_size": 8, "jit": "off"}
 
 

@@ -46,7 +46,7 @@ def test_the_page_is_whole_html(tmp_path, case):
     metrics = run_folder(tmp_path, *CASES[case])
     metrics |= _measured(metrics["task"]) | {"baseline": _baseline(tmp_path, metrics)}
     metrics["export"]["published"] = False
-    report.write(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    report.write_report(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
     page = Page((tmp_path / "report.html").read_text())
     assert (page.open, page.loose) == ([], [])
     assert "script" not in {tag for tag, _ in page.tags}
@@ -60,7 +60,7 @@ def test_the_page_is_whole_html(tmp_path, case):
 
 def test_a_run_without_the_flags_has_neither(tmp_path):
     metrics = run_folder(tmp_path, *CASES["labels"])
-    report.write(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    report.write_report(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
     page = Page((tmp_path / "report.html").read_text())
     anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert not {"robustness", "baseline"} & anchors

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import namedtuple
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from filelock import FileLock
 from kerasft import augment
 from kerasft.data import pipeline, splits
 from kerasft.evaluation import scoring
+from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
@@ -348,3 +350,11 @@ def test_what_float16_holds():
     assert feature_cache.can_store(np.float32([0, 1, 60000]), "float16")
     assert not feature_cache.can_store(np.float32([0, 1, 70000]), "float16")
     assert not feature_cache.can_store(np.float32([np.nan]), "float16")
+
+
+def test_what_a_teacher_answers_keeps_its_name_in_keys(tmp_path):
+    parts = np.eye(2), 2.0, 0.5
+    before = namedtuple("Taught", ("answers", "temperature", "weight"))(*parts)
+    feature_cache.memoize(tmp_path, ("probe", before), lambda: {"a": 1.0})
+    found = feature_cache.memoize(tmp_path, ("probe", SoftTargets(*parts)), lambda: pytest.fail("another key"))
+    assert found["a"] == 1.0
