@@ -241,10 +241,8 @@ def _metrics(
     """The contents of `metrics.json`, without the evidence of the report.
 
     Args:
-        measured: figures of `--robustness`.
+        measured, cost, baselines: of `robustness.measure`, `costs.measure` and `reference_models.measure`.
         digest: of the weights.
-        cost: of `costs.measure`.
-        baselines: of `reference_models.measure`.
     """
     network, splits, state = done.network, done.splits, done.trained.state
     return {
