@@ -1,5 +1,7 @@
 """Formats numbers, durations, counts and lists of names for readers."""
 
+from collections.abc import Callable, Sequence
+
 # Stands for a number that could not be measured.
 NOT_MEASURED = "–"
 
@@ -57,6 +59,18 @@ def duration(seconds: float) -> str:
 def count(n: int, one: str, many: str = "") -> str:
     """Formats a count with its noun: 1 image, 2,000 images."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def signed(value: float | None, shown: Callable[[float], str] = number) -> str:
+    """Formats a difference with its sign: +0.100, or -3.2% with a true minus sign. None was not measured."""
+    if value is None:
+        return NOT_MEASURED
+    return ("+" if value > 0 else "−" if value < 0 else "") + shown(abs(value))
+
+
+def span(interval: Sequence[float] | None, shown: Callable[[float], str] = number) -> str:
+    """Formats an interval: 0.100 to 0.200. None was not measured."""
+    return f"{shown(interval[0])} to {shown(interval[1])}" if interval else NOT_MEASURED
 
 
 def kept_weights(alpha: float, *, short: bool = False) -> str:

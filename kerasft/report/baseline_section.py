@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.console.wording import count, number, percent
+from kerasft.console.wording import count, number, percent, signed
 from kerasft.evaluation.gate import Both, flips
-from kerasft.evaluation.score_names import SCORES, TITLES, score_key
+from kerasft.evaluation.score_names import SCORES, TITLES, formatter, score_key
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.storage import baseline_file
 
@@ -36,13 +36,13 @@ def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarr
     if not found or not (folder / baseline_file.NAME).is_file():
         return None
     task, both, score = metrics["task"], baseline_file.read(folder), SCORES[metrics["task"]]
-    shown = [percent if score == "accuracy" else number, number]
+    shown = [formatter(score), number]
     overall = [
         (
             title,
             show(found["before"][name]),
             show(found["after"][name]),
-            f"{_signed(gap[0])} ({_signed(gap[1])} to {_signed(gap[2])})",
+            f"{signed(gap[0])} ({signed(gap[1])} to {signed(gap[2])})",
         )
         for title, name, show, gap in zip(
             (TITLES[score_key(task, len(metrics["classes"]))], "loss"),
@@ -60,7 +60,7 @@ def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarr
     classes = [
         (
             name,
-            [show(row["before"]), show(row["after"]), _signed(row["difference"]), number(row["standard_error"])],
+            [show(row["before"]), show(row["after"]), signed(row["difference"]), number(row["standard_error"])],
             f"{row['n']:,}",
             row["worse"],
         )
@@ -104,7 +104,3 @@ def _card(task: str, classes: list[str], both: Both, row: int, pixels: np.ndarra
     file = str(both.ids[row])
     alt = f"{file}: " + ", ".join(" ".join(filter(None, line)) for line in lines)
     return {"image": to_data_uri(pixels), "file": file, "lines": lines, "alt": alt}
-
-
-def _signed(value: float | None) -> str:
-    return ("+" if value is not None and value > 0 else "") + number(value)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from kerasft import __version__
 from kerasft.console.wording import NOT_MEASURED, number, percent
-from kerasft.evaluation.score_names import ERRORS
+from kerasft.evaluation.score_names import ERRORS, formatter
 from kerasft.evidence import figures
 from kerasft.report.compare_page import score_name
 from kerasft.report.report_page import environment
@@ -118,7 +118,7 @@ def sentence(values: Row) -> str:
 
 def shown(value: float, score: str) -> str:
     """A score as text."""
-    return percent(value) if score == "accuracy" else number(value)
+    return formatter(score)(value)
 
 
 def cells(row: Row, score: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft import __version__
-from kerasft.console.wording import number, percent
+from kerasft.console.wording import number, percent, signed
 from kerasft.evaluation.faithfulness import MIN_DIFFERENCE, is_measurable
 from kerasft.evidence.heat_map import overlay
 from kerasft.evidence.thumbnails import to_data_uri
@@ -120,13 +120,10 @@ def _against(row: dict[str, float | None]) -> str:
 
 
 def _interval(row: dict[str, float | None]) -> str:
-    if row["low"] is None:
-        return f"{_signed(row['value'])}, too few images for an interval"
-    return f"{_signed(row['value'])}, 95% interval {_signed(row['low'])} to {_signed(row['high'])}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    value, low, high = (signed(row[name], "{:.3f}".format) for name in ("value", "low", "high"))
+    return (
+        f"{value}, too few images for an interval" if row["low"] is None else f"{value}, 95% interval {low} to {high}"
+    )
 
 
 def _rows(title: str, figures: dict[str, Any]) -> list[tuple[str, ...]]:

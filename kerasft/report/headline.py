@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasft.console.wording import NOT_MEASURED, count, join_names, number, percent
 from kerasft.evaluation.score_interval import score_interval, target_units
+from kerasft.evaluation.score_names import formatter
 from kerasft.evidence import figures
 
 # With fewer test images a sentence says that the interval is wide.
@@ -174,7 +175,7 @@ def _headline(
     low, point, high = span
     if n < FEW_TEST_IMAGES:
         sentences = [*sentences, f"With only {count(n, 'test image')} the interval is wide."]
-    shown = percent if name == "accuracy" else number
+    shown = formatter(name)
     title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(no_skill)}"
     svg = figures.interval(low, point, high, end or 1.0, no_skill, title)
     return {

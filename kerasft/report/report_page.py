@@ -63,7 +63,6 @@ def environment() -> jinja2.Environment:
     )
     environment.filters |= {"percent": wording.percent, "duration": wording.duration, "counted": wording.count}
     environment.filters |= {"number": wording.number}
-    environment.filters["figure"] = wording.number
     return environment
 
 
