@@ -21,7 +21,7 @@ RANDOM_MAPS = 3
 BLUR = 1 / 16
 # A smaller difference of the means does not count: a network with random weights has maps that are right, and say nothing.
 MIN_DIFFERENCE = 0.02
-# What a drawn number counts among equal pixels, in maxima of the map.
+# Weight of the random tie-break between equal pixels, as a share of the map's maximum.
 TIE = 1e-5
 # Images that are scored at once.
 BATCH_SIZE = 64

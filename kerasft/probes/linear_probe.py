@@ -130,7 +130,7 @@ def cross_validate(
 
 
 def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:
-    """The context in which problems of this size are solved. Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores."""
+    """Limits BLAS to one thread for small problems. With two threads they took ten times as long."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1 if features.size * outputs < MAX_SINGLE_THREAD_MACS else None)
@@ -183,7 +183,8 @@ def validate(problem: Problem) -> Validation:
     """Chooses the strongest penalty whose held-out losses are near the lowest."""
     if not problem.folds:
         return NOTHING_HELD_OUT
-    fits: list[Fit | None] = [None] * len(problem.folds)  # each goes on from the last penalty
+    # Each goes on from the last penalty.
+    fits: list[Fit | None] = [None] * len(problem.folds)
     fitted_rows = [problem.features.rows[fitted] for fitted, _ in problem.folds]
     held = np.concatenate([held for _, held in problem.folds])
     outputs, losses = [], []
@@ -250,7 +251,8 @@ def solve_problem(problem: Problem, labels: np.ndarray, outputs: int, task: str,
         solved, shift = kernel[:, :0], bias[:0]
     if task == "single_label":
         present = np.unique(labels)
-        if len(present) == 2:  # one column of log odds, which two logits share evenly
+        # One column of log odds, which two logits share evenly.
+        if len(present) == 2:
             solved, shift = np.concatenate([-solved / 2, solved / 2], 1), np.concatenate([-shift / 2, shift / 2])
         if solved.size:
             kernel[:, present], bias[present] = solved, shift

@@ -238,7 +238,7 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
     stored |= {"score": new.score, "rows": [slim_steps.with_score(row, new.score) for row in stored.get("rows", [])]}
-    # What another version has more is left out, and what it has less is as in a new one.
+    # Unknown keys are ignored. Missing keys keep their defaults.
     return replace(new, **{name: value for name, value in stored.items() if name in vars(new)})
 
 

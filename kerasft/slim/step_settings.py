@@ -1,4 +1,4 @@
-"""The settings of the runs of steps: those of the run that is made smaller, but for what its network does not fit any more."""
+"""The Config of a step's run: the original run's, without what a smaller network cannot use."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def of_candidate(own: Config, row: Row, whole: int, size: int) -> Config:
 
     Args:
         own: of the step.
-        row: of `found.tried`.
+        row: of `Slimming.tried`.
         whole, size: sides of the images of the run and of the step before, in pixels.
     """
     changes = resizing.settings_of(row["surgery"])

@@ -19,15 +19,20 @@ from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
 
-TIMED_ROUNDS = 4  # of one step in each way, in turn
-MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
-TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
-LARGER_BATCH_SIZES = (64, 128, 256)  # images of a step that may take the place of `BATCH`
-MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
-MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
-MIN_SECONDS_FOR_XLA = (
-    600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
-)
+# Rounds of one step in each way, in turn.
+TIMED_ROUNDS = 4
+# Another way has to be this many times as fast, in each round.
+MIN_SPEEDUP = 1.2
+# Compute capability of NVIDIA GPUs from which float16 has hardware of its own.
+TENSOR_CORES = (7, 0)
+# Images of a step that may take the place of `DEFAULT_BATCH_SIZE`.
+LARGER_BATCH_SIZES = (64, 128, 256)
+# Steps of an epoch that a larger batch has to leave.
+MIN_STEPS_PER_EPOCH = 32
+# Steps of a run: with fewer, compiling is not looked at.
+MIN_STEPS_FOR_XLA = 500
+# Seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best.
+MIN_SECONDS_FOR_XLA = 600.0
 # Multiplications of a phase from which its precision is measured. Two cores take some ten minutes for as many; to trace
 # and time the steps takes them five to ten seconds.
 MIN_MULTIPLICATIONS_FOR_PRECISION = 1e13
@@ -39,8 +44,8 @@ class MeasuredChoice(NamedTuple):
     Attributes:
         value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), images a step, or `on` and `off`.
         reason: in half a line.
-        seconds: of a training step in each way that was measured, in its fastest round: of the processor's time on a
-            CPU, which what else runs on the machine does not add to; of the clock's on a GPU.
+        seconds: of a training step in each way that was measured, in its fastest round: processor time on a CPU, so other
+            processes do not count; wall-clock time on a GPU.
     """
 
     value: Any

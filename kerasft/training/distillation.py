@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from kerasft import augment
 from kerasft.console import console
-from kerasft.console.wording import number, percent
+from kerasft.console.wording import number
 from kerasft.data import pipeline
+from kerasft.evaluation.score_names import formatter
 from kerasft.networks import heads, surgery
 from kerasft.networks.network import Network
 from kerasft.optimization.distillation import MIN_PROBABILITY, fit_projection
@@ -55,13 +56,13 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
 
 
 def note(setup: TrainSetup, resolved: ResolvedSettings) -> None:
-    """Measures a new run's teachers on the validation images, says it, and notes it in what is resolved."""
+    """Scores the teachers on validation, prints the scores and records them in ResolvedSettings."""
     if setup.teacher is None:
         return
     network, scorer = setup.network, setup.scorer
     asked, answers = setup.teacher.asked, setup.teacher.answers(setup.cache, setup.splits.val, network.size)
     loss, score = scorer.calibrated_loss_and_score(to_outputs(answers, network.task))
-    shown = percent(score) if scorer.name == "accuracy" else number(score)
+    shown = formatter(scorer.name)(score)
     named = " | ".join(files.path for files in asked.teachers)
     console.say(
         f"teacher: {named}, {scorer.title} {shown} and loss {number(loss)} on the {counted(len(answers), 'validation image')}"

@@ -117,7 +117,7 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
 
 
 def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets a phase's rates by variable, its pull to the start, its clipping, its blended activations and its kind of gradient hold for the next fit."""
+    """Applies the phase's optimizer attributes: rate multipliers, L2-SP, adaptive clipping, blending, SAM."""
     model, phase = run.model, run.phase
     multiply_rates(optimizer, layer_rates.multipliers(run.setup.network, phase, model))
     initial = {id(variable): value for variable, value in zip(model.weights, run.initial)}

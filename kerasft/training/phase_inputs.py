@@ -100,7 +100,7 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
 
     Raises:
         UserError: the disk is full.
-        cache.RangeError: the plan's dtype does not hold the activations.
+        feature_cache.RangeError: the plan's dtype does not hold the activations.
     """
     front, end = split_at_cut(network, phase)
     frozen = feature_cache.make_prefix(front)
@@ -241,9 +241,9 @@ def _cacheable_halves(network: Network, phase: Phase) -> tuple[tuple[keras.Model
         return None, "views=0" if wanted == 0 else "nothing is frozen"
     layer = augment.build(phase.augment, network.task, network.model.output_shape[-1])
     if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
-        why = "mixes images with each other" if layer.mixes else "is Keras's and draws numbers of its own"
+        why = "mixes images" if layer.mixes else "is Keras's and draws numbers of its own"
         if wanted:
-            rule = f"{phase.strategy}(views={wanted}) cannot be had, for its augmentation {why}"
+            rule = f"{phase.strategy}(views={wanted}) is not possible: its augmentation {why}"
             raise UserError(f"--phases: {rule}. Received: '{phase}'")
         return None, f"its augmentation {why}"
     return halves, ""
@@ -265,7 +265,7 @@ def _work_ratio(network: Network, front: keras.Model, epochs: int, views: int, t
 
 
 def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> Iterator[str]:
-    """The dtypes to store in, the exact one first; float16 where it holds a batch (`cache` looks at all the others)."""
+    """The dtypes to store in, the exact one first; float16 where it holds a batch (`feature_cache` looks at all the others)."""
     yield front.output.dtype
     if halved and front.output.dtype == "float32":
         batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE).take(1)

@@ -12,14 +12,10 @@ from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer, one_standa
 from kerasft.networks import layer_names
 from kerasft.strategies.phase import Phase
 
-ALPHAS = (
-    0.5,
-    0.75,
-    0.25,
-    1.0,
-)  # of a phase's weights in the mixes that are tried, the one first that few images suggest
-MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
-MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
+# Anything of a phase is kept only if it gains this share of the validation loss before it.
+MIN_RELATIVE_GAIN = 1e-3
+# And this many standard errors of that gain: the best of several mixes looks better by chance.
+MIN_GAIN_IN_STANDARD_ERRORS = 0.25
 
 # A phase is losing if its best mix is behind the weights before it by so many standard errors of the difference.
 LOSING_STANDARD_ERRORS = 1.0
@@ -99,9 +95,9 @@ def choose(
     Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
     and fine-tuned networks are too sure of themselves, so each mix has its logits divided by the temperature that
     suits it (Guo et al. 2017). Few validation images tell such candidates apart badly: the first share that is not
-    measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
-    standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
-    Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
+    measurably worse than the best is taken, and the first end likewise. The phase is undone if the gain is below a
+    quarter of its standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
+    Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`train_setup.judgeable` leaves only a phase that
     has nothing to be compared with).
 
     Args:

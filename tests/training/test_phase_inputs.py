@@ -123,7 +123,7 @@ def test_the_budget_bounds_the_views_then_the_precision(network, data, tmp_path)
     assert "would not fit" in _plan(network, data, tmp_path, "head(epochs=40)", 0.1 * available_bytes).reason
     with pytest.raises(UserError, match=r"--cache_gb: head\(views=9\) needs .* GB; there is room for .*Received"):
         _plan(network, data, tmp_path, "head(epochs=40, views=9)", 0.5 * available_bytes)
-    with pytest.raises(UserError, match=r"--phases: head\(views=4\) cannot be had, for its augmentation is Keras's"):
+    with pytest.raises(UserError, match=r"--phases: head\(views=4\) is not possible: its augmentation is Keras's"):
         _plan(network, data, tmp_path, "head(epochs=40, views=4)", recipe="RandomFlip")
 
 
