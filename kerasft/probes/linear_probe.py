@@ -104,7 +104,7 @@ def solve(
         groups: int [N], or None. Examples of a group are held out together.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights, soft_targets, groups)
+        problem = pose(features, labels, task, seed, weights, soft_targets, groups)
         return solve_problem(problem, labels, outputs, task, validate(problem).alpha)
 
 
@@ -124,7 +124,7 @@ def cross_validate(
     The folds depend on the labels, the groups and the seed only, so losses of different features are paired.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights, groups=groups)
+        problem = pose(features, labels, task, seed, weights, groups=groups)
         found = validate(problem)
     return found, held_out_accuracy(problem, found.rows, found.outputs) if len(found.rows) else None
 
@@ -139,7 +139,6 @@ def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:
 def pose(
     features: np.ndarray,
     labels: np.ndarray,
-    outputs: int,
     task: str,
     seed: int,
     weights: np.ndarray | None,

@@ -126,7 +126,7 @@ def fit(
     count, width = rows.shape
     outputs = int(targets.max()) + 1 if family == "softmax" else targets.shape[1]
     outputs = max(outputs, start.bias.size if start else 0)
-    loss_and_residual = _loss(family, targets, outputs, weights)
+    loss_and_residual = _loss(family, targets, weights)
     if soft_targets is not None:
         loss_and_residual = _shared(
             loss_and_residual, _teachers_loss(family, soft_targets, weights), soft_targets.weight
@@ -155,7 +155,7 @@ def fit(
 LossAndResidual = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
-def _loss(family: str, targets: np.ndarray, outputs: int, weights: np.ndarray | None) -> LossAndResidual:
+def _loss(family: str, targets: np.ndarray, weights: np.ndarray | None) -> LossAndResidual:
     """A function from logits [N, C] to the summed loss and its derivative [N, C]."""
     from scipy.special import expit
 
@@ -218,4 +218,4 @@ def _teachers_loss(family: str, soft_targets: SoftTargets, weights: np.ndarray |
             return float(gaps @ each) * heat**2, (expit(logits / heat) - shares) * each[:, None] * heat
 
         return loss
-    return _loss("squared", soft_targets.answers, soft_targets.answers.shape[1], weights)
+    return _loss("squared", soft_targets.answers, weights)

@@ -110,7 +110,7 @@ def solve(
         started = time.monotonic()
         seen = np.ascontiguousarray(features[:, sum(widths[: len(widths) - count]) :])
         with linear_probe.threads(seen, outputs):
-            problem = linear_probe.pose(seen, labels, outputs, task, seed, weights, soft_targets, groups)
+            problem = linear_probe.pose(seen, labels, task, seed, weights, soft_targets, groups)
             found = linear_probe.validate(problem)
         problems.append(problem)
         validations.append(found)

@@ -266,15 +266,14 @@ def test_the_solved_head_learns_the_answers(classes, temperature):
     logits = features @ rng.normal(0, 1, (6, classes))
     answers = scoring.apply_activation("single_label", logits)
     soft_targets = penalised_models.SoftTargets(answers, temperature, 1.0)
-    given = features, labels, classes, "single_label", 0
-    problem = linear_probe.pose(*given, None, soft_targets)
+    problem = linear_probe.pose(features, labels, "single_label", 0, None, soft_targets)
     found = linear_probe.solve_problem(problem, labels, classes, "single_label", 0.01)
     shares = scoring.apply_activation("single_label", features @ found.kernel + found.bias)
     if temperature > 1:
         np.testing.assert_allclose(shares, answers, atol=0.05)
         return
     copies = np.repeat(features, classes, 0), np.tile(np.arange(classes, dtype=np.int32), len(features))
-    problem = linear_probe.pose(*copies, classes, "single_label", 0, answers.ravel())
+    problem = linear_probe.pose(*copies, "single_label", 0, answers.ravel())
     solved = linear_probe.solve_problem(problem, copies[1], classes, "single_label", 0.01)
     expected = scoring.apply_activation("single_label", features @ solved.kernel + solved.bias)
     np.testing.assert_allclose(shares, expected, atol=2e-3)
@@ -289,7 +288,7 @@ def test_labels_and_values_are_solved_too(task):
     labels = (labels > 0).astype(np.float32) if task == "multi_label" else 7 + 3 * labels
     answers = scoring.apply_activation(task, outputs) if task == "multi_label" else 7 + 3 * outputs
     soft_targets = penalised_models.SoftTargets(answers, 2.0, 1.0)
-    problem = linear_probe.pose(features, labels, 3, task, 0, None, soft_targets)
+    problem = linear_probe.pose(features, labels, task, 0, None, soft_targets)
     found = linear_probe.solve_problem(problem, labels, 3, task, 0.01)
     ends = features @ found.kernel + found.bias
     if task == "regression":
