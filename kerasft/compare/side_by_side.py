@@ -130,8 +130,8 @@ def _export(
 
 def _run(config: Config, folder: Path, entry: Entry) -> dict[str, Any]:
     """Runs an entry. Returns what it measured, or the `reason` why it measured nothing."""
-    place = folder / "entries" / entry.folder_name
-    log, result = place.with_name(f"{place.name}.log"), place.with_name(f"{place.name}.json")
+    path = folder / "entries" / entry.folder_name
+    log, result = path.with_name(f"{path.name}.log"), path.with_name(f"{path.name}.json")
     result.unlink(missing_ok=True)
     with log.open("ab") as output:
         status = process.run("score", config, result, output)

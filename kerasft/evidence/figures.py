@@ -99,11 +99,11 @@ def panel(values: list[float], names: list[str], y_range: tuple[float, float], t
         parts.append(tag("line", class_="grid", x1=left, x2=wide, y1=y(value), y2=y(value)))
         parts.append(tag("text", text, class_="tick", x=left - 5, y=y(value) + 4, text_anchor="end"))
     parts.append(tag("line", class_="ideal", x1=x(0), x2=wide - 8.0, y1=y(values[0]), y2=y(values[0])))
-    points = [(x(place), y(value)) for place, value in enumerate(values)]
+    points = [(x(index), y(value)) for index, value in enumerate(values)]
     parts += polylines("val", points)
     parts += [tag("circle", class_="dot val", cx=point[0], cy=point[1], r=2.6) for point in points]
-    for place, name in enumerate(names):
-        parts.append(tag("text", name, class_="tick", x=x(place), y=tall - 3, text_anchor="middle"))
+    for index, name in enumerate(names):
+        parts.append(tag("text", name, class_="tick", x=x(index), y=tall - 3, text_anchor="middle"))
     return svg(title, *parts, height=tall, width=wide)
 
 

@@ -50,19 +50,19 @@ def audit(config: Config) -> Path:
     return folder
 
 
-def _audit(config: Config, listing: Listing, place: Path) -> int:
+def _audit(config: Config, listing: Listing, folder: Path) -> int:
     """Writes the findings into a folder, and returns the side of the images in pixels."""
     keras.utils.set_random_seed(config.seed)
     # Nothing is trained, so no precision is measured.
-    config, choice, audited = choose_backbone(replace(config, precision="float32"), listing, place)
-    network, resolved = resolve_settings(config, listing, place, choice)
+    config, choice, audited = choose_backbone(replace(config, precision="float32"), listing, folder)
+    network, resolved = resolve_settings(config, listing, folder, choice)
     framed = replace(listing, framing=resolved.framing or "crop")
     is_done = audited is not None and audited.size == network.size
-    data = audited.splits if is_done else audit_and_split(config, framed, network.size, place)
+    data = audited.splits if is_done else audit_and_split(config, framed, network.size, folder)
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
-    cache = disk_cache.from_config(config, place)
-    audit_file.add(place, probe_findings.examine(network, _pool(data), data.classes, config.seed, cache))
+    cache = disk_cache.from_config(config, folder)
+    audit_file.add(folder, probe_findings.examine(network, _pool(data), data.classes, config.seed, cache))
     return network.size
 
 

@@ -53,8 +53,8 @@ def show(config: Config) -> None:
     console.say("dry run: nothing is trained, and nothing is written")
     listing = as_audited(config, sources.load(config))
     served_baseline.open_baseline(config, listing.task, listing.classes)
-    with tempfile.TemporaryDirectory() as place:
-        network = _network(config, listing, Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        network = _network(config, listing, Path(folder))
     data, decoded_per_second = _data(config, listing, network.size)
     _show_data(data)
     speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
@@ -68,7 +68,7 @@ def show(config: Config) -> None:
     _show_time(network, planned, data, speed, decoded_per_second, is_kept=config.keep_cache)
 
 
-def _network(config: Config, listing: Listing, place: Path) -> Network:
+def _network(config: Config, listing: Listing, folder: Path) -> Network:
     """Builds the network of the run, without downloading weights and without measuring a precision."""
     config = likely(config)
     weights = bundled.resolve_weights(config)
@@ -83,7 +83,7 @@ def _network(config: Config, listing: Listing, place: Path) -> Network:
     # `auto` depends on whether there are weights, and here they are left out.
     if weights == "imagenet" and config.head_init == "auto":
         built = replace(built, head_init="probe")
-    network, _ = build_network.resolve_settings(built, listing, place)
+    network, _ = build_network.resolve_settings(built, listing, folder)
     return network._replace(pretrained=network.pretrained or weights == "imagenet")
 
 

@@ -99,7 +99,7 @@ def _map(data: Splits, names: Sequence[str], change: Callable[[Split], Split]) -
 
 def _with_images(split: Split, decoded: Listing, images: Callable[[np.ndarray], np.ndarray]) -> Split:
     """Returns a split with images that were decoded anew, by index of their Listing."""
-    places = {name: place for place, name in enumerate(decoded.ids.tolist())}
+    places = {name: index for index, name in enumerate(decoded.ids.tolist())}
     rows = np.array([places.get(name, -1) for name in split.ids.tolist()])
     digests = "".join(decoded.digests[rows])
     if rows.min() < 0 or hashlib.sha256(digests.encode()).hexdigest() != split.digest:

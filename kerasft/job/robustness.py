@@ -71,8 +71,8 @@ def measure(
     found = {"robustness": scores, "robustness_summary": summary}
     if with_models:
         found["robustness_baselines"] = {}
-        for place, name in enumerate(fitted.answers(_queries(len(rows)))):
-            scores, clean, mean = _scores(scorer, {kind: each[place] for kind, each in of_models[0].items()})
+        for index, name in enumerate(fitted.answers(_queries(len(rows)))):
+            scores, clean, mean = _scores(scorer, {kind: each[index] for kind, each in of_models[0].items()})
             found["robustness_baselines"][name] = {**scores, "clean": clean, "mean": mean}
     return found | ({"attacks": _attack(network, test, scorer, attacked, seed)} if attacked else {})
 

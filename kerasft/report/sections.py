@@ -217,8 +217,8 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
     if not history:
         return []
     epochs_by_phase = defaultdict(list)
-    for place, row in enumerate(history, start=1):
-        epochs_by_phase[row["phase"]].append(place)
+    for index, row in enumerate(history, start=1):
+        epochs_by_phase[row["phase"]].append(index)
     kept = {record["name"]: record for record in records}
 
     def draw(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:

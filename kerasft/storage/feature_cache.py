@@ -91,7 +91,7 @@ def make_prefix(model: keras.Model) -> Prefix:
     """Makes a Prefix of a model. Its digest covers operations, connections, weights, the user's code and the decoder's version."""
     digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
     own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
-    places = {operation.name: place for place, operation in enumerate(model.operations)}
+    places = {operation.name: index for index, operation in enumerate(model.operations)}
 
     def source(value: Any) -> Any:
         return places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else value
@@ -265,21 +265,21 @@ def memoize(
         return {name: np.asarray(value) for name, value in compute().items()}
     digest = hashlib.sha256()
     _add(digest, tuple(key_parts))
-    place = folder / f"{digest.hexdigest()[:24]}.npz"
+    path = folder / f"{digest.hexdigest()[:24]}.npz"
     try:
-        with place.open("rb") as file, np.load(file) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             return dict(stored)
     except (OSError, ValueError, zipfile.BadZipFile):  # missing, or damaged: a zip archive has checksums
         arrays = {name: np.asarray(value) for name, value in compute().items()}
-        run_folder.write(place, lambda file: np.savez(file, **arrays))
+        run_folder.write(path, lambda file: np.savez(file, **arrays))
         return arrays
 
 
-def _open_map(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _open_map(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the file as an array. All users, such as the trials of a search, share one memory map."""
-    key = (place, place.stat().st_ino, np.dtype(kind).str, shape)
+    key = (path, path.stat().st_ino, np.dtype(kind).str, shape)
     if (rows := _OPEN_MAPS.get(key)) is None:
-        rows = _OPEN_MAPS[key] = np.memmap(place, kind, "r", shape=shape)
+        rows = _OPEN_MAPS[key] = np.memmap(path, kind, "r", shape=shape)
     return rows
 
 

@@ -134,10 +134,10 @@ def pick(losses: list[np.ndarray]) -> int:
     """
     lowest = min(losses, key=np.mean)
     gaps = [_gap(each, lowest) for each in losses]
-    largest = losses[max(place for place, (gap, error) in enumerate(gaps) if gap <= error)]
+    largest = losses[max(index for index, (gap, error) in enumerate(gaps) if gap <= error)]
     margin = max(MAX_RELATIVE_GAP * largest.mean(), MAX_GAP)
     # The largest itself is always within the margin.
-    return next(place for place, each in enumerate(losses) if sum(_gap(each, largest)) <= margin)
+    return next(index for index, each in enumerate(losses) if sum(_gap(each, largest)) <= margin)
 
 
 def _gap(losses: np.ndarray, others: np.ndarray) -> tuple[float, float]:

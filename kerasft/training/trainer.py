@@ -245,9 +245,9 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     if phase.variables in variables.JUDGED_AS:
         _say_served(run)
     phase_health.say(run.name, record.health)
-    place = setup.folder / "phases" / run.name
-    run_folder.write_json(place / "record.json", record.to_json())
-    run_folder.write_by_name(place / "model.weights.h5", setup.network.model.save_weights)
+    folder = setup.folder / "phases" / run.name
+    run_folder.write_json(folder / "record.json", record.to_json())
+    run_folder.write_by_name(folder / "model.weights.h5", setup.network.model.save_weights)
     return record
 
 

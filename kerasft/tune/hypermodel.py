@@ -131,8 +131,8 @@ class HyperModel(keras_tuner.HyperModel):
         """Builds the network of a trial: images float32 [N, S, S, 3] to logits or values, with a new head."""
         keras.utils.set_random_seed(self.config.seed)
         config = search_space.apply_values(self.config, self.space, search_space.declare(self.space, hp))
-        with tempfile.TemporaryDirectory() as place:
-            network, resolved = resolve_settings(config, self.listing, Path(place))
+        with tempfile.TemporaryDirectory() as folder:
+            network, resolved = resolve_settings(config, self.listing, Path(folder))
         self._built = network, resolved
         return network.model
 
