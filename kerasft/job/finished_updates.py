@@ -64,8 +64,9 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
                 changed["baseline"] = _compare(config, opened, scorer, baseline)
             if robustness.adds(config.robustness, metrics):
                 forward = scoring.make_predictor(opened.network.model)
-                given = config.robustness, opened.network, forward, opened.splits.test, scorer, config.seed
-                changed |= robustness.measure(*given)
+                changed |= robustness.measure(
+                    config.robustness, opened.network, forward, opened.splits.test, scorer, config.seed
+                )
     if not baseline and "baseline" in metrics:
         changed["baseline"] = metrics["baseline"] | {"asked": config.gate}
     refused = "baseline" in changed and served_baseline.refuses(changed["baseline"])

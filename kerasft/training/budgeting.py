@@ -97,8 +97,9 @@ def shorten_to_budget(
         found = measure(setup, phase, speed)
     left, after = _left(setup, allowance, found)
     left -= _seconds_in_full(setup, behind, speed)[0] if left > 0 else 0.0
-    given = phase, setup.steps_per_epoch, len(setup.splits.val), found, left
-    epochs = budget.fitting_epochs(*given, needed=index == 0) if index == 0 or left > 0 else 0
+    epochs, val = 0, len(setup.splits.val)
+    if index == 0 or left > 0:
+        epochs = budget.fitting_epochs(phase, setup.steps_per_epoch, val, found, left, needed=index == 0)
     name, minutes = f"{index + 1:02d}-{phase.strategy}", f"--budget_minutes={setup.config.budget_minutes:g}"
     why = (
         f"{duration(max(left, 0.0))} left for it of {minutes}, after about {duration(after)} for evaluation and export"

@@ -45,10 +45,12 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
     if asked.features_weight:
         # The student is as it is before its first phase, also where a stopped run goes on.
         prefix = feature_cache.make_prefix(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
-        given = setup.cache, train_setup.with_unlabelled_train(setup).splits.train, network.size, UNAUGMENTED
-        own = feature_cache.load_or_compute(given[0], prefix, *given[1:]).rows
+        train = train_setup.with_unlabelled_train(setup).splits.train
+        own = feature_cache.load_or_compute(setup.cache, prefix, train, network.size, UNAUGMENTED).rows
         try:
-            projection = fit_projection(own, teacher.rows(*given)[:, teacher.outputs :])
+            projection = fit_projection(
+                own, teacher.rows(setup.cache, train, network.size, UNAUGMENTED)[:, teacher.outputs :]
+            )
         except ValueError as error:
             raise UserError(f"--distill: {error}; leave features. Received: {setup.config.distill!r}") from None
         teacher = teacher._replace(projection=projection)

@@ -138,11 +138,19 @@ def build_loss(run: PhaseRun) -> losses.Loss:
     own = loss_of(setup, run.phase.loss, mixed=run.inputs.mixed)
     if setup.teacher is None:
         return own
-    asked, outputs = setup.teacher.asked, len(setup.splits.classes)
-    shape = outputs, asked.temperature, asked.weight, setup.scorer.scale
-    more = {"projection": run.inputs.projection, "features_weight": asked.features_weight}
-    more["partly_labelled"] = setup.splits.unlabelled is not None
-    return distillation.build(own, task, *shape, mixed=run.inputs.mixed, **more)
+    asked = setup.teacher.asked
+    return distillation.build(
+        own,
+        task,
+        outputs=len(setup.splits.classes),
+        temperature=asked.temperature,
+        weight=asked.weight,
+        scale=setup.scorer.scale,
+        mixed=run.inputs.mixed,
+        projection=run.inputs.projection,
+        features_weight=asked.features_weight,
+        partly_labelled=setup.splits.unlabelled is not None,
+    )
 
 
 def _steps_per_call(run: PhaseRun) -> int:

@@ -83,9 +83,16 @@ def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseIn
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
-    given = {"mixed": bool(layer.mixes), "stateless": layer.stateless, "evaluated": network.model}
-    outputs = validation_outputs(network, splits.val)
-    return PhaseInputs(model, load, outputs, 0, **given, first_batch=lambda: next(iter(stream)))
+    return PhaseInputs(
+        model=model,
+        load=load,
+        outputs=validation_outputs(network, splits.val),
+        views=0,
+        mixed=bool(layer.mixes),
+        stateless=layer.stateless,
+        evaluated=network.model,
+        first_batch=lambda: next(iter(stream)),
+    )
 
 
 def validation_outputs(network: Network, split: Split) -> Callable[[], np.ndarray]:

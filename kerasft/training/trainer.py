@@ -202,10 +202,11 @@ def take_solution(run: PhaseRun, solution: Weights) -> None:
     """Gives the head the weights that the probe solved. A phase with epochs has to be better than these."""
     run.model.get_layer(layer_names.LOGITS).set_weights(solution)
     if run.phase.epochs:
-        given = run.model, run.inputs.outputs, run.setup.scorer, run.initial, [run.model.get_weights()], (1.0,)
-        run.state.initial_score = (
-            weight_interpolation.keep_best(*given, may_undo=False).score or run.state.initial_score
+        solved = [run.model.get_weights()]
+        kept = weight_interpolation.keep_best(
+            run.model, run.inputs.outputs, run.setup.scorer, run.initial, solved, (1.0,), may_undo=False
         )
+        run.state.initial_score = kept.score or run.state.initial_score
         run.initial = run.model.get_weights()
     run.keep_if_best(run.validate())
 
@@ -214,9 +215,12 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     """Keeps what the phase is worth, and records it."""
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)
-    given = run.model, run.inputs.outputs, setup.scorer, run.judged(run.initial), run.candidates(), alphas
+    first, candidates = run.judged(run.initial), run.candidates()
     # The head without the probe's solution answers nothing, so few validation images must not bring it back.
-    kept = weight_interpolation.keep_best(*given, may_undo=bool(phase.epochs))
+    may_undo = bool(phase.epochs)
+    kept = weight_interpolation.keep_best(
+        run.model, run.inputs.outputs, setup.scorer, first, candidates, alphas, may_undo=may_undo
+    )
     if kept.alpha:
         variables.copy_back(run.network, setup.network, phase)
     else:
