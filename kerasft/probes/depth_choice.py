@@ -135,8 +135,18 @@ def probe(
     Arguments as in `choose`; `prefix` gives the features, where it has been made.
     """
     features, entry = _features(network, splits, cache, prefix)
-    given = network_depths.widths(network), splits, network.task, config.seed, weights, soft_targets, entry
-    return _solve(features, *given, forced=config.features != "auto"), features, entry
+    stacked = _solve(
+        features,
+        network_depths.widths(network),
+        splits,
+        network.task,
+        config.seed,
+        weights,
+        soft_targets,
+        entry,
+        forced=config.features != "auto",
+    )
+    return stacked, features, entry
 
 
 def _reason_for_last(network: Network, found: tuple[str, ...], examples: int) -> str:
