@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         status = failures.report(error, command_flags.named_paths(flags.FLAGS))
         if status is None:
             raise
-        deferred_signals.taken()
+        deferred_signals.clear_interrupt_mark()
         return status
 
 
@@ -78,9 +78,9 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
 
             slim.slim(settings, options["model"], options["target"])
         elif options["mode"] == "compress":
-            from kerasft.job import portable
+            from kerasft.job import compress
 
-            portable.compress(settings, options["model"], timings=options["timings"])
+            compress.compress(settings, options["model"], timings=options["timings"])
         elif options["mode"] == "explain":
             from kerasft.job import explain
 

@@ -9,7 +9,7 @@ import numpy as np
 from conftest import splits_of
 from PIL import Image
 
-from kerasft.data.calibration import calibration_images
+from kerasft.data.representative_images import calibration_images
 from kerasft.data.splits import Split, Splits
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries

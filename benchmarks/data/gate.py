@@ -10,8 +10,8 @@ import argparse
 
 import numpy as np
 
-from kerasft.report import against_baseline
-from kerasft.report.against_baseline import Both, Side
+from kerasft.evaluation import gate
+from kerasft.evaluation.gate import Both, Side
 
 # What one class loses in accuracy, in points; the others lose nothing.
 DROPS = (0, 5, 10, 20)
@@ -29,8 +29,8 @@ def refused(rng: np.random.Generator, classes: int, images: int, flips: float, d
         # One loss for all: what is judged here is accuracy.
         sides.append(Side(np.eye(classes)[guess], np.zeros(len(labels))))
     both = Both(np.arange(len(labels)).astype(str), labels, *sides)
-    rows = dict(against_baseline.class_rows("single_label", tuple(map(str, range(classes))), both))
-    return not against_baseline.gate("single_label", both, rows)["passed"]
+    rows = dict(gate.class_rows("single_label", tuple(map(str, range(classes))), both))
+    return not gate.gate("single_label", both, rows)["passed"]
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 
 from kerasft.data import pipeline, sources
 from kerasft.evaluation import scoring
-from kerasft.job import audit
+from kerasft.job import audited_splits
 from kerasft.networks import depths
 from kerasft.networks import network as networks
 from kerasft.probes import head_statistics, stacked_probe
@@ -34,7 +34,7 @@ def features(data: Path, backbone: str, weights: Path) -> tuple[list[int], dict[
     network = depths.with_depths(network, config, depths.find_depths(network))
     predict = scoring.make_predictor(network.model_before("standardise"))
     with tempfile.TemporaryDirectory() as place:
-        made = audit.audit_and_split(config, listing, network.size, Path(place))
+        made = audited_splits.audit_and_split(config, listing, network.size, Path(place))
     found = {}
     for part in ("train", "test"):
         split = getattr(made, part)

@@ -18,10 +18,10 @@ import numpy as np
 
 from kerasft.data import sources
 from kerasft.evaluation.scoring import Scorer
-from kerasft.job import audit, resolve
+from kerasft.job import audited_splits, build_network
 from kerasft.networks import depths, layer_names
 from kerasft.probes import depth_choice, head_statistics, stacked_probe
-from kerasft.probes.penalised_models import Taught
+from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings import distillation
 from kerasft.settings.config import Config
 from kerasft.storage import disk_cache, feature_cache
@@ -45,8 +45,8 @@ def main() -> None:
     listing = replace(sources.load(config), framing="crop")
     with tempfile.TemporaryDirectory() as place:
         cache = disk_cache.from_config(config, Path(place))
-        data = audit.audit_and_split(config, listing, 224, Path(place))
-        network, _ = resolve.build(replace(config, image_size=224), listing)
+        data = audited_splits.audit_and_split(config, listing, 224, Path(place))
+        network, _ = build_network.build(replace(config, image_size=224), listing)
         network = depth_choice.widest(replace(config, features="all"), network, len(data.train))
         prefix = feature_cache.make_prefix(network.model_before(layer_names.STANDARDISE))
         parts = {part: getattr(data, part) for part in ("train", "val", "test")}
@@ -62,8 +62,8 @@ def main() -> None:
     print("| head | validation accuracy | log loss | test accuracy | log loss | seconds |\n|" + " --- |" * 6)
     for temperature, weight in ((1, 0), *itertools.product(TEMPERATURES, WEIGHTS)):
         started = time.monotonic()
-        taught = Taught(answers, temperature, weight) if weight else None
-        given = features["train"], widths, data.train.labels, len(data.classes), network.task, 0, None, taught
+        soft_targets = SoftTargets(answers, temperature, weight) if weight else None
+        given = features["train"], widths, data.train.labels, len(data.classes), network.task, 0, None, soft_targets
         solved = stacked_probe.solve(*given)
         width = len(solved.solution.kernel)
         ends = {

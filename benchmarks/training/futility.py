@@ -36,11 +36,11 @@ def watch(flags: list[str]) -> None:
         found = score_epoch(run)
         scorer, last = run.setup.scorer, run.model.get_weights()
         run.model.set_weights(run.initial)
-        _, before = scorer.fit_temperature(run.inputs.outputs())
+        _, before = scorer.calibrated_losses(run.inputs.outputs())
         gains = []
         for alpha in run.phase.alphas:
             run.model.set_weights(mixed(run.initial, last, alpha))
-            _, losses = scorer.fit_temperature(run.inputs.outputs())
+            _, losses = scorer.calibrated_losses(run.inputs.outputs())
             gain = before - losses
             gains.append((float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))))
         run.model.set_weights(last)

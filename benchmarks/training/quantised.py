@@ -62,7 +62,7 @@ def answers(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 def apart(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> list[str]:
     """Accuracy and log loss of the second less those of the first, with intervals."""
-    from kerasft.report import paired
+    from kerasft.evaluation import paired
 
     found = paired.compare("single_label", first, second)
     return [f"{one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})" for one in (found.score, found.loss)]

@@ -19,7 +19,7 @@ from default_vs_probe import run
 from kerasft.data import pipeline, sources
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
-from kerasft.job import audit
+from kerasft.job import audited_splits
 from kerasft.settings.config import Config
 from kerasft.training import tta_choice
 
@@ -31,7 +31,7 @@ def outputs(data: Path, seed: int, folder: Path, framing: str) -> dict[str, tupl
     model = keras.models.load_model(folder / "model.keras", compile=False)
     predict, size = scoring.make_predictor(model), model.inputs[0].shape[1]
     with tempfile.TemporaryDirectory() as place:
-        made = audit.audit_and_split(config, listing, size, Path(place))
+        made = audited_splits.audit_and_split(config, listing, size, Path(place))
     found = {}
     for part in ("val", "test"):
         split = getattr(made, part)

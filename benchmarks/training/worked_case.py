@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import keras_guide
 import numpy as np
 
-from kerasft.report import paired, statistics
+from kerasft.evaluation import intervals, paired
 
 # What the guide does, as flags of kerasft; FINE_TUNING is what the phase `all` takes.
 START = {
@@ -145,7 +145,7 @@ def signed(found: paired.Difference, digits: int, factor: float = 1) -> str:
 def show(name: str, row: dict[str, Any], before: dict[str, Any] | None, stays: str = "") -> None:
     found = row["arrays"]
     right = found["probabilities"].argmax(-1) == found["labels"]
-    low, high = statistics.wilson(int(right.sum()), len(right))
+    low, high = intervals.wilson(int(right.sum()), len(right))
     gap = paired.compare("single_label", before["arrays"], found) if before else None
     cells = [name, f"{right.mean():.1%} ({low:.1%} to {high:.1%})", signed(gap.score, 1, 100) if gap else ""]
     cells += [f"{found['losses'].mean():.3f}", signed(gap.loss, 3) if gap else ""]

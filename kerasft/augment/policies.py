@@ -104,7 +104,7 @@ _IMAGENET = (
 )
 
 
-class Choice(NamedTuple):
+class DrawnOperation(NamedTuple):
     """The operation of a list that each image gets, and its strength.
 
     Attributes:
@@ -133,8 +133,8 @@ def randaugment(n: int = 2, m: float = 9) -> tuple[Operation, ...]:
     """
     level, count = ranges.check_number("m", m, 10) / 10, ranges.check_integer("n", n, 1, 10)
 
-    def draw(u: tf.Tensor) -> Choice:
-        return Choice(_pick(u[:, 0], len(_RANDAUGMENT)), tf.fill(tf.shape(u)[:1], level), u[:, 1] < 0.5)
+    def draw(u: tf.Tensor) -> DrawnOperation:
+        return DrawnOperation(_pick(u[:, 0], len(_RANDAUGMENT)), tf.fill(tf.shape(u)[:1], level), u[:, 1] < 0.5)
 
     return (_random_operation(2, _RANDAUGMENT, draw),) * count
 
@@ -146,8 +146,8 @@ def trivialaugment() -> Operation:
     The docstring of the module says what else differs.
     """
 
-    def draw(u: tf.Tensor) -> Choice:
-        return Choice(_pick(u[:, 0], len(_TRIVIALAUGMENT)), tf.floor(u[:, 1] * 31) / 30, u[:, 2] < 0.5)
+    def draw(u: tf.Tensor) -> DrawnOperation:
+        return DrawnOperation(_pick(u[:, 0], len(_TRIVIALAUGMENT)), tf.floor(u[:, 1] * 31) / 30, u[:, 2] < 0.5)
 
     return _random_operation(3, _TRIVIALAUGMENT, draw)
 
@@ -173,10 +173,10 @@ def autoaugment(policy: str = "imagenet") -> Operation:
         probability = tf.constant([probability for _, probability, _ in column])
         level = tf.constant([magnitude / 9 for _, _, magnitude in column])
 
-        def draw(u: tf.Tensor) -> Choice:
+        def draw(u: tf.Tensor) -> DrawnOperation:
             chosen = _pick(u[:, 0], len(_IMAGENET))
             is_applied = u[:, 1 + 2 * place] < tf.gather(probability, chosen)
-            return Choice(
+            return DrawnOperation(
                 tf.where(is_applied, tf.gather(index, chosen), -1), tf.gather(level, chosen), u[:, 2 + 2 * place] < 0.5
             )
 
@@ -203,10 +203,10 @@ def augmix(severity: float = 3, width: int = 3, depth: int = 3) -> Pass:
     chain_draws = 1 + 3 * longest
 
     def step(place: int) -> Operation:
-        def draw(u: tf.Tensor) -> Choice:
+        def draw(u: tf.Tensor) -> DrawnOperation:
             operation, level, up = tf.unstack(u[:, 1 + 3 * place : 4 + 3 * place], axis=1)
             index = tf.where(_pick(u[:, 0], longest) >= place, _pick(operation, len(_AUGMIX)), -1)
-            return Choice(index, ranges.scale(level, 0.1, strongest) / 10, up < 0.5)
+            return DrawnOperation(index, ranges.scale(level, 0.1, strongest) / 10, up < 0.5)
 
         return _random_operation(chain_draws, _AUGMIX, draw)
 
@@ -229,7 +229,7 @@ def _pick(u: tf.Tensor, count: int) -> tf.Tensor:
     return tf.minimum(tf.cast(u * count, tf.int32), count - 1)
 
 
-def _random_operation(draws: int, strengths: Strengths, draw: Callable[[tf.Tensor], Choice]) -> Operation:
+def _random_operation(draws: int, strengths: Strengths, draw: Callable[[tf.Tensor], DrawnOperation]) -> Operation:
     """Returns the Operation that applies to each image the operation of a list that `draw` chooses.
 
     All operations of a form are one formula. The parameters of those that were not chosen are neutral.
@@ -237,14 +237,14 @@ def _random_operation(draws: int, strengths: Strengths, draw: Callable[[tf.Tenso
     Args:
         draws: how many random numbers `draw` needs for each image.
         strengths: the list, with the range of each operation.
-        draw: random numbers, float32 [N, draws], to a Choice.
+        draw: random numbers, float32 [N, draws], to a DrawnOperation.
     """
     names = list(strengths)
 
-    def is_chosen(choice: Choice, name: str) -> tf.Tensor:
+    def is_chosen(choice: DrawnOperation, name: str) -> tf.Tensor:
         return choice.index == names.index(name) if name in names else tf.zeros_like(choice.up)
 
-    def value(choice: Choice, name: str, neutral: float) -> tf.Tensor:
+    def value(choice: DrawnOperation, name: str, neutral: float) -> tf.Tensor:
         """Returns float32 [N], the parameter of an operation where it is chosen, else the neutral one."""
         start, end = strengths.get(name, (neutral, neutral))
         step = (end - start) * choice.level

@@ -53,9 +53,9 @@ def table(network: "Network", every: bool) -> str:
         fraction = "" if block.fraction is None else f"{block.fraction:g}"
         start = (str(number) if number else "", fraction, f"{block.above:,}")
         if every:
-            for place, name in enumerate(block.layers):
+            for index, name in enumerate(block.layers):
                 shape, count = _shape(operations[name]), f"{_parameters(operations[name]):,}"
-                rows.append((start[0], name, shape, count, *(start[1:] if place == 0 else ("", ""))))
+                rows.append((start[0], name, shape, count, *(start[1:] if index == 0 else ("", ""))))
         elif number:
             rows.append(
                 (start[0], block.layers[0], _shape(operations[block.layers[-1]]), f"{block.parameters:,}", *start[1:])
@@ -78,10 +78,10 @@ def blocks(network: "Network") -> list[Block]:
     starts = [network.backbone.index(name) for name in starts_of_blocks(network)]
     edges = [*starts, len(network.backbone)]
     parts = [(None, network.backbone[: starts[0]])] if starts[0] else []
-    for place, (start, end) in enumerate(pairwise(edges)):
-        parts.append((unfreeze(len(starts) - place, len(starts)), network.backbone[start:end]))
+    for index, (start, end) in enumerate(pairwise(edges)):
+        parts.append((unfreeze(len(starts) - index, len(starts)), network.backbone[start:end]))
     counts = [sum(_parameters(operations[name]) for name in names) for _, names in parts]
-    return [Block(names, counts[place], sum(counts[place:]), fraction) for place, (fraction, names) in enumerate(parts)]
+    return [Block(names, counts[index], sum(counts[index:]), fraction) for index, (fraction, names) in enumerate(parts)]
 
 
 def unfreeze(wanted: int, total: int) -> float:

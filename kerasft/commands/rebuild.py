@@ -64,7 +64,7 @@ def _of_run(folder: Path, packages: tuple[str, ...]) -> "keras.Model":
     from kerasft.networks import network as networks
     from kerasft.networks.apply_surgeries import apply_surgeries
     from kerasft.networks.depths import with_depths
-    from kerasft.settings.config import FIELDS, Config
+    from kerasft.settings.stored_config import from_stored
     from kerasft.storage import resolved_settings
     from kerasft.strategies import planning
 
@@ -72,8 +72,7 @@ def _of_run(folder: Path, packages: tuple[str, ...]) -> "keras.Model":
     stored, resolved = run_folder.read_json(folder / "config.json", "backbone"), resolved_settings.read(folder)
     if not metrics or not stored or resolved is None:
         raise UserError(f"kerasft rebuild: the run is not finished. Received: '{folder}'")
-    stored = {name: value for name, value in stored.items() if name in FIELDS}
-    config = Config(**{**stored, "allow_imports": packages})
+    config = from_stored(stored, allow_imports=packages)
     keras.utils.set_random_seed(config.seed)
     backbone = resolved.backbone or config.backbone
     built = replace(config, backbone=backbone, weights=resolved.weights, image_size=resolved.image_size)

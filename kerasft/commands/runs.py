@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from kerasft.console.columns import columns, write
-from kerasft.console.wording import duration, number, percent
+from kerasft.console.wording import duration, number
+from kerasft.evaluation.score_names import formatter
 from kerasft.report import runs_page
 from kerasft.settings.errors import UserError
 
@@ -41,7 +42,7 @@ def table(found: list[runs_page.FinishedRun], damaged: list[runs_page.Unreadable
     """Returns the runs as text, by data, the best first. The folders that cannot be read follow."""
     rows = []
     for row in found:
-        shown = percent if row.score == "accuracy" else number
+        shown = formatter(row.score)
         span = f"{shown(row.low)} to {shown(row.high)}"
         numbers = (
             NAMES.get(row.score, row.score),

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from kerasft.compare.entries import Entry
+from kerasft.evaluation import paired
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import score_key
-from kerasft.report import headline, paired
+from kerasft.storage import predictions_file
 
 Row = dict[str, Any]
 
@@ -25,13 +27,13 @@ def finished(entry: Entry, result: dict[str, Any], task: str, classes: list[str]
         folder: its run folder.
     """
     test, phases, seconds = result["figures"]["test"], result["phases"], result["seconds"]
-    arrays = read_predictions(folder)
-    shown = headline.HEADLINES[task](test, arrays, classes, headline.Caveats())
+    arrays = predictions_file.read(folder)
+    _, low, high = score_interval(task, test, arrays, classes)
     key = score_key(task, len(classes))
     return {
         **_head(entry, FINISHED),
         key: test[key],
-        "interval": _ends(shown["low"], shown["high"]),
+        "interval": _ends(low, high),
         "loss": test["loss"],
         "loss_interval": _ends(*paired.loss_interval(arrays)),
         "difference": None,
@@ -71,10 +73,10 @@ def add_differences(rows: Sequence[Row], task: str, units: np.ndarray | None) ->
     """
     if not rows or rows[0]["status"] != FINISHED:
         return
-    first = read_predictions(Path(rows[0]["run_dir"]))
+    first = predictions_file.read(Path(rows[0]["run_dir"]))
     for row in rows[1:]:
         if row["status"] == FINISHED:
-            found = paired.compare(task, first, read_predictions(Path(row["run_dir"])), units)
+            found = paired.compare(task, first, predictions_file.read(Path(row["run_dir"])), units)
             row["difference"] = _difference(found.score, found)
             row["loss_difference"] = _difference(found.loss, found)
 
@@ -89,12 +91,6 @@ def winner(rows: Sequence[Row]) -> Row | None:
     """The finished row of the lowest validation loss; of equal ones the first. The test images take no part in it."""
     losses = [row for row in rows if row["status"] == FINISHED and math.isfinite(row["validation_loss"])]
     return min(losses, key=lambda row: row["validation_loss"], default=None)
-
-
-def read_predictions(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of `predictions.npz` in a run folder."""
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        return dict(stored)
 
 
 def _head(entry: Entry, status: str) -> Row:

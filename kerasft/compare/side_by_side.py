@@ -20,7 +20,7 @@ from kerasft.job.data_changes import refuse_changes
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import manifest, run_folder, run_lock
+from kerasft.storage import manifest, predictions_file, run_folder, run_lock
 
 FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
@@ -130,8 +130,8 @@ def _export(
 
 def _run(config: Config, folder: Path, entry: Entry) -> dict[str, Any]:
     """Runs an entry. Returns what it measured, or the `reason` why it measured nothing."""
-    place = folder / "entries" / entry.folder_name
-    log, result = place.with_name(f"{place.name}.log"), place.with_name(f"{place.name}.json")
+    path = folder / "entries" / entry.folder_name
+    log, result = path.with_name(f"{path.name}.log"), path.with_name(f"{path.name}.json")
     result.unlink(missing_ok=True)
     with log.open("ab") as output:
         status = process.run("score", config, result, output)
@@ -148,7 +148,7 @@ def _result(folder: Path, entry: Entry) -> dict[str, Any]:
     """What an earlier start of the comparison measured of an entry; empty for nothing."""
     place = folder / "entries" / entry.folder_name
     found = run_folder.read_json(place.with_name(f"{place.name}.json"))
-    return found if "figures" in found and (place / "predictions.npz").is_file() else {}
+    return found if "figures" in found and (place / predictions_file.NAME).is_file() else {}
 
 
 def _refuse_other_images(config: Config, listing: Listing, entries: Sequence[Entry], folder: Path) -> None:

@@ -41,14 +41,14 @@ def main(argv: list[str]) -> int:
             run_folder.write_json(result, {"reason": " ".join(map(str, lines))})
         if status is None:
             raise
-        deferred_signals.taken()
+        deferred_signals.clear_interrupt_mark()
         return status
 
 
 def _score(config: Config, result: Path) -> int:
     from kerasft.job import score
 
-    values = asdict(score.score(config))
+    values = asdict(score.train_and_score(config))
     values["seconds"]["total"] = round(time.monotonic() - _BEGAN, 3)
     run_folder.write_json(result, {**values, "peak_rss_mb": round(machine.peak_bytes() / 2**20, 1)})
     return EXIT_OK

@@ -1,7 +1,18 @@
 """Formats numbers, durations, counts and lists of names for readers."""
 
+from collections.abc import Callable, Sequence
+
 # Stands for a number that could not be measured.
 NOT_MEASURED = "–"
+
+# What is left of a phase, by the fraction of its weights: in words, and for a table.
+_KEPT = {
+    1.0: ("its weights kept", "all"),
+    0.75: ("three-quarter-way weights kept", "¾"),
+    0.5: ("half-way weights kept", "½"),
+    0.25: ("quarter-way weights kept", "¼"),
+    0.0: ("undone, for it was not measurably better", "undone"),
+}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -48,6 +59,24 @@ def duration(seconds: float) -> str:
 def count(n: int, one: str, many: str = "") -> str:
     """Formats a count with its noun: 1 image, 2,000 images."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def signed(value: float | None, shown: Callable[[float], str] = number) -> str:
+    """Formats a difference with its sign: +0.100, or -3.2% with a true minus sign. None was not measured."""
+    if value is None:
+        return NOT_MEASURED
+    return ("+" if value > 0 else "−" if value < 0 else "") + shown(abs(value))
+
+
+def span(interval: Sequence[float] | None, shown: Callable[[float], str] = number) -> str:
+    """Formats an interval: 0.100 to 0.200. None was not measured."""
+    return f"{shown(interval[0])} to {shown(interval[1])}" if interval else NOT_MEASURED
+
+
+def kept_weights(alpha: float, *, short: bool = False) -> str:
+    """What is left of a phase of which a fraction of the weights was kept, 0 where it was undone; `short` for a table."""
+    other = f"weights at {alpha:.3g} of the way kept", f"{alpha:.3g}"
+    return _KEPT.get(alpha, other)[short]
 
 
 def join_names(names: list[str], limit: int = 6) -> str:

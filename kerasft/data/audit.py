@@ -6,7 +6,7 @@ there is space, so that they are not decoded again.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -100,74 +100,36 @@ def audit(
     count, workers = len(listing.ids), machine.cpu_count()
     specs = [tf.TensorSpec([None], tf.string)]
     graph = tf.function(lambda contents: decode_batch(contents, size, listing.framing), input_signature=specs)
-    digests, pixel_digests, problems = [""] * count, [""] * count, [None] * count
-    measured, traits = image_measurements.make_empty(count if inspected else 0), [()] * count
-    # Files that the store did not know: their image, or None where the file is rejected.
-    decoded: dict[int, np.ndarray | None] = {}
+    measured = image_measurements.make_empty(count if inspected else 0)
+    found: list[_File] = []
 
-    def check(indices: range) -> None:
-        unknown: dict[int, bytes] = {}
-        usable: dict[int, tuple[bytes, np.ndarray]] = {}
-        for index in indices:
-            try:
-                contents = listing.read(index)
-            except (OSError, ValueError) as error:
-                problems[index] = ("unreadable", getattr(error, "strerror", None) or str(error))
-                continue
-            digests[index] = hashlib.sha256(contents).hexdigest()
-            entry = pixel_store.lookup(index, digests[index]) if pixel_store else None
-            if entry is None:
-                unknown[index] = contents
-                continue
-            problems[index] = entry or None
-            if _is_usable(problems[index]):
-                usable[index] = contents, pixel_store.take(np.array([index]))[0]
-        for index, (problem, image) in zip(unknown, _decode([*unknown.values()], graph)):
-            problems[index], decoded[index] = problem, image
-            if image is not None:
-                usable[index] = unknown[index], image
-        for index, (contents, image) in usable.items():
-            pixel_digests[index] = _digest(image)
-            if inspected:
-                measured.sizes[index] = image_headers.read_size(contents) or 0
-                traits[index] = file_traits.find_traits(listing.ids[index], contents)
-        if inspected and usable:
-            image_measurements.measure(np.stack([image for _, image in usable.values()]), measured, [*usable])
-        progress(len(indices))
-
-    def check_damage(index: int) -> None:
-        # A file that has vanished by now is reported when training reads it.
-        with suppress(OSError, ValueError):
-            contents = listing.read(index)
-            is_same = hashlib.sha256(contents).hexdigest() == digests[index]
-            if is_same and image_headers.detect_format(contents) == "JPEG":
-                graph(tf.constant([contents]))
-                if warning := _first_damage(read_stderr()):
-                    problems[index] = (DAMAGED, f"{warning}; it can be read, but part of it may be wrong")
+    def checked(rows: range) -> list[_File]:
+        files = _check(listing, rows, graph, pixel_store, measured if inspected else None)
+        progress(len(rows))
+        return files
 
     with stderr_filter.capture_lines() as read_stderr, ThreadPoolExecutor(workers) as pool:
         step = IMAGES_PER_CORE * workers
         for start in range(0, count, step):
             rows = range(start, min(start + step, count))
-            list(pool.map(check, (rows[i : i + IMAGES_PER_CALL] for i in range(0, len(rows), IMAGES_PER_CALL))))
+            calls = (rows[i : i + IMAGES_PER_CALL] for i in range(0, len(rows), IMAGES_PER_CALL))
+            files = [file for part in pool.map(checked, calls) for file in part]
             # libjpeg's warnings name no file. After one, the files of this step are decoded again, one at a time.
             if _first_damage(read_stderr()):
-                for index in sorted(index for index in decoded if problems[index] is None):
-                    check_damage(index)
+                files = [
+                    file._replace(problem=_find_damage(listing, index, file.digest, graph, read_stderr))
+                    if file.is_decoded and file.problem is None
+                    else file
+                    for index, file in zip(rows, files)
+                ]
             if pixel_store:
-                list(pool.map(lambda i: pixel_store.put(i, digests[i], problems[i], decoded[i]), decoded))
-            decoded.clear()
-    findings = [
-        Finding(listing.ids[i], problem[0], "warn" if _is_usable(problem) else "reject", problem[1])
-        for i, problem in enumerate(problems)
-        if problem
-    ]
-    usable = np.array([_is_usable(problem) for problem in problems], bool)
-    findings += [
-        Finding(listing.ids[i], kind, "warn", detail) for i, found in enumerate(traits) for kind, detail in found
-    ]
-    kept, places = listing.without_rejected(usable, np.array(digests), np.array(pixel_digests)), np.flatnonzero(usable)
-    kept = replace(kept, findings=(*listing.findings, *findings))
+                new = [(index, file) for index, file in zip(rows, files) if file.is_decoded]
+                list(pool.map(lambda one: pixel_store.put(one[0], one[1].digest, one[1].problem, one[1].image), new))
+            found += [file._replace(image=None) for file in files]
+    usable = np.array([_is_usable(file.problem) for file in found], bool)
+    digests, pixel_digests = (np.array([getattr(file, name) for file in found]) for name in ("digest", "pixel_digest"))
+    kept, places = listing.without_rejected(usable, digests, pixel_digests), np.flatnonzero(usable)
+    kept = replace(kept, findings=(*listing.findings, *_findings(listing, found)))
     take = (lambda rows: pixel_store.take(places[rows])) if pixel_store else None
     if inspected:
 
@@ -176,6 +138,97 @@ def audit(
 
         kept = inspection.inspect(kept, measured.take(places), take or decode)
     return kept, take
+
+
+class _File(NamedTuple):
+    """What the audit knows of a file.
+
+    Attributes:
+        digest: SHA-256 of its bytes; empty where it cannot be read.
+        problem: kind and detail, where it is rejected or damaged.
+        pixel_digest: SHA-256 of its image; empty without one.
+        traits: kinds and details of what is unusual in it.
+        is_decoded: whether it was decoded now: the store did not know it.
+        image: uint8 [S, S, 3], where it was decoded now and is not rejected.
+    """
+
+    digest: str = ""
+    problem: tuple[str, str] | None = None
+    pixel_digest: str = ""
+    traits: Sequence[tuple[str, str]] = ()
+    is_decoded: bool = False
+    image: np.ndarray | None = None
+
+
+def _check(
+    listing: Listing,
+    rows: range,
+    graph: Callable,
+    pixel_store: PixelStore | None,
+    measured: image_measurements.Measures | None,
+) -> list[_File]:
+    """Reads some files, and decodes what the store does not know of them in one call.
+
+    Args:
+        measured: gets the rows of these images; None where nothing is measured.
+    """
+    files: dict[int, _File] = {}
+    unknown: dict[int, bytes] = {}
+    usable: dict[int, tuple[bytes, np.ndarray]] = {}
+    for index in rows:
+        try:
+            contents = listing.read(index)
+        except (OSError, ValueError) as error:
+            files[index] = _File(problem=("unreadable", getattr(error, "strerror", None) or str(error)))
+            continue
+        files[index] = _File(hashlib.sha256(contents).hexdigest())
+        entry = pixel_store.lookup(index, files[index].digest) if pixel_store else None
+        if entry is None:
+            unknown[index] = contents
+            continue
+        files[index] = files[index]._replace(problem=entry or None)
+        if _is_usable(files[index].problem):
+            usable[index] = contents, pixel_store.take(np.array([index]))[0]
+    for index, (problem, image) in zip(unknown, _decode([*unknown.values()], graph)):
+        files[index] = files[index]._replace(problem=problem, is_decoded=True, image=image)
+        if image is not None:
+            usable[index] = unknown[index], image
+    for index, (contents, image) in usable.items():
+        files[index] = files[index]._replace(pixel_digest=_digest(image))
+        if measured is not None:
+            measured.sizes[index] = image_headers.read_size(contents) or 0
+            files[index] = files[index]._replace(traits=file_traits.find_traits(listing.ids[index], contents))
+    if measured is not None and usable:
+        image_measurements.measure(np.stack([image for _, image in usable.values()]), measured, [*usable])
+    return [files[index] for index in rows]
+
+
+def _find_damage(
+    listing: Listing, index: int, digest: str, graph: Callable, read_stderr: Callable[[], list[str]]
+) -> tuple[str, str] | None:
+    """Decodes a file alone, and returns the damage that libjpeg reports of it (kind, detail); None without any."""
+    # A file that has vanished by now is reported when training reads it.
+    with suppress(OSError, ValueError):
+        contents = listing.read(index)
+        is_same = hashlib.sha256(contents).hexdigest() == digest
+        if is_same and image_headers.detect_format(contents) == "JPEG":
+            graph(tf.constant([contents]))
+            if warning := _first_damage(read_stderr()):
+                return DAMAGED, f"{warning}; it can be read, but part of it may be wrong"
+    return None
+
+
+def _findings(listing: Listing, files: list[_File]) -> list[Finding]:
+    """What is wrong with files or unusual in them: their problems first."""
+    problems = [
+        Finding(listing.ids[i], file.problem[0], "warn" if _is_usable(file.problem) else "reject", file.problem[1])
+        for i, file in enumerate(files)
+        if file.problem
+    ]
+    traits = [
+        Finding(listing.ids[i], kind, "warn", detail) for i, file in enumerate(files) for kind, detail in file.traits
+    ]
+    return problems + traits
 
 
 def _is_usable(problem: tuple[str, str] | None) -> bool:

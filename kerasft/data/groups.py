@@ -66,8 +66,8 @@ def find_broken(listing: Listing) -> list[Finding]:
     _, group = np.unique(listing.groups, return_inverse=True)
     first = np.full(group.max(initial=0) + 1, len(SPLITS))
     np.minimum.at(first, group, order)
-    for place, split in enumerate(SPLITS[1:], 1):
-        crossing = (order == place) & (first[group] < place)
+    for index, split in enumerate(SPLITS[1:], 1):
+        crossing = (order == index) & (first[group] < index)
         for rows in _parted(np.flatnonzero(crossing), group):
             earlier, name = SPLITS[first[group[rows[0]]]], str(listing.groups[rows[0]])
             detail = f"group {name!r} stands in {earlier} and in {split}, there with {len(rows)} image{'s' * (len(rows) > 1)}"

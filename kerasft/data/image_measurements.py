@@ -144,10 +144,10 @@ def _describe(grey: np.ndarray) -> np.ndarray:
     axes = sorted({(one.height, one.down) for one in REGIONS} | {(one.width, one.right) for one in REGIONS})
     waves = np.concatenate([cosines(side, *axis) for axis in axes])
     projected = waves @ grey @ waves.T
-    steps = {axis: slice(FREQUENCIES * place, FREQUENCIES * (place + 1)) for place, axis in enumerate(axes)}
-    for place, region in enumerate(REGIONS):
+    steps = {axis: slice(FREQUENCIES * index, FREQUENCIES * (index + 1)) for index, axis in enumerate(axes)}
+    for index, region in enumerate(REGIONS):
         down, across = steps[region.height, region.down], steps[region.width, region.right]
-        found[:, place] = projected[:, down, across].reshape(len(grey), -1)
+        found[:, index] = projected[:, down, across].reshape(len(grey), -1)
     found[:, :, 0] = 0
     norms = np.linalg.norm(found, axis=-1, keepdims=True)
     # Less than a grey level of contrast is noise of the encoder.

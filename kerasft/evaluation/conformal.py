@@ -15,12 +15,12 @@ class Conformal(NamedTuple):
 
     Attributes:
         coverage: the share of images whose set or interval is to hold the truth, in (0, 1).
-        least: single-label: a label is in the set if its probability is at least this; else None.
+        min_probability: single-label: a label is in the set if its probability is at least this; else None.
         radius: regression: float64 [D], half the width of the interval of each target; else None.
     """
 
     coverage: float
-    least: float | None = None
+    min_probability: float | None = None
     radius: np.ndarray | None = None
 
 
@@ -60,7 +60,7 @@ def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> 
         coverage: in (0, 1).
     """
     true = probabilities[np.arange(len(labels)), labels]
-    return Conformal(coverage, least=float(-corrected_quantile(-true, coverage)))
+    return Conformal(coverage, min_probability=float(-corrected_quantile(-true, coverage)))
 
 
 def fit_intervals(values: np.ndarray, labels: np.ndarray, coverage: float) -> Conformal:
@@ -76,7 +76,7 @@ def fit_intervals(values: np.ndarray, labels: np.ndarray, coverage: float) -> Co
 
 def label_sets(conformal: Conformal, probabilities: np.ndarray) -> np.ndarray:
     """Which labels are in the set of each image, bool [N, C]. A set may be empty: no label is likely enough."""
-    return probabilities >= conformal.least
+    return probabilities >= conformal.min_probability
 
 
 def figures_of_sets(conformal: Conformal, probabilities: np.ndarray, labels: np.ndarray) -> dict:
@@ -86,7 +86,7 @@ def figures_of_sets(conformal: Conformal, probabilities: np.ndarray, labels: np.
         "observed": float(sets[np.arange(len(labels)), labels].mean()),
         "mean_set_size": float(sets.sum(-1).mean()),
     }
-    return {**found, "empty_sets": float((~sets.any(-1)).mean()), "least_probability": conformal.least}
+    return {**found, "empty_sets": float((~sets.any(-1)).mean()), "least_probability": conformal.min_probability}
 
 
 def figures_of_intervals(conformal: Conformal, values: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> dict:

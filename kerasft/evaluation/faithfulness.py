@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from kerasft.evaluation import intervals
+
 # Steps from no pixel to all of them.
 STEPS = 8
 # Random maps for each image.
@@ -18,8 +20,8 @@ RANDOM_MAPS = 3
 # Standard deviation of the blur, in sides of the image. What the image shows cannot be told any more.
 BLUR = 1 / 16
 # A smaller difference of the means does not count: a network with random weights has maps that are right, and say nothing.
-LEAST = 0.02
-# What a drawn number counts among equal pixels, in maxima of the map.
+MIN_DIFFERENCE = 0.02
+# Weight of the random tie-break between equal pixels, as a share of the map's maximum.
 TIE = 1e-5
 # Images that are scored at once.
 BATCH_SIZE = 64
@@ -69,14 +71,14 @@ class Comparison(NamedTuple):
     @property
     def verdict(self) -> str:
         """`better` where both differences count, `partly` for one, else `no_better`."""
-        better = counts(self.deletion.value, self.deletion.low, self.deletion.high, -1)
-        better += counts(self.insertion.value, self.insertion.low, self.insertion.high, 1)
+        better = is_measurable(self.deletion.value, self.deletion.low, self.deletion.high, -1)
+        better += is_measurable(self.insertion.value, self.insertion.low, self.insertion.high, 1)
         return ("no_better", "partly", "better")[better]
 
 
-def counts(value: float, low: float | None, high: float | None, sign: int) -> bool:
-    """Whether a difference and its interval lie on the side of the sign, the difference by at least `LEAST`."""
-    return None not in (low, high) and sign * value >= LEAST and min(sign * low, sign * high) > 0
+def is_measurable(value: float, low: float | None, high: float | None, sign: int) -> bool:
+    """Whether a difference and its interval lie on the side of the sign, the difference by at least `MIN_DIFFERENCE`."""
+    return None not in (low, high) and sign * value >= MIN_DIFFERENCE and min(sign * low, sign * high) > 0
 
 
 def areas(score: Score, images: np.ndarray, maps: np.ndarray, steps: int = STEPS) -> Areas:
@@ -166,5 +168,5 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
 
     gaps = first - second
     value, n = float(gaps.mean()), len(gaps)
-    half = float(t.ppf(0.975, n - 1) * gaps.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    half = float(t.ppf(0.975, n - 1)) * intervals.standard_error(gaps) if n > 1 else np.nan
     return Difference(float(first.mean()), float(second.mean()), value, value - half, value + half)

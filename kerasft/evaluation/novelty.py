@@ -24,13 +24,13 @@ class Novelty(NamedTuple):
         method: `energy` or `distance`.
         keep: the share of the validation images that are known.
         threshold: an image is known if its novelty is at most this.
-        neighbours: for `distance`: float32 [P, D], features of training images, each of length 1; None for `energy`.
+        references: for `distance`: float32 [P, D], features of training images, each of length 1; None for `energy`.
     """
 
     method: str
     keep: float
     threshold: float
-    neighbours: np.ndarray | None = None
+    references: np.ndarray | None = None
 
     def score(self, features: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """The novelty of images, float64 [N]; higher is stranger.
@@ -39,7 +39,7 @@ class Novelty(NamedTuple):
             features: float [N, D], pooled; not read under `energy`.
             outputs: float [N, C], logits; not read under `distance`.
         """
-        return energy(outputs) if self.neighbours is None else distance(self.neighbours, features)
+        return energy(outputs) if self.references is None else distance(self.references, features)
 
 
 def energy(outputs: np.ndarray) -> np.ndarray:
@@ -55,14 +55,14 @@ def unit_length(features: np.ndarray) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), MIN_LENGTH)
 
 
-def distance(neighbours: np.ndarray, features: np.ndarray) -> np.ndarray:
+def distance(references: np.ndarray, features: np.ndarray) -> np.ndarray:
     """The cosine distance to the nearest training image, in [0, 2] (Sun et al. 2022, with k = 1); float64 [N].
 
     Args:
-        neighbours: float [P, D], each of length 1.
+        references: float [P, D], each of length 1.
         features: float [N, D], pooled.
     """
-    points, parts = neighbours.astype(np.float64).T, range(0, len(features), CHUNK)
+    points, parts = references.astype(np.float64).T, range(0, len(features), CHUNK)
     nearest = [(unit_length(features[start : start + CHUNK]) @ points).max(-1) for start in parts]
     return 1 - np.concatenate(nearest)
 

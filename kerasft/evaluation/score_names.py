@@ -1,5 +1,9 @@
 """The score of each task and its name. The report uses them too, so nothing here imports TensorFlow."""
 
+from collections.abc import Callable
+
+from kerasft.console.wording import number, percent
+
 # The score of each task, as `metrics.json` names it.
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
 # The same scores in words, and that of several targets.
@@ -11,6 +15,11 @@ TITLES = {
 }
 # Scores of which less is better.
 ERRORS = ("mae", "scaled_mae")
+
+
+def formatter(score: str) -> Callable[[float | None], str]:
+    """What formats a score for readers: accuracy in percent, others as numbers."""
+    return percent if score == "accuracy" else number
 
 
 def score_key(task: str, targets: int) -> str:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft.evaluation import calibration
+from kerasft.evaluation import calibration, intervals
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.settings.errors import UserError
 
@@ -160,7 +160,7 @@ class Scorer:
         gaps = np.abs(outputs.astype(np.float64) - self.labels)
         return float((gaps if self.labels.shape[1] == 1 else gaps / self.scale).mean())
 
-    def fit_temperature(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
+    def calibrated_losses(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
         """Returns the best temperature of outputs, and the losses at it. Weights of a network are compared by these losses.
 
         The losses are NaN where any output is not finite.
@@ -171,8 +171,8 @@ class Scorer:
         return temperature, self.losses(outputs / temperature)
 
     def calibrated_loss_and_score(self, outputs: np.ndarray) -> tuple[float, float]:
-        """Returns the mean of the losses of `fit_temperature`, and the score: what is compared, recorded and printed."""
-        return float(self.fit_temperature(outputs)[1].mean()), self.score(outputs)
+        """Returns the mean of the losses of `calibrated_losses`, and the score: what is compared, recorded and printed."""
+        return float(self.calibrated_losses(outputs)[1].mean()), self.score(outputs)
 
     def temperature(self, outputs: np.ndarray) -> float:
         """Returns the temperature by which logits are divided for the lowest loss (see `calibration.fit_temperature`).
@@ -201,12 +201,12 @@ def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(precisions)) if precisions else 0.0
 
 
-def one_standard_error_rule(candidates: list[np.ndarray], errors: float = 1.0) -> int:
+def one_standard_error_rule(candidates: list[np.ndarray], standard_errors: float = 1.0) -> int:
     """Applies the one-standard-error rule (Breiman et al. 1984, section 3.4.3) to paired losses.
 
     Args:
         candidates: float64 [N] each, losses of the same examples, the preferred candidate first.
-        errors: how many standard errors a candidate may be worse than the best.
+        standard_errors: how many standard errors a candidate may be worse than the best.
 
     Returns:
         The index of the first candidate whose mean loss is within so many standard errors of the best. The standard error
@@ -217,6 +217,6 @@ def one_standard_error_rule(candidates: list[np.ndarray], errors: float = 1.0) -
     best = min(candidates, key=np.mean)
     for index, losses in enumerate(candidates):
         gap = losses - best
-        if gap.mean() <= errors * gap.std(ddof=1) / np.sqrt(len(gap)):
+        if gap.mean() <= standard_errors * intervals.standard_error(gap):
             return index
     return len(candidates) - 1

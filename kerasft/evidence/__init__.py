@@ -2,9 +2,9 @@
 
 from kerasft.evidence.calibration import calibration
 from kerasft.evidence.confusion import confusion
-from kerasft.evidence.errors import errors
 from kerasft.evidence.label_shift import label_shift
 from kerasft.evidence.mistakes import mistakes
+from kerasft.evidence.regression_errors import errors
 
 # A new piece of evidence is one file and its name here.
 EVIDENCE = {

@@ -49,7 +49,7 @@ def calibration(predictions: Predictions) -> Section:
     error = calibration_error(confidence, correct)
     sentence = f"On average the model predicts {percent(predicted)}, and {percent(observed)} is right"
     gap = predicted - observed
-    # The many labels that are not given hide how far off those are that are.
+    # Most labels are absent. They would hide the error of the predicted ones.
     if predictions.task == "multi_label" and (given := probabilities >= predictions.thresholds).any():
         promised, kept = float(probabilities[given].mean()), float(correct[given.ravel()].mean())
         sentence = (

@@ -99,25 +99,25 @@ def panel(values: list[float], names: list[str], y_range: tuple[float, float], t
         parts.append(tag("line", class_="grid", x1=left, x2=wide, y1=y(value), y2=y(value)))
         parts.append(tag("text", text, class_="tick", x=left - 5, y=y(value) + 4, text_anchor="end"))
     parts.append(tag("line", class_="ideal", x1=x(0), x2=wide - 8.0, y1=y(values[0]), y2=y(values[0])))
-    points = [(x(place), y(value)) for place, value in enumerate(values)]
+    points = [(x(index), y(value)) for index, value in enumerate(values)]
     parts += polylines("val", points)
     parts += [tag("circle", class_="dot val", cx=point[0], cy=point[1], r=2.6) for point in points]
-    for place, name in enumerate(names):
-        parts.append(tag("text", name, class_="tick", x=x(place), y=tall - 3, text_anchor="middle"))
+    for index, name in enumerate(names):
+        parts.append(tag("text", name, class_="tick", x=x(index), y=tall - 3, text_anchor="middle"))
     return svg(title, *parts, height=tall, width=wide)
 
 
-def interval(low: float, point: float, high: float, end: float, baseline: float, title: str) -> Markup:
-    """Draws a score with its interval on an axis from 0 to `end`, and a mark for the baseline."""
+def interval(low: float, point: float, high: float, end: float, no_skill: float, title: str) -> Markup:
+    """Draws a score with its interval on an axis from 0 to `end`, and a mark for the score without skill."""
     x = scale(0, end, 8, WIDTH - 8)
     place, tall = 26, 52
     track = {"x": 8, "y": place - 3, "width": WIDTH - 16, "height": 6, "rx": 3}
     reach = {"x": x(low), "y": place - 7, "width": max(x(high) - x(low), 2), "height": 14, "rx": 7}
-    side = "start" if x(baseline) < 60 else "end" if x(baseline) > WIDTH - 60 else "middle"
+    side = "start" if x(no_skill) < 60 else "end" if x(no_skill) > WIDTH - 60 else "middle"
     parts = [tag("rect", class_="track", **track), tag("rect", class_="reach", **reach)]
-    parts.append(tag("line", class_="base", x1=x(baseline), x2=x(baseline), y1=place - 10, y2=place + 10))
+    parts.append(tag("line", class_="base", x1=x(no_skill), x2=x(no_skill), y1=place - 10, y2=place + 10))
     parts.append(tag("circle", class_="spot", cx=x(point), cy=place, r=6))
-    parts.append(tag("text", "no skill", class_="label", x=x(baseline), y=tall - 2, text_anchor=side))
+    parts.append(tag("text", "no skill", class_="label", x=x(no_skill), y=tall - 2, text_anchor=side))
     return svg(title, *parts, height=tall)
 
 

@@ -28,9 +28,9 @@ class Mistake(NamedTuple):
 def mistakes(predictions: Predictions) -> Section:
     """Cards with the image (a data URI), the file, and lines of (what, name, value). Only their images are read."""
     found = find_mistakes(predictions.task, predictions.outputs, predictions.labels, predictions.thresholds, MAX_IMAGES)
-    thumbnails = predictions.thumbnails(np.array([mistake.index for mistake in found])) if found else []
+    images = predictions.images(np.array([mistake.index for mistake in found])) if found else []
     cards = []
-    for mistake, pixels in zip(found, thumbnails):
+    for mistake, pixels in zip(found, images):
         lines, file = _lines(predictions, mistake), str(predictions.ids[mistake.index])
         alt = ", ".join(" ".join(filter(None, line)) for line in lines)
         cards.append({"image": to_data_uri(pixels), "file": file, "lines": lines, "alt": f"{file}: {alt}"})

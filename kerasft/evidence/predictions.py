@@ -18,7 +18,7 @@ class Predictions:
         labels: int32 [N], float32 [N, C] of 0 and 1, or float32 [N, D].
         outputs: probabilities, float [N, C], or values, float [N, D].
         thresholds: float32 [C] for multi-label: a class is predicted from this probability on; else None.
-        thumbnails: a function from positions in the split, int [B], to images, uint8 [B, S, S, 3].
+        images: a function from positions in the split, int [B], to images, uint8 [B, S, S, 3].
     """
 
     task: str
@@ -27,7 +27,7 @@ class Predictions:
     labels: np.ndarray
     outputs: np.ndarray
     thresholds: np.ndarray | None
-    thumbnails: Callable[[np.ndarray], np.ndarray]
+    images: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,8 @@ Evidence = Callable[[Predictions], Section]
 
 
 def from_arrays(
-    task: str, classes: list[str], arrays: Mapping[str, np.ndarray], thumbnails: Callable[[np.ndarray], np.ndarray]
+    task: str, classes: list[str], arrays: Mapping[str, np.ndarray], images: Callable[[np.ndarray], np.ndarray]
 ) -> Predictions:
     """Makes Predictions from the arrays of `predictions.npz`."""
     outputs = arrays["values" if task == "regression" else "probabilities"]
-    return Predictions(
-        task, tuple(classes), arrays["ids"], arrays["labels"], outputs, arrays.get("thresholds"), thumbnails
-    )
+    return Predictions(task, tuple(classes), arrays["ids"], arrays["labels"], outputs, arrays.get("thresholds"), images)

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasft.data.splits import Split
 from kerasft.export import proof
-from kerasft.export.unknowns import Unknowns
+from kerasft.export.uncertainty_outputs import Uncertainty
 from kerasft.networks.network import Network
 
 
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
         thresholds: float32 [C] for multi-label: from this probability on a class counts as present.
         scale: float [D] for regression, deviation of the training targets.
         framing: how images are made square, a name of `framing.FRAMINGS`.
-        unknowns: what `--abstain` and `--coverage` add.
+        uncertainty: what `--abstain` and `--coverage` add.
     """
 
     run: str
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
     thresholds: np.ndarray | None = None
     scale: np.ndarray | None = None
     framing: str = "crop"
-    unknowns: Unknowns = Unknowns()
+    uncertainty: Uncertainty = Uncertainty()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def publish(
     """Writes an artefact into a folder after proving it.
 
     Args:
-        artefact: a member of `artefacts.ARTEFACTS`.
+        artefact: such as `keras_model.KERAS_MODEL` or `saved_model.SAVED_MODEL`.
         network: the trained network, in float32.
         answer: names and thresholds.
         split: examples to prove it on.

@@ -15,7 +15,7 @@ from kerasft.networks import saved_files
 from kerasft.networks.network import Network
 from kerasft.storage import run_folder
 
-FILE = "model.keras"
+KERAS_FILE = "model.keras"
 
 
 def write(network: Network, answer: Answer, folder: Path) -> None:
@@ -24,7 +24,7 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
     model = network.served()
     # One tensor, not a list of one: `model(images)` then warns of nothing.
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    run_folder.write_by_name(folder / FILE, plain.save)
+    run_folder.write_by_name(folder / KERAS_FILE, plain.save)
 
 
 def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
@@ -36,19 +36,19 @@ def outputs(folder: Path, network: Network, split: Split) -> np.ndarray:
         UnreadableError: Keras refuses it in safe mode, as it does a Lambda layer from outside.
     """
     try:
-        model = saved_files.read(folder / FILE)
+        model = saved_files.read(folder / KERAS_FILE)
     except saved_files.REFUSALS as error:
         reason = " ".join(str(error).split())[:200]
-        raise UnreadableError(f"export: Keras cannot load {FILE} again ({reason}); it was not kept.") from error
+        raise UnreadableError(f"export: Keras cannot load {KERAS_FILE} again ({reason}); it was not kept.") from error
     stream = pipeline.evaluation_stream(split, size=network.size, batch_size=pipeline.EVALUATION_BATCH_SIZE)
     return scoring.apply_activation(network.task, scoring.make_predictor(model)(stream))
 
 
 def place(draft: Path, folder: Path) -> Path:
     """Renames the file in a draft to `model.keras` in the folder, over an earlier one."""
-    path = folder / FILE
-    os.replace(draft / FILE, path)
+    path = folder / KERAS_FILE
+    os.replace(draft / KERAS_FILE, path)
     return path
 
 
-KERAS_MODEL = Artefact(FILE, write, outputs, place)
+KERAS_MODEL = Artefact(KERAS_FILE, write, outputs, place)

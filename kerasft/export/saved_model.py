@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from kerasft.data import pipeline
 from kerasft.data.decode import decode_batch
 from kerasft.data.splits import Split
-from kerasft.export import artefact, proof, serving_warmup, unknowns
+from kerasft.export import artefact, proof, serving_warmup, uncertainty_outputs
 from kerasft.export.artefact import Answer, Artefact
 from kerasft.export.model_folders import METADATA_FILE, SAVED_MODEL_FILE, next_version, read_metadata, versions
 from kerasft.export.serving_outputs import answer_key, serving_outputs
@@ -51,8 +51,8 @@ def export(
     (float32 [N, k]) by falling score, with k = min(5, C), and `probabilities` (float32 [N, C]). For multi-label it also
     gives `predicted` (bool [N, C], from the thresholds on). For regression it gives `values` (float32 [N, D]) instead.
     The signature `images` takes `images` (float32 [N, S, S, 3], RGB in 0..255) and gives the same. The signature
-    `features` takes `image_bytes` and gives `features` (float32 [N, D]), never of mirror images. `answer.unknowns` adds the
-    outputs of `unknowns.serve` to the first two.
+    `features` takes `image_bytes` and gives `features` (float32 [N, D]), never of mirror images. `answer.uncertainty` adds the
+    outputs of `uncertainty_outputs.serve` to the first two.
 
     A version that this run has published already is proven again, and not written twice.
 
@@ -136,7 +136,7 @@ def abandon(path: Path) -> None:
 def write(network: Network, answer: Answer, folder: Path) -> None:
     """Writes a SavedModel with the signatures of `export` into a folder, without a proof."""
     names, size, framing = tf.constant(answer.classes), network.size, answer.framing
-    fitted = unknowns.in_graph(answer.unknowns)
+    fitted = uncertainty_outputs.in_graph(answer.uncertainty)
     embedding = network.model.get_layer(layer_names.FEATURES).output
     parts = keras.Model(network.model.inputs[0], [embedding, network.model.output, heads.last_depth(network.model)])
     image_spec = tf.TensorSpec([None, size, size, 3], tf.float32, "images")
@@ -151,11 +151,11 @@ def write(network: Network, answer: Answer, folder: Path) -> None:
         if network.tta == "flip":
             outputs = (outputs + forward(images[:, :, ::-1])[1]) / 2
         if network.task == "regression":
-            return {"values": outputs} | unknowns.serve(fitted, last, outputs, outputs)
+            return {"values": outputs} | uncertainty_outputs.serve(fitted, last, outputs, outputs)
         probabilities = tf.nn.softmax(outputs) if network.task == "single_label" else tf.sigmoid(outputs)
         scores, order = tf.math.top_k(probabilities, min(TOP_K, len(answer.classes)))
         given = {"classes": tf.gather(names, order), "scores": scores, "probabilities": probabilities}
-        given |= unknowns.serve(fitted, last, outputs, probabilities)
+        given |= uncertainty_outputs.serve(fitted, last, outputs, probabilities)
         return given | ({"predicted": probabilities >= answer.thresholds} if answer.thresholds is not None else {})
 
     encoded = tf.TensorSpec([None], tf.string, "image_bytes")

@@ -15,10 +15,10 @@ from kerasft.console import console
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job import thumbnails
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job import image_reader
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.job.backbone import choose_backbone
-from kerasft.job.resolve import resolve_settings
+from kerasft.job.build_network import resolve_settings
 from kerasft.probes import probe_findings
 from kerasft.settings.config import Config
 from kerasft.storage import audit_file, disk_cache, run_folder, run_lock
@@ -44,25 +44,25 @@ def audit(config: Config) -> Path:
             for name in (audit_file.FILE_NAME, audit_file.SUSPECTS_NAME):
                 contents = (place / name).read_bytes()
                 run_folder.write(folder / name, lambda file, contents=contents: file.write(contents))
-        by_path = thumbnails.make_reader(as_audited(config, listing), size)
+        by_path = image_reader.make_reader(as_audited(config, listing), size)
         page = report.write_audit(folder, listing.name, listing.task, by_path)
     console.say(f"audited: {folder / audit_file.FILE_NAME}, {audit_file.SUSPECTS_NAME} and {page.name}")
     return folder
 
 
-def _audit(config: Config, listing: Listing, place: Path) -> int:
+def _audit(config: Config, listing: Listing, folder: Path) -> int:
     """Writes the findings into a folder, and returns the side of the images in pixels."""
     keras.utils.set_random_seed(config.seed)
     # Nothing is trained, so no precision is measured.
-    config, choice, audited = choose_backbone(replace(config, precision="float32"), listing, place)
-    network, resolved = resolve_settings(config, listing, place, choice)
+    config, choice, audited = choose_backbone(replace(config, precision="float32"), listing, folder)
+    network, resolved = resolve_settings(config, listing, folder, choice)
     framed = replace(listing, framing=resolved.framing or "crop")
     is_done = audited is not None and audited.size == network.size
-    data = audited.splits if is_done else audit_and_split(config, framed, network.size, place)
+    data = audited.splits if is_done else audit_and_split(config, framed, network.size, folder)
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
-    cache = disk_cache.from_config(config, place)
-    audit_file.add(place, probe_findings.examine(network, _pool(data), data.classes, config.seed, cache))
+    cache = disk_cache.from_config(config, folder)
+    audit_file.add(folder, probe_findings.examine(network, _pool(data), data.classes, config.seed, cache))
     return network.size
 
 

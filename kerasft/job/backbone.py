@@ -16,8 +16,8 @@ from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
-from kerasft.job import resolve
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job import build_network
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.networks import backbones, bundled, candidates, published_accuracy
 from kerasft.settings import backbone_list
 from kerasft.settings.backbone_list import Candidate
@@ -26,14 +26,14 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, resolved_settings
 from kerasft.strategies import auto
 from kerasft.training import backbone_choice
-from kerasft.training.backbone_choice import Choice, Contender
+from kerasft.training.backbone_choice import BackboneChoice, Contender
 
 # Without a budget, `auto` leaves out networks whose fine-tuning would take longer.
 MAX_AUTO_MINUTES = 20.0
 # With a budget, fine-tuning may take this share of it.
 MAX_BUDGET_SHARE = 0.5
 # Under `--deterministic` no speed is measured, and `auto` leaves out networks of more multiplications.
-MAX_UNTIMED_MACS = 1e9
+MAX_UNTIMED_MULTIPLICATIONS = 1e9
 
 
 class Audited(NamedTuple):
@@ -48,7 +48,7 @@ class Chosen(NamedTuple):
     """The Config with one network and its weights; why it is this one, and the splits, where it was chosen here."""
 
     config: Config
-    choice: Choice | None = None
+    choice: BackboneChoice | None = None
     audited: Audited | None = None
 
 
@@ -63,7 +63,7 @@ def choose_backbone(config: Config, listing: Listing, folder: Path) -> Chosen:
         return Chosen(replace(config, backbone=resolved.backbone, weights=resolved.weights))
     if not leaves_choice(config):
         return Chosen(candidates.one(config))
-    sizes = resolve.sample_sizes(listing)
+    sizes = build_network.sample_sizes(listing)
     if candidates.is_automatic(config):
         found, contenders, left_out = _short_list(config, listing, sizes)
         if left_out:
@@ -81,7 +81,7 @@ def choose_backbone(config: Config, listing: Listing, folder: Path) -> Chosen:
         cache = disk_cache.from_config(config, folder)
         choice = backbone_choice.choose(config, contenders, splits, size, cache)
     elif contenders:
-        choice = Choice(0, "the only one of the short list that can be had", [])
+        choice = BackboneChoice(0, "the only one of the short list that can be had", [])
     else:
         # Its error names the ways out.
         return Chosen(candidates.one(config))
@@ -137,8 +137,10 @@ def _short_list(
 def _too_slow(contender: Contender, minutes: float) -> str:
     """Why a network is too slow for `auto`, in half a sentence; empty where it is not."""
     if contender.images_per_second is None:
-        large = contender.macs > MAX_UNTIMED_MACS
-        return f"more than {MAX_UNTIMED_MACS:,.0f} multiplications, and no speed is measured" if large else ""
+        large = contender.multiplications > MAX_UNTIMED_MULTIPLICATIONS
+        return (
+            f"more than {MAX_UNTIMED_MULTIPLICATIONS:,.0f} multiplications, and no speed is measured" if large else ""
+        )
     passes = auto.FINE_TUNING_STEPS * auto.DEFAULT_BATCH_SIZE * auto.FORWARD_PASSES_PER_STEP
     expected = passes / contender.images_per_second / 60
     return f"fine-tuning would take about {duration(60 * expected)} here" if expected > minutes else ""
@@ -149,8 +151,8 @@ def _build(config: Config, listing: Listing, sizes: list[tuple[int, int]], candi
     config = candidates.with_candidate(config, candidate)
     try:
         config = replace(config, weights=bundled.resolve_weights(config))
-        size = config.image_size or resolve.image_size(config, sizes)
-        network, _ = resolve.build(replace(config, image_size=size), listing)
+        size = config.image_size or build_network.image_size(config, sizes)
+        network, _ = build_network.build(replace(config, image_size=size), listing)
         return backbone_choice.contender(config, candidate.choice, network, len(listing.ids))
     except backbones.DownloadError:
         raise

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.evaluation.scoring import Predictor
-from kerasft.networks import costs
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.training import forward_speed
 
@@ -33,7 +33,7 @@ def measure(network: Network, forward: Predictor, export: Path) -> dict[str, Any
     }
     return {
         "parameters": network.model.count_params(),
-        "macs": passes * costs.multiplications(network.model),
+        "macs": passes * multiplications(network.model),
         "images_per_second": speeds,
         "bytes": sum(file.stat().st_size for file in export.rglob("*") if file.is_file()),
     }

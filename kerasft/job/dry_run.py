@@ -18,17 +18,19 @@ from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.job import resolve, served_baseline
-from kerasft.job.audit import as_audited
+from kerasft.job import build_network, served_baseline
+from kerasft.job.audited_splits import as_audited
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
+from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
 from kerasft.settings import config as configs
+from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import forward_speed, phase_inputs, phase_table
+from kerasft.training import forward_speed, head_init, phase_inputs, phase_table
 
 # Images that are decoded to measure the decoding speed.
 SAMPLED_IMAGES = 64
@@ -51,8 +53,8 @@ def show(config: Config) -> None:
     console.say("dry run: nothing is trained, and nothing is written")
     listing = as_audited(config, sources.load(config))
     served_baseline.open_baseline(config, listing.task, listing.classes)
-    with tempfile.TemporaryDirectory() as place:
-        network = _network(config, listing, Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        network = _network(config, listing, Path(folder))
     data, decoded_per_second = _data(config, listing, network.size)
     _show_data(data)
     speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
@@ -63,10 +65,10 @@ def show(config: Config) -> None:
     console.say(f"phases: {reason}")
     phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     _show_settings(config, listing.name)
-    _show_time(network, planned, data, speed, decoded_per_second)
+    _show_time(network, planned, data, speed, decoded_per_second, is_kept=config.keep_cache)
 
 
-def _network(config: Config, listing: Listing, place: Path) -> Network:
+def _network(config: Config, listing: Listing, folder: Path) -> Network:
     """Builds the network of the run, without downloading weights and without measuring a precision."""
     config = likely(config)
     weights = bundled.resolve_weights(config)
@@ -81,7 +83,7 @@ def _network(config: Config, listing: Listing, place: Path) -> Network:
     # `auto` depends on whether there are weights, and here they are left out.
     if weights == "imagenet" and config.head_init == "auto":
         built = replace(built, head_init="probe")
-    network, _ = resolve.resolve_settings(built, listing, place)
+    network, _ = build_network.resolve_settings(built, listing, folder)
     return network._replace(pretrained=network.pretrained or weights == "imagenet")
 
 
@@ -180,12 +182,21 @@ def _show_settings(config: Config, name: str) -> None:
     console.say(f"export: {Path(config.export_dir) / name}/VERSION")
 
 
-def _show_time(network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float) -> None:
+def _show_time(
+    network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float, *, is_kept: bool
+) -> None:
     counts, further = [len(getattr(data, part)) for part in SPLITS], len(data.unlabelled or ())
+    # Which augmentation `auto` takes is measured when the run starts. Its number of passes does not depend on it.
+    recipe = specs.parse(head_init.DEFAULT_AUGMENT, "--augment")
+    planned = [replace(one, augment=recipe) if list(map(str, one.augment)) == ["auto"] else one for one in planned]
     certain = [phase for phase in planned if not phase.conditional]
     # Phases with epochs train on images without labels too.
     trained = {True: counts[0] + further, False: counts[0]}
-    passes = sum(forward_passes(network, phase, trained[phase.epochs > 0], counts[1]) for phase in certain)
+
+    def passes_of(phase: Phase) -> float:
+        return forward_passes(network, phase, trained[phase.epochs > 0], counts[1], is_kept=is_kept)
+
+    passes = sum(map(passes_of, certain))
     # Validation and test are scored twice: with Keras, and through the export.
     scored = 2 * sum(counts[1:])
     decoding = sum(counts) + further
@@ -195,35 +206,31 @@ def _show_time(network: Network, planned: list[Phase], data: Splits, speed: floa
         f"passes at {speed:,.0f} images a second and {decoding:,} images decoded at {decoded:,.0f} a second, both "
         f"measured now. A training step counts as {auto.FORWARD_PASSES_PER_STEP:g} forward passes."
     )
-    if conditional := sum(
-        forward_passes(network, phase, trained[True], counts[1]) for phase in planned if phase.conditional
-    ):
+    if conditional := sum(passes_of(phase) for phase in planned if phase.conditional):
         console.say(
             f"a further phase, which follows if the one before gains enough, would take about {duration(conditional / speed)} more"
         )
 
 
-def forward_passes(network: Network, phase: Phase, train: int, val: int) -> float:
+def forward_passes(network: Network, phase: Phase, train: int, val: int, *, is_kept: bool = False) -> float:
     """Returns the work of a phase, in forward passes of the whole network over one image.
 
     Args:
         train, val: numbers of images in these splits.
+        is_kept: whether the cache stays after the run.
+
+    Raises:
+        UserError: the phase names a number of augmentations that cannot be.
     """
-    parts = (
-        None
-        if phase.views == 0 or phase.image_size not in (None, network.size)
-        else phase_inputs.split_at_cut(network, phase)
-    )
-    whole = phase_inputs.count_macs(network.model)
-    frozen = phase_inputs.count_macs(parts[0]) / whole if parts else 0.0
-    trained = auto.FORWARD_PASSES_PER_STEP * ((phase.image_size or network.size) / network.size) ** 2
-    if parts is None and phase.freezes and (found := phase_inputs.split_at_cut(network, phase)):
-        # Without a cache the frozen part runs in each epoch, but only forward.
-        share = phase_inputs.count_macs(found[0]) / whole
-        trained *= 1 - share + share / auto.FORWARD_PASSES_PER_STEP
-    views = phase.views or (min(phase_inputs.MIN_CACHED_AUGMENTATIONS, phase.epochs) if phase.augment else 1)
-    ahead = frozen * (views * train + val) if parts else val
+    views = phase_inputs.cached_views(network, phase, train, val, is_kept=is_kept)
+    halves = phase_inputs.split_at_cut(network, phase) if views or phase.freezes else None
+    share = forward_work(halves[0]) / forward_work(network.model) if halves else 0.0
     # Without epochs the head is solved on the features of all images.
     if phase.epochs == 0:
-        return frozen * (train + val)
-    return ahead + phase.epochs * (1 - frozen) * (trained * train + val)
+        return share * (train + val)
+    step = auto.FORWARD_PASSES_PER_STEP * ((phase.image_size or network.size) / network.size) ** 2
+    if views:
+        return share * (views * train + val) + phase.epochs * (1 - share) * (step * train + val)
+    # Without a cache the frozen part runs in each epoch, but only forward.
+    step *= 1 - share + share / auto.FORWARD_PASSES_PER_STEP
+    return val + phase.epochs * (step * train + val)

@@ -12,7 +12,7 @@ from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Predictor, Scorer
 from kerasft.networks.network import Network
-from kerasft.storage import run_folder
+from kerasft.storage import predictions_file
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evalu
     arrays["values" if task == "regression" else "probabilities"] = evaluation.test.astype(np.float32)
     if evaluation.thresholds is not None:
         arrays["thresholds"] = evaluation.thresholds
-    run_folder.write(folder / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
+    predictions_file.write(folder, arrays)

@@ -18,7 +18,7 @@ from kerasft.data import pipeline
 from kerasft.data.splits import take
 from kerasft.evaluation import neighbours, scoring
 from kerasft.evidence.mistakes import find_mistakes
-from kerasft.job import explained_files, heat_map_check, thumbnails
+from kerasft.job import explained_files, heat_map_check, image_reader
 from kerasft.job.finished_run import Reopened, reopen
 from kerasft.networks import class_activation, flip_averaging, heads
 from kerasft.report.explain_page import Shown, verdict
@@ -121,7 +121,7 @@ def explain(settings: Config, run: str, images: str = "", out: str = "") -> dict
         "seconds": round(time.monotonic() - began, 2),
     }
     run_folder.write_json(folder / JSON_NAME, values)
-    by_path = thumbnails.make_reader(opened.listing, opened.network.size)
+    by_path = image_reader.make_reader(opened.listing, opened.network.size)
     report.write_explain(folder / PAGE_NAME, values, shown, typical, by_path)
     console.say(f"explain: {folder / PAGE_NAME} ({values['seconds']:.0f} s in all)")
     return values
@@ -200,22 +200,22 @@ def _explain(
     near, similar = neighbours.nearest(training, features_of([pixels]), NEIGHBOURS)
     predicted = scoring.make_predictor(opened.network.model)([pixels]) if task == "regression" else found
     shown, rows = [], []
-    for place, file in enumerate(chosen.files):
-        column = columns[place]
-        row = {"file": file, "label": chosen.labels[place], "right": chosen.right[place], "why": chosen.why[place]}
+    for index, file in enumerate(chosen.files):
+        column = columns[index]
+        row = {"file": file, "label": chosen.labels[index], "right": chosen.right[index], "why": chosen.why[index]}
         row |= {"answer": classes[column]}
-        row["value" if task == "regression" else "probability"] = float(predicted[place, column])
+        row["value" if task == "regression" else "probability"] = float(predicted[index, column])
         row["neighbours"] = [
             {
                 "file": str(train.ids[given[one]]),
                 "label": _label(opened, train.labels[given[one]]),
                 "similarity": cosine,
             }
-            for one, cosine in zip(near[place], similar[place].tolist())
+            for one, cosine in zip(near[index], similar[index].tolist())
         ]
         rows.append(row)
-        own = {name: several[place] for name, several in maps.items()}
-        shown.append(Shown(chosen.pixels[place], own, of_label.get(place)))
+        own = {name: several[index] for name, several in maps.items()}
+        shown.append(Shown(chosen.pixels[index], own, of_label.get(index)))
     return shown, rows
 
 
@@ -246,6 +246,6 @@ def _prototypes(
         maps = {key: method.compute(*given) for key, method in methods.found.items()}
         values[name] = [{"file": str(test.ids[row]), "probability": float(outputs[row, column])} for row in rows]
         shown[name] = [
-            Shown(pixels[place], {key: several[place] for key, several in maps.items()}) for place in range(len(rows))
+            Shown(pixels[index], {key: several[index] for key, several in maps.items()}) for index in range(len(rows))
         ]
     return values, shown

@@ -10,14 +10,15 @@ import numpy as np
 from kerasft.data import sources
 from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.job.data_changes import refuse_changes
 from kerasft.job.framed_splits import audit_and_frame
 from kerasft.networks import saved_files
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import run_folder
+from kerasft.settings.stored_config import from_stored
+from kerasft.storage import predictions_file, run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 
 SCRATCH = ".reopen"
@@ -60,14 +61,10 @@ def reopen(run: str, allow_imports: tuple[str, ...] = (), **changes: Any) -> Reo
     Raises:
         UserError: no finished run, a damaged file, or the images have changed.
     """
-    folder = Path(run)
-    metrics = run_folder.read_json(folder / "metrics.json", "task", "classes", "image_size", "framing", "export")
-    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
-    needed = (KERAS_FILE, "predictions.npz")
-    if not run or not metrics or not stored or not all((folder / name).is_file() for name in needed):
-        raise UserError(f"--model: must be the folder of a finished run, with {KERAS_FILE} in it. Received: {run!r}")
+    folder, needed = Path(run), (KERAS_FILE, predictions_file.NAME)
+    metrics, stored = read_files(run, keys=("task", "classes", "image_size", "framing", "export"), needed=needed)
     # Images without labels took part in training alone.
-    config = replace(Config(**stored), allow_imports=allow_imports, unlabelled="", **changes)
+    config = from_stored(stored, allow_imports=allow_imports, unlabelled="", **changes)
     listing = replace(sources.load(config), framing=metrics["framing"])
     refuse_changes(config, listing, folder)
     saved_files.register(allow_imports)
@@ -76,13 +73,36 @@ def reopen(run: str, allow_imports: tuple[str, ...] = (), **changes: Any) -> Reo
         size = metrics.get("settled", {}).get("audit_size")
         resolved = ResolvedSettings(None, network.size, "float32", framing=metrics["framing"], audit_size=size)
         splits = audit_and_frame(config, listing, network, resolved, place)
-    with np.load(folder / "predictions.npz", allow_pickle=False) as arrays:
-        outputs, ids = arrays["values" if network.task == "regression" else "probabilities"], arrays["ids"]
-        thresholds = arrays.get("thresholds")
-    if ids.tolist() != splits.test.ids.tolist():
+    arrays = predictions_file.read(folder)
+    outputs, thresholds = (
+        arrays["values" if network.task == "regression" else "probabilities"],
+        arrays.get("thresholds"),
+    )
+    if arrays["ids"].tolist() != splits.test.ids.tolist():
         raise UserError(f"--data: the test images are not those of the run. Received: {config.data!r}")
     refuse_other_splits(config, splits.digest, folder)
     return Reopened(folder, config, metrics, listing, network, splits, outputs, thresholds)
+
+
+def read_files(
+    run: str, *, keys: tuple[str, ...], needed: tuple[str, ...] = (KERAS_FILE,)
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The contents of `metrics.json` and `config.json` of a finished run.
+
+    Args:
+        run: the run folder, as `--model` names it.
+        keys: that `metrics.json` must have.
+        needed: names of files that must be there too.
+
+    Raises:
+        UserError: no finished run.
+    """
+    folder = Path(run)
+    metrics = run_folder.read_json(folder / "metrics.json", *keys)
+    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
+    if not run or not metrics or not stored or not all((folder / name).is_file() for name in needed):
+        raise UserError(f"--model: must be the folder of a finished run, with {KERAS_FILE} in it. Received: {run!r}")
+    return metrics, stored
 
 
 def refuse_other_splits(config: Config, digest: str, folder: Path) -> None:

@@ -8,15 +8,15 @@ from kerasft.data.listing import Listing
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, model_folders, saved_model
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.serving_outputs import serving_outputs
-from kerasft.job import portable, robustness, served_baseline
+from kerasft.job import portable_export, robustness, served_baseline
 from kerasft.job.finished_run import Reopened, reopen
 from kerasft.job.run_summary import page_images
 from kerasft.job.served_baseline import Baseline
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import run_folder, run_lock
+from kerasft.storage import predictions_file, run_folder, run_lock
 from kerasft.training import train_setup
 
 SCRATCH = ".measured"
@@ -64,8 +64,9 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
                 changed["baseline"] = _compare(config, opened, scorer, baseline)
             if robustness.adds(config.robustness, metrics):
                 forward = scoring.make_predictor(opened.network.model)
-                given = config.robustness, opened.network, forward, opened.splits.test, scorer, config.seed
-                changed |= robustness.measure(*given)
+                changed |= robustness.measure(
+                    config.robustness, opened.network, forward, opened.splits.test, scorer, config.seed
+                )
     if not baseline and "baseline" in metrics:
         changed["baseline"] = metrics["baseline"] | {"asked": config.gate}
     refused = "baseline" in changed and served_baseline.refuses(changed["baseline"])
@@ -79,10 +80,12 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
             done = export.get("published", True)
             changed["export"] = export if done else _publish(config, listing.name, folder, export)
         run_folder.write_settings(config, folder)
-        changed |= report.write(folder, changed, *page_images(folder, changed, listing))
+        changed |= report.write_report(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
         published = changed["export"].get("published", True)
-        report.write_model_card(folder, changed, portable.export_folders(config, changed) if published else [place])
+        report.write_model_card(
+            folder, changed, portable_export.export_folders(config, changed) if published else [place]
+        )
         run_folder.write_json(folder / "metrics.json", changed)
         if published:
             artefact.discard(folder / run_folder.UNPUBLISHED)
@@ -90,7 +93,7 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
 
 
 def _open(config: Config, folder: Path) -> Reopened:
-    for name in (KERAS_FILE, "predictions.npz"):
+    for name in (KERAS_FILE, predictions_file.NAME):
         if not (folder / name).is_file():
             raise UserError(f"--run_dir: {name} is missing; --noresume runs everything again. Received: '{folder}'")
     return reopen(str(folder), config.allow_imports)
@@ -112,7 +115,7 @@ def _publish(config: Config, name: str, folder: Path, export: dict) -> dict:
     there = (path for path in model_folders.versions(exports) if model_folders.read_metadata(path).get("run") == run)
     path = next(there, None) or saved_model.copy(kept, exports)
     console.say(f"published: {path}, which --gate had refused")
-    if portable.publish.parse_formats(config.specs("export")):
+    if portable_export.publish.parse_formats(config.specs("export")):
         console.say(f"other formats: kerasft compress --model={folder} --export='{config.export}'")
     return {**{key: value for key, value in export.items() if key != "published"}, "path": path.as_posix()}
 

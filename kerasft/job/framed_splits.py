@@ -15,7 +15,7 @@ from kerasft.console import console, stderr_filter
 from kerasft.data import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Split, Splits
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.job.backbone import Audited
 from kerasft.networks.network import Network
 from kerasft.probes import framing_choice
@@ -99,7 +99,7 @@ def _map(data: Splits, names: Sequence[str], change: Callable[[Split], Split]) -
 
 def _with_images(split: Split, decoded: Listing, images: Callable[[np.ndarray], np.ndarray]) -> Split:
     """Returns a split with images that were decoded anew, by index of their Listing."""
-    places = {name: place for place, name in enumerate(decoded.ids.tolist())}
+    places = {name: index for index, name in enumerate(decoded.ids.tolist())}
     rows = np.array([places.get(name, -1) for name in split.ids.tolist()])
     digests = "".join(decoded.digests[rows])
     if rows.min() < 0 or hashlib.sha256(digests.encode()).hexdigest() != split.digest:

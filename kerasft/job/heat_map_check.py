@@ -75,7 +75,7 @@ def check(
         return answers(variants)[np.arange(len(rows)), columns[rows]] * signs[rows]
 
     figures: dict[str, Any] = {"n": len(images), "steps": faithfulness.STEPS, "random_maps": faithfulness.RANDOM_MAPS}
-    figures["least"] = faithfulness.LEAST
+    figures["least"] = faithfulness.MIN_DIFFERENCE
     by_image = {}
     for name, method in methods.items():
         maps = method.compute(images, columns, signs)[:, np.newaxis]

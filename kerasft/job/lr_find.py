@@ -13,8 +13,8 @@ from kerasft.console.wording import number
 from kerasft.data import pipeline, sources
 from kerasft.data.listing import Listing
 from kerasft.job.backbone import choose_backbone
+from kerasft.job.build_network import resolve_settings
 from kerasft.job.framed_splits import audit_and_frame
-from kerasft.job.resolve import resolve_settings
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.storage import run_folder, run_lock
@@ -50,15 +50,15 @@ def find(config: Config) -> RangeTest:
     return found
 
 
-def _measure(config: Config, listing: Listing, place: Path) -> tuple[RangeTest, Phase, str | None]:
+def _measure(config: Config, listing: Listing, folder: Path) -> tuple[RangeTest, Phase, str | None]:
     """The test, the phase that was tested, and the suggestion as a flag."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    config, choice, audited = choose_backbone(config, listing, place)
-    network, resolved = resolve_settings(config, listing, place, choice)
-    splits = audit_and_frame(config, listing, network, resolved, place, audited)
-    run, planned = first_phase.first_phase(config, network, splits, place, resolved)
+    config, choice, audited = choose_backbone(config, listing, folder)
+    network, resolved = resolve_settings(config, listing, folder, choice)
+    splits = audit_and_frame(config, listing, network, resolved, folder, audited)
+    run, planned = first_phase.first_phase(config, network, splits, folder, resolved)
     steps = lr_range_test.STEPS
     console.say(f"lr_find: {run.name}, {run.phase.optimizer}, {steps} steps from {lr_range_test.FIRST_RATE:g} up")
     found = lr_range_test.measure(run)

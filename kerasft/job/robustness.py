@@ -14,7 +14,7 @@ from kerasft.evaluation import attacks, corruptions, scoring
 from kerasft.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from kerasft.evaluation.score_names import TITLES, score_key
 from kerasft.evaluation.scoring import Predictor, Scorer
-from kerasft.job.baselines import Fitted
+from kerasft.job.reference_models import ReferenceModels
 from kerasft.networks.network import Network
 from kerasft.settings import machine
 
@@ -37,7 +37,7 @@ def measure(
     test: Split,
     scorer: Scorer,
     seed: int,
-    fitted: Fitted | None = None,
+    fitted: ReferenceModels | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Scores the network on corrupted test images.
 
@@ -48,12 +48,12 @@ def measure(
         test: the test split.
         scorer: with the scale of the training targets.
         seed: of the corruptions and of the attacks.
-        fitted: the baselines, which `full` scores on the same corrupted images. Their features are a forward pass more.
+        fitted: the reference models, which `full` scores on the same corrupted images. Their features are a forward pass more.
 
     Returns:
         For `metrics.json`; empty under `none`. `robustness`: for each corruption the score at the strengths 1 to 5.
         `robustness_summary`: `level`, `n`, `clean` (the score on the same images as they are), `values` of the strengths, and
-        `mean` over all corruptions and strengths. Under `full` also `attacks`, see `_attack`, and with baselines
+        `mean` over all corruptions and strengths. Under `full` also `attacks`, see `_attack`, and with reference models
         `robustness_baselines`: for each the scores as in `robustness`, `clean` and `mean`.
     """
     most, attacked = LEVELS[level]
@@ -61,29 +61,29 @@ def measure(
         return {}
     rows = _spread(len(test), most)
     predictors = [forward]
-    if with_baselines := fitted is not None and level == "full":
-        predictors.append(_baselines(fitted, len(rows)))
-    outputs, *of_baselines = _outputs(network, predictors, test, rows, seed)
+    if with_models := fitted is not None and level == "full":
+        predictors.append(_reference_outputs(fitted, len(rows)))
+    outputs, *of_models = _outputs(network, predictors, test, rows, seed)
     scorer = replace(scorer, labels=test.labels[rows], weights=None)
     scores, clean, mean = _scores(scorer, outputs)
     summary = {"level": level, "n": len(rows), "clean": clean, "mean": mean}
     summary["values"] = {name: list(one.values) for name, one in CORRUPTIONS.items()}
     found = {"robustness": scores, "robustness_summary": summary}
-    if with_baselines:
+    if with_models:
         found["robustness_baselines"] = {}
-        for place, name in enumerate(fitted.answers(_queries(len(rows)))):
-            scores, clean, mean = _scores(scorer, {kind: each[place] for kind, each in of_baselines[0].items()})
+        for index, name in enumerate(fitted.answers(_queries(len(rows)))):
+            scores, clean, mean = _scores(scorer, {kind: each[index] for kind, each in of_models[0].items()})
             found["robustness_baselines"][name] = {**scores, "clean": clean, "mean": mean}
     return found | ({"attacks": _attack(network, test, scorer, attacked, seed)} if attacked else {})
 
 
 def _queries(count: int) -> int:
-    """Images that a baseline answers: each as it is, and in each way corrupted."""
+    """Images that a reference model answers: each as it is, and in each way corrupted."""
     return count * (1 + len(CORRUPTIONS) * len(STRENGTHS))
 
 
-def _baselines(fitted: Fitted, count: int) -> Predictor:
-    """From batches of images to the outputs of all baselines, float64 [baselines, N, ...]."""
+def _reference_outputs(fitted: ReferenceModels, count: int) -> Predictor:
+    """From batches of images to the outputs of all reference models, float64 [models, N, ...]."""
     embed, answers = fitted.embedder(), fitted.answers(_queries(count)).values()
 
     def predict(batches: Iterable) -> np.ndarray:
@@ -109,7 +109,7 @@ def _outputs(
 ) -> list[dict[tuple[str, int], np.ndarray]]:
     """What each predictor gives for the images of rows, by corruption and strength; `("", 0)` for those as they are.
 
-    The first gives outputs [N, ...], the second, if there is one, those of several baselines, [baselines, N, ...].
+    The first gives outputs [N, ...], the second, if there is one, those of several models, [models, N, ...].
     """
     kinds = [("", 0), *((name, strength) for name in CORRUPTIONS for strength in STRENGTHS)]
     found = [{kind: [] for kind in kinds} for _ in predictors]
@@ -178,9 +178,9 @@ def _attack(network: Network, test: Split, scorer: Scorer, most: int, seed: int)
 def summarise(metrics: dict[str, Any]) -> None:
     """Prints the mean score under corruptions; nothing without `--robustness`."""
     if found := metrics.get("robustness_summary"):
-        lowest = metrics["robustness"]
+        scores = metrics["robustness"]
         score = TITLES[score_key(metrics["task"], len(metrics["classes"]))]
-        means = {name: float(np.mean(values)) for name, values in lowest.items()}
+        means = {name: float(np.mean(values)) for name, values in scores.items()}
         worst = (max if metrics["task"] == "regression" else min)(means, key=means.get)
         shown = [console.format_metric(value) for value in (found["clean"], found["mean"], means[worst])]
         console.say(

@@ -11,17 +11,18 @@ from kerasft.console import console
 from kerasft.data import splits
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
-from kerasft.job import robustness, served_baseline, thumbnails, unknowns
+from kerasft.job import image_reader, robustness, served_baseline, uncertainty
+from kerasft.storage import predictions_file
 
 
 def report_finished(folder: Path, metrics: dict, listing: Listing) -> None:
     """Says that a run is finished, writes its report if it is missing, and names other missing files."""
-    if (folder / "report.html").is_file() or not (folder / "predictions.npz").is_file():
+    if (folder / "report.html").is_file() or not (folder / predictions_file.NAME).is_file():
         console.say(f"{folder} is finished with these settings; nothing to do (--noresume runs it again).")
     else:
-        report.write(folder, metrics, *page_images(folder, metrics, listing))
+        report.write_report(folder, metrics, *page_images(folder, metrics, listing))
         console.say(f"{folder} is finished with these settings, but had no report.html: it is written now.")
-    parts = [folder / "predictions.npz", Path(metrics["export"]["path"], "saved_model.pb")]
+    parts = [folder / predictions_file.NAME, Path(metrics["export"]["path"], "saved_model.pb")]
     if metrics.get("artefacts", {}).get("model.keras", {}).get("published", True):
         parts.insert(0, folder / "model.keras")
     for path in (path for path in parts if not path.is_file()):
@@ -42,9 +43,8 @@ def page_images(
         Two functions: from positions, int [B], to uint8 [B, S, S, 3]; and from paths to uint8 [S, S, 3] each.
     """
     # Runs of versions without `--framing` were cropped.
-    by_path = thumbnails.make_reader(replace(listing, framing=metrics.get("framing", "crop")), metrics["image_size"])
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        ids = stored["ids"]
+    by_path = image_reader.make_reader(replace(listing, framing=metrics.get("framing", "crop")), metrics["image_size"])
+    ids = predictions_file.read(folder, "ids")["ids"]
     return lambda rows: np.stack(by_path([str(ids[row]) for row in rows])), by_path
 
 
@@ -66,7 +66,7 @@ def summarise(folder: Path, metrics: dict) -> None:
             ", ..." if len(absent) > splits.MAX_CLASSES_IN_MESSAGE else ""
         )
         console.say(f"WARNING: the test score says nothing about classes without a test image: {named}")
-    unknowns.summarise(metrics)
+    uncertainty.summarise(metrics)
     served_baseline.summarise(metrics)
     robustness.summarise(metrics)
     alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"

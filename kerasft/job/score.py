@@ -10,7 +10,7 @@ import numpy as np
 from kerasft.data import pipeline, sources
 from kerasft.evaluation import scoring
 from kerasft.job import served_baseline
-from kerasft.job.train_phases import time_step, train_phases
+from kerasft.job.train_phases import record_seconds, train_phases
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, run_folder, run_lock, weight_delta
 from kerasft.training import forward_speed
@@ -41,7 +41,7 @@ class Scored:
 
 
 @pipeline.user_errors()
-def score(config: Config, framing: str | None = None) -> Scored:
+def train_and_score(config: Config, framing: str | None = None) -> Scored:
     """Trains and evaluates a Config in its run folder, or goes on where that was stopped.
 
     Its checkpoint stays, so that `train` finishes the run without training it again.
@@ -62,7 +62,7 @@ def score(config: Config, framing: str | None = None) -> Scored:
     with run_lock.locked(folder):
         folder, _ = run_folder.open_folder(config, listing.name)
         done = train_phases(config, listing, folder, folder, seconds, began, framing)
-        with time_step(seconds, "evaluate"), done.noting_disk_space():
+        with record_seconds(seconds, "evaluate"), done.noting_disk_space():
             evaluation = done.evaluate()
         checkpoints.keep_newest(folder)
     weights = done.network.model.get_weights()

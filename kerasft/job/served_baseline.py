@@ -10,16 +10,16 @@ import numpy as np
 from kerasft.console import console
 from kerasft.console.wording import join_names
 from kerasft.data.splits import Splits
-from kerasft.evaluation import scoring
+from kerasft.evaluation import gate, scoring
+from kerasft.evaluation.gate import Both, Side
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, model_folders, saved_model
 from kerasft.export.serving_outputs import answer_key, serving_outputs
-from kerasft.report import against_baseline
-from kerasft.report.against_baseline import Both, Side
+from kerasft.report.baseline_section import describe_reason
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
-from kerasft.storage import run_folder
+from kerasft.storage import baseline_file, run_folder
 
 # The output of a multi-label model that holds its decisions.
 DECISIONS = "predicted"
@@ -145,7 +145,7 @@ def compare(
         folder: the run folder, which gets `baseline.npz`.
 
     Returns:
-        The figures of `against_baseline.compare`, with those of `identify` and `asked` (whether `--gate` was set).
+        The figures of `gate.compare`, with those of `identify` and `asked` (whether `--gate` was set).
     """
     task, test = splits.task, splits.test
     scorer = replace(scorer, labels=test.labels, weights=None)
@@ -157,9 +157,9 @@ def compare(
         losses = scorer.losses(scoring.invert_activation(task, answers))
         sides.append(Side(answers, losses, outputs.get(DECISIONS)))
     both = Both(test.ids, test.labels, *sides)
-    against_baseline.write(folder, both)
+    baseline_file.write(folder, both)
     units = scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
-    figures = against_baseline.compare(task, splits.classes, both, scorer.score, units)
+    figures = gate.compare(task, splits.classes, both, scorer.score, units)
     return {**_identity(baseline.given, baseline.path), "asked": config.gate, **figures}
 
 
@@ -201,7 +201,7 @@ def check_gate(folder: Path, metrics: Mapping[str, Any]) -> None:
     hint = "" if published else "The same command without --gate publishes it. "
     raise GateError(
         f"--gate: the new model is worse than --baseline, {what} {path}",
-        *(f"  {against_baseline.describe_reason(row)}" for row in found["gate"]["reasons"]),
+        *(f"  {describe_reason(row)}" for row in found["gate"]["reasons"]),
         f"The rule: nothing may be worse by more than {rule['standard_errors']:g} standard error of its paired difference, "
         f"no class with at least {rule['min_images']} test images. {folder / 'report.html'} shows the images that flipped. "
         f"{hint}Received: {found['given']!r}",

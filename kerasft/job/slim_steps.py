@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.export.portable.publish import SAVED_MODEL
-from kerasft.storage import run_folder
+from kerasft.storage import predictions_file, run_folder
 
 # The folder in the run folder, and the file in each of its subfolders.
 FOLDER, FILE_NAME = "slim", "slim.json"
@@ -30,15 +30,15 @@ def rows(folder: Path, metrics: Row, score: str, ids: np.ndarray, outputs: np.nd
         network it was made of, and `surgery` how. `agreement` is with the run's network (not for regression).
     """
     found: list[Row] = []
-    for place in sorted((folder / FOLDER).glob(f"*/{FILE_NAME}")):
-        steps = run_folder.read_json(place).get("rows", [])
+    for path in sorted((folder / FOLDER).glob(f"*/{FILE_NAME}")):
+        steps = run_folder.read_json(path).get("rows", [])
         # The run may have been made anew since.
         if steps and steps[0]["loss"] != metrics["test"]["loss"]:
-            console.say(f"warning: {place} is of an earlier run in this folder; its steps are left out")
+            console.say(f"warning: {path} is of an earlier run in this folder; its steps are left out")
             continue
         parent = SAVED_MODEL
         for step in steps[1:]:
-            found.append(_row(step, place.parent, parent, score, ids, outputs))
+            found.append(_row(step, path.parent, parent, score, ids, outputs))
             parent = found[-1]["artefact"]
     return found
 
@@ -65,19 +65,18 @@ def with_score(row: Row, score: str, folder: Path | None = None) -> Row:
     return row | {score: metrics.get("test", {}).get(score)}
 
 
-def _row(step: Row, place: Path, parent: str, score: str, ids: np.ndarray, outputs: np.ndarray) -> Row:
+def _row(step: Row, folder: Path, parent: str, score: str, ids: np.ndarray, outputs: np.ndarray) -> Row:
     name, path = Path(step["run_dir"]).name, Path(step["path"])
     there = bool(step["path"]) and path.is_dir()
-    row = {"artefact": f"{place.name}/{name}", "parent": parent, "path": step["path"], "published": there}
+    row = {"artefact": f"{folder.name}/{name}", "parent": parent, "path": step["path"], "published": there}
     row["reason"] = "" if there else "its folder is not there any more"
-    step = with_score(step, score, place / name)
+    step = with_score(step, score, folder / name)
     copied = (score, "interval", "loss", "n", "bytes", "surgery", "multiplications", "parameters", "difference")
     # An unknown score is left out, as in the row of an artefact that was not written.
     row |= {key: step[key] for key in copied if key != score or step[key] is not None}
-    predictions = place / name / "predictions.npz"
-    if score == "accuracy" and predictions.is_file():
-        with np.load(predictions, allow_pickle=False) as arrays:
-            _, own, other = np.intersect1d(ids, arrays["ids"], return_indices=True)
-            answers = arrays["probabilities"][other].argmax(-1)
+    if score == "accuracy" and (folder / name / predictions_file.NAME).is_file():
+        arrays = predictions_file.read(folder / name, "ids", "probabilities")
+        _, own, other = np.intersect1d(ids, arrays["ids"], return_indices=True)
+        answers = arrays["probabilities"][other].argmax(-1)
         row["agreement"] = float((answers == outputs[own].argmax(-1)).mean())
     return row

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,21 +25,21 @@ from kerasft.export.keras_model import KERAS_MODEL
 from kerasft.export.portable import publish as portable_formats
 from kerasft.export.proof import UnreadableError
 from kerasft.job import (
-    baselines,
     costs,
     finished_updates,
-    portable,
+    image_reader,
+    portable_export,
+    reference_models,
     robustness,
     served_baseline,
-    thumbnails,
     train_phases,
-    unknowns,
+    uncertainty,
 )
 from kerasft.job.data_changes import refuse_changes
 from kerasft.job.evaluate import Evaluation
 from kerasft.job.run_summary import report_finished, summarise
 from kerasft.job.served_baseline import Baseline
-from kerasft.job.train_phases import time_step
+from kerasft.job.train_phases import TrainedRun, record_seconds
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
 from kerasft.settings.config import Config
@@ -117,49 +118,134 @@ def _train(
     # A folder that cannot be written is reported now, not after training.
     run_folder.check_can_create(exports)
     done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
-    network, splits, state = done.network, done.splits, done.trained.state
-    with time_step(seconds, "evaluate"), done.noting_disk_space():
-        features_of = unknowns.make_feature_predictor(network)
-        fitted = unknowns.fit(config, network, splits, done.val_outputs, features_of)
-    answer = Answer(state.run, splits.classes, done.thresholds, done.scorer.scale, splits.train.framing, fitted)
+    network, splits = done.network, done.splits
+    exported = _evaluate_and_export(config, listing.name, folder, exports, baseline, done, seconds)
+    # After the export, which reads the same weights in a thread of its own.
+    digest, cost = weights_digest(network.model), costs.measure(network, done.forward, exported.path)
+    models = reference_models.fit(done.trained, done.initial_backbone, splits, boosted=config.boosted_trees)
+    if config.boosted_trees and not (models and boosted_trees.NAME in models.models):
+        console.say(
+            f"boosted trees: left out, for {'there are too many features' if models else 'no features are at hand'}"
+        )
+    measured = {}
+    if config.robustness != "none":
+        with record_seconds(seconds, "robustness"):
+            measured = robustness.measure(
+                config.robustness, network, done.forward, splits.test, done.scorer, config.seed, models
+            )
+    found = reference_models.measure(models, done.trained, splits, exported.evaluation)
+    seconds["total"] = round(time.monotonic() - started, 3)
+    metrics = _metrics(done, exported, measured, seconds, digest, cost, found)
+    by_path = image_reader.make_reader(replace(listing, framing=splits.train.framing), network.size)
+    of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
+    metrics |= report.write_report(folder, metrics, of_test, by_path)
+    folders = portable_export.export_folders(config, metrics) if exported.published else [exported.path]
+    report.write_model_card(folder, metrics, folders)
+    # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
+    run_folder.write_json(folder / "metrics.json", metrics)
+    checkpoints.remove(folder)
+    disk_cache.remove(done.trained.setup.cache)
+    budgeting.say_overdrawn(config.budget_minutes, time.monotonic() - began)
+    return _end(folder, metrics)
+
+
+class _Exported(NamedTuple):
+    """What became of the test images and of the artefacts.
+
+    Attributes:
+        evaluation: of the network on the test images.
+        figures: of `--abstain`, `--coverage` and `--baseline`, as in `metrics.json`.
+        proof: of the SavedModel, which is `export` in `metrics.json`.
+        artefacts: the others, by name.
+        path: the version folder of the SavedModel.
+        published: whether it is in `--export_dir`; `--gate` may have refused it.
+    """
+
+    evaluation: Evaluation
+    figures: dict[str, Any]
+    proof: dict[str, Any]
+    artefacts: dict[str, dict]
+    path: Path
+    published: bool
+
+
+def _evaluate_and_export(
+    config: Config,
+    name: str,
+    folder: Path,
+    exports: Path,
+    baseline: Baseline | None,
+    done: TrainedRun,
+    seconds: dict[str, float],
+) -> _Exported:
+    """Scores the test images, and publishes the artefacts while that lasts.
+
+    Args:
+        name: of the data.
+        folder: the run folder.
+        exports: the folder in `--export_dir`.
+        baseline: the served model, or None.
+        done: of the phases.
+        seconds: where the times are recorded.
+    """
+    network, splits = done.network, done.splits
+    with record_seconds(seconds, "evaluate"), done.noting_disk_space():
+        features_of = uncertainty.make_feature_predictor(network)
+        fitted = uncertainty.fit(config, network, splits, done.val_outputs, features_of)
+    run, framing = done.trained.state.run, splits.train.framing
+    answer = Answer(run, splits.classes, done.thresholds, done.scorer.scale, framing, fitted)
     warm, compared = splits.val if config.warmup else None, {}
 
     def judge(answered: Mapping[str, np.ndarray]) -> Path | None:
         """Compares the proven export with the baseline, and gives the folder of one that `--gate` refuses."""
         compared["baseline"] = served_baseline.compare(baseline, config, splits, done.scorer, answered, folder)
         refused = served_baseline.refuses(compared["baseline"])
-        return served_baseline.unpublished(folder, listing.name) if refused else None
+        return served_baseline.unpublished(folder, name) if refused else None
 
     with done.noting_disk_space(), _written_meanwhile(network, answer, exports, warm) as draft:
-        with time_step(seconds, "evaluate"):
+        with record_seconds(seconds, "evaluate"):
             evaluation = done.evaluate()
-            extra_outputs, figures = unknowns.evaluate(fitted, splits, evaluation, features_of)
-        with time_step(seconds, "export"):
+            extra_outputs, figures = uncertainty.evaluate(fitted, splits, evaluation, features_of)
+        with record_seconds(seconds, "export"):
             keras_file = _publish_keras(network, answer, splits, evaluation, folder)
-            proven = network, answer, splits.test, evaluation.test, extra_outputs
-            proof = saved_model.finish(draft.result(), *proven, judge if baseline else None)
+            proof = saved_model.finish(
+                draft.result(),
+                network,
+                answer,
+                splits.test,
+                evaluation.test,
+                extra_outputs,
+                judge if baseline else None,
+            )
             path = Path(proof["path"])
             if published := path.parent == exports:
-                given = config, network, answer, splits, done.scorer, evaluation.test, path, folder
-                artefacts = {KERAS_MODEL.name: keras_file, **portable.export(*given)}
+                others = portable_export.export(
+                    config, network, answer, splits, done.scorer, evaluation.test, path, folder
+                )
             else:
                 proof["published"] = False
-                artefacts = {KERAS_MODEL.name: keras_file, **portable.withheld(config)}
-    # After the export, which reads the same weights in a thread of its own.
-    digest, cost = weights_digest(network.model), costs.measure(network, done.forward, path)
-    fitted = baselines.fit(done.trained, done.initial_backbone, splits, boosted=config.boosted_trees)
-    if config.boosted_trees and not (fitted and boosted_trees.NAME in fitted.baselines):
-        console.say(
-            f"boosted trees: left out, for {'there are too many features' if fitted else 'no features are at hand'}"
-        )
-    measured = {}
-    if config.robustness != "none":
-        with time_step(seconds, "robustness"):
-            given = config.robustness, network, done.forward, splits.test, done.scorer, config.seed, fitted
-            measured = robustness.measure(*given)
-    found = baselines.measure(fitted, done.trained, splits, evaluation)
-    seconds["total"] = round(time.monotonic() - started, 3)
-    metrics = {
+                others = portable_export.withheld(config)
+    artefacts = {KERAS_MODEL.name: keras_file, **others}
+    return _Exported(evaluation, {**figures, **compared}, proof, artefacts, path, published)
+
+
+def _metrics(
+    done: TrainedRun,
+    exported: _Exported,
+    measured: dict[str, Any],
+    seconds: dict[str, float],
+    digest: str,
+    cost: dict[str, Any],
+    baselines: dict[str, dict],
+) -> dict[str, Any]:
+    """The contents of `metrics.json`, without the evidence of the report.
+
+    Args:
+        measured, cost, baselines: of `robustness.measure`, `costs.measure` and `reference_models.measure`.
+        digest: of the weights.
+    """
+    network, splits, state = done.network, done.splits, done.trained.state
+    return {
         "task": network.task,
         "classes": list(splits.classes),
         "backbone": network.name,
@@ -168,9 +254,8 @@ def _train(
         "augment": state.resolved.augment,
         "tta": network.tta,
         "settled": state.resolved.to_json(),
-        **evaluation.figures,
-        **figures,
-        **compared,
+        **exported.evaluation.figures,
+        **exported.figures,
         **measured,
         "phases": [record.to_json() for record in state.records],
         "gradient_health": {record.name: record.health for record in state.records if record.health},
@@ -180,21 +265,10 @@ def _train(
         "data_digest": splits.digest,
         "weights_sha256": digest,
         "cost": cost,
-        "baselines": found,
-        "export": proof,
-        "artefacts": artefacts,
+        "baselines": baselines,
+        "export": exported.proof,
+        "artefacts": exported.artefacts,
     }
-
-    by_path = thumbnails.make_reader(replace(listing, framing=splits.train.framing), network.size)
-    of_test = partial(pipeline.decoded_images, splits.test, size=network.size)
-    metrics |= report.write(folder, metrics, of_test, by_path)
-    report.write_model_card(folder, metrics, portable.export_folders(config, metrics) if published else [path])
-    # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
-    run_folder.write_json(folder / "metrics.json", metrics)
-    checkpoints.remove(folder)
-    disk_cache.remove(done.trained.setup.cache)
-    budgeting.say_overdrawn(config.budget_minutes, time.monotonic() - began)
-    return _end(folder, metrics)
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from kerasft.data.listing import Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Predictor, Scorer
-from kerasft.job import unknowns
+from kerasft.job import uncertainty
 from kerasft.job.backbone import choose_backbone
+from kerasft.job.build_network import resolve_settings
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
 from kerasft.job.framed_splits import audit_and_frame
-from kerasft.job.resolve import resolve_settings
 from kerasft.job.tta import resolve_tta
 from kerasft.networks import blending, copies, surgery
 from kerasft.networks.network import Network
@@ -96,19 +96,19 @@ def train_phases(
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with time_step(seconds, "train"):
+    with record_seconds(seconds, "train"):
         config, choice, audited = choose_backbone(config, listing, folder)
     if audited:
         seconds["train"], seconds["audit"] = round(seconds["train"] - audited.seconds, 3), round(audited.seconds, 3)
     network, resolved = resolve_settings(config, listing, folder, choice, framing)
     before = _weights_of_backbone(network) if network.pretrained or planning.trains_few(config) else {}
-    with time_step(seconds, "audit"):
+    with record_seconds(seconds, "audit"):
         splits = audit_and_frame(config, listing, network, resolved, folder, audited)
-    unknowns.check_count(config, splits)
+    uncertainty.check_count(config, splits)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
     needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
-    with time_step(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
+    with record_seconds(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
         trained = trainer.train(config, network, splits, folder, resolved, allowance)
@@ -163,7 +163,7 @@ def add_note(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def time_step(seconds: dict[str, float], name: str) -> Iterator[None]:
+def record_seconds(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Adds the seconds of the block to those of a name."""
     started = time.monotonic()
     yield

@@ -43,7 +43,7 @@ def starts(network: Network) -> list[str]:
 def ends(network: Network) -> list[str | None]:
     """For each block the cut point at its end; None for a layer of a network that has hardly any cut points."""
     places = [network.backbone.index(name) for name in starts(network)]
-    cuts = [place for place, name in enumerate(network.backbone) if name in network.cuts]
+    cuts = [index for index, name in enumerate(network.backbone) if name in network.cuts]
     found = []
     for start, following in zip(places, [*places[1:], len(network.backbone)], strict=True):
         end = max((cut for cut in cuts if cut < following), default=None)

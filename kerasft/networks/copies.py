@@ -63,4 +63,4 @@ def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
 
     Copies of a model have the same names. Their paths may differ, for Keras numbers the variables that have no name.
     """
-    return {f"{layer.name}/{place}": weight for layer in model.layers for place, weight in enumerate(layer.weights)}
+    return {f"{layer.name}/{index}": weight for layer in model.layers for index, weight in enumerate(layer.weights)}

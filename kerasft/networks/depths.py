@@ -77,8 +77,8 @@ def widths(network: Network) -> list[int]:
 
 def early(network: Network, cut: str) -> list[keras.KerasTensor]:
     """The pooled activations [N, C] of the depths that come before a cut point: what lies behind it needs them too."""
-    place = network.backbone.index(cut)
-    before = [number for number, name in enumerate(network.depths, 1) if network.backbone.index(name) < place]
+    index = network.backbone.index(cut)
+    before = [number for number, name in enumerate(network.depths, 1) if network.backbone.index(name) < index]
     return [network.model.get_layer(f"{layer_names.POOLED}{number}").output for number in before]
 
 

@@ -90,9 +90,9 @@ def _read_table(file: Path) -> ImageFiles:
             if columns.count("path") != 1:
                 found = ", ".join(filter(None, columns)) or "none"
                 raise UserError(f"--images: the first row must name a column path; found: {found}. Received: '{file}'")
-            place = columns.index("path")
+            index = columns.index("path")
             names = [
-                _unescape_path(file.parent, cells[place]) if len(cells) > place else "" for cells in rows if any(cells)
+                _unescape_path(file.parent, cells[index]) if len(cells) > index else "" for cells in rows if any(cells)
             ]
     except (OSError, ValueError, csv.Error) as error:
         reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)

@@ -19,7 +19,7 @@ from kerasft.networks import layer_names
 from kerasft.networks.network import Network
 from kerasft.probes import head_statistics, linear_probe, stacked_probe
 from kerasft.probes.linear_probe import Solution
-from kerasft.probes.penalised_models import Taught
+from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
@@ -54,7 +54,7 @@ def choose(
     splits: Splits,
     cache: DiskCache,
     weights: np.ndarray | None = None,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
 ) -> DepthChoice:
     """Resolves `--features`.
 
@@ -62,7 +62,7 @@ def choose(
         network: whose head sees the last depth.
         cache: keeps the features.
         weights: float [N] of the training examples, or None.
-        taught: what a teacher answers to them, or None.
+        soft_targets: what a teacher answers to them, or None.
 
     Raises:
         UserError: more depths than the backbone has, or a head that pools one depth only.
@@ -78,7 +78,7 @@ def choose(
         # Without a probe there is nothing to choose by; hidden layers are not stacked.
         chosen = network if automatic else whole
         return DepthChoice(chosen, reason="several depths are chosen by a linear probe" if automatic else "")
-    stacked, features, entry = probe(config, whole, splits, cache, weights, taught=taught)
+    stacked, features, entry = probe(config, whole, splits, cache, weights, soft_targets=soft_targets)
     chosen = network_depths.with_depths(network, config, whole.depths[-stacked.depths :])
     _keep(chosen, features, entry, splits, cache)
     table = tuple(
@@ -127,7 +127,7 @@ def probe(
     cache: DiskCache,
     weights: np.ndarray | None = None,
     prefix: Prefix | None = None,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
 ) -> tuple[stacked_probe.Stacked, np.ndarray, feature_cache.Entry | None]:
     """Solves the probe on all depths that a network sees: the solution, the features float32 [N, D], and their entry.
 
@@ -135,8 +135,18 @@ def probe(
     Arguments as in `choose`; `prefix` gives the features, where it has been made.
     """
     features, entry = _features(network, splits, cache, prefix)
-    given = network_depths.widths(network), splits, network.task, config.seed, weights, taught, entry
-    return _solve(features, *given, forced=config.features != "auto"), features, entry
+    stacked = _solve(
+        features,
+        network_depths.widths(network),
+        splits,
+        network.task,
+        config.seed,
+        weights,
+        soft_targets,
+        entry,
+        forced=config.features != "auto",
+    )
+    return stacked, features, entry
 
 
 def _reason_for_last(network: Network, found: tuple[str, ...], examples: int) -> str:
@@ -181,7 +191,7 @@ def _solve(
     task: str,
     seed: int,
     weights: np.ndarray | None,
-    taught: Taught | None,
+    soft_targets: SoftTargets | None,
     entry: feature_cache.Entry | None,
     *,
     forced: bool,
@@ -190,7 +200,7 @@ def _solve(
     mean, variance = head_statistics.statistics(features, widths)
     labels, outputs = splits.train.labels, len(splits.classes)
     groups = splits.train.groups
-    also = (taught, groups) if groups is not None else (taught,) if taught else ()
+    also = (soft_targets, groups) if groups is not None else (soft_targets,) if soft_targets else ()
     given = widths, labels, outputs, task, seed, weights, *also
 
     def solved() -> dict[str, np.ndarray]:

@@ -68,7 +68,7 @@ def multi_label(labels: np.ndarray, seed: int, groups: np.ndarray | None = None)
         if has.shape[1]:
             known = np.zeros((unit.max() + 1, has.shape[1]), bool)
             np.logical_or.at(known, unit, has)
-            is_held = np.isin(unit, _spare(known, np.bincount(unit), np.unique(unit[held])))
+            is_held = np.isin(unit, _removable_groups(known, np.bincount(unit), np.unique(unit[held])))
         if is_held.any():
             pairs.append((rows[~is_held], rows[is_held]))
     return pairs[: 1 if len(labels) > MAX_CV_EXAMPLES else None]
@@ -132,13 +132,13 @@ def _stratified_groups(
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         drawn = [held for _, held in folds.split(rows, labels[rows], unit)]
     for held in drawn:
-        is_held = np.isin(unit, _spare(counts > 0, counts.sum(1), np.unique(unit[held])))
+        is_held = np.isin(unit, _removable_groups(counts > 0, counts.sum(1), np.unique(unit[held])))
         if is_held.any():
             pairs.append((rows[~is_held], rows[is_held]))
     return pairs
 
 
-def _spare(has: np.ndarray, sizes: np.ndarray, held: np.ndarray) -> list[int]:
+def _removable_groups(has: np.ndarray, sizes: np.ndarray, held: np.ndarray) -> list[int]:
     """The groups of a fold without which the other groups still have all classes: the smallest ones are given back first.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits, example_weights
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.networks.network import Network
@@ -29,7 +30,7 @@ MAX_IMAGES = 400
 _BATCH_SIZE = 64
 
 
-class Choice(NamedTuple):
+class FramingChoice(NamedTuple):
     """A framing, why, and what was measured of each: `choice`, `loss`, `accuracy` (of single labels), `seconds`."""
 
     framing: str
@@ -37,7 +38,7 @@ class Choice(NamedTuple):
     table: list[dict[str, Any]]
 
 
-def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -> Choice:
+def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -> FramingChoice:
     """Chooses by the one-standard-error rule, `crop` preferred: paired held-out losses of folds of training images.
 
     Args:
@@ -48,7 +49,7 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
     """
     task, classes = splits.task, splits.classes
     if missing := _missing_evidence(config, network, len(splits.train)):
-        return Choice(UNMEASURED, f"{missing}, {LOSSLESS}", [])
+        return FramingChoice(UNMEASURED, f"{missing}, {LOSSLESS}", [])
     rows = sampling.sample(splits.train.labels, len(classes), task, config.seed, MAX_IMAGES)
     labels = splits.train.labels[rows]
     weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
@@ -66,13 +67,13 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
         given = labels, len(classes), task, config.seed, weights, part.groups
         found, accuracy = linear_probe.cross_validate(features, *given)
         if not len(found.losses):
-            return Choice(UNMEASURED, f"{folds.NO_FOLDS}, {LOSSLESS}", [])
+            return FramingChoice(UNMEASURED, f"{folds.NO_FOLDS}, {LOSSLESS}", [])
         losses.append(found.losses)
         row = {"choice": framing, "loss": float(found.losses.mean())}
         row |= {} if accuracy is None else {"accuracy": accuracy}
         table.append(row | {"seconds": round(time.monotonic() - started, 3)})
     best = one_standard_error_rule(losses)
-    return Choice(CANDIDATES[best], _reason(CANDIDATES[best], losses, len(rows)), table)
+    return FramingChoice(CANDIDATES[best], _reason(CANDIDATES[best], losses, len(rows)), table)
 
 
 def _missing_evidence(config: Config, network: Network, count: int) -> str:
@@ -86,7 +87,7 @@ def _missing_evidence(config: Config, network: Network, count: int) -> str:
     return ""
 
 
-def say(choice: Choice) -> None:
+def say(choice: FramingChoice) -> None:
     """Prints what was chosen, and what was measured of each framing."""
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in choice.table]
     found = [
@@ -110,7 +111,7 @@ def _features(prefix: Prefix, split: Split, size: int, cache: DiskCache) -> np.n
 def _reason(framing: str, losses: list[np.ndarray], count: int) -> str:
     """Returns what the comparison of the probes' losses says, in half a sentence."""
     gap = losses[0] - min(losses, key=np.mean)
-    error = gap.std(ddof=1) / np.sqrt(len(gap))
+    error = intervals.standard_error(gap)
     found = f"a probe on {count} training images, cross-validated"
     if framing == "crop":
         return f"{found}: no framing is measurably better" if gap.any() else f"{found}: the lowest loss"

@@ -1,4 +1,4 @@
-"""What is counted instead of trained: the statistics of the features, and the best constant answer."""
+"""Statistics computed from the data, not trained: those of the features, and the best constant answer."""
 
 from collections.abc import Sequence
 

@@ -26,7 +26,7 @@ def predict(
         examples, a label is also NaN where the fitted ones all have it, or all lack it.
     """
     with linear_probe.threads(features, outputs):
-        problem = linear_probe.pose(features, labels, outputs, task, seed, None, groups=groups)
+        problem = linear_probe.pose(features, labels, task, seed, None, groups=groups)
         found = linear_probe.validate(problem)
         rows, raw = found.rows, found.outputs
         if len(rows) > 0 and len(labels) > folds.MAX_CV_EXAMPLES:

@@ -9,7 +9,7 @@ import numpy as np
 from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.probes import folds, penalised_models
 from kerasft.probes.head_statistics import log_odds
-from kerasft.probes.penalised_models import Fit, Rotated, Taught
+from kerasft.probes.penalised_models import Fit, Rotated, SoftTargets
 
 # Part of the key of kept solutions. To be raised where `solve` comes to another kernel or bias.
 SOLVER_VERSION = 3
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
         family: of the penalised model.
         folds: pairs (fitted, held) of rows.
         weights: float [N] of the examples, or None.
-        taught: what a teacher answers to them, for the outputs that vary, or None.
+        soft_targets: what a teacher answers to them, for the outputs that vary, or None.
     """
 
     features: Rotated
@@ -55,7 +55,7 @@ class Problem(NamedTuple):
     family: str
     folds: list[tuple[np.ndarray, np.ndarray]]
     weights: np.ndarray | None
-    taught: Taught | None = None
+    soft_targets: SoftTargets | None = None
 
 
 class Validation(NamedTuple):
@@ -84,7 +84,7 @@ def solve(
     task: str,
     seed: int,
     weights: np.ndarray | None = None,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
     groups: np.ndarray | None = None,
 ) -> Solution:
     """Solves the last layer on frozen features, its L2 penalty chosen by cross-validation.
@@ -99,12 +99,12 @@ def solve(
         task: `single_label`, `multi_label` or `regression`.
         seed: of the folds.
         weights: float [N] of the examples, or None.
-        taught: what a teacher answers to all examples, for all outputs, in the units of the labels; or None. The penalty
+        soft_targets: what a teacher answers to all examples, for all outputs, in the units of the labels; or None. The penalty
             is still chosen by the labels of held-out examples.
         groups: int [N], or None. Examples of a group are held out together.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights, taught, groups)
+        problem = pose(features, labels, task, seed, weights, soft_targets, groups)
         return solve_problem(problem, labels, outputs, task, validate(problem).alpha)
 
 
@@ -124,13 +124,13 @@ def cross_validate(
     The folds depend on the labels, the groups and the seed only, so losses of different features are paired.
     """
     with threads(features, outputs):
-        problem = pose(features, labels, outputs, task, seed, weights, groups=groups)
+        problem = pose(features, labels, task, seed, weights, groups=groups)
         found = validate(problem)
     return found, held_out_accuracy(problem, found.rows, found.outputs) if len(found.rows) else None
 
 
 def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:
-    """The context in which problems of this size are solved. Threads of the linear algebra wait for each other longer than a small step takes: ten times, on two cores."""
+    """Limits BLAS to one thread for small problems. With two threads they took ten times as long."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1 if features.size * outputs < MAX_SINGLE_THREAD_MACS else None)
@@ -139,11 +139,10 @@ def threads(features: np.ndarray, outputs: int) -> AbstractContextManager:
 def pose(
     features: np.ndarray,
     labels: np.ndarray,
-    outputs: int,
     task: str,
     seed: int,
     weights: np.ndarray | None,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
     groups: np.ndarray | None = None,
 ) -> Problem:
     """The problem that `solve` solves. Arguments as there."""
@@ -153,23 +152,25 @@ def pose(
         rows = folds.sample(places, seed)
         pairs = folds.stratified(places, rows, seed, groups)[: 1 if len(labels) > folds.MAX_CV_EXAMPLES else None]
         # A class without an example gets no share of an answer.
-        taught = _taught(taught, lambda answers: _sum_to_one(answers[:, present]))
+        soft_targets = _changed_answers(soft_targets, lambda answers: _sum_to_one(answers[:, present]))
         if len(present) == 2:
-            taught = _taught(taught, lambda answers: answers[:, 1:])
-            return Problem(rotated, places[:, None].astype(np.float64), "logistic", pairs, weights, taught)
-        return Problem(rotated, places, "softmax", pairs if len(present) > 1 else [], weights, taught)
+            soft_targets = _changed_answers(soft_targets, lambda answers: answers[:, 1:])
+            return Problem(rotated, places[:, None].astype(np.float64), "logistic", pairs, weights, soft_targets)
+        return Problem(rotated, places, "softmax", pairs if len(present) > 1 else [], weights, soft_targets)
     if task == "regression":
-        taught = _taught(taught, lambda answers: _standard(answers, labels))
+        soft_targets = _changed_answers(soft_targets, lambda answers: _standard(answers, labels))
         pairs = folds.plain(len(labels), seed, groups)
-        return Problem(rotated, _standard(labels), "squared", pairs, weights, taught)
+        return Problem(rotated, _standard(labels), "squared", pairs, weights, soft_targets)
     varied = labels[:, _varied(labels)].astype(np.float64)
     pairs = folds.multi_label(varied, seed, groups) if varied.size else []
-    taught = _taught(taught, lambda answers: answers[:, _varied(labels)])
-    return Problem(rotated, varied, "logistic", pairs, weights, taught)
+    soft_targets = _changed_answers(soft_targets, lambda answers: answers[:, _varied(labels)])
+    return Problem(rotated, varied, "logistic", pairs, weights, soft_targets)
 
 
-def _taught(taught: Taught | None, change: Callable[[np.ndarray], np.ndarray]) -> Taught | None:
-    return taught and taught._replace(answers=change(taught.answers.astype(np.float64)))
+def _changed_answers(
+    soft_targets: SoftTargets | None, change: Callable[[np.ndarray], np.ndarray]
+) -> SoftTargets | None:
+    return soft_targets and soft_targets._replace(answers=change(soft_targets.answers.astype(np.float64)))
 
 
 def _sum_to_one(answers: np.ndarray) -> np.ndarray:
@@ -181,7 +182,8 @@ def validate(problem: Problem) -> Validation:
     """Chooses the strongest penalty whose held-out losses are near the lowest."""
     if not problem.folds:
         return NOTHING_HELD_OUT
-    fits: list[Fit | None] = [None] * len(problem.folds)  # each goes on from the last penalty
+    # Each goes on from the last penalty.
+    fits: list[Fit | None] = [None] * len(problem.folds)
     fitted_rows = [problem.features.rows[fitted] for fitted, _ in problem.folds]
     held = np.concatenate([held for _, held in problem.folds])
     outputs, losses = [], []
@@ -202,8 +204,8 @@ def _held_out(problem: Problem, fitted_rows: list[np.ndarray], fits: list[Fit | 
         squares = problem.features.squares * (len(fitted) / len(problem.features.rows))
         weights = None if problem.weights is None else problem.weights[fitted]
         given = fitted_rows[index], problem.targets[fitted], problem.family, alpha, squares
-        taught = problem.taught and problem.taught.of(fitted)
-        fits[index] = penalised_models.fit(*given, weights=weights, start=fits[index], taught=taught)
+        soft_targets = problem.soft_targets and problem.soft_targets.of(fitted)
+        fits[index] = penalised_models.fit(*given, weights=weights, start=fits[index], soft_targets=soft_targets)
         found.append(problem.features.rows[held].astype(np.float64) @ fits[index].kernel + fits[index].bias)
     return np.concatenate(found)
 
@@ -241,14 +243,15 @@ def solve_problem(problem: Problem, labels: np.ndarray, outputs: int, task: str,
     given = features.rows, problem.targets, problem.family, alpha, features.squares
     words = f"alpha = {alpha:.3g}" if task == "regression" else f"C = {1 / alpha:.3g}"
     if problem.targets.size and (problem.family != "softmax" or problem.targets.max() > 0):
-        also = {"weights": problem.weights, "taught": problem.taught}
+        also = {"weights": problem.weights, "soft_targets": problem.soft_targets}
         found = penalised_models.fit(*given, **also, tolerance=1e-7 if small else 1e-4)
         solved, shift = features.restore(found)
     else:
         solved, shift = kernel[:, :0], bias[:0]
     if task == "single_label":
         present = np.unique(labels)
-        if len(present) == 2:  # one column of log odds, which two logits share evenly
+        # One column of log odds, which two logits share evenly.
+        if len(present) == 2:
             solved, shift = np.concatenate([-solved / 2, solved / 2], 1), np.concatenate([-shift / 2, shift / 2])
         if solved.size:
             kernel[:, present], bias[present] = solved, shift

@@ -1,7 +1,7 @@
 """Penalised linear models: softmax, logistic and least-squares regression, solved by L-BFGS in well-scaled coordinates.
 
 The objective is `sum_i w_i loss(x_i W + b, y_i) + alpha / 2 |W|^2`. With a teacher, the loss is shared between labels and its
-answers (`Taught`). Features are first centred and rotated onto their
+answers (`SoftTargets`). Features are first centred and rotated onto their
 principal directions, which changes neither outputs nor penalty. There the curvature of the loss is nearly diagonal, so each
 coordinate is scaled by it (a diagonal preconditioner; the bound of the softmax's curvature is Boehning's, 1992). L-BFGS
 (Liu and Nocedal 1989) then needs a few iterations where it needs hundreds on plain features, and 3,000 features of 1,000
@@ -56,7 +56,7 @@ class Fit(NamedTuple):
     bias: np.ndarray
 
 
-class Taught(NamedTuple):
+class SoftTargets(NamedTuple):
     """What a teacher answers to the examples, as the second part of the loss (Hinton et al. 2015; `optimization.distillation`).
 
     Attributes:
@@ -66,11 +66,14 @@ class Taught(NamedTuple):
         weight: share of this part in the loss, in (0, 1].
     """
 
+    # The name of the class in keys of kept solutions. It must not change.
+    KEY_NAME = "Taught"
+
     answers: np.ndarray
     temperature: float
     weight: float
 
-    def of(self, rows: np.ndarray) -> "Taught":
+    def of(self, rows: np.ndarray) -> "SoftTargets":
         """The answers to some of the examples."""
         return self._replace(answers=self.answers[rows])
 
@@ -103,7 +106,7 @@ def fit(
     weights: np.ndarray | None = None,
     start: Fit | None = None,
     tolerance: float = 1e-4,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
 ) -> Fit:
     """Fits one model.
 
@@ -116,16 +119,18 @@ def fit(
         weights: float [N] of the examples, or None.
         start: where to begin, such as the fit at another penalty.
         tolerance: of the largest entry of the gradient by the number of examples.
-        taught: what a teacher answers to them, or None.
+        soft_targets: what a teacher answers to them, or None.
     """
     from scipy.optimize import minimize
 
     count, width = rows.shape
     outputs = int(targets.max()) + 1 if family == "softmax" else targets.shape[1]
     outputs = max(outputs, start.bias.size if start else 0)
-    loss_and_residual = _loss(family, targets, outputs, weights)
-    if taught is not None:
-        loss_and_residual = _shared(loss_and_residual, _teachers_loss(family, taught, weights), taught.weight)
+    loss_and_residual = _loss(family, targets, weights)
+    if soft_targets is not None:
+        loss_and_residual = _shared(
+            loss_and_residual, _teachers_loss(family, soft_targets, weights), soft_targets.weight
+        )
     scale = 1 / np.sqrt(_CURVATURES[family] * squares + alpha)
     bias_scale = 1 / np.sqrt(_CURVATURES[family] * count)
 
@@ -150,7 +155,7 @@ def fit(
 LossAndResidual = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
-def _loss(family: str, targets: np.ndarray, outputs: int, weights: np.ndarray | None) -> LossAndResidual:
+def _loss(family: str, targets: np.ndarray, weights: np.ndarray | None) -> LossAndResidual:
     """A function from logits [N, C] to the summed loss and its derivative [N, C]."""
     from scipy.special import expit
 
@@ -187,15 +192,15 @@ def _shared(labels: LossAndResidual, teacher: LossAndResidual, weight: float) ->
     return both
 
 
-def _teachers_loss(family: str, taught: Taught, weights: np.ndarray | None) -> LossAndResidual:
+def _teachers_loss(family: str, soft_targets: SoftTargets, weights: np.ndarray | None) -> LossAndResidual:
     """A function from logits [N, C] to T^2 times the cross-entropy to the answers at T, and its derivative [N, C].
 
     The cross-entropy is the divergence but for a constant.
     """
     from scipy.special import expit, log_softmax, logit, softmax
 
-    each = np.ones(len(taught.answers)) if weights is None else weights.astype(np.float64)
-    known, heat = np.clip(taught.answers, MIN_PROBABILITY, 1 - MIN_PROBABILITY), taught.temperature
+    each = np.ones(len(soft_targets.answers)) if weights is None else weights.astype(np.float64)
+    known, heat = np.clip(soft_targets.answers, MIN_PROBABILITY, 1 - MIN_PROBABILITY), soft_targets.temperature
 
     if family == "softmax":
         shares = softmax(np.log(known) / heat, axis=1)
@@ -213,4 +218,4 @@ def _teachers_loss(family: str, taught: Taught, weights: np.ndarray | None) -> L
             return float(gaps @ each) * heat**2, (expit(logits / heat) - shares) * each[:, None] * heat
 
         return loss
-    return _loss("squared", taught.answers, taught.answers.shape[1], weights)
+    return _loss("squared", soft_targets.answers, weights)

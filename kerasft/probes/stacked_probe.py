@@ -14,7 +14,7 @@ import numpy as np
 from kerasft.evaluation.scoring import one_standard_error_rule
 from kerasft.probes import linear_probe
 from kerasft.probes.linear_probe import Problem, Solution, Validation
-from kerasft.probes.penalised_models import Taught
+from kerasft.probes.penalised_models import SoftTargets
 
 # Standard errors of the paired difference by which several depths must be better than the last one alone.
 DEPTH_STANDARD_ERRORS = 1.0
@@ -92,7 +92,7 @@ def solve(
     task: str,
     seed: int,
     weights: np.ndarray | None = None,
-    taught: Taught | None = None,
+    soft_targets: SoftTargets | None = None,
     groups: np.ndarray | None = None,
     *,
     forced: bool = False,
@@ -102,7 +102,7 @@ def solve(
     Args:
         features: float32 [N, D], standardised; the depths side by side, from the earliest to the last.
         widths: D of each depth.
-        labels, outputs, task, seed, weights, taught, groups: as in `linear_probe.solve`.
+        labels, outputs, task, seed, weights, soft_targets, groups: as in `linear_probe.solve`.
         forced: whether all depths are seen whatever the held-out examples say.
     """
     problems, validations, rows = [], [], []
@@ -110,7 +110,7 @@ def solve(
         started = time.monotonic()
         seen = np.ascontiguousarray(features[:, sum(widths[: len(widths) - count]) :])
         with linear_probe.threads(seen, outputs):
-            problem = linear_probe.pose(seen, labels, outputs, task, seed, weights, taught, groups)
+            problem = linear_probe.pose(seen, labels, task, seed, weights, soft_targets, groups)
             found = linear_probe.validate(problem)
         problems.append(problem)
         validations.append(found)

@@ -6,17 +6,17 @@ from kerasft.report.compress_page import write_compress
 from kerasft.report.explain_page import write_explain
 from kerasft.report.lr_find_page import write_lr_find
 from kerasft.report.model_card import write as write_model_card
-from kerasft.report.report_page import write
+from kerasft.report.report_page import write_report
 from kerasft.report.tune_page import rank_trials, write_search
 
 __all__ = [
     "rank_trials",
-    "write",
     "write_audit",
     "write_compare",
     "write_compress",
     "write_explain",
     "write_lr_find",
     "write_model_card",
+    "write_report",
     "write_search",
 ]

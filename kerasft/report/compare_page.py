@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from kerasft import __version__
-from kerasft.console.wording import NOT_MEASURED, duration, number, percent
-from kerasft.evaluation.score_names import ERRORS, TITLES
+from kerasft.console.wording import NOT_MEASURED, duration, kept_weights, signed, span
+from kerasft.evaluation.score_names import ERRORS, TITLES, formatter
 from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 Row = dict[str, Any]
-
-# What is left of a phase, by the fraction of its weights that was kept.
-KEPT = {1.0: "all", 0.75: "¾", 0.5: "½", 0.25: "¼", 0.0: "undone"}
 
 
 def write_compare(folder: Path, values: dict[str, Any]) -> None:
@@ -49,14 +46,14 @@ def score_name(score: str) -> str:
 
 def cells(row: Row, score: str) -> dict[str, str]:
     """The figures of a finished row as texts, by the names of their columns."""
-    shown = percent if score == "accuracy" else number
+    shown = formatter(score)
     return {
         "strategy": row["strategy"],
         "score": shown(row[score]),
-        "interval": _span(row["interval"], shown),
+        "interval": span(row["interval"], shown),
         "difference": _difference(row["difference"], shown),
         "loss": _decimals(row["loss"]),
-        "loss interval": _span(row["loss_interval"], _decimals),
+        "loss interval": span(row["loss_interval"], _decimals),
         "loss difference": _difference(row["loss_difference"], _decimals),
         "validation loss": _decimals(row["validation_loss"]),
         "kept": kept(row["phases"]),
@@ -73,7 +70,7 @@ def cells(row: Row, score: str) -> dict[str, str]:
 def kept(phases: list[Row]) -> str:
     """How much of its trained phases an entry has kept, in their order; `solved` for a head alone."""
     trained = [phase for phase in phases if phase["epochs"]]
-    return ", ".join(KEPT[phase["share"]] for phase in trained) or "solved"
+    return ", ".join(kept_weights(phase["share"], short=True) for phase in trained) or "solved"
 
 
 def verdict(difference: Row | None, less_is_better: bool) -> str:
@@ -106,15 +103,5 @@ def _difference(found: Row | None, shown: Callable[[float], str]) -> str:
         return NOT_MEASURED
     if found["same"]:
         return "the same"
-    ends = " to ".join(_signed(end, shown) for end in found["interval"] or ())
-    return _signed(found["value"], shown) + (f" ({ends})" if ends else "")
-
-
-def _signed(value: float, shown: Callable[[float], str]) -> str:
-    """A difference with its sign."""
-    sign = "+" if value > 0 else "−" if value < 0 else ""
-    return sign + shown(abs(value))
-
-
-def _span(interval: list[float] | None, shown: Callable[[float], str]) -> str:
-    return f"{shown(interval[0])} to {shown(interval[1])}" if interval else NOT_MEASURED
+    ends = " to ".join(signed(end, shown) for end in found["interval"] or ())
+    return signed(found["value"], shown) + (f" ({ends})" if ends else "")

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from kerasft import __version__
 from kerasft.console.wording import NOT_MEASURED, number, percent
-from kerasft.evaluation.score_names import ERRORS
+from kerasft.evaluation.score_names import ERRORS, formatter
 from kerasft.evidence import figures
 from kerasft.report.compare_page import score_name
 from kerasft.report.report_page import environment
@@ -70,7 +70,7 @@ def pareto(rows: list[Row], score: str, cost: str) -> list[Row]:
     return front
 
 
-def cheapest(rows: list[Row], score: str) -> Row | None:
+def fastest_and_smallest(rows: list[Row], score: str) -> Row | None:
     """Which published artefact is the fastest, and which the smallest, within one standard error of the best score.
 
     Breiman et al. 1984: a difference below the standard error of the best is no reason to pay for it.
@@ -96,7 +96,7 @@ def cheapest(rows: list[Row], score: str) -> Row | None:
 
 
 def sentence(values: Row) -> str:
-    """The result of `cheapest` in words; empty without one."""
+    """The result of `fastest_and_smallest` in words; empty without one."""
     found, score = values["cheapest"], values["score"]
     if found is None:
         return ""
@@ -118,7 +118,7 @@ def sentence(values: Row) -> str:
 
 def shown(value: float, score: str) -> str:
     """A score as text."""
-    return percent(value) if score == "accuracy" else number(value)
+    return formatter(score)(value)
 
 
 def cells(row: Row, score: str) -> dict[str, str]:
@@ -200,7 +200,7 @@ def _covered(labels: list[tuple[float, float]], x: float, y: float) -> bool:
 
 def _band(rows: list[Row], score: str) -> tuple[float, float] | tuple[()]:
     """The scores from the best to one standard error below it, low end first; empty without an interval."""
-    found = cheapest(rows, score)
+    found = fastest_and_smallest(rows, score)
     if found is None:
         return ()
     best = next(row[score] for row in rows if row["artefact"] == found["best"])

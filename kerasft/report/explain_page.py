@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft import __version__
-from kerasft.console.wording import number, percent
-from kerasft.evaluation.faithfulness import LEAST, counts
+from kerasft.console.wording import number, percent, signed
+from kerasft.evaluation.faithfulness import MIN_DIFFERENCE, is_measurable
 from kerasft.evidence.heat_map import overlay
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.report import usage
@@ -89,7 +89,7 @@ def verdict(title: str, figures: dict[str, Any], task: str) -> str:
     says = {
         "better": "the maps are measurably better than random ones.",
         "partly": "the maps are better than random ones by one measure of the two.",
-        "no_better": f"these maps explain nothing. They are no better than random ones by {LEAST} or more.",
+        "no_better": f"these maps explain nothing. They are no better than random ones by {MIN_DIFFERENCE} or more.",
     }[figures["verdict"]]
     falls = "falls sooner" if _counts(deletion, -1) else "does not fall sooner"
     rises = "rises sooner" if _counts(insertion, 1) else "does not rise sooner"
@@ -111,7 +111,7 @@ def specific(figures: dict[str, Any]) -> str:
 
 
 def _counts(row: dict[str, float | None], sign: int) -> bool:
-    return counts(row["value"], row["low"], row["high"], sign)
+    return is_measurable(row["value"], row["low"], row["high"], sign)
 
 
 def _against(row: dict[str, float | None]) -> str:
@@ -120,13 +120,10 @@ def _against(row: dict[str, float | None]) -> str:
 
 
 def _interval(row: dict[str, float | None]) -> str:
-    if row["low"] is None:
-        return f"{_signed(row['value'])}, too few images for an interval"
-    return f"{_signed(row['value'])}, 95% interval {_signed(row['low'])} to {_signed(row['high'])}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    value, low, high = (signed(row[name], "{:.3f}".format) for name in ("value", "low", "high"))
+    return (
+        f"{value}, too few images for an interval" if row["low"] is None else f"{value}, 95% interval {low} to {high}"
+    )
 
 
 def _rows(title: str, figures: dict[str, Any]) -> list[tuple[str, ...]]:

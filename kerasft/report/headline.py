@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.console.wording import NOT_MEASURED, count, join_names, number, percent
+from kerasft.evaluation.score_interval import score_interval, target_units
+from kerasft.evaluation.score_names import formatter
 from kerasft.evidence import figures
-from kerasft.report import statistics
 
 # With fewer test images a sentence says that the interval is wide.
 FEW_TEST_IMAGES = 200
@@ -58,59 +59,56 @@ def _pair(finding: dict) -> tuple[str, str]:
 
 
 def single_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
-    """Accuracy with Wilson's interval. The baseline always answers the most frequent class."""
+    """Accuracy with Wilson's interval. Without skill means always answering the most frequent class."""
     n, accuracy = test["n"], test["accuracy"]
     right = round(accuracy * n)
-    low, high = statistics.wilson(right, n)
+    _, low, high = score_interval("single_label", test, arrays, classes)
     counts = np.bincount(arrays["labels"], minlength=len(classes))
-    baseline = float(counts.max() / n)
+    no_skill = float(counts.max() / n)
     sentences = [
         f"{right:,} of {count(n, 'test image')}{_describe_sample(caveats)} got the right label.",
         f"On other images of this kind expect between {percent(low)} and {percent(high)} (95% interval).",
-        f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(baseline)}: "
-        f"{_compare_with_baseline(low > baseline, high < baseline)}.",
+        f"Always answering “{classes[int(counts.argmax())]}”, the most frequent class, would be right on {percent(no_skill)}: "
+        f"{_compare_with_no_skill(low > no_skill, high < no_skill)}.",
     ]
     return _headline(
-        percent(accuracy), "accuracy", (low, accuracy, high), [*sentences, *_limitations(caveats)], n, 1.0, baseline
+        percent(accuracy), "accuracy", (low, accuracy, high), [*sentences, *_limitations(caveats)], n, 1.0, no_skill
     )
 
 
 def multi_label(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
-    """Mean average precision with a bootstrap interval over the images. The baseline is a random ranking."""
+    """Mean average precision with a bootstrap interval over the images. Without skill means a random ranking."""
     n, labels = test["n"], arrays["labels"]
     exact_match = f"On {percent(test['exact_match'])} of the images all labels were right."
     if not labels.any():
         sentences = [f"None of {count(n, 'test image')} has a label, so nothing can be ranked.", exact_match]
         return {"figure": NOT_MEASURED, "name": "mean average precision", "sentences": sentences} | _NO_INTERVAL
-    average_precisions = statistics.average_precisions(arrays["probabilities"], labels)
-    low, high = statistics.bootstrap(lambda weights: _finite_mean(average_precisions(weights)), n, cost=labels.shape[1])
+    _, low, high = score_interval("multi_label", test, arrays, classes)
     present = labels.mean(0)
-    baseline = float(present[present > 0].mean())
+    no_skill = float(present[present > 0].mean())
     sentences = [
         "This says how well the images of each label are ranked before all others: 1 is perfect. "
         f"Measured on {count(n, 'test image')}{_describe_sample(caveats).rstrip(',')}.",
         f"On other images of this kind expect between {number(low)} and {number(high)} (95% interval).",
-        f"A random ranking would reach {number(baseline)}: {_compare_with_baseline(low > baseline, high < baseline)}.",
+        f"A random ranking would reach {number(no_skill)}: {_compare_with_no_skill(low > no_skill, high < no_skill)}.",
         exact_match,
         *_limitations(caveats),
     ]
     return _headline(
-        number(test["map"]), "mean average precision", (low, test["map"], high), sentences, n, 1.0, baseline
+        number(test["map"]), "mean average precision", (low, test["map"], high), sentences, n, 1.0, no_skill
     )
 
 
 def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats) -> dict:
-    """Mean absolute error with a bootstrap interval over the images. The baseline always answers the median.
+    """Mean absolute error with a bootstrap interval over the images. Without skill means always answering the median.
 
     The error of a single target is in its units. With several targets, which may have different units, each error is
     divided by the standard deviation of its target.
     """
     n, labels = test["n"], arrays["labels"].astype(np.float64)
-    units = _target_units(test, labels, classes)
-    gaps = np.abs(arrays["values"] - labels) / units
-    errors, guesses = gaps.mean(-1), np.abs(labels - np.median(labels, axis=0)) / units
-    low, high = statistics.bootstrap(lambda weights: float((weights * errors).mean()), n)
-    point, baseline = float(errors.mean()), float(guesses.mean())
+    point, low, high = score_interval("regression", test, arrays, classes)
+    guesses = np.abs(labels - np.median(labels, axis=0)) / target_units(test, labels, classes)
+    no_skill = float(guesses.mean())
     several = len(classes) > 1
     if several:
         shown = [f"“{name}” {number(test['per_target'][name]['mae'])}" for name in classes[:4]]
@@ -123,13 +121,13 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], ca
     sentences = [
         *([first, f"{what}, {on}"] if several else [f"{first}, {on}"]),
         f"On other images of this kind expect between {number(low)} and {number(high)} (95% interval).",
-        f"Always answering the median of the true values would be off by {number(baseline)}: "
-        f"{_compare_with_baseline(high < baseline, low > baseline)}.",
+        f"Always answering the median of the true values would be off by {number(no_skill)}: "
+        f"{_compare_with_no_skill(high < no_skill, low > no_skill)}.",
         _explained_variation(test, classes),
         *_limitations(caveats),
     ]
     name = "mean absolute error" + (" in deviations" if several else "")
-    return _headline(number(point), name, (low, point, high), sentences, n, 1.1 * max(baseline, high), baseline)
+    return _headline(number(point), name, (low, point, high), sentences, n, 1.1 * max(no_skill, high), no_skill)
 
 
 def _explained_variation(test: dict, classes: list[str]) -> str:
@@ -137,16 +135,6 @@ def _explained_variation(test: dict, classes: list[str]) -> str:
         return f"The model explains {percent(max(test['r2'], 0.0), 0)} of the variation (R²)."
     flat = join_names([name for name in classes if test["per_target"][name]["r2"] is None])
     return f"All test images have the same true value of {flat}, so there is no variation to explain (R²)."
-
-
-def _target_units(test: dict, labels: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Returns the unit of each target's error, float64 [D]: 1 for a single target, else its standard deviation."""
-    if len(classes) == 1:
-        return np.ones(1)
-    # That of the training labels, as in the scores of the phases. Old runs did not record it: then that of the test labels.
-    deviations = [test["per_target"][name].get("deviation") for name in classes]
-    units = np.array([recorded or own for recorded, own in zip(deviations, labels.std(0))])
-    return np.where(units > 0, units, 1.0)
 
 
 def _describe_sample(caveats: Caveats) -> str:
@@ -172,7 +160,7 @@ def _limitations(caveats: Caveats) -> list[str]:
 
 
 def _headline(
-    figure: str, name: str, span: tuple[float, float, float], sentences: list[str], n: int, end: float, baseline: float
+    figure: str, name: str, span: tuple[float, float, float], sentences: list[str], n: int, end: float, no_skill: float
 ) -> dict:
     """Returns the dict that all tasks return.
 
@@ -182,14 +170,14 @@ def _headline(
         sentences: about the score.
         n: number of test images.
         end: of the axis, which begins at 0.
-        baseline: the score without skill.
+        no_skill: the score without skill.
     """
     low, point, high = span
     if n < FEW_TEST_IMAGES:
         sentences = [*sentences, f"With only {count(n, 'test image')} the interval is wide."]
-    shown = percent if name == "accuracy" else number
-    title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(baseline)}"
-    svg = figures.interval(low, point, high, end or 1.0, baseline, title)
+    shown = formatter(name)
+    title = f"{name} {shown(point)}, between {shown(low)} and {shown(high)}; without skill {shown(no_skill)}"
+    svg = figures.interval(low, point, high, end or 1.0, no_skill, title)
     return {
         "figure": figure,
         "value": point,
@@ -201,14 +189,8 @@ def _headline(
     }
 
 
-def _compare_with_baseline(better: bool, worse: bool) -> str:
+def _compare_with_no_skill(better: bool, worse: bool) -> str:
     return "the model is clearly better" if better else "the model is worse" if worse else "no measurable difference"
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    """Returns the mean of the finite values; NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else np.nan
 
 
 # The headline of each task.

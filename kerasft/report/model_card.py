@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from kerasft import __version__
 from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.export.model_folders import MODEL_CARD
 from kerasft.report import headline, sections, usage
-from kerasft.storage import run_folder
+from kerasft.storage import predictions_file, run_folder
 
 # The Hub has no name for models that give values.
 _PIPELINE_TAGS = {"single_label": "image-classification", "multi_label": "image-classification"}
@@ -56,8 +55,7 @@ def render(folder: Path, metrics: dict) -> str:
 
 def _content(folder: Path, metrics: dict) -> dict[str, Any]:
     config, audit = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "audit"))
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        arrays = dict(stored)
+    arrays = predictions_file.read(folder)
     task, classes, test, export = metrics["task"], metrics["classes"], metrics["test"], metrics["export"]
     caveats = headline.find_caveats(test, audit, arrays["ids"])
     result = headline.HEADLINES[task](test, arrays, classes, caveats)

@@ -13,14 +13,14 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import against_baseline, gallery, headline, health, robustness, sections, unknowns, usage
-from kerasft.storage import run_folder
+from kerasft.report import baseline_section, gallery, headline, health, robustness, sections, uncertainty_section, usage
+from kerasft.storage import predictions_file, run_folder
 
 
-def write(
+def write_report(
     folder: Path,
     metrics: dict,
-    thumbnails: Callable[[np.ndarray], np.ndarray],
+    images: Callable[[np.ndarray], np.ndarray],
     by_path: Callable[[list[str]], list[np.ndarray]] | None = None,
 ) -> dict[str, dict]:
     """Writes `report.html` from the files of a run folder.
@@ -29,22 +29,21 @@ def write(
         folder: with `predictions.npz`, `config.json`, `audit.json`, `run.flags` and, if a phase had epochs,
             `history.jsonl`.
         metrics: as in `metrics.json`, which is written after this page.
-        thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
+        images: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
         by_path: from paths of `audit.json` to images, uint8 [S, S, 3] each; None shows no suspects.
 
     Returns:
         The figures of each piece of evidence by its name, for `metrics.json`. Evidence without figures is left out.
     """
-    with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-        arrays = dict(stored)
-    predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, thumbnails)
+    arrays = predictions_file.read(folder)
+    predicted = predictions.from_arrays(metrics["task"], metrics["classes"], arrays, images)
     evidence_sections = [evidence(predicted) for evidence in EVIDENCE.values()]
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
             _content(folder, metrics, arrays, evidence_sections)
-            | {"against_baseline": against_baseline.section(metrics, folder, thumbnails)}
+            | {"against_baseline": baseline_section.section(metrics, folder, images)}
             | gallery.make(folder, json.loads((folder / "audit.json").read_text())["findings"], by_path)
         )
     )
@@ -64,7 +63,6 @@ def environment() -> jinja2.Environment:
     )
     environment.filters |= {"percent": wording.percent, "duration": wording.duration, "counted": wording.count}
     environment.filters |= {"number": wording.number}
-    environment.filters["figure"] = wording.number
     return environment
 
 
@@ -78,7 +76,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
     changed, defaults = sections.settings(config)
     content = {
         "name_of_data": Path(path).parent.name,
-        "date": time.strftime("%d %B %Y", time.localtime((folder / "predictions.npz").stat().st_mtime)).lstrip("0"),
+        "date": time.strftime("%d %B %Y", time.localtime((folder / predictions_file.NAME).stat().st_mtime)).lstrip("0"),
         "version": __version__,
         "task": task,
         "score": score,
@@ -106,7 +104,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
         "explaining": usage.explaining(folder),
-        "unknowns": unknowns.sentences(metrics),
+        "uncertainty": uncertainty_section.sentences(metrics),
         "robustness": robustness.section(metrics),
         "artefacts": _artefacts(metrics, score),
         "flags": (folder / "run.flags").read_text(),

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kerasft.console.wording import count, number, percent
-from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
+from kerasft.console.wording import count
+from kerasft.evaluation.score_names import ERRORS, TITLES, formatter, score_key
 from kerasft.evidence import figures
 
 
@@ -23,7 +23,7 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     summary, curves = metrics["robustness_summary"], metrics["robustness"]
     score = score_key(metrics["task"], len(metrics["classes"]))
-    show, clean = percent if score == "accuracy" else number, summary["clean"]
+    show, clean = formatter(score), summary["clean"]
     every = [clean, *(value for values in curves.values() for value in values)]
     y_range = (0.0, max(every) * 1.06 or 1.0) if score in ERRORS else (0.0, 1.0)
     panels = []

@@ -8,13 +8,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from kerasft import __version__
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
-from kerasft.report import headline
 from kerasft.report.report_page import environment
-from kerasft.storage import run_folder
+from kerasft.storage import predictions_file, run_folder
 
 
 class FinishedRun(NamedTuple):
@@ -80,11 +78,9 @@ def read(folder: Path) -> FinishedRun:
     """
     metrics = json.loads((folder / "metrics.json").read_text())
     config = json.loads((folder / "config.json").read_text())
-    # NumPy leaves a file open if it is no archive, so it is opened here.
-    with (folder / "predictions.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        arrays = dict(stored)
+    arrays = predictions_file.read(folder)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
-    result = headline.HEADLINES[task](test, arrays, metrics["classes"], headline.Caveats())
+    interval = score_interval(task, test, arrays, metrics["classes"])
     score = score_key(task, len(metrics["classes"]))
     return FinishedRun(
         folder=folder,
@@ -93,9 +89,9 @@ def read(folder: Path) -> FinishedRun:
         size=metrics["image_size"],
         score=score,
         # Early versions recorded the errors of several targets in their units alone.
-        value=float(test[score] if score in test else result["value"]),
-        low=result["low"],
-        high=result["high"],
+        value=float(test.get(score, interval.value)),
+        low=interval.low,
+        high=interval.high,
         loss=float(test["loss"]),
         n=test["n"],
         seconds=float(metrics["seconds"]["total"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.console.wording import NOT_MEASURED, count, duration, join_names, number, percent
-from kerasft.evaluation.score_names import SCORES
+from kerasft.evaluation.score_names import SCORES, formatter
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
@@ -83,7 +83,7 @@ def _teachers(settled: dict) -> list[str]:
     name = next(name for name in SCORES.values() if f"val_{name}" in taught)
     paths = [row["path"] for row in taught["members"]]
     who = f"a teacher, {paths[0]}" if len(paths) == 1 else f"the mean of {len(paths)} teachers, {join_names(paths)}"
-    score = (percent if name == "accuracy" else number)(taught[f"val_{name}"])
+    score = formatter(name)(taught[f"val_{name}"])
     parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] if taught["weight"] else []
     if "features_weight" in taught:
         parts.append(f"its features a weight of {number(taught['features_weight'])}")
@@ -113,7 +113,7 @@ def score_name(score: str, outputs: int) -> str:
 
 def phases(records: list[dict], score: str) -> list[dict]:
     """Returns the phases with a verdict, and their metrics as text; `score` is the name of the task's score."""
-    show, rows = percent if score == "accuracy" else number, []
+    show, rows = formatter(score), []
     for record in records:
         share, trained = record["share"] if record["accepted"] else 0.0, record["epochs"]
         row = {key: record[key] for key in ("name", "spec", "cached")}
@@ -181,7 +181,7 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
     """
     if not found:
         return []
-    show = percent if score == "accuracy" else number
+    show = formatter(score)
 
     def interval(ends: list[float], shown: Callable[[float], str]) -> str:
         low, high = ends
@@ -217,8 +217,8 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
     if not history:
         return []
     epochs_by_phase = defaultdict(list)
-    for place, row in enumerate(history, start=1):
-        epochs_by_phase[row["phase"]].append(place)
+    for index, row in enumerate(history, start=1):
+        epochs_by_phase[row["phase"]].append(index)
     kept = {record["name"]: record for record in records}
 
     def draw(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:

@@ -148,9 +148,9 @@ def find(path: str) -> TeacherFiles:
         raise UserError(f"--teacher: {rule}. Received: {path!r}") from None
 
 
-def _read(place: Path) -> dict:
+def _read(path: Path) -> dict:
     try:
-        found = json.loads(place.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

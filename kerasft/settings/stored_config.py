@@ -1,10 +1,10 @@
-"""A Config on disk: the text of a flagfile, and the comparison with a `config.json`."""
+"""A Config on disk: the text of a flagfile, and what is read from a `config.json`."""
 
 import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from kerasft.settings.config import LOCATIONS, Config
+from kerasft.settings.config import FIELDS, LOCATIONS, Config
 
 
 def to_flags(config: Config, others: dict[str, Any] | None = None) -> str:
@@ -29,6 +29,16 @@ def to_flags(config: Config, others: dict[str, Any] | None = None) -> str:
 def _line(name: str, value: Any) -> str:
     """A flag in one line: a flagfile takes each line as a flag of its own."""
     return f"--{name}={' '.join(str(value).splitlines())}"
+
+
+def from_stored(stored: dict[str, Any], **changes: Any) -> Config:
+    """The Config of a stored `config.json`. A setting that only another version has is left out.
+
+    Args:
+        stored: the contents of the file.
+        changes: settings that differ from it.
+    """
+    return Config(**{name: value for name, value in stored.items() if name in FIELDS} | changes)
 
 
 def differences(ours: Config, theirs: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import keras
 
 from kerasft.console import console
 from kerasft.data import sources
-from kerasft.job.audit import as_audited, audit_and_split
+from kerasft.job.audited_splits import as_audited, audit_and_split
 from kerasft.networks import flattening, hub_layers
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs

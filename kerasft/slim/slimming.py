@@ -12,7 +12,7 @@ from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import publish
 from kerasft.job import score, slim_steps, train
 from kerasft.job.finished_run import refuse_other_splits
@@ -20,7 +20,7 @@ from kerasft.job.slim_steps import FILE_NAME, FOLDER
 from kerasft.networks import network as networks
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
-from kerasft.slim import resizing, rows, step_settings, step_surgeries
+from kerasft.slim import resizing, slim_rows, step_settings, step_surgeries
 from kerasft.slim.step_settings import STEP_SETTINGS
 from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
 from kerasft.storage import run_folder, run_lock
@@ -39,7 +39,7 @@ class Slimming:
         target: as text.
         phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
         task, score: of the run; under regression with several targets the score is `scaled_mae`.
-        rows: of `rows.row`: the run, then one for each step that was kept.
+        rows: of `slim_rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters`, `depths` and `run_dir`;
             after their training `validation_loss`, `validation_score` and `seconds` too.
         finished: whether nothing is left to do.
@@ -99,13 +99,13 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
             console.say(f"{folder} is finished; nothing to do (--noresume runs it again).")
         else:
             # Steps that are finished are only read, so that a command that goes on makes the same rows again.
-            found.rows = [rows.row("run", "", Path(run), metrics)]
+            found.rows = [slim_rows.row("run", "", Path(run), metrics)]
             refuse_other_splits(parent, resizing.split_digest(parent, metrics["image_size"], folder), Path(run))
             _take_steps(found, target, parent, metrics, folder)
             found.finished = True
             _write(folder, found, metrics)
             shutil.rmtree(folder / "cache", ignore_errors=True)
-    console.print_table(rows.table(found.rows, found.score))
+    console.print_table(slim_rows.table(found.rows, found.score))
     console.say(f"slim: {found.reason}")
     console.say(f"slim: {folder / FILE_NAME}; the smallest network: {found.rows[-1]['path']}")
     return asdict(found)
@@ -127,10 +127,10 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
             extra = max(whole - plain, HEAD_RESERVE * whole) if extra is None else extra
             limit = next_share(target, share) * whole - extra
             tried = tried or [
-                {"step": number, "surgery": one.surgery, **one.sizes._asdict(), "depths": one.depths}
-                | {"run_dir": (folder / f"{number}-{one.surgery.partition('(')[0]}").as_posix()}
+                {"step": number, "surgery": one.change, **one.sizes._asdict(), "depths": one.depths}
+                | {"run_dir": (folder / f"{number}-{one.change.partition('(')[0]}").as_posix()}
                 for one in step_surgeries.find(network, target, limit)
-                if _keeps_splits(one.surgery, own, size, folder, number)
+                if _keeps_splits(one.change, own, size, folder, number)
             ]
             found.tried += [row for row in tried if row not in found.tried]
             _forget()
@@ -151,7 +151,7 @@ def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, f
         with console.silence():
             done = train.train(step_settings.of_candidate(own, best, metrics["image_size"], size))
         _forget()
-        found.rows.append(rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
+        found.rows.append(slim_rows.row(f"step {number}", best["surgery"], done.folder, done.metrics))
         place = done.folder
         share = _sizes(done.metrics).of(target) / whole
         found.met = target.share is None or share <= target.share
@@ -189,7 +189,7 @@ def _train(row: Row, config: Config, framing: str, found: Slimming) -> None:
     if "validation_loss" not in row:
         console.say(f"step {row['step']}: {row['surgery']}: {row['multiplications']:,} multiplications, training")
         with console.silence():
-            scored = score.score(config, framing)
+            scored = score.train_and_score(config, framing)
         _forget()
         val = scored.figures["val"]
         row |= {"validation_loss": val["loss"], "validation_score": _score(found.task, val)}
@@ -238,13 +238,13 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
     stored |= {"score": new.score, "rows": [slim_steps.with_score(row, new.score) for row in stored.get("rows", [])]}
-    # What another version has more is left out, and what it has less is as in a new one.
+    # Unknown keys are ignored. Missing keys keep their defaults.
     return replace(new, **{name: value for name, value in stored.items() if name in vars(new)})
 
 
 def _write(folder: Path, found: Slimming, metrics: Row) -> None:
     """Adds the differences to the run to all rows, and writes `slim.json`."""
-    rows.add_differences(found.rows, metrics)
+    slim_rows.add_differences(found.rows, metrics)
     run_folder.write_json(folder / FILE_NAME, asdict(found))
 
 

@@ -1,17 +1,16 @@
-"""The settings of the runs of steps: those of the run that is made smaller, but for what its network does not fit any more."""
+"""The Config of a step's run: the original run's, without what a smaller network cannot use."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kerasft.data import sources
-from kerasft.export.keras_model import FILE as KERAS_FILE
+from kerasft.job import finished_run
 from kerasft.job.data_changes import refuse_changes
 from kerasft.optimization import averages
 from kerasft.settings.config import FIELDS, Config
-from kerasft.settings.errors import UserError
+from kerasft.settings.stored_config import from_stored
 from kerasft.slim import resizing
-from kerasft.storage import run_folder
 
 # The folder in `--export_dir`: a server of the run's own SavedModel does not take a slimmer version by itself.
 EXPORTS = "slim"
@@ -29,17 +28,11 @@ def read_run(settings: Config, run: str) -> tuple[Config, Row]:
         UserError: no finished run, or its images are missing or have changed.
     """
     folder = Path(run)
-    metrics = run_folder.read_json(
-        folder / "metrics.json", "task", "classes", "framing", "image_size", "test", "val", "cost"
+    metrics, stored = finished_run.read_files(
+        run, keys=("task", "classes", "framing", "image_size", "test", "val", "cost")
     )
-    stored = run_folder.read_json(folder / "config.json", "data", "backbone")
-    if not run or not metrics or not stored or not (folder / KERAS_FILE).is_file():
-        rule = f"must be the folder of a finished run, with {KERAS_FILE} in it"
-        raise UserError(f"--model: {rule}. Received: {run!r}")
-    stored = {name: value for name, value in stored.items() if name in FIELDS}
-    own = Config(**{**stored, "allow_imports": settings.allow_imports})
     # What the run learned without labels is not learned again.
-    own = replace(own, unlabelled="")
+    own = from_stored(stored, allow_imports=settings.allow_imports, unlabelled="")
     refuse_changes(own, sources.load(own), folder)
     changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
     changes["export_dir"] = str(Path(settings.export_dir) / EXPORTS)
@@ -57,7 +50,7 @@ def of_candidate(own: Config, row: Row, whole: int, size: int) -> Config:
 
     Args:
         own: of the step.
-        row: of `found.tried`.
+        row: of `Slimming.tried`.
         whole, size: sides of the images of the run and of the step before, in pixels.
     """
     changes = resizing.settings_of(row["surgery"])

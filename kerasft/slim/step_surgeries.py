@@ -5,7 +5,8 @@ Nothing is trained here.
 
 from typing import NamedTuple
 
-from kerasft.networks import blocks, costs, depths, surgery
+from kerasft.networks import blocks, depths, surgery
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.slim import resizing
 from kerasft.slim.target import Sizes, Target
@@ -18,20 +19,20 @@ class Candidate(NamedTuple):
     """A surgery, or a size of images, that makes a network small enough.
 
     Attributes:
-        surgery: what `--surgery` takes, such as `prune(0.02)`; or `image_size(160)`, which stands for `--image_size=160`; or both,
+        change: what `--surgery` takes, such as `prune(0.02)`; or `image_size(160)`, which stands for `--image_size=160`; or both,
             as `image_size(160) | prune(0.02)`.
         sizes: of the network after it, with a head on one depth.
         depths: number that a head on the network after it may see; None for as many as before.
     """
 
-    surgery: str
+    change: str
     sizes: Sizes
     depths: int | None = None
 
 
 def sizes_of(network: Network) -> Sizes:
     """What a network costs, its head included."""
-    return Sizes(costs.multiplications(network.model), network.model.count_params())
+    return Sizes(multiplications(network.model), network.model.count_params())
 
 
 def find(network: Network, target: Target, limit: float) -> list[Candidate]:
@@ -111,6 +112,6 @@ def resize(network: Network, target: Target, limit: float) -> Candidate | None:
         fewer = prune(larger, target, limit) if larger and too_much - limit < limit - left else None
         # Whole channels go, so pruning may end lower than the smaller size.
         if fewer and fewer.sizes.of(target) > left:
-            return Candidate(f"{resizing.NAME}({larger.size}){resizing.SEPARATOR}{fewer.surgery}", fewer.sizes)
+            return Candidate(f"{resizing.NAME}({larger.size}){resizing.SEPARATOR}{fewer.change}", fewer.sizes)
         return Candidate(f"{resizing.NAME}({size})", sizes)
     return None

@@ -92,7 +92,7 @@ def make_prefix(model: keras.Model) -> Prefix:
     """Makes a Prefix of a model. Its digest covers operations, connections, weights, the user's code and the decoder's version."""
     digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
     own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
-    places = {operation.name: place for place, operation in enumerate(model.operations)}
+    places = {operation.name: index for index, operation in enumerate(model.operations)}
 
     def source(value: Any) -> Any:
         return places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else value
@@ -125,7 +125,8 @@ def _add(digest: Any, value: Any) -> None:
     if isinstance(value, dict):
         value = sorted(value.items(), key=repr)
     if isinstance(value, (list, tuple)):
-        digest.update(f"{type(value).__name__} {len(value)}".encode())
+        name = getattr(value, "KEY_NAME", type(value).__name__)
+        digest.update(f"{name} {len(value)}".encode())
         for inner in value:
             _add(digest, inner)
     elif isinstance(value, (np.ndarray, tf.Tensor, keras.Variable)):
@@ -265,24 +266,24 @@ def memoize(
         return {name: np.asarray(value) for name, value in compute().items()}
     digest = hashlib.sha256()
     _add(digest, tuple(key_parts))
-    place = folder / f"{digest.hexdigest()[:24]}.npz"
+    path = folder / f"{digest.hexdigest()[:24]}.npz"
     folder.mkdir(parents=True, exist_ok=True)
     # Of several runs on one cache the first computes it, and the others wait.
-    with FileLock(place.with_suffix(".lock"), thread_local=False):
+    with FileLock(path.with_suffix(".lock"), thread_local=False):
         try:
-            with place.open("rb") as file, np.load(file) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 return dict(stored)
         except (OSError, ValueError, zipfile.BadZipFile):  # missing, or damaged: a zip archive has checksums
             arrays = {name: np.asarray(value) for name, value in compute().items()}
-            run_folder.write(place, lambda file: np.savez(file, **arrays))
+            run_folder.write(path, lambda file: np.savez(file, **arrays))
             return arrays
 
 
-def _open_map(place: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _open_map(path: Path, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the file as an array. All users, such as the trials of a search, share one memory map."""
-    key = (place, place.stat().st_ino, np.dtype(kind).str, shape)
+    key = (path, path.stat().st_ino, np.dtype(kind).str, shape)
     if (rows := _OPEN_MAPS.get(key)) is None:
-        rows = _OPEN_MAPS[key] = np.memmap(place, kind, "r", shape=shape)
+        rows = _OPEN_MAPS[key] = np.memmap(path, kind, "r", shape=shape)
     return rows
 
 

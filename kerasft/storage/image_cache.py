@@ -90,22 +90,22 @@ def _add_row(meta: dict, index: int, digest: str, crc32: int, problem: list[str]
             meta[name][str(index)] = problem
 
 
-def _make_disk_store(place: Path, meta: dict, shape: tuple[int, ...], log: TextIO) -> PixelStore:
+def _make_disk_store(path: Path, meta: dict, shape: tuple[int, ...], log: TextIO) -> PixelStore:
     """Returns a store in a file, one image a row, each with a checksum. A damaged row is decoded again.
 
     Args:
-        place: of the file.
+        path: of the file.
         meta: what is stored of the rows. It is updated.
         shape: [N, S, S, 3].
         log: gets each row as soon as it is stored, so a killed audit loses none.
     """
     lock, is_copied = threading.Lock(), False
     try:
-        place.touch()
-        os.truncate(place, math.prod(shape))
+        path.touch()
+        os.truncate(path, math.prod(shape))
     except OSError as error:
-        raise _disk_error(place, error) from error
-    rows = np.memmap(place, np.uint8, "r", shape=shape)
+        raise _disk_error(path, error) from error
+    rows = np.memmap(path, np.uint8, "r", shape=shape)
 
     def lookup(index: int, digest: str) -> tuple[str, str] | tuple[()] | None:
         if meta["sha256"][index] != digest:
@@ -120,29 +120,29 @@ def _make_disk_store(place: Path, meta: dict, shape: tuple[int, ...], log: TextI
         with lock:
             try:
                 if meta["sha256"][index] not in ("", digest) and not is_copied:
-                    is_copied, rows = True, _replace_with_copy(place, shape)
+                    is_copied, rows = True, _replace_with_copy(path, shape)
                 if image is not None:
                     # The image is not written through the memory map: on a full disk, that would kill the process.
-                    with place.open("r+b") as file:
+                    with path.open("r+b") as file:
                         file.seek(index * image.nbytes)
                         file.write(image.data)
                 row = (index, digest, 0 if image is None else zlib.crc32(image), problem and list(problem))
                 _add_row(meta, *row)
                 log.write(json.dumps(row) + "\n")
             except OSError as error:
-                raise _disk_error(place, error) from error
+                raise _disk_error(path, error) from error
 
     return PixelStore(lookup, put, lambda indices: rows[indices])
 
 
-def _replace_with_copy(place: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _replace_with_copy(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Replaces a file by a copy before images in it change. A run that has mapped the old file keeps its images."""
-    copy = place.with_name(f".{place.name}.part")
-    shutil.copyfile(place, copy)
-    copy.replace(place)
-    return np.memmap(place, np.uint8, "r", shape=shape)
+    copy = path.with_name(f".{path.name}.part")
+    shutil.copyfile(path, copy)
+    copy.replace(path)
+    return np.memmap(path, np.uint8, "r", shape=shape)
 
 
-def _disk_error(place: Path, error: OSError) -> UserError:
+def _disk_error(path: Path, error: OSError) -> UserError:
     rule = "free some space, or name another --cache_dir"
-    return UserError(f"--cache_gb: {place} cannot be written; {rule}. Received: {error.strerror}")
+    return UserError(f"--cache_gb: {path} cannot be written; {rule}. Received: {error.strerror}")

@@ -104,10 +104,10 @@ def read_labels(folder: Path) -> dict[str, str]:
     return {name: row.label for name, row in (_read(folder / FILE_NAME) or {}).items()}
 
 
-def _read(place: Path) -> dict[str, _Row] | None:
+def _read(path: Path) -> dict[str, _Row] | None:
     """Returns the stored rows by name of the file; None where there is no intact manifest."""
     try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = [stored[name].tolist() for name in ("ids", "parts", "labels", "digests")]
             columns.append(stored["groups"].tolist() if "groups" in stored else [None] * len(columns[0]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

@@ -28,13 +28,13 @@ _PARTIAL = ".part"
 @contextmanager
 def scratch(folder: Path, name: str) -> Iterator[Path]:
     """An empty folder in a run folder, which is removed at the end."""
-    place = folder / name
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    path = folder / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
     try:
-        yield place
+        yield path
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write(path: Path, save: Callable[[BinaryIO], Any]) -> None:

@@ -37,9 +37,9 @@ def write(folder: Path, before: list[np.ndarray | None], after: Weights) -> floa
         The bytes that are stored as a fraction of all; None where no file was written.
     """
     arrays = {}
-    for place, (old, new) in enumerate(zip(before, after, strict=True)):
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
         if old is None or old.tobytes() != new.tobytes():
-            arrays |= _change(place, old, new)
+            arrays |= _change(index, old, new)
     fraction = sum(array.nbytes for array in arrays.values()) / max(sum(array.nbytes for array in after), 1)
     if fraction > MAX_FRACTION:
         return None
@@ -74,9 +74,9 @@ def apply(path: Path, before: Weights) -> Weights:
     return after
 
 
-def _change(place: int, old: np.ndarray | None, new: np.ndarray) -> dict[str, np.ndarray]:
+def _change(index: int, old: np.ndarray | None, new: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays that store the change of one weight."""
-    whole = {f"whole/{place}": new}
+    whole = {f"whole/{index}": new}
     if old is None or new.ndim < 2:
         return whole
     change = (new.astype(np.float64) - old).reshape(-1, new.shape[-1])
@@ -85,14 +85,14 @@ def _change(place: int, old: np.ndarray | None, new: np.ndarray) -> dict[str, np
     rank = int((s > TOLERANCE * max(np.abs(change).max(), np.abs(old).max())).sum())
     if change.size - rank * sum(change.shape) < MIN_SAVED:
         return whole
-    factors = {f"left/{place}": u[:, :rank] * s[:rank], f"right/{place}": v[:rank]}
+    factors = {f"left/{index}": u[:, :rank] * s[:rank], f"right/{index}": v[:rank]}
     return {name: array.astype(np.float32) for name, array in factors.items()}
 
 
 def _digest(before: list[np.ndarray | None], arrays: dict[str, np.ndarray]) -> str:
     """SHA-256 of the weights that the delta does not store whole."""
     digest = hashlib.sha256()
-    for place, array in enumerate(before):
-        if f"whole/{place}" not in arrays:
+    for index, array in enumerate(before):
+        if f"whole/{index}" not in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

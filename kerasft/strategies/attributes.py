@@ -76,6 +76,14 @@ def number(rule: str, holds: Callable[[float], bool]) -> Check:
     return check
 
 
+def fractions(name: str, value: Any) -> tuple[float, ...]:
+    """Numbers in (0, 1], one at least."""
+    given = value if isinstance(value, (tuple, list)) and value else (None,)
+    if any(isinstance(one, bool) or not isinstance(one, (int, float)) or not 0 < one <= 1 for one in given):
+        raise ValueError(f"{name} must be a tuple of numbers in (0, 1]")
+    return tuple(map(float, given))
+
+
 def auto_or(check: Check) -> Check:
     """`auto`, for what the plan of a run sets, or what another check takes."""
 

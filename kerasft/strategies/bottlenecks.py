@@ -18,7 +18,7 @@ def with_adapters(network: Network, reduction: float) -> Network:
         network: without adapters.
         reduction: channels of a block, divided by those of its bottleneck.
     """
-    behind = {end: place for place, end in enumerate(blocks.ends(network)) if end is not None}
+    behind = {end: index for index, end in enumerate(blocks.ends(network)) if end is not None}
 
     def called(operation: keras.Operation, *args, **kwargs):
         outputs = operation(*args, **kwargs)
@@ -33,17 +33,17 @@ def with_adapters(network: Network, reduction: float) -> Network:
     return network._replace(model=model, backbone=backbone, cuts=cut_points, depths=depths)
 
 
-def _bottleneck(outputs: keras.KerasTensor, place: int, reduction: float) -> keras.KerasTensor:
+def _bottleneck(outputs: keras.KerasTensor, index: int, reduction: float) -> keras.KerasTensor:
     """What a block gives, with its adapter behind."""
     channels = outputs.shape[-1]
     narrow = max(1, math.ceil(channels / reduction))
-    name = f"{ADAPTER_PREFIX}{place:02d}"
+    name = f"{ADAPTER_PREFIX}{index:02d}"
 
     def dense(units: int, part: str, kernel: keras.initializers.Initializer | str) -> keras.layers.Layer:
         # A dense layer over the channels of an image is a convolution of one pixel.
         given = {"kernel_initializer": kernel, "name": f"{name}_{part}"}
         return keras.layers.Conv2D(units, 1, **given) if len(outputs.shape) == 4 else keras.layers.Dense(units, **given)
 
-    hidden = dense(narrow, "down", keras.initializers.HeNormal(seed=place))(outputs)
+    hidden = dense(narrow, "down", keras.initializers.HeNormal(seed=index))(outputs)
     hidden = keras.layers.Activation("gelu", name=f"{name}_gelu")(hidden)
     return keras.layers.Add(name=f"{name}_add")([outputs, dense(channels, "up", "zeros")(hidden)])

@@ -48,7 +48,7 @@ def unfrozen(network: Network, phase: Phase) -> frozenset[str]:
     if phase.variables == "all":
         return frozenset(names)
     operations = {operation.name: operation for operation in network.model.operations}
-    holding = [place for place, name in enumerate(names) if _holds(operations[name], phase)]
+    holding = [index for index, name in enumerate(names) if _holds(operations[name], phase)]
     if not holding:
         rule = f"{phase.strategy}() finds nothing to train in {network.name}: it trains {PURPOSES[phase.variables]}"
         raise UserError(f"--phases: {rule}. Received: '{phase}'")

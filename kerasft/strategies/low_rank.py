@@ -20,13 +20,13 @@ def with_updates(network: Network, rank: int, alpha: float) -> Network:
         alpha: the update is multiplied by alpha / rank.
     """
     model = copies.copied(network)
-    for place, layer in enumerate(model.layers):
+    for index, layer in enumerate(model.layers):
         if layer.name not in network.backbone:
             continue
         for inner in layer._flatten_layers():
             if bears(inner, rank):
                 # A stopped run begins with the same A again.
-                inner.enable_lora(rank, a_initializer=keras.initializers.HeUniform(seed=place), lora_alpha=alpha)
+                inner.enable_lora(rank, a_initializer=keras.initializers.HeUniform(seed=index), lora_alpha=alpha)
     return network._replace(model=model)
 
 
@@ -39,7 +39,7 @@ def fold(model: keras.Model, weights: list[np.ndarray]) -> list[np.ndarray]:
     updated = [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
     if not updated:
         return weights
-    places = {id(variable): place for place, variable in enumerate(model.weights)}
+    places = {id(variable): index for index, variable in enumerate(model.weights)}
     folded = list(weights)
     for layer in updated:
         kernel, a, b = (places[id(one)] for one in (layer._kernel, layer.lora_kernel_a, layer.lora_kernel_b))

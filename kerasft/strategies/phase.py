@@ -23,7 +23,7 @@ WHOLE_LAYERS = ("all", "quantised")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a phase comes from that no strategy of kerasft gives again: the user's own Spec.
+    """The user's Spec of a phase that no strategy of kerasft can recreate.
 
     Attributes:
         spec: as `--phases` has it, such as `package.strategy(depth=2)`.
@@ -48,7 +48,7 @@ class Phase:
         unfreeze: what trains of the backbone: a fraction of its blocks in [0, 1], counted from the output, the name of
             the first layer that trains, or the names of the first layers of the blocks that train. None where the blocks
             are chosen when the phase begins. The head always trains.
-        variables: which variables train in what is unfrozen, a key of `freezing.VARIABLES`, such as `all` or `bias`.
+        variables: which variables train in what is unfrozen, a key of `variables.VARIABLES`, such as `all` or `bias`.
         epochs: passes over the training images; None until the plan has resolved it.
         lr: highest learning rate.
         alphas: fractions of the phase's weights that weight interpolation tries, in (0, 1], the preferred one first.
@@ -119,6 +119,7 @@ class Phase:
             raise ValueError(f"epochs must be a whole number of at least {fewest}")
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 10:
             raise ValueError("lr must be a number in (0, 10]")
+        object.__setattr__(self, "alphas", attributes.fractions("alphas", self.alphas))
         for item in fields(self):
             if check := item.metadata.get("check"):
                 object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))

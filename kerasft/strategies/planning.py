@@ -107,8 +107,8 @@ def build(spec: Spec, flag: str, *, outside: type | tuple = ()) -> tuple[Phase, 
     if "." not in spec.name:
         return found
     return tuple(
-        phase if _reads_back(phase) else replace(phase, origin=Origin(spec, place, phase))
-        for place, phase in enumerate(found)
+        phase if _reads_back(phase) else replace(phase, origin=Origin(spec, index, phase))
+        for index, phase in enumerate(found)
     )
 
 

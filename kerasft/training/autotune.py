@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kerasft.networks import costs, surgery
+from kerasft.networks import surgery
+from kerasft.networks.multiplications import MULTIPLICATIONS_PER_STEP, multiplications
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import counted
@@ -18,30 +19,33 @@ from kerasft.strategies.auto import DEFAULT_BATCH_SIZE
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
 
-TIMED_ROUNDS = 4  # of one step in each way, in turn
-MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
-TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
-LARGER_BATCH_SIZES = (64, 128, 256)  # images of a step that may take the place of `BATCH`
-MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
-MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
-MIN_SECONDS_FOR_XLA = (
-    600.0  # seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best
-)
+# Rounds of one step in each way, in turn.
+TIMED_ROUNDS = 4
+# Another way has to be this many times as fast, in each round.
+MIN_SPEEDUP = 1.2
+# Compute capability of NVIDIA GPUs from which float16 has hardware of its own.
+TENSOR_CORES = (7, 0)
+# Images of a step that may take the place of `DEFAULT_BATCH_SIZE`.
+LARGER_BATCH_SIZES = (64, 128, 256)
+# Steps of an epoch that a larger batch has to leave.
+MIN_STEPS_PER_EPOCH = 32
+# Steps of a run: with fewer, compiling is not looked at.
+MIN_STEPS_FOR_XLA = 500
+# Seconds of a run: compiling takes up to half a minute a phase, and wins a third at the best.
+MIN_SECONDS_FOR_XLA = 600.0
 # Multiplications of a phase from which its precision is measured. Two cores take some ten minutes for as many; to trace
 # and time the steps takes them five to ten seconds.
 MIN_MULTIPLICATIONS_FOR_PRECISION = 1e13
-# A training step takes about as many multiplications as this many forward passes.
-FORWARD_PASSES_PER_STEP = 3
 
 
-class Choice(NamedTuple):
+class MeasuredChoice(NamedTuple):
     """What was settled.
 
     Attributes:
         value: a policy (`float32`, `mixed_bfloat16`, `mixed_float16`), images a step, or `on` and `off`.
         reason: in half a line.
-        seconds: of a training step in each way that was measured, in its fastest round: of the processor's time on a
-            CPU, which what else runs on the machine does not add to; of the clock's on a GPU.
+        seconds: of a training step in each way that was measured, in its fastest round: processor time on a CPU, so other
+            processes do not count; wall-clock time on a GPU.
     """
 
     value: Any
@@ -49,7 +53,7 @@ class Choice(NamedTuple):
     seconds: dict[Any, float] = {}
 
 
-def precision(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+def precision(config: Config, network: Network, phase: Phase | None, examples: int) -> MeasuredChoice:
     """Settles `--precision`; `auto` times a few training steps on random images, where the training is long enough.
 
     Args:
@@ -59,22 +63,22 @@ def precision(config: Config, network: Network, phase: Phase | None, examples: i
         examples: of an epoch, at most.
     """
     if config.precision != "auto":
-        return Choice(config.precision, "as --precision says")
+        return MeasuredChoice(config.precision, "as --precision says")
     rival = _rival()
     if config.deterministic or phase is None or rival is None:
         why = "--deterministic" if config.deterministic else "nothing to train" if rival else "no hardware for less"
-        return Choice("float32", why)
+        return MeasuredChoice("float32", why)
     if _multiplications(network, phase, examples) < MIN_MULTIPLICATIONS_FOR_PRECISION:
-        return Choice("float32", f"the training is too short to measure whether {rival} is faster")
+        return MeasuredChoice("float32", f"the training is too short to measure whether {rival} is faster")
     batch = config.batch_size or DEFAULT_BATCH_SIZE
     ways = {policy: (surgery.precision(network, policy), phase, batch) for policy in ("float32", rival)}
     seconds, gain = _measured(ways)
-    return Choice(
+    return MeasuredChoice(
         rival if gain >= MIN_SPEEDUP else "float32", f"{rival} is {gain:.2f} times as fast as float32", seconds
     )
 
 
-def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> Choice:
+def batch_size(config: Config, network: Network, phase: Phase | None, examples: int) -> MeasuredChoice:
     """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
 
     A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
@@ -86,27 +90,27 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
         examples: of the training split.
     """
     if config.batch_size is not None:
-        return Choice(config.batch_size, "as --batch_size says")
+        return MeasuredChoice(config.batch_size, "as --batch_size says")
     larger = [size for size in LARGER_BATCH_SIZES if size * MIN_STEPS_PER_EPOCH <= examples]
     if config.deterministic or phase is None or not larger or not on_accelerator():
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         whys |= {f"{examples} examples": not larger, "the cores of a CPU are full with it": True}
-        return Choice(DEFAULT_BATCH_SIZE, next(why for why, holds in whys.items() if holds))
+        return MeasuredChoice(DEFAULT_BATCH_SIZE, next(why for why, holds in whys.items() if holds))
     chosen, seconds, gain = DEFAULT_BATCH_SIZE, {}, 1.0
     for size in larger:
         try:
             found, gain = _measured({way: (network, phase, way) for way in (chosen, size)})
         except tf.errors.ResourceExhaustedError:
-            return Choice(chosen, f"{size} do not fit into memory", seconds)
+            return MeasuredChoice(chosen, f"{size} do not fit into memory", seconds)
         seconds |= found
         gain *= size / chosen
         if gain < MIN_SPEEDUP:
-            return Choice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
+            return MeasuredChoice(chosen, f"{size} are {gain:.2f} times as fast as {chosen}", seconds)
         chosen = size
-    return Choice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
+    return MeasuredChoice(chosen, f"{gain:.2f} times as fast as {chosen // 2}", seconds)
 
 
-def compiled(config: Config, network: Network, phase: Phase | None, batch: int, steps: int) -> Choice:
+def compiled(config: Config, network: Network, phase: Phase | None, batch: int, steps: int) -> MeasuredChoice:
     """Settles `--jit`: whether XLA compiles steps; `auto` times both ways where the run is long enough to win by it.
 
     Args:
@@ -115,19 +119,19 @@ def compiled(config: Config, network: Network, phase: Phase | None, batch: int, 
         steps: of all phases.
     """
     if config.jit != "auto":
-        return Choice(config.jit, "as --jit says")
+        return MeasuredChoice(config.jit, "as --jit says")
     if config.deterministic or phase is None or steps < MIN_STEPS_FOR_XLA:
         whys = {"--deterministic": config.deterministic, "nothing to train": phase is None}
         why = next((why for why, holds in whys.items() if holds), f"too few steps to win by it ({steps})")
-        return Choice("off", why)
+        return MeasuredChoice("off", why)
     try:
         run = steps * time_step(network, phase, batch)[1]
         if run < MIN_SECONDS_FOR_XLA:
-            return Choice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
+            return MeasuredChoice("off", f"{counted(steps, 'step')} in about {run:.0f} s: too little to win by it")
         seconds, gain = _measured({"plain": (network, phase, batch), "compiled": (network, phase, batch, True)})
     except tf.errors.OpError as error:  # no memory, or an operation that XLA does not have
-        return Choice("off", f"a step could not be compiled ({type(error).__name__})")
-    return Choice(
+        return MeasuredChoice("off", f"a step could not be compiled ({type(error).__name__})")
+    return MeasuredChoice(
         "on" if gain >= MIN_SPEEDUP else "off", f"compiled steps are {gain:.2f} times as fast as plain ones", seconds
     )
 
@@ -203,7 +207,7 @@ def time_step(network: Network, phase: Phase, batch: int, seconds: float = 0.0) 
 def _multiplications(network: Network, phase: Phase, examples: int) -> float:
     """Multiplications of a phase that trains all layers; fewer where some are frozen."""
     area = ((phase.image_size or network.size) / network.size) ** 2
-    return FORWARD_PASSES_PER_STEP * costs.multiplications(network.model) * area * phase.epochs * examples
+    return MULTIPLICATIONS_PER_STEP * multiplications(network.model) * area * phase.epochs * examples
 
 
 @contextmanager

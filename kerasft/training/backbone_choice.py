@@ -15,15 +15,17 @@ from kerasft.console import console
 from kerasft.console.columns import columns
 from kerasft.console.wording import percent
 from kerasft.data.splits import Splits, example_weights
+from kerasft.evaluation import intervals
 from kerasft.networks import layer_names
 from kerasft.networks import network as networks
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.probes import depth_choice, folds, sampling
 from kerasft.settings.config import Config
 from kerasft.storage import feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
-from kerasft.training import forward_speed, head_init, phase_inputs
+from kerasft.training import forward_speed, head_init
 
 # Images whose features are computed by each network, and more where a class would have too few of them.
 MAX_IMAGES = 1_500
@@ -41,7 +43,7 @@ class Contender(NamedTuple):
         network: as it was built, before any training.
         widest: the same network, whose head sees all depths that are looked at.
         prefix: images to the features of these depths.
-        macs: multiplications of a forward pass over one image.
+        multiplications: of a forward pass over one image.
         images_per_second: of a forward pass; None where nothing is measured.
     """
 
@@ -49,11 +51,11 @@ class Contender(NamedTuple):
     network: Network
     widest: Network
     prefix: Prefix
-    macs: float
+    multiplications: int
     images_per_second: float | None
 
 
-class Choice(NamedTuple):
+class BackboneChoice(NamedTuple):
     """The place of a contender in the list, why, and what was measured of each.
 
     A row holds `choice`, `loss`, `accuracy` (of single labels), `seconds`, `parameters` and `macs` of the network, and
@@ -79,10 +81,10 @@ def contender(config: Config, choice: str, network: Network, examples: int) -> C
     widest = depth_choice.widest(config, network, min(examples, MAX_IMAGES))
     prefix = feature_cache.make_prefix(widest.model_before(layer_names.STANDARDISE))
     speed = None if config.deterministic else forward_speed.measure(prefix.predict, network.size, TIMED_SECONDS)
-    return Contender(choice, network, widest, prefix, phase_inputs.count_macs(network.model), speed)
+    return Contender(choice, network, widest, prefix, multiplications(network.model), speed)
 
 
-def choose(config: Config, contenders: list[Contender], splits: Splits, size: int, cache: DiskCache) -> Choice:
+def choose(config: Config, contenders: list[Contender], splits: Splits, size: int, cache: DiskCache) -> BackboneChoice:
     """Chooses by `pick`: paired held-out losses of folds of training images.
 
     Args:
@@ -93,12 +95,12 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
         cache: keeps the features. Where the sample is all of train, a run on the chosen network has them at once.
     """
     if missing := _missing_evidence(contenders, len(splits.train)):
-        return Choice(0, f"{missing}: the first of the list", [])
+        return BackboneChoice(0, f"{missing}: the first of the list", [])
     task, classes = splits.task, splits.classes
     rows = sampling.sample(splits.train.labels, len(classes), task, config.seed, MAX_IMAGES)
     weights = example_weights(splits.train, classes, task)[rows] if config.class_weights == "balanced" else None
     part = sampling.part(splits.train, rows, splits.train.framing)
-    order = sorted(range(len(contenders)), key=lambda place: contenders[place].macs)
+    order = sorted(range(len(contenders)), key=lambda place: contenders[place].multiplications)
     losses, table = [], []
     for place in order:
         one, started = contenders[place], time.monotonic()
@@ -108,16 +110,16 @@ def choose(config: Config, contenders: list[Contender], splits: Splits, size: in
             one = one._replace(prefix=feature_cache.make_prefix(one.prefix.model))
         found, *_ = depth_choice.probe(config, one.widest, replace(splits, train=seen), cache, weights, one.prefix)
         if not len(found.losses):
-            return Choice(0, f"{folds.NO_FOLDS}; the first of the list", [])
+            return BackboneChoice(0, f"{folds.NO_FOLDS}; the first of the list", [])
         losses.append(found.losses)
         row = {"choice": one.choice, "loss": found.loss}
         row |= {} if found.accuracy is None else {"accuracy": found.accuracy}
         row |= {"seconds": round(time.monotonic() - started, 3), "parameters": one.prefix.model.count_params()}
-        row |= {"macs": round(one.macs)}
+        row |= {"macs": one.multiplications}
         row |= {} if one.images_per_second is None else {"images_per_second": round(one.images_per_second, 1)}
         table.append(row)
     best = pick(losses)
-    return Choice(order[best], _reason(best, losses, len(rows), table), table)
+    return BackboneChoice(order[best], _reason(best, losses, len(rows), table), table)
 
 
 def pick(losses: list[np.ndarray]) -> int:
@@ -132,16 +134,16 @@ def pick(losses: list[np.ndarray]) -> int:
     """
     lowest = min(losses, key=np.mean)
     gaps = [_gap(each, lowest) for each in losses]
-    largest = losses[max(place for place, (gap, error) in enumerate(gaps) if gap <= error)]
+    largest = losses[max(index for index, (gap, error) in enumerate(gaps) if gap <= error)]
     margin = max(MAX_RELATIVE_GAP * largest.mean(), MAX_GAP)
     # The largest itself is always within the margin.
-    return next(place for place, each in enumerate(losses) if sum(_gap(each, largest)) <= margin)
+    return next(index for index, each in enumerate(losses) if sum(_gap(each, largest)) <= margin)
 
 
 def _gap(losses: np.ndarray, others: np.ndarray) -> tuple[float, float]:
     """The mean difference of paired losses, and its standard error."""
     gap = losses - others
-    return float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap)))
+    return float(gap.mean()), intervals.standard_error(gap)
 
 
 def _missing_evidence(contenders: list[Contender], count: int) -> str:
@@ -170,7 +172,7 @@ def _without_folders(choices: list[str]) -> list[str]:
     return short if len(set(short)) == len(short) else choices
 
 
-def say(name: str, choice: Choice) -> None:
+def say(name: str, choice: BackboneChoice) -> None:
     """Prints what was chosen, and the table of what was measured."""
     console.say(f"backbone: {name} ({choice.reason})")
     titles = {

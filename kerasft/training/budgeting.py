@@ -25,13 +25,13 @@ SECONDS_OF_STEPS = 2.0
 TIMED_BATCHES = 8
 
 
-def note(resolved: ResolvedSettings, allowance: Allowance | None) -> None:
+def record_start(resolved: ResolvedSettings, allowance: Allowance | None) -> None:
     """Notes what a new run has spent before its training begins."""
     if allowance:
         resolved.budget = {"before_training": round(time.monotonic() - allowance.started, 3)}
 
 
-def carried(allowance: Allowance | None, state: TrainState) -> Allowance | None:
+def resumed_allowance(allowance: Allowance | None, state: TrainState) -> Allowance | None:
     """The allowance of a run that goes on: earlier starts count, as if it had run in one go."""
     if allowance is None or state.resolved.budget is None:
         return allowance
@@ -77,7 +77,7 @@ def _scored_images(setup: TrainSetup) -> int:
     return len(setup.splits.test) * (1 if setup.config.tta == "none" else 2)
 
 
-def fitted(
+def shorten_to_budget(
     setup: TrainSetup, allowance: Allowance, planned: list[Phase], index: int, resolved: ResolvedSettings
 ) -> list[Phase]:
     """The plan with the phase of this index as long as the budget allows, or without it and all of `auto` after it.
@@ -100,8 +100,9 @@ def fitted(
         found = measure(setup, phase, speed)
     left, after = _left(setup, allowance, found)
     left -= _seconds_in_full(setup, behind, speed)[0] if left > 0 else 0.0
-    given = phase, setup.steps_per_epoch, len(setup.splits.val), found, left
-    epochs = budget.fitting_epochs(*given, needed=index == 0) if index == 0 or left > 0 else 0
+    epochs, val = 0, len(setup.splits.val)
+    if index == 0 or left > 0:
+        epochs = budget.fitting_epochs(phase, setup.steps_per_epoch, val, found, left, needed=index == 0)
     name, minutes = f"{index + 1:02d}-{phase.strategy}", f"--budget_minutes={setup.config.budget_minutes:g}"
     why = (
         f"{duration(max(left, 0.0))} left for it of {minutes}, after about {duration(after)} for evaluation and export"

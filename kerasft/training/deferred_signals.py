@@ -60,7 +60,7 @@ def stop_on_sigterm() -> None:
     sys.unraisablehook = swallowed
 
 
-def taken() -> None:
+def clear_interrupt_mark() -> None:
     """Tells Python that a KeyboardInterrupt has been dealt with, so that the exit status is ours.
 
     One that was raised inside `exec` or `eval` of a text leaves a mark in the interpreter, and `python -m` then ends as

@@ -12,12 +12,13 @@ import tensorflow as tf
 
 from kerasft import augment
 from kerasft.console import console
-from kerasft.console.wording import number, percent
+from kerasft.console.wording import number
 from kerasft.data import pipeline
+from kerasft.evaluation.score_names import formatter
 from kerasft.networks import heads, surgery
 from kerasft.networks.network import Network
 from kerasft.optimization.distillation import MIN_PROBABILITY, fit_projection
-from kerasft.probes.penalised_models import Taught
+from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings import distillation
 from kerasft.settings.errors import UserError, counted
 from kerasft.storage import feature_cache
@@ -44,10 +45,12 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
     if asked.features_weight:
         # The student is as it is before its first phase, also where a stopped run goes on.
         prefix = feature_cache.make_prefix(keras.Model(network.model.inputs[0], heads.last_depth(network.model)))
-        given = setup.cache, train_setup.with_unlabelled(setup).splits.train, network.size, UNAUGMENTED
-        own = feature_cache.load_or_compute(given[0], prefix, *given[1:]).rows
+        train = train_setup.with_unlabelled_train(setup).splits.train
+        own = feature_cache.load_or_compute(setup.cache, prefix, train, network.size, UNAUGMENTED).rows
         try:
-            projection = fit_projection(own, teacher.rows(*given)[:, teacher.outputs :])
+            projection = fit_projection(
+                own, teacher.rows(setup.cache, train, network.size, UNAUGMENTED)[:, teacher.outputs :]
+            )
         except ValueError as error:
             raise UserError(f"--distill: {error}; leave features. Received: {setup.config.distill!r}") from None
         teacher = teacher._replace(projection=projection)
@@ -55,13 +58,13 @@ def with_teacher(setup: TrainSetup) -> TrainSetup:
 
 
 def note(setup: TrainSetup, resolved: ResolvedSettings) -> None:
-    """Measures a new run's teachers on the validation images, says it, and notes it in what is resolved."""
+    """Scores the teachers on validation, prints the scores and records them in ResolvedSettings."""
     if setup.teacher is None:
         return
     network, scorer = setup.network, setup.scorer
     asked, answers = setup.teacher.asked, setup.teacher.answers(setup.cache, setup.splits.val, network.size)
     loss, score = scorer.calibrated_loss_and_score(to_outputs(answers, network.task))
-    shown = percent(score) if scorer.name == "accuracy" else number(score)
+    shown = formatter(scorer.name)(score)
     named = " | ".join(files.path for files in asked.teachers)
     console.say(
         f"teacher: {named}, {scorer.title} {shown} and loss {number(loss)} on the {counted(len(answers), 'validation image')}"
@@ -116,16 +119,16 @@ def to_outputs(answers: np.ndarray, task: str) -> np.ndarray:
     return present if task == "single_label" else present - np.log(np.maximum(1 - answers, MIN_PROBABILITY))
 
 
-def for_the_probe(setup: TrainSetup) -> Taught | None:
+def soft_targets_of_probe(setup: TrainSetup) -> SoftTargets | None:
     """What the solver of the probe learns in addition to the labels of the training images; None without a teacher, or a probe."""
     teacher, network = setup.teacher, setup.network
     if teacher is None or network.head_init != "probe" or not teacher.asked.weight:
         return None
     answers = teacher.answers(setup.cache, setup.splits.train, network.size)
-    return Taught(np.asarray(answers), teacher.asked.temperature, teacher.asked.weight)
+    return SoftTargets(np.asarray(answers), teacher.asked.temperature, teacher.asked.weight)
 
 
-def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInputs) -> PhaseInputs:
+def with_teacher_answers(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInputs) -> PhaseInputs:
     """The inputs of a phase with the teacher's answers among their targets (`optimization.distillation`); all are computed here.
 
     Cached augmentations have an answer each. Without a cache, the student sees as many augmentations of an image as the
@@ -157,7 +160,7 @@ def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInput
     answers, classes = pipeline.cached_activations(stored, teachers.DTYPE), len(splits.classes)
     rounds_of_phase, load = inputs.views or phase.epochs, inputs.load
 
-    def load_taught(
+    def load_with_answers(
         rounds: tf.Tensor, rows: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         rounds = rounds % rounds_of_phase
@@ -169,7 +172,7 @@ def taught(setup: TrainSetup, network: Network, phase: Phase, inputs: PhaseInput
         targets = tf.where(labelled, own, 0.0), given, tf.cast(labelled, tf.float32)
         return load(rounds, rows, tf.concat(targets, 1), *weights)
 
-    return inputs._replace(load=load_taught)
+    return inputs._replace(load=load_with_answers)
 
 
 def _augmentations(setup: TrainSetup, phase: Phase, inputs: PhaseInputs) -> list[CachedAugmentation]:

@@ -24,10 +24,12 @@ def first_phase(
     Raises:
         UserError: no phase has epochs.
     """
-    setup, state, arrays = resolve.start(*resolve.begin(train_setup.prepare(config, network, splits, folder), resolved))
+    setup, state, arrays = resolve.new_state(
+        *resolve.load_teacher_and_pixels(train_setup.prepare(config, network, splits, folder), resolved)
+    )
     network = setup.network
     planned, setup = resolve.plan_phases(setup, state.resolved)
-    phase_setup = train_setup.with_unlabelled(setup)
+    phase_setup = train_setup.with_unlabelled_train(setup)
     checkpointer, history = Checkpointer(folder, network.model), History(folder / "history.jsonl", 0)
     for index, phase in enumerate(planned):
         phase = planned[index] = block_choice.resolve(setup, phase) if phase.unfreeze is None else phase

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kerasft.console import console
 from kerasft.networks import layer_names
+from kerasft.networks.multiplications import forward_work
 from kerasft.optimization import distillation, losses, optimizers, sharpness_aware
 from kerasft.optimization.adaptive_clipping import clip_adaptively
 from kerasft.optimization.blending_optimizer import raise_with_steps
@@ -20,7 +21,6 @@ from kerasft.training import deferred_signals, phase_health
 from kerasft.training.callbacks import PhaseCallback
 from kerasft.training.checkpointer import assign
 from kerasft.training.health_callback import HealthCallback
-from kerasft.training.phase_inputs import count_macs
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.progress_bar import ProgressBar
 from kerasft.training.train_setup import loss_of
@@ -34,8 +34,8 @@ LR_BACKOFF_FACTOR = 0.3
 MAX_STEPS_PER_CALL = 64
 MAX_SECONDS_PER_CALL = 0.2
 
-# Multiplications a second, where no forward pass was measured.
-ASSUMED_MACS_PER_SECOND = 1e10
+# Work a second (`forward_work`), where no forward pass was measured.
+ASSUMED_WORK_PER_SECOND = 1e10
 
 # Steps that a phase must have for the speed of its input stream to be measured first.
 MIN_STEPS_TO_TIME_INPUT = 100
@@ -117,7 +117,7 @@ def _compile(run: PhaseRun, optimizer_state: Weights | None) -> tuple[Plateau | 
 
 
 def apply_attributes(run: PhaseRun, optimizer: keras.optimizers.Optimizer) -> None:
-    """Lets a phase's rates by variable, its pull to the start, its clipping, its blended activations and its kind of gradient hold for the next fit."""
+    """Applies the phase's optimizer attributes: rate multipliers, L2-SP, adaptive clipping, blending, SAM."""
     model, phase = run.model, run.phase
     multiply_rates(optimizer, layer_rates.multipliers(run.setup.network, phase, model))
     initial = {id(variable): value for variable, value in zip(model.weights, run.initial)}
@@ -138,11 +138,19 @@ def build_loss(run: PhaseRun) -> losses.Loss:
     own = loss_of(setup, run.phase.loss, mixed=run.inputs.mixed)
     if setup.teacher is None:
         return own
-    asked, outputs = setup.teacher.asked, len(setup.splits.classes)
-    shape = outputs, asked.temperature, asked.weight, setup.scorer.scale
-    more = {"projection": run.inputs.projection, "features_weight": asked.features_weight}
-    more["partly_labelled"] = setup.splits.unlabelled is not None
-    return distillation.build(own, task, *shape, mixed=run.inputs.mixed, **more)
+    asked = setup.teacher.asked
+    return distillation.build(
+        own,
+        task,
+        outputs=len(setup.splits.classes),
+        temperature=asked.temperature,
+        weight=asked.weight,
+        scale=setup.scorer.scale,
+        mixed=run.inputs.mixed,
+        projection=run.inputs.projection,
+        features_weight=asked.features_weight,
+        partly_labelled=setup.splits.unlabelled is not None,
+    )
 
 
 def _steps_per_call(run: PhaseRun) -> int:
@@ -151,9 +159,9 @@ def _steps_per_call(run: PhaseRun) -> int:
     speed = None if setup.config.deterministic else state.resolved.speed
     if state.micro_batches > 1 or state.step or not (run.inputs.views or speed):
         return 1
-    macs_per_second = speed * count_macs(setup.network.model) if speed else ASSUMED_MACS_PER_SECOND
-    macs_per_step = FORWARD_PASSES_PER_STEP * setup.batch_size * count_macs(run.model)
-    most = min(MAX_STEPS_PER_CALL, setup.steps_per_epoch, MAX_SECONDS_PER_CALL * macs_per_second / macs_per_step)
+    work_per_second = speed * forward_work(setup.network.model) if speed else ASSUMED_WORK_PER_SECOND
+    work_per_step = FORWARD_PASSES_PER_STEP * setup.batch_size * forward_work(run.model)
+    most = min(MAX_STEPS_PER_CALL, setup.steps_per_epoch, MAX_SECONDS_PER_CALL * work_per_second / work_per_step)
     return max([n for n in range(1, int(most) + 1) if setup.steps_per_epoch % n == 0], default=1)
 
 

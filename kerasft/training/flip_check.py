@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
 
 # The level of each one-sided t-test.
@@ -93,7 +94,7 @@ def _positive(values: np.ndarray, level: float = LEVEL) -> bool:
     """Whether a mean is measurably above 0."""
     from scipy.stats import t
 
-    error = values.std(ddof=1) / np.sqrt(len(values))
+    error = intervals.standard_error(values)
     return bool(values.mean() > t.ppf(1 - level, len(values) - 1) * error)
 
 

@@ -55,7 +55,7 @@ def make_probe(run: PhaseRun) -> Callable[[], Measurement] | None:
             total += square
             row = blocks.setdefault(name, {"update": None, "scale": None, "dead": None})
             row |= {"gradient": _root(square), "weights": norm_of(np.asarray(one) for one in weights[name])}
-        order = {name: place for place, name in enumerate(dict.fromkeys(places.values()))}
+        order = {name: index for index, name in enumerate(dict.fromkeys(places.values()))}
         return {
             "gradient": _root(total),
             "blocks": dict(sorted(blocks.items(), key=lambda row: order.get(row[0], len(order)))),
@@ -151,12 +151,12 @@ def _make_activations(places: dict[str, str], model: keras.Model, images: tf.Ten
         for start in range(0, len(images), IMAGES_AT_ONCE):
             batch = images[start : start + IMAGES_AT_ONCE]
             outputs = [tf.cast(one, tf.float32) for one in tf.nest.flatten(inner(batch, training=False))]
-            for place, one in enumerate(outputs[: len(ends)]):
-                squares[place] += float(tf.reduce_mean(tf.square(one))) * len(batch) / len(images)
+            for index, one in enumerate(outputs[: len(ends)]):
+                squares[index] += float(tf.reduce_mean(tf.square(one))) * len(batch) / len(images)
             # Channels come last.
-            for place, one in enumerate(outputs[len(ends) :]):
+            for index, one in enumerate(outputs[len(ends) :]):
                 channels = tf.reduce_max(one, axis=list(range(one.shape.rank - 1)))
-                largest[place] = np.maximum(channels.numpy(), largest[place])
+                largest[index] = np.maximum(channels.numpy(), largest[index])
         found = {name: {"scale": _root(square), "dead": None} for name, square in zip(ends, squares)}
         remaining = iter(largest)
         for name, group in rectified.items():

@@ -41,4 +41,4 @@ def prepare(setup: TrainSetup, network: Network, name: str, phase: Phase, resolv
         resolved.write(setup.folder)
         console.say(f"{name}: {error}; {plan.reason if plan.views else f'not cached, {plan.reason}'}")
         inputs = phase_inputs.build(network, setup.splits, phase, setup.config.seed, setup.cache, plan)
-    return distillation.taught(setup, network, phase, inputs)
+    return distillation.with_teacher_answers(setup, network, phase, inputs)

@@ -1,4 +1,4 @@
-"""What is said of a phase's health when it ends: the measurements, and what is wrong with what helps."""
+"""The gradient health of a finished phase: its measurements, and a remedy for each problem."""
 
 import math
 from collections.abc import Sequence

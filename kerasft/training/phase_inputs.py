@@ -12,7 +12,8 @@ from kerasft import augment
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import scoring
-from kerasft.networks import costs, depths, layer_names, surgery
+from kerasft.networks import depths, layer_names, surgery
+from kerasft.networks.multiplications import MULTIPLICATIONS_PER_STEP, forward_work
 from kerasft.networks.network import Network
 from kerasft.optimization.distillation import Projection
 from kerasft.settings.errors import UserError
@@ -22,8 +23,12 @@ from kerasft.storage.feature_cache import CachedAugmentation
 from kerasft.strategies import freezing
 from kerasft.strategies.phase import Phase
 
-MAX_WORK_RATIO = 0.8  # of the work without a cache: what it has to come down to
-MIN_CACHED_AUGMENTATIONS = 4  # augmented ones: fewer are soon learned by heart
+# The work without a cache has to come down to this share of it.
+MAX_WORK_RATIO = 0.8
+# Fewer augmentations of an image are soon learned by heart.
+MIN_CACHED_AUGMENTATIONS = 4
+# Each cached augmentation is seen in at most so many epochs, where the disk has room.
+EPOCHS_PER_CACHED_AUGMENTATION = 4
 
 
 class PhaseInputs(NamedTuple):
@@ -78,9 +83,16 @@ def images(network: Network, splits: Splits, phase: Phase, seed: int) -> PhaseIn
     layer = augment.build(phase.augment, network.task, len(splits.classes))
     model = surgery.resolution(network, phase.image_size or network.size).model
     load = pipeline.augmented_images(splits.train, network.size, layer, seed, phase.image_size)
-    given = {"mixed": bool(layer.mixes), "stateless": layer.stateless, "evaluated": network.model}
-    outputs = validation_outputs(network, splits.val)
-    return PhaseInputs(model, load, outputs, 0, **given, first_batch=lambda: next(iter(stream)))
+    return PhaseInputs(
+        model=model,
+        load=load,
+        outputs=validation_outputs(network, splits.val),
+        views=0,
+        mixed=bool(layer.mixes),
+        stateless=layer.stateless,
+        evaluated=network.model,
+        first_batch=lambda: next(iter(stream)),
+    )
 
 
 def validation_outputs(network: Network, split: Split) -> Callable[[], np.ndarray]:
@@ -95,7 +107,7 @@ def activations(network: Network, splits: Splits, phase: Phase, seed: int, cache
 
     Raises:
         UserError: the disk is full.
-        cache.RangeError: the plan's dtype does not hold the activations.
+        feature_cache.RangeError: the plan's dtype does not hold the activations.
     """
     front, end = split_at_cut(network, phase)
     frozen = feature_cache.make_prefix(front)
@@ -171,30 +183,18 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     Raises:
         UserError: the phase names a number of augmentations that cannot be.
     """
-    layer, wanted = augment.build(phase.augment, network.task, len(splits.classes)), phase.views
-    if phase.image_size not in (None, network.size):
-        if wanted:
-            rule = f"{phase.strategy}(views={wanted}) is for images of {network.size} pixels; leave it or image_size="
-            raise UserError(f"--phases: {rule}. Received: '{phase}'")
-        return Plan(0, "", f"it trains on images of {phase.image_size} pixels")
-    halves = None if wanted == 0 else split_at_cut(network, phase)
+    halves, why = _cacheable_halves(network, phase)
     if halves is None:
-        return Plan(0, "", "views=0" if wanted == 0 else "nothing is frozen")
-    if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
-        why = "mixes images with each other" if layer.mixes else "is Keras's and draws numbers of its own"
-        if wanted:
-            rule = f"{phase.strategy}(views={wanted}) cannot be had, for its augmentation {why}"
-            raise UserError(f"--phases: {rule}. Received: '{phase}'")
-        return Plan(0, "", f"its augmentation {why}")
-    views = 1 if wanted == 1 or not phase.augment or not phase.epochs else wanted
+        return Plan(0, "", why)
+    wanted, at_best, fewest = phase.views, _views_at_best(phase), min(MIN_CACHED_AUGMENTATIONS, phase.epochs)
+    # Only augmentations whose number nobody named are as many as there is room for.
+    is_fixed = bool(wanted) or at_best == 1
     free, count, others = disk_cache.available_bytes(cache), len(splits.train) if phase.epochs else 0, len(splits.val)
     for dtype in _dtypes(halves[0], splits, network.size, halved=halved):
         each = tf.as_dtype(dtype).size * math.prod(halves[0].output.shape[1:])
-        fewest = min(MIN_CACHED_AUGMENTATIONS, phase.epochs)
-        most = (free // each - others) // count if count else 1
-        chosen = views or min(max(fewest, math.ceil(phase.epochs / MIN_CACHED_AUGMENTATIONS)), most)
+        chosen = at_best if is_fixed else min(at_best, (free // each - others) // count)
         needed = (chosen * count + others) * each
-        if needed <= free and (views or chosen >= fewest):
+        if needed <= free and (is_fixed or chosen >= fewest):
             break
     else:
         if wanted:
@@ -204,24 +204,77 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     seen = "the images as they are" if chosen == 1 else f"{chosen} augmentations of the images"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
     if wanted is None and phase.epochs and not cache.is_shared:  # a kept cache pays in the runs to come
-        share = count_macs(halves[0]) / count_macs(network.model)
-        ahead, behind = share * (chosen * count + others), phase.epochs * (1 - share) * (3 * count + others)
-        left = (ahead + behind) / (phase.epochs * (share + 3 * (1 - share)) * count + phase.epochs * others)
+        left = _work_ratio(network, halves[0], phase.epochs, chosen, count, others)
         if left > MAX_WORK_RATIO:
             saving = f"{max(0.0, 1 - left):.0%} of the work"
             return Plan(0, "", f"{chosen} cached augmentations for {phase.epochs} epochs would save {saving}")
     return Plan(chosen, dtype, reason)
 
 
+def cached_views(network: Network, phase: Phase, train: int, val: int, *, is_kept: bool = False) -> int:
+    """The number of augmentations that a phase caches where the disk has room for them; 0 for images.
+
+    Args:
+        train, val: numbers of images in these splits.
+        is_kept: whether the cache stays after the run.
+
+    Raises:
+        UserError: as `plan`.
+    """
+    halves, _ = _cacheable_halves(network, phase)
+    if halves is None:
+        return 0
+    views = _views_at_best(phase)
+    if phase.views is None and phase.epochs and not is_kept:
+        left = _work_ratio(network, halves[0], phase.epochs, views, train, val)
+        return 0 if left > MAX_WORK_RATIO else views
+    return views
+
+
+def _cacheable_halves(network: Network, phase: Phase) -> tuple[tuple[keras.Model, keras.Model] | None, str]:
+    """What `split_at_cut` gives where the first half can be cached; else None and the reason.
+
+    Raises:
+        UserError: the phase names a number of augmentations that cannot be.
+    """
+    wanted = phase.views
+    if phase.image_size not in (None, network.size):
+        if wanted:
+            rule = f"{phase.strategy}(views={wanted}) is for images of {network.size} pixels; leave it or image_size="
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        return None, f"it trains on images of {phase.image_size} pixels"
+    halves = None if wanted == 0 else split_at_cut(network, phase)
+    if halves is None:
+        return None, "views=0" if wanted == 0 else "nothing is frozen"
+    layer = augment.build(phase.augment, network.task, network.model.output_shape[-1])
+    if (layer.mixes or not layer.stateless) and wanted != 1 and phase.epochs:
+        why = "mixes images" if layer.mixes else "is Keras's and draws numbers of its own"
+        if wanted:
+            rule = f"{phase.strategy}(views={wanted}) is not possible: its augmentation {why}"
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
+        return None, f"its augmentation {why}"
+    return halves, ""
+
+
+def _views_at_best(phase: Phase) -> int:
+    """The number of augmentations that a cacheable phase caches where the disk has room: its `views`, or by its epochs."""
+    if phase.views == 1 or not phase.augment or not phase.epochs:
+        return 1
+    fewest = min(MIN_CACHED_AUGMENTATIONS, phase.epochs)
+    return phase.views or max(fewest, math.ceil(phase.epochs / EPOCHS_PER_CACHED_AUGMENTATION))
+
+
+def _work_ratio(network: Network, front: keras.Model, epochs: int, views: int, train: int, val: int) -> float:
+    """The work of a phase with a cache, as a share of its work without one."""
+    share, step = forward_work(front) / forward_work(network.model), MULTIPLICATIONS_PER_STEP
+    ahead, behind = share * (views * train + val), epochs * (1 - share) * (step * train + val)
+    return (ahead + behind) / (epochs * (share + step * (1 - share)) * train + epochs * val)
+
+
 def _dtypes(front: keras.Model, splits: Splits, size: int, *, halved: bool) -> Iterator[str]:
-    """The dtypes to store in, the exact one first; float16 where it holds a batch (`cache` looks at all the others)."""
+    """The dtypes to store in, the exact one first; float16 where it holds a batch (`feature_cache` looks at all the others)."""
     yield front.output.dtype
     if halved and front.output.dtype == "float32":
         batch = pipeline.evaluation_stream(splits.val, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE).take(1)
         if feature_cache.can_store(scoring.make_predictor(front)(batch), "float16"):
             yield "float16"
-
-
-def count_macs(model: keras.Model) -> float:
-    """Multiplications of a forward pass over one image, and one for each value that is written."""
-    return float(costs.multiplications(model) + costs.written_values(model))

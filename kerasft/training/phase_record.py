@@ -4,10 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from kerasft.console import console
-
-# What is left of a phase, by the fraction of its weights.
-KEPT = {1.0: "its weights kept", 0.75: "three-quarter-way weights kept", 0.5: "half-way weights kept"}
-KEPT |= {0.25: "quarter-way weights kept", 0.0: "undone, for it was not measurably better"}
+from kerasft.console.wording import kept_weights
 
 # What is said of a phase without epochs and without a solution: it left the weights as they were.
 UNTRAINED = "nothing was trained, for it has no epochs"
@@ -57,7 +54,7 @@ class PhaseRecord:
         """
         format_metric = console.format_metric
         losses = f"validation loss {format_metric(self.initial[0])} -> {format_metric(self.final[0])}"
-        kept = KEPT[self.alpha] if self.epochs or self.alpha else UNTRAINED
+        kept = kept_weights(self.alpha) if self.epochs or self.alpha else UNTRAINED
         return f"{kept}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(self.final[1])}"
 
     def to_json(self) -> dict[str, Any]:

@@ -194,9 +194,10 @@ class PhaseRun:
     def check_losing(self) -> None:
         """Notes in the state whether the phase is losing, once it is as far as `stop_if_losing` judges it."""
         if self.phase.stop_if_losing and self.state.epoch == self._judged_at < self.phase.epochs:
-            last = self.judged(self.last or self.model.get_weights())
-            given = self.model, self.inputs.outputs, self.setup.scorer, self.judged(self.initial), last, self.phase
-            self.state.is_losing = weight_interpolation.is_losing(*given)
+            last, first = self.judged(self.last or self.model.get_weights()), self.judged(self.initial)
+            self.state.is_losing = weight_interpolation.is_losing(
+                self.model, self.inputs.outputs, self.setup.scorer, first, last, self.phase
+            )
 
     @property
     def is_over(self) -> bool:

@@ -16,7 +16,7 @@ from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
 
 
-def begin(
+def load_teacher_and_pixels(
     setup: TrainSetup, resolved: ResolvedSettings, *, resumed: bool = False
 ) -> tuple[TrainSetup, ResolvedSettings]:
     """The setup with its teacher, and what is resolved with the pixel statistics of `--preprocessing=dataset`.
@@ -36,12 +36,12 @@ def begin(
     return distillation.with_teacher(setup), resolved
 
 
-def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
+def new_state(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
     """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
     config, network, splits = setup.config, setup.network, setup.splits
     distillation.note(setup, resolved)
-    taught = distillation.for_the_probe(setup)
-    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights, taught)
+    soft_targets = distillation.soft_targets_of_probe(setup)
+    choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights, soft_targets)
     setup = replace(setup, network=choice.network)
     planned, _ = planning.plan(config, setup.network, len(splits.train))
     start = head_init.prepare(
@@ -51,7 +51,7 @@ def start(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, Tr
         setup.scorer,
         setup.cache,
         setup.example_weights,
-        taught=taught,
+        soft_targets=soft_targets,
         solution=choice.solution,
         augmented=any(phase.epochs for phase in planned),
         head_first=not planned[0].trains_backbone,
@@ -76,7 +76,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
     A resumed run takes what it began with.
     """
     config, network = setup.config, setup.network
-    count = len(train_setup.with_unlabelled(setup).splits.train)
+    count = len(train_setup.with_unlabelled_train(setup).splits.train)
     if resolved.batch_size is None:
         longest = _longest(planning.plan(config, network, count)[0])
         choice = autotune.batch_size(config, network, longest, count)
@@ -91,7 +91,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         console.say(f"phases: {reason}")
         planned = train_setup.judgeable(setup, planned)
     if resolved.jit is None:
-        phase_setup = train_setup.with_unlabelled(setup)
+        phase_setup = train_setup.with_unlabelled_train(setup)
         steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
         choice = autotune.compiled(config, network, _longest(planned), phase_setup.batch_size, steps)
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
@@ -109,7 +109,7 @@ def _longest(planned: list[Phase]) -> Phase | None:
     return max(deep, key=lambda phase: phase.epochs, default=None)
 
 
-def _say_choice(name: str, choice: autotune.Choice) -> None:
+def _say_choice(name: str, choice: autotune.MeasuredChoice) -> None:
     if choice.seconds:
         console.say(f"{name}: {choice.value} ({choice.reason})")
 

@@ -129,7 +129,7 @@ def with_batch_size(setup: TrainSetup, batch_size: int) -> TrainSetup:
     return replace(setup, batch_size=batch, steps_per_epoch=steps)
 
 
-def with_unlabelled(setup: TrainSetup) -> TrainSetup:
+def with_unlabelled_train(setup: TrainSetup) -> TrainSetup:
     """The setup of phases with epochs: its training split goes on with the images of `--unlabelled`.
 
     Their weight is that of an average labelled example, 1. Without such images the setup is as it is.

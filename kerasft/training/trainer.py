@@ -5,22 +5,18 @@ The state is saved after an epoch and at least every minute, so the same command
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kerasft.console import console
-from kerasft.data.calibration import calibration_images
+from kerasft.data.representative_images import calibration_images
 from kerasft.data.splits import Splits
 from kerasft.networks import blending, layer_names
-from kerasft.networks import network as networks
-from kerasft.networks.depths import with_depths
 from kerasft.networks.network import Network
-from kerasft.optimization import averages
-from kerasft.probes import probe_findings
 from kerasft.settings.config import Config
-from kerasft.storage import audit_file, run_folder
+from kerasft.storage import run_folder
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import auto, freezing, variables
@@ -29,21 +25,22 @@ from kerasft.strategies.phase import Phase
 from kerasft.training import (
     block_choice,
     budgeting,
-    checkpointer,
-    distillation,
     fitting,
     input_caching,
     phase_health,
     phase_inputs,
     resolve,
+    run_start,
     soup,
     train_setup,
     weight_interpolation,
 )
 from kerasft.training.checkpointer import Checkpointer, assign
+from kerasft.training.phase_inputs import PhaseInputs
 from kerasft.training.phase_record import PhaseRecord
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.phase_table import show_phases
+from kerasft.training.run_start import Begun
 from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
@@ -91,45 +88,38 @@ def train(
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    setup = train_setup.prepare(config, network, splits, folder)
-    runs = averages.runs_of(averages.build(setup.average))
-    soup.check_runs(runs)
-    restored = checkpointer.read(folder, splits.digest)
-    given = restored[0].resolved if restored else resolved
-    setup, resolved = resolve.begin(setup, given, resumed=restored is not None)
-    if restored:
-        state, arrays = restored
-        distillation.check_unchanged(setup, state.resolved)
-        features = tuple(state.resolved.features) or network.depths
-        setup = replace(setup, network=with_depths(network, config, features))
-        allowance = budgeting.carried(allowance, state)
-    else:
-        budgeting.note(resolved, allowance)
-        setup, state, arrays = resolve.start(setup, resolved)
-        # Trials of a search have no audit of their own.
-        if (folder / audit_file.FILE_NAME).is_file():
-            audit_file.add(
-                folder, probe_findings.examine(setup.network, splits.train, splits.classes, config.seed, setup.cache)
-            )
-    network, solution, solution_seconds = setup.network, arrays.get("solution"), state.seconds
-    saver = Checkpointer(folder, network.model)
-    if restored:
-        arrays = saver.restore(arrays)
-    if state.resolved.pixels:
-        networks.set_pixel_statistics(network, *state.resolved.pixels)
-    for run in runs:
-        # A run of another network is refused now, not after the phase.
-        soup.check_run(run, splits.digest, state.resolved.to_json())
-        soup.read_run(run, network)
+    begun = run_start.start_or_resume(config, network, splits, folder, resolved, allowance)
+    setup, state, resumed = begun.setup, begun.state, begun.resumed
     planned, setup = resolve.plan_phases(setup, state.resolved)
-    phase_setup = train_setup.with_unlabelled(setup)
-    show_phases([(phase, *freezing.apply(variables.phase_network(network, phase), phase)) for phase in planned])
-    if allowance and not restored:
-        budgeting.warn(phase_setup, allowance, planned, state.resolved.speed)
-    if restored:
+    phase_setup = train_setup.with_unlabelled_train(setup)
+    show_phases([(one, *freezing.apply(variables.phase_network(setup.network, one), one)) for one in planned])
+    if begun.allowance and not resumed:
+        budgeting.warn(phase_setup, begun.allowance, planned, state.resolved.speed)
+    if resumed:
         console.say(f"going on where the run was stopped: {state.position(planned)}")
+    state, inputs = _train_phases(begun, setup, phase_setup, planned)
+    freezing.release(setup.network)
+    soup.remove(folder)
+    outputs = inputs.outputs if inputs else None
+    return Trained(setup, state, outputs, begun.solution, begun.solution_seconds)
+
+
+def _train_phases(
+    begun: Begun, setup: TrainSetup, phase_setup: TrainSetup, planned: list[Phase]
+) -> tuple[TrainState, PhaseInputs | None]:
+    """Trains the phases that are left.
+
+    Args:
+        setup: of the run.
+        phase_setup: of its phases, with the images of `--unlabelled`.
+        planned: all phases of the run. Their lengths and blocks are set here, where they depend on what went before.
+
+    Returns:
+        The state after the last phase, and its inputs; None where no phase was left, or it trained a changed network.
+    """
+    state, arrays, saver, allowance = begun.state, begun.arrays, begun.saver, begun.allowance
+    folder, inputs = setup.folder, None
     history = History(folder / "history.jsonl", state.history_rows)
-    inputs = None
     while (index := state.phase) < len(planned):
         if planned[index].conditional:
             last = state.records[-1]
@@ -139,7 +129,7 @@ def train(
                 state.phase += 1
                 continue
         if allowance and "initial" not in arrays:
-            planned = budgeting.fitted(phase_setup, allowance, planned, index, state.resolved)
+            planned = budgeting.shorten_to_budget(phase_setup, allowance, planned, index, state.resolved)
             if index == len(planned):
                 break
         phase = planned[index]
@@ -147,19 +137,19 @@ def train(
             phase = planned[index] = block_choice.resolve(setup, phase)
             state.resolved.phases[index] = str(phase)
             state.resolved.write(folder)
-        trained = variables.phase_network(network, phase)
+        trained = variables.phase_network(setup.network, phase)
         trainable, frozen = freezing.apply(trained, phase)
         run = begin_phase(phase_setup, trained, planned, index, state, saver, history, arrays)
         run_phase(run, arrays)
         record = finish_phase(run, trainable, frozen)
         # A changed network may compute otherwise than the run's own.
         inputs = run.inputs if run.network is setup.network else None
-        state, arrays = state.after(record), {}
+        state = state.after(record)
+        # Nothing else holds them from here on.
+        arrays.clear()
         saver.save(state)
         soup.remove(folder)
-    freezing.release(network)
-    soup.remove(folder)
-    return Trained(setup, state, inputs.outputs if inputs else None, solution, solution_seconds)
+    return state, inputs
 
 
 def begin_phase(
@@ -212,10 +202,11 @@ def take_solution(run: PhaseRun, solution: Weights) -> None:
     """Gives the head the weights that the probe solved. A phase with epochs has to be better than these."""
     run.model.get_layer(layer_names.LOGITS).set_weights(solution)
     if run.phase.epochs:
-        given = run.model, run.inputs.outputs, run.setup.scorer, run.initial, [run.model.get_weights()], (1.0,)
-        run.state.initial_score = (
-            weight_interpolation.keep_best(*given, may_undo=False).score or run.state.initial_score
+        solved = [run.model.get_weights()]
+        kept = weight_interpolation.keep_best(
+            run.model, run.inputs.outputs, run.setup.scorer, run.initial, solved, (1.0,), may_undo=False
         )
+        run.state.initial_score = kept.score or run.state.initial_score
         run.initial = run.model.get_weights()
     run.keep_if_best(run.validate())
 
@@ -224,9 +215,12 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     """Keeps what the phase is worth, and records it."""
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)
-    given = run.model, run.inputs.outputs, setup.scorer, run.judged(run.initial), run.candidates(), alphas
+    first, candidates = run.judged(run.initial), run.candidates()
     # The head without the probe's solution answers nothing, so few validation images must not bring it back.
-    kept = weight_interpolation.keep_best(*given, may_undo=bool(phase.epochs))
+    may_undo = bool(phase.epochs)
+    kept = weight_interpolation.keep_best(
+        run.model, run.inputs.outputs, setup.scorer, first, candidates, alphas, may_undo=may_undo
+    )
     if kept.alpha:
         variables.copy_back(run.network, setup.network, phase)
     else:
@@ -255,9 +249,9 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     if phase.variables in variables.JUDGED_AS:
         _say_served(run)
     phase_health.say(run.name, record.health)
-    place = setup.folder / "phases" / run.name
-    run_folder.write_json(place / "record.json", record.to_json())
-    run_folder.write_by_name(place / "model.weights.h5", setup.network.model.save_weights)
+    folder = setup.folder / "phases" / run.name
+    run_folder.write_json(folder / "record.json", record.to_json())
+    run_folder.write_by_name(folder / "model.weights.h5", setup.network.model.save_weights)
     return record
 
 

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft.console import console
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
 
 CHOICES = ("none", "flip")
 
 
-class Choice(NamedTuple):
+class TtaChoice(NamedTuple):
     """One of `CHOICES`, why, and what was measured of each: `choice`, `loss`, `accuracy` (of single labels)."""
 
     tta: str
@@ -18,7 +19,7 @@ class Choice(NamedTuple):
     table: list[dict[str, Any]]
 
 
-def choose(tta: str, scorer: Scorer, plain: np.ndarray, averaged: np.ndarray) -> Choice:
+def choose(tta: str, scorer: Scorer, plain: np.ndarray, averaged: np.ndarray) -> TtaChoice:
     """`auto` mirrors if that lowers the validation loss by more than a standard error of the difference, image by image.
 
     Args:
@@ -33,12 +34,12 @@ def choose(tta: str, scorer: Scorer, plain: np.ndarray, averaged: np.ndarray) ->
         for row, outputs in zip(table, (plain, averaged)):
             row["accuracy"] = scorer.score(outputs)
     if tta == "flip":
-        return Choice(tta, "as --tta says", table)
+        return TtaChoice(tta, "as --tta says", table)
     if len(plain) < MIN_VALIDATION_IMAGES:
         reason = f"{len(plain)} validation images cannot tell (needed: {MIN_VALIDATION_IMAGES})"
-        return Choice("none", reason, table)
+        return TtaChoice("none", reason, table)
     gap = losses[0] - losses[1]
-    gain, error = gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))
+    gain, error = gap.mean(), intervals.standard_error(gap)
     found = f"the mean over mirror images changes the validation loss by {console.format_metric(-gain)}, "
     found += f"standard error {console.format_metric(error)}"
-    return Choice("flip" if gain > error else "none", found, table)
+    return TtaChoice("flip" if gain > error else "none", found, table)

@@ -7,18 +7,15 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kerasft.evaluation import intervals
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer, one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.strategies.phase import Phase
 
-ALPHAS = (
-    0.5,
-    0.75,
-    0.25,
-    1.0,
-)  # of a phase's weights in the mixes that are tried, the one first that few images suggest
-MIN_RELATIVE_GAIN = 1e-3  # of the validation loss before a phase, for anything of it to be kept
-MIN_GAIN_IN_STANDARD_ERRORS = 0.25  # standard errors of that gain: the best of several mixes looks better by chance
+# Anything of a phase is kept only if it gains this share of the validation loss before it.
+MIN_RELATIVE_GAIN = 1e-3
+# And this many standard errors of that gain: the best of several mixes looks better by chance.
+MIN_GAIN_IN_STANDARD_ERRORS = 0.25
 
 # A phase is losing if its best mix is behind the weights before it by so many standard errors of the difference.
 LOSING_STANDARD_ERRORS = 1.0
@@ -29,7 +26,7 @@ LOSING_FRACTION = 1 / 3
 Weights = list[np.ndarray]
 
 
-class Choice(NamedTuple):
+class KeptWeights(NamedTuple):
     """What is kept.
 
     Attributes:
@@ -45,7 +42,7 @@ class Choice(NamedTuple):
     candidate: int = 0
 
 
-UNDONE = Choice(0.0, 1.0, None)
+UNDONE = KeptWeights(0.0, 1.0, None)
 
 
 def keep_best(
@@ -57,7 +54,7 @@ def keep_best(
     alphas: tuple[float, ...],
     *,
     may_undo: bool = True,
-) -> Choice:
+) -> KeptWeights:
     """Gives a model the mix of its first weights and an end that `choose` takes, its temperature folded into `logits`.
 
     Args:
@@ -92,15 +89,15 @@ def choose(
     alphas: tuple[float, ...],
     *,
     may_undo: bool = True,
-) -> Choice:
+) -> KeptWeights:
     """Chooses the end and the share of a phase's weights by the validation loss.
 
     Weights on the line between a phase's start and its end are often better than both (WiSE-FT, Wortsman et al. 2022),
     and fine-tuned networks are too sure of themselves, so each mix has its logits divided by the temperature that
     suits it (Guo et al. 2017). Few validation images tell such candidates apart badly: the first share that is not
-    measurably worse than the best is taken, and the first end likewise; and nothing, if the gain drowns in its
-    standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
-    Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`judged` leaves only a phase that
+    measurably worse than the best is taken, and the first end likewise. The phase is undone if the gain is below a
+    quarter of its standard error. The weights before are given their best temperature too: that alone is no merit of the phase.
+    Fewer than `MIN_VALIDATION_IMAGES` tell nothing apart: the first end is taken whole (`train_setup.judgeable` leaves only a phase that
     has nothing to be compared with).
 
     Args:
@@ -111,16 +108,16 @@ def choose(
         may_undo: as in `keep_best`.
     """
 
-    def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[Choice, np.ndarray]]:
+    def tempered(candidate: int, alphas: tuple[float, ...] = alphas) -> Iterator[tuple[KeptWeights, np.ndarray]]:
         for alpha in alphas:
             outputs = outputs_at(candidate, alpha)
             if np.isfinite(outputs).all():
-                temperature, losses = scorer.fit_temperature(outputs)
-                yield Choice(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
+                temperature, losses = scorer.calibrated_losses(outputs)
+                yield KeptWeights(alpha, temperature, (float(losses.mean()), scorer.score(outputs)), candidate), losses
 
     if len(scorer.labels) < MIN_VALIDATION_IMAGES:
         return next((choice for candidate in range(candidates) for choice, _ in tempered(candidate, (1.0,))), UNDONE)
-    _, before = scorer.fit_temperature(outputs_at(0, 0.0))
+    _, before = scorer.calibrated_losses(outputs_at(0, 0.0))
     found = []
     for candidate in range(candidates):
         mixes = list(tempered(candidate))
@@ -129,7 +126,7 @@ def choose(
         return UNDONE
     chosen, losses = found[one_standard_error_rule([losses for _, losses in found])]
     gain = before - losses
-    least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * gain.std(ddof=1) / np.sqrt(len(gain)))
+    least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * intervals.standard_error(gain))
     return chosen if gain.mean() >= least or not may_undo else UNDONE
 
 
@@ -150,12 +147,12 @@ def is_losing(
 
     def losses_at(alpha: float) -> np.ndarray:
         model.set_weights(mixed(first, last, alpha))
-        return scorer.fit_temperature(outputs())[1]
+        return scorer.calibrated_losses(outputs())[1]
 
     before = losses_at(0.0)
     gains = [before - losses_at(alpha) for alpha in phase.alphas]
     model.set_weights(own)
-    errors = [gain.mean() / max(gain.std(ddof=1) / np.sqrt(len(gain)), 1e-12) for gain in gains]
+    errors = [gain.mean() / max(intervals.standard_error(gain), 1e-12) for gain in gains]
     return bool(max(np.nan_to_num(errors, nan=-np.inf)) < -LOSING_STANDARD_ERRORS)
 
 

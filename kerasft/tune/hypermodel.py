@@ -17,10 +17,10 @@ import tensorflow as tf
 from kerasft.data import pipeline, sources
 from kerasft.data.splits import Splits
 from kerasft.evaluation import metrics, scoring
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audited_splits import audit_and_split
 from kerasft.job.backbone import Chosen, choose_backbone, likely
+from kerasft.job.build_network import resolve_settings
 from kerasft.job.framed_splits import audit_and_frame
-from kerasft.job.resolve import resolve_settings
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
@@ -131,8 +131,8 @@ class HyperModel(keras_tuner.HyperModel):
         """Builds the network of a trial: images float32 [N, S, S, 3] to logits or values, with a new head."""
         keras.utils.set_random_seed(self.config.seed)
         config = search_space.apply_values(self.config, self.space, search_space.declare(self.space, hp))
-        with tempfile.TemporaryDirectory() as place:
-            network, resolved = resolve_settings(config, self.listing, Path(place))
+        with tempfile.TemporaryDirectory() as folder:
+            network, resolved = resolve_settings(config, self.listing, Path(folder))
         self._built = network, resolved
         return network.model
 

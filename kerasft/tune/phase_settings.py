@@ -41,7 +41,7 @@ def set_lr_and_epochs(
     if not timed:
         raise UserError(f"--search: lr and epochs need a phase with epochs. Received: '--phases={config.phases}'")
     last = timed[-1]
-    for place, (spec, phase) in enumerate(zip(found, planned)):
+    for index, (spec, phase) in enumerate(zip(found, planned)):
         if not phase.epochs:
             continue
         arguments = _arguments_by_name(spec)
@@ -49,7 +49,7 @@ def set_lr_and_epochs(
             arguments["lr"] = float(f"{phase.lr * lr / last.lr:.6g}")
         if epochs is not None:
             arguments["epochs"] = max(1, round(phase.epochs * epochs / last.epochs))
-        found[place] = Spec(spec.name, (), arguments)
+        found[index] = Spec(spec.name, (), arguments)
     return " | ".join(map(str, [*found, *behind]))
 
 

@@ -23,6 +23,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.settings.stored_config import from_stored
 from kerasft.storage import run_folder, run_lock
 from kerasft.tune import hparams, oracles, phase_settings, search_space, study
 from kerasft.tune.hypermodel import HyperModel
@@ -168,9 +169,9 @@ def _winner_config(config: Config, folder: Path, results: dict[str, Any]) -> Con
     """Returns the Config of the best trial as a run in `best/`, with the phases of `--winner_phases` appended."""
     fields = run_folder.read_json(folder / "trials" / results["best"]["trial"] / "config.json")
     if results["winner_phases"]:
-        fields = asdict(phase_settings.append_phases(Config(**fields), config, results["winner_phases"]))
+        fields = asdict(phase_settings.append_phases(from_stored(fields), config, results["winner_phases"]))
     output = {name: getattr(config, name) for name in ("export_dir", "tensorboard", "keep_cache", "cache_dir")}
-    return Config(**{**fields, **output, "run_dir": str(folder / "best"), "resume": True})
+    return from_stored(fields, **output, run_dir=str(folder / "best"), resume=True)
 
 
 def _lock_folder(folder: Path) -> AbstractContextManager[None]:

@@ -18,6 +18,10 @@ from kerasft.console import wording
         (wording.duration(59.7), "1 min 0 s"),
         (wording.duration(3780), "1 h 3 min"),
         (wording.count(1, "class", "classes"), "1 class"),
+        (wording.kept_weights(0.75), "three-quarter-way weights kept"),
+        (wording.kept_weights(0.9), "weights at 0.9 of the way kept"),
+        (wording.kept_weights(0.5, short=True), "½"),
+        (wording.kept_weights(0.9, short=True), "0.9"),
     ],
 )
 def test_numbers_are_said_as_a_reader_expects(said, text):

@@ -22,7 +22,7 @@ def test_the_quantile_is_the_corrected_rank_of_each_column():
 
 def test_a_set_has_the_labels_that_are_likely_enough_and_may_be_empty():
     probabilities = np.array([[0.9, 0.05, 0.05], [0.5, 0.45, 0.05], [0.34, 0.33, 0.33]])
-    found = conformal.Conformal(0.9, least=0.4)
+    found = conformal.Conformal(0.9, min_probability=0.4)
     expected = [[True, False, False], [True, True, False], [False, False, False]]
     assert conformal.label_sets(found, probabilities).tolist() == expected
     figures = conformal.figures_of_sets(found, probabilities, np.array([0, 1, 2]))
@@ -33,7 +33,7 @@ def test_a_set_has_the_labels_that_are_likely_enough_and_may_be_empty():
 def test_the_least_probability_is_that_of_the_true_labels():
     probabilities = np.linspace(0.01, 0.19, 19)[:, None] * [1, 0] + [0, 0.5]
     # The 18th largest of 19 probabilities of the true label.
-    assert conformal.fit_sets(probabilities, np.zeros(19, int), 0.9).least == pytest.approx(0.02)
+    assert conformal.fit_sets(probabilities, np.zeros(19, int), 0.9).min_probability == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])

@@ -108,8 +108,8 @@ def test_the_first_candidate_that_is_not_measurably_worse():
     assert scoring.one_standard_error_rule([best]) == 0
     assert scoring.one_standard_error_rule([worse, equal, best]) == 1
     assert scoring.one_standard_error_rule([worse, worse + 1, best]) == 2
-    assert scoring.one_standard_error_rule([worse, best], errors=40.0) == 0
-    assert scoring.one_standard_error_rule([equal, best], errors=0.0) == int(equal.mean() > best.mean())
+    assert scoring.one_standard_error_rule([worse, best], standard_errors=40.0) == 0
+    assert scoring.one_standard_error_rule([equal, best], standard_errors=0.0) == int(equal.mean() > best.mean())
     few = slice(0, 3)  # with three examples nothing is measurable
     assert scoring.one_standard_error_rule([best[few] + [0.5, -0.4, 0.3], best[few]]) == 0
     assert scoring.one_standard_error_rule([best[:1] + 1, best[:1]]) == 0  # of one no standard error
@@ -124,7 +124,7 @@ def test_fewer_than_five_images_choose_no_temperature():
 def test_what_is_compared_is_the_loss_at_the_best_temperature(scored):
     logits, labels = scored
     scorer = Scorer("single_label", labels)
-    temperature, losses = scorer.fit_temperature(logits * 9)
+    temperature, losses = scorer.calibrated_losses(logits * 9)
     assert losses.mean() == scorer.loss(logits * 9 / temperature) < scorer.loss(logits * 9)
     assert scorer.calibrated_loss_and_score(logits * 9) == (losses.mean(), scorer.score(logits))
     logits[3, 1] = np.nan

@@ -72,10 +72,10 @@ def test_no_image_is_read_beyond_those_that_are_shown(task, name):
         read.extend(rows)
         return np.zeros((len(rows), 8, 8, 3), np.uint8)
 
-    section = EVIDENCE[name](replace(example(task), thumbnails=thumbnails))
+    section = EVIDENCE[name](replace(example(task), images=thumbnails))
     assert len(read) == str(section.context).count("data:image/") == (12 if name == "mistakes" else 0)
     assert len(set(read)) == len(read)
-    EVIDENCE[name](replace(perfect(task), thumbnails=lambda rows: pytest.fail("nothing is to be shown")))
+    EVIDENCE[name](replace(perfect(task), images=lambda rows: pytest.fail("nothing is to be shown")))
 
 
 @pytest.mark.parametrize("task", TASKS)

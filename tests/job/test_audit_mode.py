@@ -10,7 +10,7 @@ from textures import COPIES, texture
 
 from kerasft.data import sources
 from kerasft.job import train
-from kerasft.job.audit import audit_and_split
+from kerasft.job.audited_splits import audit_and_split
 from kerasft.probes import suspects
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError

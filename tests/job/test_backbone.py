@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from kerasft.data import sources
-from kerasft.job import backbone, resolve
+from kerasft.job import backbone, build_network
 from kerasft.networks import candidates, network
 from kerasft.networks.backbones import DownloadError
 from kerasft.settings.backbone_list import Candidate
@@ -67,12 +67,12 @@ def test_a_run_that_goes_on_keeps_its_network(blind, tiny, tmp_path, monkeypatch
     first = backbone.choose_backbone(config, listing, tmp_path)
     assert first.config == replace(config, backbone=tiny)
     assert first.audited.size == 48
-    resolve.resolve_settings(first.config, listing, tmp_path, first.choice)
+    build_network.resolve_settings(first.config, listing, tmp_path, first.choice)
     assert resolved_settings.read(tmp_path).backbone_table == first.choice.table
     monkeypatch.setattr(backbone.backbone_choice, "choose", lambda *_: pytest.fail("chosen again"))
     again = backbone.choose_backbone(config, listing, tmp_path)
     assert (again.config.backbone, again.choice) == (tiny, None)
-    _, resolved = resolve.resolve_settings(again.config, listing, tmp_path)
+    _, resolved = build_network.resolve_settings(again.config, listing, tmp_path)
     assert resolved.backbone_reason == first.choice.reason
 
 
@@ -99,7 +99,7 @@ def short_list(monkeypatch, tiny, blind):
         def contender(config, choice, built, examples):
             return backbone.Contender(choice, built, built, None, 1.0, speeds[choice])
 
-        monkeypatch.setattr(backbone.resolve, "build", build)
+        monkeypatch.setattr(backbone.build_network, "build", build)
         monkeypatch.setattr(backbone.backbone_choice, "contender", contender)
 
     return make
@@ -109,7 +109,9 @@ def test_auto_leaves_out_what_cannot_be_had_or_would_take_too_long(short_list, t
     short_list(ConvNeXtTiny=1.0, EfficientNetV2B0=900.0, VGG16=None, MobileNetV2=1000.0)
     seen = []
     monkeypatch.setattr(
-        backbone.backbone_choice, "choose", lambda _, those, *__: seen.extend(those) or backbone.Choice(0, "so", [])
+        backbone.backbone_choice,
+        "choose",
+        lambda _, those, *__: seen.extend(those) or backbone.BackboneChoice(0, "so", []),
     )
     config = Config(data="generated:2x8", weights="imagenet", image_size=32)
     chosen = backbone.choose_backbone(config, sources.load(config), tmp_path)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from conftest import splits_of
@@ -11,8 +12,12 @@ from kerasft import strategies
 from kerasft.data import files
 from kerasft.job import dry_run, train
 from kerasft.networks import network as networks
+from kerasft.networks.multiplications import forward_work
+from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage.disk_cache import DiskCache
+from kerasft.training import phase_inputs
 
 
 def _said(capsys, config: Config) -> str:
@@ -80,13 +85,30 @@ def test_the_work_of_phases(photos, tiny):
     data = splits_of(f"folder:{photos}")
     network = networks.build(Config(backbone=tiny, image_size=32), 2, "single_label")
     train, val = len(data.train), len(data.val)
-    every = dry_run.forward_passes(network, strategies.full(epochs=2), train, val)
+    every = dry_run.forward_passes(network, strategies.full(epochs=2, augment=()), train, val)
     assert every == pytest.approx(val + 2 * (4 * train + val))
-    solved = dry_run.forward_passes(network, strategies.head(epochs=0), train, val)
+    solved = dry_run.forward_passes(network, strategies.head(epochs=0, augment=()), train, val)
     assert 0.5 * (train + val) < solved <= train + val
-    top = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2), train, val)
-    anew = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2, views=0), train, val)
+    top = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2, augment=()), train, val)
+    anew = dry_run.forward_passes(network, strategies.top(unfreeze=0.5, epochs=2, views=0, augment=()), train, val)
     assert solved < top < anew < every
+
+
+def test_the_work_counts_the_augmentations_that_the_run_caches(photos, tiny, tmp_path):
+    data = splits_of(f"folder:{photos}")
+    network = networks.build(Config(backbone=tiny, image_size=32), 2, "single_label")
+    train, val = len(data.train), len(data.val)
+    recipe = specs.parse("crop | flip", "--augment")
+    for epochs, views in ((30, 8), (4, 0)):
+        phase = replace(strategies.head(epochs=epochs), augment=recipe)
+        assert phase_inputs.plan(network, data, phase, DiskCache(tmp_path, 10**9, False)).views == views
+        front, _ = phase_inputs.split_at_cut(network, phase)
+        share = forward_work(front) / forward_work(network.model)
+        ahead = share * (views * train + val) if views else val + epochs * share * (train + val)
+        expected = ahead + epochs * (1 - share) * (4 * train + val)
+        assert dry_run.forward_passes(network, phase, train, val) == pytest.approx(expected)
+    kept = dry_run.forward_passes(network, phase, train, val, is_kept=True)
+    assert kept == pytest.approx(share * (4 * train + val) + 4 * (1 - share) * (4 * train + val))
 
 
 def test_a_list_of_backbones_is_chosen_from_when_the_run_starts(capsys, monkeypatch, tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from kerasft.data import sources
-from kerasft.export.keras_model import FILE as KERAS_FILE
-from kerasft.job import finished_run, framed_splits, resolve
-from kerasft.probes.framing_choice import Choice
+from kerasft.export.keras_model import KERAS_FILE
+from kerasft.job import build_network, finished_run, framed_splits
+from kerasft.probes.framing_choice import FramingChoice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -32,8 +32,8 @@ def run(tiny, tmp_path, monkeypatch):
                 Image.fromarray(image).save(root / name / f"{index:02d}-{side}.png")
     config = Config(data=f"folder:{root}", backbone=tiny, precision="float32", phases="head(epochs=0)")
     listing, folder = sources.load(config), tmp_path / "run"
-    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: Choice("pad", "told so", []))
-    network, resolved = resolve.resolve_settings(config, listing, folder)
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: FramingChoice("pad", "told so", []))
+    network, resolved = build_network.resolve_settings(config, listing, folder)
     splits = framed_splits.audit_and_frame(config, listing, network, resolved, folder)
     network.model.save(folder / KERAS_FILE)
     metrics = {"task": "single_label", "classes": ["a", "b"], "backbone": "tiny", "image_size": 32, "export": {}}
@@ -65,6 +65,12 @@ def test_it_has_the_splits_of_its_audit_and_the_images_of_its_framing_or_is_refu
     # The digest is of images without labels too, which are not read again.
     _change(folder / "config.json", unlabelled="folder:gone")
     finished_run.refuse_other_splits(opened.config, splits.digest, folder)
+
+
+def test_a_setting_of_another_version_is_left_out(run):
+    folder, _ = run
+    _change(folder / "config.json", setting_of_a_later_version=3)
+    assert finished_run.reopen(str(folder), max_drop=0.5).config.max_drop == 0.5
 
 
 def _change(path, **changes):

@@ -54,7 +54,7 @@ def refused(tmp_path, monkeypatch):
     found = {"asked": True, "gate": {"passed": False}}
     metrics = {"export": {"path": kept.as_posix(), "published": False, "n": 5}, "baseline": found}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    monkeypatch.setattr(finished_updates.report, "write", lambda *_: {})
+    monkeypatch.setattr(finished_updates.report, "write_report", lambda *_: {})
     monkeypatch.setattr(finished_updates.report, "write_model_card", lambda *_: None)
     monkeypatch.setattr(finished_updates, "page_images", lambda *_: ())
     config, listing = Config(export_dir=str(tmp_path / "out")), SimpleNamespace(name="set")
@@ -69,7 +69,7 @@ def test_a_publication_that_was_killed_is_not_repeated(refused, monkeypatch):
     folder, exports, complete = refused
     _version(exports / "1", "another")
     with monkeypatch.context() as patched:
-        patched.setattr(finished_updates.report, "write", lambda *_: pytest.fail("killed"))
+        patched.setattr(finished_updates.report, "write_report", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             complete()
     assert not json.loads((folder / "metrics.json").read_text())["export"].get("published", True)

@@ -14,16 +14,16 @@ from PIL import Image
 
 from kerasft.data import audit, sources
 from kerasft.data.decode import decode_batch
-from kerasft.job import audit as audit_of_run
-from kerasft.job import backbone, framed_splits, resolve
-from kerasft.probes.framing_choice import Choice
+from kerasft.job import audited_splits as audit_of_run
+from kerasft.job import backbone, build_network, framed_splits
+from kerasft.probes.framing_choice import FramingChoice
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
 
 COLOURS = {"red": (230, 40, 40), "blue": (40, 40, 230)}
 QUICK = ("--notensorboard", "--nowarmup")
-CHOICE = Choice("pad", "told so", [])
+CHOICE = FramingChoice("pad", "told so", [])
 FLAGS = {"phases": "head(epochs=0)", "augment": "none", "precision": "float32", "batch_size": 8, "jit": "off"}
 
 
@@ -45,7 +45,7 @@ def _framed(wide, tiny, folder, **settings):
     folder.mkdir(exist_ok=True)
     config = Config(**FLAGS | {"data": f"folder:{wide}", "backbone": tiny} | settings)
     listing = sources.load(config)
-    network, resolved = resolve.resolve_settings(config, listing, folder)
+    network, resolved = build_network.resolve_settings(config, listing, folder)
     return framed_splits.audit_and_frame(config, listing, network, resolved, folder), resolved
 
 
@@ -119,7 +119,7 @@ def test_a_framing_that_another_run_has_chosen_is_taken_and_the_audit_still_crop
         return audit_and_split(config, listing, size, folder)
 
     monkeypatch.setattr(framed_splits, "audit_and_split", noted)
-    network, resolved = resolve.resolve_settings(config, listing, tmp_path, framing="squash")
+    network, resolved = build_network.resolve_settings(config, listing, tmp_path, framing="squash")
     splits = framed_splits.audit_and_frame(config, listing, network, resolved, tmp_path)
     assert (audited, splits.train.framing) == (["crop"], "squash")
     assert resolved_settings.read(tmp_path).framing == "squash"
@@ -139,7 +139,7 @@ def test_a_run_whose_images_were_audited_at_another_size_keeps_its_splits(wide, 
     folder = tmp_path / "run"
     folder.mkdir()
     first = backbone.Audited(audit_of_run.audit_and_split(config, listing, 48, folder), 48, 0.0)
-    network, resolved = resolve.resolve_settings(config, listing, folder)
+    network, resolved = build_network.resolve_settings(config, listing, folder)
     data = framed_splits.audit_and_frame(config, listing, network, resolved, folder, first)
     assert not sizes and data.train.images(np.arange(1)).shape[1] == network.size == 32
     stored = resolved_settings.read(folder)

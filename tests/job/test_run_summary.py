@@ -38,7 +38,7 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
         raise RuntimeError("the report")
 
     with monkeypatch.context() as patch:
-        patch.setattr(report, "write", breaks)
+        patch.setattr(report, "write_report", breaks)
         with pytest.raises(RuntimeError, match="the report"):
             train.train(config)
     assert not (tmp_path / "run" / "metrics.json").exists()

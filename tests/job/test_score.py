@@ -24,7 +24,7 @@ def test_what_is_scored_is_finished_by_train_without_training(photos, tiny, tmp_
         export_dir=str(tmp_path / "saved"),
         tensorboard=False,
     )
-    scored = score.score(config)
+    scored = score.train_and_score(config)
     folder = tmp_path / "run"
     assert scored.stored_bytes == (folder / "delta.npz").stat().st_size
     assert scored.images_per_second > 0

@@ -99,7 +99,7 @@ def test_a_better_baseline_keeps_the_new_model_from_being_published(tiny, tmp_pa
     worse = replace(base, head_init="zeros", run_dir=str(tmp_path / "worse"), baseline=path, gate=True)
     with monkeypatch.context() as patched:
         # As if the process were killed when the model is refused and the run is not recorded yet.
-        patched.setattr(train.report, "write", lambda *_: pytest.fail("killed"))
+        patched.setattr(train.report, "write_report", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             train.train(worse)
     assert not (tmp_path / "worse" / "metrics.json").exists()

@@ -11,7 +11,7 @@ from conftest import make_image
 
 from kerasft.data import sources
 from kerasft.job import dry_run, finished_run, framed_splits, train
-from kerasft.job.audit import audit_and_split, refuse_changes
+from kerasft.job.audited_splits import audit_and_split, refuse_changes
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import checkpoints

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft.networks import blocks, costs, residuals, surgery
+from kerasft.networks import blocks, residuals, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.surgery import channels, moments
 from kerasft.networks.surgery.activation import kind
 from kerasft.settings.config import Config
@@ -118,7 +119,7 @@ def test_channels_that_do_nothing_are_the_ones_that_go(backbone):
             layer.set_weights([gamma, beta, mean, variance])
     fraction = sum(map(len, dead.values())) / sum(traced.removable().values())
     found = surgery.prune(network, fraction)
-    assert costs.multiplications(found.model) < 0.6 * costs.multiplications(network.model)
+    assert multiplications(found.model) < 0.6 * multiplications(network.model)
     before = np.asarray(model(IMAGES, training=False))
     after = np.asarray(
         keras.Model(found.model.inputs[0], found.model.get_layer("features").input)(IMAGES, training=False)
@@ -139,13 +140,13 @@ def test_what_a_channel_costs_is_its_share_of_the_layers_that_make_and_read_it()
     assert found[inner] == 16 * 16 * 3 * 9 + 8 * 8 * 9 + 8 * 8 * 4
     assert found[outer] == 8 * 8 * 8
     # With the share of the depthwise convolution counted once, the groups make up the whole twice: made and read.
-    assert 8 * found[inner] + 4 * found[outer] == costs.multiplications(model) + 8 * 8 * 8 * 4
+    assert 8 * found[inner] + 4 * found[outer] == multiplications(model) + 8 * 8 * 8 * 4
 
 
 def test_pruning_for_multiplications_removes_dearer_channels():
     network = _network()
     whole, by_count, by_flops = (
-        costs.multiplications(one.model)
+        multiplications(one.model)
         for one in (network, surgery.prune(network, 0.3), surgery.prune(network, 0.3, per="flops"))
     )
     assert by_flops < by_count < whole

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kerasft.evaluation.scoring import Scorer
-from kerasft.probes import baselines, boosted_trees
-from kerasft.probes.baselines import Features
+from kerasft.probes import boosted_trees, reference_models
+from kerasft.probes.reference_models import Features
 from kerasft.settings.errors import UserError
 
 
@@ -45,4 +45,4 @@ def test_too_much_is_left_out(monkeypatch):
     monkeypatch.setattr(boosted_trees, "MAX_VALUES", 10)
     rows, labels = _rows(30, 0), np.arange(30, dtype=np.int32) % 2
     features = Features(rows, rows, rows, labels, 2)
-    assert "boosted_trees" not in baselines.fit(features, Scorer("single_label", labels), seed=0)
+    assert "boosted_trees" not in reference_models.fit(features, Scorer("single_label", labels), seed=0)

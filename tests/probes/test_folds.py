@@ -77,7 +77,7 @@ def test_a_large_sample_keeps_groups_together_too(monkeypatch):
     (pair,) = folds.plain(200, 0, groups)
     assert not _parted(groups, [pair]) and sum(map(len, pair)) == 60
     features = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-    problem = linear_probe.pose(features, labels, 3, "single_label", 0, None, groups=groups)
+    problem = linear_probe.pose(features, labels, "single_label", 0, None, groups=groups)
     assert len(problem.folds) == 1 and not _parted(groups, problem.folds)
     assert np.isfinite(held_out.predict(features, labels, 3, "single_label", 0, groups)).all()
 

@@ -47,14 +47,14 @@ def test_less_error_is_better():
 
 def test_the_cheapest_is_within_one_standard_error_of_the_best():
     # openvino has 0.910, so 0.890 is good enough: litert int8 with 0.885 is not, and onnx int8 was not published.
-    found = compress_page.cheapest(ROWS, "accuracy")
+    found = compress_page.fastest_and_smallest(ROWS, "accuracy")
     assert found["standard_error"] == pytest.approx(0.02, abs=1e-4)
     assert (found["best"], found["fastest"], found["smallest"]) == ("openvino", "onnx", "onnx")
     untimed = [{key: value for key, value in one.items() if key != "images_per_second"} for one in ROWS]
-    assert compress_page.cheapest(untimed, "accuracy")["fastest"] is None
-    assert compress_page.cheapest([one | {"interval": None} for one in ROWS], "accuracy") is None
+    assert compress_page.fastest_and_smallest(untimed, "accuracy")["fastest"] is None
+    assert compress_page.fastest_and_smallest([one | {"interval": None} for one in ROWS], "accuracy") is None
     nearer = [ROWS[0], ROWS[1], ROWS[2] | {"accuracy": 0.891}, ROWS[4] | {"bytes": 50}]
-    found = compress_page.cheapest(nearer, "accuracy")
+    found = compress_page.fastest_and_smallest(nearer, "accuracy")
     assert (found["fastest"], found["smallest"]) == ("litert(precision=int8)", "openvino")
     text = compress_page.sentence({"rows": nearer, "score": "accuracy", "cheapest": found})
     assert text.startswith(
@@ -70,7 +70,7 @@ def test_the_page_is_whole_and_escaped(tmp_path, timed):
     # Which a slimmer network was made of is named by its number.
     rows[4] |= {"artefact": "flops-0.5/2-prune", "parent": rows[2]["artefact"], "surgery": "prune(<0.1>)"}
     values = {"rows": [*rows, failed], "score": "accuracy", "name": "<i>photos", "timed": timed, "max_drop": 0.005}
-    values["cheapest"] = compress_page.cheapest(rows, "accuracy")
+    values["cheapest"] = compress_page.fastest_and_smallest(rows, "accuracy")
     compress_page.write_compress(tmp_path, values)
     page = Page((tmp_path / "compress.html").read_text())
     assert (page.open, page.loose, page.addresses) == ([], [], [])

@@ -6,7 +6,8 @@ import yaml
 from finished import CASES, HOSTILE, run_folder
 
 from kerasft.console.wording import percent
-from kerasft.report import model_card, statistics
+from kerasft.evaluation import intervals
+from kerasft.report import model_card
 
 
 def _card(folder, case, **more) -> tuple[str, dict, dict]:
@@ -49,7 +50,7 @@ def test_a_card_says_the_interval_of_the_test_score(tmp_path):
     text, _, metrics = _card(tmp_path, "two")
     with np.load(tmp_path / "predictions.npz") as arrays:
         right = int((arrays["probabilities"].argmax(-1) == arrays["labels"]).sum())
-    low, high = statistics.wilson(right, metrics["test"]["n"])
+    low, high = intervals.wilson(right, metrics["test"]["n"])
     assert f"{percent(right / metrics['test']['n'])} ({percent(low)} to {percent(high)})" in text
 
 

@@ -18,10 +18,10 @@ from PIL import Image
 
 from kerasft import report
 from kerasft.console import wording
+from kerasft.evaluation import intervals, scoring
 from kerasft.evaluation import metrics as evaluation_metrics
-from kerasft.evaluation import scoring
 from kerasft.evaluation.score_names import SCORES
-from kerasft.report import sections, statistics, usage
+from kerasft.report import sections, usage
 
 
 def thumbnails(indices: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ def thumbnails(indices: np.ndarray) -> np.ndarray:
 
 def written(folder: Path, *arguments, **more) -> tuple[Page, dict]:
     metrics = run_folder(folder, *arguments, **more)
-    report.write(folder, metrics, thumbnails)
+    report.write_report(folder, metrics, thumbnails)
     return Page((folder / "report.html").read_text()), metrics
 
 
@@ -84,7 +84,7 @@ def test_the_headline_is_the_test_figure_with_its_interval(tmp_path, case):
     text, n = page.text["header"], metrics["test"]["n"]
     if task == "single_label":
         right = int((arrays["probabilities"].argmax(-1) == arrays["labels"]).sum())
-        low, high = statistics.wilson(right, n)
+        low, high = intervals.wilson(right, n)
         assert f"{right} of {n} test images" in text
         assert f"{right / n:.1%}" in text and f"between {low:.1%} and {high:.1%}" in text
     else:
@@ -106,7 +106,7 @@ def test_several_targets_are_each_said(tmp_path):
     metrics["test"] = evaluation_metrics.compute(scorer, values, tuple(names))
     arrays = {"labels": labels.astype(np.float32), "values": values.astype(np.float32)}
     np.savez(tmp_path / "predictions.npz", ids=np.array([f"{i}.jpg" for i in range(90)]), **arrays)
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     page = Page((tmp_path / "report.html").read_text())
     assert "“price” 17,302, “share” 0.0005, each in its own units" in page.text["header"]
     deviations = (np.array([17_302, 0.0005]) / labels.std(0)).mean()
@@ -131,7 +131,7 @@ def test_a_figure_that_cannot_be_measured_is_a_dash(tmp_path, case):
         outputs = arrays["values"] if task == "regression" else np.log(arrays["probabilities"])
         metrics["test"] = evaluation_metrics.compute(scorer, outputs, tuple(classes), arrays.get("thresholds"))
         np.savez(tmp_path / "predictions.npz", **arrays)
-        report.write(tmp_path, metrics, thumbnails)
+        report.write_report(tmp_path, metrics, thumbnails)
         page = Page((tmp_path / "report.html").read_text())
         assert (page.open, page.loose) == ([], [])
         assert "None" not in page.text["main"].replace("=None", "") and "nan" not in page.source.lower()
@@ -150,7 +150,7 @@ def test_the_headline_claims_no_more_than_the_audit_knows(tmp_path, case):
 
     def header(**more) -> str:
         (tmp_path / "audit.json").write_text(json.dumps(audit | more))
-        report.write(tmp_path, metrics, thumbnails)
+        report.write_report(tmp_path, metrics, thumbnails)
         return Page((tmp_path / "report.html").read_text()).text["header"]
 
     assert "none of which the model had seen" in header()
@@ -189,7 +189,7 @@ def test_a_taught_run_names_its_teachers_and_how_good_they_are(tmp_path, feature
     members = [{"path": path, "sha256": "0"} for path in ("runs/<b>large", "runs/b")][: 1 + features]
     taught = {"members": members, "val_accuracy": 0.9125, "val_loss": 0.25, "temperature": 2.0, "weight": 0.5}
     metrics["settled"]["teacher"] = taught | ({"features_weight": 2.0, "unlabelled": 1200} if features else {})
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     text = Page((tmp_path / "report.html").read_text()).text["p"]
     who = "the mean of 2 teachers, “runs/<b>large” and “runs/b”" if features else "a teacher, runs/<b>large"
     assert f"{who}, whose accuracy on the same validation images is 91.2% (loss 0.250); " in text
@@ -211,7 +211,7 @@ def test_a_run_without_mistakes_or_findings_says_so(tmp_path):
     metrics["test"] |= {"accuracy": 1.0, "ece": 0.0, "confusion_matrix": [[n // 2, 0], [0, n // 2]]}
     ids = np.array([f"{i}.jpg" for i in range(n)])
     np.savez(tmp_path / "predictions.npz", ids=ids, labels=labels, probabilities=np.eye(2, dtype=np.float32)[labels])
-    report.write(tmp_path, metrics, lambda indices: pytest.fail("no image is needed"))
+    report.write_report(tmp_path, metrics, lambda indices: pytest.fail("no image is needed"))
     text = Page((tmp_path / "report.html").read_text()).text["main"]
     assert "every answer on the test images was right" in text
     assert "Nothing amiss" in text
@@ -223,7 +223,7 @@ def test_a_training_that_broke_off_leaves_a_gap_in_the_curves(tmp_path):
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     rows[-1] |= {"loss": float("nan"), "val_loss": float("inf")}
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     page = Page((tmp_path / "report.html").read_text())
     assert not [a for tag, a in page.tags if tag in ("polyline", "circle") and re.search("nan|inf", str(a))]
 
@@ -232,13 +232,13 @@ def test_epochs_that_were_not_validated_have_no_value_and_no_gap(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
     log = tmp_path / "history.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     lines = len(re.findall("<polyline", (tmp_path / "report.html").read_text()))
     for row in rows[1:-1:2]:
         for name in [name for name in row if name.startswith("val_")]:
             del row[name]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     text = (tmp_path / "report.html").read_text()
     assert len(re.findall("<polyline", text)) == lines and "<td></td><td></td>" in text
 
@@ -247,14 +247,14 @@ def test_a_file_name_that_is_no_unicode_is_shown_with_question_marks(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
     rows = [{"path": "b\udcfc.jpg", "kind": "corrupt", "verdict": "reject", "detail": ""}]
     (tmp_path / "audit.json").write_text(json.dumps({"files": 4, "counts": {"train": {}}, "findings": rows}))
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     assert "b?.jpg" in (tmp_path / "report.html").read_text()
 
 
 def test_images_are_asked_for_once_the_surest_mistake_first(tmp_path):
     metrics = run_folder(tmp_path, *CASES["ten"])
     asked = []
-    report.write(tmp_path, metrics, lambda indices: asked.append(indices) or thumbnails(indices))
+    report.write_report(tmp_path, metrics, lambda indices: asked.append(indices) or thumbnails(indices))
     (indices,) = asked
     arrays = np.load(tmp_path / "predictions.npz")
     probabilities, labels = arrays["probabilities"], arrays["labels"]
@@ -338,6 +338,6 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     metrics = run_folder(tmp_path, *CASES["targets"])
     row = {"artefact": "onnx", "path": "exports/x/1/onnx", "published": True, "reason": "", "loss": 0.5, "bytes": 9000}
     metrics["artefacts"] = {"onnx": row | {key: 0.4321}}
-    report.write(tmp_path, metrics, thumbnails)
+    report.write_report(tmp_path, metrics, thumbnails)
     table = (tmp_path / "report.html").read_text().partition("Artefacts for other runtimes")[2].partition("</table>")[0]
     assert "mean absolute error in deviations" in table and "0.432" in table

@@ -8,10 +8,12 @@ from finished import CASES, run_folder
 from pages import Page
 
 from kerasft import report
+from kerasft.evaluation import gate
 from kerasft.evaluation.corruptions import CORRUPTIONS
+from kerasft.evaluation.gate import Both, Side
 from kerasft.evaluation.score_names import SCORES
-from kerasft.report import against_baseline, robustness
-from kerasft.report.against_baseline import Both, Side
+from kerasft.report import baseline_section, robustness
+from kerasft.storage import baseline_file
 
 
 def _measured(task: str, level: str = "full") -> dict:
@@ -34,8 +36,8 @@ def _baseline(folder, metrics: dict) -> dict:
     given = [None if "thresholds" not in arrays else part >= arrays["thresholds"] for part in (answers, answers[order])]
     sides = Side(answers, losses, given[0]), Side(answers[order], losses[order], given[1])
     both = Both(arrays["ids"], arrays["labels"], *sides)
-    against_baseline.write(folder, both)
-    found = against_baseline.compare(metrics["task"], metrics["classes"], both, lambda x: float(x.mean()), None)
+    baseline_file.write(folder, both)
+    found = gate.compare(metrics["task"], metrics["classes"], both, lambda x: float(x.mean()), None)
     return {"given": "m/1", "path": "m/1", "asked": True, **found}
 
 
@@ -44,7 +46,7 @@ def test_the_page_is_whole_html(tmp_path, case):
     metrics = run_folder(tmp_path, *CASES[case])
     metrics |= _measured(metrics["task"]) | {"baseline": _baseline(tmp_path, metrics)}
     metrics["export"]["published"] = False
-    report.write(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    report.write_report(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
     page = Page((tmp_path / "report.html").read_text())
     assert (page.open, page.loose) == ([], [])
     assert "script" not in {tag for tag, _ in page.tags}
@@ -58,7 +60,7 @@ def test_the_page_is_whole_html(tmp_path, case):
 
 def test_a_run_without_the_flags_has_neither(tmp_path):
     metrics = run_folder(tmp_path, *CASES["labels"])
-    report.write(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    report.write_report(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
     page = Page((tmp_path / "report.html").read_text())
     anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert not {"robustness", "baseline"} & anchors
@@ -90,5 +92,5 @@ def test_the_scores_of_several_targets_are_said_to_be_in_deviations(tmp_path, ca
     found = robustness.section(metrics)
     assert ("mean absolute error in deviations is 3" in found["sentences"][0]) == several
     assert all(("mean absolute error in deviations 2" in svg) == several for _, svg, _ in found["panels"])
-    titles = [row[0] for row in against_baseline.section(metrics, tmp_path, lambda rows: rows)["overall"]]
+    titles = [row[0] for row in baseline_section.section(metrics, tmp_path, lambda rows: rows)["overall"]]
     assert titles == ["mean absolute error" + " in deviations" * several, "loss"]

@@ -8,8 +8,9 @@ from finished import CASES, HOSTILE, run_folder
 from pages import Page
 
 from kerasft import commands
+from kerasft.evaluation import intervals
 from kerasft.evaluation.score_names import ERRORS
-from kerasft.report import runs_page, statistics
+from kerasft.report import runs_page
 from kerasft.settings.errors import UserError
 
 
@@ -36,7 +37,7 @@ def test_the_figures_are_those_of_the_runs(finished):
     two = rows["two"]
     test = metrics["two"]["test"]
     assert (two.score, two.value, two.n, two.loss) == ("accuracy", test["accuracy"], test["n"], test["loss"])
-    assert (two.low, two.high) == statistics.wilson(round(test["accuracy"] * test["n"]), test["n"])
+    assert (two.low, two.high) == intervals.wilson(round(test["accuracy"] * test["n"]), test["n"])
     assert (two.data, two.export, two.seconds) == ("my set", "saved_models/my set/1", 3700.0)
     assert all(row.low <= row.value <= row.high for row in found)
 

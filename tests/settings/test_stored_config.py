@@ -1,10 +1,15 @@
-"""A Config on disk: what differs from a stored one."""
+"""A Config on disk: what is read from a stored one, and what differs from it."""
 
 import json
 from dataclasses import asdict, replace
 
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
+
+
+def test_settings_of_other_versions_are_left_out():
+    stored = {"seed": 3, "setting_of_a_later_version": 1}
+    assert stored_config.from_stored(stored, unlabelled="x") == Config(seed=3, unlabelled="x")
 
 
 def test_differences_name_the_fields():

@@ -30,7 +30,7 @@ def made_up_run(folder: Path, sizes: Sizes, backbone: str = "x", image_size: int
     (folder / "metrics.json").write_text(json.dumps(metrics))
     settings = {"data": "generated:2x20", "backbone": backbone, "seed": 7, "surgery": "prune(0.1)", "teacher": "other"}
     settings |= {"baseline": "served", "gate": True, "budget_minutes": 3.0, "weights": "none", "batch_size": 16}
-    settings |= {"image_size": image_size}
+    settings |= {"image_size": image_size, "setting_of_a_later_version": 3}
     (folder / "config.json").write_text(json.dumps(settings))
     return metrics
 
@@ -67,7 +67,7 @@ def trainings(run, monkeypatch):
     monkeypatch.setattr(slimming.networks, "build", lambda *_: None)
     monkeypatch.setattr(slimming.step_surgeries, "sizes_of", lambda _: WHOLE)
     monkeypatch.setattr(slimming.step_surgeries, "find", find)
-    monkeypatch.setattr(slimming.score, "score", score)
+    monkeypatch.setattr(slimming.score, "train_and_score", score)
     monkeypatch.setattr(slimming.train, "train", export)
     monkeypatch.setattr(slimming, "_forget", lambda: None)
     monkeypatch.setattr(slimming.resizing, "split_digest", lambda *_: "same")
@@ -102,7 +102,7 @@ def test_the_lower_validation_loss_is_kept(run, trainings):
 
 def test_a_stopped_command_goes_on_where_it_was_and_a_finished_one_does_nothing(run, trainings, monkeypatch, capsys):
     begun, _ = trainings
-    whole, finish = slimming.score.score, slimming.train.train
+    whole, finish = slimming.score.train_and_score, slimming.train.train
 
     def stop(config):
         raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def test_a_stopped_command_goes_on_where_it_was_and_a_finished_one_does_nothing(
     assert len(begun) == 4 and "nothing to do" in capsys.readouterr().out
     with pytest.raises(UserError, match="--phases: was 'auto' when this target was begun"):
         slimming.slim(Config(phases="head"), str(run), "flops=0.6")
-    monkeypatch.setattr(slimming.score, "score", whole)
+    monkeypatch.setattr(slimming.score, "train_and_score", whole)
     slimming.slim(Config(phases="head", resume=False), str(run), "flops=0.6")
     assert len(begun) == 8
 

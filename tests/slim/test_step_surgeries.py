@@ -27,11 +27,11 @@ def test_each_candidate_is_the_mildest_that_is_small_enough(network, text, share
     target = parse(text)
     limit = share * step_surgeries.sizes_of(network).of(target)
     found = step_surgeries.find(network, target, limit)
-    assert [one.surgery.partition("(")[0] for one in found] == ["prune", "truncate"]
+    assert [one.change.partition("(")[0] for one in found] == ["prune", "truncate"]
     for one in found:
-        assert applied(network, one.surgery) == one.sizes
+        assert applied(network, one.change) == one.sizes
         assert one.sizes.of(target) <= limit
-    fraction = specs.parse_one(found[0].surgery, "--surgery").args[0]
+    fraction = specs.parse_one(found[0].change, "--surgery").args[0]
     milder = step_surgeries.pruned(network, target, round(fraction - 0.01, 2))
     assert milder is None or milder.sizes.of(target) > limit
 
@@ -44,10 +44,10 @@ def test_a_step_sees_no_more_depths_than_its_network_has(network):
     assert prune.depths == most > truncate.depths
     for features, expected in ((str(most), str(truncate.depths)), ("1", "1"), ("all", "all"), ("auto", "auto")):
         own = Config(features=features)
-        row = {"surgery": truncate.surgery, "depths": truncate.depths, "run_dir": "r"}
+        row = {"surgery": truncate.change, "depths": truncate.depths, "run_dir": "r"}
         config = step_settings.of_candidate(own, row, 32, 32)
         assert config.features == expected
-        cut = surgery.truncate(network, *specs.parse_one(truncate.surgery, "").args)
+        cut = surgery.truncate(network, *specs.parse_one(truncate.change, "").args)
         depth_choice.widest(config, cut, 100)
         del row["depths"]
         assert step_settings.of_candidate(own, row, 32, 32).features == features
@@ -79,7 +79,7 @@ def test_the_largest_images_that_are_small_enough(large, large_file, share, size
     if size is None:
         assert found is None
         return
-    assert found.surgery == f"image_size({size})"
+    assert found.change == f"image_size({size})"
     assert found.sizes.parameters == whole.parameters
     # The run of the step builds the same.
     built = networks.build(Config(backbone=large_file, image_size=size), 3, "single_label")
@@ -92,10 +92,10 @@ def test_larger_images_lose_few_channels_where_the_next_size_would_remove_far_mo
     limit = 0.55 * whole.multiplications
     found = step_surgeries.resize(large, target, limit)
     # 96 pixels have 9/16 of the places, 80 pixels 25/64.
-    assert found.surgery.startswith("image_size(96) | prune(")
+    assert found.change.startswith("image_size(96) | prune(")
     assert 25 / 64 * whole.multiplications < found.sizes.multiplications <= limit
-    changes = resizing.settings_of(found.surgery)
-    assert changes == {"image_size": 96, "surgery": found.surgery.partition(" | ")[2]}
+    changes = resizing.settings_of(found.change)
+    assert changes == {"image_size": 96, "surgery": found.change.partition(" | ")[2]}
     # The run of the step builds the network at its size, and then applies the surgery.
     built = networks.build(Config(backbone=large_file, **changes), 3, "single_label")
     assert applied(built, changes["surgery"]) == found.sizes
@@ -104,7 +104,7 @@ def test_larger_images_lose_few_channels_where_the_next_size_would_remove_far_mo
 def test_smaller_images_save_no_parameters(large, monkeypatch):
     for other in ("prune", "truncate"):
         monkeypatch.setattr(step_surgeries, other, lambda *_: None)
-    assert [one.surgery for one in step_surgeries.find(large, parse("flops=0.5"), 1e9)] == ["image_size(112)"]
+    assert [one.change for one in step_surgeries.find(large, parse("flops=0.5"), 1e9)] == ["image_size(112)"]
     assert step_surgeries.find(large, parse("parameters=0.5"), 1e9) == []
 
 

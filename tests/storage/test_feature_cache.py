@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -13,6 +14,7 @@ from filelock import FileLock
 from kerasft import augment
 from kerasft.data import pipeline, splits
 from kerasft.evaluation import scoring
+from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings import spec as specs
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, feature_cache
@@ -366,3 +368,11 @@ def test_of_two_runs_one_computes_and_both_have_it(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         assert [*pool.map(run, range(2))] == [[0, 1, 2]] * 2
     assert len(calls) == 1
+
+
+def test_what_a_teacher_answers_keeps_its_name_in_keys(tmp_path):
+    parts = np.eye(2), 2.0, 0.5
+    before = namedtuple("Taught", ("answers", "temperature", "weight"))(*parts)
+    feature_cache.memoize(tmp_path, ("probe", before), lambda: {"a": 1.0})
+    found = feature_cache.memoize(tmp_path, ("probe", SoftTargets(*parts)), lambda: pytest.fail("another key"))
+    assert found["a"] == 1.0

@@ -193,6 +193,13 @@ def test_a_phase_of_a_foreign_strategy_is_read_back_as_it_is(foreign):
     assert last.unfreeze == ("conv_1", "conv_3")
 
 
+@pytest.mark.parametrize("alphas", [(), (0.5, 0.0), (1.1,), (True,), 0.5, ("1",)])
+def test_fractions_to_keep_are_in_their_range(alphas):
+    with pytest.raises(ValueError, match=r"alphas must be a tuple of numbers in \(0, 1\]"):
+        Phase(strategy="mine", unfreeze=1.0, epochs=2, lr=1e-2, alphas=alphas)
+    assert Phase(strategy="mine", unfreeze=1.0, epochs=2, lr=1e-2, alphas=[0.9, 1]).alphas == (0.9, 1.0)
+
+
 def test_a_run_goes_on_with_no_code_that_its_flags_do_not_name(foreign):
     config = Config(phases=f"{foreign}.late", allow_imports=(foreign,))
     (phase,) = planning.build(config.spec("phases"), "--phases", outside=Phase)

@@ -129,8 +129,8 @@ def test_time_of_earlier_starts_counts(data, tiny, tmp_path):
     state.seconds = 7.0
     earlier = state.resolved.budget["before_training"] + 7.0 + sum(record.seconds for record in run.records)
     now = _left(60.0)
-    assert budgeting.carried(now, state).started == pytest.approx(now.started - earlier)
-    assert budgeting.carried(None, state) is None
+    assert budgeting.resumed_allowance(now, state).started == pytest.approx(now.started - earlier)
+    assert budgeting.resumed_allowance(None, state) is None
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(60.0, False), (68.0, False), (70.0, True)])

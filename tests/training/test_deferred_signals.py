@@ -70,7 +70,7 @@ try:
     print("goes on")
     sys.exit(0)
 except KeyboardInterrupt:
-    deferred_signals.taken()
+    deferred_signals.clear_interrupt_mark()
     print("stops")
     sys.exit(3)
 """

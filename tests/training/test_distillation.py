@@ -100,7 +100,7 @@ def test_a_teacher_sees_what_the_student_sees(network, data, tmp_path, recipe, s
     phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=specs.parse(recipe, "--augment"))
     run = begun(network, data, tmp_path / "student", phase, Config(teacher=path, tensorboard=False))
     setup = distilling.with_teacher(run.setup)
-    load = distilling.taught(setup, run.network, phase, run.inputs).load
+    load = distilling.with_teacher_answers(setup, run.network, phase, run.inputs).load
     # Neighbours, which mixup mixes, are of different classes.
     places = np.stack([np.flatnonzero(data.train.labels == label)[:6] for label in (0, 1)], 1).ravel()
     rows, labels = tf.constant(places, tf.int64), tf.constant(data.train.labels[places])
@@ -265,16 +265,15 @@ def test_the_solved_head_learns_the_answers(classes, temperature):
     labels = (features @ rng.normal(0, 2, (6, classes))).argmax(1).astype(np.int32)
     logits = features @ rng.normal(0, 1, (6, classes))
     answers = scoring.apply_activation("single_label", logits)
-    taught = penalised_models.Taught(answers, temperature, 1.0)
-    given = features, labels, classes, "single_label", 0
-    problem = linear_probe.pose(*given, None, taught)
+    soft_targets = penalised_models.SoftTargets(answers, temperature, 1.0)
+    problem = linear_probe.pose(features, labels, "single_label", 0, None, soft_targets)
     found = linear_probe.solve_problem(problem, labels, classes, "single_label", 0.01)
     shares = scoring.apply_activation("single_label", features @ found.kernel + found.bias)
     if temperature > 1:
         np.testing.assert_allclose(shares, answers, atol=0.05)
         return
     copies = np.repeat(features, classes, 0), np.tile(np.arange(classes, dtype=np.int32), len(features))
-    problem = linear_probe.pose(*copies, classes, "single_label", 0, answers.ravel())
+    problem = linear_probe.pose(*copies, "single_label", 0, answers.ravel())
     solved = linear_probe.solve_problem(problem, copies[1], classes, "single_label", 0.01)
     expected = scoring.apply_activation("single_label", features @ solved.kernel + solved.bias)
     np.testing.assert_allclose(shares, expected, atol=2e-3)
@@ -288,8 +287,8 @@ def test_labels_and_values_are_solved_too(task):
     labels = rng.permutation(outputs).astype(np.float32)
     labels = (labels > 0).astype(np.float32) if task == "multi_label" else 7 + 3 * labels
     answers = scoring.apply_activation(task, outputs) if task == "multi_label" else 7 + 3 * outputs
-    taught = penalised_models.Taught(answers, 2.0, 1.0)
-    problem = linear_probe.pose(features, labels, 3, task, 0, None, taught)
+    soft_targets = penalised_models.SoftTargets(answers, 2.0, 1.0)
+    problem = linear_probe.pose(features, labels, task, 0, None, soft_targets)
     found = linear_probe.solve_problem(problem, labels, 3, task, 0.01)
     ends = features @ found.kernel + found.bias
     if task == "regression":
@@ -346,11 +345,13 @@ def test_an_image_without_a_label_is_augmented_and_answered_like_all_others(netw
     phase = Phase(strategy="all", unfreeze=1.0, epochs=2, lr=1e-3, augment=specs.parse(recipe, "--augment"))
     config = Config(teacher=run, tensorboard=False, class_weights="balanced")
     setup = distilling.with_teacher(begun(network, partly, tmp_path, phase, config).setup)
-    whole = train_setup.with_unlabelled(setup)
+    whole = train_setup.with_unlabelled_train(setup)
     few, count = len(partly.train), len(partly.train) + len(partly.unlabelled)
     assert (len(whole.splits.train), whole.steps_per_epoch, whole.batch_size) == (count, 1, count)
     assert setup.splits is partly and whole.example_weights[few:].tolist() == [1] * (count - few)
-    inputs = distilling.taught(whole, network, phase, phase_inputs.images(network, whole.splits, phase, config.seed))
+    inputs = distilling.with_teacher_answers(
+        whole, network, phase, phase_inputs.images(network, whole.splits, phase, config.seed)
+    )
     rows = np.array([0, few, 1, 2, few + 1, count - 1])
     labels = whole.splits.train.labels[rows]
     given = tf.zeros(6, tf.int64), tf.constant(rows), tf.constant(labels)

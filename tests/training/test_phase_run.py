@@ -100,7 +100,7 @@ def test_a_phase_blends_in_what_it_trains_and_is_judged_with_it(photos, tiny, tm
         for alpha in (0.0, 0.5, 1.0):
             outputs_at(0, alpha)
             judged.append([float(blend.share) for blend in blending.blends_of(end)])
-        return weight_interpolation.Choice(0.5, 1.0, (0.5, 0.9)) if not undone else weight_interpolation.UNDONE
+        return weight_interpolation.KeptWeights(0.5, 1.0, (0.5, 0.9)) if not undone else weight_interpolation.UNDONE
 
     monkeypatch.setattr(weight_interpolation, "choose", noted)
     settings = {"surgery": "activation(relu=tanh, blend=1000)", "phases": "top(unfreeze=0.5, epochs=1, lr=1e-3)"}

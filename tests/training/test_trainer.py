@@ -109,11 +109,11 @@ def test_how_a_run_computes_is_settled_once_and_written_down(data, tiny, tmp_pat
 
     def batch_size(config, network, phase, examples):
         asked.append((phase.strategy, examples))
-        return autotune.Choice(4, "measured", {32: 1.0})
+        return autotune.MeasuredChoice(4, "measured", {32: 1.0})
 
     def compiled(config, network, phase, batch, steps):
         asked.append((phase.strategy, batch, steps))
-        return autotune.Choice("on", "measured")
+        return autotune.MeasuredChoice("on", "measured")
 
     settings = {"batch_size": None, "phases": "head(epochs=9) | all(epochs=2)", "augment": "none"}
     with monkeypatch.context() as patch:
@@ -204,7 +204,7 @@ def test_a_record_is_written_for_each_phase(data, tiny, tmp_path):
 @pytest.mark.large
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_quantised_phase_leaves_rounded_kernels_or_nothing_at_all(data, tiny, tmp_path, monkeypatch, capsys, kept):
-    choice = weight_interpolation.Choice(1.0, 1.0, (0.1, 1.0)) if kept else weight_interpolation.UNDONE
+    choice = weight_interpolation.KeptWeights(1.0, 1.0, (0.1, 1.0)) if kept else weight_interpolation.UNDONE
     monkeypatch.setattr(weight_interpolation, "choose", lambda *given, **more: choice)
     made = trained(data, tmp_path, tiny, phases="quantised(epochs=1, lr=1e-3)", augment="none")
     keras.utils.set_random_seed(0)

@@ -64,15 +64,15 @@ def pack(network: Network, bits: int) -> dict[str, np.ndarray]:
     model = framework.Model(served.inputs[0], served.outputs[0], name=served.name)
     arrays = {"architecture": np.frombuffer(model.to_json().encode(), np.uint8), "bits": np.array(bits)}
     by_channel = _depthwise_kernels(model)
-    for place, variable in enumerate(model.weights):
+    for index, variable in enumerate(model.weights):
         weight = np.asarray(variable)
         if weight.ndim < 2 or weight.dtype != np.float32:
-            arrays[f"whole/{place}"] = weight
+            arrays[f"whole/{index}"] = weight
             continue
         columns = math.prod(weight.shape[-2:]) if id(variable) in by_channel else weight.shape[-1]
         values, scales = _rounded(weight.reshape(-1, columns), bits)
-        arrays[f"values/{place}"] = values if bits == 8 else _two_to_a_byte(values)
-        arrays |= {f"scales/{place}": scales, f"shape/{place}": np.array(weight.shape)}
+        arrays[f"values/{index}"] = values if bits == 8 else _two_to_a_byte(values)
+        arrays |= {f"scales/{index}": scales, f"shape/{index}": np.array(weight.shape)}
     return arrays
 
 

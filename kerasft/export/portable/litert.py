@@ -31,8 +31,8 @@ def litert(precision: str = "float32") -> Format:
 
     def write(source: Source, folder: Path) -> None:
         network = source.corrected() if eight_bits else source.network
-        with as_saved_model(network) as place, stderr_filter.without_notices():
-            converter = tf.lite.TFLiteConverter.from_saved_model(place, signature_keys=["serving_default"])
+        with as_saved_model(network) as path, stderr_filter.without_notices():
+            converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=["serving_default"])
             if precision == "float16":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 converter.target_spec.supported_types = [tf.float16]

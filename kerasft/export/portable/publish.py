@@ -20,7 +20,7 @@ from scipy.special import logit
 
 from kerasft.console import stderr_filter
 from kerasft.data import pipeline
-from kerasft.data.calibration import calibration_images
+from kerasft.data.representative_images import calibration_images
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import proof

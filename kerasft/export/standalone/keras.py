@@ -26,7 +26,7 @@ def unpack(folder: Path | str) -> keras.Model:
         arrays = {name: stored[name] for name in stored.files}
     # Keras refuses code in it: this is its safe mode.
     model = keras.models.model_from_json(arrays["architecture"].tobytes().decode())
-    model.set_weights([_weight(arrays, place) for place in range(len(model.weights))])
+    model.set_weights([_weight(arrays, index) for index in range(len(model.weights))])
     for layer in model._flatten_layers():
         # It computes with copies of its weights.
         if isinstance(layer, keras.layers.Normalization):
@@ -34,10 +34,10 @@ def unpack(folder: Path | str) -> keras.Model:
     return model
 
 
-def _weight(arrays: dict[str, np.ndarray], place: int) -> np.ndarray:
-    if f"whole/{place}" in arrays:
-        return arrays[f"whole/{place}"]
-    values, scales, shape = (arrays[f"{part}/{place}"] for part in ("values", "scales", "shape"))
+def _weight(arrays: dict[str, np.ndarray], index: int) -> np.ndarray:
+    if f"whole/{index}" in arrays:
+        return arrays[f"whole/{index}"]
+    values, scales, shape = (arrays[f"{part}/{index}"] for part in ("values", "scales", "shape"))
     if values.dtype == np.uint8:
         halves = np.stack([values & 15, values >> 4], 1).reshape(-1)[: np.prod(shape)]
         values = (halves.astype(np.int8) - 8).reshape(-1, scales.shape[1])

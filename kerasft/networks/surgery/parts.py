@@ -48,8 +48,8 @@ def last_blocks(network: Network, fraction: float, argument: str = "blocks") -> 
         ValueError: no fraction in (0, 1].
     """
     check_fraction(fraction, argument, upto_one=True)
-    place = 0 if fraction == 1 else network.backbone.index(blocks.start_of_last(network, fraction))
-    return frozenset(network.backbone[place:])
+    index = 0 if fraction == 1 else network.backbone.index(blocks.start_of_last(network, fraction))
+    return frozenset(network.backbone[index:])
 
 
 def check_fraction(value: float, argument: str, *, upto_one: bool = False) -> None:

@@ -26,7 +26,7 @@ def stochastic_depth(network: Network, rate: float = 0.1) -> Network:
     operations = {operation.name: operation for operation in network.model.operations}
     if any(_drops(operations[found.last]) for found in sums):
         raise ValueError(f"{network.name} has stochastic depth of its own, whose rate is fixed")
-    rates = {found.name: (found.branch, rate * place / len(sums)) for place, found in enumerate(sums, 1)}
+    rates = {found.name: (found.branch, rate * index / len(sums)) for index, found in enumerate(sums, 1)}
 
     def change(operation: keras.Operation, args: tuple, kwargs: dict) -> keras.KerasTensor | None:
         if operation.name not in rates:

@@ -11,7 +11,7 @@ from kerasft.data.listing import Listing
 
 def make_reader(listing: Listing, size: int) -> Callable[[Sequence[str]], list[np.ndarray]]:
     """Returns a function from paths to decoded images, uint8 [S, S, 3] each."""
-    places = {str(name): place for place, name in enumerate(listing.ids)}
+    places = {str(name): index for index, name in enumerate(listing.ids)}
 
     def image(name: str) -> np.ndarray:
         try:

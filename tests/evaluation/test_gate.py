@@ -4,27 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from two_models import compared, single
 
-from kerasft.report import against_baseline
-from kerasft.report.against_baseline import Both, Side
-
-CLASSES = ("a", "b")
-
-
-def single(right_before: list[bool], right_after: list[bool], labels: list[int]) -> Both:
-    """Two classes, each image answered with 0.9 for what is right or for what is wrong."""
-    labels = np.array(labels, np.int32)
-
-    def side(right: list[bool]) -> Side:
-        guess = np.where(right, labels, 1 - labels)
-        answers = np.where(np.arange(2) == guess[:, None], 0.9, 0.1)
-        return Side(answers, -np.log(answers[np.arange(len(labels)), labels]))
-
-    return Both(np.array([f"{i}.jpg" for i in range(len(labels))]), labels, side(right_before), side(right_after))
-
-
-def compared(both: Both, task: str = "single_label") -> dict:
-    return against_baseline.compare(task, CLASSES, both, lambda answers: float(answers.mean()), None)
+from kerasft.evaluation.gate import Both, Side
+from kerasft.report.baseline_section import describe_reason
 
 
 def test_a_class_is_worse_beyond_one_standard_error_of_its_paired_difference():
@@ -57,7 +40,7 @@ def test_a_class_lost_whole_is_worse_though_its_difference_does_not_vary():
     found = compared(single([True] * 20, [False] * 20, [0] * 20))
     assert found["classes"]["a"]["standard_error"] == 0
     assert not found["gate"]["passed"]
-    assert "standard errors" not in against_baseline.describe_reason(found["gate"]["reasons"][0])
+    assert "standard errors" not in describe_reason(found["gate"]["reasons"][0])
 
 
 def test_a_better_model_passes_and_its_flips_are_named():
@@ -98,32 +81,3 @@ def test_regression_judges_the_error_of_each_target():
         f"absolute error of '{name}'" for name in "a" if found["classes"]["a"]["worse"]
     ]
     assert found["lost"] == found["gained"] == 0
-
-
-def test_what_is_written_is_read(tmp_path):
-    both = single([True, False, True], [True, True, False], [0, 1, 1])
-    against_baseline.write(tmp_path, both)
-    again = against_baseline.read(tmp_path)
-    np.testing.assert_array_equal(again.before.answers, both.before.answers)
-    np.testing.assert_array_equal(again.after.losses, both.after.losses)
-    assert again.ids.tolist() == both.ids.tolist() and again.after.predicted is None
-
-
-def test_only_images_that_are_shown_are_read(tmp_path):
-    right = [True] * 40
-    both = single(right, [False] * 30 + [True] * 10, [0, 1] * 20)
-    against_baseline.write(tmp_path, both)
-    found = {"given": "x", "path": "x/1", "asked": True, **compared(both)}
-    metrics = {"task": "single_label", "classes": list(CLASSES), "baseline": found, "export": {"published": False}}
-    read = []
-
-    def thumbnails(rows: np.ndarray) -> np.ndarray:
-        read.extend(rows)
-        return np.zeros((len(rows), 8, 8, 3), np.uint8)
-
-    shown = against_baseline.section(metrics, tmp_path, thumbnails)
-    (_, n, cards), (_, gained, none) = shown["flips"]
-    assert (n, len(cards), gained, none) == (30, against_baseline.MAX_SHOWN, 0, [])
-    assert len(read) == against_baseline.MAX_SHOWN
-    assert cards[0]["lines"][0][0] == "labelled"
-    assert against_baseline.section({**metrics, "baseline": None}, tmp_path, thumbnails) is None

@@ -5,8 +5,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
 
 from kerasft.evaluation.scoring import Scorer
-from kerasft.probes import baselines
-from kerasft.probes.baselines import Features
+from kerasft.probes import reference_models
+from kerasft.probes.reference_models import Features
 
 CLASSES = 3
 
@@ -35,7 +35,7 @@ def _case(task: str, val: int = 60) -> tuple[Features, Scorer, np.ndarray]:
 @pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
 def test_every_task_has_baselines_that_beat_a_constant(task):
     features, scorer, labels = _case(task)
-    found = baselines.fit(features, scorer, seed=0)
+    found = reference_models.fit(features, scorer, seed=0)
     names = ["nearest_neighbours", "boosted_trees"]
     assert list(found) == (names if task != "single_label" else ["nearest_centroid", *names])
     tested = Scorer(task, labels, scorer.scale)
@@ -50,43 +50,45 @@ def test_every_task_has_baselines_that_beat_a_constant(task):
 def test_the_nearest_centroid_is_scikit_learns():
     features, scorer, _ = _case("single_label")
     expected = NearestCentroid().fit(features.train, features.labels).predict(features.test)
-    np.testing.assert_array_equal(baselines.nearest_centroid(features, scorer)(features.test).argmax(-1), expected)
+    np.testing.assert_array_equal(
+        reference_models.nearest_centroid(features, scorer)(features.test).argmax(-1), expected
+    )
 
 
 def test_one_image_a_class_is_enough_for_a_centroid():
     features, scorer, labels = _case("single_label")
     features = features._replace(train=features.train[:CLASSES], labels=features.labels[:CLASSES])
-    found = baselines.nearest_centroid(features, scorer)(features.test)
+    found = reference_models.nearest_centroid(features, scorer)(features.test)
     assert np.isfinite(found).all()
     assert (found.argmax(-1) == labels).mean() > 0.5
 
 
 def test_the_nearest_neighbours_are_scikit_learns(monkeypatch):
-    monkeypatch.setattr(baselines, "NEIGHBOURS", (7,))
+    monkeypatch.setattr(reference_models, "NEIGHBOURS", (7,))
     features, scorer, _ = _case("single_label")
     given = {"n_neighbors": 7, "metric": "cosine", "algorithm": "brute"}
     shares = KNeighborsClassifier(**given).fit(features.train, features.labels).predict_proba(features.test)
-    found = np.exp(baselines.nearest_neighbours(features, scorer)(features.test))
+    found = np.exp(reference_models.nearest_neighbours(features, scorer)(features.test))
     np.testing.assert_allclose(found, (7 * shares + 1 / CLASSES) / 8, rtol=1e-6)
     features, scorer, _ = _case("regression")
     values = KNeighborsRegressor(**given).fit(features.train, features.labels).predict(features.test)
     np.testing.assert_allclose(
-        baselines.nearest_neighbours(features, scorer)(features.test), values, rtol=1e-4, atol=1e-5
+        reference_models.nearest_neighbours(features, scorer)(features.test), values, rtol=1e-4, atol=1e-5
     )
 
 
 def test_two_validation_images_choose_no_number_of_neighbours():
     features, scorer, _ = _case("single_label", val=2)
-    assert np.isfinite(baselines.nearest_neighbours(features, scorer)(features.test)).all()
+    assert np.isfinite(reference_models.nearest_neighbours(features, scorer)(features.test)).all()
 
 
 def test_a_class_without_a_training_image_is_never_the_nearest():
     features, scorer, _ = _case("single_label")
-    found = baselines.nearest_centroid(features._replace(outputs=CLASSES + 1), scorer)(features.test)
+    found = reference_models.nearest_centroid(features._replace(outputs=CLASSES + 1), scorer)(features.test)
     assert np.isfinite(found).all() and (found.argmax(-1) < CLASSES).all()
 
 
 def test_too_many_images_have_no_nearest_neighbours(monkeypatch):
-    monkeypatch.setattr(baselines, "MAX_NEIGHBOUR_MACS", 10)
+    monkeypatch.setattr(reference_models, "MAX_NEIGHBOUR_MACS", 10)
     features, scorer, _ = _case("single_label")
-    assert list(baselines.fit(features, scorer)) == ["nearest_centroid"]
+    assert list(reference_models.fit(features, scorer)) == ["nearest_centroid"]

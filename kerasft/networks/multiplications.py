@@ -1,8 +1,11 @@
-"""What a forward pass costs."""
+"""The work of a forward pass: multiplications, and values that are written."""
 
 import math
 
 import keras
+
+# A training step multiplies about as often as this many forward passes: one forward, and two backward.
+MULTIPLICATIONS_PER_STEP = 3
 
 
 def multiplications(model: keras.Model) -> int:
@@ -22,3 +25,8 @@ def written_values(model: keras.Model) -> int:
     """Values that the operations of a forward pass over one image write."""
     outputs = [tensor for operation in model.operations for tensor in keras.tree.flatten(operation.output)]
     return sum(math.prod(tensor.shape[1:]) for tensor in outputs)
+
+
+def forward_work(model: keras.Model) -> float:
+    """Work of a forward pass over one image: its multiplications, and one for each value that is written."""
+    return float(multiplications(model) + written_values(model))

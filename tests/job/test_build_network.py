@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kerasft.data.listing import Listing
-from kerasft.job import resolve
+from kerasft.job import build_network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
@@ -31,7 +31,7 @@ def _listing(side, count=20, broken=0):
 
 @pytest.mark.parametrize(("side", "size"), [(8, 64), (17, 96), (28, 128), (56, 224), (500, 224)])
 def test_small_images_are_not_enlarged_beyond_fourfold(tmp_path, side, size, capsys):
-    network, settled = resolve.resolve_settings(Config(**SMALL, precision="float32"), _listing(side), tmp_path)
+    network, settled = build_network.resolve_settings(Config(**SMALL, precision="float32"), _listing(side), tmp_path)
     assert network.size == settled.image_size == size
     assert ("image size" in capsys.readouterr().out) == (size < 224)
     assert json.loads((tmp_path / "settled.json").read_text()) == settled.to_json()
@@ -39,18 +39,20 @@ def test_small_images_are_not_enlarged_beyond_fourfold(tmp_path, side, size, cap
 
 
 def test_the_flag_wins_and_unreadable_images_do_not_count(tmp_path):
-    network, _ = resolve.resolve_settings(
+    network, _ = build_network.resolve_settings(
         Config(**SMALL, precision="float32", image_size=48), _listing(500), tmp_path / "a"
     )
     assert network.size == 48
-    network, _ = resolve.resolve_settings(Config(**SMALL, precision="float32"), _listing(20, broken=19), tmp_path / "b")
+    network, _ = build_network.resolve_settings(
+        Config(**SMALL, precision="float32"), _listing(20, broken=19), tmp_path / "b"
+    )
     assert network.size == 96
 
 
 def test_a_run_that_goes_on_takes_what_was_settled(tmp_path):
     before = {"image_size": 64, "precision": "mixed_bfloat16", "precision_reason": "measured"}
     (tmp_path / "settled.json").write_text(json.dumps(before))
-    network, settled = resolve.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
+    network, settled = build_network.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
     assert settled == ResolvedSettings("none", 64, "mixed_bfloat16", "measured")
     assert network.size == 64
     assert network.model.get_layer("conv_pw_1").compute_dtype == "bfloat16"
@@ -71,17 +73,17 @@ def test_what_a_run_resolved_is_read_back_as_it_was(tmp_path):
 def test_a_spoiled_settled_json_is_named(text, tmp_path):
     (tmp_path / "settled.json").write_text(text)
     with pytest.raises(UserError, match=r"--run_dir: settled.json is damaged .*--noresume.*Received"):
-        resolve.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
+        build_network.resolve_settings(Config(**SMALL), _listing(500), tmp_path)
 
 
 def test_runs_that_share_a_cache_measure_their_precision_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(resolve.autotune, "_rival", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(build_network.autotune, "_rival", lambda: "mixed_bfloat16")
     # So short a training would not be measured.
-    monkeypatch.setattr(resolve.autotune, "MIN_MULTIPLICATIONS_FOR_PRECISION", 0.0)
+    monkeypatch.setattr(build_network.autotune, "MIN_MULTIPLICATIONS_FOR_PRECISION", 0.0)
     given = SMALL | {"image_size": 32, "keep_cache": True, "cache_dir": str(tmp_path / "cache")}
-    _, first = resolve.resolve_settings(Config(**given), _listing(40), tmp_path / "a")
-    monkeypatch.setattr(resolve.autotune, "_measured", None)
-    _, second = resolve.resolve_settings(Config(**given, seed=5), _listing(40), tmp_path / "b")
+    _, first = build_network.resolve_settings(Config(**given), _listing(40), tmp_path / "a")
+    monkeypatch.setattr(build_network.autotune, "_measured", None)
+    _, second = build_network.resolve_settings(Config(**given, seed=5), _listing(40), tmp_path / "b")
     assert second == first
     with pytest.raises(TypeError):
-        resolve.resolve_settings(Config(**given | {"keep_cache": False}), _listing(40), tmp_path / "c")
+        build_network.resolve_settings(Config(**given | {"keep_cache": False}), _listing(40), tmp_path / "c")

@@ -1,4 +1,4 @@
-"""What would do as well: models that are fitted on frozen features in a second, without any fine-tuning."""
+"""Simple models to compare with. They are fitted on frozen features in a second, without any fine-tuning."""
 
 import time
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class Features(NamedTuple):
 Answer = Callable[[np.ndarray], np.ndarray]
 
 
-class Baseline(NamedTuple):
-    """A fitted baseline.
+class ReferenceModel(NamedTuple):
+    """A fitted model.
 
     Attributes:
         answer: what it gives for features.
@@ -50,8 +50,8 @@ class Baseline(NamedTuple):
     seconds: float
 
 
-def fit(features: Features, scorer: Scorer, seed: int | None = None) -> dict[str, Baseline]:
-    """Fits the baselines of a task: `nearest_centroid` (single labels only), `nearest_neighbours`, and boosted trees.
+def fit(features: Features, scorer: Scorer, seed: int | None = None) -> dict[str, ReferenceModel]:
+    """Fits the reference models of a task: `nearest_centroid` (single labels only), `nearest_neighbours`, and boosted trees.
 
     Args:
         features: of all splits.
@@ -131,6 +131,6 @@ def nearest_neighbours(features: Features, scorer: Scorer) -> Answer:
     return lambda rows: outputs(index.kneighbors(rows, return_distance=False), chosen)
 
 
-def _timed(fitted: Callable[[], tuple[Answer, int]]) -> Baseline:
+def _timed(fitted: Callable[[], tuple[Answer, int]]) -> ReferenceModel:
     started = time.monotonic()
-    return Baseline(*fitted(), time.monotonic() - started)
+    return ReferenceModel(*fitted(), time.monotonic() - started)

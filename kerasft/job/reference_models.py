@@ -1,4 +1,4 @@
-"""What would do as well as the fine-tuned network: baselines on the features that the run has computed before training."""
+"""Simple models to compare with the fine-tuned network, on the features that the run has computed before training."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.splits import Split, Splits
-from kerasft.evaluation import scoring
+from kerasft.evaluation import intervals, paired, scoring
 from kerasft.evaluation.score_names import SCORES
 from kerasft.evaluation.scoring import Predictor
 from kerasft.job.evaluate import Evaluation
 from kerasft.networks import copies, depths, layer_names
 from kerasft.networks.network import Network
-from kerasft.probes import baselines, head_statistics
-from kerasft.probes.baselines import Answer, Baseline, Features
-from kerasft.report import paired, statistics
+from kerasft.probes import head_statistics, reference_models
+from kerasft.probes.reference_models import Answer, Features, ReferenceModel
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import Entry
 from kerasft.training.trainer import Trained
@@ -27,18 +26,18 @@ PROBE = "linear_probe"
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The fitted baselines of a run.
+class ReferenceModels:
+    """The fitted reference models of a run.
 
     Attributes:
-        baselines: by name.
+        models: by name.
         features: that they are fitted on, standardised.
         mean, deviation: float32 [D] of the training features before.
         pretrained: weights of the backbone before training, by `copies.weights_by_name`.
         network: the trained network.
     """
 
-    baselines: dict[str, Baseline]
+    models: dict[str, ReferenceModel]
     features: Features
     mean: np.ndarray
     deviation: np.ndarray
@@ -63,19 +62,21 @@ class Fitted:
         return embed
 
     def answers(self, queries: int) -> dict[str, Answer]:
-        """The baselines that can answer so many images in a few seconds, by name."""
-        few = baselines.can_compare(self.features, queries)
-        return {name: one.answer for name, one in self.baselines.items() if few or name != "nearest_neighbours"}
+        """The models that can answer so many images in a few seconds, by name."""
+        few = reference_models.can_compare(self.features, queries)
+        return {name: one.answer for name, one in self.models.items() if few or name != "nearest_neighbours"}
 
 
-def fit(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits, *, boosted: bool = False) -> Fitted | None:
-    """Fits the baselines; None where the features of the training images are not at hand.
+def fit(
+    trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits, *, boosted: bool = False
+) -> ReferenceModels | None:
+    """Fits the reference models; None where the features of the training images are not at hand.
 
     Only test images, and validation images where they are missing, pass the frozen network once more.
 
     Args:
         trained: whose cache has the features. Its network has its own weights again afterwards.
-        pretrained: weights of the backbone before training, as `Fitted` has them; empty for random ones.
+        pretrained: weights of the backbone before training, as `ReferenceModels` has them; empty for random ones.
         splits: the examples.
         boosted: whether trees are grown too (`--boosted_trees`).
     """
@@ -88,22 +89,22 @@ def fit(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits, *, 
     deviation = np.sqrt(variance)
     train, val, test = (((rows - mean) / deviation).astype(np.float32) for rows in raw)
     features = Features(train, val, test, splits.train.labels, len(splits.classes))
-    fitted = baselines.fit(features, scorer, trained.setup.config.seed if boosted else None)
+    fitted = reference_models.fit(features, scorer, trained.setup.config.seed if boosted else None)
     if trained.solution is not None and trained.solution[0].shape[0] == test.shape[1]:
         fitted = {PROBE: _probe(network, trained), **fitted}
-    return Fitted(fitted, features, mean, deviation, pretrained, network)
+    return ReferenceModels(fitted, features, mean, deviation, pretrained, network)
 
 
 def measure(
-    fitted: Fitted | None, trained: Trained, splits: Splits, evaluation: Evaluation
+    fitted: ReferenceModels | None, trained: Trained, splits: Splits, evaluation: Evaluation
 ) -> dict[str, dict[str, Any]]:
-    """Scores the baselines on the test images; empty where there are none.
+    """Scores the reference models on the test images; empty where there are none.
 
     Args:
         fitted: of `fit`.
         trained: as there.
         splits: the examples.
-        evaluation: of the trained network, with which the baselines are compared.
+        evaluation: of the trained network, with which they are compared.
 
     Returns:
         By name: the score of the task (`accuracy`, ...), its `interval` (95 %; single labels only), `loss`, `seconds`
@@ -113,7 +114,7 @@ def measure(
     if fitted is None:
         return {}
     test = fitted.features.test
-    return {name: _row(one, test, trained, splits.test, evaluation) for name, one in fitted.baselines.items()}
+    return {name: _row(one, test, trained, splits.test, evaluation) for name, one in fitted.models.items()}
 
 
 def _entries(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits) -> tuple[Entry, ...] | None:
@@ -143,7 +144,7 @@ def _weights(network: Network, given: dict[str, np.ndarray]) -> Iterator[None]:
             weight.assign(own[name])
 
 
-def _probe(network: Network, trained: Trained) -> Baseline:
+def _probe(network: Network, trained: Trained) -> ReferenceModel:
     kernel, bias = trained.solution
 
     def answer(rows: np.ndarray) -> np.ndarray:
@@ -152,21 +153,21 @@ def _probe(network: Network, trained: Trained) -> Baseline:
             outputs = np.asarray(network.model.get_layer(layer_names.VALUES)(outputs))
         return outputs
 
-    return Baseline(answer, kernel.nbytes + bias.nbytes, trained.solution_seconds)
+    return ReferenceModel(answer, kernel.nbytes + bias.nbytes, trained.solution_seconds)
 
 
 def _row(
-    baseline: Baseline, features: np.ndarray, trained: Trained, test: Split, evaluation: Evaluation
+    model: ReferenceModel, features: np.ndarray, trained: Trained, test: Split, evaluation: Evaluation
 ) -> dict[str, Any]:
     started = time.monotonic()
-    outputs = baseline.answer(features)
-    seconds = baseline.seconds + time.monotonic() - started
+    outputs = model.answer(features)
+    seconds = model.seconds + time.monotonic() - started
     setup = trained.setup
     task, score = setup.network.task, SCORES[setup.network.task]
     scorer = replace(setup.scorer, labels=test.labels, weights=None)
     row = {score: scorer.score(outputs), "loss": scorer.loss(outputs)}
     if task == "single_label":
-        row["interval"] = list(statistics.wilson(round(row[score] * len(test)), len(test)))
+        row["interval"] = list(intervals.wilson(round(row[score] * len(test)), len(test)))
     key = "values" if task == "regression" else "probabilities"
     known = {"ids": test.ids, "labels": test.labels}
     answers = scoring.apply_activation(task, outputs)
@@ -175,4 +176,4 @@ def _row(
     units = setup.scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
     difference = paired.compare(task, one, other, units)
     row |= {"difference": list(difference.score), "loss_difference": list(difference.loss)}
-    return row | {"seconds": round(seconds, 3), "bytes": baseline.bytes}
+    return row | {"seconds": round(seconds, 3), "bytes": model.bytes}

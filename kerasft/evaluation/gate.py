@@ -1,28 +1,20 @@
-"""The new model beside a served one (`--baseline`), image by image; the rule of `--gate`; and their part of the report."""
+"""A new model beside a served one (`--baseline`), image by image, and the rule of `--gate`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerasft.console.wording import count, number, percent
-from kerasft.evaluation.score_names import SCORES, TITLES, score_key
-from kerasft.evidence.thumbnails import to_data_uri
-from kerasft.report import paired, statistics
-from kerasft.storage import run_folder
-
-# Answers of both models for the test images, in the run folder.
-FILE = "baseline.npz"
+from kerasft.evaluation import intervals, paired
+from kerasft.evaluation.score_names import SCORES
 
 # The gate judges a class by at least so many test images.
 MIN_CLASS_IMAGES = 10
 # Something is worse if its paired difference is beyond so many of its standard errors.
 MAX_STANDARD_ERRORS = 1.0
 
-# At most so many images that flipped are named in `metrics.json`, and shown in the report, of each direction.
+# At most so many images that flipped are named in `metrics.json`, of each direction.
 MAX_LISTED = 100
-MAX_SHOWN = 12
 
 
 class Side(NamedTuple):
@@ -51,21 +43,6 @@ class Both(NamedTuple):
     labels: np.ndarray
     before: Side
     after: Side
-
-
-def write(folder: Path, both: Both) -> None:
-    """Writes `baseline.npz` into a run folder."""
-    arrays = {"ids": both.ids, "labels": both.labels}
-    for name in ("before", "after"):
-        arrays |= {f"{name}_{key}": part for key, part in getattr(both, name)._asdict().items() if part is not None}
-    run_folder.write(folder / FILE, lambda file: np.savez_compressed(file, **arrays))
-
-
-def read(folder: Path) -> Both:
-    """Reads `baseline.npz` of a run folder."""
-    with np.load(folder / FILE, allow_pickle=False) as stored:
-        sides = [Side(*(stored.get(f"{name}_{key}") for key in Side._fields)) for name in ("before", "after")]
-        return Both(stored["ids"], stored["labels"], *sides)
 
 
 def compare(
@@ -154,7 +131,7 @@ def _row(before: np.ndarray, after: np.ndarray, n: int, sign: float = 1.0) -> di
         sign: -1 for a figure that is shown as a loss, of which less is better.
     """
     gaps = after.astype(np.float64) - before
-    error = statistics.standard_error(gaps)
+    error = intervals.standard_error(gaps)
     # A single example among many has a difference of one standard error, up to rounding.
     worse = n >= MIN_CLASS_IMAGES and -gaps.mean() > MAX_STANDARD_ERRORS * error * (1 + 1e-9)
     return {
@@ -185,97 +162,3 @@ def _right(task: str, labels: np.ndarray, side: Side) -> np.ndarray:
     if task == "single_label":
         return side.answers.argmax(-1) == labels
     return (side.predicted == (labels > 0)).all(-1)
-
-
-def describe_reason(row: Mapping[str, Any]) -> str:
-    """One reason of the gate in words: `accuracy of class 'rose': 0.900 then, 0.700 now (10 test images, ...)`."""
-    error = row["standard_error"]
-    beyond = f", {abs(row['difference']) / error:.1f} standard errors" if error else ""
-    figures = f"{number(row['before'])} then, {number(row['after'])} now"
-    return f"{row['what']}: {figures} ({count(row['n'], 'test image')}{beyond})"
-
-
-def section(metrics: Mapping[str, Any], folder: Path, thumbnails: Callable[[np.ndarray], np.ndarray]) -> dict | None:
-    """The variables of the report's section; None for a run without `--baseline`.
-
-    Args:
-        metrics: as in `metrics.json`.
-        folder: of the run, with `baseline.npz`.
-        thumbnails: from positions in the test split, int [B], to images, uint8 [B, S, S, 3].
-    """
-    found = metrics.get("baseline")
-    if not found or not (folder / FILE).is_file():
-        return None
-    task, both, score = metrics["task"], read(folder), SCORES[metrics["task"]]
-    shown = [percent if score == "accuracy" else number, number]
-    overall = [
-        (
-            title,
-            show(found["before"][name]),
-            show(found["after"][name]),
-            f"{_signed(gap[0])} ({_signed(gap[1])} to {_signed(gap[2])})",
-        )
-        for title, name, show, gap in zip(
-            (TITLES[score_key(task, len(metrics["classes"]))], "loss"),
-            (score, "loss"),
-            shown,
-            (found["difference"], found["loss_difference"]),
-            strict=True,
-        )
-    ]
-    show = number if task == "regression" else percent
-    changed = sorted(
-        ((name, row) for name, row in found["classes"].items() if row["difference"]),
-        key=lambda item: item[1]["difference"] * (-1 if task == "regression" else 1),
-    )
-    classes = [
-        (
-            name,
-            [show(row["before"]), show(row["after"]), _signed(row["difference"]), number(row["standard_error"])],
-            f"{row['n']:,}",
-            row["worse"],
-        )
-        for name, row in changed
-    ]
-    parts = []
-    for title, rows in zip(("Right before, wrong now", "Wrong before, right now"), flips(task, both), strict=True):
-        rows = rows[:MAX_SHOWN]
-        images = thumbnails(rows) if len(rows) else []
-        cards = [_card(task, metrics["classes"], both, int(row), pixels) for row, pixels in zip(rows, images)]
-        parts.append((title, cards))
-    counts = (found["lost"], found["gained"])
-    return {
-        "path": found["path"],
-        "overall": overall,
-        "classes": classes,
-        "same_classes": len(found["classes"]) - len(classes),
-        "flips": [(title, n, cards) for (title, cards), n in zip(parts, counts, strict=True)],
-        "reasons": [describe_reason(row) for row in found["gate"]["reasons"]],
-        "asked": found["asked"],
-        "rule": found["gate"]["rule"],
-        "same": found["same"],
-        "n": found["n"],
-        "published": metrics["export"].get("published", True),
-    }
-
-
-def _card(task: str, classes: list[str], both: Both, row: int, pixels: np.ndarray) -> dict[str, Any]:
-    """A card of an image that flipped, in lines of (what, name, value)."""
-    if task == "single_label":
-        lines = [("labelled", classes[both.labels[row]], "")]
-        for what, side in (("then", both.before), ("now", both.after)):
-            guess = int(side.answers[row].argmax())
-            lines.append((what, classes[guess], percent(side.answers[row, guess])))
-    else:
-        truth, lines = both.labels[row] > 0, []
-        for what, side in (("then", both.before), ("now", both.after)):
-            for index in np.flatnonzero(side.predicted[row] != truth)[:2]:
-                word = "missed" if truth[index] else "wrongly given"
-                lines.append((f"{what} {word}", classes[index], percent(side.answers[row, index])))
-    file = str(both.ids[row])
-    alt = f"{file}: " + ", ".join(" ".join(filter(None, line)) for line in lines)
-    return {"image": to_data_uri(pixels), "file": file, "lines": lines, "alt": alt}
-
-
-def _signed(value: float | None) -> str:
-    return ("+" if value is not None and value > 0 else "") + number(value)

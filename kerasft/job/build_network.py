@@ -11,9 +11,10 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
-from kerasft.networks import backbones, bundled, candidates, costs, surgery
+from kerasft.networks import backbones, bundled, candidates, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
+from kerasft.networks.multiplications import multiplications
 from kerasft.networks.network import Network
 from kerasft.optimization import averages
 from kerasft.settings import distillation
@@ -24,7 +25,7 @@ from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, soup
-from kerasft.training.backbone_choice import Choice
+from kerasft.training.backbone_choice import BackboneChoice
 
 # The size of the images is estimated from the headers of so many.
 SAMPLED_HEADERS = 64
@@ -40,7 +41,7 @@ BACKBONE_STRIDE = 32
 
 
 def resolve_settings(
-    config: Config, listing: Listing, folder: Path, choice: Choice | None = None, framing: str | None = None
+    config: Config, listing: Listing, folder: Path, choice: BackboneChoice | None = None, framing: str | None = None
 ) -> tuple[Network, ResolvedSettings]:
     """Resolves weights, image size and precision, and builds the network. A resumed run takes them from its folder.
 
@@ -110,7 +111,7 @@ def build(
 def _operation(spec: Spec, before: Network, after: Network) -> dict:
     """What a surgery did, for `settled.json`; says it in one line."""
     parameters = [network.model.count_params() for network in (before, after)]
-    macs = [costs.multiplications(network.model) for network in (before, after)]
+    macs = [multiplications(network.model) for network in (before, after)]
     console.say(
         f"surgery: {spec}: {parameters[0]:,} -> {parameters[1]:,} parameters, {macs[0]:,} -> {macs[1]:,} multiplications"
     )
@@ -119,7 +120,7 @@ def _operation(spec: Spec, before: Network, after: Network) -> dict:
 
 def _precision(
     config: Config, network: Network, longest: Phase | None, images: int, run_folder: Path
-) -> autotune.Choice:
+) -> autotune.MeasuredChoice:
     """Chooses the precision as `autotune.precision` does. Runs that share a `--cache_dir` measure it once."""
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
@@ -134,7 +135,7 @@ def _precision(
 
     with disk_cache.locked(cache, "precision") as folder:
         found = feature_cache.memoize(folder, key_parts, measure)
-    return autotune.Choice(str(found["value"]), str(found["reason"]))
+    return autotune.MeasuredChoice(str(found["value"]), str(found["reason"]))
 
 
 def _framing(config: Config, sizes: list[tuple[int, int]], chosen: str | None) -> tuple[str | None, str]:

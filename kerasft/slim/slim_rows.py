@@ -1,6 +1,7 @@
 """What slimming has measured: a row for the run and one for each step."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +10,36 @@ from rich.table import Table
 from kerasft.compare import rows
 from kerasft.compare.rows import FINISHED
 from kerasft.console import console
-from kerasft.console.wording import number, percent
-from kerasft.evaluation.score_names import TITLES, score_key
-from kerasft.report import headline
+from kerasft.console.wording import signed, span
+from kerasft.evaluation.score_interval import score_interval
+from kerasft.evaluation.score_names import TITLES, formatter, score_key
+from kerasft.storage import predictions_file
 
 Row = dict[str, Any]
 
 
-def row(name: str, surgery: str, folder: Path, metrics: Row) -> Row:
+def row(name: str, change: str, folder: Path, metrics: Row) -> Row:
     """The row of a finished run, still without its difference to the first.
 
     Args:
         name: of the row.
-        surgery: that made it of the row before, or its size of images, such as `image_size(160)`; empty for the first.
+        change: that made it of the row before, or its size of images, such as `image_size(160)`; empty for the first.
         folder: of the run.
         metrics: its `metrics.json`.
     """
     task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
     score = score_key(task, len(metrics["classes"]))
-    shown = headline.HEADLINES[task](test, rows.read_predictions(folder), metrics["classes"], headline.Caveats())
-    known = shown["low"] is not None and math.isfinite(shown["low"])
+    _, low, high = score_interval(task, test, predictions_file.read(folder), metrics["classes"])
+    known = low is not None and math.isfinite(low)
     return {
         "name": name,
-        "surgery": surgery,
+        "surgery": change,
         "image_size": metrics["image_size"],
         "status": FINISHED,
         "run_dir": folder.as_posix(),
         "path": metrics["export"].get("path", ""),
         score: test[score],
-        "interval": [shown["low"], shown["high"]] if known else None,
+        "interval": [low, high] if known else None,
         "loss": test["loss"],
         "n": test["n"],
         "validation_loss": metrics["val"]["loss"],
@@ -71,7 +73,7 @@ def table(found: list[Row], score: str) -> Table:
     Args:
         score: a key of the rows.
     """
-    shown = percent if score == "accuracy" else number
+    shown = formatter(score)
     made = Table(title="Slimming, on the test images, with paired differences to the run", title_justify="left")
     for head in ("", TITLES[score], "difference", "loss", "mult.", "param.", "kB"):
         made.add_column(head, justify="right" if head else "left", overflow="fold")
@@ -79,7 +81,7 @@ def table(found: list[Row], score: str) -> Table:
         size = "" if one["image_size"] == found[0]["image_size"] else f"\n{one['image_size']} pixels"
         cells = [
             one["name"] + size,
-            shown(one[score]) + _span(one["interval"], shown),
+            shown(one[score]) + _in_brackets(one["interval"], shown),
             _difference(one["difference"], shown),
         ]
         cells.append(console.format_metric(one["loss"]))
@@ -92,18 +94,11 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.3g} M"
 
 
-def _span(interval: list[float] | None, shown: Any) -> str:
-    return f"\n({shown(interval[0])} to {shown(interval[1])})" if interval else ""
+def _difference(found: Row | None, shown: Callable[[float], str]) -> str:
+    if not found:
+        return ""
+    return signed(found["value"], shown) + _in_brackets(found["interval"], lambda end: signed(end, shown))
 
 
-def _difference(found: Row | None, shown: Any) -> str:
-    return f"{_signed(found['value'], shown)}{_signed_span(found['interval'], shown)}" if found else ""
-
-
-def _signed_span(interval: list[float] | None, shown: Any) -> str:
-    return f"\n({_signed(interval[0], shown)} to {_signed(interval[1], shown)})" if interval else ""
-
-
-def _signed(value: float, shown: Any) -> str:
-    sign = "+" if value > 0 else "−" if value < 0 else ""
-    return sign + shown(abs(value))
+def _in_brackets(interval: list[float] | None, shown: Callable[[float], str]) -> str:
+    return f"\n({span(interval, shown)})" if interval else ""

@@ -14,26 +14,28 @@ from kerasft.export import proof
 NOVELTY_TOLERANCE = 1e-2
 
 
-class Unknowns(NamedTuple):
+class Uncertainty(NamedTuple):
     """What is served in addition to the answers: each part, or None."""
 
     novelty: Novelty | None = None
     conformal: Conformal | None = None
 
 
-def in_graph(unknowns: Unknowns) -> Unknowns:
-    """The same with the neighbours in a variable: as a constant each signature would store them anew."""
-    if unknowns.novelty is None or unknowns.novelty.neighbours is None:
-        return unknowns
-    variable = tf.Variable(unknowns.novelty.neighbours, trainable=False, dtype=tf.float32, name="neighbours")
-    return unknowns._replace(novelty=unknowns.novelty._replace(neighbours=variable))
+def in_graph(uncertainty: Uncertainty) -> Uncertainty:
+    """The same with the references in a variable: as a constant each signature would store them anew."""
+    if uncertainty.novelty is None or uncertainty.novelty.references is None:
+        return uncertainty
+    variable = tf.Variable(uncertainty.novelty.references, trainable=False, dtype=tf.float32, name="neighbours")
+    return uncertainty._replace(novelty=uncertainty.novelty._replace(references=variable))
 
 
-def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: tf.Tensor) -> dict[str, tf.Tensor]:
+def serve(
+    uncertainty: Uncertainty, features: tf.Tensor, outputs: tf.Tensor, answers: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """The outputs of a signature that `--abstain` and `--coverage` add.
 
     Args:
-        unknowns: of `in_graph`, or with arrays.
+        uncertainty: of `in_graph`, or with arrays.
         features: float32 [N, D], of `last_depth`, of the images as they are (not of mirror images).
         outputs: float32 [N, C] logits.
         answers: float32 [N, C] probabilities, or [N, D] values.
@@ -43,39 +45,41 @@ def serve(unknowns: Unknowns, features: tf.Tensor, outputs: tf.Tensor, answers: 
         (float32 [N, D]). What is None adds nothing.
     """
     given = {}
-    if unknowns.novelty is not None:
-        neighbours = unknowns.novelty.neighbours
-        energy = neighbours is None
-        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if energy else _distance(neighbours, features)
-        given["known"] = given["novelty"] <= unknowns.novelty.threshold
-    if (found := unknowns.conformal) is not None and found.radius is None:
-        given["label_set"] = answers >= found.least
+    if uncertainty.novelty is not None:
+        references = uncertainty.novelty.references
+        energy = references is None
+        given["novelty"] = -tf.reduce_logsumexp(outputs, -1) if energy else _distance(references, features)
+        given["known"] = given["novelty"] <= uncertainty.novelty.threshold
+    if (found := uncertainty.conformal) is not None and found.radius is None:
+        given["label_set"] = answers >= found.min_probability
     elif found is not None:
         radius = tf.constant(found.radius, tf.float32)
         given |= {"lower": answers - radius, "upper": answers + radius}
     return given
 
 
-def _distance(neighbours: np.ndarray | tf.Variable, features: tf.Tensor) -> tf.Tensor:
+def _distance(references: np.ndarray | tf.Variable, features: tf.Tensor) -> tf.Tensor:
     """`novelty.distance` in TensorFlow: float32 [N]."""
     lengths = tf.maximum(tf.norm(features, axis=-1, keepdims=True), MIN_LENGTH)
-    return 1 - tf.reduce_max(tf.matmul(features / lengths, neighbours, transpose_b=True), -1)
+    return 1 - tf.reduce_max(tf.matmul(features / lengths, references, transpose_b=True), -1)
 
 
-def expected(unknowns: Unknowns, features: np.ndarray, outputs: np.ndarray, answers: np.ndarray) -> dict[str, tuple]:
+def expected(
+    uncertainty: Uncertainty, features: np.ndarray, outputs: np.ndarray, answers: np.ndarray
+) -> dict[str, tuple]:
     """What `serve` must give, computed with NumPy; arguments as there.
 
     Returns:
         For each output its values and the differences that are allowed, in the form of `proof.compare_extra_outputs`.
     """
     wanted = {}
-    if (found := unknowns.novelty) is not None:
+    if (found := uncertainty.novelty) is not None:
         scores = found.score(features, outputs)
         slack = NOVELTY_TOLERANCE * max(float(scores.std()), 1e-6)
         wanted["novelty"] = scores, slack
         wanted["known"] = scores <= found.threshold, np.abs(scores - found.threshold) <= slack
-    if (found := unknowns.conformal) is not None and found.radius is None:
-        near = np.abs(answers - found.least) <= proof.TOLERANCE
+    if (found := uncertainty.conformal) is not None and found.radius is None:
+        near = np.abs(answers - found.min_probability) <= proof.TOLERANCE
         wanted["label_set"] = conformal_sets.label_sets(found, answers), near
     elif found is not None:
         # A value is proven by itself; here the interval must lie around it.

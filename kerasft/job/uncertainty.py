@@ -13,7 +13,7 @@ from kerasft.evaluation import conformal, novelty, scoring
 from kerasft.evaluation.conformal import Conformal
 from kerasft.evaluation.novelty import Novelty
 from kerasft.export.proof import Expected
-from kerasft.export.unknowns import Unknowns, expected
+from kerasft.export.uncertainty_outputs import Uncertainty, expected
 from kerasft.job.evaluate import Evaluation
 from kerasft.networks import heads
 from kerasft.networks.network import Network
@@ -31,7 +31,7 @@ def check_count(config: Config, splits: Splits) -> None:
 
 def fit(
     config: Config, network: Network, splits: Splits, val_outputs: np.ndarray, predict: Callable[[Split], np.ndarray]
-) -> Unknowns:
+) -> Uncertainty:
     """Takes the features of the training images, and fits the thresholds on validation.
 
     Args:
@@ -42,14 +42,14 @@ def fit(
     """
     method, found = abstention.requested(config, splits.task), None
     if method is not None:
-        neighbours, features = None, np.zeros((len(splits.val), 0))
+        references, features = None, np.zeros((len(splits.val), 0))
         if method.name == "distance":
             sample = _sample(splits.train, heads.last_depth(network.model).shape[-1])
-            neighbours, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
-        found = Novelty(*method, threshold=np.inf, neighbours=neighbours)
+            references, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
+        found = Novelty(*method, threshold=np.inf, references=references)
         threshold = novelty.fit_threshold(found.score(features, val_outputs), method.keep)
         found = found._replace(threshold=threshold)
-    return Unknowns(found, _fit_conformal(config, splits, scoring.apply_activation(splits.task, val_outputs)))
+    return Uncertainty(found, _fit_conformal(config, splits, scoring.apply_activation(splits.task, val_outputs)))
 
 
 def _fit_conformal(config: Config, splits: Splits, answers: np.ndarray) -> Conformal | None:
@@ -60,7 +60,7 @@ def _fit_conformal(config: Config, splits: Splits, answers: np.ndarray) -> Confo
 
 
 def evaluate(
-    unknowns: Unknowns, splits: Splits, evaluation: Evaluation, predict: Callable[[Split], np.ndarray]
+    uncertainty: Uncertainty, splits: Splits, evaluation: Evaluation, predict: Callable[[Split], np.ndarray]
 ) -> tuple[dict[str, Expected], dict[str, dict[str, Any]]]:
     """What the export must give for the test images, as `saved_model.finish` takes it, and the figures of `metrics.json`.
 
@@ -70,16 +70,16 @@ def evaluate(
     """
     figures, test = {}, splits.test
     features = np.zeros((len(test), 0))
-    if unknowns.novelty is not None and unknowns.novelty.neighbours is not None:
+    if uncertainty.novelty is not None and uncertainty.novelty.references is not None:
         features = predict(test)
-    extra_outputs = expected(unknowns, features, evaluation.outputs, evaluation.test)
-    if (found := unknowns.novelty) is not None:
+    extra_outputs = expected(uncertainty, features, evaluation.outputs, evaluation.test)
+    if (found := uncertainty.novelty) is not None:
         known = extra_outputs["known"][0]
         figures["abstain"] = {"method": found.method, "keep": found.keep, "threshold": found.threshold}
         figures["abstain"] |= {"kept": float(known.mean()), "n": len(known)}
         if splits.task == "single_label":
             figures["abstain"] |= _accuracies(evaluation.test.argmax(-1) == test.labels, known)
-    if (found := unknowns.conformal) is not None:
+    if (found := uncertainty.conformal) is not None:
         if splits.task == "regression":
             measured = conformal.figures_of_intervals(found, evaluation.test, test.labels, splits.classes)
         else:

@@ -20,8 +20,8 @@ def errors(predictions: Predictions) -> Section:
     """Returns title and SVG of the scatter plot and the histogram of each target; only for regression."""
     drawn = []
     if predictions.task == "regression":
-        for place, name in enumerate(predictions.classes[:MAX_TARGETS]):
-            truth, values = (part[:, place].astype(float) for part in (predictions.labels, predictions.outputs))
+        for index, name in enumerate(predictions.classes[:MAX_TARGETS]):
+            truth, values = (part[:, index].astype(float) for part in (predictions.labels, predictions.outputs))
             against = scatter(truth, values, f"{name}, predicted against true")
             drawn.append((f"{name}: predicted against true", against))
             drawn.append((f"{name}: errors", histogram(values - truth, f"{name}, histogram of the errors")))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from kerasft.report import paired, statistics
+from kerasft.evaluation import intervals, paired
 
 
 def classified(right: np.ndarray, losses: np.ndarray, ids: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -23,12 +23,12 @@ def test_the_interval_of_paired_proportions_is_that_of_bonett_and_price():
     second = np.array([False] * 3 + [True] * 8 + [True] * 9)
     p, q = 4 / 22, 9 / 22
     half = 1.959964 * np.sqrt((p + q - (q - p) ** 2) / 22)
-    np.testing.assert_allclose(statistics.paired_difference(first, second), (q - p - half, q - p + half), rtol=1e-6)
+    np.testing.assert_allclose(intervals.paired_difference(first, second), (q - p - half, q - p + half), rtol=1e-6)
 
 
 def test_two_that_never_disagree_may_still_differ():
     same = np.ones(40, bool)
-    low, high = statistics.paired_difference(same, same)
+    low, high = intervals.paired_difference(same, same)
     assert -0.1 < low < 0 < high < 0.1
 
 
@@ -38,7 +38,7 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says():
     for _ in range(1000):
         draw = rng.random(60)
         first, second = (draw < 0.7) | (draw > 0.95), draw < 0.85
-        low, high = statistics.paired_difference(first, second)
+        low, high = intervals.paired_difference(first, second)
         hits += low <= 0.1 <= high
     assert 0.93 < hits / 1000 < 0.98
 

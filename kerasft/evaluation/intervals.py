@@ -1,4 +1,4 @@
-"""Confidence intervals for the metrics of a report."""
+"""Confidence intervals of scores and differences, and standard errors."""
 
 from collections.abc import Callable
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.report import statistics
+from kerasft.evaluation import intervals
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -70,9 +70,9 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
     if task == "single_label":
         right = [run["probabilities"].argmax(-1) == run["labels"] for run in (first, second)]
         value = float(right[1].mean() - right[0].mean())
-        return Paired(Difference(value, *statistics.paired_difference(*right)), loss, n)
+        return Paired(Difference(value, *intervals.paired_difference(*right)), loss, n)
     if task == "multi_label":
-        one, other = (statistics.average_precisions(run["probabilities"], run["labels"]) for run in (first, second))
+        one, other = (intervals.average_precisions(run["probabilities"], run["labels"]) for run in (first, second))
         classes = first["labels"].shape[1]
         return Paired(_bootstrapped(lambda drawn: _mean(other(drawn)) - _mean(one(drawn)), n, 2 * classes), loss, n)
     scale = 1.0 if units is None else units
@@ -84,7 +84,7 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
 def loss_interval(arrays: Arrays) -> tuple[float, float]:
     """The 95 % bootstrap interval of the mean of `losses`."""
     losses = arrays["losses"].astype(np.float64)
-    return statistics.bootstrap(lambda weights: float((weights * losses).sum() / weights.sum()), len(losses))
+    return intervals.bootstrap(lambda weights: float((weights * losses).sum() / weights.sum()), len(losses))
 
 
 def _rows(arrays: Arrays, places: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ def _rows(arrays: Arrays, places: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _bootstrapped(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1) -> Difference:
-    return Difference(statistic(np.ones(n)), *statistics.bootstrap(statistic, n, cost))
+    return Difference(statistic(np.ones(n)), *intervals.bootstrap(statistic, n, cost))
 
 
 def _mean(values: np.ndarray) -> float:
