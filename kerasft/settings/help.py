@@ -1,5 +1,6 @@
 """The help pages: an overview, the flags of one mode, and all flags. Text is wrapped to the terminal."""
 
+import re
 import shutil
 import textwrap
 
@@ -12,6 +13,8 @@ from kerasft.settings.modes import COMMANDS, MODES
 MAX_WIDTH = 100
 MIN_WIDTH = 40
 USAGE = "kerasft MODE [--preset=NAME] [--flagfile=FILE] [--flag=value ...]"
+# Where a help text says which modes the next sentences are about.
+_OF_MODES = re.compile(rf"(?:^|(?<=\. ))((?:{'|'.join(MODES)})(?:, (?:{'|'.join(MODES)}))*): ")
 PRECEDENCE = "A flag after --preset or --flagfile wins over it."
 
 
@@ -35,9 +38,9 @@ def mode_help(name: str) -> str:
     lines = [*_wrap(f"kerasft {name}: {mode.purpose}."), "", f"Usage: {USAGE.replace('MODE', name)}", PRECEDENCE]
     lines += ["", "Example:", f"  {mode.example}", "", "Flags of this mode:"]
     for flag, (_, default, text) in command_flags.COMMAND.items():
-        names, rest = split_modes(text)
-        if flag != "mode" and name in names:
-            lines += _flag(flag, default, rest[:1].upper() + rest[1:])
+        parts = [part[:1].upper() + part[1:] for names, part in split_modes(text) if name in names]
+        if flag != "mode" and parts:
+            lines += _flag(flag, default, " ".join(parts))
     if mode.trains:
         lines += _settings()
     return "\n".join(lines)
@@ -62,11 +65,14 @@ def command_help(name: str) -> str:
     return "\n".join(lines)
 
 
-def split_modes(text: str) -> tuple[tuple[str, ...], str]:
-    """Splits the help of a flag (`predict, serve: ...`) into its modes and the text. Without a list, all modes have the flag."""
-    names, colon, rest = text.partition(": ")
-    listed = tuple(names.split(", "))
-    return (listed, rest) if colon and set(listed) <= MODES.keys() else (tuple(MODES), text)
+def split_modes(text: str) -> list[tuple[tuple[str, ...], str]]:
+    """Splits the help of a flag (`predict, serve: ... . compress: ...`) into modes and what it does in them.
+
+    Without modes before it, a text is for all modes.
+    """
+    first, *rest = _OF_MODES.split(text)
+    parts = [(tuple(names.split(", ")), part.strip()) for names, part in zip(rest[::2], rest[1::2])]
+    return [(tuple(MODES), first.strip()), *parts] if first.strip() else parts
 
 
 def _settings() -> list[str]:

@@ -1,4 +1,4 @@
-"""What the first word after `kerasft` may be: a mode, or a command that only prints information."""
+"""What the first word after `kerasft` may be: a mode, or a command without the settings of a run."""
 
 from typing import NamedTuple
 
@@ -18,10 +18,10 @@ class Mode(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command that only prints information.
+    """A command without the settings of a run: it prints information, or rebuilds a model.
 
     Attributes:
-        purpose: what it prints, in half a line.
+        purpose: what it does, in half a line.
         example: a complete command.
         argument: its argument as the help shows it, in brackets if it may be left out; empty for none.
         flags: its flags, and what each does.
