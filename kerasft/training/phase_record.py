@@ -7,7 +7,7 @@ from kerasft.console import console
 
 # What is left of a phase, by the fraction of its weights.
 KEPT = {1.0: "its weights kept", 0.75: "three-quarter-way weights kept", 0.5: "half-way weights kept"}
-KEPT |= {0.25: "quarter-way weights kept", 0.0: "undone, for it was not measurably better"}
+KEPT |= {0.25: "quarter-way weights kept", 0.0: "undone, for it gained too little"}
 
 # What is said of a phase without epochs and without a solution: it left the weights as they were.
 UNTRAINED = "nothing was trained, for it has no epochs"
