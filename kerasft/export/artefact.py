@@ -60,7 +60,7 @@ def publish(
     """Writes an artefact into a folder after proving it.
 
     Args:
-        artefact: a member of `artefacts.ARTEFACTS`.
+        artefact: such as `saved_model.SAVED_MODEL`.
         network: the trained network, in float32.
         answer: names and thresholds.
         split: examples to prove it on.

@@ -21,7 +21,7 @@ from kerasft.strategies.variables import phase_network
 TIMED_ROUNDS = 4  # of one step in each way, in turn
 MIN_SPEEDUP = 1.2  # times as fast that another way has to be, in each round
 TENSOR_CORES = (7, 0)  # compute capability of NVIDIA GPUs from which float16 has hardware of its own
-LARGER_BATCH_SIZES = (64, 128, 256)  # images of a step that may take the place of `BATCH`
+LARGER_BATCH_SIZES = (64, 128, 256)  # images of a step that may take the place of `DEFAULT_BATCH_SIZE`
 MIN_STEPS_PER_EPOCH = 32  # of an epoch that a larger batch has to leave
 MIN_STEPS_FOR_XLA = 500  # of a run: with fewer, compiling is not looked at
 MIN_SECONDS_FOR_XLA = (

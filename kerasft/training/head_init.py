@@ -63,7 +63,7 @@ def prepare(
 ) -> Start:
     """Sets a `prior` and the statistics of targets and pretrained features, where asked; solves the probe.
 
-    The probe also tells whether mirroring is harmless (`mirroring.verdict`); without one there is no mirroring.
+    The probe also tells whether mirroring is harmless (`flip_check.verdict`); without one there is no mirroring.
 
     Args:
         scorer: of the validation split.
