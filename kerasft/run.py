@@ -25,6 +25,7 @@ _BEGAN = time.monotonic()
 def main(argv: list[str]) -> int:
     """Runs one mode and returns the exit status."""
     try:
+        machine.check_system()
         settings, options = command_flags.read_settings(flags.FLAGS, argv)
         if len(sys.argv) == 1:
             print(command_flags.EXAMPLE, flush=True)

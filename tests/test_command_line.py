@@ -51,6 +51,13 @@ def test_help_by_mode(capsys, name):
     assert capsys.readouterr().out == first == help.mode_help(name) + "\n"
 
 
+def test_a_flag_of_several_modes_says_in_each_what_it_does_there():
+    shown = {name: " ".join(help.mode_help(name).split()) for name in ("predict", "explain", "tune")}
+    assert "--model A SavedModel" in shown["predict"] and "--model The folder of a finished run." in shown["explain"]
+    assert "By default test images" in shown["explain"] and "By default test images" not in shown["predict"]
+    assert "--model" not in shown["tune"]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_by_command(capsys, name):
     assert command_line.print_help_or_run_command([name, "--help"])

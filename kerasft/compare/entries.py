@@ -13,7 +13,8 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import STRATEGIES
 
-# What is compared if --strategies is empty: each strategy once with its own epochs and rates, the cheapest first.
+# What is compared if --strategies is empty: all strategies but `quantised`, some in several forms, with their own epochs and
+# rates, and `auto`.
 DEFAULT = (
     "head; top(0.3); top(0.6); all; all(layer_decay=0.9); all(l2sp=0.01); surgical; bias; norm; lora(rank=8); adapter; "
     "gradual; auto"

@@ -1,6 +1,5 @@
 """Filters TensorFlow's known notices from standard error. All other lines are printed."""
 
-import fcntl
 import os
 import sys
 import tempfile
@@ -9,6 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kerasft.settings.errors import printable
+
+try:
+    import fcntl
+# Windows does not have it.
+except ImportError:
+    fcntl = None
 
 # libjpeg prints these about a JPEG that is damaged but can be decoded, without its name. The audit names the file.
 DAMAGE = (

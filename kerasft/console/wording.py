@@ -11,7 +11,7 @@ _KEPT = {
     0.75: ("three-quarter-way weights kept", "¾"),
     0.5: ("half-way weights kept", "½"),
     0.25: ("quarter-way weights kept", "¼"),
-    0.0: ("undone, for it was not measurably better", "undone"),
+    0.0: ("undone, for it gained too little", "undone"),
 }
 
 

@@ -1,7 +1,6 @@
 """The main job: audit, train, evaluate, export and report. Each step is timed and recorded in the run folder."""
 
 import hashlib
-import resource
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +41,7 @@ from kerasft.job.served_baseline import Baseline
 from kerasft.job.train_phases import TrainedRun, record_seconds
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
+from kerasft.settings import machine
 from kerasft.settings.config import Config
 from kerasft.storage import checkpoints, disk_cache, run_folder, run_lock
 from kerasft.strategies import budget
@@ -260,7 +260,7 @@ def _metrics(
         "phases": [record.to_json() for record in state.records],
         "gradient_health": {record.name: record.health for record in state.records if record.health},
         "seconds": seconds,
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_rss_mb": round(machine.peak_bytes() / 2**20, 1),
         "run": state.run,
         "data_digest": splits.digest,
         "weights_sha256": digest,

@@ -44,7 +44,7 @@ def one(config: Config) -> Config:
         return replace(config, backbone=bundled.BACKBONE)
     first, *others = backbone_list.parse(config.backbone)
     if others:
-        rule = "a list is for --mode=train, tune and lr_find, which read images to choose; name one network here"
+        rule = "a list is for --mode=train, audit, lr_find, tune and compare, which read images to choose; name one network here"
         raise UserError(f"--backbone: {rule}. Received: {config.backbone!r}")
     return with_candidate(config, first)
 

@@ -40,7 +40,7 @@ COMMAND = {
     "model": (
         str,
         "",
-        "predict, serve, compress, explain: a SavedModel, an artefact of --export, or a folder whose subfolders are numbered versions of it; compress and explain: the folder of a finished run.",
+        "predict, serve: a SavedModel, an artefact of --export, or a folder whose subfolders are numbered versions of it. compress, explain: the folder of a finished run.",
     ),
     "artefact": (
         str,
@@ -65,7 +65,7 @@ COMMAND = {
     "out": (
         str,
         "",
-        "predict, explain: predict: write the predictions to this .csv, .jsonl or .parquet file instead of printing them; the same command resumes a stopped one. explain: the folder of explain.html and explain.json, by default that of the run.",
+        "predict: write the predictions to this .csv, .jsonl or .parquet file instead of printing them; the same command resumes a stopped one. explain: the folder of explain.html and explain.json, by default that of the run.",
     ),
     "url": (
         str,
@@ -109,7 +109,7 @@ COMMAND = {
     "tuner": (
         str,
         "random",
-        "tune: random(trials=20), bayesian(trials=20), hyperband(max_epochs=9, factor=3), or grid.",
+        "tune: random(trials=20), bayesian(trials=20), hyperband(max_epochs=9, factor=3, iterations=1), or grid. docs/tuning.md explains each.",
     ),
     "objective": (
         str,
@@ -119,7 +119,7 @@ COMMAND = {
     "strategies": (
         str,
         "",
-        "compare: what is compared, separated by ;. An entry is a value of --phases, such as head | all(epochs=10), or flags, such as --average=ema --phases=all. NAME: may stand before it. Differences are to the first one. Default: every strategy once.",
+        "compare: what is compared, separated by ;. An entry is a value of --phases, such as head | all(epochs=10), or flags, such as --average=ema --phases=all. NAME: may stand before it. Differences are to the first one. Default: thirteen entries, all strategies but quantised, and auto (docs/strategies.md).",
     ),
     "winner_phases": (
         str,
@@ -252,7 +252,7 @@ def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[conf
         raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
     arguments.check(options["preset"], options["dry_run"], mode)
     for name, (_, default, text) in COMMAND.items():
-        modes, _ = split_modes(text)
+        modes = [mode for modes, _ in split_modes(text) for mode in modes]
         if options[name] != default and mode not in modes and name not in _CHECKED_LATER:
             raise UserError(f"--{name}: is for {' and '.join(modes)}; this is {mode}. Received: {options[name]!r}")
     if mode in _WITHOUT_SETTINGS:

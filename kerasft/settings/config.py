@@ -162,14 +162,14 @@ class Config(DataSettings):
     cache_gb: float = flag(
         8.0,
         "training",
-        "Size limit of the feature cache on disk, in gigabytes (10^9 bytes). It holds the outputs of the frozen layers. 0 for no cache.",
+        "Size limit of the cache on disk, in gigabytes (10^9 bytes). It holds the outputs of the frozen layers, decoded images (at most half of it), and a teacher's answers. 0 for no cache.",
         low=0.0,
         high=1e6,
     )
     keep_cache: bool = flag(
-        False, "output", "Keep the feature cache in --cache_dir, where later runs on the same images use it."
+        False, "output", "Keep the cache in --cache_dir, where later runs on the same images use it."
     )
-    cache_dir: str = flag("runs/cache", "output", "The folder of the feature cache under --keep_cache.")
+    cache_dir: str = flag("runs/cache", "output", "The folder of the cache under --keep_cache.")
     run_dir: str = flag(
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )

@@ -62,7 +62,11 @@ class DataSettings:
         choices=("skip", "fail"),
     )
     image_size: int | None = flag(
-        None, "data", "Images are resized to this side, in pixels. Default: the backbone's own.", low=16, high=2048
+        None,
+        "data",
+        "Images are resized to this side, in pixels. Default: the backbone's own; less for small images: four times the median of their shorter sides, rounded up to a multiple of 32, at least 64.",
+        low=16,
+        high=2048,
     )
     framing: str = flag(
         "auto",
@@ -80,6 +84,6 @@ class DataSettings:
     augment: str = flag(
         "auto",
         "data",
-        "The augmentation of training images, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); none; auto chooses. Geometric: crop, flip, rotate, shear, translate, zoom. Color: brightness, color, contrast, hue, saturation. Pointwise: autocontrast, equalize, gamma, invert, posterize, solarize. Policies: autoaugment, augmix, randaugment, trivialaugment. Erasing: erase. Mixing of images and labels: cutmix, mixup.",
+        "The augmentation of training images, such as crop(area=(0.35, 1)) | flip | rotate(15) | color(0.2) | randaugment(2, 9) | erase(0.25) | mixup(0.2); or none. auto: crop(area=(0.35, 1)), and flip if a probe shows that mirroring is harmless. Geometric: crop, flip, rotate, shear, translate, zoom. Color: brightness, color, contrast, hue, saturation. Pointwise: autocontrast, equalize, gamma, invert, posterize, solarize. Policies: autoaugment, augmix, randaugment, trivialaugment. Erasing: erase. Noise: noise. Mixing of images and labels: cutmix, mixup. docs/augmentation.md has the arguments.",
         spec="many",
     )

@@ -35,9 +35,9 @@ def mode_help(name: str) -> str:
     lines = [*_wrap(f"kerasft {name}: {mode.purpose}."), "", f"Usage: {USAGE.replace('MODE', name)}", PRECEDENCE]
     lines += ["", "Example:", f"  {mode.example}", "", "Flags of this mode:"]
     for flag, (_, default, text) in command_flags.COMMAND.items():
-        names, rest = split_modes(text)
-        if flag != "mode" and name in names:
-            lines += _flag(flag, default, rest[:1].upper() + rest[1:])
+        parts = [part[:1].upper() + part[1:] for names, part in split_modes(text) if name in names]
+        if flag != "mode" and parts:
+            lines += _flag(flag, default, " ".join(parts))
     if mode.trains:
         lines += _settings()
     return "\n".join(lines)

@@ -2,15 +2,28 @@
 
 import math
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from kerasft.settings.errors import UserError
+
+try:
+    import resource
+# Windows does not have it.
+except ImportError:
+    resource = None
 
 _ROOT = Path("/")
 
 # Environment variables that TensorFlow and OpenMP (and with it OpenBLAS) take their number of threads from.
 THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+
+
+def check_system(platform: str = sys.platform) -> None:
+    """Raises a UserError on Windows: files, memory and standard error are used as POSIX has them."""
+    if platform == "win32":
+        raise UserError("kerasft: does not run on Windows itself; use it in WSL 2. Received: Windows")
 
 
 def available_bytes(root: Path = _ROOT) -> int:
@@ -31,13 +44,15 @@ def available_bytes(root: Path = _ROOT) -> int:
 
 
 def peak_bytes(root: Path = _ROOT) -> int:
-    """Returns the largest resident memory that this process has had, in bytes.
+    """Returns the largest resident memory that this process has had, in bytes; 0 where the system does not tell.
 
     `ru_maxrss` counts in what the process that started this one had then (proc(5), getrusage(2)). So `VmHWM` is read first.
     """
     for words in map(str.split, _lines(root / "proc/self/status")):
         if words[:1] == ["VmHWM:"]:
             return 1024 * int(words[1])
+    if resource is None:
+        return 0
     # Kilobytes on Linux, bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -1,5 +1,6 @@
-"""What the first word after `kerasft` may be: a mode, or a command that only prints information."""
+"""What the first word after `kerasft` may be: a mode, or a command without the settings of a run."""
 
+import re
 from typing import NamedTuple
 
 
@@ -18,10 +19,10 @@ class Mode(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command that only prints information.
+    """A command without the settings of a run: it prints information, or rebuilds a model.
 
     Attributes:
-        purpose: what it prints, in half a line.
+        purpose: what it does, in half a line.
         example: a complete command.
         argument: its argument as the help shows it, in brackets if it may be left out; empty for none.
         flags: its flags, and what each does.
@@ -109,8 +110,15 @@ COMMANDS = {
 }
 
 
-def split_modes(text: str) -> tuple[tuple[str, ...], str]:
-    """Splits the help of a flag (`predict, serve: ...`) into its modes and the text. Without a list, all modes have the flag."""
-    names, colon, rest = text.partition(": ")
-    listed = tuple(names.split(", "))
-    return (listed, rest) if colon and set(listed) <= MODES.keys() else (tuple(MODES), text)
+# Where a help text says which modes the next sentences are about.
+_OF_MODES = re.compile(rf"(?:^|(?<=\. ))((?:{'|'.join(MODES)})(?:, (?:{'|'.join(MODES)}))*): ")
+
+
+def split_modes(text: str) -> list[tuple[tuple[str, ...], str]]:
+    """Splits the help of a flag (`predict, serve: ... . compress: ...`) into modes and what it does in them.
+
+    Without modes before it, a text is for all modes.
+    """
+    first, *rest = _OF_MODES.split(text)
+    parts = [(tuple(names.split(", ")), part.strip()) for names, part in zip(rest[::2], rest[1::2])]
+    return [(tuple(MODES), first.strip()), *parts] if first.strip() else parts

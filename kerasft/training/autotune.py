@@ -82,7 +82,7 @@ def batch_size(config: Config, network: Network, phase: Phase | None, examples: 
     """Settles `--batch_size`; on a GPU larger ones than 32 are timed, each twice the one before, as long as that pays.
 
     A batch changes what is learned, so it has to be worth it, and to leave 32 steps an epoch. A CPU's cores are full with
-    fewer images (`benchmarks/data/micro_batches.py`).
+    fewer images.
 
     Args:
         network: in the precision of the run; its weights are as before afterwards.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import splits_of
+from tables import first_cells
 
 from kerasft.data import pipeline
 from kerasft.evaluation import corruptions, scoring
@@ -94,6 +95,7 @@ def test_a_run_measures_it_and_a_finished_one_is_asked_for_more(photos, tiny, tm
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count('class="line val"') >= len(CORRUPTIONS) and "Under attack" not in page
     second = train.train(replace(config, robustness="full")).metrics
+    assert second.keys() <= first_cells("metrics.md")
     assert second["robustness"] == first["robustness"]
     attacks = second["attacks"]
     assert attacks["n"] == second["test"]["n"] and attacks["clean"] == second["test"]["accuracy"]
@@ -114,6 +116,7 @@ def test_baselines_see_the_same_corrupted_images_through_the_frozen_network(phot
     phases = "head(epochs=0) | all(epochs=1)"
     config = Config(data=f"folder:{photos}", backbone=tiny, phases=phases, robustness="full", **quick, **places)
     metrics = train.train(replace(config, boosted_trees=True)).metrics
+    assert metrics.keys() <= first_cells("metrics.md")
     alone, corrupted = metrics["baselines"], metrics["robustness_baselines"]
     assert set(corrupted) == set(alone) == {"linear_probe", "nearest_centroid", "nearest_neighbours", "boosted_trees"}
     for name, row in corrupted.items():

@@ -8,6 +8,7 @@ import exported
 import numpy as np
 import pytest
 from conftest import write
+from tables import first_cells
 
 from kerasft.export import model_folders
 from kerasft.job import served_baseline, train
@@ -109,6 +110,7 @@ def test_a_better_baseline_keeps_the_new_model_from_being_published(tiny, tmp_pa
         assert [version.name for version in model_folders.versions(exports / "colours")] == ["1"]
     metrics = json.loads((tmp_path / "worse" / "metrics.json").read_text())
     found = metrics["baseline"]
+    assert metrics.keys() <= first_cells("metrics.md")
     assert (
         found["asked"] and not found["gate"]["passed"] and found["after"]["loss"] == pytest.approx(np.log(2), abs=1e-3)
     )

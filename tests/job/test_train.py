@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, shared
+from tables import first_cells
 
 from kerasft.data import audit as audits
 from kerasft.job import train, train_phases
@@ -86,6 +87,15 @@ def test_metrics_hold_the_contract(finished):
         "cached",
     } <= phase.keys()
     assert phase["val_after"] <= phase["val_before"]
+
+
+def test_the_page_of_metrics_has_each_key(finished):
+    place, _ = finished
+    metrics, documented = _metrics(place / "run"), first_cells("metrics.md")
+    assert metrics.keys() <= documented and metrics["settled"].keys() <= {
+        *documented,
+        *(f"{name}_{kind}" for name in documented for kind in ("reason", "table")),
+    }
 
 
 def test_the_run_folder_is_complete(finished):

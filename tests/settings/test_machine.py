@@ -1,10 +1,14 @@
 """What the process may use: the limits of cgroup v1 and v2, of its own group and of those around it."""
 
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from kerasft.settings import machine
+from kerasft.settings.errors import UserError
 
 GIB = 1 << 30
 
@@ -113,3 +117,19 @@ def test_the_peak_of_memory_is_that_of_this_process_alone(tmp_path):
     root = _system(tmp_path, "0::/\n", "", {"proc/self/status": "Name:\tpython\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n"})
     assert machine.peak_bytes(root) == 2048 * 1024
     assert machine.peak_bytes(tmp_path / "no proc") > 10 * 2**20
+
+
+def test_without_the_modules_of_posix_the_help_is_shown_and_a_run_is_refused():
+    blocked = "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None; "
+    line = [
+        sys.executable,
+        "-c",
+        blocked + "sys.argv = ['kerasft', '--help']; from kerasft import __main__ as m; m.console()",
+    ]
+    done = subprocess.run(
+        line, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120
+    )
+    assert done.returncode == 0 and "Usage: kerasft" in done.stdout, done.stderr
+    machine.check_system("linux")
+    with pytest.raises(UserError, match=r"use it in WSL 2. Received: Windows"):
+        machine.check_system("win32")
