@@ -77,8 +77,8 @@ def compare(
         "same": found.same,
         "before": before,
         "after": after,
-        "difference": _finite(found.score),
-        "loss_difference": _finite(found.loss),
+        "difference": paired.as_json(found.score),
+        "loss_difference": paired.as_json(found.loss),
         "classes": rows,
         "lost": len(lost),
         "gained": len(gained),
@@ -88,16 +88,12 @@ def compare(
     }
 
 
-def _finite(values: paired.Difference) -> list[float | None]:
-    """The numbers as JSON takes them: None where the images cannot tell."""
-    return [value if np.isfinite(value) else None for value in values]
-
-
 def gate(task: str, both: Both, rows: Mapping[str, dict]) -> dict[str, Any]:
     """Applies the rule of `compare` to the rows of `class_rows`: `passed`, the `rule`, and the rows that break it as `reasons`."""
-    overall = {"loss": _row(-both.before.losses, -both.after.losses, len(both.ids), sign=-1.0)}
+    overall = {"loss": _row(-both.before.losses, -both.after.losses, len(both.ids), sign=-1.0, minimum=2)}
     if task == "single_label":
-        overall = {"accuracy": _row(*(_right(task, both.labels, side) for side in both[2:]), len(both.ids)), **overall}
+        right = [_right(task, both.labels, side) for side in both[2:]]
+        overall = {"accuracy": _row(*right, len(both.ids), minimum=2), **overall}
     named = "absolute error of '{}'" if task == "regression" else "accuracy of class '{}'"
     judged = {named.format(name): row for name, row in rows.items()}
     reasons = [{"what": what, **row} for what, row in {**overall, **judged}.items() if row["worse"]]
@@ -122,18 +118,21 @@ def class_rows(task: str, classes: tuple[str, ...], both: Both) -> Iterator[tupl
             yield name, _row(*pair, n, sign)
 
 
-def _row(before: np.ndarray, after: np.ndarray, n: int, sign: float = 1.0) -> dict[str, Any]:
+def _row(
+    before: np.ndarray, after: np.ndarray, n: int, sign: float = 1.0, minimum: int = MIN_CLASS_IMAGES
+) -> dict[str, Any]:
     """A figure of both models, its paired difference and whether it is worse.
 
     Args:
         before, after: [M] by example; higher is better.
         n: the images that count for the gate.
         sign: -1 for a figure that is shown as a loss, of which less is better.
+        minimum: images from which the gate judges it.
     """
     gaps = after.astype(np.float64) - before
     error = intervals.standard_error(gaps)
     # A single example among many has a difference of one standard error, up to rounding.
-    worse = n >= MIN_CLASS_IMAGES and -gaps.mean() > MAX_STANDARD_ERRORS * error * (1 + 1e-9)
+    worse = n >= minimum and -gaps.mean() > MAX_STANDARD_ERRORS * error * (1 + 1e-9)
     return {
         "n": n,
         "before": sign * float(before.mean()),

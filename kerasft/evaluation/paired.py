@@ -26,6 +26,11 @@ class Difference(NamedTuple):
     high: float
 
 
+def as_json(difference: Difference) -> list[float | None]:
+    """Returns the three numbers as JSON takes them: None where the images cannot tell."""
+    return [value if np.isfinite(value) else None for value in difference]
+
+
 class Paired(NamedTuple):
     """What the second run has more than the first.
 

@@ -90,7 +90,9 @@ def fit(
     train, val, test = (((rows - mean) / deviation).astype(np.float32) for rows in raw)
     features = Features(train, val, test, splits.train.labels, len(splits.classes))
     fitted = reference_models.fit(features, scorer, trained.setup.config.seed if boosted else None)
-    if trained.solution is not None and trained.solution[0].shape[0] == test.shape[1]:
+    # With hidden layers the solution is one on their units, not on the features.
+    hidden = any(layer.weights for layer in network.head_layers()[1:-1])
+    if trained.solution is not None and not hidden and trained.solution[0].shape[0] == test.shape[1]:
         fitted = {PROBE: _probe(network, trained), **fitted}
     return ReferenceModels(fitted, features, mean, deviation, pretrained, network)
 
@@ -175,5 +177,5 @@ def _row(
     other = {**known, key: evaluation.test, "losses": evaluation.losses}
     units = setup.scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
     difference = paired.compare(task, one, other, units)
-    row |= {"difference": list(difference.score), "loss_difference": list(difference.loss)}
+    row |= {"difference": paired.as_json(difference.score), "loss_difference": paired.as_json(difference.loss)}
     return row | {"seconds": round(seconds, 3), "bytes": model.bytes}

@@ -61,7 +61,7 @@ def measure(
         return {}
     rows = _spread(len(test), most)
     predictors = [forward]
-    if with_models := fitted is not None and level == "full":
+    if with_models := level == "full" and fitted is not None and bool(fitted.answers(_queries(len(rows)))):
         predictors.append(_reference_outputs(fitted, len(rows)))
     outputs, *of_models = _outputs(network, predictors, test, rows, seed)
     scorer = replace(scorer, labels=test.labels[rows], weights=None)

@@ -31,7 +31,7 @@ def write_compress(folder: Path, values: Row) -> None:
         values: the contents of `compress.json`.
     """
     score = values["score"]
-    rows = [row for row in values["rows"] if score in row]
+    rows = [row for row in values["rows"] if row.get(score) is not None]
     content = {
         "found": values,
         "score_name": score_name(score),

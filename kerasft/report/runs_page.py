@@ -81,15 +81,18 @@ def read(folder: Path) -> FinishedRun:
     arrays = predictions_file.read(folder)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
     interval = score_interval(task, test, arrays, metrics["classes"])
+    if interval.value is None:
+        raise ValueError("no test image has any of the labels, so there is no score")
     score = score_key(task, len(metrics["classes"]))
+    # Early versions recorded the errors of several targets in their units alone; and no image may have any of several labels.
+    value = test.get(score)
     return FinishedRun(
         folder=folder,
         data=Path(export).parent.name,
         network=metrics.get("settled", {}).get("backbone", config["backbone"]),
         size=metrics["image_size"],
         score=score,
-        # Early versions recorded the errors of several targets in their units alone.
-        value=float(test.get(score, interval.value)),
+        value=float(interval.value if value is None else value),
         low=interval.low,
         high=interval.high,
         loss=float(test["loss"]),

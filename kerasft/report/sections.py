@@ -1,13 +1,12 @@
 """The sections of a report: converts the files of a run folder to what the page shows."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import numpy as np
 
-from kerasft.console.wording import NOT_MEASURED, count, duration, join_names, number, percent
+from kerasft.console.wording import NOT_MEASURED, count, duration, join_names, number, percent, signed, span
 from kerasft.evaluation.score_names import SCORES, formatter
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
@@ -183,13 +182,9 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
         return []
     show = formatter(score)
 
-    def interval(ends: list[float], shown: Callable[[float], str]) -> str:
-        low, high = ends
-        return f"{shown(low)} to {shown(high)}"
-
-    def difference(values: list[float]) -> str:
-        sign = "+" if values[0] > 0 else ""
-        return f"{sign}{number(values[0])} ({interval(values[1:], number)})"
+    def difference(values: list[float | None]) -> str:
+        # The images may not tell: none has any of the labels, for example.
+        return "" if None in values else f"{signed(values[0])} ({span(values[1:])})"
 
     def size(row: dict) -> str:
         # Runs of earlier versions did not record it.
@@ -199,7 +194,7 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
     reached = test["scaled_mae"] if score == "mae" and len(test.get("per_target", {})) > 1 else test[score]
     rows = [("this network", [show(reached), number(test["loss"]), "", "", "", ""])]
     for name, row in found.items():
-        reached = show(row[score]) + (f" ({interval(row['interval'], show)})" if "interval" in row else "")
+        reached = show(row[score]) + (f" ({span(row['interval'], show)})" if "interval" in row else "")
         gains = [difference(row[key]) for key in ("difference", "loss_difference")]
         rows.append(
             (name.replace("_", " "), [reached, number(row["loss"]), *gains, duration(row["seconds"]), size(row)])

@@ -252,9 +252,9 @@ def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[conf
         raise UserError(f"--mode: must be one of {one_of(MODES)}{did_you_mean(mode, MODES)}. Received: {mode!r}")
     arguments.check(options["preset"], options["dry_run"], mode)
     for name, (_, default, text) in COMMAND.items():
-        modes = [mode for modes, _ in split_modes(text) for mode in modes]
-        if options[name] != default and mode not in modes and name not in _CHECKED_LATER:
-            raise UserError(f"--{name}: is for {' and '.join(modes)}; this is {mode}. Received: {options[name]!r}")
+        known = dict.fromkeys(one for modes, _ in split_modes(text) for one in modes)
+        if options[name] != default and mode not in known and name not in _CHECKED_LATER:
+            raise UserError(f"--{name}: is for {' and '.join(known)}; this is {mode}. Received: {options[name]!r}")
     if mode in _WITHOUT_SETTINGS:
         for name in configs.FIELDS:
             value = flag_values[name].value

@@ -81,3 +81,9 @@ def test_regression_judges_the_error_of_each_target():
         f"absolute error of '{name}'" for name in "a" if found["classes"]["a"]["worse"]
     ]
     assert found["lost"] == found["gained"] == 0
+
+
+@pytest.mark.parametrize("n", [2, 9])
+def test_all_images_together_are_judged_however_few(n):
+    found = compared(single([True] * n, [False] * n, [0] * n))
+    assert [row["what"] for row in found["gate"]["reasons"]] == ["accuracy", "loss"]

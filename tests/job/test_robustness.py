@@ -130,3 +130,15 @@ def test_the_line_says_where_errors_are_in_deviations(capsys, classes, title):
     found = {"robustness": {"jpeg": [3.0] * 5}, "robustness_summary": {"clean": 2.0, "mean": 3.0, "n": 20}}
     robustness.summarise({"task": "regression", "classes": classes, **found})
     assert f"robustness: mean absolute {title} on 20 test images" in capsys.readouterr().out
+
+
+def test_no_reference_model_that_answers_in_time_is_no_error(trained, monkeypatch):
+    network, data = trained
+
+    class Slow:
+        answers = staticmethod(lambda queries: {})
+
+    monkeypatch.setattr(robustness, "LEVELS", {"full": (8, 0)})
+    scorer = Scorer(data.task, data.val.labels)
+    found = robustness.measure("full", network, scoring.make_predictor(network.model), data.test, scorer, 3, Slow())
+    assert found.keys() == {"robustness", "robustness_summary"}
