@@ -2,7 +2,8 @@
 
 MobileNet 0.75 teaches MobileNet 0.25, both with default settings, through the command. The untaught student is the same command
 without `--teacher`. `--distills` are values of `--distill`, separated by `;`. A finished run is read, not repeated. The last columns have the difference of the log
-losses of taught and untaught student on the same test images with its standard error, and KL(teacher || student), their mean.
+losses of taught and untaught student on the same test images with its standard error, and KL(teacher || student), their mean. Below stands how well
+teacher and untaught student know their own training images: what a teacher has learned by heart it says nothing new of.
 
     python benchmarks/training/distillation.py --shared=../shared --out=/tmp/distillation [--seeds=0,1,2] [--distills='logits']
 """
@@ -48,6 +49,22 @@ def divergence(options: argparse.Namespace, teacher_seed: int, name: str, seed: 
     files = [np.load(options.out / one / "predictions.npz") for one in names]
     known, learned = (np.maximum(file["probabilities"].astype(np.float64), 1e-12) for file in files)
     return f"{(known * np.log(known / learned)).sum(1).mean():.3f}"
+
+
+def on_training_images(options: argparse.Namespace, name: str, seed: int) -> str:
+    """Accuracy, log loss and entropy of a run's answers to its own training images, in words."""
+    from kerasft.data import pipeline
+    from kerasft.evaluation import scoring
+    from kerasft.job import finished_run
+
+    found = finished_run.reopen(str(options.out / f"{options.data}-{name}-{seed}"))
+    train, predict = found.splits.train, scoring.make_predictor(found.network.model)
+    outputs = predict(pipeline.evaluation_stream(train, size=found.network.size, batch_size=32))
+    chances = np.maximum(scoring.apply_activation("single_label", outputs), 1e-12)
+    losses = -np.log(chances[np.arange(len(train)), train.labels])
+    entropy = -(chances * np.log(chances)).sum(1).mean()
+    right = (chances.argmax(1) == train.labels).mean()
+    return f"accuracy {right:.3f}, log loss {losses.mean():.3f}, entropy {entropy:.3f}"
 
 
 def cells(metrics: dict) -> list[str]:
@@ -110,6 +127,10 @@ def main() -> None:
                 divergence(options, source, f"taught-{named}", seed),
             ]
             print("| " + " | ".join(row) + " |", flush=True)
+    for seed in map(int, options.seeds.split(",")):
+        source = seed if options.teacher_seed is None else options.teacher_seed
+        for name, at in (("teacher", source), ("untaught", seed)):
+            print(f"{name} {at} on its training images: {on_training_images(options, name, at)}", flush=True)
     for distill, found in shares.items():
         print(f"{distill}: {np.mean(found):.0%} of the gap on average, {min(found):.0%} to {max(found):.0%}")
 

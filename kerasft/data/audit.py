@@ -127,7 +127,7 @@ def audit(
                 list(pool.map(lambda one: pixel_store.put(one[0], one[1].digest, one[1].problem, one[1].image), new))
             found += [file._replace(image=None) for file in files]
     usable = np.array([_is_usable(file.problem) for file in found], bool)
-    digests, pixel_digests = (np.array([getattr(file, name) for file in found]) for name in ("digest", "pixel_digest"))
+    digests, pixel_digests = np.array([[file.digest, file.pixel_digest] for file in found]).reshape(-1, 2).T
     kept, places = listing.without_rejected(usable, digests, pixel_digests), np.flatnonzero(usable)
     kept = replace(kept, findings=(*listing.findings, *_findings(listing, found)))
     take = (lambda rows: pixel_store.take(places[rows])) if pixel_store else None

@@ -31,7 +31,8 @@ def test_names_that_look_the_same_are_refused():
 
 
 def test_a_listing_has_the_findings(photos, tmp_path):
-    rows = [f"{path},{label}" for label in ("disc", "Disc") for path in sorted((photos / "disc").iterdir())[:2]]
+    paths = sorted((photos / "disc").iterdir())[:4]
+    rows = [f"{path},{label}" for path, label in zip(paths, ("disc", "Disc") * 2)]
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
     listing = sources.load(Config(data=f"csv:{tmp_path / 't.csv'}"))
     assert "similar_classes" in {finding.kind for finding in listing.findings}

@@ -131,7 +131,8 @@ def test_images_of_a_group_of_val_or_test_are_left_out(photos, tmp_path):
 
 
 def test_groups_of_a_column_have_no_row_for_them(photos, tmp_path):
-    (tmp_path / "t.csv").write_text(f"path,label,who\n{photos / 'disc' / '0.png'},a,x\n")
+    rows = [f"{photos / label / '00.jpg'},{label},x" for label in ("disc", "square")]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,who", *rows]))
     source = Config(data=f"csv:{tmp_path / 't.csv'}", unlabelled=str(photos), group_column="who")
     with pytest.raises(UserError, match="--group_column: not together with --unlabelled"):
         sources.load(source)

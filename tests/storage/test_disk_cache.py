@@ -114,17 +114,19 @@ def test_a_folder_that_cannot_be_made_is_a_message(tmp_path, kept, flag):
 
 def test_an_entry_that_was_removed_while_it_was_waited_for_is_there(tmp_path, capsys):
     store = DiskCache(tmp_path, 10**9, True)
-    lock = FileLock(tmp_path / "entry.lock", thread_local=False)
-    lock.acquire()
     (tmp_path / "entry").mkdir()
+    held = threading.Event()
 
     def remove():
-        shutil.rmtree(tmp_path / "entry")
-        lock.release()
+        with FileLock(tmp_path / "entry.lock"):
+            held.set()
+            time.sleep(0.2)
+            shutil.rmtree(tmp_path / "entry")
 
-    timer = threading.Timer(0.2, remove)
-    timer.start()
+    other = threading.Thread(target=remove)
+    other.start()
+    held.wait()
     with disk_cache.locked(store, "entry") as folder:
         assert folder.is_dir()
-    timer.join()
+    other.join()
     assert "waiting for another run" in capsys.readouterr().out
