@@ -73,10 +73,6 @@ class SoftTargets(NamedTuple):
     temperature: float
     weight: float
 
-    def of(self, rows: np.ndarray) -> "SoftTargets":
-        """The answers to some of the examples."""
-        return self._replace(answers=self.answers[rows])
-
 
 def rotate(features: np.ndarray) -> Rotated:
     """Rotates float [N, D] features onto their at most min(N, D) principal directions."""

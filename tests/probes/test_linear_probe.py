@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from kerasft.evaluation import scoring
 from kerasft.networks import heads
 from kerasft.probes import folds, head_statistics, linear_probe
+from kerasft.probes.penalised_models import SoftTargets
 
 
 def _model(head="linear", head_init="zeros", width=6, outputs=4):
@@ -54,6 +55,19 @@ def test_the_penalty_follows_the_noise():
     solved = [linear_probe.solve(x.astype(np.float32), y, 2, "single_label", seed=0) for x, y in (clean, noise)]
     strengths = [float(solution.penalty.removeprefix("C = ")) for solution in solved]
     assert strengths[0] > strengths[1]
+
+
+def test_a_teacher_that_knows_the_labels_by_heart_does_not_weaken_the_penalty():
+    """It has learned the held-out examples too: whoever imitates it seems to know them, even where there is nothing to know."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(100, 60)).astype(np.float32), rng.integers(0, 3, 100)
+    knows = LogisticRegression(C=1, max_iter=5000).fit(features, labels)
+    assert knows.score(features, labels) == 1
+    taught = SoftTargets(knows.predict_proba(features), 2.0, 0.9)
+    alone = linear_probe.solve(features, labels, 3, "single_label", seed=0)
+    found = linear_probe.solve(features, labels, 3, "single_label", seed=0, soft_targets=taught)
+    assert found.penalty == alone.penalty
+    assert np.abs(found.kernel - alone.kernel).max() > 0.05 * np.abs(alone.kernel).max()
 
 
 def test_a_class_of_one_example_leaves_the_folds_to_the_others():
