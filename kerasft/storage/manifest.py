@@ -104,6 +104,11 @@ def read_labels(folder: Path) -> dict[str, str]:
     return {name: row.label for name, row in (_read(folder / FILE_NAME) or {}).items()}
 
 
+def read_digests(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file; empty without a manifest."""
+    return {name: row.digest for name, row in (_read(folder / FILE_NAME) or {}).items()}
+
+
 def _read(path: Path) -> dict[str, _Row] | None:
     """Returns the stored rows by name of the file; None where there is no intact manifest."""
     try:

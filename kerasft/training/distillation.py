@@ -76,6 +76,13 @@ def note(setup: TrainSetup, resolved: ResolvedSettings) -> None:
                 f"--framing={setup.splits.train.framing}"
             )
     rows = [{"path": files.path, "sha256": digest} for files, digest in zip(asked.teachers, setup.teacher.digests)]
+    for files, row in zip(asked.teachers, rows):
+        if learned := teachers.count_learned(files, setup.splits.test):
+            row["learned_test_images"] = learned
+            console.say(
+                f"WARNING: {files.path} has learned {counted(learned, 'test image')} of this run, so the test score will be too "
+                "good; train it on the same splits (the same --seed, or folders train/, val/ and test/)"
+            )
     figures = {f"val_{scorer.name}": score, "val_loss": loss}
     temperature = {} if network.task == "regression" else {"temperature": asked.temperature}
     weights = {"weight": asked.weight} | ({"features_weight": asked.features_weight} if asked.features_weight else {})

@@ -21,7 +21,7 @@ from kerasft.networks import flip_averaging, heads, saved_files
 from kerasft.optimization.distillation import Projection
 from kerasft.settings.distillation import Distillation, TeacherFiles
 from kerasft.settings.errors import UserError
-from kerasft.storage import feature_cache
+from kerasft.storage import feature_cache, manifest, predictions_file
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import UNAUGMENTED, CachedAugmentation, Prefix
 
@@ -153,6 +153,20 @@ def _saved_model(files: TeacherFiles) -> Callable[[tf.Tensor], list[tf.Tensor]]:
     key, serve = "values" if files.task == "regression" else "probabilities", loaded.signatures["images"]
     # The signature needs the loaded model, which owns its variables.
     return lambda images, _alive=loaded: [serve(images=images)[key]]
+
+
+def count_learned(files: TeacherFiles, test: Split) -> int:
+    """How many test images of a student a teacher has learned from, or was chosen on; 0 where its folder does not tell.
+
+    A run folder has the digests of all its files, and the names of those that it was tested on. A SavedModel has neither.
+    """
+    folder = files.model.parent
+    digests = manifest.read_digests(folder) if files.model.is_file() else {}
+    if not digests or not (folder / predictions_file.NAME).is_file():
+        return 0
+    tested = predictions_file.read(folder, "ids")["ids"].tolist()
+    learned = {digest for digest in digests.values() if digest} - {digests.get(name) for name in tested}
+    return sum(hashlib.sha256(test.read(index)).hexdigest() in learned for index in range(len(test)))
 
 
 def _digest(model: Path) -> str:

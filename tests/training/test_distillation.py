@@ -1,7 +1,10 @@
 """A student and its teacher: the same images, answers that are computed once, and what a student makes of them."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,6 +25,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.storage.feature_cache import CachedAugmentation
+from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies.phase import Phase
 from kerasft.training import checkpointer, fitting, phase_inputs, train_setup
 from kerasft.training import distillation as distilling
@@ -175,6 +179,25 @@ def test_answers_are_computed_once_and_a_stopped_run_goes_on_to_the_same_weights
     rest = trained(data, folder, tiny, **settings)
     assert answered == []
     same(rest.weights, whole.weights)
+
+
+def test_a_teacher_that_learned_test_images_is_warned_of(data, network, run, tmp_path, capsys):
+    """It was tested on two of them, and had two others."""
+    folder = Path(shutil.copytree(run, tmp_path / "teacher"))
+    names = [f"{index}.jpg" for index in range(4)]
+    digests = [hashlib.sha256(data.test.read(index)).hexdigest() for index in range(4)]
+    empty = np.full(4, "")
+    np.savez(folder / "manifest.npz", ids=names, parts=empty, labels=empty, digests=digests, groups=empty)
+    np.savez(folder / "predictions.npz", ids=names[:2])
+    (tmp_path / "run").mkdir()
+    setup = train_setup.prepare(Config(teacher=str(folder)), network, data, tmp_path / "run")
+    resolved = ResolvedSettings(None, network.size, "float32")
+    distilling.note(distilling.with_teacher(setup), resolved)
+    assert "teacher has learned 2 test images of this run" in capsys.readouterr().out
+    assert resolved.teacher["members"][0]["learned_test_images"] == 2
+    (folder / "manifest.npz").unlink()
+    distilling.note(distilling.with_teacher(setup), resolved)
+    assert "WARNING" not in capsys.readouterr().out
 
 
 def test_a_teacher_that_changed_ends_a_stopped_run(data, network, run, tmp_path):
