@@ -29,6 +29,10 @@ VISITS_PER_EXAMPLE = 100
 MAX_EPOCHS = 30
 MIN_STEPS = 100
 
+# With a teacher, fine-tuning has so many times as many epochs. A student has something to learn from each augmentation that it has
+# not seen (Beyer et al. 2022).
+TAUGHT_LENGTH = 3
+
 # Fine-tuning sees images of this fraction of the side, rounded up to a multiple of SIZE_MULTIPLE pixels.
 TRAINING_SIZE_RATIO = 6 / 7
 SIZE_MULTIPLE = 32
@@ -58,6 +62,9 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
     wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
     epochs = min(max(MAX_EPOCHS, math.ceil(MIN_STEPS / steps)), max(3, math.ceil(wanted / steps)))
+    # The conditional phase is as long with a teacher as without.
+    further = CONDITIONAL_LENGTH * epochs
+    epochs *= TAUGHT_LENGTH if config.teacher.strip() else 1
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     lr = _scaled(lr, config, examples)
@@ -71,17 +78,18 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
         if epochs * epoch > MAX_AUTO_SECONDS:
             epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
+            further = CONDITIONAL_LENGTH * epochs
             why = (
                 f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
             )
         why += f" (about {epochs * epoch:.0f} s)"
-        conditional = (1 + CONDITIONAL_LENGTH) * epochs * epoch <= MAX_AUTO_SECONDS
+        conditional = (epochs + further) * epoch <= MAX_AUTO_SECONDS
     fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, head_lr=head_rate(network), stop_if_losing=True)
     # `plan` gives it epochs, unless it is solved.
     chosen = [head(), fine_tuning]
     if conditional:
-        chosen.append(replace(chosen[-1], epochs=CONDITIONAL_LENGTH * epochs, conditional=True))
-        why += f", and {CONDITIONAL_LENGTH * epochs} more if that gains much"
+        chosen.append(replace(chosen[-1], epochs=further, conditional=True))
+        why += f", and {further} more if that gains much"
     return chosen, why
 
 

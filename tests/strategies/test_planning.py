@@ -24,6 +24,12 @@ def test_about_three_hundred_steps(pretrained, examples, epochs):
     assert f"{examples} examples" in why
 
 
+def test_a_taught_student_trains_three_times_as_long(pretrained):
+    planned, why = planning.plan(Config(teacher="runs/large"), pretrained, 1200)
+    assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("all", 27), ("all", 27)]
+    assert "all layers for 27 epochs" in why
+
+
 def test_a_measured_speed_bounds_the_time_and_is_said(pretrained):
     quick, why = planning.plan(Config(), pretrained, 20_000, speed=1000.0)
     assert quick[1].epochs == 3
