@@ -68,7 +68,7 @@ def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
     return [
         f"{backbone} with {weights}{changed} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
         f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
-        f"The test images were read once, at the end. The exported model answered all {proof['n']:,} of them from the "
+        f"Nothing was chosen by the test images. The exported model answered all {proof['n']:,} of them from the "
         f"files themselves{same}; {alike}.",
         *mirrored,
         *_teachers(settled),
