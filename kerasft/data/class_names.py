@@ -45,6 +45,7 @@ def _meaning(name: str) -> str | float:
     """What two names have in common that a person would read as one."""
     text = unicodedata.normalize("NFKC", name).casefold().strip()
     try:
-        return float(text)
+        # Python reads 1_0 as 10.
+        return float(text.replace("_", "?"))
     except ValueError:
-        return " ".join(text.replace("_", " ").replace("-", " ").split())
+        return " ".join(text.replace("_", " ").replace("-", " ").split()) or text

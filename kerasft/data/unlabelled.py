@@ -43,7 +43,10 @@ def with_unlabelled(
     Raises:
         UserError: no image is left.
     """
-    findings = [*_find_copies(data, labelled, listing), *_find_held_out_groups(data, labelled, listing)]
+    findings = _find_copies(data, labelled, listing)
+    copies = {finding.path for finding in findings}
+    held_out = _find_held_out_groups(data, labelled, listing)
+    findings += [finding for finding in held_out if finding.path not in copies]
     rows = _without(listing, findings)
     if near:
         findings += _find_near_copies(data, make_split(listing, images, rows), size)

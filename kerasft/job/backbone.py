@@ -126,7 +126,7 @@ def _short_list(
         except backbones.DownloadError:
             left_out.append(f"{candidate.choice} (its weights could not be downloaded)")
             continue
-        if built and (reason := _too_slow(contender, minutes)):
+        if built and (reason := _too_slow(config, contender, minutes)):
             left_out.append(f"{candidate.choice} ({reason})")
         else:
             built[candidate] = contender
@@ -134,7 +134,7 @@ def _short_list(
     return kept, [built[candidate] for candidate in kept], left_out
 
 
-def _too_slow(contender: Contender, minutes: float) -> str:
+def _too_slow(config: Config, contender: Contender, minutes: float) -> str:
     """Why a network is too slow for `auto`, in half a sentence; empty where it is not."""
     if contender.images_per_second is None:
         large = contender.multiplications > MAX_UNTIMED_MULTIPLICATIONS
@@ -142,6 +142,7 @@ def _too_slow(contender: Contender, minutes: float) -> str:
             f"more than {MAX_UNTIMED_MULTIPLICATIONS:,.0f} multiplications, and no speed is measured" if large else ""
         )
     passes = auto.FINE_TUNING_STEPS * auto.DEFAULT_BATCH_SIZE * auto.FORWARD_PASSES_PER_STEP
+    passes *= auto.TAUGHT_LENGTH if config.teacher.strip() else 1
     expected = passes / contender.images_per_second / 60
     return f"fine-tuning would take about {duration(60 * expected)} here" if expected > minutes else ""
 

@@ -267,9 +267,10 @@ def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[conf
 def named_paths(flag_values: flags.FlagValues) -> dict[str, str]:
     """Returns the paths that a command line names, by flag."""
     names = ("run_dir", "export_dir", "cache_dir", "backbone", "weights", "model", "images", "out", "api_key_file")
-    paths = {f"--{name}": flag_values[name].value for name in names}
+    # As `config.PATHS` and `_PATHS` are: the message for a full disk looks for the flag of the file.
+    paths = {f"--{name}": os.path.expanduser(flag_values[name].value or "") for name in names}
     paths["--run_dir"] = paths["--run_dir"] or "runs"
-    paths["--data"] = re.sub("^(folder|csv|tfds):", "", flag_values["data"].value)
+    paths["--data"] = os.path.expanduser(re.sub("^(folder|csv|tfds):", "", flag_values["data"].value))
     return {flag: path for flag, path in paths.items() if path}
 
 

@@ -5,6 +5,8 @@ in inference mode and never trained.
 """
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from kerasft.networks import flip_averaging, heads, saved_files
 from kerasft.optimization.distillation import Projection
 from kerasft.settings.distillation import Distillation, TeacherFiles
 from kerasft.settings.errors import UserError
-from kerasft.storage import feature_cache, manifest, predictions_file
+from kerasft.storage import feature_cache, manifest, predictions_file, run_folder
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import UNAUGMENTED, CachedAugmentation, Prefix
 
@@ -162,9 +164,13 @@ def count_learned(files: TeacherFiles, test: Split) -> int:
     """
     folder = files.model.parent
     digests = manifest.read_digests(folder) if files.model.is_file() else {}
-    if not digests or not (folder / predictions_file.NAME).is_file():
+    # Of files over a limit the folder does not tell which they are.
+    if not digests or run_folder.read_json(folder / "config.json").get("per_class_limit"):
         return 0
-    tested = predictions_file.read(folder, "ids")["ids"].tolist()
+    try:
+        tested = predictions_file.read(folder, "ids")["ids"].tolist()
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return 0
     learned = {digest for digest in digests.values() if digest} - {digests.get(name) for name in tested}
     return sum(hashlib.sha256(test.read(index)).hexdigest() in learned for index in range(len(test)))
 

@@ -16,7 +16,7 @@ from kerasft.settings.errors import UserError
         (("Cat", "cat", "dog"), {"cat": "similar_classes"}),
         (("great_tit", "great tit", "great-tit"), {"great tit": "similar_classes", "great-tit": "similar_classes"}),
         (("1", "1.0", "2"), {"1.0": "similar_classes"}),
-        (("-1", "1"), {}),
+        (("-1", "1", "1_0", "10", "-", "_"), {}),
         (("a", "nan", "n/a"), {"nan": "missing_label", "n/a": "missing_label"}),
     ],
 )
