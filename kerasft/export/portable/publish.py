@@ -236,6 +236,9 @@ def write_program(chosen: Format, network: Network, answer: Answer, draft: Path)
     for name in ("predict.py", "image_decoding.py"):
         shutil.copyfile(STANDALONE / name, draft / name)
     shutil.copyfile(STANDALONE / f"{chosen.runtime}.py", draft / "runtime.py")
+    # A runtime of browsers has a page.
+    if (page := STANDALONE / f"{chosen.runtime}.html").is_file():
+        shutil.copyfile(page, draft / "index.html")
 
 
 def _write_json(path: Path, values: dict) -> None:
