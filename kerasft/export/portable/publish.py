@@ -233,12 +233,11 @@ def write_program(chosen: Format, network: Network, answer: Answer, draft: Path)
     _write_json(draft / "model.json", about)
     (draft / "labels.txt").write_text("\n".join(answer.classes) + "\n", encoding="utf-8")
     (draft / "requirements.txt").write_text("\n".join(chosen.requirements) + "\n")
-    for name in ("predict.py", "image_decoding.py"):
-        shutil.copyfile(STANDALONE / name, draft / name)
-    shutil.copyfile(STANDALONE / f"{chosen.runtime}.py", draft / "runtime.py")
+    files = {name: name for name in ("predict.py", "image_decoding.py")} | {f"{chosen.runtime}.py": "runtime.py"}
     # A runtime of browsers has a page.
-    if (page := STANDALONE / f"{chosen.runtime}.html").is_file():
-        shutil.copyfile(page, draft / "index.html")
+    files |= {path.name: "index.html" for path in STANDALONE.glob(f"{chosen.runtime}.html")}
+    for name, own in files.items():
+        shutil.copyfile(STANDALONE / name, draft / own)
 
 
 def _write_json(path: Path, values: dict) -> None:

@@ -73,8 +73,10 @@ def test_an_artefact_answers_like_the_network(trained, tested, tmp_path, text):
     (folder,) = tmp_path.iterdir()
     assert folder.as_posix() == row["path"]
     names = {path.name for path in folder.iterdir()}
+    # A runtime of browsers has a page.
+    assert ("index.html" in names) == text.startswith("onnx")
     assert names >= FILES and names - FILES <= {
-        *("model.tflite", "model.onnx", "model.xml", "model.bin", "model.q8.npz", "model.q4.npz")
+        *("model.tflite", "model.onnx", "model.xml", "model.bin", "model.q8.npz", "model.q4.npz", "index.html")
     }
     assert json.loads((folder / "proof.json").read_text()) == row
     images = np.stack(list(data.test.images(np.arange(4)))).astype(np.float32)
