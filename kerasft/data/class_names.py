@@ -1,4 +1,4 @@
-"""Names of classes that are probably one class, or none: `Cat` beside `cat`, `1` beside `1.0`, and `nan`."""
+"""Class names that probably mean the same class (`Cat` and `cat`, `1` and `1.0`), or a missing label (`nan`)."""
 
 import unicodedata
 from collections import defaultdict
@@ -7,45 +7,46 @@ from collections.abc import Sequence
 from kerasft.data.listing import Finding
 from kerasft.settings.errors import UserError
 
-# How tables write that a label is missing.
-_MISSING = ("nan", "none", "null", "n/a", "na", "?")
+# What tables have in place of a missing label, in lower case.
+_MISSING_LABELS = ("nan", "none", "null", "n/a", "na", "?")
 
 
-def find_odd(classes: Sequence[str], received: str) -> list[Finding]:
-    """Returns a finding `similar_classes` for each class that is written like an earlier one, and `missing_label` for `nan` and the like.
+def find_suspicious(classes: Sequence[str], received: str) -> list[Finding]:
+    """Returns a finding `similar_classes` for each class that a person would read as an earlier one, and `missing_label` for `nan` and the like.
 
     Args:
         classes: the names.
-        received: `--data`, for the message.
+        received: the value of `--data`, for the message.
 
     Raises:
-        UserError: two names look the same, but have other code points (Unicode NFC and NFD, as of macOS and Linux).
+        UserError: two names look the same and are encoded differently (Unicode NFC and NFD; macOS and Linux differ).
     """
-    looks, meanings = defaultdict(list), defaultdict(list)
+    names_by_nfc, names_by_key = defaultdict(list), defaultdict(list)
     for name in classes:
-        looks[unicodedata.normalize("NFC", name)].append(name)
-        meanings[_meaning(name)].append(name)
-    for look, names in looks.items():
+        names_by_nfc[unicodedata.normalize("NFC", name)].append(name)
+        names_by_key[_comparison_key(name)].append(name)
+    for shown, names in names_by_nfc.items():
         if len(names) > 1:
-            rule = f"{len(names)} classes are all called {look!r}, in different Unicode forms (NFC, NFD); give them one name"
+            rule = f"{len(names)} classes are all called {shown!r}, in different Unicode forms (NFC, NFD); give them one name"
             raise UserError(f"--data: {rule}. Received: {received!r}")
     found = []
-    for first, *others in meanings.values():
+    for first, *others in names_by_key.values():
         for name in others:
             detail = f"is a class beside '{first}'; if both are one class, give them one name"
             found.append(Finding(name, "similar_classes", "warn", detail))
     for name in classes:
-        if name.strip().casefold() in _MISSING:
+        if name.strip().casefold() in _MISSING_LABELS:
             detail = "is the name of a class; if it says that a label is missing, leave these images out"
             found.append(Finding(name, "missing_label", "warn", detail))
     return found
 
 
-def _meaning(name: str) -> str | float:
-    """What two names have in common that a person would read as one."""
+def _comparison_key(name: str) -> str | float:
+    """Equal for names that a person would read as one: without case, outer spaces, `_`, `-` and the format of numbers."""
     text = unicodedata.normalize("NFKC", name).casefold().strip()
     try:
-        # Python reads 1_0 as 10.
+        # Python would read 1_0 as 10.
         return float(text.replace("_", "?"))
     except ValueError:
+        # A name of nothing but `_` or `-` stays itself.
         return " ".join(text.replace("_", " ").replace("-", " ").split()) or text

@@ -22,26 +22,26 @@ def find_depths(network: Network) -> tuple[str, ...]:
     channels of the result are `MAX_CHANNELS` at most, where the last alone is not wider.
     """
     operations = {operation.name: operation for operation in network.model.operations}
-    ends, weighted, following = [], False, False
+    block_ends, weighted, following = [], False, False
     for name in network.backbone[:-1]:
         weighted = weighted or _learns(operations[name])
         if name not in network.cuts:
             continue
         if weighted:
-            ends.append(name)
+            block_ends.append(name)
             following = True
         elif following and not isinstance(operations[name], keras.layers.ZeroPadding2D):
-            ends[-1] = name  # a normalisation or an activation belongs to the block before it
+            block_ends[-1] = name  # a normalisation or an activation belongs to the block before it
         weighted = False
     last = network.backbone[-1]
     # A class token is only one of the tokens that the last block gives.
     whole = not isinstance(operations[last], keras.layers.Cropping1D)
-    if ends and whole and not weighted and not _learns(operations[last]):
-        ends.pop()  # the output is that block's own end
-    ends = [name for name in ends if len(operations[name].output.shape) in (3, 4)]
+    if block_ends and whole and not weighted and not _learns(operations[last]):
+        block_ends.pop()  # the output is that block's own end
+    block_ends = [name for name in block_ends if len(operations[name].output.shape) in (3, 4)]
     step = 1
     while True:
-        chosen = (*reversed(ends[::-1][step - 1 :: step]), last)
+        chosen = (*reversed(block_ends[::-1][step - 1 :: step]), last)
         if len(chosen) == 1 or sum(operations[name].output.shape[-1] for name in chosen) <= MAX_CHANNELS:
             return chosen
         step *= 2

@@ -21,13 +21,13 @@ from kerasft.settings.errors import UserError
     ],
 )
 def test_names_that_mean_the_same_or_nothing(names, odd):
-    assert {finding.path: finding.kind for finding in class_names.find_odd(names, "x")} == odd
+    assert {finding.path: finding.kind for finding in class_names.find_suspicious(names, "x")} == odd
 
 
 def test_names_that_look_the_same_are_refused():
     names = [unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD")]
     with pytest.raises(UserError, match="2 classes are all called 'Bär'"):
-        class_names.find_odd(names, "folder:x")
+        class_names.find_suspicious(names, "folder:x")
 
 
 def test_a_listing_has_the_findings(photos, tmp_path):

@@ -51,8 +51,8 @@ def load(config: Config) -> Listing:
         raise UserError(f"--group_pattern: {rule}. Received: {config.group_pattern!r}")
     listing = with_printable_names(sources[kind](), config.data)
     if listing.task != "regression":
-        odd = class_names.find_odd(listing.classes, config.data)
-        listing = replace(listing, findings=(*listing.findings, *odd))
+        suspicious = class_names.find_suspicious(listing.classes, config.data)
+        listing = replace(listing, findings=(*listing.findings, *suspicious))
     _check_name(listing.name, config.data)
     if config.task not in ("auto", listing.task):
         raise UserError(f"--task: {kind} is {listing.task}. Received: {config.task!r}")
