@@ -17,6 +17,7 @@ from kerasft.settings.backbone_list import Candidate
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
+from kerasft.training import backbone_choice
 
 QUICK = {"phases": "head(epochs=1)", "augment": "none", "precision": "float32", "batch_size": 8, "jit": "off"}
 PLACES = ("--notensorboard", "--nowarmup")
@@ -146,3 +147,10 @@ def test_what_is_shown_before_the_choice_is_the_first_of_the_list(tiny, blind, m
     found = [Candidate("ResNet50", "ResNet50", "imagenet")]
     monkeypatch.setattr(candidates, "short_list", lambda *_, **__: (found, []))
     assert backbone.likely(Config(weights="imagenet")).backbone == "ResNet50"
+
+
+def test_a_student_trains_longer_so_fewer_networks_are_quick_enough():
+    # 38,400 forward passes at 40 a second take 16 minutes.
+    one = backbone_choice.Contender("a", None, None, None, 1e6, 40.0)
+    assert backbone._too_slow(Config(), one, 20.0) == ""
+    assert "fine-tuning would take about 48 min" in backbone._too_slow(Config(teacher="runs/large"), one, 20.0)

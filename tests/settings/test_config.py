@@ -156,3 +156,12 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
 def test_a_flag_that_the_mode_would_not_use_is_refused(words, message):
     with pytest.raises(UserError, match=message):
         _read(*words)
+
+
+def test_the_path_of_a_message_is_the_one_that_was_written_to(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    values = flags.FlagValues()
+    command_flags.define_flags(values)
+    command_flags.parse(values, ["run", "--run_dir=~/runs/a", "--data=folder:~/photos"])
+    paths = command_flags.named_paths(values)
+    assert (paths["--run_dir"], paths["--data"]) == ("/home/me/runs/a", "/home/me/photos")
