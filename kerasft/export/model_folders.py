@@ -160,3 +160,16 @@ def read_metadata(folder: Path) -> dict:
         return {**about, "classes": (folder / LABELS_FILE).read_text(encoding="utf-8").removesuffix("\n").split("\n")}
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def of_other_runs(version: Path, metrics: dict) -> list[Path]:
+    """Returns the model folders of a version that say that they are of another run: its number was given again.
+
+    Args:
+        version: as `export` of the metrics names it, or the folder of its portable artefacts.
+        metrics: the `metrics.json` of the run.
+    """
+    # Artefacts of earlier versions have the digest of the weights. Runs of earlier versions do not know what theirs have.
+    own = (metrics.get("run"), metrics.get("weights_sha256"))
+    folders = [version, *(version / name for name in artefacts(version))] if own[0] else []
+    return [folder for folder in folders if read_metadata(folder).get("run", own[0]) not in own]

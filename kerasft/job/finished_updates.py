@@ -76,9 +76,9 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
     with run_lock.locked(folder):
         if publishes:
             # Another process may have published it in the meantime.
-            export = run_folder.read_json(folder / "metrics.json", "export")["export"]
-            done = export.get("published", True)
-            changed["export"] = export if done else _publish(config, listing.name, folder, export)
+            recorded = run_folder.read_json(folder / "metrics.json", "export")
+            done = recorded["export"].get("published", True)
+            changed["export"] = recorded["export"] if done else _publish(config, listing.name, folder, recorded)
         run_folder.write_settings(config, folder)
         changed |= report.write_report(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
@@ -100,29 +100,30 @@ def _open(config: Config, folder: Path) -> Reopened:
 
 
 def _compare(config: Config, opened: Reopened, scorer: Scorer, baseline: Baseline) -> dict:
-    exported, test = _exported(opened.folder, opened.metrics["export"]), opened.splits.test
+    exported, test = _exported(opened.folder, opened.metrics), opened.splits.test
     answered = serving_outputs(exported, opened.network.task, test, (served_baseline.DECISIONS,))
     return served_baseline.compare(baseline, config, opened.splits, scorer, answered, opened.folder)
 
 
-def _publish(config: Config, name: str, folder: Path, export: dict) -> dict:
+def _publish(config: Config, name: str, folder: Path, metrics: dict) -> dict:
     """Copies a refused version into `--export_dir`, and gives its new `export` for `metrics.json`.
 
     A version that a command which was killed had published already is not published again.
     """
-    kept, exports = _exported(folder, export), Path(config.export_dir) / name
+    kept, exports = _exported(folder, metrics), Path(config.export_dir) / name
     run = model_folders.read_metadata(kept).get("run", "")
     there = (path for path in model_folders.versions(exports) if model_folders.read_metadata(path).get("run") == run)
     path = next(there, None) or saved_model.copy(kept, exports)
     console.say(f"published: {path}, which --gate had refused")
     if portable_export.publish.parse_formats(config.specs("export")):
         console.say(f"other formats: kerasft compress --model={folder} --export='{config.export}'")
-    return {**{key: value for key, value in export.items() if key != "published"}, "path": path.as_posix()}
+    return {**{key: value for key, value in metrics["export"].items() if key != "published"}, "path": path.as_posix()}
 
 
-def _exported(folder: Path, export: dict) -> Path:
-    path = Path(export["path"])
-    if not (path / "saved_model.pb").is_file():
-        rule = f"its SavedModel {path} is missing; --noresume runs everything again"
+def _exported(folder: Path, metrics: dict) -> Path:
+    path = Path(metrics["export"]["path"])
+    # Once a version is moved away, another run may get its number.
+    if model_folders.of_other_runs(path, metrics) or not (path / model_folders.SAVED_MODEL_FILE).is_file():
+        rule = f"its SavedModel is not there any more ({path}); --noresume runs everything again"
         raise UserError(f"--run_dir: {rule}. Received: '{folder}'")
     return path

@@ -87,7 +87,7 @@ def export_folders(config: Config, metrics: dict) -> list[Path]:
     """
     saved_model = Path(metrics["export"]["path"])
     found = (saved_model, _exports(config, saved_model))
-    return [folder for folder in found if folder.is_dir() and not _of_other_runs(folder, metrics)]
+    return [folder for folder in found if folder.is_dir() and not model_folders.of_other_runs(folder, metrics)]
 
 
 def _exports(config: Config, saved_model: Path) -> Path:
@@ -107,19 +107,11 @@ def _version(config: Config, saved_model: Path) -> Path:
     return root / saved_model.parent.name / saved_model.name
 
 
-def _of_other_runs(version: Path, metrics: dict) -> list[Path]:
-    """The model folders of a version that say that they are of another run. Its number was given again."""
-    # Artefacts of earlier versions have the digest of the weights. Runs of earlier versions do not know what theirs have.
-    own = (metrics.get("run"), metrics.get("weights_sha256"))
-    folders = [version, *(version / name for name in model_folders.artefacts(version))] if own[0] else []
-    return [folder for folder in folders if model_folders.read_metadata(folder).get("run", own[0]) not in own]
-
-
 def refuse_other_runs(config: Config, metrics: dict) -> None:
     """Raises UserError where the portable artefacts would be among those of another run, or have the number of its SavedModel."""
     saved_model = Path(metrics["export"]["path"])
     versions = _version(config, saved_model), _exports(config, saved_model)
-    if found := [folder for version in versions for folder in _of_other_runs(version, metrics)]:
+    if found := [folder for version in versions for folder in model_folders.of_other_runs(version, metrics)]:
         rule = f"version {saved_model.name} is of another run there ('{found[0]}'); the artefacts need another folder"
         raise UserError(f"--export_dir: {rule}. Received: {config.export_dir!r}")
 

@@ -103,7 +103,9 @@ def _find(given: str) -> Path:
     if (path / "metrics.json").is_file():
         metrics = run_folder.read_json(path / "metrics.json", "export")
         exported = Path(metrics["export"]["path"])
-        if not (exported / model_folders.SAVED_MODEL_FILE).is_file():
+        # Once a version is moved away, another run may get its number.
+        moved = model_folders.of_other_runs(exported, metrics)
+        if moved or not (exported / model_folders.SAVED_MODEL_FILE).is_file():
             rule = f"the SavedModel of this run is not there ({exported}){_versions_there(exported.parent)}"
             raise UserError(f"--baseline: {rule}. Received: {given!r}")
         return exported

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.console import console
+from kerasft.export import model_folders
 from kerasft.export.portable.publish import SAVED_MODEL
 from kerasft.storage import predictions_file, run_folder
 
@@ -67,7 +68,9 @@ def with_score(row: Row, score: str, folder: Path | None = None) -> Row:
 
 def _row(step: Row, folder: Path, parent: str, score: str, ids: np.ndarray, outputs: np.ndarray) -> Row:
     name, path = Path(step["run_dir"]).name, Path(step["path"])
-    there = bool(step["path"]) and path.is_dir()
+    metrics = run_folder.read_json(folder / name / "metrics.json")
+    # Its number may have been given to another run.
+    there = bool(step["path"]) and path.is_dir() and not model_folders.of_other_runs(path, metrics)
     row = {"artefact": f"{folder.name}/{name}", "parent": parent, "path": step["path"], "published": there}
     row["reason"] = "" if there else "its folder is not there any more"
     step = with_score(step, score, folder / name)

@@ -102,3 +102,17 @@ def test_an_artefact_says_what_it_is(tmp_path):
     assert model_folders.read_metadata(tmp_path) == {"task": "regression", "classes": ["käfer", "a\u2028b"]}
     (tmp_path / "model.json").write_text("[]")
     assert model_folders.read_metadata(tmp_path) == {}
+
+
+def test_a_version_whose_number_was_given_again_is_of_another_run(tmp_path):
+    version = made(tmp_path, "1/saved_model.pb", "1/onnx/model.onnx", "1/onnx/labels.txt") / "1"
+    run = {"run": "a", "weights_sha256": "sum"}
+    assert model_folders.of_other_runs(version, run) == []
+    (version / model_folders.METADATA_FILE).parent.mkdir()
+    (version / model_folders.METADATA_FILE).write_text(json.dumps({"run": "b"}))
+    assert model_folders.of_other_runs(version, run) == [version]
+    assert model_folders.of_other_runs(version, {"run": "b"}) == []
+    (version / "onnx" / model_folders.ABOUT_FILE).write_text(json.dumps({"run": "c"}))
+    assert model_folders.of_other_runs(version, {"run": "b"}) == [version / "onnx"]
+    # Runs of early versions have no identifier.
+    assert model_folders.of_other_runs(version, {}) == []

@@ -87,3 +87,12 @@ def test_nothing_is_published_while_another_process_works_in_the_run(refused):
     with run_lock.locked(folder), pytest.raises(UserError, match="--run_dir: another run is working in it"):
         complete()
     assert not exports.exists()
+
+
+def test_the_model_of_another_run_with_the_same_number_is_not_taken(tmp_path):
+    path = _version(tmp_path / "1", "a")
+    metrics = {"export": {"path": path.as_posix()}, "run": "a", "weights_sha256": "sum"}
+    assert finished_updates._exported(tmp_path, metrics) == path
+    _version(path, "b")
+    with pytest.raises(UserError, match="--run_dir: its SavedModel is not there any more"):
+        finished_updates._exported(tmp_path, metrics)

@@ -41,6 +41,11 @@ def test_classes_are_matched_by_name(served):
 def test_a_run_folder_stands_for_what_it_exported(served, tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"export": {"path": str(served / "1")}}))
     assert _open(tmp_path).path == served / "1"
+    # Its version was moved away, and another run has its number.
+    moved = {"export": {"path": str(served / "1")}, "run": "moved", "weights_sha256": "sum"}
+    (tmp_path / "metrics.json").write_text(json.dumps(moved))
+    with pytest.raises(UserError, match=r"is not there .*; there are the versions 1. Received"):
+        _open(tmp_path)
     (tmp_path / "metrics.json").write_text(json.dumps({"export": {"path": str(served / "7")}}))
     with pytest.raises(UserError, match=r"is not there .*; there are the versions 1. Received"):
         _open(tmp_path)

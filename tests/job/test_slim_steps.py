@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from kerasft.export import model_folders
 from kerasft.job import slim_steps
 
 IDS = np.array(["a", "b", "c", "d"])
@@ -45,6 +46,17 @@ def test_each_kept_step_has_a_row_that_names_its_parent(run):
     # Image by image, by their names.
     assert (first["agreement"], second["agreement"]) == (0.75, pytest.approx(2 / 3))
     assert (first["accuracy"], first["interval"], first["surgery"]) == (0.9, [0.8, 0.95], "image_size")
+
+
+def test_a_step_whose_number_another_run_has_is_not_there_any_more(run, tmp_path):
+    (run / "slim/flops-0.5/1-image_size/metrics.json").write_text(json.dumps({"run": "a", "weights_sha256": "sum"}))
+    about = tmp_path / "1-image_size" / model_folders.METADATA_FILE
+    about.parent.mkdir()
+    for name in ("a", "b"):
+        about.write_text(json.dumps({"run": name}))
+        row = slim_steps.rows(run, METRICS, "accuracy", IDS, OUTPUTS)[0]
+        assert row["published"] == (name == "a")
+    assert row["reason"] == "its folder is not there any more"
 
 
 def test_steps_of_an_earlier_run_in_the_folder_are_left_out(run, capsys):
