@@ -15,11 +15,13 @@ from kerasft.serve.limits import Limits, RequestError, body_too_large
 KEYLESS_PATHS = ("/", "/v2/health/live", "/v2/health/ready")
 # All bodies in memory together may be as large as so many bodies of the greatest size.
 MAX_BODIES_IN_MEMORY = 8
+# How the content types of CloudEvents begin.
+CLOUD_EVENTS = b"application/cloudevents"
 MISSING_KEY_MESSAGE = "A key is needed: header 'Authorization: Bearer KEY' or 'x-api-key: KEY'."
 
 
 def guard_app(app, *, limits: Limits, keys: tuple[str, ...]):
-    """Wraps an ASGI application. Refused requests get 401, 413, 408 or 503; all requests are counted and timed.
+    """Wraps an ASGI application. Refused requests get 401, 415, 413, 408 or 503; all requests are counted and timed.
 
     The whole body is read here and passed on in one piece. So a body without a length and a slow body go no further.
 
@@ -64,6 +66,9 @@ async def _handle(app, scope, receive, send, limits: Limits, keys: tuple[str, ..
     if keys and scope["path"] not in KEYLESS_PATHS and not _has_key(headers, keys):
         # A new error each time: a shared one would collect the tracebacks of all requests.
         raise RequestError(401, MISSING_KEY_MESSAGE, {"WWW-Authenticate": "Bearer"})
+    # KServe answers CloudEvents with CloudEvents, which it cannot make of our answers.
+    if b"ce-specversion" in headers or headers.get(b"content-type", b"").lower().startswith(CLOUD_EVENTS):
+        raise RequestError(415, "CloudEvents are not understood: send the JSON alone, as application/json.")
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length) > limits.max_body_bytes:
         raise body_too_large(limits)

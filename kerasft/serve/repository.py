@@ -23,12 +23,17 @@ class ServedModel(kserve.Model):
     """One version as a KServe model, for the requests of both protocols."""
 
     def __init__(self, name: str, version: Version, batcher: Batcher):
-        super().__init__(name)
+        super().__init__(name, return_response_headers=True)
         self.version, self.batcher, self.ready = version, batcher, True
 
     async def predict(self, payload, headers=None, response_headers=None):
-        """Answers a TensorFlow Serving body (JSON, parsed or not) or an InferRequest. KServe encodes the answer."""
+        """Answers a TensorFlow Serving body (JSON, parsed or not) or an InferRequest. KServe encodes the answer.
+
+        The header `x-model-version` of the answer names the version, which another one may have replaced since `/about` was read.
+        """
         limits, version = self.batcher.limits, self.version
+        if response_headers is not None:
+            response_headers["x-model-version"] = str(version.number)
         large = int((headers or {}).get("content-length", 0)) > LARGE_BODY_BYTES
         parse = (
             open_inference_v2.parse_request if isinstance(payload, kserve.InferRequest) else tfserving_v1.parse_request

@@ -48,7 +48,7 @@ def _pages(repository: VersionRepository, limits: Limits, lifespan) -> APIRouter
         json_limits = {"body_bytes": limits.max_body_bytes, "pixels": limits.max_pixels, "pictures": limits.max_images}
         return _json(
             {"name": repository.name, "version": repository.current.number}
-            | {key: metadata.get(key) for key in ("task", "classes", "image_size")}
+            | {key: metadata.get(key) for key in ("task", "classes", "image_size", "framing")}
             | {"limits": json_limits}
         )
 
@@ -104,13 +104,12 @@ def _open_inference(repository: VersionRepository) -> APIRouter:
         infer_request = open_inference_v2.parse_body(
             await request.body(), headers.get("inference-header-content-length"), name
         )
-        answer, _ = await served(infer_request, headers=headers)
+        answer, response_headers = await served(infer_request, headers=headers)
         body, length = answer.to_rest()
         if length is None:
-            return _json(body)
-        return Response(
-            body, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(length)}
-        )
+            return _json(body, response_headers)
+        response_headers |= {"Inference-Header-Content-Length": str(length)}
+        return Response(body, media_type="application/octet-stream", headers=response_headers)
 
     @router.get("/models/{name}")
     @router.get("/models/{name}/versions/{number}")
@@ -137,8 +136,8 @@ def _find_model(repository: VersionRepository, name: str, number: str) -> Served
     return served
 
 
-def _json(value: object) -> Response:
-    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+def _json(value: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers, media_type=JSON)
 
 
 def _error(status: int, text: str, headers: dict | None) -> Response:

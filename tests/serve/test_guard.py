@@ -59,6 +59,18 @@ def test_a_length_above_the_limit_is_refused_before_the_body_is_read(length):
     assert refused([], {"content-length": length}) == (413, "The body may have at most 100 bytes (--max_body_mb).")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "application/cloudevents+json"},
+        {"content-type": "Application/CloudEvents-batch+json; charset=utf-8"},
+        {"content-type": "application/json", "ce-specversion": "1.0"},
+    ],
+)
+def test_cloud_events_are_refused(headers):
+    assert refused([b"{}"], headers)[0] == 415
+
+
 def test_a_body_without_a_length_is_cut_at_the_limit():
     assert refused([b"a" * 60, b"b" * 60, b"c" * 60])[0] == 413
 

@@ -209,6 +209,26 @@ def test_why_colours_the_places_that_count(tab, stub, tmp_path):
     assert tab.run(pixel.format(30)) != tab.run(pixel.format(250)) == [255, 255, 255, 255]
 
 
+@pytest.mark.parametrize(
+    ("framing", "corner", "middle"),
+    [("crop", [0, 0, 255], [0, 0, 255]), ("squash", [255, 0, 0], [0, 0, 255]), ("pad", [114] * 3, [0, 0, 255])],
+)
+def test_an_image_is_drawn_by_the_framing_of_the_model(tab, stub, tmp_path, framing, corner, middle):
+    """A wide blue image with red ends: they are cut off, pressed into the square, or above them is grey."""
+    image = Image.new("RGB", (200, 50), "red")
+    image.paste("blue", (50, 0, 150, 50))
+    image.save(tmp_path / "wide.png")
+    stub.read_metadata["framing"] = framing
+    opened(tab, stub)
+    tab.choose(tmp_path / "wide.png")
+    answered(tab)
+    pixel = "[...document.querySelector('canvas').getContext('2d').getImageData({0}, {1}, 1, 1).data]"
+    assert tab.run(pixel.format(20, 10)) == [*corner, 255]
+    assert tab.run(pixel.format(136, 136)) == [*middle, 255]
+    edge = [255, 0, 0] if framing == "pad" else corner
+    assert tab.run(pixel.format(20, 136)) == [*edge, 255]
+
+
 def test_why_says_where_no_place_decides_and_what_the_server_refuses(tab, stub, files):
     opened(tab, stub)
     tab.choose(files / "disc 0.jpg")

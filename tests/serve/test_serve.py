@@ -170,7 +170,25 @@ def test_status_metadata_and_about_are_told(server):
     assert set(metadata["metadata"]["signature_def"]["signature_def"]) >= {"serving_default", "images", "features"}
     limits = {"body_bytes": 1_000_000, "pixels": 4_000_000, "pictures": 16}
     read_metadata = {"name": "shapes", "version": 1, "task": "single_label", "classes": list(CLASSES), "image_size": 32}
-    assert server.client.get("/about").json() == read_metadata | {"limits": limits}
+    assert server.client.get("/about").json() == read_metadata | {"framing": "crop", "limits": limits}
+
+
+def test_each_answer_names_its_version(server):
+    given = {"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": [b64(PHOTOS[0])["b64"]]}
+    for path in (f"{MODEL}:predict", f"{MODEL}/versions/1:predict", "/v2/models/shapes/infer"):
+        body = {"inputs": [given]} if "infer" in path else {"instances": [b64(PHOTOS[0])]}
+        answer = server.client.post(path, json=body)
+        assert (answer.status_code, answer.headers["x-model-version"]) == (200, "1")
+
+
+def test_requests_of_other_kinds_are_refused_in_words(server):
+    event = {"specversion": "1.0", "id": "1", "source": "x", "type": "x", "time": "x"}
+    body = json.dumps({**event, "data": {"instances": [b64(PHOTOS[0])]}})
+    headers = {"content-type": "application/cloudevents+json"}
+    answer = server.client.post(f"{MODEL}:predict", content=body, headers=headers)
+    assert (answer.status_code, list(answer.json())) == (415, ["error"])
+    answer = server.client.post(f"{MODEL}:explain", json={"instances": [b64(PHOTOS[0])]})
+    assert (answer.status_code, list(answer.json())) == (501, ["error"])
 
 
 def test_the_open_inference_protocol_with_json_and_binary(server, bare):
