@@ -80,7 +80,7 @@ def publish(
 def write_draft(artefact: Artefact, network: Network, answer: Answer, folder: Path) -> Path:
     """Writes an artefact into a draft folder inside its folder, and gives the draft's path; arguments as `publish`."""
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    sweep(folder)
     draft = draft_path(folder)
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -119,8 +119,8 @@ def prove(artefact: Artefact, path: Path, network: Network, answer: Answer, spli
     return proof.compare(artefact.name, network.task, given, expected, answer.scale)
 
 
-def _sweep(folder: Path) -> None:
-    """Removes the drafts of this machine's processes that were killed."""
+def sweep(folder: Path) -> None:
+    """Removes from a folder the drafts of this machine's processes that were killed."""
     for path in folder.glob(f".draft-{platform.node()}-*"):
         number = path.name.rpartition("-")[2]
         try:

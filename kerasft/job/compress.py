@@ -15,11 +15,11 @@ from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
 from kerasft.job import artefact_costs, portable_export, slim_steps
-from kerasft.job.finished_run import reopen
+from kerasft.job.finished_run import read_files, reopen
 from kerasft.report.compress_page import fastest_and_smallest, sentence
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, one_of
-from kerasft.storage import run_folder
+from kerasft.storage import run_folder, run_lock
 from kerasft.training import train_setup
 
 JSON_NAME = "compress.json"
@@ -41,17 +41,23 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
         The rows of `compress.json`: the SavedModel, the portable artefacts, the slimmer networks.
 
     Raises:
-        UserError: no finished run, `--export` names no portable format, the images have changed, or another run has this version
-            in `--export_dir`.
+        UserError: no finished run, another command works in it, `--export` names no portable format, the images have changed, or
+            another run has this version in `--export_dir`.
     """
-    folder = Path(run)
     if not publish.parse_formats(settings.specs("export")):
         rule = f"must name a format for another runtime: {one_of(FORMATS)}"
         raise UserError(f"--export: {rule}. Received: {settings.export!r}")
-    metrics = run_folder.read_json(folder / "metrics.json")
-    if not metrics.get("export", {}).get("published", True):
+    metrics, _ = read_files(run, keys=("export",))
+    if not metrics["export"].get("published", True):
         rule = "its model is not published (--gate); the command of the run without --gate publishes it"
         raise UserError(f"--model: {rule}. Received: {run!r}")
+    with run_lock.locked(Path(run)):
+        return _compress(settings, run, timings)
+
+
+def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
+    """Does the work of `compress` in a locked run folder."""
+    folder = Path(run)
     changes = {name: getattr(settings, name) for name in ("allow_imports", "export", "max_drop", "export_dir")}
     opened = reopen(run, **changes)
     config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits

@@ -19,12 +19,12 @@ from kerasft.data.splits import take
 from kerasft.evaluation import neighbours, scoring
 from kerasft.evidence.mistakes import find_mistakes
 from kerasft.job import explained_files, heat_map_check, image_reader
-from kerasft.job.finished_run import Reopened, reopen
+from kerasft.job.finished_run import Reopened, read_files, reopen
 from kerasft.networks import class_activation, flip_averaging, heads
 from kerasft.report.explain_page import Shown, verdict
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.storage import run_folder
+from kerasft.storage import run_folder, run_lock
 
 JSON_NAME, PAGE_NAME = "explain.json", "explain.html"
 # Images of the test set that are explained because the answer is wrong.
@@ -72,15 +72,24 @@ def explain(settings: Config, run: str, images: str = "", out: str = "") -> dict
         The content of `explain.json`.
 
     Raises:
-        UserError: no finished run, its images have changed, no file matches, or the folder cannot be written.
+        UserError: no finished run, another command works in it, its images have changed, no file matches, or the folder cannot be
+            written.
     """
-    began = time.monotonic()
     asked = explained_files.find(images) if images else None
     folder = Path(out or run)
     if out and folder.exists() and not folder.is_dir():
         raise UserError(f"--out: must be a folder. Received: {out!r}")
     if out:
         run_folder.check_can_create(folder)
+    # Before the lock, which makes a folder that is missing.
+    read_files(run, keys=("export",))
+    with run_lock.locked(Path(run)):
+        return _explain_run(settings, run, asked, folder)
+
+
+def _explain_run(settings: Config, run: str, asked: explained_files.Asked | None, folder: Path) -> dict[str, Any]:
+    """Does the work of `explain` in a locked run folder; `folder` is the one to write into."""
+    began = time.monotonic()
     opened = reopen(run, settings.allow_imports)
     model, task, test = opened.network.model, opened.network.task, opened.splits.test
     methods = class_activation.find_methods(model, task)

@@ -10,6 +10,7 @@ from conftest import make_image
 from kerasft.job import compress
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage import run_lock
 
 needs_lite = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")
 
@@ -98,3 +99,23 @@ def test_no_number_of_the_table_is_cut_in_two_on_80_columns(capsys, monkeypatch)
     compress.console.print_table(compress._table([row], "accuracy"))
     said = capsys.readouterr().out
     assert all(number in said for number in ("0.9182", "0.2828", "99.6%", "1,505", "31,280", "33,428"))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A folder that looks like a finished run."""
+    export = {"path": "saved_models/x/1"}
+    metrics = {"task": "single_label", "classes": [], "image_size": 32, "framing": "crop", "export": export}
+    for name, content in (("metrics", metrics), ("config", {"data": "digits", "backbone": "auto"})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "model.keras").touch()
+    return tmp_path
+
+
+@needs_lite
+def test_two_commands_on_one_run_are_kept_apart(finished):
+    with run_lock.locked(finished), pytest.raises(UserError, match="another run is working in it"):
+        compress.compress(Config(export="onnx"), str(finished))
+    with pytest.raises(UserError, match="--model: must be the folder of a finished run"):
+        compress.compress(Config(export="onnx"), str(finished / "no run"))
+    assert not (finished / "no run").exists()

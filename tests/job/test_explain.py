@@ -12,6 +12,7 @@ from kerasft.evaluation import faithfulness
 from kerasft.job import explain, train
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage import run_lock
 
 QUICK = {"phases": "head(epochs=0)", "augment": "none", "precision": "float32", "batch_size": 8, "jit": "off"}
 QUICK |= {"tensorboard": False, "warmup": False}
@@ -152,3 +153,14 @@ def test_the_digits_through_the_real_command(tmp_path, command):
     assert again.returncode == 0
     other = json.loads((tmp_path / "why" / "explain.json").read_text())
     assert other["images"] == values["images"] and other["check"]["steps"] == faithfulness.STEPS
+
+
+def test_two_commands_on_one_run_are_kept_apart(tmp_path):
+    for name, content in (("metrics", {"export": {}}), ("config", {"data": "digits", "backbone": "auto"})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "model.keras").touch()
+    with run_lock.locked(tmp_path), pytest.raises(UserError, match="another run is working in it"):
+        explain.explain(Config(), str(tmp_path))
+    with pytest.raises(UserError, match="--model: must be the folder of a finished run"):
+        explain.explain(Config(), str(tmp_path / "no run"))
+    assert not (tmp_path / "no run").exists()

@@ -23,7 +23,7 @@ from kerasft.data import pipeline
 from kerasft.data.representative_images import calibration_images
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation.scoring import Scorer
-from kerasft.export import proof
+from kerasft.export import artefact, proof
 from kerasft.export.artefact import Answer
 from kerasft.export.portable import FORMATS
 from kerasft.export.portable.bias_correction import correct_biases
@@ -106,14 +106,13 @@ def publish(
     # Made once for all formats, and only if one needs them.
     calibration = functools.cache(lambda: calibration_images(splits.train, network.size))
     source = Source(network, calibration, functools.cache(lambda: correct_biases(network, calibration())))
-    folder = Path(folder)
-    drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
+    artefact.sweep(folder)
     try:
+        drafts = [_Draft.write(one, source, answer, folder) for one in chosen]
         _predict([draft for draft in drafts if draft.run], inputs, answer.framing)
         return [draft.publish(inputs) for draft in drafts]
     finally:
-        for draft in drafts:
-            shutil.rmtree(draft.folder, ignore_errors=True)
+        artefact.discard(artefact.draft_path(folder))
 
 
 @dataclass
@@ -141,8 +140,8 @@ class _Draft:
     @classmethod
     def write(cls, chosen: Format, source: Source, answer: Answer, folder: Path) -> "_Draft":
         """Writes and loads a draft."""
-        made = cls(chosen, folder / f".draft-{chosen.folder}", folder / chosen.folder)
-        shutil.rmtree(made.folder, ignore_errors=True)
+        made = cls(chosen, artefact.draft_path(folder) / chosen.folder, folder / chosen.folder)
+        artefact.discard(made.folder)
         made.folder.mkdir(parents=True)
         try:
             chosen.write(source, made.folder)

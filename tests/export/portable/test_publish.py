@@ -1,10 +1,14 @@
-"""The figures of a proof where several targets have different units."""
+"""The figures of a proof where several targets have different units; drafts, and what formats may be chosen."""
+
+import platform
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kerasft.evaluation.scoring import Scorer
-from kerasft.export import proof
+from kerasft.export import artefact, proof
 from kerasft.export.portable import FORMATS, publish
 
 # A width of about 1 and a mass of about 5,000, and how much they vary.
@@ -45,3 +49,23 @@ def test_each_target_is_proven_in_its_own_deviations(inputs, gap, refused):
     assert row["scaled_max_abs_diff"] == pytest.approx(worst, rel=0.01, nan_ok=True)
     assert row["max_abs_diff"] == pytest.approx(np.max(gap), rel=0.01, nan_ok=True)
     assert not refused or ("differ by up to" in reason and "deviations (at most 0.0001)" in reason)
+
+
+def test_a_draft_is_of_one_process(tmp_path, inputs, monkeypatch):
+    """Two processes that write one artefact do not write into one draft; those of killed ones are removed."""
+    dead = tmp_path / f".draft-{platform.node()}-{2**22 + 1}" / "onnx"
+    dead.mkdir(parents=True)
+    places = []
+
+    def write(source, draft):
+        places.append(draft)
+        raise ValueError("not now")
+
+    made = replace(FORMATS["onnx"](), write=write)
+    network = SimpleNamespace(size=32)
+    answer = artefact.Answer("run", ("a", "b"))
+    monkeypatch.setattr(publish, "_predict", lambda *_: None)
+    row = publish.publish([made], network, answer, None, inputs, tmp_path)[0]
+    assert not row["published"] and "not now" in row["reason"]
+    assert places == [artefact.draft_path(tmp_path) / "onnx"]
+    assert list(tmp_path.iterdir()) == []
