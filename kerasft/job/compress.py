@@ -17,7 +17,7 @@ from kerasft.export.portable import FORMATS, publish
 from kerasft.job import artefact_costs, portable_export, slim_steps
 from kerasft.job.finished_run import read_files, reopen
 from kerasft.report.compress_page import fastest_and_smallest, sentence
-from kerasft.settings.config import Config
+from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError, one_of
 from kerasft.storage import run_folder, run_lock
 from kerasft.training import train_setup
@@ -33,7 +33,8 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     The slimmer networks that `--target` has made of it are further rows.
 
     Args:
-        settings: `--export`, `--max_drop`, `--export_dir` and `--allow_imports` are taken from it; the rest from the run.
+        settings: `--export`, `--max_drop` and `--allow_imports` are taken from it, and an `--export_dir` that is not the default; the
+            rest from the run.
         run: the run folder.
         timings: whether start-up, memory and speed are measured, in processes of their own.
 
@@ -58,7 +59,10 @@ def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
 def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
     """Does the work of `compress` in a locked run folder."""
     folder = Path(run)
-    changes = {name: getattr(settings, name) for name in ("allow_imports", "export", "max_drop", "export_dir")}
+    changes = {name: getattr(settings, name) for name in ("allow_imports", "export", "max_drop")}
+    # The default is not what the run had, whose SavedModel the artefacts belong beside.
+    if settings.export_dir != FIELDS["export_dir"].default:
+        changes["export_dir"] = settings.export_dir
     opened = reopen(run, **changes)
     config, metrics, network, splits = opened.config, opened.metrics, opened.network, opened.splits
     portable_export.refuse_other_runs(config, metrics)

@@ -1,5 +1,6 @@
 """What a finished run is asked for later: another `--baseline`, more `--robustness`, or to be published after all. Nothing is trained."""
 
+import shlex
 from pathlib import Path
 
 from kerasft import report
@@ -116,7 +117,8 @@ def _publish(config: Config, name: str, folder: Path, metrics: dict) -> dict:
     path = next(there, None) or saved_model.copy(kept, exports)
     console.say(f"published: {path}, which --gate had refused")
     if portable_export.publish.parse_formats(config.specs("export")):
-        console.say(f"other formats: kerasft compress --model={folder} --export='{config.export}'")
+        flags = [f"--model={folder}", f"--export={config.export}", f"--export_dir={config.export_dir}"]
+        console.say(f"other formats: {shlex.join(['kerasft', 'compress', *flags])}")
     return {**{key: value for key, value in metrics["export"].items() if key != "published"}, "path": path.as_posix()}
 
 

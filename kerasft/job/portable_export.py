@@ -17,7 +17,35 @@ from kerasft.export.portable import publish
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage import run_folder
 from kerasft.strategies import planning
+
+
+def check_folders(config: Config, exports: Path) -> None:
+    """Refuses folders that cannot be written before training, and not after it.
+
+    Args:
+        exports: the folder in `--export_dir`.
+
+    Raises:
+        UserError: the portable artefacts would be in the folder of the SavedModels.
+        OSError: a folder cannot be created or written.
+    """
+    run_folder.check_can_create(exports)
+    if publish.parse_formats(config.specs("export")):
+        _refuse_mixing(config, exports)
+        try:
+            run_folder.check_can_create(model_folders.portable_folder(exports))
+        except OSError as error:
+            error.add_note("the artefacts of --export are written beside --export_dir")
+            raise
+
+
+def _refuse_mixing(config: Config, exports: Path) -> None:
+    """Raises UserError where `exports/NAME` would be the folder of the SavedModels too."""
+    if model_folders.portable_folder(exports) == exports:
+        rule = f"must not be named {model_folders.EXPORTS}, as the folder beside it that the other formats of --export are in"
+        raise UserError(f"--export_dir: {rule}. Received: {config.export_dir!r}")
 
 
 def export(
@@ -108,9 +136,13 @@ def _version(config: Config, saved_model: Path) -> Path:
 
 
 def refuse_other_runs(config: Config, metrics: dict) -> None:
-    """Raises UserError where the portable artefacts would be among those of another run, or have the number of its SavedModel."""
+    """Raises UserError where the portable artefacts would be among those of another run, or have the number of its SavedModel.
+
+    They would also be hard to tell from SavedModels in the same folder.
+    """
     saved_model = Path(metrics["export"]["path"])
     versions = _version(config, saved_model), _exports(config, saved_model)
+    _refuse_mixing(config, versions[0].parent)
     if found := [folder for version in versions for folder in model_folders.of_other_runs(version, metrics)]:
         rule = f"version {saved_model.name} is of another run there ('{found[0]}'); the artefacts need another folder"
         raise UserError(f"--export_dir: {rule}. Received: {config.export_dir!r}")

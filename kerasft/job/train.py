@@ -115,8 +115,7 @@ def _train(
 ) -> Run:
     """Runs the steps in a locked run folder."""
     exports = Path(config.export_dir) / listing.name
-    # A folder that cannot be written is reported now, not after training.
-    run_folder.check_can_create(exports)
+    portable_export.check_folders(config, exports)
     done = train_phases.train_phases(config, listing, folder, exports, seconds, began)
     network, splits = done.network, done.splits
     exported = _evaluate_and_export(config, listing.name, folder, exports, baseline, done, seconds)

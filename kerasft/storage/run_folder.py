@@ -1,5 +1,6 @@
 """The run folder: the settings of a run, its results, and the state from which it can be resumed."""
 
+import errno
 import json
 import os
 import shutil
@@ -80,10 +81,12 @@ def check_can_create(folder: Path) -> None:
     """Creates a folder and removes it again, so that an error comes before hours of training.
 
     Raises:
-        OSError: the folder cannot be created.
+        OSError: the folder cannot be created, or is there and cannot be written.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     for path in created:
         # Another process may have written into it meanwhile.
         with suppress(OSError):

@@ -119,3 +119,13 @@ def test_two_commands_on_one_run_are_kept_apart(finished):
     with pytest.raises(UserError, match="--model: must be the folder of a finished run"):
         compress.compress(Config(export="onnx"), str(finished / "no run"))
     assert not (finished / "no run").exists()
+
+
+@needs_lite
+@pytest.mark.parametrize(("given", "taken"), [({}, {}), ({"export_dir": "elsewhere"}, {"export_dir": "elsewhere"})])
+def test_artefacts_stand_beside_the_export_of_the_run(finished, monkeypatch, given, taken):
+    asked = {}
+    monkeypatch.setattr(compress, "reopen", lambda run, **changes: asked.update(changes) or pytest.fail("far enough"))
+    with pytest.raises(pytest.fail.Exception):
+        compress.compress(Config(export="onnx", **given), str(finished))
+    assert asked == {"allow_imports": (), "export": "onnx", "max_drop": Config().max_drop, **taken}

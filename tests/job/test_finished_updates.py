@@ -1,6 +1,7 @@
 """What a finished run is asked for later: when it is compared again, and that a refused model is published once."""
 
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,6 +81,14 @@ def test_a_publication_that_was_killed_is_not_repeated(refused, monkeypatch):
     assert complete() == (exports / "2").as_posix()
     recorded = json.loads((folder / "metrics.json").read_text())["export"]
     assert recorded == {"path": (exports / "2").as_posix(), "n": 5}
+
+
+def test_the_other_formats_are_asked_for_where_the_model_is(refused, monkeypatch, capsys):
+    _, exports, complete = refused
+    monkeypatch.setattr(finished_updates.portable_export.publish, "parse_formats", lambda chosen: ["onnx"])
+    complete()
+    said = capsys.readouterr().out.split("other formats: ")[1]
+    assert shlex.split(said)[-1] == f"--export_dir={exports.parent}"
 
 
 def test_nothing_is_published_while_another_process_works_in_the_run(refused):

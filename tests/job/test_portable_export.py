@@ -12,8 +12,10 @@ from kerasft.job import portable_export
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
+needs_lite = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")
 
-@pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")
+
+@needs_lite
 def test_a_model_that_the_gate_refused_gets_no_portable_formats():
     assert portable_export.withheld(Config(export="savedmodel | onnx")) == {
         "onnx": {"artefact": "onnx", "published": False, "reason": "refused by --gate"}
@@ -80,3 +82,24 @@ def test_the_command_that_trains_for_eight_bits_is_that_of_the_run_with_one_phas
     assert found[3:5] == ["--phases=head | all(epochs=2) | quantised", "--export=litert(precision=int8)"]
     assert found[5:] == ["--run_dir=runs/a b-quantised"]
     assert portable_export._retrain_command(Config(phases="auto | quantised"), Path("run")) == ""
+
+
+@needs_lite
+def test_the_folder_of_portable_artefacts_is_tried_before_training(tmp_path, monkeypatch):
+    (tmp_path / "exports").write_text("a file")
+    exports = tmp_path / "saved_models" / "x"
+    portable_export.check_folders(Config(), exports)
+    with pytest.raises(OSError) as caught:
+        portable_export.check_folders(Config(export="onnx"), exports)
+    assert "beside --export_dir" in caught.value.__notes__[0]
+
+
+@needs_lite
+def test_both_kinds_of_artefacts_do_not_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config(export="onnx", export_dir="exports")
+    portable_export.check_folders(Config(export_dir="exports"), Path("exports/x"))
+    with pytest.raises(UserError, match=r"--export_dir: must not be named exports, .* Received: 'exports'"):
+        portable_export.check_folders(config, Path("exports/x"))
+    with pytest.raises(UserError, match=r"--export_dir: must not be named exports"):
+        portable_export.refuse_other_runs(config, {"export": {"path": "exports/x/1"}})

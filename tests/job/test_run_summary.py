@@ -77,7 +77,7 @@ def test_a_refused_config_leaves_no_folder_of_exports(photos, tiny, tmp_path, mo
     assert not (tmp_path / "saved_models").exists()
 
 
-def test_a_folder_is_tried_and_taken_away_again(tmp_path):
+def test_a_folder_is_tried_and_taken_away_again(tmp_path, monkeypatch):
     run_folder.check_can_create(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "c").mkdir()
@@ -86,6 +86,11 @@ def test_a_folder_is_tried_and_taken_away_again(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError):
         run_folder.check_can_create(tmp_path / "file" / "d")
+    # Root may write everywhere, so the answer of the system is replaced.
+    monkeypatch.setattr(run_folder.os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError) as caught:
+        run_folder.check_can_create(tmp_path / "c")
+    assert caught.value.filename == str(tmp_path / "c")
 
 
 def test_the_images_of_an_old_run_are_found_by_name(photos, tmp_path):

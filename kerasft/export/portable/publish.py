@@ -72,15 +72,17 @@ def parse_formats(chosen: Iterable[Spec]) -> list[Format]:
     """The portable formats that `--export` names; `savedmodel` is left out, for it is always exported.
 
     Raises:
-        UserError: an unknown format or argument, or a package is missing.
+        UserError: an unknown format or argument, a format that is named twice, or a package is missing.
     """
-    names = {SAVED_MODEL: lambda: None, **FORMATS}
-    found = [specs.build(spec, "--export", names) for spec in chosen]
-    for one in filter(None, found):
+    known = {SAVED_MODEL: lambda: None, **FORMATS}
+    found = [one for spec in chosen if (one := specs.build(spec, "--export", known))]
+    for one in found:
         if missing := [name for name in one.packages if importlib.util.find_spec(name) is None]:
             rule = f"{one.name} needs {', '.join(missing)}: pip install 'kerasft[lite]'"
             raise UserError(f"--export: {rule}. Received: '{one.name}'")
-    return [one for one in found if one]
+        if [other.folder for other in found].count(one.folder) > 1:
+            raise UserError(f"--export: must name each format once. Received: '{one.name}' twice")
+    return found
 
 
 def publish(
@@ -208,8 +210,7 @@ def _predict(drafts: list[_Draft], inputs: ProofInputs, framing: str) -> None:
 
 def _first_words(error: Exception) -> str:
     """The message of an error in one line of at most 200 characters, without the addresses of objects."""
-    text = " ".join(re.sub(r"<\S+ object at \w+>", "", str(error)).split())
-    return text[:200] or type(error).__name__
+    return " ".join(re.sub(r"<\S+ object at \w+>", "", str(error)).split())[:200] or type(error).__name__
 
 
 def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -10,6 +10,8 @@ import pytest
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, proof
 from kerasft.export.portable import FORMATS, publish
+from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 
 # A width of about 1 and a mass of about 5,000, and how much they vary.
 SCALE = np.array([0.3, 1000.0])
@@ -69,3 +71,11 @@ def test_a_draft_is_of_one_process(tmp_path, inputs, monkeypatch):
     assert not row["published"] and "not now" in row["reason"]
     assert places == [artefact.draft_path(tmp_path) / "onnx"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("chosen", ["onnx | onnx", "savedmodel | litert | litert(precision=float32)"])
+def test_a_format_is_named_once(chosen, monkeypatch):
+    monkeypatch.setattr(publish.importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(UserError, match=r"--export: must name each format once\. Received: '(onnx|litert)' twice"):
+        publish.parse_formats(Config(export=chosen).specs("export"))
+    assert len(publish.parse_formats(Config(export="litert | litert(precision=int8)").specs("export"))) == 2
