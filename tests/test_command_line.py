@@ -10,8 +10,10 @@ from finished import run_folder
 
 from kerasft import __version__, command_line, commands
 from kerasft.settings import help
+from kerasft.settings.config import FIELDS
 from kerasft.settings.errors import UserError
 from kerasft.settings.modes import COMMANDS, MODES
+from kerasft.slim.step_settings import STEP_SETTINGS
 
 
 def test_alone_the_script_shows_the_short_help_and_the_module_trains(command, tmp_path):
@@ -56,6 +58,16 @@ def test_a_flag_of_several_modes_says_in_each_what_it_does_there():
     assert "--model A SavedModel" in shown["predict"] and "--model The folder of a finished run." in shown["explain"]
     assert "By default test images" in shown["explain"] and "By default test images" not in shown["predict"]
     assert "--model" not in shown["tune"]
+
+
+def test_the_settings_of_a_mode_that_trains_nothing_are_named():
+    for name in ("compress", "explain"):
+        own = {*MODES[name].settings, *MODES[name].target_settings}
+        shown = help.mode_help(name)
+        assert own <= FIELDS.keys()
+        assert all(f"  --{'[no]' * (one == 'resume')}{one}" in shown for one in own)
+        assert "--tta" not in shown
+    assert {*STEP_SETTINGS} <= {*MODES["compress"].settings, *MODES["compress"].target_settings}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

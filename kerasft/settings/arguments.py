@@ -1,5 +1,8 @@
 """The words of a command line, written out as flags: `kerasft serve` is `--mode=serve`, `--preset=NAME` is a flagfile."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from kerasft.settings import presets
 from kerasft.settings.errors import UserError, did_you_mean, one_of
 from kerasft.settings.modes import COMMANDS, MODES
@@ -44,6 +47,30 @@ def check(preset: str, dry_run: bool, mode: str) -> None:
         raise UserError(f"--preset: {rule}. Received: {preset!r}")
     if dry_run and mode != "train":
         raise UserError(f"--dry_run: is for --mode=train. Received: --mode={mode}")
+
+
+def refuse_settings(mode: str, target: str, given: Mapping[str, Any]) -> None:
+    """Refuses settings of training that a mode would ignore.
+
+    Args:
+        mode: a key of `MODES`.
+        target: the value of `--target`.
+        given: the settings that differ from their defaults.
+
+    Raises:
+        UserError: see above.
+    """
+    known = MODES[mode]
+    taken = ("allow_imports", *known.settings, *(known.target_settings if target else ()))
+    for name, value in given.items():
+        if known.trains or name in taken:
+            continue
+        rule = f"is a setting of training, and {mode} uses a model as it was exported"
+        if known.settings:
+            rule = f"is a setting of training, and {mode} takes it from the run"
+        if name in known.target_settings:
+            rule = f"is for the steps of {mode} --target, and --target is not set"
+        raise UserError(f"--{name}: {rule}. Received: {value!r}")
 
 
 def _without_presets(arguments: list[str]) -> list[str]:

@@ -132,8 +132,6 @@ COMMAND = {
 _CHECKED_LATER = ("mode", "preset", "dry_run")
 # `~` is expanded in them, as in `config.PATHS`.
 _PATHS = ("model", "images", "out", "api_key_file")
-# Modes that take no setting of a run.
-_WITHOUT_SETTINGS = ("predict", "serve")
 
 # Names that are flags of other programs, and what to write here instead.
 _PHASE = "it as an argument of a phase, such as --phases='head | all(epochs=5, lr=1e-4)'"
@@ -255,12 +253,9 @@ def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[conf
         known = dict.fromkeys(one for modes, _ in split_modes(text) for one in modes)
         if options[name] != default and mode not in known and name not in _CHECKED_LATER:
             raise UserError(f"--{name}: is for {' and '.join(known)}; this is {mode}. Received: {options[name]!r}")
-    if mode in _WITHOUT_SETTINGS:
-        for name in configs.FIELDS:
-            value = flag_values[name].value
-            if value != flag_values[name].default and name != "allow_imports":
-                rule = f"is a setting of training, and {mode} uses a model as it was exported"
-                raise UserError(f"--{name}: {rule}. Received: {value!r}")
+    settings = {name: flag_values[name] for name in configs.FIELDS}
+    given = {name: flag.value for name, flag in settings.items() if flag.value != flag.default}
+    arguments.refuse_settings(mode, options["target"], given)
     return make_config(flag_values), options
 
 

@@ -40,6 +40,13 @@ def mode_help(name: str) -> str:
             lines += _flag(flag, default, " ".join(parts))
     if mode.trains:
         lines += _settings()
+    for title, names in (
+        ("Settings; all others are those of the run:", mode.settings),
+        ("With --target, for its steps:", mode.target_settings),
+    ):
+        lines += ["", title] * bool(names)
+        for setting in names:
+            lines += _setting(setting)
     return "\n".join(lines)
 
 
@@ -68,9 +75,14 @@ def _settings() -> list[str]:
         if item.metadata["group"] != group:
             group = item.metadata["group"]
             lines += ["", f"{group.capitalize()}:"]
-        shown = f"[no]{name}" if kind_of(configs.HINTS[name])[0] is bool else name
-        lines += _flag(shown, item.default, item.metadata["help"])
+        lines += _setting(name)
     return lines
+
+
+def _setting(name: str) -> list[str]:
+    item = configs.FIELDS[name]
+    shown = f"[no]{name}" if kind_of(configs.HINTS[name])[0] is bool else name
+    return _flag(shown, item.default, item.metadata["help"])
 
 
 def _flag(name: str, default: object, text: str) -> list[str]:

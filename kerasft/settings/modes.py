@@ -10,12 +10,16 @@ class Mode(NamedTuple):
     Attributes:
         purpose: what it does, in half a line.
         example: a complete command.
-        trains: whether it takes the settings of a run (the fields of Config).
+        trains: whether it takes all settings of a run (the fields of Config).
+        settings: those that it takes without training; the others are the run's.
+        target_settings: those that it takes with `--target` too, for the steps, which are trained.
     """
 
     purpose: str
     example: str
     trains: bool
+    settings: tuple[str, ...] = ()
+    target_settings: tuple[str, ...] = ()
 
 
 class Command(NamedTuple):
@@ -59,11 +63,14 @@ MODES = {
         "export a finished run for other runtimes (LiteRT, ONNX, OpenVINO), or make its network smaller (--target=flops=0.5)",
         "kerasft compress --model=runs/photos-1234abcd --export='litert(precision=int8) | onnx'",
         False,
+        ("export", "max_drop", "export_dir", "allow_imports"),
+        ("phases", "teacher", "distill", "unlabelled", "resume"),
     ),
     "explain": Mode(
         "say why a finished run answers as it does: maps, a check of them, and similar training images",
         "kerasft explain --model=runs/photos-1234abcd --images='new/**/*.jpg'",
         False,
+        ("seed", "allow_imports"),
     ),
     "lr_find": Mode(
         "find a learning rate: train for some steps at rising rates, and plot the loss",

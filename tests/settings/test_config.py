@@ -151,6 +151,16 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
             "--tta: is a setting of training, and predict uses a model as it was exported",
         ),
         (("--mode=serve", "--data=folder:x"), "--data: is a setting of training"),
+        (
+            ("--mode=compress", "--export=onnx", "--tta=flip"),
+            "--tta: is a setting of training, and compress takes it from",
+        ),
+        (
+            ("--mode=compress", "--phases=all"),
+            "--phases: is for the steps of compress --target, and --target is not set",
+        ),
+        (("--mode=compress", "--target=flops=0.5", "--image_size=96"), "--image_size: is a setting of training"),
+        (("--mode=explain", "--framing=pad"), "--framing: is a setting of training, and explain takes it from the run"),
     ],
 )
 def test_a_flag_that_the_mode_would_not_use_is_refused(words, message):
