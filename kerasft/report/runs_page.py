@@ -1,8 +1,6 @@
 """The comparison of finished runs: the test score of each with its interval, and its time; as rows and as a page."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +10,7 @@ from kerasft import __version__
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
 from kerasft.report.report_page import environment
+from kerasft.settings.errors import UserError
 from kerasft.storage import predictions_file, run_folder
 
 
@@ -56,6 +55,8 @@ def _reason(error: Exception) -> str:
     """Returns what is wrong with a run folder, and in which file if the error says so."""
     if isinstance(error, OSError) and error.filename:
         return f"{Path(error.filename).name}: {error.strerror}"
+    if isinstance(error, UserError):
+        return str(error).removeprefix("--run_dir: ").partition("; --noresume")[0]
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
@@ -65,7 +66,7 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Unreadable]]:
     for folder in _folders(root):
         try:
             found.append(read(folder))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             damaged.append(Unreadable(folder, _reason(error)))
     return sorted(found, key=_sort_key), damaged
 
@@ -74,7 +75,7 @@ def read(folder: Path) -> FinishedRun:
     """Reads the row of one finished run folder.
 
     Raises:
-        OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error: a file is missing or damaged.
+        OSError, ValueError, KeyError, TypeError, UserError: a file is missing or damaged.
     """
     metrics = json.loads((folder / "metrics.json").read_text())
     config = json.loads((folder / "config.json").read_text())
