@@ -26,8 +26,11 @@ def parse(argv: list[str], flag_values: flags.FlagValues) -> list[str]:
         if print_help_or_run_command(argv[1:]):
             sys.exit(EXIT_OK)
         return command_flags.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
-    except (UserError, BrokenPipeError) as error:
-        sys.exit(failures.report(error, {}))
+    except (Exception, KeyboardInterrupt) as error:
+        status = failures.report(error, {})
+        if status is None:
+            raise
+        sys.exit(status)
 
 
 def print_help_or_run_command(words: list[str]) -> bool:

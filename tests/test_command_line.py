@@ -1,10 +1,13 @@
 """The command as it is typed: the console script and the module do the same."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 from conftest import ROOT
 from finished import run_folder
 
@@ -74,6 +77,34 @@ def test_the_settings_of_a_mode_that_trains_nothing_are_named():
 def test_help_by_command(capsys, name):
     assert command_line.print_help_or_run_command([name, "--help"])
     assert COMMANDS[name].example in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES), "runs/a"),
+            2,
+            "permission denied. Received: 'runs/a'",
+        ),
+        (ModuleNotFoundError("No module named 'keras'", name="keras"), 2, "this needs the package keras"),
+        (KeyboardInterrupt(), 3, "stopped"),
+    ],
+)
+def test_a_command_that_fails_says_so_in_a_line(monkeypatch, capsys, error, status, says):
+    def fail(name, words):
+        raise error
+
+    monkeypatch.setattr(command_line.commands, "run", fail)
+    with pytest.raises(SystemExit) as ended:
+        command_line.parse(["kerasft", "runs"], flags.FlagValues())
+    assert ended.value.code == status and says in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(command_line.commands, "run", lambda name, words: {}["missing"])
+    with pytest.raises(KeyError):
+        command_line.parse(["kerasft", "runs"], flags.FlagValues())
 
 
 def test_help_for_an_unknown_mode():
