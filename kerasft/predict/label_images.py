@@ -50,8 +50,13 @@ def predict(model: str, images: str, out: str, url: str = "", artefact: str = ""
         loaded = _load_model(model, url, artefact)
         if not out:
             return _print_predictions(loaded, sources.find_images(images))
+        # Imported here because it needs pyarrow, which no other mode needs.
+        from kerasft.predict import chunks
+
+        # Images that cannot be read are no fault of --out.
+        found = sources.find_images(images, exclude=(Path(out), chunks.chunk_folder(Path(out))))
         try:
-            return _write_table(loaded, images, Path(out))
+            return _write_table(loaded, found, Path(out))
         except OSError as error:
             reason = f"{error.strerror}: {error.filename}"
             raise UserError(f"--out: cannot be written ({reason}). Received: {out!r}") from error
@@ -89,7 +94,7 @@ def _format_prediction(row: Prediction) -> str:
     return "  ".join(f"{name} {number:.4f}" for name, number in zip(row.names, row.numbers)) or "none of the labels"
 
 
-def _write_table(model: Model, images: str, out: Path) -> int:
+def _write_table(model: Model, image_files: sources.ImageFiles, out: Path) -> int:
     # Imported here because they need pyarrow, which no other mode needs.
     from kerasft.predict import (
         chunks,
@@ -97,7 +102,6 @@ def _write_table(model: Model, images: str, out: Path) -> int:
     )
 
     folder = chunks.chunk_folder(out)
-    image_files = sources.find_images(images, exclude=(out, folder))
     started = time.monotonic()
     with chunks.lock_folder(folder):
         finished, predicted = chunks.predict_chunks(folder, model, image_files)

@@ -16,15 +16,16 @@ def load(model: str, artefact: str = "") -> Model:
     Two batches are computed at once: the cores work on one while the files of the other are read or its rows are written.
 
     Raises:
-        UserError: there is no model, it is damaged, its runtime is missing, or its input is not encoded images.
+        UserError: there is no model, it is damaged, its runtime is missing, its input is not encoded images, or its outputs are others.
     """
     path = model_folders.newest(model, artefact)
     loaded = runtimes.load(path, warm_up=())
     serve = loaded.signatures["serving_default"]
-    if serve.name != "image_bytes":
+    answers = "values" in serve.outputs or {"classes", "scores", "probabilities"} <= serve.outputs.keys()
+    if serve.name != "image_bytes" or not answers:
         raise UserError(
             "--model: must be a SavedModel that kerasft has exported, with a signature serving_default that takes "
-            f"image_bytes. Received: '{path}'"
+            f"image_bytes and gives values, or classes, scores and probabilities. Received: '{path}'"
         )
     names = loaded.metadata.get("classes") or []
 

@@ -106,7 +106,9 @@ def _is_model_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    # The port or the address is invalid.
+        # What Python does with the name when it connects.
+        (parts.hostname or "").encode("idna")
+    # The port or the address is invalid, or a part of the name is empty or too long.
     except ValueError:
         return False
     return bool(known) and "/v1/models/" in parts.path and not (parts.username or parts.query or parts.fragment)

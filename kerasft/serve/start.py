@@ -123,6 +123,9 @@ def bind_socket(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server_socket.bind(address)
+    # Python raises a UnicodeError for a part of a name that is empty or too long, as in 192.168..1.
+    except UnicodeError as error:
+        raise UserError(f"--host: is no address or name of a machine. Received: {host!r}") from error
     except OSError as error:
         if server_socket:
             server_socket.close()

@@ -18,9 +18,11 @@ import exported
 import numpy as np
 import pytest
 from conftest import ROOT, make_image, write
+from unreadable import closed
 
 from kerasft.predict import batches, chunks, label_images, local, sources
 from kerasft.predict.predictions import Model, Prediction, RefusedBatch
+from kerasft.runtimes.model import LoadedModel, Signature
 from kerasft.settings.errors import UserError
 
 
@@ -336,3 +338,37 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
     make_image("disc", np.random.default_rng(0), 64, 64).resize((1, 1)).save(dot, "PNG")
     with pytest.raises(RefusedBatch, match="has 1x1 pixels; at least 64 pixels are needed"):
         model.predict([dot.getvalue()])
+
+
+def test_images_that_cannot_be_read_are_not_blamed_on_the_table(tmp_path, monkeypatch):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    model = Model(lambda contents: [], lambda: "", "single_label", ["a"], concurrency=1)
+    monkeypatch.setattr(label_images, "_load_model", lambda *_: model)
+    closed(monkeypatch, locked)
+    with pytest.raises(PermissionError) as caught:
+        label_images.predict("model", f"{locked}/images", str(tmp_path / "out.csv"))
+    assert caught.value.filename == f"{locked}/images"
+    assert not (tmp_path / "out.csv.part").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "known"),
+    [
+        ("image_bytes", ("values",), True),
+        ("image_bytes", ("classes", "scores", "probabilities"), True),
+        ("image_bytes", ("logits",), False),
+        ("image_bytes", ("classes", "scores"), False),
+        ("images", ("values",), False),
+    ],
+)
+def test_a_foreign_model_is_refused(tmp_path, monkeypatch, name, outputs, known):
+    (tmp_path / "saved_model.pb").touch()
+    signature = Signature(name, None, dict.fromkeys(outputs), None)
+    loaded = LoadedModel({}, {"serving_default": signature}, {}, "")
+    monkeypatch.setattr(local.runtimes, "load", lambda *_, **__: loaded)
+    if known:
+        assert local.load.__wrapped__(str(tmp_path)).concurrency == 2
+        return
+    with pytest.raises(UserError, match=r"--model: must be a SavedModel that kerasft has exported.*Received: "):
+        local.load.__wrapped__(str(tmp_path))

@@ -271,6 +271,7 @@ def test_an_answer_of_another_kind_is_said(server, photos70, body):
 
 
 NO_URLS = [
+    "http://192.168..1:8501/v1/models/x",
     "",
     "localhost:8501/v1/models/x",
     "http:///v1/models/x",

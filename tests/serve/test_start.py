@@ -52,6 +52,12 @@ def test_an_unknown_host_is_said():
         start.bind_socket("nowhere.invalid", 0)
 
 
+@pytest.mark.parametrize("host", ["192.168..1", "x" * 64])
+def test_a_mistyped_host_is_said(host):
+    with pytest.raises(UserError, match=rf"^--host: .* Received: '{host}'$"):
+        start.bind_socket(host, 0)
+
+
 def test_a_model_is_needed(command, tmp_path):
     done = command("--mode=serve", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
