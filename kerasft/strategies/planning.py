@@ -220,7 +220,7 @@ def check(config: Config, network: Network) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is reported before an image is read.
 
     Returns:
-        The phase of most epochs, None where none has any.
+        The phase of most epochs among those that train the backbone; None where none does. A head trains on cached features.
 
     Raises:
         UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
@@ -244,9 +244,9 @@ def check(config: Config, network: Network) -> Phase | None:
     if averages.runs_of(averages.build(config.specs("average"))) and not whole:
         rule = "soup(runs=) averages whole networks, and no phase trains all layers; leave runs= or add all"
         raise UserError(f"--average: {rule}. Received: {config.average!r}")
-    longest = max(planned, key=lambda phase: phase.epochs)
     _check_quantile(config, network, planned)
-    return longest if longest.epochs else None
+    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
+    return max(deep, key=lambda phase: phase.epochs, default=None)
 
 
 def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> None:

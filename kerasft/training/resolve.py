@@ -92,7 +92,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         planned = train_setup.judgeable(setup, planned)
     if resolved.jit is None:
         phase_setup = train_setup.with_unlabelled_train(setup)
-        steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
+        # Those of a head on cached features take no time that compiling could win.
+        deep = [phase for phase in planned if phase.trains_backbone and not phase.conditional]
+        steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in deep)
         choice = autotune.compiled(config, network, _longest(planned), phase_setup.batch_size, steps)
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
         _say_choice("jit", choice)

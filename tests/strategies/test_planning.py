@@ -152,6 +152,9 @@ def test_what_the_phases_name_is_built_once(pretrained):
     phase = planning.check(Config(phases="head(epochs=2) | all(epochs=7)"), pretrained)
     assert phase.epochs == 7
     assert planning.check(Config(phases="head"), pretrained) is None
+    # A head on cached features tells nothing of a step of the whole network.
+    assert planning.check(Config(phases="head(epochs=99) | all(epochs=7)"), pretrained).strategy == "all"
+    assert planning.check(Config(phases="head(epochs=99)"), pretrained) is None
 
 
 def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):

@@ -121,8 +121,8 @@ def test_how_a_run_computes_is_settled_once_and_written_down(data, tiny, tmp_pat
         patch.setattr(autotune, "compiled", compiled)
         _stopped(data, tmp_path, tiny, patch, **settings)
     steps = len(data.train) // 4
-    # The longest that is no head alone.
-    assert asked == [("all", len(data.train)), ("all", 4, steps * 11)]
+    # Nothing is asked for a head alone.
+    assert asked == [("all", len(data.train)), ("all", 4, steps * 2)]
     assert "batch size: 4 (measured)" in capsys.readouterr().out
     settled = json.loads((tmp_path / "settled.json").read_text())
     assert {name: settled[name] for name in ("batch_size", "jit")} == {"batch_size": 4, "jit": "on"}
