@@ -54,6 +54,7 @@ def new_state(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup
         soft_targets=soft_targets,
         solution=choice.solution,
         augmented=any(phase.epochs for phase in planned),
+        automatic=any(phase.epochs and _is_automatic(phase) for phase in planned),
         head_first=not planned[0].trains_backbone,
     )
     resolved = replace(
@@ -117,5 +118,9 @@ def _say_choice(name: str, choice: autotune.MeasuredChoice) -> None:
 
 
 def _with_augmentation(phase: Phase, resolved: ResolvedSettings) -> Phase:
-    automatic = [str(spec) for spec in phase.augment] == ["auto"]
-    return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if automatic else phase
+    return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if _is_automatic(phase) else phase
+
+
+def _is_automatic(phase: Phase) -> bool:
+    """Whether a phase of a plan has `augment=auto`, its own or the flag's."""
+    return [str(spec) for spec in phase.augment] == ["auto"]
