@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.strategies import auto, planning
-from kerasft.training import autotune, fitting, phase_inputs, train_setup, weight_interpolation
+from kerasft.training import autotune, fitting, phase_inputs, soup, train_setup, weight_interpolation
 
 
 @pytest.fixture
@@ -189,12 +190,22 @@ def test_the_first_phase_cannot_depend_on_one_before(data, tiny, tmp_path):
         trained(data, tmp_path, tiny, phases="all(epochs=1, conditional=True)", augment="none")
 
 
+def test_a_phase_takes_the_augmentation_of_auto_where_the_flag_names_another(data, tiny, tmp_path):
+    phases = "head(epochs=1, augment=auto) | all(epochs=1)"
+    trained(data, tmp_path, tiny, phases=phases, augment="flip")
+    first, second = json.loads((tmp_path / "settled.json").read_text())["phases"]
+    assert "augment=crop(" in first
+    assert planning.parse(second).augment == specs.parse("flip", "--augment")
+
+
 def test_a_record_is_written_for_each_phase(data, tiny, tmp_path):
     made = trained(data, tmp_path, tiny, phases="head(epochs=1) | all(epochs=1)", augment="none")
     for record in made.records:
         place = tmp_path / "phases" / record.name
         assert json.loads((place / "record.json").read_text()) == json.loads(json.dumps(record.to_json()))
-        assert (place / "model.weights.h5").is_file()
+        with h5py.File(place / "model.weights.h5") as file:
+            assert set(file) == {"layers", "vars"}  # no optimizer
+    same(soup.read_run(str(tmp_path), made.network), made.weights)
     first, second = made.records
     assert (first.name, second.name) == ("01-head", "02-all")
     assert first.trainable_parameters + first.frozen_parameters == made.network.model.count_params()
