@@ -57,11 +57,15 @@ def _outputs(network: Network) -> np.ndarray:
 
 def test_what_a_runtime_stores_is_rounded_and_nothing_else(network, quantised):
     rounded = {
-        layer.name.removesuffix(EIGHT_BITS_SUFFIX) for layer in quantised.model.layers if isinstance(layer, FakeQuantisation)
+        layer.name.removesuffix(EIGHT_BITS_SUFFIX)
+        for layer in quantised.model.layers
+        if isinstance(layer, FakeQuantisation)
     }
     # Not before a BatchNormalization or a ReLU that is computed with the convolution, and not the logits.
     assert rounded == {"preprocess", "relu", "dw_bn", "sum", "sep", "last", "silu", "features", "hidden"}
-    assert set(quantised.backbone) == {*network.backbone} | {name + EIGHT_BITS_SUFFIX for name in rounded - {"features", "hidden"}}
+    assert set(quantised.backbone) == {*network.backbone} | {
+        name + EIGHT_BITS_SUFFIX for name in rounded - {"features", "hidden"}
+    }
     assert [v.path for v in quantised.model.trainable_variables] == [v.path for v in network.model.trainable_variables]
 
 

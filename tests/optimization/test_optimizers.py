@@ -283,7 +283,12 @@ def test_other_precisions_need_no_scale(dtype):
         ("adamv", "constant", "none", r"--optimizer: must be one of .*did you mean"),
         ("LossScaleOptimizer", "constant", "none", r"--optimizer: must be one of "),
         ("sgd(momentun=0.9)", "constant", "none", r"did you mean 'momentum'"),
-        ("adamw(weight_decay='a')", "constant", "none", r"--optimizer: weight_decay of adamw\(\) must be a number.*'a'"),
+        (
+            "adamw(weight_decay='a')",
+            "constant",
+            "none",
+            r"--optimizer: weight_decay of adamw\(\) must be a number.*'a'",
+        ),
         ("sgd(momentum=0.9, clipnorm='a')", "constant", "none", "--optimizer: "),
         ("adam('a')", "constant", "none", "--optimizer: "),
         ("adam(beta_1='a')", "constant", "none", r"beta_1 of adam\(\) must be a number"),
