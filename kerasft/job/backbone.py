@@ -24,7 +24,7 @@ from kerasft.settings.backbone_list import Candidate
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import disk_cache, resolved_settings
-from kerasft.strategies import auto
+from kerasft.strategies import auto, planning
 from kerasft.training import backbone_choice
 from kerasft.training.backbone_choice import BackboneChoice, Contender
 
@@ -135,7 +135,9 @@ def _short_list(
 
 
 def _too_slow(config: Config, contender: Contender, minutes: float) -> str:
-    """Why a network is too slow for `auto`, in half a sentence; empty where it is not."""
+    """Why a network is too slow for `auto`, in half a sentence; empty where it is not, or is not fine-tuned."""
+    if not planning.trains_backbone(config):
+        return ""
     if contender.images_per_second is None:
         large = contender.multiplications > MAX_UNTIMED_MULTIPLICATIONS
         return (

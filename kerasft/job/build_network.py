@@ -96,7 +96,7 @@ def build(
         on_applied: as in `apply_surgeries`.
 
     Returns:
-        The network, and the longest phase.
+        The network, and the longest phase that trains the backbone; None where none does.
 
     Raises:
         UserError: a flag of the backbone, the head or the phases is wrong.
@@ -125,7 +125,8 @@ def _precision(
     cache = disk_cache.from_config(config, run_folder)
     if config.precision != "auto" or not cache.is_shared or longest is None:
         return autotune.precision(config, network, longest, images)
-    trained = longest.strategy, dict(longest.arguments), longest.batch_norm, config.batch_size, config.deterministic
+    trained = longest.strategy, dict(longest.arguments), longest.batch_norm, longest.epochs, longest.image_size
+    trained += config.batch_size, config.deterministic
     machine = tf.__version__, platform.node(), [device.name for device in tf.config.list_physical_devices()]
     key_parts = network.name, config.surgery, network.size, images, network.model.count_params(), trained, machine
 

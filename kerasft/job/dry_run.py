@@ -65,7 +65,7 @@ def show(config: Config) -> None:
     console.say(f"phases: {reason}")
     phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     _show_settings(config, listing.name)
-    _show_time(network, planned, data, speed, decoded_per_second, is_kept=config.keep_cache)
+    _show_time(network, planned, data, speed, decoded_per_second)
 
 
 def _network(config: Config, listing: Listing, folder: Path) -> Network:
@@ -182,9 +182,7 @@ def _show_settings(config: Config, name: str) -> None:
     console.say(f"export: {Path(config.export_dir) / name}/VERSION")
 
 
-def _show_time(
-    network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float, *, is_kept: bool
-) -> None:
+def _show_time(network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float) -> None:
     counts, further = [len(getattr(data, part)) for part in SPLITS], len(data.unlabelled or ())
     # Which augmentation `auto` takes is measured when the run starts. Its number of passes does not depend on it.
     recipe = specs.parse(head_init.DEFAULT_AUGMENT, "--augment")
@@ -194,7 +192,7 @@ def _show_time(
     trained = {True: counts[0] + further, False: counts[0]}
 
     def passes_of(phase: Phase) -> float:
-        return forward_passes(network, phase, trained[phase.epochs > 0], counts[1], is_kept=is_kept)
+        return forward_passes(network, phase, trained[phase.epochs > 0], counts[1])
 
     passes = sum(map(passes_of, certain))
     # Validation and test are scored twice: with Keras, and through the export.
@@ -212,17 +210,16 @@ def _show_time(
         )
 
 
-def forward_passes(network: Network, phase: Phase, train: int, val: int, *, is_kept: bool = False) -> float:
+def forward_passes(network: Network, phase: Phase, train: int, val: int) -> float:
     """Returns the work of a phase, in forward passes of the whole network over one image.
 
     Args:
         train, val: numbers of images in these splits.
-        is_kept: whether the cache stays after the run.
 
     Raises:
         UserError: the phase names a number of augmentations that cannot be.
     """
-    views = phase_inputs.cached_views(network, phase, train, val, is_kept=is_kept)
+    views = phase_inputs.cached_views(network, phase, train, val)
     halves = phase_inputs.split_at_cut(network, phase) if views or phase.freezes else None
     share = forward_work(halves[0]) / forward_work(network.model) if halves else 0.0
     # Without epochs the head is solved on the features of all images.

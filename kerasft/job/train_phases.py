@@ -27,7 +27,7 @@ from kerasft.networks.network import Network
 from kerasft.optimization import averages
 from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import disk_space, weight_delta
+from kerasft.storage import disk_cache, disk_space, weight_delta
 from kerasft.strategies import budget, planning
 from kerasft.training import trainer
 from kerasft.training.trainer import Trained
@@ -107,7 +107,11 @@ def train_phases(
     uncertainty.check_count(config, splits)
     weight_bytes = sum(weight.nbytes for weight in network.model.get_weights())
     ingredients = averages.SOUP_INGREDIENTS * any(one.over_epochs for one in averages.build(config.specs("average")))
-    needed = disk_space.check_free_space(weight_bytes, folder, exports, more_copies=ingredients)
+    phases = planning.count_at_most(config, network)
+    cache = disk_cache.from_config(config, folder).folder
+    needed = disk_space.check_free_space(
+        weight_bytes, folder, exports, phases=phases, cache=cache, more_copies=ingredients
+    )
     with record_seconds(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)

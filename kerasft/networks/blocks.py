@@ -5,7 +5,7 @@ import math
 import keras
 
 from kerasft.networks.blending import Blend
-from kerasft.networks.layer_names import ADAPTER_PREFIX
+from kerasft.networks.layer_names import ADAPTER_PREFIX, EIGHT_BITS_SUFFIX
 from kerasft.networks.network import Network
 
 # Blocks between cut points: with fewer, fractions of them mean little.
@@ -65,5 +65,6 @@ def _learns(operation: keras.Operation) -> bool:
     """Whether an operation holds weights other than those of a normalisation or a blended activation."""
     others = (*NORMALISATION, keras.layers.Normalization, Blend)
     weighted = isinstance(operation, keras.Layer) and not isinstance(operation, others) and bool(operation.weights)
-    # An adapter belongs to the block that it stands behind.
-    return weighted and not operation.name.startswith(ADAPTER_PREFIX)
+    # An adapter belongs to the block that it stands behind, and the range of a rounding is measured.
+    added = operation.name.startswith(ADAPTER_PREFIX) or operation.name.endswith(EIGHT_BITS_SUFFIX)
+    return weighted and not added

@@ -83,7 +83,10 @@ def early(network: Network, cut: str) -> list[keras.KerasTensor]:
 
 
 def _learns(operation: keras.Operation) -> bool:
-    """Whether an operation holds weights other than those of a normalisation or a blended activation."""
+    """Whether an operation holds weights other than those of a normalisation, a blended activation or an adapter."""
+    # The sum behind an adapter takes the place of the end of its block.
+    if operation.name.startswith(layer_names.ADAPTER_PREFIX):
+        return False
     layers = keras.layers
     norms = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.Normalization)
     return isinstance(operation, keras.Layer) and not isinstance(operation, (*norms, Blend)) and bool(operation.weights)

@@ -15,11 +15,9 @@ import keras
 import numpy as np
 
 from kerasft.networks import copies, eight_bits, layer_names
+from kerasft.networks.layer_names import EIGHT_BITS_SUFFIX
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.precision import precision
-
-# What is put behind an operation has its name and this.
-SUFFIX = "_in_8_bits"
 
 # Layers and operations that give values of their inputs: these are rounded already.
 _PASSING = {"InputLayer", "ZeroPadding2D", "Cropping2D", "MaxPooling2D", "GlobalMaxPooling2D", "Flatten", "Permute"}
@@ -72,7 +70,9 @@ def with_fake_quantisation(network: Network) -> Network:
 
     def called(operation: keras.Operation, *args, **kwargs):
         outputs = operation(*args, **kwargs)
-        return FakeQuantisation(name=operation.name + SUFFIX)(outputs) if operation.name in places else outputs
+        return (
+            FakeQuantisation(name=operation.name + EIGHT_BITS_SUFFIX)(outputs) if operation.name in places else outputs
+        )
 
     model = copies.copied(network, called)
     for layer in model._flatten_layers():
@@ -80,8 +80,10 @@ def with_fake_quantisation(network: Network) -> Network:
             # A call that stands in the layer itself goes before that of its class.
             vars(layer)["call"] = _rounding_call(layer.call, kernels)
     names = [operation.name for operation in model.operations]
-    backbone = tuple(name for name in names if name.removesuffix(SUFFIX) in network.backbone)
-    return network._replace(model=model, backbone=backbone)
+    backbone = tuple(name for name in names if name.removesuffix(EIGHT_BITS_SUFFIX) in network.backbone)
+    # A block begins behind the rounding of the one before, as it does in the network that is rounded.
+    cut_points = tuple(name for name in backbone if name.removesuffix(EIGHT_BITS_SUFFIX) in network.cuts)
+    return network._replace(model=model, backbone=backbone, cuts=cut_points)
 
 
 def measure(quantised: Network, network: Network, images: np.ndarray) -> None:

@@ -4,6 +4,9 @@ A head is a function of (features, outputs, initializer). To add one, add a func
 `standardise`, so its layers are a chain from `features` over `standardise` to `logits`.
 """
 
+import inspect
+from typing import Any
+
 import keras
 
 from kerasft.networks import activations, layer_names
@@ -12,6 +15,9 @@ from kerasft.settings.errors import did_you_mean, one_of
 from kerasft.settings.spec import Spec
 
 __all__ = ["linear", "mlp"]
+
+# Arguments of a head that change nothing of what given weights compute.
+_TRAINING_ONLY = ("dropout", "hidden_init")
 
 # Values of `--head_init` that are computed from the data, after the head is built.
 DATA_INITIALIZERS = ("probe", "zeros", "prior")
@@ -223,6 +229,18 @@ def build(
     initializer = _initializer(specs.parse_one(head_init, "--head_init"))
     arguments = {"features": features, "outputs": outputs, "initializer": initializer}
     return specs.build(spec, "--head", heads, kind=keras.KerasTensor, outside=keras.KerasTensor, **arguments)
+
+
+def inference_settings(head: str) -> tuple[str, dict[str, Any]]:
+    """The name of a head and those of its arguments, defaults included, on which its outputs depend for given weights."""
+    spec = specs.parse_one(head, "--head")
+    named = dict(spec.kwargs)
+    if "." not in spec.name:
+        parameters = inspect.signature(
+            specs.resolve(spec, "--head", {name: globals()[name] for name in __all__})
+        ).parameters
+        named = {name: one.default for name, one in parameters.items() if one.kind == one.KEYWORD_ONLY} | named
+    return spec.name, {name: str(value) for name, value in named.items() if name not in _TRAINING_ONLY}
 
 
 def build_outputs(

@@ -21,5 +21,8 @@ VALUES = "values"
 # How the names of the layers begin that are put into a network as adapters.
 ADAPTER_PREFIX = "kerasft_adapter_"
 
+# How the names of the layers end that round to 8 bits.
+EIGHT_BITS_SUFFIX = "_in_8_bits"
+
 # The mean over an image and its mirror image.
 MIRRORED = "mirrored_average"

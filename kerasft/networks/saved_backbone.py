@@ -156,12 +156,12 @@ def _is_after_logits(operation: keras.Operation) -> bool:
 
 
 def _rename(model: keras.Model) -> None:
-    """Gives other names to operations that are called like layers of kerasft's head."""
+    """Gives other names to operations that are called like layers of kerasft's head, or like its adapters."""
     names = {operation.name for operation in model.operations}
     reserved = (layer_names.FEATURES, layer_names.STANDARDISE, layer_names.LOGITS, layer_names.VALUES)
     for operation in model.operations:
         name = operation.name
-        if name in reserved or name.startswith((layer_names.POOLED, "head_")):
+        if name in reserved or name.startswith((layer_names.POOLED, layer_names.ADAPTER_PREFIX, "head_")):
             while name in names:
                 name = f"backbone_{name}"
             operation.name = name

@@ -1,5 +1,6 @@
 """Optimizers: Keras's own by name, with decay, clipping, loss scaling and accumulation that suit fine-tuning."""
 
+import inspect
 from dataclasses import replace
 
 import keras
@@ -8,6 +9,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from kerasft.optimization import averages, schedule_free, schedules, weight_decay
 from kerasft.optimization.schedules import Plateau
 from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 
 # The gradient's global norm is clipped at this, unless the optimizer's own arguments say otherwise.
@@ -15,6 +17,11 @@ MAX_NORM = 1.0
 
 # The arguments with which an optimizer clips by itself.
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm")
+
+_ACCUMULATION = "gradient_accumulation_steps"
+
+# Arguments that are a number or None. Of the others, the default is a number.
+_OPTIONAL_NUMBERS = (*_CLIPPING, "weight_decay", "ema_overwrite_frequency", "loss_scale_factor", _ACCUMULATION)
 
 # These wrap other optimizers, so `--optimizer` cannot name them.
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
@@ -50,9 +57,9 @@ def build(
     """
     rate = schedules.build(schedule, lr, steps)
     plateau = rate if isinstance(rate, Plateau) else None
-    accumulated = optimizer.kwargs.get("gradient_accumulation_steps") or 1
+    accumulated = optimizer.kwargs.get(_ACCUMULATION) or 1
     if micro_batches > 1:
-        collected = {"gradient_accumulation_steps": micro_batches * accumulated}
+        collected = {_ACCUMULATION: micro_batches * accumulated}
         optimizer = replace(optimizer, kwargs={**optimizer.kwargs, **collected})
     if (micro_batches > 1 or start_step) and isinstance(rate, LearningRateSchedule):
         rate = schedules.PhaseSteps(rate, micro_batches, start_step)
@@ -65,6 +72,7 @@ def build(
         given["global_clipnorm"] = MAX_NORM
     kind = keras.optimizers.Optimizer
     built = specs.build(optimizer, "--optimizer", known, kind=kind, outside=kind, **given)
+    _check_numbers(optimizer, built)
     if isinstance(built, keras.optimizers.ScheduleFreeAdamW):
         schedule_free.mend(built)
     if model is None:
@@ -82,3 +90,21 @@ def build(
         moving = moving or averages.ema(momentum=inner.ema_momentum)
         averages.average_steps(inner, moving, steps // accumulated, start_step // accumulated)
     return built, plateau
+
+
+def _check_numbers(spec: Spec, built: keras.optimizers.Optimizer) -> None:
+    """Refuses arguments of Keras's own optimizers that these take, and fail with in the first step.
+
+    Raises:
+        UserError: text in place of a number, or a fraction of a step.
+    """
+    if "." in spec.name:
+        return
+    parameters, values = inspect.signature(type(built)).parameters, built.get_config()
+    numbers = [name for name, one in parameters.items() if type(one.default) in (int, float)]
+    for name in (*numbers, *_OPTIONAL_NUMBERS):
+        if isinstance(value := values.get(name), str):
+            raise UserError(f"--optimizer: {name} of {spec.name}() must be a number. Received: {value!r}")
+    steps = values.get(_ACCUMULATION)
+    if steps is not None and type(steps) is not int:
+        raise UserError(f"--optimizer: {_ACCUMULATION} of {spec.name}() must be a whole number. Received: {steps!r}")

@@ -44,11 +44,20 @@ class Speed(NamedTuple):
         tracing: seconds until the first step is done.
         step: seconds of a training step, its images included.
         image: seconds of a forward pass over one image of the network's own size.
+        ahead: seconds until the features that a phase caches are computed; 0 for a phase on images.
+        trained_share: of `image`, what a validation image takes in the phase: all, or the part behind its cached features.
     """
 
     tracing: float
     step: float
     image: float
+    ahead: float = 0.0
+    trained_share: float = 1.0
+
+    @property
+    def validated(self) -> float:
+        """Seconds of a validation image in the phase."""
+        return self.trained_share * self.image
 
 
 def check(minutes: float | None, deterministic: bool) -> None:
@@ -60,7 +69,7 @@ def check(minutes: float | None, deterministic: bool) -> None:
 
 def seconds_of_phase(phase: Phase, epochs: int, steps: int, val: int, speed: Speed) -> float:
     """Seconds of a phase with so many epochs of so many steps; `val` images are scored after each, and by each alpha."""
-    return _seconds_around(phase, val, speed) + epochs * (steps * speed.step + val * speed.image)
+    return _seconds_around(phase, val, speed) + epochs * (steps * speed.step + val * speed.validated)
 
 
 def seconds_after(test: int, speed: Speed, decoding: float) -> float:
@@ -78,7 +87,7 @@ def fitting_epochs(phase: Phase, steps: int, val: int, speed: Speed, left: float
         needed: whether the phase is the first, without which there is no network. It has one epoch at least.
     """
     fewest = min(phase.epochs, math.ceil(MIN_STEPS / steps))
-    each = steps * speed.step + val * speed.image
+    each = steps * speed.step + val * speed.validated
     most = math.floor((left - _seconds_around(phase, val, speed)) / each)
     if most >= fewest:
         return min(most, phase.epochs)
@@ -86,5 +95,6 @@ def fitting_epochs(phase: Phase, steps: int, val: int, speed: Speed, left: float
 
 
 def _seconds_around(phase: Phase, val: int, speed: Speed) -> float:
-    """Seconds of a phase before its first step and after its last: compiling, the score before, the weights between."""
-    return TRACES_PER_PHASE * speed.tracing + (2 + len(phase.alphas)) * val * speed.image
+    """Seconds of a phase before its first step and after its last: features, compiling, scores before and of weights between."""
+    scored = (2 + len(phase.alphas)) * val
+    return speed.ahead + TRACES_PER_PHASE * speed.tracing + scored * speed.validated

@@ -18,6 +18,9 @@ from kerasft.strategies.phase import FOREIGN, Origin, Phase
 # Epochs of a phase that names none: of a head that is not solved, or whose solution is behind what was trained since.
 HEAD_EPOCHS = 5
 
+# What `auto` may add: a head, and fine-tuning twice.
+PHASES_OF_AUTO = 3
+
 
 def plan(config: Config, network: Network, examples: int, speed: float | None = None) -> tuple[list[Phase], str]:
     """The phases of a run, and why they are these in one line.
@@ -86,6 +89,12 @@ def trains_few(config: Config) -> bool:
     """Whether the named phases train only few variables of the backbone, or few numbers in place of them."""
     phases = _built(before_auto(config))
     return not has_auto(config) and not any(p.trains_backbone and p.trains_whole_layers for p in phases)
+
+
+def trains_backbone(config: Config) -> bool:
+    """Whether a named phase, or the rule of `auto`, may train anything but the head."""
+    named = _built(before_auto(config)) + _built(after_auto(config))
+    return has_auto(config) or any(phase.trains_backbone for phase in named)
 
 
 def trains_for_eight_bits(config: Config) -> bool:
@@ -216,11 +225,17 @@ def count_after_auto(config: Config) -> int:
     return len(_built(after_auto(config)))
 
 
+def count_at_most(config: Config, network: Network) -> int:
+    """How many phases a plan may have."""
+    named = count_before_auto(config, network) + count_after_auto(config)
+    return named + (PHASES_OF_AUTO if has_auto(config) else 0)
+
+
 def check(config: Config, network: Network) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is reported before an image is read.
 
     Returns:
-        The phase of most epochs, None where none has any.
+        The phase of most epochs among those that train the backbone; None where none does. A head trains on cached features.
 
     Raises:
         UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
@@ -244,9 +259,9 @@ def check(config: Config, network: Network) -> Phase | None:
     if averages.runs_of(averages.build(config.specs("average"))) and not whole:
         rule = "soup(runs=) averages whole networks, and no phase trains all layers; leave runs= or add all"
         raise UserError(f"--average: {rule}. Received: {config.average!r}")
-    longest = max(planned, key=lambda phase: phase.epochs)
     _check_quantile(config, network, planned)
-    return longest if longest.epochs else None
+    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
+    return max(deep, key=lambda phase: phase.epochs, default=None)
 
 
 def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> None:

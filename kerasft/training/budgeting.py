@@ -9,6 +9,7 @@ from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
 from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES
+from kerasft.networks.multiplications import forward_work
 from kerasft.settings.errors import counted
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import auto, budget, planning
@@ -145,7 +146,17 @@ def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
     if phase.freezes and speed:
         image = max(image, 1 / speed)
     made = _seconds_of_batch(setup, phase)
-    return Speed(tracing, step + made + (_seconds_of_answers(setup) + made if setup.teacher else 0.0), image)
+    made += _seconds_of_answers(setup) + made if setup.teacher else 0.0
+    train, val = len(setup.splits.train), len(setup.splits.val)
+    views = phase_inputs.cached_views(network, phase, train, val)
+    if not views:
+        return Speed(tracing, step + made, image)
+    # What is frozen is computed once for each cached augmentation, and steps train the rest.
+    front, _ = phase_inputs.split_at_cut(network, phase)
+    share = forward_work(front) / forward_work(network.model)
+    behind = auto.FORWARD_PASSES_PER_STEP * (1 - share)
+    ahead = share * (views * train + val) * image + views * train / batch * made
+    return Speed(tracing, step * behind / (share + behind), image, ahead, 1 - share)
 
 
 def _seconds_of_batch(setup: TrainSetup, phase: Phase) -> float:

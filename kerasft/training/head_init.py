@@ -63,6 +63,7 @@ def prepare(
     soft_targets: SoftTargets | None = None,
     solution: Solution | None = None,
     augmented: bool = True,
+    automatic: bool = False,
     head_first: bool = False,
 ) -> Start:
     """Sets a `prior` and the statistics of targets and pretrained features, where asked; solves the probe.
@@ -76,10 +77,11 @@ def prepare(
         soft_targets: what a teacher answers to them, or None.
         solution: of the probe, where it is known already.
         augmented: whether any phase trains on augmented images.
+        automatic: whether any of them has `augment=auto` of its own.
         head_first: whether the first phase trains the head alone, and is judged by features.
     """
     started = time.monotonic()
-    automatic = config.augment.strip() == "auto" and augmented
+    automatic = augmented and (automatic or config.augment.strip() == "auto")
     solved, speed = solution, None
     mirrored, reason = False, "no pretrained features tell whether it is harmless" if automatic else ""
     recipe = DEFAULT_AUGMENT if automatic else config.augment if augmented else "none"

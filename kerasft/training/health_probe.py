@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerasft.evaluation.gradient_health import HEAD
 from kerasft.networks import blocks
+from kerasft.networks.fake_quantisation import FakeQuantisation
 from kerasft.networks.network import Network
 from kerasft.training.phase_run import PhaseRun
 from kerasft.training.train_setup import gradient_scale, loss_of
@@ -95,10 +96,11 @@ def weights_by_block(places: dict[str, str], model: keras.Model) -> dict[str, li
 
     A phase may train offsets alone. They are small, and what counts is by how much the block changes.
     """
+    statistics = keras.layers.Normalization, FakeQuantisation
     trained, found = trained_by_block(places, model), {}
     for layer in model.layers:
         block = places.get(layer.name, HEAD)
-        if block in trained and not isinstance(layer, keras.layers.Normalization):
+        if block in trained and not isinstance(layer, statistics):
             found.setdefault(block, []).extend(one for one in layer.weights if "moving_" not in one.path)
     return found
 

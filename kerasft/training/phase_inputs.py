@@ -151,13 +151,18 @@ def split_at_cut(network: Network, phase: Phase) -> tuple[keras.Model, keras.Mod
     before = network.backbone[: network.backbone.index(first)]
     cut = next((name for name in reversed(before) if name in network.cuts), None)
     operations = {operation.name: operation for operation in network.model.operations}
-    if cut is None or not any(operations[name].weights for name in before if hasattr(operations[name], "weights")):
+    if cut is None or not any(_holds_kernel(operations[name]) for name in before):
         return None
     end, pooled = operations[cut].output, depths.early(network, cut)
     if not pooled:
         return keras.Model(images, end), keras.Model(end, output)
     rows = keras.layers.Concatenate(dtype="float32")([keras.ops.reshape(end, (-1, math.prod(end.shape[1:]))), *pooled])
     return keras.Model(images, rows), _end_of_rows([end, *pooled], output)
+
+
+def _holds_kernel(operation: keras.Operation) -> bool:
+    """Whether an operation multiplies by weights of two or more dimensions: not a normalisation, or a range of 8 bits."""
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
 
 
 def _end_of_rows(tensors: list[keras.KerasTensor], output: keras.KerasTensor) -> keras.Model:
@@ -203,7 +208,8 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
         return Plan(0, "", f"its activations would not fit into {free / 1e9:.3g} GB (--cache_gb, or the disk)")
     seen = "the images as they are" if chosen == 1 else f"{chosen} augmentations of the images"
     reason = f"what is frozen is computed once for {seen} ({needed / 1e6:,.1f} MB, {dtype})"
-    if wanted is None and phase.epochs and not cache.is_shared:  # a kept cache pays in the runs to come
+    # Whether the cache is kept must not matter: fixed augmentations teach something else than fresh ones.
+    if wanted is None and phase.epochs:
         left = _work_ratio(network, halves[0], phase.epochs, chosen, count, others)
         if left > MAX_WORK_RATIO:
             saving = f"{max(0.0, 1 - left):.0%} of the work"
@@ -211,12 +217,11 @@ def plan(network: Network, splits: Splits, phase: Phase, cache: DiskCache, *, ha
     return Plan(chosen, dtype, reason)
 
 
-def cached_views(network: Network, phase: Phase, train: int, val: int, *, is_kept: bool = False) -> int:
+def cached_views(network: Network, phase: Phase, train: int, val: int) -> int:
     """The number of augmentations that a phase caches where the disk has room for them; 0 for images.
 
     Args:
         train, val: numbers of images in these splits.
-        is_kept: whether the cache stays after the run.
 
     Raises:
         UserError: as `plan`.
@@ -225,7 +230,7 @@ def cached_views(network: Network, phase: Phase, train: int, val: int, *, is_kep
     if halves is None:
         return 0
     views = _views_at_best(phase)
-    if phase.views is None and phase.epochs and not is_kept:
+    if phase.views is None and phase.epochs:
         left = _work_ratio(network, halves[0], phase.epochs, views, train, val)
         return 0 if left > MAX_WORK_RATIO else views
     return views

@@ -54,6 +54,7 @@ def new_state(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup
         soft_targets=soft_targets,
         solution=choice.solution,
         augmented=any(phase.epochs for phase in planned),
+        automatic=any(phase.epochs and _is_automatic(phase) for phase in planned),
         head_first=not planned[0].trains_backbone,
     )
     resolved = replace(
@@ -92,7 +93,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         planned = train_setup.judgeable(setup, planned)
     if resolved.jit is None:
         phase_setup = train_setup.with_unlabelled_train(setup)
-        steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in planned if not phase.conditional)
+        # Those of a head on cached features take no time that compiling could win.
+        deep = [phase for phase in planned if phase.trains_backbone and not phase.conditional]
+        steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in deep)
         choice = autotune.compiled(config, network, _longest(planned), phase_setup.batch_size, steps)
         resolved.jit, resolved.jit_reason = choice.value, choice.reason
         _say_choice("jit", choice)
@@ -115,5 +118,9 @@ def _say_choice(name: str, choice: autotune.MeasuredChoice) -> None:
 
 
 def _with_augmentation(phase: Phase, resolved: ResolvedSettings) -> Phase:
-    automatic = [str(spec) for spec in phase.augment] == ["auto"]
-    return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if automatic else phase
+    return replace(phase, augment=specs.parse(resolved.augment, "--augment")) if _is_automatic(phase) else phase
+
+
+def _is_automatic(phase: Phase) -> bool:
+    """Whether a phase of a plan has `augment=auto`, its own or the flag's."""
+    return [str(spec) for spec in phase.augment] == ["auto"]

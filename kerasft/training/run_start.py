@@ -92,6 +92,6 @@ def start_or_resume(
         networks.set_pixel_statistics(network, *state.resolved.pixels)
     for run in runs:
         # A run of another network is refused now, not after the phase.
-        soup.check_run(run, splits.digest, state.resolved.to_json())
+        soup.check_run(run, splits.digest, state.resolved.to_json(), config.head)
         soup.read_run(run, network)
     return Begun(setup, state, arrays, saver, allowance, restored is not None, solution, solution_seconds)

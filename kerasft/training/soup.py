@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from kerasft.networks import backbones, saved_files
+from kerasft.networks import backbones, heads, saved_files
 from kerasft.networks.network import Network
 from kerasft.optimization.averages import SOUP_INGREDIENTS
 from kerasft.settings.errors import UserError
@@ -121,7 +121,7 @@ def check_runs(runs: tuple[str, ...]) -> None:
             raise UserError(f"--average: soup(runs=) must name folders of finished runs. Received: '{run}'")
 
 
-def check_run(run: str, data_digest: str, settled: dict[str, Any]) -> None:
+def check_run(run: str, data_digest: str, settled: dict[str, Any], head: str) -> None:
     """Refuses a run whose weights may not become part of a soup.
 
     A run on other splits was trained on images that would judge the soup.
@@ -130,6 +130,7 @@ def check_run(run: str, data_digest: str, settled: dict[str, Any]) -> None:
         run: folder of a finished run.
         data_digest: of this run's splits.
         settled: of this run, as in `settled.json`.
+        head: of this run, as `--head` names it.
 
     Raises:
         UserError: the splits or the networks differ.
@@ -141,6 +142,9 @@ def check_run(run: str, data_digest: str, settled: dict[str, Any]) -> None:
     other = metrics.get("settled", {})
     if differ := [name for name in SAME_SETTINGS if other.get(name) != settled.get(name)]:
         raise UserError(f"--average: {SAME_NETWORK}; {', '.join(differ)} differ. Received: '{run}'")
+    theirs = run_folder.read_json(Path(run) / "config.json").get("head", head)
+    if heads.inference_settings(theirs) != heads.inference_settings(head):
+        raise UserError(f"--average: {SAME_NETWORK}; its head is {theirs}, and here it is {head}. Received: '{run}'")
 
 
 def greedy(ingredients: list[Ingredient], loss_of: Callable[[Weights], float]) -> tuple[Weights, list[str]] | None:

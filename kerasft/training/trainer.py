@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from kerasft.console import console
@@ -129,9 +130,11 @@ def _train_phases(
                 state.phase += 1
                 continue
         if allowance and "initial" not in arrays:
+            count = len(planned)
             planned = budgeting.shorten_to_budget(phase_setup, allowance, planned, index, state.resolved)
-            if index == len(planned):
-                break
+            # Another phase stands in this place, and may be conditional.
+            if len(planned) < count:
+                continue
         phase = planned[index]
         if phase.unfreeze is None:
             phase = planned[index] = block_choice.resolve(setup, phase)
@@ -251,7 +254,9 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     phase_health.say(run.name, record.health)
     folder = setup.folder / "phases" / run.name
     run_folder.write_json(folder / "record.json", record.to_json())
-    run_folder.write_by_name(folder / "model.weights.h5", setup.network.model.save_weights)
+    # Without the optimizer of a model that was fitted itself.
+    plain = keras.Model(setup.network.model.inputs, setup.network.model.outputs)
+    run_folder.write_by_name(folder / "model.weights.h5", plain.save_weights)
     return record
 
 

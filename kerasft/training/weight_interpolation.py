@@ -79,7 +79,8 @@ def mixed(first: Weights, last: Weights, alpha: float) -> Weights:
     """The weights this share of the way from first to last; the ends to the bit."""
     if alpha in (0, 1):
         return last if alpha else first
-    return [(1 - alpha) * a + alpha * b for a, b in zip(first, last)]
+    # What did not train stays as it is, to the bit.
+    return [a if np.array_equal(a, b) else (1 - alpha) * a + alpha * b for a, b in zip(first, last)]
 
 
 def choose(

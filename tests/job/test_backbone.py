@@ -153,4 +153,7 @@ def test_a_student_trains_longer_so_fewer_networks_are_quick_enough():
     # 38,400 forward passes at 40 a second take 16 minutes.
     one = backbone_choice.Contender("a", None, None, None, 1e6, 40.0)
     assert backbone._too_slow(Config(), one, 20.0) == ""
+    # Nothing is fine-tuned.
+    assert backbone._too_slow(Config(phases="head"), one._replace(images_per_second=0.1), 20.0) == ""
+    assert backbone._too_slow(Config(phases="head"), one._replace(images_per_second=None), 20.0) == ""
     assert "take about 48\N{NO-BREAK SPACE}min" in backbone._too_slow(Config(teacher="runs/large"), one, 20.0)

@@ -107,8 +107,6 @@ def test_the_work_counts_the_augmentations_that_the_run_caches(photos, tiny, tmp
         ahead = share * (views * train + val) if views else val + epochs * share * (train + val)
         expected = ahead + epochs * (1 - share) * (4 * train + val)
         assert dry_run.forward_passes(network, phase, train, val) == pytest.approx(expected)
-    kept = dry_run.forward_passes(network, phase, train, val, is_kept=True)
-    assert kept == pytest.approx(share * (4 * train + val) + 4 * (1 - share) * (4 * train + val))
 
 
 def test_a_list_of_backbones_is_chosen_from_when_the_run_starts(capsys, monkeypatch, tmp_path):

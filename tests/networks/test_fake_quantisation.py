@@ -10,7 +10,8 @@ import tensorflow as tf
 from conftest import shared
 
 from kerasft.networks import eight_bits, fake_quantisation, surgery
-from kerasft.networks.fake_quantisation import SUFFIX, FakeQuantisation
+from kerasft.networks.fake_quantisation import FakeQuantisation
+from kerasft.networks.layer_names import EIGHT_BITS_SUFFIX
 from kerasft.networks.network import Network
 
 LAYERS = keras.layers
@@ -56,16 +57,20 @@ def _outputs(network: Network) -> np.ndarray:
 
 def test_what_a_runtime_stores_is_rounded_and_nothing_else(network, quantised):
     rounded = {
-        layer.name.removesuffix(SUFFIX) for layer in quantised.model.layers if isinstance(layer, FakeQuantisation)
+        layer.name.removesuffix(EIGHT_BITS_SUFFIX)
+        for layer in quantised.model.layers
+        if isinstance(layer, FakeQuantisation)
     }
     # Not before a BatchNormalization or a ReLU that is computed with the convolution, and not the logits.
     assert rounded == {"preprocess", "relu", "dw_bn", "sum", "sep", "last", "silu", "features", "hidden"}
-    assert set(quantised.backbone) == {*network.backbone} | {name + SUFFIX for name in rounded - {"features", "hidden"}}
+    assert set(quantised.backbone) == {*network.backbone} | {
+        name + EIGHT_BITS_SUFFIX for name in rounded - {"features", "hidden"}
+    }
     assert [v.path for v in quantised.model.trainable_variables] == [v.path for v in network.model.trainable_variables]
 
 
 def test_every_kernel_and_every_stored_tensor_has_few_values(network, quantised):
-    relu = quantised.model.get_layer("relu" + SUFFIX)
+    relu = quantised.model.get_layer("relu" + EIGHT_BITS_SUFFIX)
     inside = keras.Model(quantised.model.inputs[0], relu.output)
     found = np.asarray(inside(IMAGES))
     assert 10 < len(np.unique(found)) <= 256 and found.min() == 0
@@ -121,7 +126,7 @@ def test_a_network_in_half_precision_is_simulated_in_float32(network):
     made = fake_quantisation.with_fake_quantisation(half)
     fake_quantisation.measure(made, half, IMAGES)
     assert {layer.compute_dtype for layer in made.model.layers} == {"float32"}
-    assert made.model.get_layer("relu" + SUFFIX).high > 0
+    assert made.model.get_layer("relu" + EIGHT_BITS_SUFFIX).high > 0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="the extra 'lite' is not installed")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasft.networks import blocks, surgery
+from kerasft.networks import blocks, depths, surgery
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -41,6 +41,21 @@ def test_one_stands_behind_each_block_and_changes_nothing(network, tmp_path):
     np.testing.assert_array_equal(
         np.asarray(again(IMAGES, training=False)), np.asarray(found.model(IMAGES, training=False))
     )
+
+
+def test_the_sum_behind_an_adapter_is_the_depth_that_a_head_sees(network):
+    found = depths.find_depths(bottlenecks.with_adapters(network, 8.0))
+    assert len(found) == len(depths.find_depths(network)) == len(blocks.starts(network))
+    assert all(name.startswith(ADAPTER_PREFIX) for name in found)
+
+
+def test_a_saved_model_with_adapters_gets_further_ones(network, tmp_path):
+    bottlenecks.with_adapters(network, 8.0).model.save(tmp_path / "model.keras")
+    again = networks.build(Config(backbone=str(tmp_path / "model.keras"), head_init="he_normal"), 3, "single_label")
+    twice = bottlenecks.with_adapters(again, 8.0)
+    names = [layer.name for layer in twice.model.layers]
+    assert f"backbone_{ADAPTER_PREFIX}00_down" in names and f"{ADAPTER_PREFIX}00_down" in names
+    np.testing.assert_allclose(twice.model(IMAGES, training=False), again.model(IMAGES, training=False), atol=1e-6)
 
 
 def test_few_parameters_train_and_later_phases_train_them_too(network):

@@ -152,6 +152,25 @@ def test_what_the_phases_name_is_built_once(pretrained):
     phase = planning.check(Config(phases="head(epochs=2) | all(epochs=7)"), pretrained)
     assert phase.epochs == 7
     assert planning.check(Config(phases="head"), pretrained) is None
+    # A head on cached features tells nothing of a step of the whole network.
+    assert planning.check(Config(phases="head(epochs=99) | all(epochs=7)"), pretrained).strategy == "all"
+    assert planning.check(Config(phases="head(epochs=99)"), pretrained) is None
+
+
+@pytest.mark.parametrize(
+    ("phases", "backbone", "most"),
+    [
+        ("auto", True, 3),
+        ("head", False, 1),
+        ("head(epochs=3) | head", False, 2),
+        ("all", True, 2),
+        ("auto | quantised", True, 4),
+    ],
+)
+def test_what_the_phases_may_be_is_known_before_they_are_planned(pretrained, phases, backbone, most):
+    config = Config(phases=phases)
+    assert planning.trains_backbone(config) == backbone
+    assert planning.count_at_most(config, pretrained) == most >= len(planning.plan(config, pretrained, 400)[0])
 
 
 def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):

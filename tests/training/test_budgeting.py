@@ -9,9 +9,10 @@ from conftest import splits_of
 from training_runs import same, trained, watched
 
 from kerasft import strategies
-from kerasft.strategies import auto
+from kerasft.networks.multiplications import forward_work
+from kerasft.strategies import auto, budget
 from kerasft.strategies.budget import Allowance, Speed
-from kerasft.training import budgeting, fitting, weight_interpolation
+from kerasft.training import autotune, budgeting, fitting, phase_inputs, weight_interpolation
 
 AUTO = {"phases": "auto", "augment": "none", "head_init": "probe", "budget_minutes": 1.0}
 
@@ -88,6 +89,15 @@ def test_what_is_named_after_auto_keeps_its_time_and_follows_whatever_auto_leave
     assert "03-all: left out, for the phase before was not kept whole, or gained little" in said
 
 
+def test_a_conditional_phase_stays_one_where_the_phase_before_is_not_begun(data, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(auto, "gained_enough", lambda *given: False)
+    phases = "auto | bias(epochs=1, conditional=True)"
+    run = trained(data, tmp_path, tiny, _left(-1.0), **AUTO | {"phases": phases})
+    assert [record.name for record in run.records] == ["01-head"]
+    said = capsys.readouterr().out
+    assert "budget: 02-all is not begun" in said and "02-bias: left out, for the phase before" in said
+
+
 def test_what_is_named_is_trained_in_full_and_said_before(data, tiny, tmp_path, speed, monkeypatch, capsys):
     said_before = []
     fit = fitting.fit
@@ -152,6 +162,27 @@ def test_measuring_leaves_the_network_as_it_was(data, tiny, tmp_path, monkeypatc
     same(setup.network.model.get_weights(), before)
     frozen = replace(strategies.head(epochs=1), augment=())
     assert budgeting.measure(setup, frozen, 1e-3).image == 1e3
+
+
+def test_a_phase_on_cached_features_computes_what_is_frozen_once(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    runs = watched(monkeypatch)
+    trained(data, tmp_path, tiny, phases="all(epochs=1, lr=1e-3)", augment="none")
+    setup = runs[0].setup
+    monkeypatch.setattr(autotune, "time_step", lambda *given: (5.0, 2.0))
+    monkeypatch.setattr(budgeting, "_seconds_of_batch", lambda *given: 0.5)
+    anew = replace(strategies.head(epochs=40, views=0), augment=())
+    cached, steps, val = replace(anew, views=1), setup.steps_per_epoch, len(data.val)
+    assert budgeting.measure(setup, anew, None) == Speed(5.0, 2.5, 2.0 / (8 * 4))
+    found = budgeting.measure(setup, cached, None)
+    front, _ = phase_inputs.split_at_cut(setup.network, cached)
+    share = forward_work(front) / forward_work(setup.network.model)
+    assert found.image == 2.0 / (8 * 4)
+    assert found.step == pytest.approx(2.0 * 4 * (1 - share) / (share + 4 * (1 - share)))
+    assert found.ahead == pytest.approx(share * (len(data.train) + val) * found.image + len(data.train) / 8 * 0.5)
+    expected = found.ahead + 4 * 5.0 + 40 * steps * found.step
+    expected += (2 + len(cached.alphas) + 40) * val * found.image * (1 - share)
+    assert budget.seconds_of_phase(cached, 40, steps, val, found) == pytest.approx(expected)
 
 
 def test_a_plan_that_too_few_validation_images_cut_is_shortened_all_the_same(photos, tiny, tmp_path, capsys):

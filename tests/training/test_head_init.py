@@ -80,6 +80,13 @@ def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, 
     assert f"augmentation: {head_init.DEFAULT_AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
 
 
+def test_a_phase_may_be_automatic_where_the_flag_is_not(network, tmp_path):
+    data = _data(tmp_path / "set", _high_or_low)
+    scorer, cache = Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
+    start = head_init.prepare(Config(augment="none"), network, data, scorer, cache, automatic=True)
+    assert start.augment == head_init.DEFAULT_AUGMENT + " | flip"
+
+
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
     start = head_init.prepare(

@@ -10,10 +10,12 @@ from training_runs import begun, easy, same, trained, vectors
 
 from kerasft.evaluation import gradient_health
 from kerasft.evaluation.gradient_health import HEAD
+from kerasft.networks import blocks
+from kerasft.networks import network as networks
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.spec import Spec
-from kerasft.strategies import Phase
+from kerasft.strategies import Phase, quantised, variables
 from kerasft.training import fitting, health_callback, health_probe, phase_health
 
 
@@ -103,6 +105,17 @@ def test_measuring_changes_nothing_and_a_step_is_as_large_as_it_is(data, tiny, t
     unseen = trained(data, tmp_path / "unseen", tiny, **settings)
     same(seen.weights, unseen.weights)
     assert unseen.records[0].health == {}
+
+
+def test_a_phase_in_8_bits_has_the_blocks_of_the_network_and_no_ranges():
+    config = Config(backbone="MobileNet(alpha=0.25)", weights="none", image_size=32)
+    plain = networks.build(config, 2, "single_label")
+    changed = variables.phase_network(plain, quantised())
+    places = health_probe.block_of_each(changed)
+    assert list(dict.fromkeys(places.values())) == blocks.starts(plain)
+    assert places["conv_pw_3_relu"] == health_probe.block_of_each(plain)["conv_pw_3_relu"]
+    measured = health_probe.weights_by_block(places, changed.model)
+    assert not {one.name for group in measured.values() for one in group} & {"low", "high"}
 
 
 def test_an_update_is_the_change_of_one_step(tmp_path):

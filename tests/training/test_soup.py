@@ -140,11 +140,24 @@ def test_a_run_of_another_network_is_refused_before_training(photos, tiny, tmp_p
     assert not fitted
     # Weights of the same shapes in another function.
     settled = json.loads((tmp_path / "other" / "settled.json").read_text())
-    soup.check_run(str(tmp_path / "other"), data.digest, settled)
+    soup.check_run(str(tmp_path / "other"), data.digest, settled, "linear")
     with pytest.raises(UserError, match="surgeries; surgery differ"):
         soup.check_run(
-            str(tmp_path / "other"), data.digest, settled | {"surgery": [{"surgery": "activation(relu=tanh)"}]}
+            str(tmp_path / "other"),
+            data.digest,
+            settled | {"surgery": [{"surgery": "activation(relu=tanh)"}]},
+            "linear",
         )
+
+
+def test_a_run_with_another_head_of_the_same_shapes_is_refused(tmp_path):
+    run_folder.write_json(tmp_path / "metrics.json", {"data_digest": "d", "settled": {}})
+    run_folder.write_json(tmp_path / "config.json", {"head": "mlp(units=(64,), dropout=0.5)"})
+    soup.check_run(str(tmp_path), "d", {}, "mlp(units=(64,), activation=gelu, hidden_init=he_normal)")
+    with pytest.raises(
+        UserError, match=r"; its head is mlp\(.*\), and here it is mlp\(units=\(64,\), activation=relu\)"
+    ):
+        soup.check_run(str(tmp_path), "d", {}, "mlp(units=(64,), activation=relu)")
 
 
 def test_what_is_no_number_is_left_out():

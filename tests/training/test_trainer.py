@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.strategies import auto, planning
-from kerasft.training import autotune, fitting, phase_inputs, train_setup, weight_interpolation
+from kerasft.training import autotune, fitting, phase_inputs, soup, train_setup, weight_interpolation
 
 
 @pytest.fixture
@@ -121,8 +122,8 @@ def test_how_a_run_computes_is_settled_once_and_written_down(data, tiny, tmp_pat
         patch.setattr(autotune, "compiled", compiled)
         _stopped(data, tmp_path, tiny, patch, **settings)
     steps = len(data.train) // 4
-    # The longest that is no head alone.
-    assert asked == [("all", len(data.train)), ("all", 4, steps * 11)]
+    # Nothing is asked for a head alone.
+    assert asked == [("all", len(data.train)), ("all", 4, steps * 2)]
     assert "batch size: 4 (measured)" in capsys.readouterr().out
     settled = json.loads((tmp_path / "settled.json").read_text())
     assert {name: settled[name] for name in ("batch_size", "jit")} == {"batch_size": 4, "jit": "on"}
@@ -189,12 +190,22 @@ def test_the_first_phase_cannot_depend_on_one_before(data, tiny, tmp_path):
         trained(data, tmp_path, tiny, phases="all(epochs=1, conditional=True)", augment="none")
 
 
+def test_a_phase_takes_the_augmentation_of_auto_where_the_flag_names_another(data, tiny, tmp_path):
+    phases = "head(epochs=1, augment=auto) | all(epochs=1)"
+    trained(data, tmp_path, tiny, phases=phases, augment="flip")
+    first, second = json.loads((tmp_path / "settled.json").read_text())["phases"]
+    assert "augment=crop(" in first
+    assert planning.parse(second).augment == specs.parse("flip", "--augment")
+
+
 def test_a_record_is_written_for_each_phase(data, tiny, tmp_path):
     made = trained(data, tmp_path, tiny, phases="head(epochs=1) | all(epochs=1)", augment="none")
     for record in made.records:
         place = tmp_path / "phases" / record.name
         assert json.loads((place / "record.json").read_text()) == json.loads(json.dumps(record.to_json()))
-        assert (place / "model.weights.h5").is_file()
+        with h5py.File(place / "model.weights.h5") as file:
+            assert set(file) == {"layers", "vars"}  # no optimizer
+    same(soup.read_run(str(tmp_path), made.network), made.weights)
     first, second = made.records
     assert (first.name, second.name) == ("01-head", "02-all")
     assert first.trainable_parameters + first.frozen_parameters == made.network.model.count_params()

@@ -52,6 +52,14 @@ def test_what_does_not_help_is_undone_to_the_bit(run):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_did_not_train_stays_to_the_bit_under_any_share():
+    frozen = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    for alpha in np.linspace(0.05, 0.95, 19).tolist():
+        kept, moved = weight_interpolation.mixed([frozen, np.zeros(1)], [frozen.copy(), np.ones(1)], alpha)
+        np.testing.assert_array_equal(kept, frozen)
+        assert moved == pytest.approx(alpha)
+
+
 def test_what_helps_is_kept(run):
     alpha, _, score = _judge(run, _weights(-1.0), _weights(2.5))
     assert alpha >= 0.5
