@@ -22,6 +22,7 @@ class ResolvedSettings:
         features_table: what `--features` tried: number of depths, held-out loss and accuracy, share, seconds.
         augment: the `--augment` Spec, without `auto`.
         speed: images a second of a forward pass; None where it was not measured.
+        shift: domain shift of the training images (`domain_shift.measure`); None where it was not measured.
         pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
         batch_size, jit: as the flags of these names, without `auto`.
         phases: the phases of the run, as `--phases` takes them.
@@ -50,6 +51,7 @@ class ResolvedSettings:
     augment: str | None = None
     augment_reason: str = ""
     speed: float | None = None
+    shift: float | None = None
     pixels: tuple[list[float], list[float]] | None = None
     batch_size: int | None = None
     batch_size_reason: str = ""

@@ -37,6 +37,11 @@ TAUGHT_LENGTH = 3
 TRAINING_SIZE_RATIO = 6 / 7
 SIZE_MULTIPLE = 32
 
+# Images whose domain shift is above this are far from those of the pretraining. Photographs of things have about 0.04, others 0.16 and
+# more (docs/defaults.md). Fine-tuning learns them at FAR_RATE times the rate.
+FAR_SHIFT = 0.1
+FAR_RATE = 3.0
+
 # The conditional phase takes this many times as many epochs as the one before it.
 CONDITIONAL_LENGTH = 3
 
@@ -47,10 +52,14 @@ MIN_LOSS_REDUCTION = 0.4
 MAX_AUTO_SECONDS = 3600.0
 
 
-def phases(config: Config, network: Network, examples: int, speed: float | None, first: str) -> tuple[list[Phase], str]:
+def phases(
+    config: Config, network: Network, examples: int, speed: float | None, shift: float | None, first: str
+) -> tuple[list[Phase], str]:
     """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon.
 
     Args:
+        speed: images a second of a forward pass, where it was measured.
+        shift: of the images (`domain_shift.measure`), where it was measured.
         first: what goes before, in words.
     """
     batch = config.batch_size or DEFAULT_BATCH_SIZE
@@ -67,12 +76,16 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
     epochs *= TAUGHT_LENGTH if config.teacher.strip() else 1
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
-    lr = _scaled(lr, config, examples)
+    far = shift is not None and shift > FAR_SHIFT
+    lr = _scaled(lr * (FAR_RATE if far else 1.0), config, examples)
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
     why += counted(epochs, "epoch")
-    size, conditional = _training_size(config, network), True
+    # How far the images are from those of the pretraining is known, or else the first phase tells it.
+    size, conditional = _training_size(config, network), shift is None
     if size:
         why += f" on images of {size} pixels"
+    if far:
+        why += f", at {FAR_RATE:g} times the rate, for they are far from those of the pretraining (shift {shift:.2f})"
     # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
     if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
@@ -83,7 +96,7 @@ def phases(config: Config, network: Network, examples: int, speed: float | None,
                 f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
             )
         why += f" (about {epochs * epoch:.0f} s)"
-        conditional = (epochs + further) * epoch <= MAX_AUTO_SECONDS
+        conditional = conditional and (epochs + further) * epoch <= MAX_AUTO_SECONDS
     fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, head_lr=head_rate(network), stop_if_losing=True)
     # `plan` gives it epochs, unless it is solved.
     chosen = [head(), fine_tuning]

@@ -22,7 +22,9 @@ HEAD_EPOCHS = 5
 PHASES_OF_AUTO = 3
 
 
-def plan(config: Config, network: Network, examples: int, speed: float | None = None) -> tuple[list[Phase], str]:
+def plan(
+    config: Config, network: Network, examples: int, speed: float | None = None, shift: float | None = None
+) -> tuple[list[Phase], str]:
     """The phases of a run, and why they are these in one line.
 
     Under `--head_init=probe` a head phase that solves the head stands first, named or not.
@@ -30,6 +32,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     Args:
         examples: of the training split.
         speed: images a second of a forward pass, where it was measured.
+        shift: domain shift of the images, where it was measured.
 
     Raises:
         UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
@@ -39,7 +42,7 @@ def plan(config: Config, network: Network, examples: int, speed: float | None = 
     solved = network.head_init == "probe"
     if has_auto(config):
         first = "solve the head" if solved else f"train the head for {counted(HEAD_EPOCHS, 'epoch')}"
-        following, reason = auto.phases(config, network, examples, speed, "what is named" if chosen else first)
+        following, reason = auto.phases(config, network, examples, speed, shift, "what is named" if chosen else first)
         # What is named has trained the head.
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
         reason += ", then what is named after it" if behind else ""

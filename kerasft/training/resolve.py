@@ -10,7 +10,7 @@ from kerasft.settings import spec as specs
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
-from kerasft.training import autotune, distillation, head_init, train_setup
+from kerasft.training import autotune, distillation, domain_shift, head_init, train_setup
 from kerasft.training.train_setup import TrainSetup
 from kerasft.training.train_state import TrainState
 from kerasft.training.weight_interpolation import Weights
@@ -88,7 +88,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
     planned = planning.resumed(config, resolved.phases)
     if not planned:
         speed = None if config.deterministic else resolved.speed
-        planned, reason = planning.plan(setup.config, network, count, speed)
+        if planning.has_auto(config):
+            resolved.shift = domain_shift.measure(network, setup.splits.train)
+        planned, reason = planning.plan(setup.config, network, count, speed, resolved.shift)
         console.say(f"phases: {reason}")
         planned = train_setup.judgeable(setup, planned)
     if resolved.jit is None:

@@ -24,6 +24,16 @@ def test_about_three_hundred_steps(pretrained, examples, epochs):
     assert f"{examples} examples" in why
 
 
+def test_images_far_from_the_pretraining_are_learned_at_a_higher_rate_and_none_need_a_further_phase(pretrained):
+    unknown, _ = planning.plan(Config(), pretrained, 1200)
+    (_, near), why = planning.plan(Config(), pretrained, 1200, shift=0.05)
+    assert near == unknown[1]
+    assert "far from" not in why
+    (_, far), why = planning.plan(Config(), pretrained, 1200, shift=0.18)
+    assert (far.lr, far.epochs) == (pytest.approx(3 * near.lr, rel=0.02), near.epochs)
+    assert "at 3 times the rate, for they are far from those of the pretraining (shift 0.18)" in why
+
+
 def test_a_taught_student_trains_three_times_as_long(pretrained):
     planned, why = planning.plan(Config(teacher="runs/large"), pretrained, 1200)
     assert [(phase.strategy, phase.epochs) for phase in planned] == [("head", 0), ("all", 27), ("all", 27)]
