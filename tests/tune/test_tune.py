@@ -446,6 +446,18 @@ def test_importance_finds_what_matters(count):
     assert all(0 <= value <= 1 for _, value in found)
 
 
+def test_many_options_are_no_merit():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(50):
+        many, scores = rng.permutation(np.repeat(np.arange(10), 2)), rng.normal(size=20)
+        axis = importance.Axis("many", many / 9, tuple("abcdefghij"), ("", ""))
+        found.append(importance.importance([axis], scores)[0][0][1])
+    assert np.mean(found) < 0.3  # 0.68 without the correction
+    axis = importance.Axis("each", np.arange(10) / 9, tuple("abcdefghij"), ("", ""))
+    assert importance.importance([axis], rng.normal(size=10))[0] == [("each", 0.0)]
+
+
 def test_the_page_bears_few_trials_and_odd_names(tmp_path):
     row = {"trial": "0", "values": {"backbone": "'a<b>.keras'", "lr": 1e-3}, "score": 0.5, "status": "COMPLETED"}
     row |= {"seconds": 1.0, "epochs": 1, "error": None, "measures": {"val_loss": 0.5}}
