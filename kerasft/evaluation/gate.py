@@ -81,7 +81,9 @@ def compare(
     found = paired.compare(task, *arrays, units)
     before, after = ({name: score(side.answers), "loss": float(side.losses.mean())} for side in sides)
     rows = dict(class_rows(task, classes, both, quantile))
-    if found.same:
+    # The same probabilities may still be decided by other thresholds.
+    same = found.same and np.array_equal(both.before.predicted, both.after.predicted)
+    if same:
         # What is left is rounding, which may have one direction in all images.
         rows = {name: row | {"worse": False} for name, row in rows.items()}
     lost, gained = flips(task, both)
@@ -97,7 +99,7 @@ def compare(
         "gained": len(gained),
         "lost_images": both.ids[lost[:MAX_LISTED]].tolist(),
         "gained_images": both.ids[gained[:MAX_LISTED]].tolist(),
-        "gate": gate(task, both, rows, found.same, quantile),
+        "gate": gate(task, both, rows, same, quantile),
     }
 
 
@@ -160,6 +162,9 @@ def _row(
     """
     gaps = after.astype(np.float64) - before
     error = intervals.standard_error(gaps, groups)
+    if not np.isfinite(error):
+        # A single group has no error of its own. The gate does not pass for it what images alone would refuse.
+        error = intervals.standard_error(gaps)
     # A single example among many has a difference of one standard error, up to rounding.
     worse = n >= minimum and -gaps.mean() > MAX_STANDARD_ERRORS * error * (1 + 1e-9)
     return {

@@ -73,6 +73,18 @@ def test_images_of_one_group_are_one_draw_for_the_gate():
     assert "accuracy of class 'a'" not in [row["what"] for row in together["gate"]["reasons"]]
 
 
+def test_the_gate_does_not_pass_a_loss_because_all_images_are_of_one_group():
+    both = single([True] * 60, [False] * 20 + [True] * 40, [0] * 60)
+    assert not compared(both._replace(groups=np.zeros(60)))["gate"]["passed"]
+
+
+def test_the_same_probabilities_with_other_thresholds_are_not_the_same():
+    labels = (np.arange(40)[:, None] % 2 == [0, 1]).astype(np.float32)
+    answers, decided = np.where(labels > 0, 0.8, 0.2), [labels > 0, np.zeros(labels.shape, bool)]
+    both = Both(np.arange(40).astype(str), labels, *(Side(answers, np.ones(40), one) for one in decided))
+    assert compared(both, "multi_label")["same"] and not compared(both, "multi_label")["gate"]["passed"]
+
+
 def test_a_quantile_is_judged_by_its_own_loss():
     rng = np.random.default_rng(0)
     labels = rng.normal(0, 1, (300, 1)).astype(np.float32)

@@ -132,5 +132,5 @@ def test_a_list_of_backbones_is_chosen_from_when_the_run_starts(capsys, monkeypa
     monkeypatch.chdir(tmp_path)
     dry_run._show_settings(Config(backbone="MobileNet | MobileNetV2"), "x", tmp_path, is_finished=False)
     assert "measured when the run starts: backbone, framing" in capsys.readouterr().out
-    dry_run._show_settings(Config(tta="auto"), "digits")
+    dry_run._show_settings(Config(tta="auto"), "digits", tmp_path, is_finished=False)
     assert "measured when the run starts: framing, augment, tta" in capsys.readouterr().out
