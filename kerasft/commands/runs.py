@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kerasft.console.columns import columns, write
-from kerasft.console.wording import duration, number
+from kerasft.console.wording import duration, number, span
 from kerasft.evaluation.score_names import formatter
 from kerasft.report import runs_page
 from kerasft.settings.errors import UserError
@@ -43,11 +43,11 @@ def table(found: list[runs_page.FinishedRun], damaged: list[runs_page.Unreadable
     rows = []
     for row in found:
         shown = formatter(row.score)
-        span = f"{shown(row.low)} to {shown(row.high)}"
+        interval = span(None if row.low is None else (row.low, row.high), shown)
         numbers = (
             NAMES.get(row.score, row.score),
             shown(row.value),
-            span,
+            interval,
             number(row.loss),
             f"{row.n:,}",
             duration(row.seconds).replace("\N{NO-BREAK SPACE}", " "),

@@ -25,6 +25,8 @@ from kerasft.storage import manifest, predictions_file, run_folder, run_lock
 FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
 _FILES, _FOLDERS = ("compare.json", "compare.html", "run.flags"), ("cache", "entries")
+# What a finished winner may be asked for later (`job/finished_updates.py`).
+_LATER = ("baseline", "gate", "robustness")
 
 EXIT_OK = 0
 
@@ -59,7 +61,7 @@ def compare(config: Config, strategies: str) -> int:
             if not (folder / "compare.html").is_file():
                 report.write_compare(folder, stored)
             table.show(stored)
-            return EXIT_OK
+            return _update(config, listing, entries, folder, stored)
         return _compare(config, listing, entries, folder, budget_minutes)
 
 
@@ -125,6 +127,20 @@ def _export(
                 # Whoever replays an entry uses a cache of its own, for that of the comparison is gone.
                 run_folder.write_settings(replace(own, run_dir=str(place)), place)
     console.say(f"compared: {folder}, with compare.json and compare.html")
+    return EXIT_OK
+
+
+def _update(config: Config, listing: Listing, entries: Sequence[Entry], folder: Path, stored: dict[str, Any]) -> int:
+    """Does with the winner of a finished comparison what today's flags ask for in addition. Returns the exit status."""
+    if all(getattr(config, name) == stored["config"].get(name, getattr(Config(), name)) for name in _LATER):
+        return EXIT_OK
+    (entry,) = (entry for entry in entries if entry.name == stored["winner"]["strategy"])
+    place = folder / "entries" / entry.folder_name
+    status = process.run("export", replace(entry.config, run_dir=str(place), resume=True), folder / "entries")
+    if status:
+        return status
+    path = run_folder.read_json(place / "metrics.json", "export")["export"]["path"]
+    _write(folder, config, listing, stored["rows"], stored["winner"] | {"export": path})
     return EXIT_OK
 
 

@@ -47,7 +47,7 @@ def show(values: dict[str, Any]) -> None:
 
 
 def _show(title: str, names: tuple[str, ...], shown: list[dict[str, str]], titles: dict[str, str]) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in names:
         table.add_column(titles.get(name, name), justify="left" if name == "strategy" else "right", overflow="fold")
     for row in shown:

@@ -133,3 +133,8 @@ def connect(listing: Listing, rows: np.ndarray) -> np.ndarray:
         offset += len(distinct)
     links = np.ones(count * len(kinds)), (np.concatenate(starts), np.concatenate(ends))
     return connected_components(coo_array(links, (offset, offset)), directed=False)[1][:count]
+
+
+def repeated(groups: np.ndarray | None) -> np.ndarray | None:
+    """The groups of the images of a split, int [N], if two of them are of one; else None: each is a draw of its own."""
+    return groups if groups is not None and len(np.unique(groups)) < len(groups) else None

@@ -25,12 +25,14 @@ class Novelty(NamedTuple):
         keep: the share of the validation images that are known.
         threshold: an image is known if its novelty is at most this.
         references: for `distance`: float32 [P, D], features of training images, each of length 1; None for `energy`.
+        kept: the share of the validation images up to the threshold. Of few images it is more than `keep`.
     """
 
     method: str
     keep: float
     threshold: float
     references: np.ndarray | None = None
+    kept: float = np.nan
 
     def score(self, features: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """The novelty of images, float64 [N]; higher is stranger.

@@ -1,6 +1,6 @@
 """The paired comparison of two runs on the same test images, from their `predictions.npz`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +50,13 @@ class Paired(NamedTuple):
 def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None = None) -> Paired:
     """Compares two runs image by image.
 
-    The interval of accuracy is Bonett and Price's for paired proportions. Others are percentiles of a bootstrap that draws
-    the same images for both runs.
+    The interval of accuracy is Bonett and Price's for paired proportions, and Student's for means of losses and errors. That of
+    mean average precision is a bootstrap that draws the same images for both runs. Images of one group are no independent
+    draws, so groups are counted.
 
     Args:
         task: `single_label`, `multi_label` or `regression`.
-        first, second: the arrays of `predictions.npz`, with `losses`.
+        first, second: the arrays of `predictions.npz`, with `losses`, and with `groups` if images belong together.
         units: float [D], by which errors of values are divided; None for 1.
     """
     # Copies are found in decoded images. So runs with other image sizes may have left out others.
@@ -70,35 +71,40 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
     if (np.abs(first[outputs] - second[outputs]) <= ROUNDING * np.abs(second[outputs]).max(0)).all():
         nothing = Difference(0.0, 0.0, 0.0)
         return Paired(nothing, nothing, n, same=True)
-    gap = second["losses"] - first["losses"]
-    loss = _bootstrapped(lambda weights: float((weights * gap).sum() / weights.sum()), n)
+    # Early runs did not record them.
+    groups = second.get("groups", first.get("groups"))
+    loss = _mean_difference(second["losses"].astype(np.float64) - first["losses"], groups)
     if task == "single_label":
         right = [run["probabilities"].argmax(-1) == run["labels"] for run in (first, second)]
         value = float(right[1].mean() - right[0].mean())
-        return Paired(Difference(value, *intervals.paired_difference(*right)), loss, n)
+        return Paired(Difference(value, *intervals.paired_difference(*right, groups)), loss, n)
     if task == "multi_label":
         one, other = (intervals.average_precisions(run["probabilities"], run["labels"]) for run in (first, second))
-        classes = first["labels"].shape[1]
-        return Paired(_bootstrapped(lambda drawn: _mean(other(drawn)) - _mean(one(drawn)), n, 2 * classes), loss, n)
+
+        def gained(weights: np.ndarray) -> float:
+            return _mean(other(weights)) - _mean(one(weights))
+
+        value, found = gained(np.ones(n)), intervals.bootstrap(gained, n, 2 * first["labels"].shape[1], groups=groups)
+        return Paired(Difference(value, *found.centred(value, -1.0, 1.0)), loss, n)
     scale = 1.0 if units is None else units
     errors = [(np.abs(run["values"] - run["labels"].astype(np.float64)) / scale).mean(-1) for run in (first, second)]
-    farther = errors[1] - errors[0]
-    return Paired(_bootstrapped(lambda weights: float((weights * farther).sum() / weights.sum()), n), loss, n)
+    return Paired(_mean_difference(errors[1] - errors[0], groups), loss, n)
 
 
 def loss_interval(arrays: Arrays) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of `losses`."""
+    """The 95 % interval of the mean of `losses`."""
     losses = arrays["losses"].astype(np.float64)
-    return intervals.bootstrap(lambda weights: float((weights * losses).sum() / weights.sum()), len(losses))
+    # Few losses have a negative value, such as those of Keras that are similarities.
+    return intervals.mean_interval(losses, arrays.get("groups"), least=min(0.0, float(losses.sum())))
 
 
 def _rows(arrays: Arrays, places: np.ndarray) -> dict[str, np.ndarray]:
-    names = [name for name in ("labels", "losses", "probabilities", "values") if name in arrays]
+    names = [name for name in ("labels", "losses", "probabilities", "values", "groups") if name in arrays]
     return {name: arrays[name][places] for name in names}
 
 
-def _bootstrapped(statistic: Callable[[np.ndarray], float], n: int, cost: int = 1) -> Difference:
-    return Difference(statistic(np.ones(n)), *intervals.bootstrap(statistic, n, cost))
+def _mean_difference(gaps: np.ndarray, groups: np.ndarray | None) -> Difference:
+    return Difference(float(gaps.mean()), *intervals.mean_interval(gaps, groups))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The 95 % interval of a run's test score: Wilson's for accuracy, and a bootstrap over the images for other scores."""
+"""The 95 % interval of a run's test score: Wilson's for accuracy, a bootstrap for mAP, Student's for errors of values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft.evaluation import intervals
+from kerasft.evaluation.pinball import pinball
 
 
 class ScoreInterval(NamedTuple):
-    """A score and the ends of its interval. All are None where nothing can be measured, and the ends NaN where they cannot."""
+    """A score and the ends of its interval. The ends are None where the images cannot tell them, the score where it has none."""
 
     value: float | None
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 def score_interval(
@@ -22,28 +23,49 @@ def score_interval(
     """The interval of accuracy, mean average precision or mean absolute error.
 
     The error of a single target is in its units. With several targets, which may have different units, each error is
-    divided by the standard deviation of its target.
+    divided by the standard deviation of its target. Images of one group are no independent draws, so groups are counted.
 
     Args:
         task: `single_label`, `multi_label` or `regression`.
         test: the test metrics, as in `metrics.json`.
-        arrays: of `predictions.npz`.
+        arrays: of `predictions.npz`, with `groups` if images belong together.
         classes: names of the classes, labels or targets.
     """
-    n, labels = test["n"], arrays["labels"]
+    labels, groups = arrays["labels"], arrays.get("groups")
     if task == "single_label":
-        return ScoreInterval(test["accuracy"], *intervals.wilson(round(test["accuracy"] * n), n))
+        n = test["n"]
+        if groups is None:
+            ends = intervals.wilson(round(test["accuracy"] * n), n)
+        else:
+            ends = intervals.share_interval(arrays["probabilities"].argmax(-1) == labels, groups)
+        return _known(test["accuracy"], ends)
     if task == "multi_label":
         if not labels.any():
-            return ScoreInterval(None, None, None)
+            return ScoreInterval(None)
         precisions, cost = intervals.average_precisions(arrays["probabilities"], labels), labels.shape[1]
-        ends = intervals.bootstrap(lambda weights: _finite_mean(precisions(weights)), n, cost=cost)
-        return ScoreInterval(test["map"], *ends)
-    labels = labels.astype(np.float64)
-    errors = (np.abs(arrays["values"] - labels) / target_units(test, labels, classes)).mean(-1)
-    return ScoreInterval(
-        float(errors.mean()), *intervals.bootstrap(lambda weights: float((weights * errors).mean()), n)
-    )
+        found = intervals.bootstrap(
+            lambda weights: _finite_mean(precisions(weights)), len(labels), cost=cost, groups=groups
+        )
+        return _known(test["map"], found.centred(test["map"], 0.0, 1.0))
+    return mean_score(value_errors(test, arrays, classes), groups)
+
+
+def mean_score(errors: np.ndarray, groups: np.ndarray | None = None) -> ScoreInterval:
+    """The mean of errors, float64 [N] of at least 0, with its interval."""
+    return _known(float(errors.mean()), intervals.mean_interval(errors, groups, least=0.0))
+
+
+def value_errors(
+    test: Mapping[str, Any], arrays: Mapping[str, np.ndarray], classes: Sequence[str], quantile: float | None = None
+) -> np.ndarray:
+    """The error of each image under regression, float64 [N]: absolute, or the pinball loss of a quantile; units as above."""
+    labels = arrays["labels"].astype(np.float64)
+    gaps = (labels - arrays["values"]) / target_units(test, labels, classes)
+    return (np.abs(gaps) if quantile is None else pinball(gaps, quantile)).mean(-1)
+
+
+def _known(value: float, ends: tuple[float, float]) -> ScoreInterval:
+    return ScoreInterval(value, *ends) if np.isfinite(ends).all() else ScoreInterval(value)
 
 
 def target_units(test: Mapping[str, Any], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:

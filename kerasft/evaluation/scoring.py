@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.evaluation import calibration, intervals
+from kerasft.evaluation.pinball import pinball
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.settings.errors import UserError
 
@@ -140,7 +141,7 @@ class Scorer:
         if self.error == "huber":
             return np.where(size <= self.delta, 0.5 * size**2, self.delta * (size - 0.5 * self.delta))
         if self.error == "pinball":
-            return np.maximum(self.quantile * residuals, (self.quantile - 1) * residuals)
+            return pinball(residuals, self.quantile)
         return size
 
     def loss(self, outputs: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from rich.table import Table
 from kerasft import report
 from kerasft.console import console
 from kerasft.console.wording import number, percent
-from kerasft.data import pipeline
+from kerasft.data import groups, pipeline
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import TITLES
 from kerasft.export.artefact import Answer
@@ -69,6 +69,8 @@ def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
     with run_folder.scratch(folder, SCRATCH) as place:
         scorer = train_setup.prepare(config, network, splits, place).scorer
     arrays, key = {"labels": splits.test.labels}, "values" if network.task == "regression" else "probabilities"
+    if (found := groups.repeated(splits.test.groups)) is not None:
+        arrays["groups"] = found
     run_name = metrics.get("run", metrics["weights_sha256"])
     answer = Answer(run_name, splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
     score, saved_model = scorer.key, Path(metrics["export"]["path"])

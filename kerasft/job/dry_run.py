@@ -18,16 +18,19 @@ from kerasft.data.audit import audit
 from kerasft.data.listing import SPLITS, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
-from kerasft.job import build_network, served_baseline
+from kerasft.export.portable import publish as portable_formats
+from kerasft.job import build_network, served_baseline, uncertainty
 from kerasft.job.audited_splits import as_audited
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
 from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
+from kerasft.probes import boosted_trees
 from kerasft.settings import config as configs
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
-from kerasft.strategies import auto, freezing, planning
+from kerasft.storage import run_folder
+from kerasft.strategies import auto, budget, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
 from kerasft.training import forward_speed, head_init, phase_inputs, phase_table
@@ -51,11 +54,17 @@ def show(config: Config) -> None:
         UserError: the run would raise it too, before it trains.
     """
     console.say("dry run: nothing is trained, and nothing is written")
+    budget.check(config.budget_minutes, config.deterministic)
+    portable_formats.parse_formats(config.specs("export"))
+    if config.boosted_trees:
+        boosted_trees.load()
     listing = as_audited(config, sources.load(config))
+    folder_of_run, finished = run_folder.find(config, listing.name)
     served_baseline.open_baseline(config, listing.task, listing.classes)
     with tempfile.TemporaryDirectory() as folder:
         network = _network(config, listing, Path(folder))
     data, decoded_per_second = _data(config, listing, network.size)
+    uncertainty.check_count(config, data)
     _show_data(data)
     speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
     further = len(data.unlabelled or ())
@@ -64,7 +73,7 @@ def show(config: Config) -> None:
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
     phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
-    _show_settings(config, listing.name)
+    _show_settings(config, listing.name, folder_of_run, is_finished=finished is not None)
     _show_time(network, planned, data, speed, decoded_per_second)
 
 
@@ -164,7 +173,7 @@ def _plural(word: str, count: int) -> str:
     return "" if count == 1 else "es" if word.endswith("s") else "s"
 
 
-def _show_settings(config: Config, name: str) -> None:
+def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool) -> None:
     changed = [
         shlex.quote(f"--{item.name}={getattr(config, item.name)}")
         for item in fields(config)
@@ -176,9 +185,7 @@ def _show_settings(config: Config, name: str) -> None:
         unresolved = ["backbone", *unresolved]
     if unresolved:
         console.say(f"measured when the run starts: {', '.join(unresolved)}")
-    folder = Path(config.run_dir or f"runs/{name}-{config.digest()}")
-    finished = config.resume and (folder / "metrics.json").is_file()
-    console.say(f"run folder: {folder}{', which has a finished run: it would only be read' if finished else ''}")
+    console.say(f"run folder: {folder}{', which has a finished run: it would only be read' if is_finished else ''}")
     console.say(f"export: {Path(config.export_dir) / name}/VERSION")
 
 

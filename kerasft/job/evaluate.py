@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data import pipeline
+from kerasft.data import groups, pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Predictor, Scorer
@@ -83,10 +83,15 @@ def predict_split(forward: Predictor, network: Network, split: Split) -> np.ndar
 
 
 def write_predictions(folder: Path, task: str, splits: Splits, evaluation: Evaluation) -> None:
-    """Writes `predictions.npz`: ids, labels, classes, and the predictions for the test images with their losses."""
+    """Writes `predictions.npz`: ids, labels, classes, and the predictions for the test images with their losses.
+
+    `groups` is there where images belong together: copies, near duplicates, and those of one group.
+    """
     arrays = {"ids": splits.test.ids, "labels": splits.test.labels, "classes": np.array(splits.classes)}
     arrays["losses"] = evaluation.losses.astype(np.float32)
     arrays["values" if task == "regression" else "probabilities"] = evaluation.test.astype(np.float32)
     if evaluation.thresholds is not None:
         arrays["thresholds"] = evaluation.thresholds
+    if (found := groups.repeated(splits.test.groups)) is not None:
+        arrays["groups"] = found
     predictions_file.write(folder, arrays)

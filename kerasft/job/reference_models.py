@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data import groups
 from kerasft.data.splits import Split, Splits
-from kerasft.evaluation import intervals, paired, scoring
+from kerasft.evaluation import paired, scoring
+from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import SCORES
 from kerasft.evaluation.scoring import Predictor
 from kerasft.job.evaluate import Evaluation
@@ -93,7 +95,7 @@ def fit(
     # With hidden layers the solution is one on their units, not on the features.
     hidden = any(layer.weights for layer in network.head_layers()[1:-1])
     if trained.solution is not None and not hidden and trained.solution[0].shape[0] == test.shape[1]:
-        fitted = {PROBE: _probe(network, trained), **fitted}
+        fitted = {PROBE: _probe(network, trained, val), **fitted}
     return ReferenceModels(fitted, features, mean, deviation, pretrained, network)
 
 
@@ -146,14 +148,24 @@ def _weights(network: Network, given: dict[str, np.ndarray]) -> Iterator[None]:
             weight.assign(own[name])
 
 
-def _probe(network: Network, trained: Trained) -> ReferenceModel:
+def _probe(network: Network, trained: Trained, val: np.ndarray) -> ReferenceModel:
+    """The solved head. As for the network, its temperature is fitted on validation: else that would pass for a gain of the phases.
+
+    Args:
+        val: standardised features of the validation images, float32 [N, D].
+    """
     kernel, bias = trained.solution
 
-    def answer(rows: np.ndarray) -> np.ndarray:
+    def raw(rows: np.ndarray) -> np.ndarray:
         outputs = rows @ kernel + bias
         if network.task == "regression":
             outputs = np.asarray(network.model.get_layer(layer_names.VALUES)(outputs))
         return outputs
+
+    temperature = trained.setup.scorer.temperature(raw(val))
+
+    def answer(rows: np.ndarray) -> np.ndarray:
+        return raw(rows) / temperature
 
     return ReferenceModel(answer, kernel.nbytes + bias.nbytes, trained.solution_seconds)
 
@@ -168,11 +180,12 @@ def _row(
     task, score = setup.network.task, SCORES[setup.network.task]
     scorer = replace(setup.scorer, labels=test.labels, weights=None)
     row = {score: scorer.score(outputs), "loss": scorer.loss(outputs)}
-    if task == "single_label":
-        row["interval"] = list(intervals.wilson(round(row[score] * len(test)), len(test)))
-    key = "values" if task == "regression" else "probabilities"
-    known = {"ids": test.ids, "labels": test.labels}
+    key, together = "values" if task == "regression" else "probabilities", groups.repeated(test.groups)
+    known = {"ids": test.ids, "labels": test.labels} | ({} if together is None else {"groups": together})
     answers = scoring.apply_activation(task, outputs)
+    if task == "single_label":
+        _, low, high = score_interval(task, row | {"n": len(test)}, {**known, key: answers}, ())
+        row |= {} if low is None else {"interval": [low, high]}
     one = {**known, key: answers, "losses": scorer.losses(outputs)}
     other = {**known, key: evaluation.test, "losses": evaluation.losses}
     units = setup.scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None

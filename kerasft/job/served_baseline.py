@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.console.wording import join_names
+from kerasft.data import groups
 from kerasft.data.splits import Splits
 from kerasft.evaluation import gate, scoring
 from kerasft.evaluation.gate import Both, Side
@@ -158,10 +159,12 @@ def compare(
         answers = outputs[answer_key(task)]
         losses = scorer.losses(scoring.invert_activation(task, answers))
         sides.append(Side(answers, losses, outputs.get(DECISIONS)))
-    both = Both(test.ids, test.labels, *sides)
+    both = Both(test.ids, test.labels, *sides, groups.repeated(test.groups))
     baseline_file.write(folder, both)
     units = scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
-    figures = gate.compare(task, splits.classes, both, scorer.score, units)
+    # Half of the absolute error is the pinball loss of the median.
+    quantile = scorer.quantile if scorer.error == "pinball" and scorer.quantile != 0.5 else None
+    figures = gate.compare(task, splits.classes, both, scorer.score, units, quantile)
     return {**_identity(baseline.given, baseline.path), "asked": config.gate, **figures}
 
 

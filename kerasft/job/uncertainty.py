@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from kerasft.console import console
+from kerasft.console.wording import percent
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits, take
 from kerasft.evaluation import conformal, novelty, scoring
@@ -47,8 +48,9 @@ def fit(
             sample = _sample(splits.train, heads.last_depth(network.model).shape[-1])
             references, features = novelty.unit_length(predict(sample)).astype(np.float32), predict(splits.val)
         found = Novelty(*method, threshold=np.inf, references=references)
-        threshold = novelty.fit_threshold(found.score(features, val_outputs), method.keep)
-        found = found._replace(threshold=threshold)
+        scores = found.score(features, val_outputs)
+        threshold = novelty.fit_threshold(scores, method.keep)
+        found = found._replace(threshold=threshold, kept=float((scores <= threshold).mean()))
     return Uncertainty(found, _fit_conformal(config, splits, scoring.apply_activation(splits.task, val_outputs)))
 
 
@@ -76,7 +78,7 @@ def evaluate(
     if (found := uncertainty.novelty) is not None:
         known = extra_outputs["known"][0]
         figures["abstain"] = {"method": found.method, "keep": found.keep, "threshold": found.threshold}
-        figures["abstain"] |= {"kept": float(known.mean()), "n": len(known)}
+        figures["abstain"] |= {"kept_val": found.kept, "kept": float(known.mean()), "n": len(known)}
         if splits.task == "single_label":
             figures["abstain"] |= _accuracies(evaluation.test.argmax(-1) == test.labels, known)
     if (found := uncertainty.conformal) is not None:
@@ -97,12 +99,14 @@ def _accuracies(right: np.ndarray, known: np.ndarray) -> dict[str, float]:
 def summarise(metrics: dict) -> None:
     """Prints what `evaluate` found, a line each."""
     if found := metrics.get("abstain"):
-        kept = f"{found['kept']:.1%} of {found['n']} test images are known ({found['keep']:.0%} of validation)"
+        # Early runs did not record the share of validation.
+        val = percent(found.get("kept_val", found["keep"]))
+        kept = f"{percent(found['kept'])} of {found['n']} test images are known ({val} of validation)"
         console.say(f"abstain: {found['method']}, {kept}")
     if found := metrics.get("coverage"):
         what = f"sets of {found['mean_set_size']:.2f} labels on average" if "mean_set_size" in found else "intervals"
         console.say(
-            f"coverage: {what} hold the truth for {found['observed']:.1%} of the test images ({found['asked']:.0%} asked)"
+            f"coverage: {what} hold the truth for {percent(found['observed'])} of the test images ({percent(found['asked'])} asked)"
         )
 
 

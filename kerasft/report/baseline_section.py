@@ -42,7 +42,7 @@ def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarr
             title,
             show(found["before"][name]),
             show(found["after"][name]),
-            f"{signed(gap[0])} ({signed(gap[1])} to {signed(gap[2])})",
+            signed(gap[0]) + (f" ({signed(gap[1])} to {signed(gap[2])})" if None not in gap else ""),
         )
         for title, name, show, gap in zip(
             (TITLES[score_key(task, len(metrics["classes"]))], "loss"),

@@ -79,10 +79,11 @@ def fastest_and_smallest(rows: list[Row], score: str) -> Row | None:
         `best`, `standard_error`, `fastest` (None if speeds were not measured) and `smallest`, by the names of artefacts;
         None where there is no interval.
     """
-    known = [row for row in rows if row["published"] and row.get("interval")]
-    if not known:
+    known = [row for row in rows if row["published"] and score in row]
+    best = max(known, key=lambda row: _gain(row, score), default={})
+    # The images may give no interval, for example where all of them are ranked perfectly.
+    if not best.get("interval"):
         return None
-    best = max(known, key=lambda row: _gain(row, score))
     error = (best["interval"][1] - best["interval"][0]) / (2 * _Z)
     good = [row for row in known if _gain(row, score) >= _gain(best, score) - error]
     # Speeds that were not taken side by side tell nothing.

@@ -33,7 +33,7 @@ def importance(axes: list[Axis], scores: np.ndarray) -> tuple[list[tuple[str, fl
 
     Of at least `MIN_TRIALS_FOR_FOREST` trials: by how much a random forest's error grows when one setting is permuted (Breiman
     2001), as shares. Of fewer: Spearman's rank correlation with the score without its sign; for a choice the
-    correlation ratio of the ranks; settings that count in fewer than `MIN_TRIALS_FOR_CORRELATION` trials are left out.
+    correlation ratio of the ranks, corrected for the number of options; settings that count in fewer than `MIN_TRIALS_FOR_CORRELATION` trials are left out.
 
     Args:
         scores: float [N].
@@ -72,4 +72,9 @@ def _rank_correlation(axis: Axis, scores: np.ndarray) -> float:
     if not axis.options:
         return float(abs(np.corrcoef(rankdata(positions), ranks)[0, 1]))
     means = np.array([ranks[positions == position].mean() for position in positions])
-    return float(means.std() / ranks.std())
+    trials, options = len(ranks), len(np.unique(positions))
+    if options == trials:
+        return 0.0
+    # Corrected as R² is for its number of parameters (epsilon squared, Kelley 1935): else many options look important by chance.
+    unexplained = (1 - means.var() / ranks.var()) * (trials - 1) / (trials - options)
+    return float(np.sqrt(max(0.0, 1 - unexplained)))

@@ -23,7 +23,7 @@ class FinishedRun(NamedTuple):
         network: the backbone, as `--backbone` names it.
         size: side of its input images in pixels.
         score: `accuracy`, `map` or `mae`; `scaled_mae` for several targets.
-        value, low, high: the score on the test split, and its 95 % interval.
+        value, low, high: the score on the test split, and its 95 % interval; None where the images cannot tell it.
         loss: log loss on the test split (single and multi-label); the training loss (regression).
         n: test images.
         seconds: of the whole run.
@@ -36,8 +36,8 @@ class FinishedRun(NamedTuple):
     size: int
     score: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     loss: float
     n: int
     seconds: float
@@ -128,8 +128,8 @@ def write_page(path: Path, rows: list[FinishedRun], damaged: list[Unreadable]) -
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Yields folders with a `metrics.json`: the root, its subfolders, and theirs (`best/` of a search)."""
-    for pattern in ("metrics.json", "*/metrics.json", "*/*/metrics.json"):
+    """Yields folders with a `metrics.json`: the root, its subfolders, and theirs (`best/` of a search, `entries/` of a comparison)."""
+    for pattern in ("metrics.json", "*/metrics.json", "*/*/metrics.json", "*/entries/*/metrics.json"):
         yield from (path.parent for path in sorted(root.glob(pattern)) if path.is_file())
 
 
@@ -140,7 +140,9 @@ def _sort_key(row: FinishedRun) -> tuple:
 
 def _interval_style(row: FinishedRun, group: list[FinishedRun]) -> dict[str, str]:
     """Returns the CSS positions of a row's interval and score on the common axis of its group, in percent of the width."""
-    low, high = min(other.low for other in group), max(other.high for other in group)
+    ends = [end for other in group for end in (other.low, other.high, other.value) if end is not None]
+    low, high = min(ends), max(ends)
     width = (high - low) or 1.0
-    places = {"left": row.low - low, "width": row.high - row.low, "point": row.value - low}
+    own = (row.value, row.value) if row.low is None else (row.low, row.high)
+    places = {"left": own[0] - low, "width": own[1] - own[0], "point": row.value - low}
     return {name: f"{100 * value / width:.1f}%" for name, value in places.items()}

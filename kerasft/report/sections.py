@@ -26,6 +26,8 @@ _METRICS = {
     "micro_f1": ("Micro F1", "precision and recall, every decision counting the same", number),
     "exact_match": ("Exact match", "all labels of an image are right", percent),
     "ece": ("Calibration error", "how far probabilities are from the observed frequencies (ECE)", percent),
+    "coverage": ("Coverage", "share of the true values that the answers reach; it should be the quantile", percent),
+    "quantile": ("Quantile", "that the answers are to be", number),
     "loss": ("Loss", "what training lowers; for comparing runs on the same data", number),
     "n": ("Images", "", "{:,}".format),
 }
@@ -183,8 +185,10 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
     show = formatter(score)
 
     def difference(values: list[float | None]) -> str:
-        # The images may not tell: none has any of the labels, for example.
-        return "" if None in values else f"{signed(values[0])} ({span(values[1:])})"
+        # The images may not tell: none has any of the labels, for example, or there is one.
+        if values[0] is None:
+            return ""
+        return signed(values[0]) + (f" ({span(values[1:])})" if None not in values else "")
 
     def size(row: dict) -> str:
         # Runs of earlier versions did not record it.

@@ -23,7 +23,7 @@ def _abstain(found: dict | None) -> list[str]:
     method = _METHODS[found["method"]]
     said = [
         f"An image counts as unknown if its novelty is above {number(found['threshold'])}. The novelty is {method}. The "
-        f"threshold keeps {percent(found['keep'])} of the validation images.",
+        f"threshold keeps {percent(found.get('kept_val', found['keep']))} of the validation images.",
         f"Of {count(found['n'], 'test image')}, {percent(found['kept'])} are known. The run has seen no image of an unknown "
         f"kind, so how many of them are found is not known.",
     ]

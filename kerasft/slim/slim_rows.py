@@ -1,6 +1,5 @@
 """What slimming has measured: a row for the run and one for each step."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ def row(name: str, change: str, folder: Path, metrics: Row) -> Row:
     task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
     score = score_key(task, len(metrics["classes"]))
     _, low, high = score_interval(task, test, predictions_file.read(folder), metrics["classes"])
-    known = low is not None and math.isfinite(low)
     return {
         "name": name,
         "surgery": change,
@@ -39,7 +37,7 @@ def row(name: str, change: str, folder: Path, metrics: Row) -> Row:
         "run_dir": folder.as_posix(),
         "path": metrics["export"].get("path", ""),
         score: test[score],
-        "interval": [low, high] if known else None,
+        "interval": None if low is None else [low, high],
         "loss": test["loss"],
         "n": test["n"],
         "validation_loss": metrics["val"]["loss"],

@@ -86,6 +86,9 @@ class HyperModel(keras_tuner.HyperModel):
         self.folder, self.space = Path(folder), search_space.parse(search, config)
         self.listing = sources.load(config)
         self.task = self.listing.task
+        # Under regression the loss is measured with --loss. The numbers of two losses cannot be compared.
+        own_losses = self.task == "regression" and any(one.name.partition(".")[0] == "loss" for one in self.space)
+        self._measures = [key for key in OBJECTIVES[self.task] if not (own_losses and key == "loss")]
         self.config = _share_cache(config, self.folder)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -197,12 +200,16 @@ class HyperModel(keras_tuner.HyperModel):
         Raises:
             UserError: the task has no such metric.
         """
-        known = {f"val_{key}": value for key, value in OBJECTIVES[self.task].items()}
+        known = {f"val_{key}": value for key, value in OBJECTIVES[self.task].items() if key in self._measures}
         if len(self.listing.classes) <= 5:
             known.pop("val_top5_accuracy", None)
         if name not in known:
             rule = f"must be one of {', '.join(known)} for {self.task}"
-            raise UserError(f"--objective: {rule}{did_you_mean(name, known)}. Received: {name!r}")
+            if name == "val_loss":
+                rule += ", as --search names loss, and each trial would be measured with its own"
+            else:
+                rule += did_you_mean(name, known)
+            raise UserError(f"--objective: {rule}. Received: {name!r}")
         return keras_tuner.Objective(name, known[name])
 
     def _check(self, network: Network, epochs: int | None) -> None:
@@ -250,7 +257,7 @@ class HyperModel(keras_tuner.HyperModel):
             thresholds = metrics.fit_thresholds(scoring.apply_activation(self.task, outputs), data.val.labels)
         scorer = replace(trained.setup.scorer, labels=data.val.labels, weights=None)
         computed = metrics.compute(scorer, outputs, data.classes, thresholds)
-        return {f"val_{key}": computed[key] for key in OBJECTIVES[self.task] if isinstance(computed.get(key), float)}
+        return {f"val_{key}": computed[key] for key in self._measures if isinstance(computed.get(key), float)}
 
 
 def free_networks() -> None:

@@ -143,7 +143,7 @@ def hyperband(max_epochs: int = 9, factor: int = 3, iterations: int = 1, **kwarg
 
 
 def grid(trials: int | None = None, **kwargs: Any) -> ResumableOracle:
-    """All combinations, or the first `trials` of them. A range without a step gives ten values."""
+    """All combinations, or the first `trials` of them. `uniform` and `log` give ten values, `int` each of its own."""
     return _Grid(max_trials=trials if trials is None else _check_integer("trials", trials), **kwargs)
 
 

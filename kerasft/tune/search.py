@@ -35,6 +35,9 @@ FLAGS = ("search", "tuner", "objective", "winner_phases")
 _FILES = ("tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
 _FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
 
+# Of the winner they are as today's command says: a finished search may be asked to publish, or to measure more.
+_TODAYS = ("export_dir", "tensorboard", "keep_cache", "cache_dir", "baseline", "gate", "robustness", "warmup")
+
 
 def tune(
     config: Config,
@@ -170,7 +173,7 @@ def _winner_config(config: Config, folder: Path, results: dict[str, Any]) -> Con
     fields = run_folder.read_json(folder / "trials" / results["best"]["trial"] / "config.json")
     if results["winner_phases"]:
         fields = asdict(phase_settings.append_phases(from_stored(fields), config, results["winner_phases"]))
-    output = {name: getattr(config, name) for name in ("export_dir", "tensorboard", "keep_cache", "cache_dir")}
+    output = {name: getattr(config, name) for name in _TODAYS}
     return from_stored(fields, **output, run_dir=str(folder / "best"), resume=True)
 
 

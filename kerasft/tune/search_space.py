@@ -19,6 +19,8 @@ from kerasft.settings.spec import Spec
 PHASE_SETTINGS = ("lr", "epochs")
 # They cannot be searched. All trials share one list of the data, so that of --unlabelled too.
 _DATA_FIELDS = (*configs.SPLITTING, "unlabelled")
+# They change nothing in a trial: it ends before what they are for, or gives the same network. All trials would tie.
+_WITHOUT_EFFECT = ("tta", "abstain", "coverage", "budget_minutes", "cache_gb", "deterministic")
 _FLAG = "--search"
 
 
@@ -123,6 +125,8 @@ def parse(text: str, config: Config) -> tuple[Dimension, ...]:
         _check_name(name)
         spec = specs.parse_one(expression, f"{_FLAG}, {name}")
         dimensions[name] = specs.build(spec, f"{_FLAG}, {name}", _DISTRIBUTIONS, kind=Dimension, name=name)
+        if name in PHASE_SETTINGS:
+            _check_numbers(dimensions[name], expression)
     if not dimensions:
         rule = "needs at least one setting, such as 'lr=log(1e-5, 1e-2); head.dropout=uniform(0, 0.5)'"
         raise UserError(f"{_FLAG}: {rule}. Received: {text!r}")
@@ -143,13 +147,30 @@ def _check_name(name: str) -> None:
     if field in _DATA_FIELDS:
         rule = f"{field} chooses the images; scores on different images cannot be compared"
         raise UserError(f"{_FLAG}: {rule}. Received: '{name}'")
-    if field not in searchable or field == "deterministic":
-        names = [*PHASE_SETTINGS, *(key for key in searchable if key not in (*_DATA_FIELDS, "deterministic"))]
+    if field in _WITHOUT_EFFECT:
+        advice = "; --tta=auto chooses it after the training of the winner" if field == "tta" else ""
+        raise UserError(
+            f"{_FLAG}: {field} changes no trial, so trials cannot be ranked by it{advice}. Received: '{name}'"
+        )
+    if field not in searchable:
+        names = [*PHASE_SETTINGS, *(key for key in searchable if key not in (*_DATA_FIELDS, *_WITHOUT_EFFECT))]
         raise UserError(f"{_FLAG}: must be one of {one_of(names)}{did_you_mean(field, names)}. Received: '{field}'")
     if argument and "spec" not in configs.FIELDS[field].metadata:
         raise UserError(f"{_FLAG}: {field} takes no arguments. Received: '{name}'")
     if name.count(".") > 2 or name.endswith(".") or ".." in name:
         raise UserError(f"{_FLAG}: must be field, field.argument or field.NAME.argument. Received: '{name}'")
+
+
+def _check_numbers(dimension: Dimension, expression: str) -> None:
+    """Raises UserError unless the values of `lr` are numbers, and those of `epochs` whole numbers of at least 1."""
+    if not dimension.numeric:
+        raise UserError(f"{_FLAG}, {dimension.name}: must be numbers. Received: {expression!r}")
+    whole = dimension.kind == "int" or all(isinstance(value, int) for value in dimension.values)
+    if dimension.name == "epochs" and not (
+        whole and dimension.kind in ("choice", "int") and min(dimension.boundaries) >= 1
+    ):
+        rule = "must be whole numbers of at least 1, as choice(2, 4) or int(1, 9)"
+        raise UserError(f"{_FLAG}, epochs: {rule}. Received: {expression!r}")
 
 
 def _add_condition(dimension: Dimension, dimensions: Mapping[str, Dimension]) -> Dimension:

@@ -14,7 +14,7 @@ from conftest import ROOT
 from finished import run_folder
 from pages import Page
 
-from kerasft.compare import rows, side_by_side
+from kerasft.compare import rows, side_by_side, table
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -140,6 +140,24 @@ def test_a_finished_comparison_is_only_shown_and_noresume_runs_it_again(entries,
     assert "nothing to do" in capsys.readouterr().out
     compared(tmp_path / "c", resume=False)
     assert len(ran) == 4
+
+
+def test_a_finished_comparison_does_what_later_flags_ask_of_its_winner(entries, tmp_path):
+    ran, _ = entries
+    compared(tmp_path / "c")
+    ran.clear()
+    found = compared(tmp_path / "c", robustness="quick")
+    assert ran == [("export", found["winner"]["strategy"])]
+    assert found["config"]["robustness"] == "quick" and found["finished"]
+    compared(tmp_path / "c", robustness="quick")
+    assert len(ran) == 1
+
+
+def test_a_name_in_brackets_is_no_markup(entries, tmp_path, capsys):
+    found = compared(tmp_path / "c")
+    capsys.readouterr()
+    table.show(found | {"data": "set[bold]"})
+    assert "Test of set[bold], with" in capsys.readouterr().out
 
 
 def test_entries_on_other_images_are_not_compared(entries, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from two_models import compared, single
 
+from kerasft.evaluation import gate
 from kerasft.evaluation.gate import Both, Side
 from kerasft.report.baseline_section import describe_reason
 
@@ -52,6 +53,49 @@ def test_a_better_model_passes_and_its_flips_are_named():
 def test_equal_answers_are_the_same():
     found = compared(single([True, False] * 10, [True, False] * 10, [0, 1] * 10))
     assert found["same"] and found["gate"]["passed"] and found["difference"] == [0.0, 0.0, 0.0]
+
+
+def test_a_model_that_differs_by_rounding_is_never_refused():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(5, 1, (200, 2)).astype(np.float32)
+    answers = labels + rng.normal(size=labels.shape)
+    sides = [Side(answers * part, np.square(answers * part - labels).mean(-1)) for part in (1, 1 + 1e-7)]
+    sides = sorted(sides, key=lambda side: side.losses.mean())
+    found = compared(Both(np.arange(200).astype(str), labels, *sides), "regression")
+    assert found["same"] and found["gate"]["passed"] and not any(row["worse"] for row in found["classes"].values())
+
+
+def test_images_of_one_group_are_one_draw_for_the_gate():
+    both = single([True] * 60, [False] * 20 + [True] * 40, [0] * 60)
+    assert not compared(both)["gate"]["passed"]
+    together = compared(both._replace(groups=np.repeat([0, 1, 2], 20)))
+    assert together["classes"]["a"]["standard_error"] == pytest.approx(1 / 3)
+    assert "accuracy of class 'a'" not in [row["what"] for row in together["gate"]["reasons"]]
+
+
+def test_the_gate_does_not_pass_a_loss_because_all_images_are_of_one_group():
+    both = single([True] * 60, [False] * 20 + [True] * 40, [0] * 60)
+    assert not compared(both._replace(groups=np.zeros(60)))["gate"]["passed"]
+
+
+def test_the_same_probabilities_with_other_thresholds_are_not_the_same():
+    labels = (np.arange(40)[:, None] % 2 == [0, 1]).astype(np.float32)
+    answers, decided = np.where(labels > 0, 0.8, 0.2), [labels > 0, np.zeros(labels.shape, bool)]
+    both = Both(np.arange(40).astype(str), labels, *(Side(answers, np.ones(40), one) for one in decided))
+    assert compared(both, "multi_label")["same"] and not compared(both, "multi_label")["gate"]["passed"]
+
+
+def test_a_quantile_is_judged_by_its_own_loss():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(0, 1, (300, 1)).astype(np.float32)
+    gaps = [labels[:, 0] - answer for answer in (0.0, 1.2816)]
+    losses = [np.maximum(0.9 * gap, -0.1 * gap) for gap in gaps]
+    sides = [Side(np.full((300, 1), answer), loss) for answer, loss in zip((0.0, 1.2816), losses)]
+    both = Both(np.arange(300).astype(str), labels, *sides)
+    found = gate.compare("regression", ("x",), both, lambda answers: 0.0, None, quantile=0.9)
+    assert found["gate"]["passed"] and found["classes"]["x"]["after"] == pytest.approx(losses[1].mean())
+    reasons = gate.compare("regression", ("x",), both, lambda answers: 0.0, None)["gate"]["reasons"]
+    assert [row["what"] for row in reasons] == ["absolute error of 'x'"]
 
 
 def test_multi_label_judges_decisions_and_counts_whole_images_as_flips():

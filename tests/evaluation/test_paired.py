@@ -72,6 +72,24 @@ def test_rounding_is_no_difference_in_the_units_of_each_target(gap, same):
     assert (found.score.value == 0) == same
 
 
+def test_one_image_has_a_difference_and_no_interval():
+    first, second = (classified(np.array([True]), np.array([loss])) for loss in (1.0, 0.5))
+    found = paired.compare("single_label", first, second)
+    assert found.loss.value == -0.5 and np.isnan(found.loss[1:]).all()
+    assert np.isnan(paired.loss_interval(first)).all()
+
+
+def test_images_of_a_group_are_one_draw():
+    rng = np.random.default_rng(0)
+    losses, gaps = rng.exponential(1.0, 200), np.repeat(rng.normal(-0.1, 0.3, 4), 50)
+    right = rng.random(200) < 0.8
+    runs = classified(right, losses), classified(right, losses + gaps)
+    groups = {"groups": np.repeat(np.arange(4), 50)}
+    alone, together = (paired.compare("single_label", *(run | more for run in runs)).loss for more in ({}, groups))
+    assert together.high - together.low > 5 * (alone.high - alone.low)
+    assert together.value == alone.value
+
+
 def test_without_an_image_of_both_nothing_is_known():
     right, losses = np.array([True, False]), np.array([1.0, 2.0])
     first, second = (classified(right, losses, np.array(ids)) for ids in (["a", "b"], ["c", "d"]))

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from conftest import splits_of
@@ -52,6 +52,23 @@ def test_it_says_what_the_run_does_and_leaves_nothing(photos, tiny, capsys, tmp_
 def test_it_refuses_what_the_run_refuses(photos, tiny):
     with pytest.raises(UserError, match="--phases"):
         dry_run.show(Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="top(unfreeze='x')"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"budget_minutes": 1.0, "deterministic": True}, "--budget_minutes"),
+        ({"export": "savedmodel | onnx(precision=int2)"}, "--export"),
+        ({"coverage": 0.999}, "--coverage: needs at least"),
+        ({}, "--run_dir: holds another run"),
+    ],
+)
+def test_it_refuses_what_the_run_checks_before_it_trains(photos, tiny, tmp_path, given, message):
+    (tmp_path / "config.json").write_text(json.dumps(asdict(Config(data="digits", run_dir=str(tmp_path)))))
+    (tmp_path / "metrics.json").write_text("{}")
+    asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="head", **given)
+    with pytest.raises(UserError, match=message):
+        dry_run.show(asked if given else replace(asked, run_dir=str(tmp_path)))
 
 
 def test_weights_that_would_be_downloaded_are_not(photos, capsys, tmp_path, monkeypatch):
@@ -111,7 +128,7 @@ def test_the_work_counts_the_augmentations_that_the_run_caches(photos, tiny, tmp
 
 def test_a_list_of_backbones_is_chosen_from_when_the_run_starts(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    dry_run._show_settings(Config(backbone="MobileNet | MobileNetV2"), "x")
+    dry_run._show_settings(Config(backbone="MobileNet | MobileNetV2"), "x", tmp_path, is_finished=False)
     assert "measured when the run starts: backbone, framing" in capsys.readouterr().out
-    dry_run._show_settings(Config(tta="auto"), "digits")
+    dry_run._show_settings(Config(tta="auto"), "digits", tmp_path, is_finished=False)
     assert "measured when the run starts: framing, augment, tta" in capsys.readouterr().out

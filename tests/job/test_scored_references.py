@@ -1,10 +1,12 @@
 """Simple models on frozen features beside the trained network: which of them there are."""
 
 import keras
+import numpy as np
 import pytest
 from conftest import splits_of
 from training_runs import trained
 
+from kerasft.evaluation.scoring import Scorer
 from kerasft.job import reference_models
 from kerasft.networks import copies
 
@@ -19,3 +21,17 @@ def test_a_solution_on_hidden_units_is_no_probe_of_the_features(photos, tiny, tm
     assert run.trained.solution[0].shape == (width, 2)
     fitted = reference_models.fit(run.trained, pretrained, data)
     assert ("linear_probe" in fitted.models) is solved and "nearest_centroid" in fitted.models
+
+
+def test_the_probe_has_its_temperature_fitted_as_the_network_has(photos, tiny, tmp_path, monkeypatch):
+    """Else a run that undid all its phases would show a gain over its own probe."""
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    settings = {"head": "linear", "head_init": "probe", "augment": "none", "features": "last"}
+    run = trained(data, tmp_path / "run", tiny, phases="head", **settings)
+    pretrained = {name: weight.numpy() for name, weight in copies.weights_by_name(run.network.model).items()}
+    answers = []
+    for temperature in (1.0, 4.0):
+        monkeypatch.setattr(Scorer, "temperature", lambda self, outputs, t=temperature: t)
+        fitted = reference_models.fit(run.trained, pretrained, data)
+        answers.append(fitted.models["linear_probe"].answer(fitted.features.test))
+    np.testing.assert_allclose(answers[0], 4 * answers[1], rtol=1e-5)

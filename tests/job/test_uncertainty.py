@@ -10,7 +10,8 @@ from tables import first_cells
 
 from kerasft.data.sources import load
 from kerasft.evaluation import novelty
-from kerasft.job import train
+from kerasft.job import train, uncertainty
+from kerasft.report import uncertainty_section
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -36,7 +37,7 @@ def test_single_label_end_to_end(tiny, tmp_path, capsys):
     assert recorded["abstain"] == metrics["abstain"] and metrics.keys() <= first_cells("metrics.md")
     abstain, coverage = metrics["abstain"], metrics["coverage"]
     assert (abstain["method"], abstain["keep"], coverage["asked"]) == ("distance", 0.9, 0.8)
-    assert abstain["kept"] > 0.6
+    assert abstain["kept"] > 0.6 and 0.9 <= abstain["kept_val"] <= 1
     assert coverage["observed"] > 0.6
     assert metrics["export"]["extra_outputs"].keys() == {"novelty", "known", "label_set"}
     printed = capsys.readouterr().out
@@ -101,3 +102,14 @@ def test_too_few_validation_images_are_said_before_training(tiny, tmp_path):
 def test_a_setting_that_is_not_for_the_task(task, settings, message, request):
     with pytest.raises(UserError, match=message):
         load(Config(data=f"csv:{request.getfixturevalue(FILES[task])}", **settings))
+
+
+def test_shares_are_those_that_were_measured_and_are_not_rounded_to_all(capsys):
+    abstain = {"method": "energy", "keep": 0.95, "kept_val": 1.0, "kept": 0.9996, "n": 3000, "threshold": 1.0}
+    coverage = {"asked": 0.9996, "observed": 0.9999, "mean_set_size": 2.0}
+    uncertainty.summarise({"abstain": abstain, "coverage": coverage})
+    printed = capsys.readouterr().out
+    assert "over 99.9% of 3000 test images are known (100.0% of validation)" in printed
+    assert "(over 99.9% asked)" in printed
+    (first, *_) = uncertainty_section.sentences({"abstain": abstain})
+    assert "keeps 100.0% of the validation images" in first

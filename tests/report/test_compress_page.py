@@ -53,6 +53,8 @@ def test_the_cheapest_is_within_one_standard_error_of_the_best():
     untimed = [{key: value for key, value in one.items() if key != "images_per_second"} for one in ROWS]
     assert compress_page.fastest_and_smallest(untimed, "accuracy")["fastest"] is None
     assert compress_page.fastest_and_smallest([one | {"interval": None} for one in ROWS], "accuracy") is None
+    perfect = {**ROWS[0], "artefact": "perfect", "accuracy": 1.0, "interval": None}
+    assert compress_page.fastest_and_smallest([*ROWS, perfect], "accuracy") is None
     nearer = [ROWS[0], ROWS[1], ROWS[2] | {"accuracy": 0.891}, ROWS[4] | {"bytes": 50}]
     found = compress_page.fastest_and_smallest(nearer, "accuracy")
     assert (found["fastest"], found["smallest"]) == ("litert(precision=int8)", "openvino")

@@ -161,7 +161,8 @@ def test_the_headline_claims_no_more_than_the_audit_knows(tmp_path, case):
     ]
     text = header(findings=rows)
     assert "none of which" not in text
-    assert "2 of which are also in another split" in text and "the score is too optimistic" in text
+    assert "for 2 of which an image of the same group, or nearly the same image, is in another split" in text
+    assert "the score may be too optimistic" in text
     metrics["test"]["excluded_copies"] = 3
     text = header()
     assert "3 test images are copies of training or validation images, and not counted." in text

@@ -61,6 +61,19 @@ def test_the_table_and_the_page(finished, tmp_path, capsys):
         assert str(row.folder) in page.text["th"] and str(row.folder) in printed
 
 
+def test_a_run_without_an_interval_and_the_winner_of_a_comparison(tmp_path, capsys):
+    metrics = run_folder(tmp_path / "compared" / "entries" / "head", *CASES["angle"])
+    run_folder(tmp_path / "other", *CASES["angle"])
+    arrays = dict(np.load(tmp_path / "other" / "predictions.npz"))
+    np.savez(tmp_path / "other" / "predictions.npz", **arrays, groups=np.zeros(len(arrays["ids"])))
+    rows = {row.folder.name: row for row in runs_page.find(tmp_path)[0]}
+    assert rows.keys() == {"head", "other"} and rows["head"].low < metrics["test"]["mae"] < rows["head"].high
+    assert (rows["other"].low, rows["other"].high) == (None, None)
+    commands.run("runs", [str(tmp_path), f"--out={tmp_path / 'runs.html'}"])
+    assert "None" not in capsys.readouterr().out
+    assert "nan" not in (tmp_path / "runs.html").read_text()
+
+
 def test_odd_names_are_harmless(tmp_path, capsys):
     metrics = run_folder(tmp_path / "runs" / "a\x1b[2Jb", *CASES["two"])
     metrics["export"]["path"] = f"saved_models/{HOSTILE[0].replace('/', '')}/1"

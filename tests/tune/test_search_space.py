@@ -80,6 +80,16 @@ def test_values_become_a_config():
         ("seed=int(0, 3)", "--search: seed chooses the images"),
         ("exclude=choice('a.txt', none)", "--search: exclude chooses the images"),
         ("unlabelled=choice('folder:a', none)", "--search: unlabelled chooses the images"),
+        ("tta=choice(none, flip)", "tta changes no trial, so trials cannot be ranked by it; --tta=auto chooses it"),
+        ("abstain.keep=uniform(0.8, 0.9)", "--search: abstain changes no trial"),
+        ("coverage=choice(0.8, 0.9)", "--search: coverage changes no trial"),
+        ("budget_minutes=choice(1, 9)", "--search: budget_minutes changes no trial"),
+        ("cache_gb=choice(0, 8)", "--search: cache_gb changes no trial"),
+        ("lr=choice(adamw, 0.1)", "--search, lr: must be numbers. Received: 'choice(adamw, 0.1)'"),
+        ("epochs=choice(none, 3)", "--search, epochs: must be numbers. Received: 'choice(none, 3)'"),
+        ("epochs=choice(0, 3)", "--search, epochs: must be whole numbers of at least 1"),
+        ("epochs=uniform(1, 4)", "--search, epochs: must be whole numbers of at least 1"),
+        ("epochs=int(0, 4)", "--search, epochs: must be whole numbers of at least 1"),
         ("run_dir=choice(a, b)", "Received: 'run_dir'"),
         ("head..x=int(1, 2)", "must be field, field.argument or field.NAME.argument"),
         ("phases.lr=log(1e-4, 1e-3)", "phases.lr needs --phases to be named, not auto"),
@@ -120,6 +130,17 @@ def test_a_mistake_is_told_before_an_image_is_read(text, asked, message, photos,
     assert message in str(raised.value)
     assert "Received: " in str(raised.value)
     assert "audit" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["loss=choice(mse, mae)", "loss.delta=uniform(1, 3)"])
+def test_regression_is_not_ranked_by_losses_that_differ(text, angles, tmp_path):
+    from kerasft.tune.hypermodel import HyperModel
+
+    config = Config(data=f"csv:{angles}", weights="none", image_size=32, precision="float32")
+    model = HyperModel(replace(config, phases="all(epochs=1)", loss="huber(delta=1)"), text, tmp_path)
+    assert model.objective("val_mae").direction == "min"
+    with pytest.raises(UserError, match="names loss, and each trial would be measured with its own"):
+        model.objective("val_loss")
 
 
 def test_a_mistake_at_the_command_line(photos, command, tmp_path):

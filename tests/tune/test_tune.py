@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import keras_tuner
@@ -444,6 +445,29 @@ def test_importance_finds_what_matters(count):
     assert method == ("forest" if count > importance.MIN_TRIALS_FOR_FOREST else "ranks")
     assert [name for name, _ in found] == ["lr", "optimizer", "noise"]
     assert all(0 <= value <= 1 for _, value in found)
+
+
+def test_many_options_are_no_merit():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(50):
+        many, scores = rng.permutation(np.repeat(np.arange(10), 2)), rng.normal(size=20)
+        axis = importance.Axis("many", many / 9, tuple("abcdefghij"), ("", ""))
+        found.append(importance.importance([axis], scores)[0][0][1])
+    assert np.mean(found) < 0.3  # 0.68 without the correction
+    axis = importance.Axis("each", np.arange(10) / 9, tuple("abcdefghij"), ("", ""))
+    assert importance.importance([axis], rng.normal(size=10))[0] == [("each", 0.0)]
+
+
+def test_the_winner_is_gated_and_measured_as_todays_command_says(tmp_path):
+    stored = Config(baseline="saved_models/a/1", gate=True, robustness="quick", phases="head", run_dir="x")
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    (tmp_path / "trials" / "0" / "config.json").write_text(json.dumps(asdict(stored)))
+    results = {"best": {"trial": "0"}, "winner_phases": ""}
+    today = Config(robustness="full", warmup=False)
+    found = search._winner_config(today, tmp_path, results)
+    assert (found.phases, found.run_dir) == ("head", str(tmp_path / "best"))
+    assert (found.baseline, found.gate, found.robustness, found.warmup) == ("", False, "full", False)
 
 
 def test_the_page_bears_few_trials_and_odd_names(tmp_path):

@@ -1,0 +1,17 @@
+"""The pinball loss, which the quantile of a target makes lowest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def pinball(residuals: np.ndarray, quantile: float) -> np.ndarray:
+    """The pinball loss of residuals, true values less answers, in their units (Koenker and Bassett 1978)."""
+    return np.maximum(quantile * residuals, (quantile - 1) * residuals)
+
+
+def asked_quantile(test: Mapping[str, Any]) -> float | None:
+    """The quantile that a run predicts, by its test metrics; None for the mean and the median, which absolute errors judge."""
+    quantile = test.get("quantile")
+    return None if quantile == 0.5 else quantile
