@@ -137,7 +137,9 @@ def test_the_spelling_of_the_papers_mixes_labels_too(text):
 
 @pytest.mark.parametrize("name", ["keras.layers.MixUp", "keras.layers.CutMix"])
 def test_layers_that_mix_images_without_labels_are_refused(name):
-    with pytest.raises(UserError, match=rf"{name} would mix images but not their labels; use mixup or cutmix. Received"):
+    with pytest.raises(
+        UserError, match=rf"{name} would mix images but not their labels; use mixup or cutmix. Received"
+    ):
         _layer(name)
 
 
