@@ -58,7 +58,7 @@ def _audit(config: Config, listing: Listing, folder: Path) -> int:
     network, resolved = resolve_settings(config, listing, folder, choice)
     framed = replace(listing, framing=resolved.framing or "crop")
     is_done = audited is not None and audited.size == network.size
-    data = audited.splits if is_done else audit_and_split(config, framed, network.size, folder)
+    data = audited.take() if is_done else audit_and_split(config, framed, network.size, folder)
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
     cache = disk_cache.from_config(config, folder)
