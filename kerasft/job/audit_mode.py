@@ -36,14 +36,14 @@ def audit(config: Config) -> Path:
     """
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
+    audit_file.refuse_own_list(config.exclude, folder)
     with run_lock.locked(folder):
         if finished is None:
             run_folder.write_settings(config, folder)
         with run_folder.scratch(folder, SCRATCH) as place:
-            size = _audit(config, listing, place)
-            for name in (audit_file.FILE_NAME, audit_file.SUSPECTS_NAME):
-                contents = (place / name).read_bytes()
-                run_folder.write(folder / name, lambda file, contents=contents: file.write(contents))
+            with audit_file.published_on_error(place, folder):
+                size = _audit(config, listing, place)
+            audit_file.publish(place, folder)
         by_path = image_reader.make_reader(as_audited(config, listing), size)
         page = report.write_audit(folder, listing.name, listing.task, by_path)
     console.say(f"audited: {folder / audit_file.FILE_NAME}, {audit_file.SUSPECTS_NAME} and {page.name}")

@@ -31,8 +31,10 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
         size: side of the decoded images, in pixels.
 
     Raises:
-        UserError: a file cannot be used and `--bad_images=fail` is set, or too few files can be used.
+        UserError: a file cannot be used and `--bad_images=fail` is set, too few files can be used, or `--exclude` names the
+            list that is written here.
     """
+    audit_file.refuse_own_list(config.exclude, folder)
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     checked, images = decode(config, listing, size, folder)
