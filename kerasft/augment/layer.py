@@ -49,6 +49,19 @@ class Augment(keras.layers.Layer):
         self.sizes = [self.fused.draws, *(one.draws for one in passes), mixing.count_draws(mixes)]
         self.draws = sum(self.sizes)
 
+    def find_resizing(self, size: int) -> tuple[keras.layers.Layer, tuple[int | None, ...]] | None:
+        """Finds the first Keras layer that gives images of this side another shape, and that shape; None for none."""
+        shape = (None, size, size, 3)
+        for layer in self.layers:
+            try:
+                found = tuple(layer.compute_output_shape(shape))
+            # A layer from outside may not tell its shape, or not all of it.
+            except NotImplementedError:
+                continue
+            if any(given not in (None, wanted) for given, wanted in zip(found[1:], shape[1:])):
+                return layer, found
+        return None
+
     @property
     def stateless(self) -> bool:
         """Whether all random numbers come from the caller."""
