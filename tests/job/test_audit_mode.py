@@ -151,7 +151,7 @@ def test_excluded_files_are_no_bad_images(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"bad_images": "fail"}, "--bad_images: 1 files"), ({}, "--data: class 'bad' has no training image")],
+    [({"bad_images": "fail"}, "--bad_images: 1 files"), ({}, "--data: a class needs a training image")],
 )
 def test_an_audit_that_ends_with_an_error_leaves_its_findings(tmp_path, tiny, settings, message):
     for name in ("red", "blue"):
