@@ -280,6 +280,8 @@ def _explain(contents: bytes, error: tf.errors.OpError) -> tuple[str, str]:
     other = next((name for magic, name in _OTHER_FORMATS.items() if contents[:4].lower() == magic.lower()), None)
     if contents[4:8] == b"ftyp":  # the ISO base media file format; its brand follows
         other = "HEIC or AVIF" if contents[8:12] in _IMAGE_BRANDS else "video (MP4 or QuickTime)"
+    if file_traits.is_opaque_animated_webp(contents):
+        return "unsupported_format", "animated WebP without transparency; convert the file"
     if other:
         return "unsupported_format", f"{other}; TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file"
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s+", " ", error.message).strip()

@@ -125,6 +125,18 @@ def test_a_film_is_called_a_film(split_folder):
     ]
 
 
+def test_an_animation_that_cannot_be_read_is_not_called_corrupt(split_folder):
+    folder, frames = split_folder / "train" / "disc", [make_image("disc", np.random.default_rng(n)) for n in range(3)]
+    frames[0].save(folder / "film.webp", save_all=True, append_images=frames[1:])
+    (finding,) = audited(f"folder:{split_folder}")[0].findings
+    assert finding[:4] == (
+        "train/disc/film.webp",
+        "unsupported_format",
+        "reject",
+        "animated WebP without transparency; convert the file",
+    )
+
+
 def test_damage_that_the_decoder_forgives_is_named(split_folder, capfd):
     folder = split_folder / "train" / "disc"
     rotten(folder / "rotten.jpg", 0)

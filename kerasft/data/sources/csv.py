@@ -11,12 +11,11 @@ import numpy as np
 from kerasft.data import files
 from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
 from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
+from kerasft.data.table_header import RESERVED_COLUMNS, read_header
 from kerasft.settings.errors import UserError, did_you_mean
 
 # A table of more bytes (1 GiB) is not read.
 MAX_TABLE_BYTES = 1 << 30
-# Columns with a meaning of their own. All other columns may be targets.
-_RESERVED_COLUMNS = ("path", "label", "split")
 
 
 def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
@@ -93,19 +92,6 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     )
 
 
-def read_header(lines: TextIO) -> tuple[list[str], "csv._reader"]:
-    """Returns the names of the columns (`path`, `label` and `split` in lower case), and a reader of the rows below."""
-    try:
-        delimiter = csv.Sniffer().sniff(lines.readline(), ",;\t").delimiter
-    except csv.Error:  # there is a single column
-        delimiter = ","
-    lines.seek(0)
-    # Rows are counted as a spreadsheet does: an empty line is a row, a cell of two lines is in one row.
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = [column.strip() for column in next(reader, [])]
-    return [column.lower() if column.lower() in _RESERVED_COLUMNS else column for column in header], reader
-
-
 def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: str) -> tuple[list[str], list[Row]]:
     """Returns the columns that hold the label, and the rows of the right width with a path and a valid split.
 
@@ -121,7 +107,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
     targets = (
         ["label"]
         if "label" in columns
-        else [column for column in columns if column not in ("", group_column, *_RESERVED_COLUMNS)]
+        else [column for column in columns if column not in ("", group_column, *RESERVED_COLUMNS)]
     )
     if "path" not in columns or not targets:
         raise ValueError(f"the first row must name the columns path and label, or path and targets; found: {names}")
