@@ -39,14 +39,16 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     checked, images = decode(config, listing, size, folder)
     resumes, learned = any((folder / name).exists() for name in checkpoints.FILE_NAMES), []
-    if resumes:
-        refuse_changes(config, listing, folder)
-        learned = audit_file.read_learned(folder)
-    else:
+    if not resumes:
         manifest.write(folder, listing, checked)
     further, further_images = None, None
     if listing.unlabelled is not None:
         further, further_images = _audit_unlabelled(config, listing, size, folder, resumes=resumes)
+    if resumes:
+        read = [one for one in (checked, further) if one is not None]
+        digests = {name: digest for one in read for name, digest in zip(one.ids.tolist(), one.digests.tolist())}
+        refuse_changes(config, listing, folder, digests)
+        learned = audit_file.read_learned(folder)
     found = [*checked.findings, *(further.findings if further else ())]
     findings.show(tuple(found))
     audit_file.write(folder, len(listing.ids), {}, [*found, *learned])
