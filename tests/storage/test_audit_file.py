@@ -90,7 +90,7 @@ def test_a_list_that_the_user_has_edited_is_kept(tmp_path, capsys):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-@pytest.mark.parametrize("report", [None, "{"])
+@pytest.mark.parametrize("report", [None, "{", '{"findings": [{"score": 1}]}'])
 def test_without_a_report_a_list_is_the_users(tmp_path, report):
     (tmp_path / "suspects.csv").write_text("path\nmine.png\n")
     if report:
