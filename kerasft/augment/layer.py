@@ -16,6 +16,8 @@ from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 
 _MODULES = (operations, pointwise, policies, erasing, noise, mixing)
+# These would mix images without their labels, which they look for in a dict.
+_REFUSED_LAYERS = (keras.layers.MixUp, keras.layers.CutMix)
 
 
 class Augment(keras.layers.Layer):
@@ -46,6 +48,19 @@ class Augment(keras.layers.Layer):
         self.passes, self.layers, self.mixes, self.classes = passes, tuple(layers), mixes, classes
         self.sizes = [self.fused.draws, *(one.draws for one in passes), mixing.count_draws(mixes)]
         self.draws = sum(self.sizes)
+
+    def find_resizing(self, size: int) -> tuple[keras.layers.Layer, tuple[int | None, ...]] | None:
+        """Finds the first Keras layer that gives images of this side another shape, and that shape; None for none."""
+        shape = (None, size, size, 3)
+        for layer in self.layers:
+            try:
+                found = tuple(layer.compute_output_shape(shape))
+            # A layer from outside may not tell its shape, or not all of it.
+            except NotImplementedError:
+                continue
+            if any(given not in (None, wanted) for given, wanted in zip(found[1:], shape[1:])):
+                return layer, found
+        return None
 
     @property
     def stateless(self) -> bool:
@@ -100,17 +115,21 @@ def build(recipe: tuple[Spec, ...], task: str = "single_label", classes: int | N
         classes: number of classes.
 
     Raises:
-        UserError: an unknown name, a wrong argument, or `mixup` or `cutmix` under regression.
+        UserError: an unknown name, a wrong argument, a Keras layer that mixes images, or `mixup` or `cutmix` under regression.
     """
     steps: dict[type, list] = {Operation: [], Pass: [], keras.layers.Layer: [], Mix: []}
     ours = {name: function for module in _MODULES for name, function in specs.choices(module).items()}
     keras_layers = specs.choices(keras.layers, keras.layers.RandomFlip.__bases__[0])
+    keras_layers = {name: layer for name, layer in keras_layers.items() if layer not in _REFUSED_LAYERS}
     for item in recipe:
         result = specs.build(item, "--augment", ours, keras_layers, outside=tuple(steps))
         for step in result if type(result) is tuple else (result,):
             kind = next((kind for kind in steps if isinstance(step, kind)), None)
             if kind is None:
                 raise UserError(f"--augment: {item.name} must give an augmentation. Received: {type(result).__name__}")
+            if isinstance(step, _REFUSED_LAYERS):
+                rule = f"{item.name} would mix images but not their labels; use mixup or cutmix"
+                raise UserError(f"--augment: {rule}. Received: '{item}'")
             if kind is Mix and task == "regression":
                 raise UserError(
                     f"--augment: {item.name} mixes labels, which regression does not have. Received: '{item}'"

@@ -5,8 +5,7 @@ there is space, so that they are not decoded again.
 """
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import stderr_filter
-from kerasft.data import file_traits, image_headers, image_measurements, inspection
+from kerasft.data import decoding_errors, file_traits, image_headers, image_measurements, inspection
 from kerasft.data.decode import decode_batch
 from kerasft.data.listing import Finding, Listing
 from kerasft.settings import machine
@@ -31,18 +30,6 @@ IMAGES_PER_CALL = 8
 MAX_BATCHED_PIXELS = 1 << 22
 # The kind of the one finding whose file is used all the same.
 DAMAGED = "damaged"
-
-# The first four bytes of formats that people take for images.
-_OTHER_FORMATS = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"%PDF": "PDF",
-    b"<!DO": "HTML",
-    b"<htm": "HTML",
-    b"PK\x03\x04": "ZIP archive",
-}
-# Brands of the ISO base media file format that are images. All other brands are videos.
-_IMAGE_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class PixelStore(NamedTuple):
@@ -114,14 +101,10 @@ def audit(
             rows = range(start, min(start + step, count))
             calls = (rows[i : i + IMAGES_PER_CALL] for i in range(0, len(rows), IMAGES_PER_CALL))
             files = [file for part in pool.map(checked, calls) for file in part]
-            # libjpeg's warnings name no file. After one, the files of this step are decoded again, one at a time.
+            # libjpeg's warnings name no file. After one, the files of this step are decoded again.
             if _first_damage(read_stderr()):
-                files = [
-                    file._replace(problem=_find_damage(listing, index, file.digest, graph, read_stderr))
-                    if file.is_decoded and file.problem is None
-                    else file
-                    for index, file in zip(rows, files)
-                ]
+                damages = _find_damages(listing, dict(zip(rows, files)), graph, read_stderr)
+                files = [file._replace(problem=damages.get(i, file.problem)) for i, file in zip(rows, files)]
             if pixel_store:
                 new = [(index, file) for index, file in zip(rows, files) if file.is_decoded]
                 list(pool.map(lambda one: pixel_store.put(one[0], one[1].digest, one[1].problem, one[1].image), new))
@@ -203,19 +186,38 @@ def _check(
     return [files[index] for index in rows]
 
 
-def _find_damage(
-    listing: Listing, index: int, digest: str, graph: Callable, read_stderr: Callable[[], list[str]]
-) -> tuple[str, str] | None:
-    """Decodes a file alone, and returns the damage that libjpeg reports of it (kind, detail); None without any."""
-    # A file that has vanished by now is reported when training reads it.
-    with suppress(OSError, ValueError):
-        contents = listing.read(index)
-        is_same = hashlib.sha256(contents).hexdigest() == digest
-        if is_same and image_headers.detect_format(contents) == "JPEG":
-            graph(tf.constant([contents]))
-            if warning := _first_damage(read_stderr()):
-                return DAMAGED, f"{warning}; it can be read, but part of it may be wrong"
-    return None
+def _find_damages(
+    listing: Listing, files: Mapping[int, _File], graph: Callable, read_stderr: Callable[[], list[str]]
+) -> dict[int, tuple[str, str]]:
+    """Decodes files again, and returns the damage that libjpeg reports of some (kind, detail), by index.
+
+    They are decoded a few in a call, and one at a time only where a call was warned about.
+    """
+    damages, rows = {}, [row for row, file in files.items() if file.is_decoded and file.problem is None]
+    for start in range(0, len(rows), IMAGES_PER_CALL):
+        jpegs = {}
+        for row in rows[start : start + IMAGES_PER_CALL]:
+            # A file that has vanished by now is reported when training reads it.
+            with suppress(OSError, ValueError):
+                contents = listing.read(row)
+                is_same = hashlib.sha256(contents).hexdigest() == files[row].digest
+                if is_same and image_headers.detect_format(contents) == "JPEG":
+                    jpegs[row] = contents
+        small = [contents for contents in jpegs.values() if _is_small(contents)]
+        if small:
+            graph(tf.constant(small, tf.string))
+        has_warned = bool(_first_damage(read_stderr()))
+        for row, contents in jpegs.items():
+            if has_warned or not _is_small(contents):
+                graph(tf.constant([contents]))
+                if warning := _first_damage(read_stderr()):
+                    damages[row] = DAMAGED, f"{warning}; it can be read, but part of it may be wrong"
+    return damages
+
+
+def _is_small(contents: bytes) -> bool:
+    """Whether an image is decoded together with others."""
+    return (image_headers.count_pixels(contents) or np.inf) <= MAX_BATCHED_PIXELS
 
 
 def _findings(listing: Listing, files: list[_File]) -> list[Finding]:
@@ -246,9 +248,9 @@ def _digest(image: np.ndarray) -> str:
 
 def _decode(contents: list[bytes], graph: Callable) -> list[tuple[tuple[str, str] | None, np.ndarray | None]]:
     """Returns of each file why it is rejected (kind, detail), or its image, uint8 [S, S, 3]."""
-    results = [(_check_header(each), None) for each in contents]
+    results = [(decoding_errors.check_header(each), None) for each in contents]
     good = [place for place, (problem, _) in enumerate(results) if problem is None]
-    small = [place for place in good if (image_headers.count_pixels(contents[place]) or np.inf) <= MAX_BATCHED_PIXELS]
+    small = [place for place in good if _is_small(contents[place])]
     alone = sorted({*good} - {*small})
     try:
         images = graph(tf.constant([contents[place] for place in small], tf.string)).numpy() if small else []
@@ -261,28 +263,5 @@ def _decode(contents: list[bytes], graph: Callable) -> list[tuple[tuple[str, str
         try:
             results[place] = (None, graph(tf.constant([contents[place]])).numpy()[0])
         except tf.errors.OpError as error:
-            results[place] = (_explain(contents[place], error), None)
+            results[place] = (decoding_errors.explain(contents[place], error), None)
     return results
-
-
-def _check_header(contents: bytes) -> tuple[str, str] | None:
-    """Returns kind and detail of what the header alone gives away, before anything is decoded."""
-    if not contents:
-        return "empty_file", "0 bytes"
-    try:
-        return image_headers.find_size_fault(contents)
-    except ValueError as error:
-        return "corrupt", str(error)
-
-
-def _explain(contents: bytes, error: tf.errors.OpError) -> tuple[str, str]:
-    """Returns kind and detail for an error of the decoder."""
-    other = next((name for magic, name in _OTHER_FORMATS.items() if contents[:4].lower() == magic.lower()), None)
-    if contents[4:8] == b"ftyp":  # the ISO base media file format; its brand follows
-        other = "HEIC or AVIF" if contents[8:12] in _IMAGE_BRANDS else "video (MP4 or QuickTime)"
-    if other:
-        return "unsupported_format", f"{other}; TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file"
-    message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\s+", " ", error.message).strip()
-    if "Unknown image file format" in message:
-        return "not_an_image", "no image format that TensorFlow reads (JPEG, PNG, GIF, BMP, WebP)"
-    return "corrupt", message.split(" [[")[0][:160]

@@ -1,6 +1,7 @@
 """`--exclude`: images that the user has taken out of the data, by a list of their paths. No file is changed."""
 
 import csv
+import io
 import posixpath
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from kerasft.data import csv_escaping, files
 from kerasft.data.listing import Finding, Listing
+from kerasft.data.table_header import read_header
 from kerasft.settings.errors import UserError, did_you_mean
 
 # A list of more bytes (1 GiB) is not read.
@@ -75,11 +77,13 @@ def _read_paths(file: str) -> list[str]:
         raise UserError(f"--exclude: {reason}. Received: {file!r}") from None
     if path.suffix.lower() != ".csv":
         return [line.strip() for line in text.splitlines() if line.strip()]
-    rows = csv.DictReader(text.splitlines(keepends=True), restkey="")
-    if "path" not in (rows.fieldnames or ()):
-        found = ", ".join(rows.fieldnames or ()) or "none"
-        raise UserError(f"--exclude: the .csv needs a column path; found: {found}. Received: {file!r}")
     try:
-        return [csv_escaping.unescape_formula(row["path"]) for row in rows if row["path"]]
+        columns, rows = read_header(io.StringIO(text, newline=""))
+        if "path" not in columns:
+            found = ", ".join(filter(None, columns)) or "none"
+            raise UserError(f"--exclude: the .csv needs a column path; found: {found}. Received: {file!r}")
+        place = columns.index("path")
+        paths = [row[place] for row in rows if len(row) > place]
+        return [csv_escaping.unescape_formula(path) for path in paths if path]
     except csv.Error as error:
         raise UserError(f"--exclude: {error}. Received: {file!r}") from None

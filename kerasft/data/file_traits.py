@@ -43,6 +43,11 @@ def find_traits(path: str, contents: bytes) -> list[tuple[str, str]]:
     return found
 
 
+def is_opaque_animated_webp(contents: bytes) -> bool:
+    """Whether a file is an animated WebP whose header says that it has no transparency. TensorFlow does not read these."""
+    return contents[:4] + contents[8:16] == b"RIFFWEBPVP8X" and contents[20:21] != b"" and contents[20] & 0x12 == 0x02
+
+
 def _read_png(contents: bytes) -> list[tuple[str, str]]:
     depth, colour = contents[24], contents[25]
     found = [("16_bit", "16 bits a channel; the upper 8 are used")] if depth == 16 else []
@@ -77,10 +82,10 @@ def _read_gif(contents: bytes) -> list[tuple[str, str]]:
 
 
 def _read_webp(contents: bytes) -> list[tuple[str, str]]:
-    """RFC 9649, section 2.7.1: the flags of the extended header."""
-    if contents[12:16] != b"VP8X":
+    """RFC 9649, sections 2.7.1 and 3.4: the flags of the extended header; without one, that of a lossless image."""
+    if contents[12:16] not in (b"VP8X", b"VP8L"):
         return []
-    flags = contents[20]
+    flags = contents[20] if contents[12:16] == b"VP8X" else contents[24] & 0x10
     found = [("alpha", "its transparency is dropped: what is hidden by it is seen")] if flags & 0x10 else []
     return found + ([("animated", "only the first frame is used")] if flags & 0x02 else [])
 

@@ -23,7 +23,8 @@ def inspect(listing: Listing, found: Measures, take: Callable[[np.ndarray], np.n
     _, places, equal = np.unique(listing.pixel_digests[order], return_index=True, return_inverse=True)
     representatives, of_row = order[places], np.empty(len(order), int)
     of_row[order] = equal
-    pairs = near_duplicates.find_pairs(found.take(representatives), lambda rows: take(representatives[rows]))
+    measured = found.take(representatives)
+    pairs, left_out = near_duplicates.find_pairs(measured, lambda rows: take(representatives[rows]))
     pairs = [
         pair._replace(first=int(representatives[pair.first]), second=int(representatives[pair.second]))
         for pair in pairs
@@ -32,6 +33,7 @@ def inspect(listing: Listing, found: Measures, take: Callable[[np.ndarray], np.n
     findings = [
         *duplicates.find_duplicates(listing),
         *_describe_pairs(listing, pairs),
+        *near_duplicates.describe_left_out("all files", left_out),
         *groups.find_broken(listing),
         *groups.find_chains(listing, near),
         *image_quality.find_quality(listing, found),

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasft.console import wording
 from kerasft.data import image_measurements
 from kerasft.data.image_measurements import PAIRED_REGIONS, REGIONS, WHOLE, Measures, Region
+from kerasft.data.listing import Finding
 
 # Cosine of the descriptors from which two images are candidates.
 MIN_SIMILARITY = 0.9
@@ -61,7 +63,7 @@ class _Candidate(NamedTuple):
     other_region: Region
 
 
-def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> list[Pair]:
+def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> tuple[list[Pair], int]:
     """Finds near duplicates.
 
     Args:
@@ -69,7 +71,7 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
         take: rows [B] to decoded images, uint8 [B, S, S, 3].
 
     Returns:
-        The confirmed pairs, ordered by rows.
+        The confirmed pairs, ordered by rows; and how many candidates were not compared, for there were too many.
     """
     from threadpoolctl import threadpool_limits
 
@@ -78,17 +80,30 @@ def find_pairs(found: Measures, take: Callable[[np.ndarray], np.ndarray]) -> lis
     # A size of 0 is not known.
     rows = np.flatnonzero(has_contrast & ((sizes >= MIN_SIDE) | (sizes == 0)))
     if len(rows) < 2:
-        return []
+        return [], 0
     confirmed = []
     # Of few images, threads of the linear algebra wait for each other longer than a product takes.
     with threadpool_limits(1 if len(rows) <= MAX_SINGLE_THREAD else None):
-        candidates = _find_candidates(found.descriptors, rows)[:MAX_COMPARED]
+        candidates = _find_candidates(found.descriptors, rows)
+        left_out = max(len(candidates) - MAX_COMPARED, 0)
+        candidates = candidates[:MAX_COMPARED]
         for start in range(0, len(candidates), _PAIRS_PER_STEP):
             step = candidates[start : start + _PAIRS_PER_STEP]
             greys = _take_greys(np.unique([(pair.one, pair.other) for pair in step]), take)
             for first in range(0, len(step), _IMAGES_PER_STEP):
                 confirmed += _confirm(step[first : first + _IMAGES_PER_STEP], greys)
-    return sorted(confirmed)
+    return sorted(confirmed), left_out
+
+
+def describe_left_out(path: str, count: int) -> list[Finding]:
+    """Returns a finding about candidates that were not compared, if there are any.
+
+    Args:
+        path: of the finding.
+        count: of the candidates.
+    """
+    detail = f"{wording.count(count, 'pair')} of similar images were not compared, only the {MAX_COMPARED:,} most similar; near duplicates may be missed"
+    return [Finding(path, "not_compared", "warn", detail)] if count else []
 
 
 def _take_greys(rows: np.ndarray, take: Callable[[np.ndarray], np.ndarray]) -> dict[int, np.ndarray]:

@@ -6,14 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kerasft.data import duplicates, groups, stratification
+from kerasft.data import duplicates, groups, split_checks, stratification
 from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.settings.errors import UserError
-
-# A message names at most so many of the classes that a split lacks.
-MAX_CLASSES_IN_MESSAGE = 10
-# What it means where a split lacks classes.
-_MISSING_CLASS_EFFECTS = {"val": "nothing is chosen by", "test": "the test score does not measure"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ def make_splits(
     if not source_splits & {"val", "test"} and val_fraction + test_fraction >= 1:
         rule = "together with --test_fraction must be below 1, so that images are left for training"
         raise UserError(f"--val_fraction: {rule}. Received: {val_fraction} and {test_fraction}")
-    _refuse_empty(split_names, "train")
+    split_checks.refuse_empty(listing, split_names, "train", source_splits)
     # The test fraction is of all examples; the val fraction is of those that remain.
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if name not in source_splits:
@@ -136,9 +131,9 @@ def make_splits(
         split_names[rows[~kept]] = ""
         over_limit = int((~kept).sum())
     for name in SPLITS:
-        _refuse_empty(split_names, name)
-    findings = _check_train(listing, listing.labels[split_names == "train"])
-    findings += _find_missing_classes(listing, split_names)
+        split_checks.refuse_empty(listing, split_names, name, source_splits)
+    findings = split_checks.check_train(listing, listing.labels[split_names == "train"])
+    findings += split_checks.find_missing_classes(listing, split_names)
     if over_limit:
         detail = f"{over_limit} images over --per_class_limit are not used"
         findings.append(Finding("train/", "over_limit", "warn", detail))
@@ -209,48 +204,6 @@ def example_weights(split: Split, classes: tuple[str, ...], task: str) -> np.nda
     counts = np.where(both, counts, 1)
     weights = np.where(positive, total / (2 * counts), total / (2 * (total - counts)))
     return np.where(both, weights, 1).mean(1).astype(np.float32)
-
-
-def _refuse_empty(split_names: np.ndarray, name: str) -> None:
-    if not (split_names == name).any():
-        rule = f"no image is left for the {name} split; a class needs at least three different images, one for each"
-        raise UserError(f"--data: {rule} of train, val and test. Received: {len(split_names)} in all")
-
-
-def _check_train(listing: Listing, labels: np.ndarray) -> list[Finding]:
-    """Returns findings about classes without training images.
-
-    Raises:
-        UserError: training is not possible: a constant target, or a class of `single_label` without training images.
-    """
-    if listing.task == "regression":
-        for name, column in zip(listing.classes, labels.T):
-            if column.min() == column.max():
-                raise UserError(f"--data: target '{name}' is {column[0]:g} in all training images.")
-        return []
-    missing = [
-        name
-        for name, has in zip(listing.classes, stratification.to_multi_hot(labels, len(listing.classes)).any(0))
-        if not has
-    ]
-    if missing and listing.task == "single_label":
-        raise UserError(f"--data: class '{missing[0]}' has no training image that can be read. See audit.json.")
-    return [Finding(f"class '{name}'", "no_positive", "warn", "no training image has it") for name in missing]
-
-
-def _find_missing_classes(listing: Listing, split_names: np.ndarray) -> list[Finding]:
-    """Returns a warning for each of val and test that lacks classes."""
-    findings = []
-    for split in SPLITS[1:] if listing.task != "regression" else ():
-        has = stratification.to_multi_hot(listing.labels[split_names == split], len(listing.classes)).any(0)
-        missing = [f"'{name}'" for name, there in zip(listing.classes, has) if not there]
-        if missing:
-            more = len(missing) - MAX_CLASSES_IN_MESSAGE
-            names = ", ".join(missing[:MAX_CLASSES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
-            word, them = ("class", "it") if len(missing) == 1 else ("classes", "them")
-            detail = f"no image of {word} {names}: {_MISSING_CLASS_EFFECTS[split]} {them}"
-            findings.append(Finding(f"{split}/", "missing_class", "warn", detail))
-    return findings
 
 
 def concatenate(first: Split, second: Split) -> Split:

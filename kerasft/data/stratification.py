@@ -17,17 +17,37 @@ def sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: i
     A unit is an image with its copies, its near duplicates, and its group.
     """
     unit = groups.connect(listing, rows)
-    digests = _least_digests(unit, listing.digests[rows])
-    strata = make_strata(listing, rows)
-    ranks = rank(seed, name, digests)
-    sizes = np.zeros((len(digests), strata.shape[1]), int)
-    np.add.at(sizes, unit, strata)
-    if listing.groups is not None:
-        return sample_units(sizes, ranks, fraction)[unit]
+    ranks = rank(seed, name, _least_digests(unit, listing.digests[rows]))
+    sample = sample_units if listing.groups is not None else _sample_images
+    labels = _labels_of_units(listing, rows, unit)
+    if labels is None:
+        strata = make_strata(listing, rows)
+        sizes = np.zeros((len(ranks), strata.shape[1]), int)
+        np.add.at(sizes, unit, strata)
+        return sample(sizes, ranks, fraction)[unit]
+    # Class by class it is the same sample. A table of all units and classes would take gigabytes of memory.
+    chosen, sizes = np.zeros(len(ranks), bool), np.bincount(unit)
+    order = np.argsort(labels, kind="stable")
+    for units in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        chosen[units] = sample(sizes[units, np.newaxis], ranks[units], fraction)
+    return chosen[unit]
+
+
+def _labels_of_units(listing: Listing, rows: np.ndarray, unit: np.ndarray) -> np.ndarray | None:
+    """Returns the label of each unit, int [U]; None but for single labels, and where a unit has several."""
+    if listing.task != "single_label" or not len(rows):
+        return None
+    labels = np.zeros(unit.max() + 1, int)
+    labels[unit] = listing.labels[rows]
+    return labels if (labels[unit] == listing.labels[rows]).all() else None
+
+
+def _sample_images(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
+    """Samples units, bool [U], at least one and not all of each stratum. Arguments as in `sample_units`."""
     members = sizes > 0
     counts = members.sum(0)
     wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
-    return sample_strata(members, _put_large_last(ranks, sizes, fraction), wanted, counts - 1)[unit]
+    return sample_strata(members, _put_large_last(ranks, sizes, fraction), wanted, counts - 1)
 
 
 def _put_large_last(ranks: np.ndarray, sizes: np.ndarray, fraction: float) -> np.ndarray:
@@ -83,8 +103,10 @@ def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.nd
         if (chosen == before).all():
             break
     for stratum in np.flatnonzero((units > 1) & (totals > 0)):
+        if (chosen & (sizes[:, stratum] > 0)).any():
+            continue
         candidates = [unit for unit in order if sizes[unit, stratum] and leaves_some(unit)]
-        if not (chosen & (sizes[:, stratum] > 0)).any() and candidates:
+        if candidates:
             toggle(min(candidates, key=lambda unit: sizes[unit].sum()))
     return chosen
 
@@ -113,6 +135,8 @@ def sample_strata(members: np.ndarray, ranks: np.ndarray, wanted: np.ndarray, li
     Returns:
         bool [N].
     """
+    if (members.sum(1) == 1).all():
+        return _sample_distinct(members.argmax(1), ranks, np.minimum(wanted, limits))
     counts = members.sum(0)
     rarity = np.where(members, counts, len(members) + 1)
     rarest = rarity.argmin(1)
@@ -121,6 +145,16 @@ def sample_strata(members: np.ndarray, ranks: np.ndarray, wanted: np.ndarray, li
         if taken[rarest[row]] < wanted[rarest[row]] and (taken < limits)[members[row]].all():
             taken += members[row]
             chosen[row] = True
+    return chosen
+
+
+def _sample_distinct(stratum: np.ndarray, ranks: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Samples examples that are in one stratum each, int [N], as `sample_strata` does."""
+    order = np.lexsort((ranks, stratum))
+    counts = np.bincount(stratum, minlength=len(wanted))
+    places = np.arange(len(order)) - (np.cumsum(counts) - counts)[stratum[order]]
+    chosen = np.zeros(len(order), bool)
+    chosen[order] = places < wanted[stratum[order]]
     return chosen
 
 

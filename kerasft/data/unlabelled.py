@@ -127,9 +127,10 @@ def _find_near_copies(data: Splits, split: Split, size: int) -> list[Finding]:
     for start in range(0, count, IMAGES_PER_STEP):
         rows = np.arange(start, min(start + IMAGES_PER_STEP, count))
         image_measurements.measure(take(rows), found, rows.tolist())
-    group = near_duplicates.group(count, near_duplicates.find_pairs(found, take))
+    pairs, left_out = near_duplicates.find_pairs(found, take)
+    group = near_duplicates.group(count, pairs)
     # The least row of a group is one of val or test, where it has any.
-    return [
+    return near_duplicates.describe_left_out("unlabelled:", left_out) + [
         Finding(str(name), "near_copy", "reject", f"in a group of near duplicates with {names[least]}")
         for name, least in zip(split.ids, group[held_out:])
         if least < held_out

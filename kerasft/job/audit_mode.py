@@ -36,14 +36,14 @@ def audit(config: Config) -> Path:
     """
     listing = sources.load(config)
     folder, finished = run_folder.find(config, listing.name)
+    audit_file.refuse_own_list(config.exclude, folder)
     with run_lock.locked(folder):
         if finished is None:
             run_folder.write_settings(config, folder)
         with run_folder.scratch(folder, SCRATCH) as place:
-            size = _audit(config, listing, place)
-            for name in (audit_file.FILE_NAME, audit_file.SUSPECTS_NAME):
-                contents = (place / name).read_bytes()
-                run_folder.write(folder / name, lambda file, contents=contents: file.write(contents))
+            with audit_file.published_on_error(place, folder):
+                size = _audit(config, listing, place)
+            audit_file.publish(place, folder)
         by_path = image_reader.make_reader(as_audited(config, listing), size)
         page = report.write_audit(folder, listing.name, listing.task, by_path)
     console.say(f"audited: {folder / audit_file.FILE_NAME}, {audit_file.SUSPECTS_NAME} and {page.name}")
@@ -58,7 +58,7 @@ def _audit(config: Config, listing: Listing, folder: Path) -> int:
     network, resolved = resolve_settings(config, listing, folder, choice)
     framed = replace(listing, framing=resolved.framing or "crop")
     is_done = audited is not None and audited.size == network.size
-    data = audited.splits if is_done else audit_and_split(config, framed, network.size, folder)
+    data = audited.take() if is_done else audit_and_split(config, framed, network.size, folder)
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
     cache = disk_cache.from_config(config, folder)

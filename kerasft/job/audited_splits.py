@@ -1,7 +1,7 @@
 """The audit of a run: decodes every image once, reports what is wrong, and makes the splits."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft.console import console, stderr_filter, wording
 from kerasft.data import audit, findings, splits, unlabelled
-from kerasft.data.listing import SPLITS, Listing
+from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.job.data_changes import refuse_changes
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -31,28 +31,28 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
         size: side of the decoded images, in pixels.
 
     Raises:
-        UserError: a file cannot be used and `--bad_images=fail` is set, or too few files can be used.
+        UserError: a file cannot be used and `--bad_images=fail` is set, too few files can be used, or `--exclude` names the
+            list that is written here.
     """
+    audit_file.refuse_own_list(config.exclude, folder)
     names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     checked, images = decode(config, listing, size, folder)
     resumes, learned = any((folder / name).exists() for name in checkpoints.FILE_NAMES), []
-    if resumes:
-        refuse_changes(config, listing, folder)
-        learned = audit_file.read_learned(folder)
-    else:
+    if not resumes:
         manifest.write(folder, listing, checked)
     further, further_images = None, None
     if listing.unlabelled is not None:
         further, further_images = _audit_unlabelled(config, listing, size, folder, resumes=resumes)
+    if resumes:
+        read = [one for one in (checked, further) if one is not None]
+        digests = {name: digest for one in read for name, digest in zip(one.ids.tolist(), one.digests.tolist())}
+        refuse_changes(config, listing, folder, digests)
+        learned = audit_file.read_learned(folder)
     found = [*checked.findings, *(further.findings if further else ())]
     findings.show(tuple(found))
-    bad = [finding for finding in found if finding.verdict == "reject" and finding.kind != "excluded"]
     audit_file.write(folder, len(listing.ids), {}, [*found, *learned])
-    if bad and config.bad_images == "fail":
-        raise UserError(
-            f"--bad_images: {len(bad)} files or folders cannot be used (see {folder / 'audit.json'}). Received: 'fail'"
-        )
+    refuse_bad_images(config, found, f" (see {folder / audit_file.FILE_NAME})")
     data = splits.make_splits(
         checked, images, config.val_fraction, config.test_fraction, config.seed, config.per_class_limit
     )
@@ -63,6 +63,22 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
     audit_file.write(folder, len(listing.ids), data.counts(), [*data.findings, *learned])
     _summarise(data)
     return data
+
+
+def refuse_bad_images(config: Config, found: Iterable[Finding], where: str = "") -> None:
+    """Refuses data with files that cannot be used, under `--bad_images=fail`.
+
+    Args:
+        found: the findings.
+        where: all of them are listed, in brackets.
+
+    Raises:
+        UserError: there are such files.
+    """
+    bad = [finding.path for finding in found if finding.verdict == "reject" and finding.kind != "excluded"]
+    if bad and config.bad_images == "fail":
+        rule = f"{len(bad)} files or folders cannot be used, such as {bad[0]}{where}"
+        raise UserError(f"--bad_images: {rule}. Received: 'fail'")
 
 
 def _audit_unlabelled(

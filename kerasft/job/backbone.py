@@ -36,12 +36,20 @@ MAX_BUDGET_SHARE = 0.5
 MAX_UNTIMED_MULTIPLICATIONS = 1e9
 
 
-class Audited(NamedTuple):
-    """The splits that were made before the choice, the side of their images in pixels, and the seconds it took."""
+class Audited:
+    """The splits that were made before the choice. Whoever needs them takes them out, so that their images can be freed.
 
-    splits: Splits
-    size: int
-    seconds: float
+    Attributes:
+        size: side of their images in pixels.
+        seconds: that it took.
+    """
+
+    def __init__(self, splits: Splits, size: int, seconds: float):
+        self._splits, self.size, self.seconds = [splits], size, seconds
+
+    def take(self) -> Splits:
+        """The splits, once."""
+        return self._splits.pop()
 
 
 class Chosen(NamedTuple):

@@ -1,5 +1,6 @@
 """Whether the data are still those that a run was given. A run on other data is another run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from kerasft.data.listing import Listing
@@ -8,14 +9,21 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import manifest
 
 
-def refuse_changes(config: Config, listing: Listing, folder: Path) -> None:
-    """Raises UserError if the data have changed since the run began. Embedded and generated data cannot change."""
-    further = listing.unlabelled
-    if further is not None and (changed := manifest.describe_changes(folder, further, manifest.UNLABELLED_NAME)):
+def refuse_changes(config: Config, listing: Listing, folder: Path, digests: Mapping[str, str] | None = None) -> None:
+    """Refuses data that have changed since the run began. Embedded and generated data cannot change.
+
+    Args:
+        digests: as in `manifest.describe_changes`.
+
+    Raises:
+        UserError: they have changed.
+    """
+    further, name = listing.unlabelled, manifest.UNLABELLED_NAME
+    if further is not None and (changed := manifest.describe_changes(folder, further, name, digests)):
         raise UserError(_changed("unlabelled", folder, changed, config.unlabelled))
     if config.has_embedded_data:
         return
-    if changed := manifest.describe_changes(folder, listing):
+    if changed := manifest.describe_changes(folder, listing, digests=digests):
         raise UserError(_changed("data", folder, changed, config.data))
 
 

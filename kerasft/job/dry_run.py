@@ -15,12 +15,12 @@ from kerasft.console.columns import columns
 from kerasft.console.wording import duration
 from kerasft.data import findings, sources, splits, unlabelled
 from kerasft.data.audit import audit
-from kerasft.data.listing import SPLITS, Listing
+from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.data.splits import Splits
 from kerasft.evaluation import scoring
 from kerasft.export.portable import publish as portable_formats
 from kerasft.job import build_network, served_baseline, uncertainty
-from kerasft.job.audited_splits import as_audited
+from kerasft.job.audited_splits import as_audited, refuse_bad_images
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled
 from kerasft.networks.multiplications import forward_work
@@ -109,6 +109,8 @@ def _data(config: Config, listing: Listing, size: int) -> tuple[Splits, float]:
         else:
             console.say(f"audit: left to the run; {count:,} files would take about {duration(count / rate)}")
             checked, further = _hash_files(listing), further and _hash_files(further)
+        found = (*checked.findings, *(further.findings if further else ()))
+        refuse_bad_images(config, found)
         fractions = config.val_fraction, config.test_fraction
         data = splits.make_splits(checked, None, *fractions, config.seed, config.per_class_limit)
         return unlabelled.with_unlabelled(data, checked, further, None, size, near=is_short) if further else data, rate
@@ -137,16 +139,18 @@ def _subset(listing: Listing, rows: np.ndarray) -> Listing:
 def _hash_files(listing: Listing) -> Listing:
     """Returns the listing with the digests that decide the splits, without files that cannot be read."""
     digests, good = np.full(len(listing.ids), "", dtype="<U64"), np.ones(len(listing.ids), bool)
+    found = list(listing.findings)
     with console.progress("reading", len(good)) as advance:
         for index in range(len(good)):
             try:
                 digests[index] = hashlib.sha256(listing.read(index)).hexdigest()
             # Too large a file is a ValueError.
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
                 good[index] = False
+                found.append(Finding(str(listing.ids[index]), "unreadable", "reject", str(error)))
             advance(1)
     # Nothing is decoded, so only files with equal bytes count as equal images.
-    return listing.without_rejected(good, digests, digests)
+    return replace(listing, findings=tuple(found)).without_rejected(good, digests, digests)
 
 
 def _show_data(data: Splits) -> None:

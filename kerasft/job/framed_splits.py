@@ -39,8 +39,8 @@ def audit_and_frame(
         network: as it was built, before any training.
         resolved: its framing is set.
         folder: the run folder.
-        audited: the splits, where an audit made them already. Images of another size are decoded again, and that size is noted
-            for a run that goes on.
+        audited: the splits, where an audit made them already; they are taken out. Images of another size are decoded again,
+            and that size is noted for a run that goes on.
 
     Raises:
         UserError: as `audit_and_split`, or images have changed since the audit.
@@ -50,11 +50,13 @@ def audit_and_frame(
         size = resolved.audit_size or network.size
         data = audit_and_split(config, listing, size, folder)
     else:
-        data, size = audited.splits, audited.size
+        data, size = audited.take(), audited.size
     if size != network.size:
         if resolved.audit_size != size:
             resolved.audit_size = size
             resolved.write(folder)
+        # No name may hold the stored images while others take their place.
+        data = _without_images(data, listing.framing)
         data = _decode_again(data, config, listing, network.size, folder)
     if resolved.framing is None:
         choice = framing_choice.choose(config, network, data, disk_cache.from_config(config, folder))
@@ -63,19 +65,24 @@ def audit_and_frame(
         resolved.write(folder)
     if resolved.framing == listing.framing:
         return data
+    data = _without_images(data, resolved.framing)
     return _decode_again(data, config, replace(listing, framing=resolved.framing), network.size, folder)
+
+
+def _without_images(data: Splits, framing: str) -> Splits:
+    """The same splits under a framing, with no image stored."""
+    names = (*SPLITS, *(["unlabelled"] if data.unlabelled is not None else []))
+    return _map(data, names, lambda split: replace(split, images=None, framing=framing))
 
 
 def _decode_again(data: Splits, config: Config, listing: Listing, size: int, folder: Path) -> Splits:
     """The same splits with images of another size or framing.
 
     Args:
+        data: without images.
         listing: with the framing that is wanted.
         size: side of the images in pixels.
     """
-    # The stored images are freed before others take their place.
-    names = (*SPLITS, *(["unlabelled"] if data.unlabelled is not None else []))
-    data = _map(data, names, lambda split: replace(split, images=None, framing=listing.framing))
     data = _decode(data, SPLITS, config, listing, size, folder)
     if data.unlabelled is None:
         return data

@@ -8,7 +8,7 @@ import numpy as np
 
 from kerasft import report
 from kerasft.console import console
-from kerasft.data import splits
+from kerasft.data import split_checks
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
 from kerasft.job import image_reader, robustness, served_baseline, uncertainty
@@ -62,8 +62,8 @@ def summarise(folder: Path, metrics: dict) -> None:
     if test.get("excluded_copies"):
         console.say(f"test: copies of images in train or val, which are not counted: {test['excluded_copies']}")
     if absent := [name for name, row in test.get("per_class", {}).items() if not row["n"]]:
-        named = ", ".join(absent[: splits.MAX_CLASSES_IN_MESSAGE]) + (
-            ", ..." if len(absent) > splits.MAX_CLASSES_IN_MESSAGE else ""
+        named = ", ".join(absent[: split_checks.MAX_CLASSES_IN_MESSAGE]) + (
+            ", ..." if len(absent) > split_checks.MAX_CLASSES_IN_MESSAGE else ""
         )
         console.say(f"WARNING: the test score says nothing about classes without a test image: {named}")
     uncertainty.summarise(metrics)

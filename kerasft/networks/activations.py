@@ -31,7 +31,8 @@ def layer(activation: str | Spec, flag: str, name: str, dtype: str | keras.DType
         return specs.build(spec, flag, LAYERS, dtype=dtype, name=name)
     if "." in spec.name:
         raise ValueError("activation must be a name of keras.activations or an activation layer")
-    found = specs.resolve(spec, flag, FUNCTIONS, LAYERS)
+    # One namespace: `LeakyReLU` is the layer, `leaky_relu` the function, and their slopes differ.
+    found = specs.resolve(spec, flag, FUNCTIONS | LAYERS)
     if found in LAYERS.values():
         return found(dtype=dtype, name=name)
     return keras.layers.Activation(found, dtype=dtype, name=name)

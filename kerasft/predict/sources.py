@@ -9,8 +9,9 @@ from typing import NamedTuple
 from kerasft.console import console
 from kerasft.data import files
 from kerasft.data.csv_escaping import unescape_formula
-from kerasft.data.sources.csv import MAX_TABLE_BYTES, read_header
+from kerasft.data.sources.csv import MAX_TABLE_BYTES
 from kerasft.data.sources.folder import is_hidden
+from kerasft.data.table_header import read_header
 from kerasft.settings.errors import UserError
 
 

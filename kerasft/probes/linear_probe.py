@@ -144,13 +144,19 @@ def pose(
     weights: np.ndarray | None,
     soft_targets: SoftTargets | None = None,
     groups: np.ndarray | None = None,
+    pairs: list[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Problem:
-    """The problem that `solve` solves. Arguments as there."""
+    """The problem that `solve` solves. Arguments as there.
+
+    Args:
+        pairs: the folds of the same labels, seed and groups, where they are drawn already.
+    """
     rotated = penalised_models.rotate(features)
     if task == "single_label":
         present, places = np.unique(labels, return_inverse=True)
-        rows = folds.sample(places, seed)
-        pairs = folds.stratified(places, rows, seed, groups)[: 1 if len(labels) > folds.MAX_CV_EXAMPLES else None]
+        if pairs is None:
+            rows = folds.sample(places, seed)
+            pairs = folds.stratified(places, rows, seed, groups)[: 1 if len(labels) > folds.MAX_CV_EXAMPLES else None]
         # A class without an example gets no share of an answer.
         soft_targets = _changed_answers(soft_targets, lambda answers: _sum_to_one(answers[:, present]))
         if len(present) == 2:
@@ -159,10 +165,11 @@ def pose(
         return Problem(rotated, places, "softmax", pairs if len(present) > 1 else [], weights, soft_targets)
     if task == "regression":
         soft_targets = _changed_answers(soft_targets, lambda answers: _standard(answers, labels))
-        pairs = folds.plain(len(labels), seed, groups)
+        pairs = folds.plain(len(labels), seed, groups) if pairs is None else pairs
         return Problem(rotated, _standard(labels), "squared", pairs, weights, soft_targets)
     varied = labels[:, _varied(labels)].astype(np.float64)
-    pairs = folds.multi_label(varied, seed, groups) if varied.size else []
+    if pairs is None:
+        pairs = folds.multi_label(varied, seed, groups) if varied.size else []
     soft_targets = _changed_answers(soft_targets, lambda answers: answers[:, _varied(labels)])
     return Problem(rotated, varied, "logistic", pairs, weights, soft_targets)
 

@@ -110,7 +110,9 @@ def solve(
         started = time.monotonic()
         seen = np.ascontiguousarray(features[:, sum(widths[: len(widths) - count]) :])
         with linear_probe.threads(seen, outputs):
-            problem = linear_probe.pose(seen, labels, task, seed, weights, soft_targets, groups)
+            # The folds do not depend on the features. With groups, drawing them takes half a second.
+            pairs = problems[0].folds if problems else None
+            problem = linear_probe.pose(seen, labels, task, seed, weights, soft_targets, groups, pairs)
             found = linear_probe.validate(problem)
         problems.append(problem)
         validations.append(found)

@@ -131,7 +131,9 @@ def choices(module: ModuleType, kind: type | None = None) -> dict[str, Callable]
 def resolve(
     spec: Spec, flag: str, *namespaces: Mapping[str, Callable], outside: type | tuple[type, ...] = ()
 ) -> Callable:
-    """Returns the callable that a Spec names. The first namespace wins. Case and underscores do not matter.
+    """Returns the callable that a Spec names. The first namespace wins, whatever the case.
+
+    Case and underscores do not matter, but in one namespace the exact name comes first.
 
     Args:
         spec: the Spec whose name is looked up.
@@ -149,7 +151,6 @@ def resolve(
     for namespace in namespaces:
         if spec.name in namespace:
             return namespace[spec.name]
-    for namespace in namespaces:
         for name, value in namespace.items():
             if _key(name) == _key(spec.name):
                 return value

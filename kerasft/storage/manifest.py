@@ -4,6 +4,7 @@ import hashlib
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,15 +60,19 @@ def write(folder: Path, listing: Listing, audited: Listing, file_name: str = FIL
     run_folder.write(folder / file_name, lambda file: np.savez_compressed(file, **arrays))
 
 
-def describe_changes(folder: Path, listing: Listing, file_name: str = FILE_NAME) -> str:
+def describe_changes(
+    folder: Path, listing: Listing, file_name: str = FILE_NAME, digests: Mapping[str, str] | None = None
+) -> str:
     """Describes how the data differ from the manifest of a run folder; empty for no difference, and without a manifest.
 
-    Reads the bytes of every file.
+    Reads the bytes of every file whose digest is not known.
 
     Args:
         listing: the data as they are now.
         file_name: as in `write`.
+        digests: SHA-256 of the bytes by name, of files that were read already.
     """
+    known = digests or {}
     stored = _read(folder / file_name)
     if stored is None:
         return ""
@@ -85,7 +90,7 @@ def describe_changes(folder: Path, listing: Listing, file_name: str = FILE_NAME)
             counts["under another label or split", before.kind(listing.task)] += 1
         elif has_groups and before.group != group:
             counts["in another group", now.kind(listing.task)] += 1
-        elif before.digest and before.digest != _compute_digest(listing, index):
+        elif before.digest and before.digest != (known.get(name) or _compute_digest(listing, index)):
             counts["altered", now.kind(listing.task)] += 1
     counts.update(("removed", before.kind(listing.task)) for before in stored.values())
     changes = [f"{count} {word} ({group})" for (word, group), count in counts.most_common()]

@@ -248,6 +248,7 @@ def check(config: Config, network: Network) -> Phase | None:
         optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=config.specs("average"))
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
         layer = augment.build(recipe, network.task, network.model.output_shape[-1])
+        _check_sizes(layer, phase, network)
         losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
         if phase.image_size is not None:
             if phase.image_size > network.size:
@@ -265,6 +266,17 @@ def check(config: Config, network: Network) -> Phase | None:
     _check_quantile(config, network, planned)
     deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
     return max(deep, key=lambda phase: phase.epochs, default=None)
+
+
+def _check_sizes(layer: augment.Augment, phase: Phase, network: Network) -> None:
+    """Raises UserError where a layer of Keras gives images that the network does not take."""
+    size = phase.image_size or network.size
+    if found := layer.find_resizing(size):
+        resizing, shape = found
+        wanted, given = (" x ".join(map(str, sides)) for sides in ((size, size, 3), shape[1:]))
+        recipe = " | ".join(map(str, phase.augment))
+        rule = f"{type(resizing).__name__} must leave images as large as they are, {wanted}; it makes them {given}"
+        raise UserError(f"--augment: {rule}. Received: {recipe!r}")
 
 
 def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> None:

@@ -111,9 +111,9 @@ class HyperModel(keras_tuner.HyperModel):
         self._start = network, resolved
         # The splits on which the framing or the backbone was chosen, until they are asked for.
         self._framed: dict[tuple, Splits] = {}
-        self._audited = chosen.audited
+        self._audited = chosen.audited if config.framing == "auto" else None
         if chosen.audited and config.framing != "auto" and chosen.audited.size == network.size:
-            self._framed[network.size, config.framing, config.per_class_limit] = chosen.audited.splits
+            self._framed[network.size, config.framing, config.per_class_limit] = chosen.audited.take()
         self.data = lru_cache(maxsize=2)(self._data)
 
     @cached_property

@@ -152,6 +152,7 @@ def test_keras_layers_may_follow_and_are_reported():
     layer = _layer("flip | RandomRotation(0.1)")
     assert not layer.stateless
     assert _layer("flip").stateless
+    assert _layer("RandAugment(2, 9) | AugMix | AutoContrast").stateless
     assert layer(_photos(), np.zeros((3, layer.draws), np.float32)).shape == (3, SIDE, SIDE, 3)
 
 

@@ -127,6 +127,22 @@ def test_without_mixing_nothing_is_touched():
     assert mixing.count_draws(()) == 0
 
 
+@pytest.mark.parametrize("text", ["MixUp", "Mix_Up(0.2)", "CutMix"])
+def test_the_spelling_of_the_papers_mixes_labels_too(text):
+    layer = _layer(text, classes=3)
+    assert (len(layer.mixes), layer.layers) == (1, ())
+    _, labels = layer.mix(_draws(layer, 40), _flat(40), tf.range(40) % 3)
+    assert ((labels.numpy() > 0.01).sum(1) > 1).any()
+
+
+@pytest.mark.parametrize("name", ["keras.layers.MixUp", "keras.layers.CutMix"])
+def test_layers_that_mix_images_without_labels_are_refused(name):
+    with pytest.raises(
+        UserError, match=rf"{name} would mix images but not their labels; use mixup or cutmix. Received"
+    ):
+        _layer(name)
+
+
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_values_are_not_mixed(name):
     with pytest.raises(UserError, match=rf"{name} mixes labels, which regression does not have. Received: '{name}'"):

@@ -8,10 +8,12 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import audited, make_image, rotten, shared, write
 from PIL import Image
 
 from kerasft.data import audit, splits
+from kerasft.settings import machine
 from kerasft.settings.errors import UserError
 
 
@@ -125,6 +127,18 @@ def test_a_film_is_called_a_film(split_folder):
     ]
 
 
+def test_an_animation_that_cannot_be_read_is_not_called_corrupt(split_folder):
+    folder, frames = split_folder / "train" / "disc", [make_image("disc", np.random.default_rng(n)) for n in range(3)]
+    frames[0].save(folder / "film.webp", save_all=True, append_images=frames[1:])
+    (finding,) = audited(f"folder:{split_folder}")[0].findings
+    assert finding[:4] == (
+        "train/disc/film.webp",
+        "unsupported_format",
+        "reject",
+        "animated WebP without transparency; convert the file",
+    )
+
+
 def test_damage_that_the_decoder_forgives_is_named(split_folder, capfd):
     folder = split_folder / "train" / "disc"
     rotten(folder / "rotten.jpg", 0)
@@ -135,6 +149,26 @@ def test_damage_that_the_decoder_forgives_is_named(split_folder, capfd):
     assert found.detail.startswith("Corrupt JPEG data: ")
     assert len(checked.ids) == len(images(np.arange(24))) == 24
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_one_damaged_file_does_not_have_all_of_its_step_decoded_alone(split_folder, monkeypatch, batched):
+    folder, calls, decode = split_folder / "train" / "disc", [], audit.decode_batch
+    for index in range(12):
+        make_image("disc", np.random.default_rng(index), 200, 160).save(folder / f"whole{index:02d}.jpg")
+    rotten(folder / "rotten.jpg", 0)
+    monkeypatch.setattr(machine, "cpu_count", lambda: 2)
+    monkeypatch.setattr(audit, "MAX_BATCHED_PIXELS", audit.MAX_BATCHED_PIXELS if batched else 0)
+
+    def noted(contents, size, framing):
+        tf.py_function(lambda found: calls.append(len(found)), [contents], [])
+        return decode(contents, size, framing)
+
+    monkeypatch.setattr(audit, "decode_batch", noted)
+    (found,) = audited(f"folder:{split_folder}")[0].findings
+    assert found[:3] == ("train/disc/rotten.jpg", "damaged", "warn")
+    # 35 files in 5 calls; then 13 JPEGs, those of one call alone.
+    assert calls.count(1) <= (audit.IMAGES_PER_CALL if batched else 35 + 13)
 
 
 def test_copies_in_other_bytes_are_known(split_folder):

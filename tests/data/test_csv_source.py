@@ -123,6 +123,42 @@ def test_a_file_counts_once(images):
     assert _found(listing) == {"a.png": ("duplicate", "row 4"), "./b.png": ("duplicate_across_splits", "row 5")}
 
 
+def test_a_row_that_cannot_be_used_does_not_keep_a_later_one_of_its_file_out(images):
+    listing = _table(images, "path,label\na.png,\na.png,cat\nb.png,dog\n")
+    assert (listing.ids.tolist(), listing.labels.tolist()) == (["a.png", "b.png"], [0, 1])
+    assert _found(listing) == {"a.png": ("no_label", "row 2")}
+
+
+def test_rows_are_compared_by_what_they_mean(images):
+    listing = _table(images, "path,label\na.png,x|y\nb.png,y\n./a.png,y | x\n./b.png,x\n")
+    assert _found(listing) == {"./a.png": ("duplicate", "row 4"), "./b.png": ("conflicting_label", "row 5")}
+    listing = _table(images, "path,label\na.png,0.5\nb.png,1.5\n./a.png,0.50\n")
+    assert _found(listing) == {"./a.png": ("duplicate", "row 4")}
+
+
+@pytest.mark.parametrize(("header", "way_out"), [("label", ", or --task=single_label"), ("age", "")])
+def test_decimal_commas_do_not_become_classes(images, header, way_out):
+    text = f"path;{header}\na.png;-0,5\nb.png;1,25\nc.png;2\n"
+    with pytest.raises(UserError) as caught:
+        _table(images, text)
+    rule = f"--task: labels such as '-0,5' have a decimal comma; write -0.5{way_out}. Received: 'auto'"
+    assert str(caught.value) == rule
+    if way_out:
+        assert _table(images, text, "single_label").classes == ("-0,5", "1,25", "2")
+
+
+@pytest.mark.parametrize("task", ["auto", "regression", "multi_label"])
+def test_one_target_of_0_and_1_is_said_to_be_a_number(images, task):
+    found = _table(images, "path,ill\na.png,0\nb.png,1\nc.png,1\n", task).findings
+    assert [(one.path, one.kind, one.verdict) for one in found] == (
+        [("target 'ill'", "binary_target", "warn")] if task == "auto" else []
+    )
+    assert not found or found[0].detail.endswith("--task=multi_label gives probabilities")
+    assert not _table(
+        images, "path,age\na.png,0\nb.png,1\nc.png,2\n", task if task != "multi_label" else "auto"
+    ).findings
+
+
 @pytest.mark.parametrize(
     ("cell", "task"), [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression")]
 )

@@ -13,6 +13,7 @@ from kerasft.settings.errors import UserError
     [
         ("list.txt", "train/disc/0.png\n\n./train/disc/1.png\n"),
         ("suspects.csv", "path,label,score\ntrain/disc/0.png,disc,0.9\ntrain/disc/1.png,disc,0.8\n"),
+        ("again.csv", "Path;label;score\r\ntrain/disc/0.png;disc;0,9\r\ntrain/disc/1.png;disc;0,8\r\n"),
         ("bom.csv", "\ufeffscore,path\n1,train/disc/0.png\n1,train/disc/1.png\n"),
     ],
 )

@@ -22,7 +22,7 @@ def find(images: np.ndarray, size: int = 100) -> list:
     found = image_measurements.make_empty(len(images))
     image_measurements.measure(images, found, list(range(len(images))))
     found.sizes[:] = size
-    return near_duplicates.find_pairs(found, lambda rows: images[rows])
+    return near_duplicates.find_pairs(found, lambda rows: images[rows])[0]
 
 
 @pytest.mark.parametrize("kind", COPIES)
@@ -64,6 +64,24 @@ def test_large_sets_are_compared_by_fewer_parts(monkeypatch):
     originals = [texture(seed) for seed in range(8)]
     pairs = find(squares([*originals, COPIES["cropped"](originals[2])]))
     assert [pair[:2] for pair in pairs] == [(2, 8)]
+
+
+def test_pairs_that_are_not_compared_are_counted_and_told(tmp_path, monkeypatch):
+    for name, seeds in (("a", range(8)), ("b", range(8, 12))):
+        (tmp_path / name).mkdir()
+        for seed in seeds:
+            texture(seed).save(tmp_path / name / f"{seed}.png")
+    for seed in range(4):
+        COPIES["half"](texture(seed)).save(tmp_path / "a" / f"half{seed}.png")
+    whole, _ = audited(f"folder:{tmp_path}", 96)
+    kinds = [finding.kind for finding in whole.findings]
+    assert (kinds.count("near_duplicate"), kinds.count("not_compared")) == (4, 0)
+    monkeypatch.setattr(near_duplicates, "MAX_COMPARED", 2)
+    few, _ = audited(f"folder:{tmp_path}", 96)
+    assert [finding.kind for finding in few.findings].count("near_duplicate") == 2
+    (told,) = [finding for finding in few.findings if finding.kind == "not_compared"]
+    assert (told.path, told.verdict) == ("all files", "warn")
+    assert told.detail.startswith("2 pairs of similar images were not compared, only the 2 most similar")
 
 
 def test_groups_are_named_by_their_least_row():

@@ -9,7 +9,7 @@ import pytest
 from conftest import splits_of
 
 from kerasft.data import splits
-from kerasft.data.listing import SPLITS, Listing
+from kerasft.data.listing import SPLITS, Finding, Listing
 from kerasft.settings.errors import UserError
 
 
@@ -57,7 +57,9 @@ def test_a_new_file_moves_few_others_and_copies_stay_together(photos, tmp_path):
 def test_a_class_without_a_readable_training_image_is_refused(split_folder):
     for path in (split_folder / "train" / "disc").iterdir():
         path.write_bytes(b"spoiled")
-    with pytest.raises(UserError, match="class 'disc' has no training image that can be read"):
+    with pytest.raises(
+        UserError, match=r"a class needs a training image that can be used; in all, 6 files cannot be used .*'disc'"
+    ):
         splits_of(f"folder:{split_folder}")
 
 
@@ -189,6 +191,41 @@ def test_a_target_that_never_changes_is_refused():
 def test_a_split_that_comes_out_empty_is_refused(task, part):
     with pytest.raises(UserError, match=r"--data: no image is left for the (train|val) split"):
         splits.make_splits(_listing(task, _made(task)[:1], [part]), None, 0.2, 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("task", "who"),
+    [
+        ("regression", "at least three different images are needed"),
+        ("single_label", "a class needs at least three different images"),
+    ],
+)
+def test_why_a_split_is_empty_is_said(task, who):
+    listing = replace(_listing(task, _made(task)[:40]), groups=np.repeat(["a", "b"], 20))
+    rule = (
+        rf"{who}, one for each of train, val and test; copies, near duplicates and images of one group count as one, "
+    )
+    with pytest.raises(UserError, match=rf"(val|test) split; {rule}so that there are only 2\. Received: 40 in all"):
+        splits.make_splits(listing, None, 0.2, 0.2, 0)
+    listing = replace(listing, groups=None, near_groups=np.repeat([0, 20], 20))
+    with pytest.raises(UserError, match="test; copies and near duplicates count as one, so that there are only 2"):
+        splits.make_splits(listing, None, 0.2, 0.2, 0)
+    one = _listing(task, _made(task)[:2], ["train", "test"])
+    with pytest.raises(
+        UserError, match=f"val split; {who.replace('three', 'two')}, one for each of train and val. Rec"
+    ):
+        splits.make_splits(one, None, 0.2, 0.2, 0)
+
+
+def test_what_exclude_leaves_out_is_not_said_to_be_unreadable():
+    found = tuple(Finding(f"{index}", "excluded", "reject", "") for index in range(3))
+    found += (Finding("x", "corrupt", "reject", ""),)
+    listing = replace(_listing("single_label", np.zeros(30, int)), classes=("disc", "square"), findings=found)
+    rule = (
+        r"can be used; in all, 1 file cannot be used and --exclude names 3 files \(see audit\.json\)\. Received: class"
+    )
+    with pytest.raises(UserError, match=rule):
+        splits.make_splits(listing, None, 0.2, 0.2, 0)
 
 
 def _split(labels):

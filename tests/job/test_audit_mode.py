@@ -9,7 +9,7 @@ from PIL import Image
 from textures import COPIES, texture
 
 from kerasft.data import sources
-from kerasft.job import train
+from kerasft.job import audit_mode, train
 from kerasft.job.audited_splits import audit_and_split
 from kerasft.probes import suspects
 from kerasft.settings.config import Config
@@ -147,3 +147,43 @@ def test_excluded_files_are_no_bad_images(tmp_path):
         else:
             data = audit_and_split(config, sources.load(config), 32, folder)
     assert {finding.kind for finding in data.findings if finding.verdict == "reject"} == {"excluded"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"bad_images": "fail"}, "--bad_images: 1 files"), ({}, "--data: a class needs a training image")],
+)
+def test_an_audit_that_ends_with_an_error_leaves_its_findings(tmp_path, tiny, settings, message):
+    for name in ("red", "blue"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(4):
+            tinted(index + 10 * (name == "red"), name).save(tmp_path / "set" / name / f"{index}.png")
+    (tmp_path / "set" / "bad").mkdir()
+    (tmp_path / "set" / "bad" / "0.png").write_bytes(b"no image at all")
+    run = tmp_path / "run"
+    config = Config(**SETTINGS, data=f"folder:{tmp_path / 'set'}", backbone=tiny, run_dir=str(run), **settings)
+    with pytest.raises(UserError) as caught:
+        audit_mode.audit(config)
+    assert str(caught.value).startswith(message)
+    assert ".audit" not in str(caught.value)
+    (found,) = json.loads((run / "audit.json").read_text())["findings"]
+    assert (found["path"], found["kind"]) == ("bad/0.png", "not_an_image")
+    assert (run / "suspects.csv").is_file()
+    assert not (run / ".audit").exists()
+
+
+def test_a_list_in_the_run_folder_is_not_written_over(flawed, tmp_path, tiny):
+    (tmp_path / "suspects.csv").write_text("path\ntrain/red/dark.png\n")
+    (tmp_path / "config.json").write_text("{}")
+    config = Config(
+        **SETTINGS,
+        data=f"folder:{flawed}",
+        backbone=tiny,
+        run_dir=str(tmp_path),
+        exclude=str(tmp_path / "suspects.csv"),
+    )
+    listing = sources.load(config)
+    for refused in (lambda: audit_mode.audit(config), lambda: audit_and_split(config, listing, 32, tmp_path)):
+        with pytest.raises(UserError, match=r"--exclude: a run writes suspects\.csv in its own folder anew"):
+            refused()
+    assert (tmp_path / "suspects.csv").read_text() == "path\ntrain/red/dark.png\n"

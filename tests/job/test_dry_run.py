@@ -98,6 +98,19 @@ def test_a_file_that_is_too_large_to_be_read_is_left_out(photos, tiny, capsys, m
     assert "images" in left
 
 
+@pytest.mark.parametrize("seconds", [None, 0.0])
+def test_what_the_run_refuses_is_refused(photos, tiny, monkeypatch, tmp_path, seconds):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    with (folder / "disc" / "film.mp4").open("wb") as file:
+        file.truncate(files.MAX_IMAGE_BYTES + 1)
+    if seconds is not None:
+        monkeypatch.setattr(dry_run, "MAX_AUDIT_SECONDS", seconds)
+    asked = Config(data=f"folder:{folder}", backbone=tiny, image_size=32, phases="head(epochs=0)", bad_images="fail")
+    rule = r"--bad_images: 1 files or folders cannot be used, such as disc/film\.mp4\. Received: 'fail'"
+    with pytest.raises(UserError, match=rule):
+        dry_run.show(asked)
+
+
 def test_the_work_of_phases(photos, tiny):
     data = splits_of(f"folder:{photos}")
     network = networks.build(Config(backbone=tiny, image_size=32), 2, "single_label")

@@ -1,9 +1,11 @@
 """A run on wide images whose subject stands at the edge: `--framing=auto` measures, chooses and keeps its choice."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import weakref
 from functools import lru_cache
 
 import numpy as np
@@ -147,6 +149,26 @@ def test_a_run_whose_images_were_audited_at_another_size_keeps_its_splits(wide, 
     again = framed_splits.audit_and_frame(config, listing, network, stored, folder)
     assert (sizes, again.digest) == ([48], data.digest)
     np.testing.assert_array_equal(again.train.images(np.arange(3)), data.train.images(np.arange(3)))
+
+
+@pytest.mark.parametrize("framing", ["auto", "pad"])
+def test_the_images_of_the_audit_are_freed_before_others_take_their_place(wide, tiny, tmp_path, monkeypatch, framing):
+    stores, make = [], audit.make_memory_store
+
+    def noted(count, size):
+        assert not [store for store in stores if store() is not None], "the images of before are still held"
+        store = make(count, size)
+        stores.append(weakref.ref(inspect.getclosurevars(store.take).nonlocals["stored"]))
+        return store
+
+    monkeypatch.setattr(audit, "make_memory_store", noted)
+    monkeypatch.setattr(framed_splits.framing_choice, "choose", lambda *_: CHOICE)
+    config = Config(**FLAGS | {"data": f"folder:{wide}", "backbone": tiny, "framing": framing})
+    listing = audit_of_run.as_audited(config, sources.load(config))
+    first = backbone.Audited(audit_of_run.audit_and_split(config, listing, 48, tmp_path), 48, 0.0)
+    network, resolved = build_network.resolve_settings(config, listing, tmp_path)
+    data = framed_splits.audit_and_frame(config, listing, network, resolved, tmp_path, first)
+    assert (data.train.framing, len(stores)) == ("pad", 3 if framing == "auto" else 2)
 
 
 def test_images_that_fit_nowhere_are_decoded_by_the_framing(wide, tiny, tmp_path, monkeypatch):

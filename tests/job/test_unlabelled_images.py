@@ -43,7 +43,8 @@ def test_they_are_audited_recorded_and_checked(photos, more, tmp_path, capsys):
     found = {row["path"]: row["kind"] for row in json.loads((folder / "audit.json").read_text())["findings"]}
     assert found == {"unlabelled:words.jpg": "not_an_image", "unlabelled:03.jpg": "copy"}
     # A larger image, and another framing, are of the same files.
-    again = framed_splits._decode_again(data, config, replace(listing, framing="squash"), 40, folder)
+    bare = framed_splits._without_images(data, "squash")
+    again = framed_splits._decode_again(bare, config, replace(listing, framing="squash"), 40, folder)
     assert again.unlabelled.images(np.arange(7)).shape == (7, 40, 40, 3) and again.unlabelled.framing == "squash"
     assert not np.array_equal(again.train.images(np.arange(2)), again.unlabelled.images(np.arange(2)))
     (folder / checkpoints.FILE_NAMES[0]).touch()

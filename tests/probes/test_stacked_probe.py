@@ -36,6 +36,31 @@ def test_several_depths_are_seen_where_they_tell_more(task):
         assert (logits.argmax(1) == expected).mean() > 0.9
 
 
+@pytest.mark.parametrize("task", LABELS)
+def test_folds_are_drawn_once_for_all_depths(task, monkeypatch):
+    features, labels = _data(task, 60)
+    given = (labels, OUTPUTS[task], task, 0, None, None, np.arange(60) // 2)
+    drawn, posed, pose = [], [], linear_probe.pose
+
+    def noted(*arguments):
+        posed.append((pose(*arguments), pose(*arguments[:-1])))
+        return posed[-1][0]
+
+    with monkeypatch.context() as context:
+        context.setattr(stacked_probe.linear_probe, "pose", noted)
+        whole = stacked_probe.solve(features, [6, 4], *given)
+    for kept, anew in posed:
+        for one, other in zip(kept.folds, anew.folds, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+    for name in ("stratified", "plain", "multi_label"):
+        draw = getattr(linear_probe.folds, name)
+        monkeypatch.setattr(linear_probe.folds, name, lambda *a, draw=draw: drawn.append(1) or draw(*a))
+    again = stacked_probe.solve(features, [6, 4], *given)
+    assert (len(posed), len(drawn)) == (2, 1)
+    np.testing.assert_array_equal(again.losses, whole.losses)
+
+
 def test_the_last_depth_stays_alone_where_others_tell_nothing():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 10)).astype(np.float32)

@@ -97,6 +97,14 @@ def test_keras_names_whatever_the_case():
         assert issubclass(specs.resolve(Spec(word), "--optimizer", names), keras.optimizers.Optimizer)
 
 
+def test_the_first_namespace_wins_whatever_the_case():
+    ours, theirs = {"mixup": int, "Zoom": bool}, {"MixUp": str, "zoom": float}
+    words = ("mixup", "MixUp", "Zoom", "zoom")
+    assert [specs.resolve(Spec(word), "--augment", ours, theirs) for word in words] == [int, int, bool, bool]
+    # In one namespace the exact name comes first.
+    assert specs.resolve(Spec("MixUp"), "--augment", ours | theirs) is str
+
+
 def test_dotted_names_are_found_in_arguments():
     parsed = specs.parse_one("all(optimizer=mine.Best(1), augment=flip | mine.blur)", "--phases")
     assert specs.dotted_names(parsed) == ["mine.Best", "mine.blur"]

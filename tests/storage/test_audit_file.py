@@ -3,11 +3,14 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import audited
 
 from kerasft.data.listing import Finding
+from kerasft.settings.errors import UserError
 from kerasft.storage import audit_file, manifest
 
 
@@ -61,6 +64,64 @@ def test_the_list_has_labels_and_the_most_suspicious_of_each_kind_first(split_fo
 
 def test_a_folder_without_an_audit_has_learned_nothing(tmp_path):
     assert audit_file.read_learned(tmp_path) == []
+
+
+def _findings(*scores):
+    return [Finding(f"{index}.png", "dark", "warn", "dark", score) for index, score in enumerate(scores)]
+
+
+def test_a_list_that_the_user_has_edited_is_kept(tmp_path, capsys):
+    path, kept = tmp_path / "suspects.csv", [tmp_path / f"suspects.edited{number}.csv" for number in ("", 2)]
+    audit_file.write(tmp_path, 3, {}, _findings(0.9, 0.8))
+    audit_file.write(tmp_path, 3, {"train": {"disc": 3}}, _findings(0.9, 0.8, 0.7))
+    # The labels come from a manifest, which an audit removes.
+    path.write_text(path.read_text().replace("0.png,,", "0.png,disc,"))
+    audit_file.add(tmp_path, [])
+    assert not kept[0].exists()
+    assert capsys.readouterr().out == ""
+    for copy in kept:
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:1] + lines[2:]))
+        edited = path.read_text()
+        audit_file.write(tmp_path, 3, {}, _findings(0.9, 0.8, 0.7))
+        assert copy.read_text() == edited
+        assert path.read_text().splitlines(keepends=True)[1:] == [lines[1].replace("disc", ""), *lines[2:]]
+        assert f"audit: {path} was edited; it is kept as {copy.name}" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("report", [None, "{", '{"findings": [{"score": 1}]}'])
+def test_without_a_report_a_list_is_the_users(tmp_path, report):
+    (tmp_path / "suspects.csv").write_text("path\nmine.png\n")
+    if report:
+        (tmp_path / "audit.json").write_text(report)
+    audit_file.write(tmp_path, 1, {}, _findings(0.9))
+    assert (tmp_path / "suspects.edited.csv").read_text() == "path\nmine.png\n"
+
+
+def test_a_run_does_not_write_over_its_own_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audit_file.refuse_own_list("", Path("run"))
+    audit_file.refuse_own_list("other/suspects.csv", Path("run"))
+    audit_file.refuse_own_list("run/suspects.edited.csv", Path("run"))
+    rule = "--exclude: a run writes suspects.csv in its own folder anew; copy the list, or name another --run_dir"
+    with pytest.raises(UserError, match=rule):
+        audit_file.refuse_own_list(str(tmp_path / "run" / "suspects.csv"), Path("run"))
+
+
+def test_what_an_audit_found_before_it_failed_is_published(tmp_path, capsys):
+    place = tmp_path / ".audit"
+    with pytest.raises(UserError) as caught, audit_file.published_on_error(place, tmp_path):
+        audit_file.write(place, 1, {}, _findings(0.9))
+        raise UserError(f"--bad_images: see {place / 'audit.json'}. Received: 'fail'")
+    assert str(caught.value) == f"--bad_images: see {tmp_path / 'audit.json'}. Received: 'fail'"
+    for name in ("audit.json", "suspects.csv"):
+        assert (tmp_path / name).read_bytes() == (place / name).read_bytes()
+    assert f"audit: the findings are in {tmp_path / 'audit.json'}" in capsys.readouterr().out
+    empty = tmp_path / "empty"
+    with pytest.raises(UserError), audit_file.published_on_error(empty, tmp_path / "run"):
+        raise UserError("--data: too early. Received: 'x'")
+    assert not (tmp_path / "run").exists()
 
 
 def test_numbers_of_a_regression_are_labels(tmp_path, split_folder):

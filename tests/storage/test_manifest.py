@@ -41,6 +41,18 @@ def test_added_removed_altered_and_moved_files_are_counted(written):
     assert "3 removed (test, disc)" in _changes(root, run)
 
 
+def test_files_whose_digest_is_known_are_not_read_again(written):
+    root, run = written
+    write(root / "train" / "disc" / "0.png", "disc", 99)
+    listing, read = sources.load(Config(data=f"folder:{root}")), []
+    checked, _ = audited(f"folder:{root}")
+    counted = replace(listing, read=lambda index: read.append(index) or listing.read(index))
+    digests = dict(zip(checked.ids.tolist(), checked.digests.tolist()))
+    unknown = digests.popitem()[0]
+    changes = manifest.describe_changes(run, counted, digests=digests)
+    assert (changes, [listing.ids[index] for index in read]) == ("1 altered (train, disc)", [unknown])
+
+
 def test_two_runs_were_given_the_same_files_or_not(written, tmp_path):
     root, run = written
     other = tmp_path / "other"

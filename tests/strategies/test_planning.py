@@ -192,6 +192,23 @@ def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
         planning.check(Config(**flags), pretrained._replace(task="regression"))
 
 
+@pytest.mark.parametrize("layer", ["RandomCrop(24, 24)", "Resizing(16, 24)", "CenterCrop(24, 24)", "RandomGrayscale"])
+def test_a_layer_that_changes_the_size_is_refused(pretrained, layer):
+    flags = {"phases": "all(epochs=1, image_size=32)", "augment": f"flip | {layer}"}
+    if layer == "RandomGrayscale":
+        assert planning.check(Config(**flags), pretrained).epochs == 1
+        return
+    name, given = layer.partition("(")[0], "16 x 24 x 3" if "16" in layer else "24 x 24 x 3"
+    rule = (
+        f"{name} must leave images as large as they are, 32 x 32 x 3; it makes them {given}. Received: 'flip | {name}"
+    )
+    with pytest.raises(UserError) as caught:
+        planning.check(Config(**flags), pretrained)
+    assert str(caught.value).startswith(f"--augment: {rule}")
+    whole = layer.replace("16", "32").replace("24", "32")
+    assert planning.check(Config(**flags | {"augment": whole}), pretrained).epochs == 1
+
+
 def test_a_quantile_needs_a_phase_that_learns_it(pretrained):
     network = pretrained._replace(task="regression")
     flags = {"loss": "pinball(0.9)", "augment": "none"}

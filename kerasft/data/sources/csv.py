@@ -1,54 +1,21 @@
 """The csv source: a table with one row an image."""
 
 import csv
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from kerasft.data import files
 from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
+from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
+from kerasft.data.table_header import RESERVED_COLUMNS, read_header
 from kerasft.settings.errors import UserError, did_you_mean
 
 # A table of more bytes (1 GiB) is not read.
 MAX_TABLE_BYTES = 1 << 30
-# Columns with a meaning of their own. All other columns may be targets.
-_RESERVED_COLUMNS = ("path", "label", "split")
-# A finding shows at most so many letters of a path: a quote that is never closed takes in the rest of the table.
-_MAX_PATH_LETTERS = 80
-# A target must not be larger: it is stored as float32.
-_MAX_TARGET = float(np.finfo(np.float32).max)
-
-# Where fewer labels than this share are no numbers, they are taken for mistakes in a table of numbers; and where fewer cells of
-# several targets are other than 0 and 1, for mistakes in a table of labels.
-MAX_SHARE_OF_TEXTS, MAX_SHARE_OF_OTHER_NUMBERS = 0.5, 0.1
-
-
-class _Row(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        number: of the row; the header is row 1.
-        path: as written.
-        split: `train`, `val` or `test`.
-        cells: of the label, or of the targets.
-        group: of `--group_column`; empty without.
-    """
-
-    number: int
-    path: str
-    split: str
-    cells: list[str]
-    group: str = ""
-
-    def reject(self, kind: str, detail: str) -> Finding:
-        """Returns the finding that rejects this row."""
-        is_short = len(self.path) <= _MAX_PATH_LETTERS or os.path.isfile(self.path)
-        path = self.path if is_short else f"{self.path[:_MAX_PATH_LETTERS]}..."
-        return Finding(path, kind, "reject", f"row {self.number}: {detail}")
 
 
 def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
@@ -60,7 +27,7 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     - With a column `label`, other columns are ignored. The task is multi-label if any cell has a `|` between names;
       regression if all cells are numbers and some are not whole; single-label otherwise.
     - Without it, each other column that has a name is a target. The task is multi-label if there are several targets and
-      all are 0 or 1; regression otherwise.
+      all are 0 or 1; regression otherwise. A single target of only 0 and 1 is a finding.
 
     Under multi-label, an empty label means that no class is present. Otherwise it is rejected. Each row that cannot be
     used is a finding.
@@ -92,15 +59,21 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise UserError(f"--data: {reason}. {received}") from None
     has_label = targets == ["label"]
-    task = _resolve_task([row.cells for row in rows], has_label, task)
-    rows = list(_drop_duplicates(_drop_missing(rows, file.parent, findings), findings))
-    pairs = _parse_labels(rows, targets, task, findings)
+    is_open, task = task == "auto", resolve_task([row.cells for row in rows], has_label, task)
+    # A row without a label does not keep a later one of the same file out.
+    pairs = parse_labels(list(_drop_missing(rows, file.parent, findings)), targets, task, findings)
+    pairs = list(_drop_duplicates(pairs, task, findings))
     classes = targets
     if has_label and task != "regression":
         train_classes, unknown = find_train_classes([label for _, label in pairs], [row.split for row, _ in pairs])
         for index, name in unknown.items():
             findings.append(pairs[index][0].reject("class_not_in_train", f"class '{name}' has no training image"))
         classes, pairs = sorted(train_classes), [pair for index, pair in enumerate(pairs) if index not in unknown]
+    if is_open and task == "regression" and len(targets) == 1 and all(label[0] in (0, 1) for _, label in pairs):
+        detail = (
+            "all values are 0 or 1 and are predicted as numbers (regression); --task=multi_label gives probabilities"
+        )
+        findings.append(Finding(f"target '{targets[0]}'", "binary_target", "warn", detail))
     if not pairs or len(classes) < (2 if task == "single_label" else 1):
         usable = f"{len(pairs)} rows that can be used, classes: {', '.join(classes) or 'none'}"
         first = f"; first of {len(findings)} refused: {findings[0].path}: {findings[0].detail}" if findings else ""
@@ -119,20 +92,7 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     )
 
 
-def read_header(lines: TextIO) -> tuple[list[str], "csv._reader"]:
-    """Returns the names of the columns (`path`, `label` and `split` in lower case), and a reader of the rows below."""
-    try:
-        delimiter = csv.Sniffer().sniff(lines.readline(), ",;\t").delimiter
-    except csv.Error:  # there is a single column
-        delimiter = ","
-    lines.seek(0)
-    # Rows are counted as a spreadsheet does: an empty line is a row, a cell of two lines is in one row.
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = [column.strip() for column in next(reader, [])]
-    return [column.lower() if column.lower() in _RESERVED_COLUMNS else column for column in header], reader
-
-
-def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: str) -> tuple[list[str], list[_Row]]:
+def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: str) -> tuple[list[str], list[Row]]:
     """Returns the columns that hold the label, and the rows of the right width with a path and a valid split.
 
     Raises:
@@ -147,7 +107,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
     targets = (
         ["label"]
         if "label" in columns
-        else [column for column in columns if column not in ("", group_column, *_RESERVED_COLUMNS)]
+        else [column for column in columns if column not in ("", group_column, *RESERVED_COLUMNS)]
     )
     if "path" not in columns or not targets:
         raise ValueError(f"the first row must name the columns path and label, or path and targets; found: {names}")
@@ -158,7 +118,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
         if not any(cells):
             continue
         cell = dict(zip(columns, cells))
-        row = _Row(number, cell.get("path") or name, "train", [cell.get(target, "").strip() for target in targets])
+        row = Row(number, cell.get("path") or name, "train", [cell.get(target, "").strip() for target in targets])
         row = row._replace(group=cell.get(group_column, "").strip())
         split = cell.get("split", "").strip().lower()
         if len(cells) != len(columns):
@@ -176,49 +136,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
     return targets, rows
 
 
-def _resolve_task(cells: list[list[str]], has_label: bool, task: str) -> str:
-    """Returns the task: `--task`, or under `auto` by the rules of `list_csv`.
-
-    Raises:
-        UserError: the labels contradict `--task`.
-    """
-    texts = [text for row in cells for text in row if text]
-    has_bar = has_label and any("|" in text for text in texts)
-    if task == "single_label" and (has_bar or not has_label):
-        form = "labels have | between names" if has_bar else "there is no column label"
-        raise UserError(f"--task: cannot be single_label where {form}. Received: 'single_label'")
-    if task != "auto":
-        return task
-    numbers = [_parse_number(text) for text in texts]
-    if has_label:
-        has_fractions = any(n is not None and math.isfinite(n) and not n.is_integer() for n in numbers)
-        others = [text for text, number in zip(texts, numbers) if number is None]
-        if has_fractions and not has_bar and 0 < len(others) < MAX_SHARE_OF_TEXTS * len(texts):
-            _refuse_mixture(f"most labels are numbers, and {others[0]!r} is none", "regression", "single_label")
-        return "multi_label" if has_bar else "regression" if has_fractions and not others else "single_label"
-    if not cells or len(cells[0]) < 2:
-        return "regression"
-    others = [n for n in numbers if n is not None and math.isfinite(n) and n not in (0, 1)]
-    if 0 < len(others) < MAX_SHARE_OF_OTHER_NUMBERS * len(texts):
-        _refuse_mixture(f"most cells are 0 or 1, and {others[0]:g} is not", "multi_label", "regression")
-    return "regression" if others else "multi_label"
-
-
-def _refuse_mixture(fault: str, *tasks: str) -> NoReturn:
-    """Raises UserError where a few cells would turn the whole table into another task."""
-    rule = f"{fault}; write --task={tasks[0]}, which leaves such rows out, or --task={tasks[1]}"
-    raise UserError(f"--task: {rule}. Received: 'auto'")
-
-
-def _parse_number(text: str) -> float | None:
-    """Returns the number in a cell, which may be NaN or infinite; None for other text."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _drop_missing(rows: list[_Row], folder: Path, findings: list[Finding]) -> Iterator[_Row]:
+def _drop_missing(rows: list[Row], folder: Path, findings: list[Finding]) -> Iterator[Row]:
     """Yields the rows whose file exists; adds findings for the others."""
     for row in rows:
         if os.path.isfile(folder / row.path):
@@ -228,47 +146,19 @@ def _drop_missing(rows: list[_Row], folder: Path, findings: list[Finding]) -> It
             findings.append(row.reject("missing_file", rule))
 
 
-def _drop_duplicates(rows: Iterable[_Row], findings: list[Finding]) -> Iterator[_Row]:
-    """Yields the first row of each file; adds findings for the others."""
-    first: dict[str, _Row] = {}
-    for row in rows:
-        earlier = first.setdefault(os.path.normpath(row.path), row)
+def _drop_duplicates(pairs: list[tuple[Row, list]], task: str, findings: list[Finding]) -> Iterator[tuple[Row, list]]:
+    """Yields the first row of each file with its label; adds findings for the others."""
+    first: dict[str, tuple[Row, list]] = {}
+    for pair in pairs:
+        row, label = pair
+        earlier, known = first.setdefault(os.path.normpath(row.path), pair)
         if earlier is row:
-            yield row
-        elif earlier.cells != row.cells:
+            yield pair
+        # `a|b` and `b|a` are the same labels.
+        elif set(known) != set(label) if task == "multi_label" else known != label:
             rule = f"row {earlier.number} gives it another label (several labels are written a|b)"
             findings.append(row.reject("conflicting_label", rule))
         elif earlier.split != row.split:
             findings.append(row.reject("duplicate_across_splits", f"row {earlier.number} has it in {earlier.split}"))
         else:
             findings.append(row.reject("duplicate", f"row {earlier.number} has it already"))
-
-
-def _parse_labels(rows: list[_Row], targets: list[str], task: str, findings: list[Finding]) -> list[tuple[_Row, list]]:
-    """Returns the rows with a valid label, each with its class names, or its numbers under regression."""
-    has_label, pairs = targets == ["label"], []
-    for row in rows:
-        numbers = [_parse_number(text) for text in row.cells]
-        if task == "single_label":
-            kind, label = "no_label", [text for text in row.cells if text]
-            rule = None if label else "the label is empty"
-        elif task == "multi_label" and has_label:
-            kind, rule, label = "", None, [name.strip() for name in row.cells[0].split("|") if name.strip()]
-        elif task == "multi_label":
-            kind, label = "not_0_or_1", [target for target, number in zip(targets, numbers) if number]
-            rule = _find_bad_cell(row, targets, [number in (0, 1) for number in numbers], "is neither 0 nor 1")
-        else:
-            kind, label = "not_a_number", numbers
-            rule = _find_bad_cell(
-                row, targets, [n is not None and abs(n) <= _MAX_TARGET for n in numbers], "is no finite number"
-            )
-        if rule:
-            findings.append(row.reject(kind, rule))
-        else:
-            pairs.append((row, label))
-    return pairs
-
-
-def _find_bad_cell(row: _Row, targets: list[str], valid: list[bool], rule: str) -> str | None:
-    """Returns the rule for the first cell that is not valid, with its column and its text; None if all are valid."""
-    return next((f"column {t}: '{c}' {rule}" for t, c, fine in zip(targets, row.cells, valid) if not fine), None)
