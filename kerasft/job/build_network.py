@@ -22,7 +22,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache, feature_cache, resolved_settings
 from kerasft.storage.resolved_settings import ResolvedSettings
-from kerasft.strategies import planning
+from kerasft.strategies import plan_checks, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, soup
 from kerasft.training.backbone_choice import BackboneChoice
@@ -105,7 +105,7 @@ def build(
     soup.check_runs(averages.runs_of(averages.build(config.specs("average"))))
     network = apply_surgeries(config, networks.build(config, len(listing.classes), listing.task), on_applied)
     network = planning.prepare(config, network)
-    return network, planning.check(config, network)
+    return network, plan_checks.check(config, network)
 
 
 def _operation(spec: Spec, before: Network, after: Network) -> dict:

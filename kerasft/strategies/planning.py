@@ -2,11 +2,7 @@
 
 from dataclasses import replace
 
-from kerasft import augment
-from kerasft.networks import blending
 from kerasft.networks.network import Network
-from kerasft.networks.surgery.resolution import resolution
-from kerasft.optimization import averages, losses, optimizers
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, counted, one_of
@@ -232,67 +228,6 @@ def count_at_most(config: Config, network: Network) -> int:
     """How many phases a plan may have."""
     named = count_before_auto(config, network) + count_after_auto(config)
     return named + (PHASES_OF_AUTO if has_auto(config) else 0)
-
-
-def check(config: Config, network: Network) -> Phase | None:
-    """Builds once whatever the phases name, so that a mistake is reported before an image is read.
-
-    Returns:
-        The phase of most epochs among those that train the backbone; None where none does. A head trains on cached features.
-
-    Raises:
-        UserError: as `plan`, and for an augmentation, optimizer, schedule or loss.
-    """
-    planned, _ = plan(config, network, examples=1)
-    for phase in planned:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=config.specs("average"))
-        recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
-        layer = augment.build(recipe, network.task, network.model.output_shape[-1])
-        _check_sizes(layer, phase, network)
-        losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
-        if phase.image_size is not None:
-            if phase.image_size > network.size:
-                rule = f"image_size must be at most the network's {network.size} (--image_size)"
-                raise UserError(f"--phases: {rule}. Received: '{phase}'")
-            resolution(network, phase.image_size)
-    only_head = not has_auto(config) and not any(phase.trains_backbone for phase in planned)
-    if only_head and blending.blends_of(network.model):
-        rule = "activation(blend=) blends in while the backbone trains, and no phase trains it; leave blend= or add all"
-        raise UserError(f"--surgery: {rule}. Received: {config.surgery!r}")
-    whole = any(phase.trains_all_layers for phase in planned)
-    if averages.runs_of(averages.build(config.specs("average"))) and not whole:
-        rule = "soup(runs=) averages whole networks, and no phase trains all layers; leave runs= or add all"
-        raise UserError(f"--average: {rule}. Received: {config.average!r}")
-    _check_quantile(config, network, planned)
-    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
-    return max(deep, key=lambda phase: phase.epochs, default=None)
-
-
-def _check_sizes(layer: augment.Augment, phase: Phase, network: Network) -> None:
-    """Raises UserError where a layer of Keras gives images that the network does not take."""
-    size = phase.image_size or network.size
-    if found := layer.find_resizing(size):
-        resizing, shape = found
-        wanted, given = (" x ".join(map(str, sides)) for sides in ((size, size, 3), shape[1:]))
-        recipe = " | ".join(map(str, phase.augment))
-        rule = f"{type(resizing).__name__} must leave images as large as they are, {wanted}; it makes them {given}"
-        raise UserError(f"--augment: {rule}. Received: {recipe!r}")
-
-
-def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> None:
-    """Refuses phases that would leave something else than the quantile of `--loss`.
-
-    Raises:
-        UserError: a phase whose loss predicts something else, or no phase with epochs.
-    """
-    wanted = losses.quantile(config.spec("loss"), network.task)
-    for phase in planned:
-        if losses.quantile(phase.loss, network.task) != wanted:
-            rule = f"a phase's own loss cannot predict another quantile than --loss={config.loss}, which judges it"
-            raise UserError(f"--phases: {rule}. Received: '{phase}'")
-    if wanted is not None and not any(phase.epochs for phase in planned):
-        rule = "a phase with epochs is needed to predict a quantile, for a solved head predicts the mean"
-        raise UserError(f"--loss: {rule}. Received: {config.loss!r}")
 
 
 def _recipe(phase: Phase, config: Config) -> tuple[Spec, ...]:

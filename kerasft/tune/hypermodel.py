@@ -26,7 +26,7 @@ from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
-from kerasft.strategies import auto, planning
+from kerasft.strategies import auto, plan_checks
 from kerasft.training import trainer
 from kerasft.training.trainer import Trained
 from kerasft.tune import phase_settings, search_space
@@ -225,7 +225,7 @@ class HyperModel(keras_tuner.HyperModel):
                     key = _graph_key(config)
                     if key not in built:
                         built[key] = apply_surgeries(config, networks.build(config, outputs, task))
-                    planning.check(self.trial_config(values, built[key], count, epochs), built[key])
+                    plan_checks.check(self.trial_config(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())
                     raise UserError(f"--search, {shown}: {str(error).removeprefix('--search: ')}") from None
