@@ -1,7 +1,8 @@
 """Flags of a run, side by side: test accuracy, log loss paired image by image with the first recipe, processor seconds.
 
 Runs each recipe through the command for every data set, network and seed. `hands10:8` is 8 training images a class and some
-for validation, drawn by the seed, and all test images. A finished run is read, not repeated. `{NAME}` in a recipe stands for the run
+for validation, drawn by the seed, and all test images. A set that stands in OUT/sets is taken
+from there (`shift.py` makes some). A finished run is read, not repeated. `{NAME}` in a recipe stands for the run
 folder of that recipe, in `--average=soup(runs='{NAME}')` for example.
 
     python benchmarks/training/recipes.py --shared=../shared --out=/tmp/recipes --sets=flowers5:8,hands10:8 --seeds=0,1 \
@@ -27,7 +28,7 @@ def run(shared: Path, out: Path, case: tuple[str, str, int], name: str, flags: s
     data, backbone, seed = case
     folder, (source, _, few) = out / f"{data}-{backbone}-{seed}-{name}", data.partition(":")
     flags = re.sub(r"\{(\w+)\}", lambda other: f"{out / f'{data}-{backbone}-{seed}-{other[1]}'}", flags)
-    images = out / "sets" / source if source == "digits" else shared / "data" / source
+    images = out / "sets" / source if (out / "sets" / source).is_dir() else shared / "data" / source
     images = fewer(images, out / "sets" / f"{data}-{seed}", int(few), seed) if few else images
     line = [sys.executable, "-m", "kerasft.run", f"--data=folder:{images}", f"--backbone={backbone}"]
     line += [f"--weights={shared / 'weights' / WEIGHTS[backbone]}", f"--seed={seed}", f"--run_dir={folder}"]
