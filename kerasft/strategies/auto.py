@@ -97,7 +97,9 @@ def phases(
             )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = conditional and (epochs + further) * epoch <= MAX_AUTO_SECONDS
-    fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, head_lr=head_rate(network), stop_if_losing=True)
+    # At a high rate the network is behind the solved head for long, and ahead of it once the rate has come down.
+    watched = {"head_lr": head_rate(network), "stop_if_losing": not far}
+    fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, **watched)
     # `plan` gives it epochs, unless it is solved.
     chosen = [head(), fine_tuning]
     if conditional:

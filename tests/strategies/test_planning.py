@@ -31,6 +31,8 @@ def test_images_far_from_the_pretraining_are_learned_at_a_higher_rate_and_none_n
     assert "far from" not in why
     (_, far), why = planning.plan(Config(), pretrained, 1200, shift=0.18)
     assert (far.lr, far.epochs) == (pytest.approx(3 * near.lr, rel=0.02), near.epochs)
+    assert near.stop_if_losing
+    assert not far.stop_if_losing
     assert "at 3 times the rate, for they are far from those of the pretraining (shift 0.18)" in why
 
 
