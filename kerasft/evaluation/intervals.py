@@ -58,7 +58,9 @@ def paired_difference(first: np.ndarray, second: np.ndarray, groups: np.ndarray 
     """
     if groups is not None:
         ends = paired_difference(first, second), mean_interval(second.astype(float) - first, groups)
-        return max(-1.0, float(np.min(ends))), min(1.0, float(np.max(ends)))
+        # A single group tells nothing.
+        known = np.isfinite(ends).all()
+        return (max(-1.0, float(np.min(ends))), min(1.0, float(np.max(ends)))) if known else (np.nan, np.nan)
     n = len(first) + 2
     lost, gained = (np.sum(first & ~second) + 1) / n, (np.sum(second & ~first) + 1) / n
     centre, half = gained - lost, _Z * np.sqrt((gained + lost - (gained - lost) ** 2) / n)

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from kerasft.console import console, stderr_filter, wording
@@ -33,7 +34,7 @@ from kerasft.storage import run_folder
 from kerasft.strategies import auto, budget, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import forward_speed, head_init, phase_inputs, phase_table
+from kerasft.training import domain_shift, forward_speed, head_init, phase_inputs, phase_table
 
 # Images that are decoded to measure the decoding speed.
 SAMPLED_IMAGES = 64
@@ -68,7 +69,9 @@ def show(config: Config) -> None:
     _show_data(data)
     speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
     further = len(data.unlabelled or ())
-    planned, reason = planning.plan(config, network, len(data.train) + further, None if config.deterministic else speed)
+    shift = _shift(config, network, data)
+    speed_of_plan = None if config.deterministic else speed
+    planned, reason = planning.plan(config, network, len(data.train) + further, speed_of_plan, shift)
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     console.say(f"phases: {reason}")
@@ -94,6 +97,16 @@ def _network(config: Config, listing: Listing, folder: Path) -> Network:
         built = replace(built, head_init="probe")
     network, _ = build_network.resolve_settings(built, listing, folder)
     return network._replace(pretrained=network.pretrained or weights == "imagenet")
+
+
+def _shift(config: Config, network: Network, data: Splits) -> float | None:
+    """The domain shift of the images. Weights that would have to be downloaded tell none, and near images are assumed."""
+    if not planning.has_auto(config):
+        return None
+    if bundled.resolve_weights(likely(config)) != "imagenet":
+        return domain_shift.measure(network, data.train)
+    has_statistics = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.model.layers)
+    return 0.0 if has_statistics else None
 
 
 def _data(config: Config, listing: Listing, size: int) -> tuple[Splits, float]:
@@ -187,6 +200,8 @@ def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool
     unresolved = [name for name in MEASURED_SETTINGS if getattr(config, name) in ("auto", None)]
     if leaves_choice(config):
         unresolved = ["backbone", *unresolved]
+    if planning.has_auto(config) and bundled.resolve_weights(likely(config)) == "imagenet":
+        unresolved.append("the rate of --phases")
     if unresolved:
         console.say(f"measured when the run starts: {', '.join(unresolved)}")
     console.say(f"run folder: {folder}{', which has a finished run: it would only be read' if is_finished else ''}")

@@ -234,13 +234,15 @@ def build(
 def inference_settings(head: str) -> tuple[str, dict[str, Any]]:
     """The name of a head and those of its arguments, defaults included, on which its outputs depend for given weights."""
     spec = specs.parse_one(head, "--head")
-    named = dict(spec.kwargs)
-    if "." not in spec.name:
-        parameters = inspect.signature(
-            specs.resolve(spec, "--head", {name: globals()[name] for name in __all__})
-        ).parameters
-        named = {name: one.default for name, one in parameters.items() if one.kind == one.KEYWORD_ONLY} | named
-    return spec.name, {name: str(value) for name, value in named.items() if name not in _TRAINING_ONLY}
+    name, named = spec.name, dict(spec.kwargs)
+    if "." not in name:
+        built = specs.resolve(spec, "--head", {one: globals()[one] for one in __all__})
+        parameters = inspect.signature(built).parameters
+        name = built.__name__
+        named = {one: it.default for one, it in parameters.items() if it.kind == it.KEYWORD_ONLY} | named
+    # A list stands for a tuple.
+    values = {one: tuple(value) if isinstance(value, list) else value for one, value in named.items()}
+    return name, {one: str(value) for one, value in values.items() if one not in _TRAINING_ONLY}
 
 
 def build_outputs(

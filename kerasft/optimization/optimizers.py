@@ -100,11 +100,11 @@ def _check_numbers(spec: Spec, built: keras.optimizers.Optimizer) -> None:
     """
     if "." in spec.name:
         return
-    parameters, values = inspect.signature(type(built)).parameters, built.get_config()
+    parameters = inspect.signature(type(built)).parameters
     numbers = [name for name, one in parameters.items() if type(one.default) in (int, float)]
     for name in (*numbers, *_OPTIONAL_NUMBERS):
-        if isinstance(value := values.get(name), str):
+        if isinstance(value := getattr(built, name, None), str):
             raise UserError(f"--optimizer: {name} of {spec.name}() must be a number. Received: {value!r}")
-    steps = values.get(_ACCUMULATION)
+    steps = getattr(built, _ACCUMULATION, None)
     if steps is not None and type(steps) is not int:
         raise UserError(f"--optimizer: {_ACCUMULATION} of {spec.name}() must be a whole number. Received: {steps!r}")

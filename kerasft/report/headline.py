@@ -175,9 +175,11 @@ def _constant_error(
 def _expected(score: ScoreInterval, arrays: dict[str, np.ndarray], shown: Callable[[float], str]) -> str:
     """The sentence on the interval, or why there is none."""
     groups = arrays.get("groups")
-    parts = "" if groups is None else f" from {count(len(np.unique(groups)), 'group')} of images that belong together"
+    parts = ""
+    if groups is not None:
+        parts = f"; images that belong together count as one, so {len(np.unique(groups)):,} of {len(groups):,} count"
     if score.low is None:
-        return f"The test images{parts} are too few, or too alike, to tell what to expect on others."
+        return f"The test images are too few, or too alike, to tell what to expect on others{parts}."
     return (
         f"On other images of this kind expect between {shown(score.low)} and {shown(score.high)} (95% interval{parts})."
     )

@@ -56,7 +56,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{Path(error.filename).name}: {error.strerror}"
     if isinstance(error, UserError):
-        return str(error).removeprefix("--run_dir: ").partition("; --noresume")[0]
+        return str(error).partition("; the command")[0]
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 

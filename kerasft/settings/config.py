@@ -173,7 +173,11 @@ class Config(DataSettings):
     run_dir: str = flag(
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )
-    export_dir: str = flag("saved_models", "output", "The SavedModel is written to NAME/VERSION in this folder.")
+    export_dir: str = flag(
+        "saved_models",
+        "output",
+        "The SavedModel is written to NAME/VERSION in this folder. compress takes the default for the folder of the run.",
+    )
     export: str = flag(
         "savedmodel",
         "output",

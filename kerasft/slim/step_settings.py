@@ -35,7 +35,9 @@ def read_run(settings: Config, run: str) -> tuple[Config, Row]:
     own = from_stored(stored, allow_imports=settings.allow_imports, unlabelled="")
     refuse_changes(own, sources.load(own), folder)
     changes = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
-    changes["export_dir"] = str(Path(settings.export_dir) / EXPORTS)
+    # The default stands for the folder of the run.
+    exports = settings.export_dir if settings.export_dir != FIELDS["export_dir"].default else own.export_dir
+    changes["export_dir"] = str(Path(exports) / EXPORTS)
     # The saved network scales pixels itself, and has its surgeries and its size.
     changes |= {"weights": "auto", "preprocessing": "auto", "surgery": "none", "image_size": None}
     # A smaller network cannot take the weights of the other runs.

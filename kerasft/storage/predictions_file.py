@@ -27,8 +27,8 @@ def read(folder: Path, *names: str) -> dict[str, np.ndarray]:
                 return {name: stored[name] for name in names} if names else dict(stored)
         except (EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-            rule = f"{NAME} is damaged ({reason}); --noresume runs everything again"
-            raise UserError(f"--run_dir: {rule}. Received: '{path}'") from error
+            rule = f"{NAME} is damaged ({reason}); the command of the run with --noresume makes it again"
+            raise UserError(f"{rule}. Received: '{path}'") from error
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:

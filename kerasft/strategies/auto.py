@@ -1,4 +1,4 @@
-"""The rule of `--phases=auto`: solve or train the head, then fine-tune all layers for enough steps, and longer where that gains much."""
+"""The rule of `--phases=auto`: solve or train the head, then fine-tune all layers for enough steps, at a rate that suits the images."""
 
 import math
 from dataclasses import replace
@@ -37,8 +37,8 @@ TAUGHT_LENGTH = 3
 TRAINING_SIZE_RATIO = 6 / 7
 SIZE_MULTIPLE = 32
 
-# Images whose domain shift is above this are far from those of the pretraining. Photographs of things have about 0.04, others 0.16 and
-# more (docs/defaults.md). Fine-tuning learns them at FAR_RATE times the rate.
+# Images whose domain shift is above this are far from those of the pretraining (docs/defaults.md has the shifts of some sets).
+# Fine-tuning learns them at FAR_RATE times the rate.
 FAR_SHIFT = 0.1
 FAR_RATE = 3.0
 
@@ -77,15 +77,13 @@ def phases(
     # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     far = shift is not None and shift > FAR_SHIFT
-    lr = _scaled(lr * (FAR_RATE if far else 1.0), config, examples)
+    lr = _scaled(float(f"{lr * (FAR_RATE if far else 1.0):.3g}"), config, examples)
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
     why += counted(epochs, "epoch")
     # How far the images are from those of the pretraining is known, or else the first phase tells it.
     size, conditional = _training_size(config, network), shift is None
     if size:
         why += f" on images of {size} pixels"
-    if far:
-        why += f", at {FAR_RATE:g} times the rate, for they are far from those of the pretraining (shift {shift:.2f})"
     # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
     if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
@@ -102,6 +100,8 @@ def phases(
     fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, **watched)
     # `plan` gives it epochs, unless it is solved.
     chosen = [head(), fine_tuning]
+    if far:
+        why += f", at {FAR_RATE:g} times the rate, for the images are far from those of the pretraining (shift {shift:.2f})"
     if conditional:
         chosen.append(replace(chosen[-1], epochs=further, conditional=True))
         why += f", and {further} more if that gains much"
@@ -148,8 +148,8 @@ def _training_size(config: Config, network: Network) -> int | None:
 def gained_enough(alpha: float, loss_before: float, loss_after: float) -> bool:
     """Whether the conditional phase follows: the phase before it was kept whole, and still gained much.
 
-    Data far from what the weights were learned on want many more steps than near ones. No figure of the frozen features
-    tells which these are; how far the first steps led does.
+    Data far from what the weights were learned on want many more steps than near ones. Where no domain shift is known, how far
+    the first steps led tells which these are.
 
     Args:
         alpha: fraction of its weights that was kept.

@@ -11,16 +11,19 @@ from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
 
 
-def check(config: Config, network: Network) -> Phase | None:
+def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is reported before an image is read.
 
+    Args:
+        examples: of the training split, about.
+
     Returns:
-        The phase of most epochs among those that train the backbone; None where none does. A head trains on cached features.
+        The phase of most epochs among those that are sure to train the backbone; None where none is. A head trains on cached features.
 
     Raises:
         UserError: as `planning.plan`, and for an augmentation, optimizer, schedule or loss.
     """
-    planned, _ = planning.plan(config, network, examples=1)
+    planned, _ = planning.plan(config, network, examples)
     for phase in planned:
         optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=config.specs("average"))
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
@@ -41,7 +44,7 @@ def check(config: Config, network: Network) -> Phase | None:
         rule = "soup(runs=) averages whole networks, and no phase trains all layers; leave runs= or add all"
         raise UserError(f"--average: {rule}. Received: {config.average!r}")
     _check_quantile(config, network, planned)
-    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone]
+    deep = [phase for phase in planned if phase.epochs and phase.trains_backbone and not phase.conditional]
     return max(deep, key=lambda phase: phase.epochs, default=None)
 
 

@@ -26,8 +26,8 @@ from kerasft.networks.apply_surgeries import apply_surgeries
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
-from kerasft.strategies import auto, plan_checks
-from kerasft.training import trainer
+from kerasft.strategies import auto, plan_checks, planning
+from kerasft.training import domain_shift, trainer
 from kerasft.training.trainer import Trained
 from kerasft.tune import phase_settings, search_space
 
@@ -166,7 +166,8 @@ class HyperModel(keras_tuner.HyperModel):
         config = search_space.apply_values(self.config, self.space, values)
         data = self.data(network.size, config.framing, config.per_class_limit)
         examples = len(data.train) + len(data.unlabelled or ())
-        config = self.trial_config(values, network, examples, epochs and epochs - initial_epoch)
+        shift = domain_shift.measure(network, data.train) if planning.has_auto(config) else None
+        config = self.trial_config(values, network, examples, epochs and epochs - initial_epoch, shift)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
             self.trained_config, self.records = config, [record.to_json() for record in trained.state.records]
@@ -179,7 +180,12 @@ class HyperModel(keras_tuner.HyperModel):
         return validation_metrics
 
     def trial_config(
-        self, values: Mapping[str, Any], network: Network, examples: int, epochs: int | None = None
+        self,
+        values: Mapping[str, Any],
+        network: Network,
+        examples: int,
+        epochs: int | None = None,
+        shift: float | None = None,
     ) -> Config:
         """Returns the complete Config of a trial. The searched learning rate and epochs are in its `phases`.
 
@@ -187,12 +193,13 @@ class HyperModel(keras_tuner.HyperModel):
             values: of the trial, by the dimension's name.
             examples: of the training split.
             epochs: replaces the searched number.
+            shift: domain shift of the images, where it was measured.
         """
         config = search_space.apply_values(self.config, self.space, values)
         rate, epochs = values.get("lr"), epochs or values.get("epochs")
         if rate is None and epochs is None:
             return config
-        return replace(config, phases=phase_settings.set_lr_and_epochs(config, network, examples, rate, epochs))
+        return replace(config, phases=phase_settings.set_lr_and_epochs(config, network, examples, rate, epochs, shift))
 
     def objective(self, name: str) -> keras_tuner.Objective:
         """Returns a validation metric as KerasTuner's objective, with its direction.

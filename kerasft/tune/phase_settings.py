@@ -14,7 +14,12 @@ from kerasft.strategies.phase import Phase
 
 
 def set_lr_and_epochs(
-    config: Config, network: Network, examples: int, lr: float | None = None, epochs: int | None = None
+    config: Config,
+    network: Network,
+    examples: int,
+    lr: float | None = None,
+    epochs: int | None = None,
+    shift: float | None = None,
 ) -> str:
     """Returns `--phases` with another learning rate and number of epochs.
 
@@ -25,16 +30,18 @@ def set_lr_and_epochs(
     Args:
         examples: of the training split.
         lr, epochs: None to leave them as they are.
+        shift: domain shift of the images, where it was measured.
 
     Raises:
         UserError: no phase has epochs, or a phase gets a rate above 10.
     """
-    planned = [phase for phase in planning.plan(config, network, examples)[0] if not phase.conditional]
+    planned = [phase for phase in planning.plan(config, network, examples, shift=shift)[0] if not phase.conditional]
     found = [one for spec in planning.before_auto(config) for one in _each(spec)]
     behind = [one for spec in planning.after_auto(config) for one in _each(spec)]
     planned = planned[: len(planned) - len(behind)]
     if planning.has_auto(config):
-        found += [Spec(phase.strategy, (), _auto_arguments(phase)) for phase in (planned[-1:] if found else planned)]
+        added = planned[-1:] if found else planned
+        found += [Spec(phase.strategy, (), _auto_arguments(phase, network)) for phase in added]
     # `plan` may have added a head phase at the start.
     planned = planned[-len(found) :]
     timed = [phase for phase in planned if phase.epochs]
@@ -98,7 +105,7 @@ def _arguments_by_name(spec: Spec) -> dict:
     return dict(signature.bind(*spec.args, **spec.kwargs).arguments)
 
 
-def _auto_arguments(phase: Phase) -> dict:
+def _auto_arguments(phase: Phase, network: Network) -> dict:
     """Returns the arguments that `auto` sets. The head's rate depends on the depths that a trial's head sees."""
     if not phase.epochs:
         return {"epochs": 0}
@@ -106,5 +113,5 @@ def _auto_arguments(phase: Phase) -> dict:
         return {"epochs": phase.epochs, "lr": phase.lr}
     size = {} if phase.image_size is None else {"image_size": phase.image_size}
     found = {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size
-    # Without pretrained weights `auto` sets neither.
-    return found | ({"stop_if_losing": True, "head_lr": "auto"} if phase.stop_if_losing else {})
+    found |= {"stop_if_losing": True} if phase.stop_if_losing else {}
+    return found | ({"head_lr": "auto"} if network.pretrained else {})

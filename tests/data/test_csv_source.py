@@ -147,6 +147,13 @@ def test_decimal_commas_do_not_become_classes(images, header, way_out):
         assert _table(images, text, "single_label").classes == ("-0,5", "1,25", "2")
 
 
+def test_commas_of_one_target_are_found_and_may_part_thousands(images):
+    with pytest.raises(UserError, match=r"labels such as '0,5' have a decimal comma; write 0\.5\. Received"):
+        _table(images, "path;x;y\na.png;0,5;1\nb.png;1,5;0\n")
+    with pytest.raises(UserError, match=r"labels such as '1,250' have a comma; write 1250, or 1\.250\. Received"):
+        _table(images, "path;x\na.png;1,250\nb.png;8,250\n")
+
+
 @pytest.mark.parametrize("task", ["auto", "regression", "multi_label"])
 def test_one_target_of_0_and_1_is_said_to_be_a_number(images, task):
     found = _table(images, "path,ill\na.png,0\nb.png,1\nc.png,1\n", task).findings

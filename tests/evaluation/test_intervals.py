@@ -38,6 +38,11 @@ def test_one_value_or_one_group_has_no_interval():
     assert np.isnan(intervals.Bootstrap(1.0, 1.0, 1.0).centred(1.0, 0, 1)).all()
 
 
+def test_a_single_group_has_no_paired_difference():
+    right = np.array([True, False, True, True])
+    assert np.isnan(intervals.paired_difference(right, ~right, np.zeros(4))).all()
+
+
 def test_copies_in_a_group_tell_no_more_than_one_of_them():
     rng = np.random.default_rng(0)
     values, right = rng.normal(size=40), rng.random(40) < 0.7

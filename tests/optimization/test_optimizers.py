@@ -277,6 +277,15 @@ def test_other_precisions_need_no_scale(dtype):
     assert not isinstance(built, keras.optimizers.LossScaleOptimizer)
 
 
+def test_a_rate_of_ones_own_needs_no_config():
+    class Constant(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+    built = keras.optimizers.SGD(Constant())
+    optimizers._check_numbers(specs.parse_one("sgd", "--optimizer"), built)
+
+
 @pytest.mark.parametrize(
     ("text", "schedule", "average", "message"),
     [

@@ -17,6 +17,8 @@ def pretrained():
 def test_what_the_phases_name_is_built_once(pretrained):
     phase = plan_checks.check(Config(phases="head(epochs=2) | all(epochs=7)"), pretrained)
     assert phase.epochs == 7
+    # The further phase of `auto` may be left out.
+    assert plan_checks.check(Config(), pretrained, 1200).epochs == 9
     assert plan_checks.check(Config(phases="head"), pretrained) is None
     # A head on cached features tells nothing of a step of the whole network.
     assert plan_checks.check(Config(phases="head(epochs=99) | all(epochs=7)"), pretrained).strategy == "all"

@@ -31,9 +31,13 @@ def test_images_far_from_the_pretraining_are_learned_at_a_higher_rate_and_none_n
     assert "far from" not in why
     (_, far), why = planning.plan(Config(), pretrained, 1200, shift=0.18)
     assert (far.lr, far.epochs) == (pytest.approx(3 * near.lr, rel=0.02), near.epochs)
+    assert "at 3 times the rate, for the images are far from those of the pretraining (shift 0.18)" in why
     assert near.stop_if_losing
     assert not far.stop_if_losing
-    assert "at 3 times the rate, for they are far from those of the pretraining (shift 0.18)" in why
+    (_, short), why = planning.plan(Config(), pretrained, 20_000, speed=40.0, shift=0.3)
+    assert (short.epochs, "an epoch of 20000 examples" in why, "at 3 times the rate" in why) == (1, True, True)
+    (_, unscaled), _ = planning.plan(Config(lr_scaling="none"), pretrained, 1200, shift=0.3)
+    assert unscaled.lr == 0.003
 
 
 def test_a_taught_student_trains_three_times_as_long(pretrained):

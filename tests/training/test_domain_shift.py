@@ -59,6 +59,18 @@ def test_one_channel_is_measured_in_its_variances(network, images):
     assert before < domain_shift.measure(network, _split(images[:40]))
 
 
+def test_few_images_of_the_pretraining_are_not_far(network, images):
+    layers = [layer for layer in network.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    shades = np.random.default_rng(1).uniform(0.2, 1, (256, 1, 1, 1))
+    drawn = (np.random.default_rng(2).integers(0, 256, (256, 32, 32, 3)) * shades).astype(np.uint8)
+    pass_of = batch_norm_statistics.training_pass(network.model)
+    batch_norm_statistics.estimate(pass_of, layers, [(drawn.astype(np.float32),)])
+    found = [domain_shift.measure(network, _split(drawn[start : start + 16])) for start in range(0, 256, 16)]
+    # Sixteen images differ from all by chance, which is taken off.
+    assert np.mean(found) < 0.05
+    assert domain_shift.measure(network, _split(drawn[:15])) is None
+
+
 def test_nothing_is_measured_without_pretraining_or_normalisation(network, images):
     assert domain_shift.measure(network._replace(pretrained=False), _split(images)) is None
     plain = keras.Model(network.model.inputs[0], network.model.get_layer("conv_1").output)

@@ -154,6 +154,7 @@ def test_a_run_with_another_head_of_the_same_shapes_is_refused(tmp_path):
     run_folder.write_json(tmp_path / "metrics.json", {"data_digest": "d", "settled": {}})
     run_folder.write_json(tmp_path / "config.json", {"head": "mlp(units=(64,), dropout=0.5)"})
     soup.check_run(str(tmp_path), "d", {}, "mlp(units=(64,), activation=gelu, hidden_init=he_normal)")
+    soup.check_run(str(tmp_path), "d", {}, "MLP(units=[64], activation=gelu)")
     with pytest.raises(
         UserError, match=r"; its head is mlp\(.*\), and here it is mlp\(units=\(64,\), activation=relu\)"
     ):

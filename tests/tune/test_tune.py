@@ -28,6 +28,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
+from kerasft.strategies import planning
 from kerasft.tune import hypermodel, oracles, phase_settings, search, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
@@ -211,6 +212,12 @@ def test_rates_and_epochs_keep_their_ratio():
     )
     # The head's rate depends on the depths that a trial's head sees.
     assert solved.endswith("stop_if_losing=True, head_lr='auto')")
+    far = phase_settings.set_lr_and_epochs(
+        Config(), network._replace(pretrained=True, head_init="probe"), 100, epochs=17, shift=0.3
+    )
+    rates = [planning.build(specs.parse(text, "--phases")[-1], "--phases")[-1] for text in (solved, far)]
+    assert rates[1].lr == pytest.approx(3 * rates[0].lr, rel=0.01)
+    assert (rates[1].stop_if_losing, rates[1].head_lr) == (False, "auto")
     pretrained = network._replace(pretrained=True, head_init="zeros")
     trained_head = phase_settings.set_lr_and_epochs(Config(), pretrained, 100, epochs=17)
     assert trained_head.startswith("head(epochs=2, lr=0.001) | all(epochs=17, ")

@@ -20,6 +20,7 @@ _MAX_TARGET = float(np.finfo(np.float32).max)
 MAX_SHARE_OF_TEXTS, MAX_SHARE_OF_OTHER_NUMBERS = 0.5, 0.1
 # A number as it is written in many countries.
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 class Row(NamedTuple):
@@ -59,9 +60,17 @@ def resolve_task(cells: list[list[str]], has_label: bool, task: str) -> str:
         raise UserError(f"--task: cannot be single_label where {form}. Received: 'single_label'")
     if task != "auto":
         return task
-    commas = [text for text in texts if _DECIMAL_COMMA.fullmatch(text)]
-    if 2 * len(commas) > len(texts):
-        rule = f"labels such as {commas[0]!r} have a decimal comma; write {commas[0].replace(',', '.')}"
+    for column in zip(*cells):
+        filled = [text for text in column if text]
+        commas = [text for text in filled if _DECIMAL_COMMA.fullmatch(text)]
+        if 2 * len(commas) <= len(filled):
+            continue
+        first = commas[0]
+        rule = f"labels such as {first!r} have a decimal comma; write {first.replace(',', '.')}"
+        if all(_THOUSANDS.fullmatch(text) for text in commas):
+            rule = (
+                f"labels such as {first!r} have a comma; write {first.replace(',', '')}, or {first.replace(',', '.')}"
+            )
         raise UserError(f"--task: {rule}{', or --task=single_label' if has_label else ''}. Received: 'auto'")
     numbers = [_parse_number(text) for text in texts]
     if has_label:
