@@ -9,7 +9,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from kerasft import command_line
-from kerasft.console import console, stderr_filter
+from kerasft.console import encoding, stderr_filter
 from kerasft.settings import command_flags, failures, imports, machine
 from kerasft.settings.config import Config
 from kerasft.training import deferred_signals
@@ -105,7 +105,7 @@ def _run(settings: Config, options: dict[str, Any]) -> int:
 def start() -> None:
     """Runs the command line, and ends the process with its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    console.escape_unprintable()
+    encoding.escape_unprintable()
     machine.limit_threads()
     deferred_signals.stop_on_sigterm()
     failures.ignore_hdf5_cleanup()

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from kerasft.console import console, stderr_filter
+from kerasft.console import encoding, stderr_filter
 from kerasft.settings import failures, machine
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -77,7 +77,7 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    console.escape_unprintable()
+    encoding.escape_unprintable()
     machine.limit_threads()
     deferred_signals.stop_on_sigterm()
     failures.ignore_hdf5_cleanup()

@@ -1,6 +1,5 @@
 """What a run prints: lines, tables and progress bars."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +21,6 @@ class _Console(Console):
 
 
 _console = _Console(highlight=False, soft_wrap=True, emoji=False)
-
-
-def escape_unprintable() -> None:
-    """Escapes what the encoding of standard output does not have, such as a no-break space where it is ASCII."""
-    for stream in (sys.stdout, sys.stderr):
-        # What stands for a stream, in a notebook for example, may have no encoding.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

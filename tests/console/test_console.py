@@ -1,12 +1,9 @@
 """What the user sees: odd names come through, long lists are cut, tables say the numbers."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from kerasft.console import console, stderr_filter
 from kerasft.data import findings
@@ -117,10 +114,3 @@ def test_the_error_of_several_targets_is_in_deviations():
     assert title("regression", 1) == "mean absolute error"
     assert title("regression", 2) == "mean absolute error in deviations"
     assert title("single_label", 2) == "accuracy"
-
-
-def test_what_the_encoding_of_the_output_lacks_is_escaped():
-    line = "from kerasft.console import console; console.escape_unprintable(); console.say('3\u00a0s \u2013 caf\u00e9')"
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", line], env=environment, capture_output=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, rb"3\xa0s \u2013 caf\xe9" + os.linesep.encode()), done.stderr

@@ -14,7 +14,7 @@ from kerasft.settings import command_flags
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.strategies import freezing, plan_checks
+from kerasft.strategies import freezing, plan_checks, planning
 
 HALF = ["mixed_bfloat16", "mixed_float16"]
 
@@ -99,7 +99,8 @@ def test_every_preset_names_a_network_and_phases_that_exist(preset):
     settings = command_flags.make_config(values)
     task = settings.task.replace("auto", "single_label")
     network = surgery.precision(networks.build(settings, 3, task), settings.precision.replace("auto", "float32"))
-    assert plan_checks.check(settings, network).epochs > 0
+    plan_checks.check(settings, network)
+    assert any(phase.epochs for phase in planning.plan(settings, network, 100)[0])
 
 
 @pytest.mark.parametrize("backbone", EVERY_BACKBONE)

@@ -12,7 +12,7 @@ from kerasft import strategies
 from kerasft.networks.multiplications import forward_work
 from kerasft.strategies import auto, budget
 from kerasft.strategies.budget import Allowance, Speed
-from kerasft.training import autotune, budgeting, fitting, phase_inputs, weight_interpolation
+from kerasft.training import autotune, budgeting, domain_shift, fitting, phase_inputs, weight_interpolation
 
 AUTO = {"phases": "auto", "augment": "none", "head_init": "probe", "budget_minutes": 1.0}
 
@@ -50,6 +50,7 @@ def _epochs(run) -> list[int]:
 
 
 def test_a_phase_of_auto_has_the_epochs_that_fit(data, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(domain_shift, "measure", lambda *given: None)
     monkeypatch.setattr(auto, "gained_enough", lambda *given: True)
     free = trained(data, tmp_path / "free", tiny, _left(1e7), **AUTO)
     said = capsys.readouterr().out
@@ -80,6 +81,7 @@ def test_a_phase_that_cannot_be_finished_in_time_is_not_begun(data, tiny, tmp_pa
 def test_what_is_named_after_auto_keeps_its_time_and_follows_whatever_auto_leaves_out(
     data, tiny, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setattr(domain_shift, "measure", lambda *given: None)
     monkeypatch.setattr(auto, "gained_enough", lambda *given: False)
     left = 3.5e3 * (len(data.train) // 8)
     run = trained(data, tmp_path, tiny, _left(left), **AUTO | {"phases": "auto | bias(epochs=1)"})
