@@ -18,7 +18,7 @@ MAX_CHANNELS = 8_300
 def find_depths(network: Network) -> tuple[str, ...]:
     """Finds the operations that end a block of the backbone, from input to output; the last gives the backbone's output.
 
-    A block is a stretch between two cut points that holds weights, with the stretches behind it that hold none. The
+    A block is what lies between two cut points and holds weights, with what lies behind it and holds none. The
     channels of the result are `MAX_CHANNELS` at most, where the last alone is not wider.
     """
     operations = {operation.name: operation for operation in network.model.operations}

@@ -54,12 +54,12 @@ def make(folder: Path, findings: list[dict], by_path: Callable[[list[str]], list
     for row in findings if by_path else ():
         if "score" in row and row["kind"] in KINDS:
             rows[row["kind"]].append(row)
-    parts = []
+    kinds = []
     for kind, (title, explanation, most) in KINDS.items():
         if chosen := sorted(rows[kind], key=lambda row: -row["score"])[:most]:
             cards = [_card(row, by_path) for row in chosen]
-            parts.append({"title": title, "explanation": explanation, "cards": cards, "n": len(rows[kind])})
-    return {"gallery": parts, "suspects_file": (folder / audit_file.SUSPECTS_NAME).as_posix()}
+            kinds.append({"title": title, "explanation": explanation, "cards": cards, "n": len(rows[kind])})
+    return {"gallery": kinds, "suspects_file": (folder / audit_file.SUSPECTS_NAME).as_posix()}
 
 
 def _card(row: dict, by_path: Callable[[list[str]], list[np.ndarray]]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _moments(operation: keras.Operation, given: list[Moments | None]) -> Moments
     if isinstance(operation, _layers.Add) or (type(operation).__name__ == "Add" and len(given) == 2):
         return Moments(sum(one.mean for one in given), sum(one.variance for one in given))
     if isinstance(operation, _layers.Concatenate):
-        return Moments(*(np.concatenate(parts) for parts in zip(*given, strict=True)))
+        return Moments(*(np.concatenate(figures) for figures in zip(*given, strict=True)))
     if isinstance(operation, _PASSING):
         return given[0]
     function = _function(operation)
