@@ -1,4 +1,4 @@
-"""How far the images of a run are from those of the pretraining, by the statistics that BatchNormalization keeps of these."""
+"""The domain shift of a run's images: how far they are from the images of the pretraining, by the statistics of BatchNormalization."""
 
 import keras
 import numpy as np
@@ -8,10 +8,10 @@ from kerasft.data import pipeline
 from kerasft.data.splits import Split
 from kerasft.networks.network import Network
 
-# Images of the training split that are looked at, at even distances.
+# Images of the training split that are measured, at even distances.
 IMAGES = 64
 
-# Fewer images tell nothing: those of six differ by as much as far ones do.
+# With fewer images the shift is mostly noise.
 MIN_IMAGES = 16
 
 # Images whose activations are in memory at once.
@@ -19,41 +19,44 @@ IMAGES_AT_ONCE = 8
 
 
 def measure(network: Network, split: Split) -> float | None:
-    """Returns the domain shift; None where the backbone has no BatchNormalization with weights of a pretraining, or of few images.
+    """Returns the domain shift of a split. It is about 0 for the images of the pretraining, and 0.16 to 0.4 for hands and digits.
 
-    The moving statistics of BatchNormalization tell what the activations were in the pretraining. On images of another kind they
-    are others (Li et al. 2017, "Revisiting Batch Normalization For Practical Domain Adaptation"). The shift of a channel is the
-    squared difference between its mean on these images and its moving mean, in moving variances, without what the choice of
-    the images adds to it on average. The domain shift is the mean over the channels of a layer, and over the layers. It is about 0
-    on the images of the pretraining.
+    A BatchNormalization keeps the mean and variance that its inputs had in the pretraining. Images of another domain have
+    other ones (Li et al. 2017, "Revisiting Batch Normalization For Practical Domain Adaptation"). The shift of a channel is
+    `(mean - moving_mean)^2 / moving_variance`, less its expected sampling noise. The result is the mean over channels, then over layers.
 
     Args:
-        network: with pretrained weights that nothing has trained yet.
-        split: of training.
+        network: its weights are still those of the pretraining.
+        split: the training images.
+
+    Returns:
+        None if the backbone has no BatchNormalization or no pretrained weights, or if there are fewer than `MIN_IMAGES` images.
     """
     pairs = _normalisations(network) if network.pretrained else []
     if not pairs or len(split) < MIN_IMAGES:
         return None
     layers, inputs = zip(*pairs)
-    inner = keras.Model(network.model.inputs[0], list(inputs))
+    to_inputs = keras.Model(network.model.inputs[0], list(inputs))
     rows = np.unique(np.linspace(0, len(split) - 1, IMAGES).astype(int))
-    # Of each layer the means by image and channel.
-    found = [[] for _ in layers]
+    means_by_layer = [[] for _ in layers]
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         images = pipeline.decoded_images(split, rows[start : start + IMAGES_AT_ONCE], network.size)
         # Eagerly, for tracing takes longer.
-        outputs = tf.nest.flatten(inner(tf.cast(images, tf.float32), training=False))
-        for layer, one, means in zip(layers, outputs, found):
-            others = [axis for axis in range(1, one.shape.rank) if axis != layer.axis % one.shape.rank]
-            means.append(np.asarray(tf.reduce_mean(tf.cast(one, tf.float32), others)))
-    return max(0.0, float(np.mean([_shift(layer, np.concatenate(means)) for layer, means in zip(layers, found)])))
+        activations = tf.nest.flatten(to_inputs(tf.cast(images, tf.float32), training=False))
+        for layer, activation, means in zip(layers, activations, means_by_layer):
+            rank = activation.shape.rank
+            # All axes but those of images and of channels, which `axis` may count from the end.
+            places = [axis for axis in range(1, rank) if axis != layer.axis % rank]
+            means.append(np.asarray(tf.reduce_mean(tf.cast(activation, tf.float32), places)))
+    shifts = [_shift(layer, np.concatenate(means)) for layer, means in zip(layers, means_by_layer)]
+    return max(0.0, float(np.mean(shifts)))
 
 
 def _shift(layer: keras.layers.BatchNormalization, means: np.ndarray) -> float:
-    """The mean shift of the channels of a layer.
+    """Returns the mean shift of the channels of a layer.
 
     Args:
-        means: float32 [N, C], of its inputs by image and channel.
+        means: float32 [N, C], the mean input of each channel for each image.
     """
     noise = means.var(0, ddof=1) / len(means)
     squares = np.square(means.mean(0) - np.asarray(layer.moving_mean)) - noise
@@ -61,7 +64,7 @@ def _shift(layer: keras.layers.BatchNormalization, means: np.ndarray) -> float:
 
 
 def _normalisations(network: Network) -> list[tuple[keras.layers.BatchNormalization, keras.KerasTensor]]:
-    """Each BatchNormalization of the backbone, with its input."""
+    """Returns each BatchNormalization of the backbone with its input."""
     nodes = [node for group in network.model._nodes_by_depth.values() for node in group]
     return [
         (node.operation, node.input_tensors[0])
