@@ -29,6 +29,7 @@ from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
 from kerasft.settings import config as configs
 from kerasft.settings import spec as specs
+from kerasft.settings.backbone_list import is_file
 from kerasft.settings.config import Config
 from kerasft.storage import run_folder
 from kerasft.strategies import auto, budget, freezing, planning
@@ -103,10 +104,16 @@ def _shift(config: Config, network: Network, data: Splits) -> float | None:
     """The domain shift of the images. Weights that would have to be downloaded tell none, and near images are assumed."""
     if not planning.has_auto(config):
         return None
-    if bundled.resolve_weights(likely(config)) != "imagenet":
+    if not _leaves_weights_out(config):
         return domain_shift.measure(network, data.train)
     has_statistics = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.model.layers)
     return 0.0 if has_statistics else None
+
+
+def _leaves_weights_out(config: Config) -> bool:
+    """Whether the run may download weights, which the dry run does not. A saved backbone holds its own."""
+    chosen = likely(config)
+    return bundled.resolve_weights(chosen) == "imagenet" and not is_file(chosen.backbone)
 
 
 def _data(config: Config, listing: Listing, size: int) -> tuple[Splits, float]:
@@ -200,7 +207,7 @@ def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool
     unresolved = [name for name in MEASURED_SETTINGS if getattr(config, name) in ("auto", None)]
     if leaves_choice(config):
         unresolved = ["backbone", *unresolved]
-    if planning.has_auto(config) and bundled.resolve_weights(likely(config)) == "imagenet":
+    if planning.has_auto(config) and _leaves_weights_out(config):
         unresolved.append("the rate of --phases")
     if unresolved:
         console.say(f"measured when the run starts: {', '.join(unresolved)}")

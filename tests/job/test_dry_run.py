@@ -17,7 +17,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.training import phase_inputs
+from kerasft.training import domain_shift, phase_inputs
 
 
 def _said(capsys, config: Config) -> str:
@@ -69,6 +69,13 @@ def test_it_refuses_what_the_run_checks_before_it_trains(photos, tiny, tmp_path,
     asked = Config(data=f"folder:{photos}", backbone=tiny, image_size=32, phases="head", **given)
     with pytest.raises(UserError, match=message):
         dry_run.show(asked if given else replace(asked, run_dir=str(tmp_path)))
+
+
+def test_it_says_the_rate_that_the_run_will_have(photos, tiny, capsys, monkeypatch):
+    monkeypatch.setattr(domain_shift, "measure", lambda *given: 0.3)
+    said = " ".join(_said(capsys, Config(data=f"folder:{photos}", backbone=tiny, image_size=32)).split())
+    assert "at 3 times the rate, for the images are far from those of the pretraining (shift 0.30)" in said
+    assert "more if that gains much" not in said
 
 
 def test_weights_that_would_be_downloaded_are_not(photos, capsys, tmp_path, monkeypatch):
