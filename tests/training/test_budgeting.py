@@ -68,6 +68,17 @@ def test_a_phase_of_auto_has_the_epochs_that_fit(data, tiny, tmp_path, monkeypat
     assert [row["step"] for row in run.rows] == [n * run.steps_per_epoch for n in (1, 2, 3, 4)]
 
 
+def test_far_images_have_their_rate_in_a_run_and_in_what_it_has_settled(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(domain_shift, "measure", lambda *given: 0.01)
+    near = trained(data, tmp_path / "near", tiny, _left(1e7), **AUTO)
+    monkeypatch.setattr(domain_shift, "measure", lambda *given: 0.3)
+    far = trained(data, tmp_path / "far", tiny, _left(1e7), **AUTO)
+    assert len(near.records) == len(far.records) == 2
+    rates = [strategies.planning.parse(run.records[1].spec).lr for run in (near, far)]
+    assert rates[1] == pytest.approx(3 * rates[0], rel=0.01)
+    assert [_settled(tmp_path / name)["shift"] for name in ("near", "far")] == [0.01, 0.3]
+
+
 def test_a_phase_that_cannot_be_finished_in_time_is_not_begun(data, tiny, tmp_path, speed, capsys):
     run = trained(data, tmp_path, tiny, _left(-1.0), **AUTO)
     assert [record.name for record in run.records] == ["01-head"]
