@@ -7,6 +7,9 @@ import keras
 # A training step multiplies about as often as this many forward passes: one forward, and two backward.
 MULTIPLICATIONS_PER_STEP = 3
 
+# A value that is written takes about as long as so many multiplications, for it waits for the memory (docs/benchmarks.md, "Work").
+MULTIPLICATIONS_PER_WRITE = 20
+
 
 def multiplications(model: keras.Model) -> int:
     """Multiplications of a forward pass over one image: those of kernels, without those of normalisation."""
@@ -28,5 +31,5 @@ def written_values(model: keras.Model) -> int:
 
 
 def forward_work(model: keras.Model) -> float:
-    """Work of a forward pass over one image: its multiplications, and one for each value that is written."""
-    return float(multiplications(model) + written_values(model))
+    """Work of a forward pass over one image: its multiplications, and `MULTIPLICATIONS_PER_WRITE` for each value that is written."""
+    return float(multiplications(model) + MULTIPLICATIONS_PER_WRITE * written_values(model))

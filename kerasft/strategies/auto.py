@@ -1,4 +1,4 @@
-"""The rule of `--phases=auto`: solve or train the head, then fine-tune all layers for enough steps, at a rate that suits the images."""
+"""The rule of `--phases=auto`: solve or train the head, then fine-tune for enough steps, as many layers and at a rate that suit the images."""
 
 import math
 from dataclasses import replace
@@ -6,12 +6,13 @@ from dataclasses import replace
 from kerasft.networks import depths
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
-from kerasft.optimization import lr_scaling
+from kerasft.optimization import averages, lr_scaling
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, counted
 from kerasft.strategies.full import full
 from kerasft.strategies.head import head
 from kerasft.strategies.phase import Phase
+from kerasft.strategies.top import top
 
 # A training step of all layers takes about as long as this many forward passes.
 FORWARD_PASSES_PER_STEP = 4.0
@@ -42,6 +43,14 @@ SIZE_MULTIPLE = 32
 FAR_SHIFT = 0.09
 FAR_RATE = 3.0
 
+# Of images that are near, the last blocks of the backbone learn, this fraction of all. What the others make of some
+# augmentations is computed once. With fewer epochs than these, that would save little.
+NEAR_UNFREEZE = 0.5
+MIN_NEAR_EPOCHS = 6
+
+# An epoch of these blocks takes about this fraction of the time of one of all layers, the augmentations included.
+NEAR_TIME = 1 / 3
+
 # The conditional phase takes this many times as many epochs as the one before it.
 CONDITIONAL_LENGTH = 3
 
@@ -59,7 +68,7 @@ def phases(
 
     Args:
         speed: images a second of a forward pass, where it was measured.
-        shift: of the images (`domain_shift.measure`), where it was measured.
+        shift: of the images (`domain_shift.measure`), where it was measured. It decides how much trains, and at what rate.
         first: what goes before, in words.
     """
     batch = config.batch_size or DEFAULT_BATCH_SIZE
@@ -78,34 +87,49 @@ def phases(
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     far = shift is not None and shift > FAR_SHIFT
     lr = _scaled(float(f"{lr * (FAR_RATE if far else 1.0):.3g}"), config, examples)
-    why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune all layers for "
-    why += counted(epochs, "epoch")
     # How far the images are from those of the pretraining is known, or else the first phase tells it.
-    size, conditional = _training_size(config, network), shift is None
+    conditional = shift is None
+    near = not conditional and not far and epochs >= MIN_NEAR_EPOCHS and _may_freeze_half(config)
+    size = None if near else _training_size(config, network)
+    trained = "the last half of the blocks" if near else "all layers"
+    why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune {trained} for "
+    why += counted(epochs, "epoch")
     if size:
         why += f" on images of {size} pixels"
     # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
     if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
+        epoch *= NEAR_TIME if near else 1.0
         if epochs * epoch > MAX_AUTO_SECONDS:
             epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
             further = CONDITIONAL_LENGTH * epochs
-            why = (
-                f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then all layers for {epochs}"
-            )
+            why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then {trained} for {epochs}"
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = conditional and (epochs + further) * epoch <= MAX_AUTO_SECONDS
     # At a high rate the network is behind the solved head for long, and ahead of it once the rate has come down.
-    watched = {"head_lr": head_rate(network), "stop_if_losing": not far}
-    fine_tuning = full(epochs, lr, batch_norm="train", image_size=size, **watched)
+    settings = {"epochs": epochs, "lr": lr, "batch_norm": "train", "head_lr": head_rate(network)}
+    settings |= {"stop_if_losing": not far, "image_size": size}
+    fine_tuning = top(NEAR_UNFREEZE, **settings) if near else full(**settings)
     # `plan` gives it epochs, unless it is solved.
     chosen = [head(), fine_tuning]
+    if near:
+        why += f", for the images are near those of the pretraining (shift {shift:.2f})"
     if far:
         why += f", at {FAR_RATE:g} times the rate, for the images are far from those of the pretraining (shift {shift:.2f})"
     if conditional:
         chosen.append(replace(chosen[-1], epochs=further, conditional=True))
         why += f", and {further} more if that gains much"
     return chosen, why
+
+
+def _may_freeze_half(config: Config) -> bool:
+    """Whether the first half of the network may stay frozen, and be cached.
+
+    Only the augmentation that `auto` chooses is known to be cacheable. An activation that `--surgery` blends in is finished by
+    training. A student has much to learn from its teacher. A soup of several runs is one of all layers.
+    """
+    soup = averages.runs_of(averages.build(config.specs("average")))
+    return config.augment.strip() == "auto" and not (config.specs("surgery") or config.teacher.strip() or soup)
 
 
 def _scaled(lr: float, config: Config, examples: int) -> float:

@@ -34,6 +34,7 @@ class PhaseCallback(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether the loss was not finite or blew up.
+        times_input: whether the speed of the input stream is still to be measured.
         input_speed: images a second of the input stream alone, where it was measured.
         plateau, lr: what lowers the rate when validation stands still, and the rate it began with.
     """
@@ -44,6 +45,7 @@ class PhaseCallback(keras.callbacks.Callback):
         self.diverged = False
         self.plateau: Plateau | None = None
         self.lr = 0.0
+        self.times_input = False
         self.input_speed: float | None = None
         self._calls, self._call_started, self._call_seconds = 0, 0.0, []
         self._read_at = time.monotonic()

@@ -35,7 +35,7 @@ MAX_STEPS_PER_CALL = 64
 MAX_SECONDS_PER_CALL = 0.2
 
 # Work a second (`forward_work`), where no forward pass was measured.
-ASSUMED_WORK_PER_SECOND = 1e10
+ASSUMED_WORK_PER_SECOND = 3e10
 
 # Steps that a phase must have for the speed of its input stream to be measured first.
 MIN_STEPS_TO_TIME_INPUT = 100
@@ -68,8 +68,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
     try:
         with deferred_signals.deferred() as stop_requested:
             callback, health = PhaseCallback(run, stop_requested, metrics_state), HealthCallback(run)
-            if run.steps >= MIN_STEPS_TO_TIME_INPUT and not run.inputs.views:
-                callback.input_speed = _input_speed(run)
+            callback.times_input = run.steps >= MIN_STEPS_TO_TIME_INPUT and not run.inputs.views
             while True:
                 callback.plateau, callback.lr = _compile(run, optimizer_state)
                 # The checkpoint that the second one writes holds what the first one has measured.
@@ -77,9 +76,9 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
                 try:
                     # First the rest of an epoch that was stopped, then whole epochs.
                     if state.step:
-                        _fit_epochs(run, state.epoch + 1, callbacks)
+                        _fit_epochs(run, state.epoch + 1, callback, callbacks)
                     if state.epoch < run.phase.epochs and not run.model.stop_training:
-                        _fit_epochs(run, run.phase.epochs, callbacks)
+                        _fit_epochs(run, run.phase.epochs, callback, callbacks)
                 except tf.errors.ResourceExhaustedError as error:
                     split_step(run, error)
                 else:
@@ -165,20 +164,27 @@ def _steps_per_call(run: PhaseRun) -> int:
     return max([n for n in range(1, int(most) + 1) if setup.steps_per_epoch % n == 0], default=1)
 
 
-def _fit_epochs(run: PhaseRun, last_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
-    """Fits to the end of an epoch of the phase; all epochs but the first are whole ones."""
+def _fit_epochs(
+    run: PhaseRun, last_epoch: int, callback: PhaseCallback, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Fits to the end of an epoch of the phase; all epochs but the first are whole ones.
+
+    Args:
+        callback: one of `callbacks`; it gets the speed of the input stream if it wants it.
+    """
     state, per_epoch = run.state, run.setup.steps_per_epoch
     first_step = (run.first_epoch + state.epoch) * per_epoch + state.step
     stream = run.stream(first_step, (run.first_epoch + last_epoch) * per_epoch)
+    if callback.times_input:
+        callback.input_speed, callback.times_input = _input_speed(run, stream), False
     span = {"initial_epoch": state.epoch, "epochs": last_epoch}
     span |= {"steps_per_epoch": (per_epoch - state.step) * state.micro_batches}
     run.model.fit(stream, **span, callbacks=callbacks, shuffle=False, verbose=0)
 
 
-def _input_speed(run: PhaseRun, seconds: float = 0.3) -> float:
+def _input_speed(run: PhaseRun, stream: tf.data.Dataset, seconds: float = 0.3) -> float:
     """Images a second that the input stream gives, where nothing waits for it."""
-    first = run.first_epoch * run.setup.steps_per_epoch
-    batches = iter(run.stream(first, first + MIN_STEPS_TO_TIME_INPUT))
+    batches = iter(stream.take(MIN_STEPS_TO_TIME_INPUT * run.state.micro_batches))
     next(batches)
     started, count = time.monotonic(), 0
     for _ in batches:

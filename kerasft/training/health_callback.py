@@ -66,8 +66,8 @@ class HealthCallback(keras.callbacks.Callback):
             self._before = None
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        done = (epoch + 1) * self.run.setup.steps_per_epoch
-        if epoch + 1 < self.run.phase.epochs and done - self._measured_at < MIN_STEPS_BETWEEN:
+        done, last = (epoch + 1) * self.run.setup.steps_per_epoch, self.run.steps
+        if done < last and min(done - self._measured_at, last - done) < MIN_STEPS_BETWEEN:
             return
         self._measured_at = done
         if found := self._measure():

@@ -26,18 +26,41 @@ def test_about_three_hundred_steps(pretrained, examples, epochs):
 
 def test_images_far_from_the_pretraining_are_learned_at_a_higher_rate_and_none_need_a_further_phase(pretrained):
     unknown, _ = planning.plan(Config(), pretrained, 1200)
-    (_, near), why = planning.plan(Config(), pretrained, 1200, shift=0.05)
-    assert near == unknown[1]
-    assert "far from" not in why
     (_, far), why = planning.plan(Config(), pretrained, 1200, shift=0.18)
-    assert (far.lr, far.epochs) == (pytest.approx(3 * near.lr, rel=0.02), near.epochs)
+    assert (far.lr, far.epochs) == (pytest.approx(3 * unknown[1].lr, rel=0.02), unknown[1].epochs)
     assert "at 3 times the rate, for the images are far from those of the pretraining (shift 0.18)" in why
-    assert near.stop_if_losing
+    assert unknown[1].stop_if_losing
     assert not far.stop_if_losing
     (_, short), why = planning.plan(Config(), pretrained, 20_000, speed=40.0, shift=0.3)
     assert (short.epochs, "an epoch of 20000 examples" in why, "at 3 times the rate" in why) == (1, True, True)
     (_, unscaled), _ = planning.plan(Config(lr_scaling="none"), pretrained, 1200, shift=0.3)
     assert unscaled.lr == 0.003
+
+
+def test_near_images_train_the_last_half_of_the_blocks_on_cached_augmentations(pretrained):
+    unknown, _ = planning.plan(Config(), pretrained, 1200)
+    (_, near), why = planning.plan(Config(), pretrained, 1200, shift=0.05)
+    assert (near.strategy, near.unfreeze, near.epochs, near.lr) == ("top", 0.5, 9, unknown[1].lr)
+    assert "the last half of the blocks for 9 epochs, for the images are near those of the pretraining (shift 0.05)" in why
+    assert near.stop_if_losing
+    quick, slow = (planning.plan(Config(), pretrained, 1200, 100.0, shift)[1] for shift in (0.05, 0.18))
+    assert ("about 144 s" in quick, "about 432 s" in slow) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "examples"),
+    [
+        ({}, 20_000),
+        ({"augment": "mixup"}, 1200),
+        ({"surgery": "activation(relu=swish, blend=500)"}, 1200),
+        ({"teacher": "runs/large"}, 1200),
+        ({"average": "soup(runs='runs/a')"}, 1200),
+    ],
+)
+def test_near_images_train_all_layers_where_little_could_be_cached_or_all_must_learn(pretrained, settings, examples):
+    (_, phase), why = planning.plan(Config(**settings), pretrained, examples, shift=0.05)
+    assert phase.strategy == "all"
+    assert "fine-tune all layers" in why
 
 
 def test_a_taught_student_trains_three_times_as_long(pretrained):
