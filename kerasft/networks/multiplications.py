@@ -7,7 +7,7 @@ import keras
 # A training step multiplies about as often as this many forward passes: one forward, and two backward.
 MULTIPLICATIONS_PER_STEP = 3
 
-# A value that is written takes about as long as so many multiplications, for it waits for the memory (docs/benchmarks.md, "Work").
+# A value that is written takes about as long as so many multiplications, for it waits for the memory (docs/benchmarks.md, "the work of a half").
 MULTIPLICATIONS_PER_WRITE = 20
 
 

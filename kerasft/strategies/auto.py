@@ -44,7 +44,8 @@ FAR_SHIFT = 0.09
 FAR_RATE = 3.0
 
 # Of images that are near, the last blocks of the backbone learn, this fraction of all. What the others make of some
-# augmentations is computed once. With fewer epochs than these, that would save little.
+# augmentations is computed once. With fewer epochs than these, that would save little; with more than MAX_EPOCHS there are
+# so few images that they need all augmentations they can have.
 NEAR_UNFREEZE = 0.5
 MIN_NEAR_EPOCHS = 6
 
@@ -89,7 +90,7 @@ def phases(
     lr = _scaled(float(f"{lr * (FAR_RATE if far else 1.0):.3g}"), config, examples)
     # How far the images are from those of the pretraining is known, or else the first phase tells it.
     conditional = shift is None
-    near = not conditional and not far and epochs >= MIN_NEAR_EPOCHS and _may_freeze_half(config)
+    near = not (conditional or far) and MIN_NEAR_EPOCHS <= epochs <= MAX_EPOCHS and _may_freeze_half(config)
     size = None if near else _training_size(config, network)
     trained = "the last half of the blocks" if near else "all layers"
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune {trained} for "

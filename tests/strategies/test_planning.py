@@ -51,6 +51,7 @@ def test_near_images_train_the_last_half_of_the_blocks_on_cached_augmentations(p
     ("settings", "examples"),
     [
         ({}, 20_000),
+        ({}, 100),
         ({"augment": "mixup"}, 1200),
         ({"surgery": "activation(relu=swish, blend=500)"}, 1200),
         ({"teacher": "runs/large"}, 1200),
