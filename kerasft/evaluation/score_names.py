@@ -1,8 +1,11 @@
-"""The score of each task and its name. The report uses them too, so nothing here imports TensorFlow."""
+"""The score of each task and its name, and how many images choose by it. The report uses them too, so nothing here imports TensorFlow."""
 
 from collections.abc import Callable
 
 from kerasft.console.wording import number, percent
+
+# On fewer validation images, neither a phase nor a temperature is chosen.
+MIN_VALIDATION_IMAGES = 5
 
 # The score of each task, as `metrics.json` names it.
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}

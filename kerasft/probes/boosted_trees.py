@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 from kerasft.probes import head_statistics
 from kerasft.settings import machine
 from kerasft.settings.errors import UserError

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 from kerasft.probes import boosted_trees
 
 # Neighbours that are tried on validation, and how many there are where nothing can be tried.

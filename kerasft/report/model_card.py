@@ -17,7 +17,7 @@ from kerasft import __version__
 from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.export.model_folders import MODEL_CARD
-from kerasft.report import headline, sections, usage
+from kerasft.report import headline, sections, summary, uncertainty_section, usage
 from kerasft.storage import predictions_file, run_folder
 
 # The Hub has no name for models that give values.
@@ -62,6 +62,7 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
     heads, by_class = sections.per_class(task, test)
     key = score_key(task, len(classes))
     score, settled, cost = SCORES[task], metrics.get("settled", {}), metrics.get("cost", {})
+    backbone = settled.get("backbone", config["backbone"])
     rejected, warned = (
         Counter(row["kind"].replace("_", " ") for row in audit["findings"] if (row["verdict"] == "reject") == reject)
         for reject in (True, False)
@@ -88,9 +89,13 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
         "rejected": rejected,
         "warned": warned,
         "config": config,
-        "backbone": settled.get("backbone", config["backbone"]),
-        "weights": settled.get("weights", config["weights"]),
-        "phases": sections.phases(metrics["phases"], score),
+        "backbone": backbone,
+        "weights": summary.weights(backbone, settled.get("weights", config["weights"])),
+        "phases": sections.phases(metrics["phases"], score, judged=summary.judged(metrics)),
+        "dropped": settled.get("dropped_phases", []),
+        "changes": [row["surgery"] for row in settled.get("surgery", [])],
+        "teachers": summary.teachers(settled),
+        "unknowns": uncertainty_section.sentences(metrics),
         "costs": sections.costs(cost),
         "baselines": metrics.get("baselines", {}),
         "python": usage.serving(export["path"], task)["Python"],

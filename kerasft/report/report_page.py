@@ -13,7 +13,17 @@ from kerasft.console import wording
 from kerasft.evaluation.score_names import SCORES, score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import baseline_section, gallery, headline, health, robustness, sections, uncertainty_section, usage
+from kerasft.report import (
+    baseline_section,
+    gallery,
+    headline,
+    health,
+    robustness,
+    sections,
+    summary,
+    uncertainty_section,
+    usage,
+)
 from kerasft.storage import predictions_file, run_folder
 
 
@@ -83,9 +93,10 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
         "headline": headline.HEADLINES[task](test, arrays, classes, headline.find_caveats(test, audit, arrays["ids"])),
-        "summary": sections.summary(config, metrics, audit["counts"]),
+        "summary": summary.sentences(config, metrics, audit["counts"]),
         "metric_rows": sections.metric_rows(test, metrics["val"]),
-        "phases": sections.phases(metrics["phases"], score),
+        "phases": sections.phases(metrics["phases"], score, judged=summary.judged(metrics)),
+        "judged": summary.judged(metrics),
         "curves": sections.curves(history, metrics["phases"], score, sections.score_name(score, len(classes))),
         "history": history,
         "health": health.phases(metrics.get("gradient_health", {})),

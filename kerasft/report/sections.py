@@ -2,12 +2,11 @@
 
 from collections import defaultdict
 from dataclasses import MISSING, fields
-from pathlib import Path
 
 import numpy as np
 
-from kerasft.console.wording import NOT_MEASURED, count, duration, join_names, number, percent, signed, span
-from kerasft.evaluation.score_names import SCORES, formatter
+from kerasft.console.wording import NOT_MEASURED, count, duration, number, percent, signed, span
+from kerasft.evaluation.score_names import formatter
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
@@ -44,56 +43,6 @@ _COLUMNS = {
     },
     "regression": {"mae": "MAE", "rmse": "RMSE", "r2": "R²"},
 }
-_WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled": "the bundled weights"}
-
-
-def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
-    """Describes the run in two sentences, and in further ones what is averaged (`--tta`) and who taught (`--teacher`)."""
-    settled = metrics.get("settled", {})
-    chosen, backbone = settled.get("weights", config["weights"]), settled.get("backbone", config["backbone"])
-    weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
-    learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'image')}"
-    things = {"single_label": ("class", "classes"), "multi_label": ("label",), "regression": ("value",)}
-    kinds = count(len(metrics["classes"]), *things[metrics["task"]])
-    phases, proof = metrics["phases"], metrics["export"]
-    kept = sum(phase["accepted"] for phase in phases)
-    outcome = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
-    outcome = outcome if kept else "no training phase helped on validation, so all were undone"
-    mirrored = ["Each answer is the mean over an image and its mirror image."] if metrics.get("tta") == "flip" else []
-    same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
-    places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
-    alike = (
-        f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "metrics.json says how alike"
-    )
-    changes = ", ".join(row["surgery"] for row in metrics.get("settled", {}).get("surgery", []))
-    changed = f" after {changes}" if changes else ""
-    return [
-        f"{backbone} with {weights}{changed} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
-        f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
-        f"Nothing was chosen by the test images. The exported model answered all {proof['n']:,} of them from the "
-        f"files themselves{same}; {alike}.",
-        *mirrored,
-        *_teachers(settled),
-    ]
-
-
-def _teachers(settled: dict) -> list[str]:
-    """A sentence on the teachers, and how good they are; none without them."""
-    if not (taught := settled.get("teacher")):
-        return []
-    name = next(name for name in SCORES.values() if f"val_{name}" in taught)
-    paths = [row["path"] for row in taught["members"]]
-    who = f"a teacher, {paths[0]}" if len(paths) == 1 else f"the mean of {len(paths)} teachers, {join_names(paths)}"
-    score = formatter(name)(taught[f"val_{name}"])
-    parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] if taught["weight"] else []
-    if "features_weight" in taught:
-        parts.append(f"its features a weight of {number(taught['features_weight'])}")
-    further = f" Of {count(taught.get('unlabelled', 0), 'further image')} without labels it learned the answers alone."
-    return [
-        f"It learned from the labels and from {who}, whose {_METRICS[name][0].lower()} on the same validation images is "
-        f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
-        + (further if "unlabelled" in taught else "")
-    ]
 
 
 def metric_rows(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
@@ -112,13 +61,21 @@ def score_name(score: str, outputs: int) -> str:
     return _METRICS["scaled_mae" if several else score][0].lower()
 
 
-def phases(records: list[dict], score: str) -> list[dict]:
-    """Returns the phases with a verdict, and their metrics as text; `score` is the name of the task's score."""
+def phases(records: list[dict], score: str, *, judged: bool = True) -> list[dict]:
+    """Returns the phases with a verdict, and their metrics as text.
+
+    Args:
+        records: `phases` of `metrics.json`.
+        score: name of the task's score.
+        judged: whether the validation images were enough to judge a phase.
+    """
     show, rows = formatter(score), []
     for record in records:
         share, trained = record["share"] if record["accepted"] else 0.0, record["epochs"]
         row = {key: record[key] for key in ("name", "spec", "cached")}
-        row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
+        row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept" if judged else "kept, not judged"}.get(
+            share, f"kept to {share:.0%}"
+        )
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
         row["speed"] = f"{record['images_per_second']:,.0f} images/s" if trained else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]

@@ -179,6 +179,15 @@ def test_the_phases_say_what_became_of_them(tmp_path):
     assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
 
 
+def test_phases_that_few_validation_images_cannot_judge_are_not_said_to_be_judged(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    metrics["val"]["n"] = 1
+    report.write_report(tmp_path, metrics, thumbnails)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "1 validation image cannot judge a phase: the first one is kept as it is" in page.source
+    assert "kept, not judged" in page.text["table"] and "A phase is kept only if" not in page.source
+
+
 def test_a_phase_without_epochs_is_not_called_undone():
     found = [phase("02-head", "accuracy", epochs=epochs, share=0.0, values=(0.7, 0.7)) for epochs in (0, 1)]
     assert [row["verdict"] for row in sections.phases(found, "accuracy")] == ["no epochs", "undone"]
