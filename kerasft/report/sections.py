@@ -179,7 +179,7 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
 
     def draw(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:
         spans = [
-            figures.Span(name, places[0], places[-1], kept[name][after] if name in kept else np.nan)
+            figures.Span(name, places[0], places[-1], _or_nan(kept.get(name, {}).get(after)))
             for name, places in epochs_by_phase.items()
         ]
         # `auto` does not validate every epoch.
@@ -194,6 +194,11 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
         draw("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
         draw(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
     ]
+
+
+def _or_nan(value: float | None) -> float:
+    """A figure; NaN where it could not be measured."""
+    return np.nan if value is None else value
 
 
 def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:

@@ -84,7 +84,7 @@ class ResolvedSettings:
 
     def write(self, folder: Path) -> None:
         """Writes `settled.json` into a run folder."""
-        run_folder.write_json(folder / FILE_NAME, self.to_json())
+        run_folder.write_figures(folder / FILE_NAME, self.to_json())
 
 
 def read(folder: Path) -> ResolvedSettings | None:
