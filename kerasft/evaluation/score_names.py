@@ -9,15 +9,16 @@ MIN_VALIDATION_IMAGES = 5
 
 # The score of each task, as `metrics.json` names it.
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-# The same scores in words, and that of several targets.
+# The same scores in words, and those of several targets and of a quantile.
 TITLES = {
     "accuracy": "accuracy",
     "map": "mean average precision",
     "mae": "mean absolute error",
     "scaled_mae": "mean absolute error in deviations",
+    "pinball": "mean pinball loss",
 }
 # Scores of which less is better.
-ERRORS = ("mae", "scaled_mae")
+ERRORS = ("mae", "scaled_mae", "pinball")
 
 
 def formatter(score: str) -> Callable[[float | None], str]:

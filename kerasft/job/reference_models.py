@@ -94,7 +94,13 @@ def fit(
     fitted = reference_models.fit(features, scorer, trained.setup.config.seed if boosted else None)
     # With hidden layers the solution is one on their units, not on the features.
     hidden = any(layer.weights for layer in network.head_layers()[1:-1])
-    if trained.solution is not None and not hidden and trained.solution[0].shape[0] == test.shape[1]:
+    # A solved head predicts the mean, which is no answer where a quantile is asked for.
+    if (
+        trained.solution is not None
+        and not hidden
+        and scorer.error != "pinball"
+        and trained.solution[0].shape[0] == test.shape[1]
+    ):
         fitted = {PROBE: _probe(network, trained, val), **fitted}
     return ReferenceModels(fitted, features, mean, deviation, pretrained, network)
 

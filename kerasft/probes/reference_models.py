@@ -120,6 +120,8 @@ def nearest_neighbours(features: Features, scorer: Scorer) -> Answer:
 
     def outputs(rows: np.ndarray, count: int) -> np.ndarray:
         found = targets[rows[:, :count]].astype(np.float64)
+        if scorer.error == "pinball":
+            return np.quantile(found, scorer.quantile, axis=1, method="inverted_cdf")
         if scorer.task == "regression":
             return found.mean(1)
         shares = (found.sum(1) + prior) / (count + 1)

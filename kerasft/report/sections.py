@@ -6,7 +6,8 @@ from dataclasses import MISSING, fields
 import numpy as np
 
 from kerasft.console.wording import NOT_MEASURED, count, duration, number, percent, signed, span
-from kerasft.evaluation.score_names import formatter
+from kerasft.evaluation.pinball import asked_quantile
+from kerasft.evaluation.score_names import SCORES, formatter
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
 
@@ -17,6 +18,7 @@ _METRICS = {
     "accuracy": ("Accuracy", "right answers", percent),
     "top5_accuracy": ("Top-5 accuracy", "the right answer is among the five highest", percent),
     "map": ("Mean average precision", "over the labels; 1 is perfect", number),
+    "pinball": ("Mean pinball loss", "lowest for the quantile that is asked for", number),
     "mae": ("Mean absolute error", "how far off an answer is on average", number),
     "scaled_mae": ("Mean absolute error in deviations", "in units of each value’s standard deviation", number),
     "rmse": ("Root mean squared error", "the same, great errors counting more", number),
@@ -32,6 +34,8 @@ _METRICS = {
 }
 # Metrics in the units of the targets. Their mean over several targets means nothing.
 _IN_UNITS = ("mae", "rmse")
+# Metrics of means, which do not judge a quantile.
+_OF_MEANS = ("mae", "scaled_mae", "rmse", "r2")
 _CLASS_COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 _COLUMNS = {
     "single_label": {**_CLASS_COLUMNS, "n": "Images"},
@@ -48,6 +52,7 @@ _COLUMNS = {
 def metric_rows(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
     """Returns name, meaning, test value and validation value of each metric of the task."""
     left_out = _IN_UNITS if len(test.get("per_target", {})) > 1 else ("scaled_mae",)
+    left_out = left_out if asked_quantile(test) is None else _OF_MEANS
     return [
         (name, meaning, *(show(part[key]) if key in part else NOT_MEASURED for part in (test, val)))
         for key, (name, meaning, show) in _METRICS.items()
@@ -55,18 +60,25 @@ def metric_rows(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def score_name(score: str, outputs: int) -> str:
+def judging_score(task: str, test: dict) -> str | None:
+    """The score that phases and models are compared by; None for a quantile, of which the loss is the pinball loss."""
+    return SCORES[task] if asked_quantile(test) is None else None
+
+
+def score_name(score: str | None, outputs: int) -> str:
     """Returns the name of the score. The error of several targets is in units of their standard deviations."""
+    if score is None:
+        return _METRICS["pinball"][0].lower()
     several = score == "mae" and outputs > 1
     return _METRICS["scaled_mae" if several else score][0].lower()
 
 
-def phases(records: list[dict], score: str, *, judged: bool = True) -> list[dict]:
+def phases(records: list[dict], score: str | None, *, judged: bool = True) -> list[dict]:
     """Returns the phases with a verdict, and their metrics as text.
 
     Args:
         records: `phases` of `metrics.json`.
-        score: name of the task's score.
+        score: as `judging_score` gives it.
         judged: whether the validation images were enough to judge a phase.
     """
     show, rows = formatter(score), []
@@ -79,7 +91,7 @@ def phases(records: list[dict], score: str, *, judged: bool = True) -> list[dict
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
         row["speed"] = f"{record['images_per_second']:,.0f} images/s" if trained else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]
-        row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")]
+        row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")] if score else []
         row["trained"] = percent(record["trainable"] / (record["trainable"] + record["frozen"]))
         row["temperature"] = number(record["temperature"]) if record["temperature"] != 1 else ""
         rows.append(row)
@@ -129,16 +141,19 @@ def costs(cost: dict) -> list[tuple[str, str]]:
     ]
 
 
-def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str, list[str]]]:
+def baselines(found: dict[str, dict], test: dict, score: str | None) -> list[tuple[str, list[str]]]:
     """Returns rows (name, values) of what frozen features reach without fine-tuning; the trained network comes first.
 
     Args:
         found: `baselines` of `metrics.json`.
         test: the metrics of the trained network.
-        score: name of the task's score.
+        score: as `judging_score` gives it; None leaves the columns of the score out.
     """
     if not found:
         return []
+    if score is None:
+        rows = [("this network", [number(test["loss"]), "", "", ""])]
+        return rows + [(name, [values[1], *values[3:]]) for name, values in baselines(found, test, "mae")[1:]]
     show = formatter(score)
 
     def difference(values: list[float | None]) -> str:
@@ -163,11 +178,11 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
     return rows
 
 
-def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
+def curves(history: list[dict], records: list[dict], score: str | None, name: str) -> list[tuple[str, str]]:
     """Returns title and SVG of the loss and of the score over all epochs; empty without epochs.
 
     Args:
-        score: name of the task's score.
+        score: as `judging_score` gives it; None draws the loss alone.
         name: of the score, for the title.
     """
     if not history:
@@ -189,9 +204,12 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
         epochs = count(len(history), "epoch")
         return title, figures.curves(values, spans, f"{title} over {epochs}: {ends}", ceiling)
 
+    losses = draw("Loss", {"train": "loss", "val": "val_loss"}, "val_after")
+    if score is None:
+        return [losses]
     title, ceiling = f"{name.capitalize()} on validation", np.inf if score == "mae" else 1.0
     return [
-        draw("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
+        losses,
         draw(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
     ]
 
@@ -203,6 +221,8 @@ def _or_nan(value: float | None) -> float:
 
 def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:
     """Returns column titles and rows (name, values, bar in 0..1) by class or target: the worst first, the unmeasured last."""
+    if (quantile := asked_quantile(test)) is not None:
+        return ["Pinball loss", "Coverage"], _by_quantile(test["per_target"], quantile)
     columns = _COLUMNS[task]
     table, worst, show = test.get("per_class"), "f1", _two_decimals
     if task == "regression":
@@ -217,6 +237,15 @@ def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[st
         for name, row in sorted(table.items(), key=lambda item: (unmeasured(item[1]), item[1][worst] or 0.0))
     ]
     return list(columns.values()), rows
+
+
+def _by_quantile(table: dict[str, dict], quantile: float) -> list[tuple[str, list[str], float]]:
+    """The rows of targets of which a quantile is predicted: that of the worst coverage first. Early runs recorded none."""
+    rows = sorted(table.items(), key=lambda item: -abs(item[1].get("coverage", quantile) - quantile))
+    return [
+        (name, [number(row.get("pinball")), percent(row.get("coverage"))], row.get("coverage", 0.0))
+        for name, row in rows
+    ]
 
 
 def _two_decimals(value: float | None) -> str:

@@ -25,6 +25,16 @@ def test_a_solution_on_hidden_units_is_no_probe_of_the_features(photos, tiny, tm
     assert ("linear_probe" in fitted.models) is solved and "nearest_centroid" in fitted.models
 
 
+def test_a_solved_head_is_no_baseline_of_a_quantile(photos, tiny, tmp_path):
+    data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
+    run = trained(data, tmp_path / "run", tiny, phases="head", head_init="probe", augment="none", features="last")
+    pretrained = {name: weight.numpy() for name, weight in copies.weights_by_name(run.network.model).items()}
+    scorer = replace(run.trained.setup.scorer, error="pinball", quantile=0.9)
+    asked = replace(run.trained, setup=replace(run.trained.setup, scorer=scorer))
+    named = [set(reference_models.fit(one, pretrained, data).models) for one in (run.trained, asked)]
+    assert named[0] - named[1] == {"linear_probe"}
+
+
 def test_the_features_of_test_images_take_no_room_from_others(photos, tiny, tmp_path):
     """A full cache keeps what it holds, and the models are the same."""
     data = splits_of(f"folder:{photos}", val=0.2, test=0.2)

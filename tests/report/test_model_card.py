@@ -100,3 +100,13 @@ def test_a_card_says_what_the_run_did_beyond_training(tmp_path):
     assert "Its output `known` says whether" in text and "also for one that shows none" not in text
     assert "An image counts as unknown if its novelty is above" in text and "A set has 1.20 labels" in text
     assert "runs/large" in text and "40 further images" in text and "`prune(0.3)`" in text
+
+
+def test_the_card_of_a_quantile_says_so_and_has_its_pinball_loss(tmp_path):
+    text, head, metrics = _card(tmp_path, "angle", quantile=0.9)
+    assert "Each is the quantile 0.9: 90.0% of the true values are to be at or below it." in text
+    assert head["metrics"] == ["pinball"] and "ean absolute error" not in text and "RMSE" not in text
+    (first, _) = head["model-index"][0]["results"][0]["metrics"]
+    assert first == {"type": "pinball", "value": metrics["test"]["pinball"]}
+    assert "| Mean pinball loss (test interval, 95%) |" in text and "| Baseline | Pinball loss |" in text
+    assert "| Name | Pinball loss | Coverage |" in text

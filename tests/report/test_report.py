@@ -351,3 +351,14 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     report.write_report(tmp_path, metrics, thumbnails)
     table = (tmp_path / "report.html").read_text().partition("Artefacts for other runtimes")[2].partition("</table>")[0]
     assert "mean absolute error in deviations" in table and "0.432" in table
+
+
+def test_a_quantile_is_nowhere_judged_by_its_absolute_error(tmp_path):
+    page, metrics = written(tmp_path, *CASES["angle"], quantile=0.9)
+    text = page.source.partition('<section aria-labelledby="robustness">')[0].lower()
+    assert "mean absolute error" not in text and "root mean squared" not in text
+    assert "mean pinball loss" in text and wording.number(metrics["test"]["pinball"]) in page.text["table"]
+    assert "A linear probe predicts the mean, so there is none." in page.source
+    for table in re.findall("<table.*?</table>", page.source, re.DOTALL):
+        heads, *rows = re.findall("<tr.*?</tr>", table, re.DOTALL)
+        assert {len(re.findall("<t[hd][ >]", row)) for row in rows} == {len(re.findall("<t[hd][ >]", heads))}
