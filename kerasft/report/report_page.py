@@ -114,6 +114,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "costs": sections.costs(metrics.get("cost", {})),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
+        "repeating": usage.repeating(folder),
         "explaining": usage.explaining(folder),
         "uncertainty": uncertainty_section.sentences(metrics),
         "robustness": robustness.section(metrics),

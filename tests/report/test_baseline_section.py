@@ -12,7 +12,13 @@ def test_only_images_that_are_shown_are_read(tmp_path):
     both = single(right, [False] * 30 + [True] * 10, [0, 1] * 20)
     baseline_file.write(tmp_path, both)
     found = {"given": "x", "path": "x/1", "asked": True, **compared(both)}
-    metrics = {"task": "single_label", "classes": list(CLASSES), "baseline": found, "test": {}, "export": {"published": False}}
+    metrics = {
+        "task": "single_label",
+        "classes": list(CLASSES),
+        "baseline": found,
+        "test": {},
+        "export": {"published": False},
+    }
     read = []
 
     def thumbnails(rows: np.ndarray) -> np.ndarray:

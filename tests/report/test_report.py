@@ -4,6 +4,7 @@ import ast
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from itertools import pairwise
@@ -284,6 +285,10 @@ def test_the_python_lines_can_be_read_by_python():
 
 def test_the_report_has_the_command_that_explains(tmp_path):
     page, _ = written(tmp_path / "a run's folder", *CASES["two"])
+    assert (
+        shlex.split(usage.repeating(tmp_path / "a run's folder"))[3]
+        == f"--flagfile={tmp_path}/a run's folder/run.flags"
+    )
     quoted = usage.explaining(tmp_path / "a run's folder")
     assert html.escape(quoted, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page.source
 
