@@ -134,12 +134,25 @@ def baselines(task: str) -> dict:
 
 
 def run_folder(
-    folder: Path, task: str, classes: list[str], *, n: int = 150, epochs: int = 6, findings: int = 0
+    folder: Path,
+    task: str,
+    classes: list[str],
+    *,
+    n: int = 150,
+    epochs: int = 6,
+    findings: int = 0,
+    quantile: float | None = None,
 ) -> dict:
     """A finished run folder; returns its metrics."""
     rng, score = np.random.default_rng(3), SCORES[task]
     arrays, test = scored(task, classes, n, rng)
     _, val = scored(task, classes, n // 2, rng)
+    if quantile is not None:
+        gaps = arrays["labels"] - arrays["values"]
+        test |= {"quantile": quantile, "coverage": float((gaps <= 0).mean())}
+        test["pinball"] = float(np.maximum(quantile * gaps, (quantile - 1) * gaps).mean())
+        for row in test["per_target"].values():
+            row |= {"coverage": test["coverage"], "pinball": test["pinball"]}
     records = [phase("01-head", score, epochs=0, share=1.0, values=(0.2, 0.7))]
     if epochs:
         records.append(phase("02-top", score, epochs=epochs // 3, share=0.0, values=(0.7, 0.7)))

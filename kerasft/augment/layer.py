@@ -12,12 +12,14 @@ from kerasft.augment import erasing, mixing, noise, operations, pointwise, polic
 from kerasft.augment.fusion import Operation, Pass, compose, fuse
 from kerasft.augment.mixing import Mix
 from kerasft.settings import spec as specs
-from kerasft.settings.errors import UserError
+from kerasft.settings.errors import UserError, one_of
 from kerasft.settings.spec import Spec
 
 _MODULES = (operations, pointwise, policies, erasing, noise, mixing)
 # These would mix images without their labels, which they look for in a dict.
 _REFUSED_LAYERS = (keras.layers.MixUp, keras.layers.CutMix)
+# Keras takes any other mode for one that flips nothing.
+_FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 
 
 class Augment(keras.layers.Layer):
@@ -130,6 +132,8 @@ def build(recipe: tuple[Spec, ...], task: str = "single_label", classes: int | N
             if isinstance(step, _REFUSED_LAYERS):
                 rule = f"{item.name} would mix images but not their labels; use mixup or cutmix"
                 raise UserError(f"--augment: {rule}. Received: '{item}'")
+            if isinstance(step, keras.layers.RandomFlip) and step.mode not in _FLIPS:
+                raise UserError(f"--augment: mode must be one of {one_of(_FLIPS)}. Received: '{item}'")
             if kind is Mix and task == "regression":
                 raise UserError(
                     f"--augment: {item.name} mixes labels, which regression does not have. Received: '{item}'"

@@ -1,5 +1,7 @@
 """Checks the arguments of operations, and scales random numbers to their ranges."""
 
+import math
+import sys
 from typing import Any
 
 import tensorflow as tf
@@ -36,14 +38,15 @@ def check_range(name: str, value: Any, low: float, high: float) -> tuple[float, 
     """Returns the value as two floats.
 
     Raises:
-        ValueError: the value is no pair of rising numbers in (low, high].
+        ValueError: the value is no pair of rising, finite numbers in (low, high].
     """
-    rule = f"{name} must be a pair of rising numbers in ({low}, {high}]"
+    where = f"above {low}" if math.isinf(high) else f"in ({low}, {high}]"
+    rule = f"{name} must be a pair of rising numbers {where}"
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(rule)
     if any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in value):
         raise ValueError(rule)
     start, end = value
-    if not low < start <= end <= high:
+    if not low < start <= end <= high or end > sys.float_info.max:
         raise ValueError(rule)
     return float(start), float(end)

@@ -45,7 +45,7 @@ def table(found: list[runs_page.FinishedRun], damaged: list[runs_page.Unreadable
         shown = formatter(row.score)
         interval = span(None if row.low is None else (row.low, row.high), shown)
         numbers = (
-            NAMES.get(row.score, row.score),
+            NAMES.get(row.score, runs_page.score_of(row)),
             shown(row.value),
             interval,
             number(row.loss),

@@ -1,5 +1,6 @@
 """Formats numbers, durations, counts and lists of names for readers."""
 
+import math
 from collections.abc import Callable, Sequence
 
 # Stands for a number that could not be measured.
@@ -29,14 +30,21 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None) -> str:
-    """Formats a number with three significant digits, without an exponent if that is short. None was not measured."""
+    """Formats a number with three significant digits, without an exponent if that is short. None was not measured.
+
+    Below 1 a number is not rounded to 1: of many scores that is the best there is.
+    """
     if value is None:
         return NOT_MEASURED
     if value != value or value in (float("inf"), float("-inf")):
         return "not a number" if value != value else "infinite"
     size = abs(value)
-    if size >= 1000 and size < 1e9:
+    if 999.5 <= size < 1e9:
         text = f"{value:,.0f}"
+    elif 0.9995 <= size < 1:
+        # As many digits as tell it from 1, and no rounding up.
+        digits = min(-math.floor(math.log10(1 - size)), 16)
+        text = f"{math.copysign(math.floor(size * 10**digits) / 10**digits, value):.{digits}f}"
     else:
         text = f"{value:.3g}" if size < 1e-3 or size >= 1e9 else f"{value:#.3g}".rstrip(".")
     return text.replace("-", "−") if "e" not in text else text

@@ -23,7 +23,8 @@ def compute(
     Multi-label: mean average precision; at the thresholds, micro F1, macro F1 and exact match. Regression: mean absolute
     error and root mean squared error, in the units of the targets and in their deviations (`scaled_mae`, `scaled_rmse`),
     and R2. For several targets these are means; where units differ, only the scaled ones and R2 have a meaning. Where a
-    quantile is predicted, `coverage` is the fraction of targets that are at most the value, which should be `quantile`.
+    quantile is predicted, `coverage` is the fraction of targets that are at most the value, which should be `quantile`, and
+    `pinball` the mean pinball loss: in the units of a single target, in deviations for several.
 
     A metric that cannot be measured is None: those of a class without images, R2 of a constant target. Means leave these
     out.
@@ -42,7 +43,7 @@ def compute(
     if scorer.task == "multi_label":
         return _multi_label(scores, scorer.labels, classes, thresholds) | common
     if scorer.error == "pinball":
-        common |= {"quantile": scorer.quantile, "coverage": float((scorer.labels <= scores).mean())}
+        return _with_quantile(_regression(scores, scorer, classes) | common, scores, scorer)
     return _regression(scores, scorer, classes) | common
 
 
@@ -123,6 +124,16 @@ def _regression(values: np.ndarray, scorer: Scorer, targets: tuple[str, ...]) ->
         "scaled_rmse": float(np.sqrt((squared / np.square(scale)).mean())),
         "per_target": per_target,
     }
+
+
+def _with_quantile(metrics: dict, values: np.ndarray, scorer: Scorer) -> dict:
+    """The metrics of regression with those of a predicted quantile, over all targets and of each."""
+    below, errors = scorer.labels <= values, scorer.errors(values)
+    rows = zip(metrics["per_target"].items(), (errors * scorer.scale).mean(0), below.mean(0), strict=True)
+    per_target = {name: {**row, "pinball": float(loss), "coverage": float(share)} for (name, row), loss, share in rows}
+    unit = scorer.scale[0] if len(per_target) == 1 else 1.0
+    found = {"quantile": scorer.quantile, "coverage": float(below.mean()), "pinball": float(errors.mean() * unit)}
+    return {**metrics, **found, "per_target": per_target}
 
 
 def _none_without_images(images: int, **metrics: float) -> dict[str, float | None]:

@@ -18,9 +18,13 @@ class ScoreInterval(NamedTuple):
 
 
 def score_interval(
-    task: str, test: Mapping[str, Any], arrays: Mapping[str, np.ndarray], classes: Sequence[str]
+    task: str,
+    test: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    quantile: float | None = None,
 ) -> ScoreInterval:
-    """The interval of accuracy, mean average precision or mean absolute error.
+    """The interval of accuracy, mean average precision or mean absolute error, or of the mean pinball loss of a quantile.
 
     The error of a single target is in its units. With several targets, which may have different units, each error is
     divided by the standard deviation of its target. Images of one group are no independent draws, so groups are counted.
@@ -30,6 +34,7 @@ def score_interval(
         test: the test metrics, as in `metrics.json`.
         arrays: of `predictions.npz`, with `groups` if images belong together.
         classes: names of the classes, labels or targets.
+        quantile: whose pinball loss judges regression; None for the absolute error.
     """
     labels, groups = arrays["labels"], arrays.get("groups")
     if task == "single_label":
@@ -47,11 +52,7 @@ def score_interval(
             lambda weights: _finite_mean(precisions(weights)), len(labels), cost=cost, groups=groups
         )
         return _known(test["map"], found.centred(test["map"], 0.0, 1.0))
-    return mean_score(value_errors(test, arrays, classes), groups)
-
-
-def mean_score(errors: np.ndarray, groups: np.ndarray | None = None) -> ScoreInterval:
-    """The mean of errors, float64 [N] of at least 0, with its interval."""
+    errors = value_errors(test, arrays, classes, quantile)
     return _known(float(errors.mean()), intervals.mean_interval(errors, groups, least=0.0))
 
 

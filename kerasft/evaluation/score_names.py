@@ -1,20 +1,24 @@
-"""The score of each task and its name. The report uses them too, so nothing here imports TensorFlow."""
+"""The score of each task and its name, and how many images choose by it. The report uses them too, so nothing here imports TensorFlow."""
 
 from collections.abc import Callable
 
 from kerasft.console.wording import number, percent
 
+# On fewer validation images, neither a phase nor a temperature is chosen.
+MIN_VALIDATION_IMAGES = 5
+
 # The score of each task, as `metrics.json` names it.
 SCORES = {"single_label": "accuracy", "multi_label": "map", "regression": "mae"}
-# The same scores in words, and that of several targets.
+# The same scores in words, and those of several targets and of a quantile.
 TITLES = {
     "accuracy": "accuracy",
     "map": "mean average precision",
     "mae": "mean absolute error",
     "scaled_mae": "mean absolute error in deviations",
+    "pinball": "mean pinball loss",
 }
 # Scores of which less is better.
-ERRORS = ("mae", "scaled_mae")
+ERRORS = ("mae", "scaled_mae", "pinball")
 
 
 def formatter(score: str) -> Callable[[float | None], str]:

@@ -9,13 +9,10 @@ import tensorflow as tf
 
 from kerasft.evaluation import calibration, intervals
 from kerasft.evaluation.pinball import pinball
-from kerasft.evaluation.score_names import SCORES, TITLES, score_key
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES, SCORES, TITLES, score_key
 from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
-
-# On fewer validation images, neither a phase nor a temperature is chosen.
-MIN_VALIDATION_IMAGES = 5
 
 
 def make_predictor(model: keras.Model) -> Predictor:

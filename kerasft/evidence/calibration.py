@@ -13,6 +13,8 @@ from kerasft.evidence.predictions import Predictions, Section
 
 # Differences up to this one, between a probability and what came true, count as none.
 CLOSE = 0.01
+# And those up to so many standard errors: 95 % of what chance alone gives.
+STANDARD_ERRORS = 1.96
 
 
 class Bin(NamedTuple):
@@ -48,42 +50,51 @@ def calibration(predictions: Predictions) -> Section:
     observed = float(np.average([row.observed for row in filled], weights=weights))
     error = calibration_error(confidence, correct)
     sentence = f"On average the model predicts {percent(predicted)}, and {percent(observed)} is right"
-    gap = predicted - observed
+    gap, decisions = predicted - observed, confidence
     # Most labels are absent. They would hide the error of the predicted ones.
     if predictions.task == "multi_label" and (given := probabilities >= predictions.thresholds).any():
         promised, kept = float(probabilities[given].mean()), float(correct[given.ravel()].mean())
         sentence = (
             f"The labels that the model gives have {percent(promised)} on average, and {percent(kept)} of them apply"
         )
-        gap = promised - kept
-    sentence += f": it is {_verdict(gap, error, _chance(filled))}"
+        gap, decisions = promised - kept, probabilities[given]
+    sentence += f": it is {_verdict(gap, _standard_error(decisions), error, _chance(filled))}"
     drawn = diagram(bins, f"Reliability diagram; calibration error {percent(error)}")
     measured = {"promised": predicted, "observed": observed, "bins": [row._asdict() for row in filled]}
     return Section("calibration", measured, {"calibration": drawn, "fairness": sentence})
 
 
-def _verdict(gap: float, error: float, chance: float) -> str:
+def _verdict(gap: float, standard_error: float, error: float, chance: float) -> str:
     """The calibration in words.
 
     Args:
         gap: how much more is predicted than observed, on average.
+        standard_error: of the gap, if what is predicted comes true as often.
         error: the calibration error. In `gap`, bins that are too high and bins that are too low cancel; here they do not.
-        chance: the calibration error that chance alone would give.
+        chance: the calibration error that chance alone seldom exceeds.
     """
-    if abs(gap) >= CLOSE:
+    if abs(gap) >= max(CLOSE, STANDARD_ERRORS * standard_error):
         return "overconfident" if gap > 0 else "underconfident"
     if error < CLOSE + chance:
-        return "well calibrated"
+        return "well calibrated" if abs(gap) < CLOSE else "as well calibrated as so few decisions can tell"
     return f"neither too sure nor too unsure on average, but its bins are off by {percent(error)} on average"
 
 
-def _chance(bins: list[Bin]) -> float:
-    """About the calibration error of decisions that come true as often as predicted: each bin is off by chance.
+def _standard_error(probabilities: np.ndarray) -> float:
+    """The standard error of the share of decisions that come true, float [M] being their true probabilities."""
+    values = probabilities.astype(np.float64)
+    return float(np.sqrt((values * (1 - values)).sum()) / len(values))
 
-    Of a normal variable of mean 0 the mean size is the square root of 2/pi of its standard deviation.
+
+def _chance(bins: list[Bin]) -> float:
+    """What the calibration error of decisions that come true as often as predicted seldom exceeds: each bin is off by chance.
+
+    The size of a normal variable of mean 0 and variance v has the mean sqrt(2 v / pi), and the variance (1 - 2 / pi) v. The sum
+    of them counts as normal: 95 % are below its mean and 1.645 of its standard deviations.
     """
-    deviations = (math.sqrt(row.n * row.predicted * (1 - row.predicted)) for row in bins)
-    return math.sqrt(2 / math.pi) * sum(deviations) / sum(row.n for row in bins)
+    variances = [row.n * row.predicted * (1 - row.predicted) for row in bins]
+    mean = math.sqrt(2 / math.pi) * sum(map(math.sqrt, variances))
+    return (mean + 1.645 * math.sqrt((1 - 2 / math.pi) * sum(variances))) / sum(row.n for row in bins)
 
 
 def reliability(probabilities: np.ndarray, outcomes: np.ndarray) -> list[Bin]:

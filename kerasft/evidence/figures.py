@@ -163,11 +163,16 @@ def marks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= most)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     places = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return [(place * step, _number(place * step, digits)) for place in places]
+    return [(place * step, _number(place * step, digits, step)) for place in places]
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.2g}" if abs(value) >= 1e5 or digits > 4 else f"{value:.{digits}f}".replace("-", "−")
+def _number(value: float, digits: int, step: float) -> str:
+    """A mark as text, with the digits that tell it from the next one."""
+    if abs(value) < 1e5 and digits <= 4:
+        return f"{value:.{digits}f}".replace("-", "−")
+    highest, last = (math.floor(math.log10(abs(one) or step) + 1e-9) for one in (value, step))
+    significant = 1 + highest - last
+    return f"{value:.{max(2, significant)}g}"
 
 
 def _points(run: list[tuple[float, float]]) -> str:

@@ -42,16 +42,16 @@ def audit(config: Config) -> Path:
             run_folder.write_settings(config, folder)
         with run_folder.scratch(folder, SCRATCH) as place:
             with audit_file.published_on_error(place, folder):
-                size = _audit(config, listing, place)
+                size, judged = _audit(config, listing, place)
             audit_file.publish(place, folder)
         by_path = image_reader.make_reader(as_audited(config, listing), size)
-        page = report.write_audit(folder, listing.name, listing.task, by_path)
+        page = report.write_audit(folder, listing.name, listing.task, by_path, judged=judged)
     console.say(f"audited: {folder / audit_file.FILE_NAME}, {audit_file.SUSPECTS_NAME} and {page.name}")
     return folder
 
 
-def _audit(config: Config, listing: Listing, folder: Path) -> int:
-    """Writes the findings into a folder, and returns the side of the images in pixels."""
+def _audit(config: Config, listing: Listing, folder: Path) -> tuple[int, bool]:
+    """Writes the findings into a folder. Returns the side of the images in pixels, and whether labels were judged."""
     keras.utils.set_random_seed(config.seed)
     # Nothing is trained, so no precision is measured.
     config, choice, audited = choose_backbone(replace(config, precision="float32"), listing, folder)
@@ -62,8 +62,9 @@ def _audit(config: Config, listing: Listing, folder: Path) -> int:
     if not network.pretrained:
         console.say("suspects: labels are not judged, because the weights are not pretrained (--weights)")
     cache = disk_cache.from_config(config, folder)
-    audit_file.add(folder, probe_findings.examine(network, _pool(data), data.classes, config.seed, cache))
-    return network.size
+    pool = _pool(data)
+    audit_file.add(folder, probe_findings.examine(network, pool, data.classes, config.seed, cache))
+    return network.size, probe_findings.can_judge(network, len(pool))
 
 
 def _pool(data: Splits) -> Split:

@@ -87,7 +87,7 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
         report.write_model_card(
             folder, changed, portable_export.export_folders(config, changed) if published else [place]
         )
-        run_folder.write_json(folder / "metrics.json", changed)
+        run_folder.write_figures(folder / "metrics.json", changed)
         if published:
             artefact.discard(folder / run_folder.UNPUBLISHED)
     return changed

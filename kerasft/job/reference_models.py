@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data import groups
+from kerasft.data import groups, pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import paired, scoring
 from kerasft.evaluation.score_interval import score_interval
@@ -19,8 +19,9 @@ from kerasft.networks import copies, depths, layer_names
 from kerasft.networks.network import Network
 from kerasft.probes import head_statistics, reference_models
 from kerasft.probes.reference_models import Answer, Features, ReferenceModel
-from kerasft.storage import feature_cache
-from kerasft.storage.feature_cache import Entry
+from kerasft.storage import disk_cache, feature_cache
+from kerasft.storage.feature_cache import Prefix
+from kerasft.training.train_setup import TrainSetup
 from kerasft.training.trainer import Trained
 
 # The name of the head that is solved on frozen features, before anything is fine-tuned.
@@ -83,10 +84,9 @@ def fit(
         boosted: whether trees are grown too (`--boosted_trees`).
     """
     network, scorer = trained.setup.network, trained.setup.scorer
-    found = _entries(trained, pretrained, splits) if pretrained else None
-    if found is None:
+    raw = _features_before(trained, pretrained, splits) if pretrained else None
+    if raw is None:
         return None
-    raw = [np.asarray(entry.rows, np.float32) for entry in found]
     mean, variance = head_statistics.statistics(raw[0], depths.widths(network))
     deviation = np.sqrt(variance)
     train, val, test = (((rows - mean) / deviation).astype(np.float32) for rows in raw)
@@ -94,7 +94,13 @@ def fit(
     fitted = reference_models.fit(features, scorer, trained.setup.config.seed if boosted else None)
     # With hidden layers the solution is one on their units, not on the features.
     hidden = any(layer.weights for layer in network.head_layers()[1:-1])
-    if trained.solution is not None and not hidden and trained.solution[0].shape[0] == test.shape[1]:
+    # A solved head predicts the mean, which is no answer where a quantile is asked for.
+    if (
+        trained.solution is not None
+        and not hidden
+        and scorer.error != "pinball"
+        and trained.solution[0].shape[0] == test.shape[1]
+    ):
         fitted = {PROBE: _probe(network, trained, val), **fitted}
     return ReferenceModels(fitted, features, mean, deviation, pretrained, network)
 
@@ -121,17 +127,25 @@ def measure(
     return {name: _row(one, test, trained, splits.test, evaluation) for name, one in fitted.models.items()}
 
 
-def _entries(trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits) -> tuple[Entry, ...] | None:
+def _features_before(
+    trained: Trained, pretrained: dict[str, np.ndarray], splits: Splits
+) -> tuple[np.ndarray, ...] | None:
     """The features of train, val and test as they were before training; None without those of train."""
     setup = trained.setup
     with _weights(setup.network, pretrained):
         prefix = feature_cache.make_prefix(setup.network.model_before(layer_names.STANDARDISE))
         if not feature_cache.has(setup.cache, prefix, splits.train, setup.network.size):
             return None
-        return tuple(
-            feature_cache.load_or_compute(setup.cache, prefix, split, setup.network.size)
-            for split in (splits.train, splits.val, splits.test)
-        )
+        return tuple(_features(setup, prefix, split) for split in (splits.train, splits.val, splits.test))
+
+
+def _features(setup: TrainSetup, prefix: Prefix, split: Split) -> np.ndarray:
+    """The features of a split, float32 [N, D]. They are kept where no other entry has to go for them."""
+    cache, size = setup.cache, setup.network.size
+    needed = feature_cache.count_bytes(prefix.model, split, prefix.model.output.dtype)
+    if feature_cache.has(cache, prefix, split, size) or needed <= disk_cache.spare_bytes(cache):
+        return np.asarray(feature_cache.load_or_compute(cache, prefix, split, size).rows, np.float32)
+    return prefix.predict(pipeline.evaluation_stream(split, size=size, batch_size=pipeline.EVALUATION_BATCH_SIZE))
 
 
 @contextmanager

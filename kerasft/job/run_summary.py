@@ -11,6 +11,7 @@ from kerasft.console import console
 from kerasft.data import split_checks
 from kerasft.data.listing import Listing
 from kerasft.evaluation import score_names
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.job import image_reader, robustness, served_baseline, uncertainty
 from kerasft.storage import predictions_file
 
@@ -53,8 +54,10 @@ def summarise(folder: Path, metrics: dict) -> None:
     test, proof, score = metrics["test"], metrics["export"], score_names.SCORES[metrics["task"]]
     loss = "log loss" if metrics["task"] != "regression" else "loss"
     found = f"{score_names.TITLES[score]} {console.format_metric(test[score])}"
+    if asked_quantile(test) is not None and "pinball" in test:
+        found = f"mean pinball loss {console.format_metric(test['pinball'])}, coverage {test['coverage']:.1%}"
     # Targets may have different units, so a mean over several of them means nothing.
-    if len(each := test.get("per_target", {})) > 1:
+    elif len(each := test.get("per_target", {})) > 1:
         found = "mean absolute error " + ", ".join(
             f"{name} {console.format_metric(row['mae'])}" for name, row in each.items()
         )

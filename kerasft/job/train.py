@@ -141,7 +141,7 @@ def _train(
     folders = portable_export.export_folders(config, metrics) if exported.published else [exported.path]
     report.write_model_card(folder, metrics, folders)
     # Last: a run that has it is finished. Until then the checkpoint stays, from which all of this is done again.
-    run_folder.write_json(folder / "metrics.json", metrics)
+    run_folder.write_figures(folder / "metrics.json", metrics)
     checkpoints.remove(folder)
     disk_cache.remove(done.trained.setup.cache)
     budgeting.say_overdrawn(config.budget_minutes, time.monotonic() - began)

@@ -1,5 +1,6 @@
 """The first half of a run: everything until its phases are trained. The export, or a comparison, goes on from there."""
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -152,7 +153,7 @@ def _write_delta(folder: Path, before: dict[str, np.ndarray], network: Network) 
     names = {id(weight): name for name, weight in copies.weights_by_name(network.model).items()}
     start = [before.get(names[id(weight)]) for weight in network.model.weights]
     if (fraction := weight_delta.write(folder, start, network.model.get_weights())) is not None:
-        where = f"{weight_delta.FILE_NAME} (kerasft rebuild {folder})"
+        where = f"{weight_delta.FILE_NAME} (kerasft rebuild {shlex.quote(str(folder))})"
         console.say(f"delta: {fraction:.1%} of the weights are in {where}")
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 from kerasft.probes import head_statistics
 from kerasft.settings import machine
 from kerasft.settings.errors import UserError
@@ -64,6 +65,8 @@ def fit(
         temperature = scorer.temperature(model.predict(val, raw_score=True))
         return lambda rows: model.predict(rows, raw_score=True) / temperature, len(model.model_to_string())
     settings["objective"] = "regression" if task == "regression" else "binary"
+    if scorer.error == "pinball":
+        settings |= {"objective": "quantile", "alpha": scorer.quantile}
     constants = head_statistics.constant(labels, outputs, task)
     # An output that does not vary has nothing to split by.
     models = [

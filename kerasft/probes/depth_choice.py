@@ -17,7 +17,7 @@ from kerasft.data.splits import Splits
 from kerasft.networks import depths as network_depths
 from kerasft.networks import layer_names
 from kerasft.networks.network import Network
-from kerasft.probes import head_statistics, linear_probe, stacked_probe
+from kerasft.probes import folds, head_statistics, linear_probe, stacked_probe
 from kerasft.probes.linear_probe import Solution
 from kerasft.probes.penalised_models import SoftTargets
 from kerasft.settings.config import Config
@@ -82,7 +82,13 @@ def choose(
     chosen = network_depths.with_depths(network, config, whole.depths[-stacked.depths :])
     _keep(chosen, features, entry, splits, cache)
     table = tuple(
-        {"choice": row.depths, "loss": row.loss, "accuracy": row.accuracy, "share": row.share, "seconds": row.seconds}
+        {
+            "choice": row.depths,
+            "loss": row.loss if len(stacked.losses) else None,
+            "accuracy": row.accuracy,
+            "share": row.share,
+            "seconds": row.seconds,
+        }
         for row in stacked.rows
     )
     solution = stacked.solution if stacked.depths > 1 else None
@@ -159,6 +165,8 @@ def _reason_for_last(network: Network, found: tuple[str, ...], examples: int) ->
 
 
 def _reason(stacked: stacked_probe.Stacked, tried: int, task: str) -> str:
+    if not len(stacked.losses):
+        return f"the last depth alone, for {folds.NO_FOLDS}"
     if stacked.depths == 1:
         return f"the last depth alone, for several of {tried} are not measurably better by cross-validation"
     kind = "squared error" if task == "regression" else "log loss"
@@ -207,7 +215,7 @@ def _solve(
         standardised = ((features - mean) / np.sqrt(variance)).astype(np.float32)
         return stacked_probe.solve(standardised, *given, forced=forced).to_arrays()
 
-    versions = linear_probe.SOLVER_VERSION, stacked_probe.STACK_VERSION, version("scipy")
+    versions = linear_probe.SOLVER_VERSION, stacked_probe.STACK_VERSION, version("scipy"), version("scikit-learn")
     key_parts = ("depths", features, *given, forced, *versions)
     return stacked_probe.from_arrays(feature_cache.memoize(entry.folder if entry else None, key_parts, solved))
 

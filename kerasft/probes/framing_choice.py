@@ -73,7 +73,7 @@ def choose(config: Config, network: Network, splits: Splits, cache: DiskCache) -
         row |= {} if accuracy is None else {"accuracy": accuracy}
         table.append(row | {"seconds": round(time.monotonic() - started, 3)})
     best = one_standard_error_rule(losses)
-    return FramingChoice(CANDIDATES[best], _reason(CANDIDATES[best], losses, len(rows)), table)
+    return FramingChoice(CANDIDATES[best], _reason(best, losses, len(rows)), table)
 
 
 def _missing_evidence(config: Config, network: Network, count: int) -> str:
@@ -108,11 +108,18 @@ def _features(prefix: Prefix, split: Split, size: int, cache: DiskCache) -> np.n
     return keras.ops.convert_to_numpy(standardise(np.asarray(values, np.float32)))
 
 
-def _reason(framing: str, losses: list[np.ndarray], count: int) -> str:
-    """Returns what the comparison of the probes' losses says, in half a sentence."""
-    gap = losses[0] - min(losses, key=np.mean)
-    error = intervals.standard_error(gap)
+def _reason(chosen: int, losses: list[np.ndarray], count: int) -> str:
+    """Returns what the comparison of the probes' losses says, in half a sentence.
+
+    Args:
+        chosen: the place of the framing in `CANDIDATES`.
+        losses: float64 [n] of each of them, paired.
+        count: training images.
+    """
     found = f"a probe on {count} training images, cross-validated"
-    if framing == "crop":
-        return f"{found}: no framing is measurably better" if gap.any() else f"{found}: the lowest loss"
+    if not chosen:
+        lowest = losses[0].mean() <= min(map(np.mean, losses))
+        return f"{found}: the lowest loss" if lowest else f"{found}: no framing is measurably better"
+    gap = losses[0] - losses[chosen]
+    error = intervals.standard_error(gap)
     return f"{found}: the loss of crop is {console.format_metric(gap.mean())} higher, standard error {console.format_metric(error)}"

@@ -27,7 +27,7 @@ def examine(network: Network, split: Split, classes: tuple[str, ...], seed: int,
         seed: of the folds.
         cache: has the features of a training split already, or takes them.
     """
-    if not network.pretrained or len(split) < MIN_IMAGES:
+    if not can_judge(network, len(split)):
         return []
     values = _features(network, split, cache)[:, -depths.widths(network)[-1] :]
     mean, variance = head_statistics.statistics(values)
@@ -37,6 +37,11 @@ def examine(network: Network, split: Split, classes: tuple[str, ...], seed: int,
     findings = [*describe_labels(split, classes, network.task, predicted, found), *describe_outliers(split, found)]
     _say(findings, len(split))
     return findings
+
+
+def can_judge(network: Network, images: int) -> bool:
+    """Whether a probe on the features of so many images tells anything about their labels."""
+    return network.pretrained and images >= MIN_IMAGES
 
 
 def _features(network: Network, split: Split, cache: DiskCache) -> np.ndarray:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 from kerasft.probes import boosted_trees
 
 # Neighbours that are tried on validation, and how many there are where nothing can be tried.
@@ -119,6 +120,8 @@ def nearest_neighbours(features: Features, scorer: Scorer) -> Answer:
 
     def outputs(rows: np.ndarray, count: int) -> np.ndarray:
         found = targets[rows[:, :count]].astype(np.float64)
+        if scorer.error == "pinball":
+            return np.quantile(found, scorer.quantile, axis=1, method="inverted_cdf")
         if scorer.task == "regression":
             return found.mean(1)
         shares = (found.sum(1) + prior) / (count + 1)

@@ -1,6 +1,7 @@
 """The page of an audit: `audit.html`, one self-contained file without scripts."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,22 @@ from kerasft.storage import audit_file, run_folder
 
 PAGE_NAME = "audit.html"
 
+# Kinds that have a sentence of their own.
+_SAID_KINDS = (
+    "leak",
+    "duplicate_across_splits",
+    "suspect_label",
+    "conflicting_label",
+    "duplicate",
+    "near_duplicate",
+    "outlier",
+)
+NOT_JUDGED = "Labels were not judged: this takes pretrained weights, and at least 20 images."
 
-def write_audit(folder: Path, name: str, task: str, by_path: Callable[[list[str]], list[np.ndarray]]) -> Path:
+
+def write_audit(
+    folder: Path, name: str, task: str, by_path: Callable[[list[str]], list[np.ndarray]], *, judged: bool
+) -> Path:
     """Writes `audit.html` from `audit.json` of a run folder, and returns its path.
 
     Args:
@@ -23,6 +38,7 @@ def write_audit(folder: Path, name: str, task: str, by_path: Callable[[list[str]
         name: of the data.
         task: `single_label`, `multi_label` or `regression`.
         by_path: from paths to images, uint8 [S, S, 3] each.
+        judged: whether a probe looked for suspect labels and outliers.
     """
     found = run_folder.read_json(folder / audit_file.FILE_NAME, "files", "counts", "findings")
     content = {
@@ -33,7 +49,7 @@ def write_audit(folder: Path, name: str, task: str, by_path: Callable[[list[str]
         "audit": found,
         "data": sections.split_counts(found["counts"]),
         "findings": sections.findings(found["findings"]),
-        "sentences": summarise(found["findings"]),
+        "sentences": summarise(found["findings"], judged=judged),
         "flags": (folder / "run.flags").read_text(),
         "folder": folder.as_posix(),
     }
@@ -43,26 +59,37 @@ def write_audit(folder: Path, name: str, task: str, by_path: Callable[[list[str]
     return folder / PAGE_NAME
 
 
-def summarise(findings: list[dict]) -> list[str]:
-    """Returns the most important sentences about the findings, the gravest first."""
-    numbers = {}
-    for row in findings:
-        numbers[row["kind"]] = numbers.get(row["kind"], 0) + 1
-    left_out = sum(row["verdict"] == "reject" for row in findings)
-    copies = numbers.get("duplicate_across_splits", 0)
+def summarise(findings: list[dict], *, judged: bool) -> list[str]:
+    """Returns the most important sentences about the findings, the gravest first.
+
+    Args:
+        findings: of `audit.json`.
+        judged: as in `write_audit`.
+    """
+    numbers = Counter(row["kind"] for row in findings)
+    kept = Counter(row["kind"] for row in findings if row["verdict"] != "reject")
+    left_out = len(findings) - kept.total()
+    copies = numbers["duplicate_across_splits"]
     sentences = [
-        (numbers.get("leak", 0), "{}: scores on val and test look better than they are.", "leak", "leaks"),
+        (numbers["leak"], "{}: scores on val and test look better than they are.", "leak", "leaks"),
         (copies, "{} of an image in an earlier split: not used in val or test.", "copy", "copies"),
         (
-            numbers.get("suspect_label", 0),
+            numbers["suspect_label"],
             "{} contradicted by what a model sees, and may be wrong.",
             "label is",
             "labels are",
         ),
-        (numbers.get("conflicting_label", 0), "{} the same image under two labels.", "file is", "files are"),
-        (numbers.get("near_duplicate", 0), "{} in the same split.", "near duplicate", "near duplicates"),
-        (numbers.get("outlier", 0), "{} like no other.", "image is", "images are"),
+        (numbers["conflicting_label"], "{} the same image under two labels.", "file is", "files are"),
+        (kept["duplicate"], "{} of another image in the same split.", "copy", "copies"),
+        (numbers["near_duplicate"], "{} in the same split.", "near duplicate", "near duplicates"),
+        (numbers["outlier"], "{} like no other.", "image is", "images are"),
         (left_out, "{} left out.", "file is", "files are"),
     ]
     said = [text.format(count(number, *words)) for number, text, *words in sentences if number]
-    return said or ["Nothing amiss: every file could be read, none is there twice, and no label is contradicted."]
+    if further := {kind: number for kind, number in kept.most_common() if kind not in _SAID_KINDS}:
+        named = ", ".join(f"{number:,} × {kind.replace('_', ' ')}" for kind, number in further.items())
+        said.append(f"{count(sum(further.values()), 'further finding')}: {named}.")
+    if not said:
+        said.append("Nothing amiss: every file could be read, and none is there twice.")
+        said += ["No label is contradicted by what a model sees."] if judged else []
+    return said if judged else [*said, NOT_JUDGED]

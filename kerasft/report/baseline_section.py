@@ -8,6 +8,7 @@ import numpy as np
 
 from kerasft.console.wording import count, number, percent, signed
 from kerasft.evaluation.gate import Both, flips
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.evaluation.score_names import SCORES, TITLES, formatter, score_key
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.storage import baseline_file
@@ -51,6 +52,8 @@ def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarr
             (found["difference"], found["loss_difference"]),
             strict=True,
         )
+        # Of a quantile the loss is the pinball loss, and the absolute error judges nothing.
+        if name == "loss" or asked_quantile(metrics["test"]) is None
     ]
     show = number if task == "regression" else percent
     changed = sorted(

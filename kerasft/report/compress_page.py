@@ -190,7 +190,7 @@ def _scatter(rows: list[Row], score: str, cost: str, unit: str, title: str) -> M
         labels.append((at[0], free[0] if free else at[1] - 9))
         number_at = {"x": at[0], "y": labels[-1][1], "text_anchor": "middle"}
         parts.append(figures.tag("text", str(row["number"]), class_="label", **number_at))
-    ticks = [(math.log10(value), f"{value:,g}") for value in _round_numbers(10**low, 10**high)]
+    ticks = [(math.log10(value), text) for value, text in _marks(10**low, 10**high)]
     return figures.svg(title, figures.axes(x, y, ticks, figures.marks(*y_range), unit), *parts)
 
 
@@ -207,6 +207,12 @@ def _band(rows: list[Row], score: str) -> tuple[float, float] | tuple[()]:
     best = next(row[score] for row in rows if row["artefact"] == found["best"])
     other = best + found["standard_error"] * (1 if score in ERRORS else -1)
     return min(best, other), max(best, other)
+
+
+def _marks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round numbers on a logarithmic axis, and their text. A short one has those of a linear axis."""
+    found = [(value, f"{value:,g}") for value in _round_numbers(low, high)]
+    return found if len(found) > 1 else figures.marks(low, high)
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

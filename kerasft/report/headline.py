@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasft.console.wording import NOT_MEASURED, count, join_names, number, percent
 from kerasft.evaluation.pinball import asked_quantile
-from kerasft.evaluation.score_interval import ScoreInterval, mean_score, score_interval, value_errors
+from kerasft.evaluation.score_interval import ScoreInterval, score_interval, value_errors
 from kerasft.evaluation.score_names import formatter
 from kerasft.evidence import figures
 
@@ -144,8 +144,7 @@ def regression(test: dict, arrays: dict[str, np.ndarray], classes: list[str], ca
 
 def _quantile(test: dict, arrays: dict[str, np.ndarray], classes: list[str], caveats: Caveats, quantile: float) -> dict:
     """The mean pinball loss of a predicted quantile. Without skill means always answering that quantile of the true values."""
-    n, errors = test["n"], value_errors(test, arrays, classes, quantile)
-    score = mean_score(errors, arrays.get("groups"))
+    n, score = test["n"], score_interval("regression", test, arrays, classes, quantile)
     no_skill = _constant_error(test, arrays, classes, quantile)
     units = ", in units of each value’s standard deviation" if len(classes) > 1 else ""
     guess = f"Always answering that quantile of the true values would have {number(no_skill)}"

@@ -15,9 +15,10 @@ import jinja2
 
 from kerasft import __version__
 from kerasft.console import wording
-from kerasft.evaluation.score_names import SCORES, TITLES, score_key
+from kerasft.evaluation.pinball import asked_quantile
+from kerasft.evaluation.score_names import TITLES, score_key
 from kerasft.export.model_folders import MODEL_CARD
-from kerasft.report import headline, sections, usage
+from kerasft.report import headline, sections, summary, uncertainty_section, usage
 from kerasft.storage import predictions_file, run_folder
 
 # The Hub has no name for models that give values.
@@ -60,8 +61,10 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
     caveats = headline.find_caveats(test, audit, arrays["ids"])
     result = headline.HEADLINES[task](test, arrays, classes, caveats)
     heads, by_class = sections.per_class(task, test)
-    key = score_key(task, len(classes))
-    score, settled, cost = SCORES[task], metrics.get("settled", {}), metrics.get("cost", {})
+    quantile = asked_quantile(test)
+    key = score_key(task, len(classes)) if quantile is None else "pinball"
+    score, settled, cost = sections.judging_score(task, test), metrics.get("settled", {}), metrics.get("cost", {})
+    backbone = settled.get("backbone", config["backbone"])
     rejected, warned = (
         Counter(row["kind"].replace("_", " ") for row in audit["findings"] if (row["verdict"] == "reject") == reject)
         for reject in (True, False)
@@ -74,6 +77,8 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
         "pipeline_tag": _PIPELINE_TAGS.get(task, ""),
         "classes": classes,
         "score": score,
+        "quantile": quantile,
+        "metric_type": score or key,
         "key": key,
         "score_name": TITLES[key],
         "metrics": metrics,
@@ -88,9 +93,13 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
         "rejected": rejected,
         "warned": warned,
         "config": config,
-        "backbone": settled.get("backbone", config["backbone"]),
-        "weights": settled.get("weights", config["weights"]),
-        "phases": sections.phases(metrics["phases"], score),
+        "backbone": backbone,
+        "weights": summary.weights(backbone, settled.get("weights", config["weights"])),
+        "phases": sections.phases(metrics["phases"], score, judged=summary.judged(metrics)),
+        "dropped": settled.get("dropped_phases", []),
+        "changes": [row["surgery"] for row in settled.get("surgery", [])],
+        "teachers": summary.teachers(settled),
+        "unknowns": uncertainty_section.sentences(metrics),
         "costs": sections.costs(cost),
         "baselines": metrics.get("baselines", {}),
         "python": usage.serving(export["path"], task)["Python"],

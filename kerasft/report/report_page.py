@@ -10,10 +10,20 @@ import numpy as np
 
 from kerasft import __version__
 from kerasft.console import wording
-from kerasft.evaluation.score_names import SCORES, score_key
+from kerasft.evaluation.score_names import score_key
 from kerasft.evidence import EVIDENCE, predictions
 from kerasft.evidence.predictions import Section
-from kerasft.report import baseline_section, gallery, headline, health, robustness, sections, uncertainty_section, usage
+from kerasft.report import (
+    baseline_section,
+    gallery,
+    headline,
+    health,
+    robustness,
+    sections,
+    summary,
+    uncertainty_section,
+    usage,
+)
 from kerasft.storage import predictions_file, run_folder
 
 
@@ -71,7 +81,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
     log = folder / "history.jsonl"
     history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     task, classes, test = metrics["task"], metrics["classes"], metrics["test"]
-    score, path = SCORES[task], metrics["export"]["path"]
+    score, path = sections.judging_score(task, test), metrics["export"]["path"]
     heads, by_class = sections.per_class(task, test)
     changed, defaults = sections.settings(config)
     content = {
@@ -83,9 +93,10 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
         "headline": headline.HEADLINES[task](test, arrays, classes, headline.find_caveats(test, audit, arrays["ids"])),
-        "summary": sections.summary(config, metrics, audit["counts"]),
+        "summary": summary.sentences(config, metrics, audit["counts"]),
         "metric_rows": sections.metric_rows(test, metrics["val"]),
-        "phases": sections.phases(metrics["phases"], score),
+        "phases": sections.phases(metrics["phases"], score, judged=summary.judged(metrics)),
+        "judged": summary.judged(metrics),
         "curves": sections.curves(history, metrics["phases"], score, sections.score_name(score, len(classes))),
         "history": history,
         "health": health.phases(metrics.get("gradient_health", {})),
@@ -103,6 +114,7 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "costs": sections.costs(metrics.get("cost", {})),
         "tried": sections.tried(metrics.get("settled", {})),
         "serving": usage.serving(path, task),
+        "repeating": usage.repeating(folder),
         "explaining": usage.explaining(folder),
         "uncertainty": uncertainty_section.sentences(metrics),
         "robustness": robustness.section(metrics),
@@ -115,9 +127,11 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
     return content
 
 
-def _artefacts(metrics: dict, score: str) -> list[dict]:
+def _artefacts(metrics: dict, score: str | None) -> list[dict]:
     """The rows of portable artefacts, with what they reach under the name of the task's score."""
     rows = [row for row in metrics.get("artefacts", {}).values() if "artefact" in row]
+    if score is None:
+        return rows
     # Earlier versions wrote it under that name too where it was in deviations.
     key = score_key(metrics["task"], len(metrics["classes"]))
     return [row | {score: row[key]} if key in row else row for row in rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kerasft import __version__
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import ERRORS, TITLES, score_key
 from kerasft.report.report_page import environment
@@ -22,12 +23,13 @@ class FinishedRun(NamedTuple):
         data: short name of the data.
         network: the backbone, as `--backbone` names it.
         size: side of its input images in pixels.
-        score: `accuracy`, `map` or `mae`; `scaled_mae` for several targets.
+        score: `accuracy`, `map` or `mae`; `scaled_mae` for several targets, `pinball` for a quantile.
         value, low, high: the score on the test split, and its 95 % interval; None where the images cannot tell it.
         loss: log loss on the test split (single and multi-label); the training loss (regression).
         n: test images.
         seconds: of the whole run.
         export: path of the SavedModel.
+        quantile: that is predicted; None for the mean or the median.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class FinishedRun(NamedTuple):
     n: int
     seconds: float
     export: str
+    quantile: float | None = None
 
 
 class Unreadable(NamedTuple):
@@ -81,10 +84,11 @@ def read(folder: Path) -> FinishedRun:
     config = json.loads((folder / "config.json").read_text())
     arrays = predictions_file.read(folder)
     task, test, export = metrics["task"], metrics["test"], metrics["export"]["path"]
-    interval = score_interval(task, test, arrays, metrics["classes"])
+    quantile = asked_quantile(test)
+    interval = score_interval(task, test, arrays, metrics["classes"], quantile)
     if interval.value is None:
         raise ValueError("no test image has any of the labels, so there is no score")
-    score = score_key(task, len(metrics["classes"]))
+    score = score_key(task, len(metrics["classes"])) if quantile is None else "pinball"
     # Early versions recorded the errors of several targets in their units alone; and no image may have any of several labels.
     value = test.get(score)
     return FinishedRun(
@@ -100,12 +104,21 @@ def read(folder: Path) -> FinishedRun:
         n=test["n"],
         seconds=float(metrics["seconds"]["total"]),
         export=export,
+        quantile=quantile,
     )
 
 
 def groups(rows: list[FinishedRun]) -> list[tuple[tuple[str, str, int], list[FinishedRun]]]:
-    """Groups rows by data, score and number of test images. Only rows of one group can be compared."""
-    return [(key, list(group)) for key, group in groupby(rows, key=lambda row: (row.data, row.score, row.n))]
+    """Groups rows by data, score and number of test images. Only rows of one group can be compared.
+
+    A predicted quantile is part of the score: `pinball(0.9)`.
+    """
+    return [(key, list(group)) for key, group in groupby(rows, key=lambda row: (row.data, score_of(row), row.n))]
+
+
+def score_of(row: FinishedRun) -> str:
+    """The score of a row, with the quantile that is predicted."""
+    return row.score if row.quantile is None else f"{row.score}({row.quantile:g})"
 
 
 def write_page(path: Path, rows: list[FinishedRun], damaged: list[Unreadable]) -> None:
@@ -135,7 +148,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _sort_key(row: FinishedRun) -> tuple:
     better = row.value if row.score in ERRORS else -row.value
-    return row.data, row.score, row.n, better, row.loss, row.folder
+    return row.data, score_of(row), row.n, better, row.loss, row.folder
 
 
 def _interval_style(row: FinishedRun, group: list[FinishedRun]) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from dataclasses import MISSING, fields
-from pathlib import Path
 
 import numpy as np
 
-from kerasft.console.wording import NOT_MEASURED, count, duration, join_names, number, percent, signed, span
+from kerasft.console.wording import NOT_MEASURED, count, duration, number, percent, signed, span
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.evaluation.score_names import SCORES, formatter
 from kerasft.evidence import figures
 from kerasft.settings.config import Config
@@ -18,6 +18,7 @@ _METRICS = {
     "accuracy": ("Accuracy", "right answers", percent),
     "top5_accuracy": ("Top-5 accuracy", "the right answer is among the five highest", percent),
     "map": ("Mean average precision", "over the labels; 1 is perfect", number),
+    "pinball": ("Mean pinball loss", "lowest for the quantile that is asked for", number),
     "mae": ("Mean absolute error", "how far off an answer is on average", number),
     "scaled_mae": ("Mean absolute error in deviations", "in units of each value’s standard deviation", number),
     "rmse": ("Root mean squared error", "the same, great errors counting more", number),
@@ -33,6 +34,8 @@ _METRICS = {
 }
 # Metrics in the units of the targets. Their mean over several targets means nothing.
 _IN_UNITS = ("mae", "rmse")
+# Metrics of means, which do not judge a quantile.
+_OF_MEANS = ("mae", "scaled_mae", "rmse", "r2")
 _CLASS_COLUMNS = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
 _COLUMNS = {
     "single_label": {**_CLASS_COLUMNS, "n": "Images"},
@@ -44,61 +47,12 @@ _COLUMNS = {
     },
     "regression": {"mae": "MAE", "rmse": "RMSE", "r2": "R²"},
 }
-_WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled": "the bundled weights"}
-
-
-def summary(config: dict, metrics: dict, counts: dict) -> list[str]:
-    """Describes the run in two sentences, and in further ones what is averaged (`--tta`) and who taught (`--teacher`)."""
-    settled = metrics.get("settled", {})
-    chosen, backbone = settled.get("weights", config["weights"]), settled.get("backbone", config["backbone"])
-    weights = _WEIGHTS.get(chosen, f"weights from {Path(chosen).name}")
-    learned = "" if metrics["task"] == "multi_label" else f" from {count(sum(counts['train'].values()), 'image')}"
-    things = {"single_label": ("class", "classes"), "multi_label": ("label",), "regression": ("value",)}
-    kinds = count(len(metrics["classes"]), *things[metrics["task"]])
-    phases, proof = metrics["phases"], metrics["export"]
-    kept = sum(phase["accepted"] for phase in phases)
-    outcome = f"{kept} of {count(len(phases), 'training phase')} helped on validation and {'was' if kept == 1 else 'were'} kept"
-    outcome = outcome if kept else "no training phase helped on validation, so all were undone"
-    mirrored = ["Each answer is the mean over an image and its mirror image."] if metrics.get("tta") == "flip" else []
-    same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
-    places = int(-np.log10(max(proof["max_abs_diff"], 1e-12)))
-    alike = (
-        f"the numbers are equal to {count(places, 'decimal place')}" if places > 0 else "metrics.json says how alike"
-    )
-    changes = ", ".join(row["surgery"] for row in metrics.get("settled", {}).get("surgery", []))
-    changed = f" after {changes}" if changes else ""
-    return [
-        f"{backbone} with {weights}{changed} learned {kinds}{learned}, {metrics['image_size']} × {metrics['image_size']} "
-        f"pixels each, in {duration(metrics['seconds']['total'])}; {outcome}.",
-        f"Nothing was chosen by the test images. The exported model answered all {proof['n']:,} of them from the "
-        f"files themselves{same}; {alike}.",
-        *mirrored,
-        *_teachers(settled),
-    ]
-
-
-def _teachers(settled: dict) -> list[str]:
-    """A sentence on the teachers, and how good they are; none without them."""
-    if not (taught := settled.get("teacher")):
-        return []
-    name = next(name for name in SCORES.values() if f"val_{name}" in taught)
-    paths = [row["path"] for row in taught["members"]]
-    who = f"a teacher, {paths[0]}" if len(paths) == 1 else f"the mean of {len(paths)} teachers, {join_names(paths)}"
-    score = formatter(name)(taught[f"val_{name}"])
-    parts = [f"its answers have {percent(taught['weight'], 0)} of the loss"] if taught["weight"] else []
-    if "features_weight" in taught:
-        parts.append(f"its features a weight of {number(taught['features_weight'])}")
-    further = f" Of {count(taught.get('unlabelled', 0), 'further image')} without labels it learned the answers alone."
-    return [
-        f"It learned from the labels and from {who}, whose {_METRICS[name][0].lower()} on the same validation images is "
-        f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
-        + (further if "unlabelled" in taught else "")
-    ]
 
 
 def metric_rows(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
     """Returns name, meaning, test value and validation value of each metric of the task."""
     left_out = _IN_UNITS if len(test.get("per_target", {})) > 1 else ("scaled_mae",)
+    left_out = left_out if asked_quantile(test) is None else _OF_MEANS
     return [
         (name, meaning, *(show(part[key]) if key in part else NOT_MEASURED for part in (test, val)))
         for key, (name, meaning, show) in _METRICS.items()
@@ -106,23 +60,38 @@ def metric_rows(test: dict, val: dict) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def score_name(score: str, outputs: int) -> str:
+def judging_score(task: str, test: dict) -> str | None:
+    """The score that phases and models are compared by; None for a quantile, of which the loss is the pinball loss."""
+    return SCORES[task] if asked_quantile(test) is None else None
+
+
+def score_name(score: str | None, outputs: int) -> str:
     """Returns the name of the score. The error of several targets is in units of their standard deviations."""
+    if score is None:
+        return _METRICS["pinball"][0].lower()
     several = score == "mae" and outputs > 1
     return _METRICS["scaled_mae" if several else score][0].lower()
 
 
-def phases(records: list[dict], score: str) -> list[dict]:
-    """Returns the phases with a verdict, and their metrics as text; `score` is the name of the task's score."""
+def phases(records: list[dict], score: str | None, *, judged: bool = True) -> list[dict]:
+    """Returns the phases with a verdict, and their metrics as text.
+
+    Args:
+        records: `phases` of `metrics.json`.
+        score: as `judging_score` gives it.
+        judged: whether the validation images were enough to judge a phase.
+    """
     show, rows = formatter(score), []
     for record in records:
         share, trained = record["share"] if record["accepted"] else 0.0, record["epochs"]
         row = {key: record[key] for key in ("name", "spec", "cached")}
-        row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept"}.get(share, f"kept to {share:.0%}")
+        row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept" if judged else "kept, not judged"}.get(
+            share, f"kept to {share:.0%}"
+        )
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
         row["speed"] = f"{record['images_per_second']:,.0f} images/s" if trained else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]
-        row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")]
+        row["score"] = [show(record[f"val_{score}_{when}"]) for when in ("before", "after")] if score else []
         row["trained"] = percent(record["trainable"] / (record["trainable"] + record["frozen"]))
         row["temperature"] = number(record["temperature"]) if record["temperature"] != 1 else ""
         rows.append(row)
@@ -172,16 +141,19 @@ def costs(cost: dict) -> list[tuple[str, str]]:
     ]
 
 
-def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str, list[str]]]:
+def baselines(found: dict[str, dict], test: dict, score: str | None) -> list[tuple[str, list[str]]]:
     """Returns rows (name, values) of what frozen features reach without fine-tuning; the trained network comes first.
 
     Args:
         found: `baselines` of `metrics.json`.
         test: the metrics of the trained network.
-        score: name of the task's score.
+        score: as `judging_score` gives it; None leaves the columns of the score out.
     """
     if not found:
         return []
+    if score is None:
+        rows = [("this network", [number(test["loss"]), "", "", ""])]
+        return rows + [(name, [values[1], *values[3:]]) for name, values in baselines(found, test, "mae")[1:]]
     show = formatter(score)
 
     def difference(values: list[float | None]) -> str:
@@ -206,11 +178,11 @@ def baselines(found: dict[str, dict], test: dict, score: str) -> list[tuple[str,
     return rows
 
 
-def curves(history: list[dict], records: list[dict], score: str, name: str) -> list[tuple[str, str]]:
+def curves(history: list[dict], records: list[dict], score: str | None, name: str) -> list[tuple[str, str]]:
     """Returns title and SVG of the loss and of the score over all epochs; empty without epochs.
 
     Args:
-        score: name of the task's score.
+        score: as `judging_score` gives it; None draws the loss alone.
         name: of the score, for the title.
     """
     if not history:
@@ -222,7 +194,7 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
 
     def draw(title: str, lines: dict[str, str], after: str, ceiling: float = np.inf) -> tuple[str, str]:
         spans = [
-            figures.Span(name, places[0], places[-1], kept[name][after] if name in kept else np.nan)
+            figures.Span(name, places[0], places[-1], _or_nan(kept.get(name, {}).get(after)))
             for name, places in epochs_by_phase.items()
         ]
         # `auto` does not validate every epoch.
@@ -232,15 +204,25 @@ def curves(history: list[dict], records: list[dict], score: str, name: str) -> l
         epochs = count(len(history), "epoch")
         return title, figures.curves(values, spans, f"{title} over {epochs}: {ends}", ceiling)
 
+    losses = draw("Loss", {"train": "loss", "val": "val_loss"}, "val_after")
+    if score is None:
+        return [losses]
     title, ceiling = f"{name.capitalize()} on validation", np.inf if score == "mae" else 1.0
     return [
-        draw("Loss", {"train": "loss", "val": "val_loss"}, "val_after"),
+        losses,
         draw(title, {"val": f"val_{score}"}, f"val_{score}_after", ceiling),
     ]
 
 
+def _or_nan(value: float | None) -> float:
+    """A figure; NaN where it could not be measured."""
+    return np.nan if value is None else value
+
+
 def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[str], float]]]:
     """Returns column titles and rows (name, values, bar in 0..1) by class or target: the worst first, the unmeasured last."""
+    if (quantile := asked_quantile(test)) is not None:
+        return ["Pinball loss", "Coverage"], _by_quantile(test["per_target"], quantile)
     columns = _COLUMNS[task]
     table, worst, show = test.get("per_class"), "f1", _two_decimals
     if task == "regression":
@@ -255,6 +237,15 @@ def per_class(task: str, test: dict) -> tuple[list[str], list[tuple[str, list[st
         for name, row in sorted(table.items(), key=lambda item: (unmeasured(item[1]), item[1][worst] or 0.0))
     ]
     return list(columns.values()), rows
+
+
+def _by_quantile(table: dict[str, dict], quantile: float) -> list[tuple[str, list[str], float]]:
+    """The rows of targets of which a quantile is predicted: that of the worst coverage first. Early runs recorded none."""
+    rows = sorted(table.items(), key=lambda item: -abs(item[1].get("coverage", quantile) - quantile))
+    return [
+        (name, [number(row.get("pinball")), percent(row.get("coverage"))], row.get("coverage", 0.0))
+        for name, row in rows
+    ]
 
 
 def _two_decimals(value: float | None) -> str:

@@ -28,6 +28,11 @@ answer = model.signatures["serving_default"](image_bytes=tf.constant([image]))
     return {**ways, "or TensorFlow Serving": docker, "and a request to either": curl}
 
 
+def repeating(folder: Path) -> str:
+    """Returns the command that runs a run again."""
+    return f"python -m kerasft.run --flagfile={shlex.quote(f'{folder.as_posix()}/run.flags')} --noresume"
+
+
 def explaining(folder: Path) -> str:
     """Returns the command that explains the answers of a run."""
     return f"kerasft explain --model={shlex.quote(folder.as_posix())}"

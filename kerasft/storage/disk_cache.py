@@ -58,6 +58,12 @@ def available_bytes(cache: DiskCache, kind: str = ACTIVATIONS) -> int:
     return int(min(_max_bytes(cache, kind), MAX_FREE_SHARE * shutil.disk_usage(cache.folder).free))
 
 
+def spare_bytes(cache: DiskCache) -> int:
+    """The bytes that one more entry of activations may take without another being removed. Raises as `available_bytes`."""
+    held = sum(stat.st_size for stat in _files(cache, ACTIVATIONS).values())
+    return min(available_bytes(cache), int(_max_bytes(cache, ACTIVATIONS)) - held)
+
+
 @contextmanager
 def locked(cache: DiskCache, name: str) -> Iterator[Path]:
     """Yields the folder of an entry, which no other run can write in the block.

@@ -34,8 +34,8 @@ MAX_ROUNDING_ERROR = 1e-3
 CHUNK_ROWS = 1024
 # Open memory maps, by file, dtype and shape.
 _OPEN_MAPS: WeakValueDictionary = WeakValueDictionary()
-# Settings of a layer that do not change what it computes in inference.
-_TRAINING_ONLY = ("name", "trainable", "momentum", "rate", "seed")
+# Settings of a layer of Keras that do not change what it computes in inference.
+_TRAINING_ONLY = ("momentum", "rate", "seed")
 
 
 class Prefix(NamedTuple):
@@ -92,17 +92,22 @@ def make_prefix(model: keras.Model) -> Prefix:
     """Makes a Prefix of a model. Its digest covers operations, connections, weights, the user's code and the decoder's version."""
     digest = hashlib.sha256(repr((tf.__version__, keras.__version__, decode.DECODER_VERSION)).encode())
     own = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
-    places = {operation.name: index for index, operation in enumerate(model.operations)}
+    # Other models may call the same layer; only the calls of this model count.
+    calls = [[node for node in operation._inbound_nodes if id(node) in own] for operation in model.operations]
+    places = {id(node): (row, call) for row, nodes in enumerate(calls) for call, node in enumerate(nodes)}
 
     def source(value: Any) -> Any:
-        return places.get(value._keras_history.operation.name) if isinstance(value, keras.KerasTensor) else value
+        """Of an activation the operation, which of its calls, and which output of that."""
+        if not isinstance(value, keras.KerasTensor):
+            return value
+        operation, node, output = value._keras_history
+        return *places.get(id(operation._inbound_nodes[node]), ()), output
 
-    for operation in model.operations:
-        # Other models may call the same layer; only the calls of this model count.
-        calls = [node for node in operation._inbound_nodes if id(node) in own]
-        arguments = keras.tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in calls])
+    for operation, nodes in zip(model.operations, calls, strict=True):
+        arguments = keras.tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in nodes])
         kind = f"{type(operation).__module__}.{type(operation).__qualname__}"
         _add(digest, (kind, _settings(operation), [source(value) for value in arguments]))
+    _add(digest, [source(value) for value in model.outputs])
     _add(digest, model.get_weights())
     if sources := own_code.digests(model.operations):
         _add(digest, sources)
@@ -110,14 +115,16 @@ def make_prefix(model: keras.Model) -> Prefix:
 
 
 def _settings(operation: keras.Operation) -> dict[str, Any]:
-    """Returns the arguments that an operation was made with, without those of training only."""
+    """The arguments that an operation was made with, without those of training only."""
     try:
         settings = operation.get_config()
     # Keras cannot serialise the arguments of some operations, such as a slice.
     except NotImplementedError:
         settings = vars(operation)
         settings = {name: value for name, value in settings.items() if not name.startswith("_") and not callable(value)}
-    return {name: value for name, value in settings.items() if name not in _TRAINING_ONLY}
+    # What a layer from outside makes of a rate or a seed is not known.
+    unused = _TRAINING_ONLY if type(operation).__module__.startswith("keras.") else ()
+    return {name: value for name, value in settings.items() if name not in ("name", "trainable", *unused)}
 
 
 def _add(digest: Any, value: Any) -> None:
@@ -273,7 +280,8 @@ def memoize(
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 return dict(stored)
-        except (OSError, ValueError, zipfile.BadZipFile):  # missing, or damaged: a zip archive has checksums
+        # Missing, or damaged: a zip archive has checksums.
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             arrays = {name: np.asarray(value) for name, value in compute().items()}
             run_folder.write(path, lambda file: np.savez(file, **arrays))
             return arrays

@@ -26,6 +26,7 @@ class ResolvedSettings:
         pixels: mean and variance by channel of the training images, under `--preprocessing=dataset`.
         batch_size, jit: as the flags of these names, without `auto`.
         phases: the phases of the run, as `--phases` takes them.
+        dropped_phases: phases that were planned, and that the validation images cannot judge.
         budget: under `--budget_minutes`: `before_training`, the seconds until training began.
         cached: for each phase, by name, how its inputs are cached: number of cached augmentations, dtype, reason.
         framing: as the flag, without `auto`; None until it is chosen.
@@ -59,6 +60,7 @@ class ResolvedSettings:
     jit_reason: str = ""
     budget: dict[str, float] | None = None
     phases: list[str] = field(default_factory=list)
+    dropped_phases: list[str] = field(default_factory=list)
     cached: dict[str, list] = field(default_factory=dict)
     audit_size: int | None = None
     tta: str | None = None
@@ -82,7 +84,7 @@ class ResolvedSettings:
 
     def write(self, folder: Path) -> None:
         """Writes `settled.json` into a run folder."""
-        run_folder.write_json(folder / FILE_NAME, self.to_json())
+        run_folder.write_figures(folder / FILE_NAME, self.to_json())
 
 
 def read(folder: Path) -> ResolvedSettings | None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from kerasft.settings.errors import UserError
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
 _RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz", "delta.npz")
 _RESULTS += ("explain.html", "explain.json", "baseline.npz")
+# What is made beside them. It goes with the weights, and does not tell that a run has begun.
+_DERIVED = ("compress.html", "compress.json", "rebuilt.keras", "lr_find.html", "lr_find.json", "unlabelled.npz")
 # The SavedModel that `--gate` refused is in this folder of the run.
 UNPUBLISHED = "unpublished"
 # Files of `run_lock`.
@@ -96,6 +99,21 @@ def check_can_create(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON atomically."""
     write(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def write_figures(path: Path, value: Any) -> None:
+    """Writes indented JSON atomically. A number that is not finite becomes null: JSON has no other name for it."""
+    text = json.dumps(_finite(value), indent=2, allow_nan=False)
+    write(path, lambda file: file.write((text + "\n").encode()))
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path, *required: str) -> dict:
@@ -185,9 +203,9 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
     if finished is not None:
         return folder, finished
     if not config.resume:
-        for result in _RESULTS:
+        for result in (*_RESULTS, *_DERIVED):
             (folder / result).unlink(missing_ok=True)
-        for subfolder in ("tensorboard", "phases", "cache", "soup", UNPUBLISHED):
+        for subfolder in ("tensorboard", "phases", "cache", "soup", "slim", UNPUBLISHED):
             shutil.rmtree(folder / subfolder, ignore_errors=True)
     write_settings(config, folder)
     return folder, None

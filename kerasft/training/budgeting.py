@@ -8,7 +8,7 @@ import numpy as np
 from kerasft.console import console
 from kerasft.console.wording import duration
 from kerasft.data import pipeline
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
 from kerasft.networks.multiplications import forward_work
 from kerasft.settings.errors import counted
 from kerasft.storage.resolved_settings import ResolvedSettings

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.evaluation import intervals
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 
 # The level of each one-sided t-test.
 LEVEL = 0.05

@@ -96,7 +96,7 @@ def prepare(
             embed(splits.val, 1)
         if network.head_init == "probe" or automatic:
             given = _arguments_of_probe(config, network, splits, inputs, weights, soft_targets)
-            key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy")
+            key_parts = *given, linear_probe.SOLVER_VERSION, version("scipy"), version("scikit-learn")
             if solved is None:
                 found = feature_cache.memoize(folder, key_parts, lambda: linear_probe.solve(*given)._asdict())
                 solved = Solution(found["kernel"], found["bias"], str(found["penalty"]))

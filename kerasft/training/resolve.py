@@ -92,7 +92,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
             resolved.shift = domain_shift.measure(network, setup.splits.train)
         planned, reason = planning.plan(setup.config, network, count, speed, resolved.shift)
         console.say(f"phases: {reason}")
-        planned = train_setup.judgeable(setup, planned)
+        kept = train_setup.judgeable(setup, planned)
+        resolved.dropped_phases = [str(phase) for phase in planned if phase not in kept]
+        planned = kept
     if resolved.jit is None:
         phase_setup = train_setup.with_unlabelled_train(setup)
         # Those of a head on cached features take no time that compiling could win.

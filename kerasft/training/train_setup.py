@@ -11,7 +11,7 @@ from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Splits, concatenate, example_weights
 from kerasft.data.unlabelled import has_label
-from kerasft.evaluation import scoring
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
 from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
@@ -152,6 +152,6 @@ def judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:
         kept = "the solved head" if solved else f"'{planned[0]}'"
         console.say(
             f"validation: {count} image{'s' * (count != 1)} cannot judge a phase "
-            f"(needed: {scoring.MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
+            f"(needed: {MIN_VALIDATION_IMAGES}): {kept} is kept as it is, and nothing is trained after it"
         )
     return found

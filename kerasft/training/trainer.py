@@ -253,7 +253,7 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
         _say_served(run)
     phase_health.say(run.name, record.health)
     folder = setup.folder / "phases" / run.name
-    run_folder.write_json(folder / "record.json", record.to_json())
+    run_folder.write_figures(folder / "record.json", record.to_json())
     # Without the optimizer of a model that was fitted itself.
     plain = keras.Model(setup.network.model.inputs, setup.network.model.outputs)
     run_folder.write_by_name(folder / "model.weights.h5", plain.save_weights)

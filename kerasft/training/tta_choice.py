@@ -6,7 +6,8 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.evaluation import intervals
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 
 CHOICES = ("none", "flip")
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from kerasft.evaluation import intervals
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer, one_standard_error_rule
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer, one_standard_error_rule
 from kerasft.networks import layer_names
 from kerasft.strategies.phase import Phase
 

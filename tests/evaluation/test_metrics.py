@@ -96,6 +96,9 @@ def test_a_quantile_has_a_coverage():
     scorer = Scorer("regression", labels, np.ones(1) * 2, error="pinball", quantile=0.8, weights=np.arange(10.0))
     found = metrics.compute(scorer, np.full((10, 1), 7.0, np.float32), ("x",))
     assert (found["quantile"], found["coverage"]) == (0.8, 0.8)
+    assert found["pinball"] == pytest.approx(2 * found["loss"])
+    (row,) = found["per_target"].values()
+    assert (row["coverage"], row["pinball"]) == (0.8, pytest.approx(found["pinball"]))
     # 0.8 of 1 and 2 above, 0.2 of 1 to 7 below, in deviations of 2.
     assert found["loss"] == pytest.approx((0.8 * 3 + 0.2 * 28) / 2 / 10)
     assert "coverage" not in metrics.compute(Scorer("regression", labels, np.ones(1)), labels, ("x",))

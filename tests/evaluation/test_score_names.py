@@ -1,4 +1,4 @@
-"""The names of scores: one for each task, and one more for several targets."""
+"""The names of scores: one for each task, and one more each for several targets and for a quantile."""
 
 import pytest
 
@@ -20,4 +20,4 @@ def test_several_targets_are_compared_in_deviations(task, targets, key):
 
 
 def test_every_score_has_a_title():
-    assert TITLES.keys() == {*SCORES.values(), "scaled_mae"}
+    assert TITLES.keys() == {*SCORES.values(), "scaled_mae", "pinball"}

@@ -58,6 +58,24 @@ def test_what_chance_does_to_a_few_images_is_well_calibrated():
     assert "it is well calibrated" in _said("single_label", *_two_classes(*rows))
 
 
+@pytest.mark.parametrize("n", [12, 100, 500])
+def test_a_calibrated_model_is_seldom_called_over_or_underconfident(n):
+    rng, called = np.random.default_rng(n), 0
+    for _ in range(200):
+        probability = rng.uniform(0.5, 1, n)
+        labels = (rng.random(n) > probability).astype(np.int32)
+        called += "confident" in _said("single_label", labels, np.stack([probability, 1 - probability], axis=1))
+    assert called <= 20
+
+
+def test_few_images_tell_no_gap_and_many_do():
+    def said(n: int) -> str:
+        return _said("single_label", *_two_classes((0.85, 0.8, n)))
+
+    assert "it is as well calibrated as so few decisions can tell" in said(100)
+    assert "it is overconfident" in said(1000)
+
+
 def test_many_labels_that_are_not_given_hide_nothing():
     """1,000 images of 20 labels: 19,000 decisions are easy, and those that are given are right in 60 % of the cases."""
     probabilities, right = _bins((0.002, 0.021, 19_000), (0.99, 0.601, 1_000))

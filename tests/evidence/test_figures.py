@@ -5,7 +5,10 @@ import pytest
 from kerasft.evidence import figures
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.812, 0.815), (-3.2, 17), (1e-6, 2e-6), (0, 2.5e6)])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0, 1), (0.812, 0.815), (-3.2, 17), (1e-6, 2e-6), (0, 2.5e6), (250_000, 262_000), (1 + 1e-6, 1 + 3e-6)],
+)
 def test_the_marks_of_an_axis_are_few_round_and_inside(low, high):
     marks = figures.marks(low, high)
     assert 2 <= len(marks) <= 7

@@ -98,3 +98,11 @@ def test_classes_of_one_image_each_cannot_tell(tiny, tmp_path):
     chosen = _choose(replace(data, train=split, classes=classes), tiny, tmp_path)
     assert (chosen.framing, chosen.table) == (framing_choice.UNMEASURED, [])
     assert "no training image can be held out" in chosen.reason
+
+
+def test_the_gap_is_that_of_the_framing_that_is_taken():
+    """`pad` has the lowest loss, and `squash` is not measurably worse."""
+    crop, squash, pad = np.array([2.0, 2.2, 1.8]), np.array([1.0, 1.2, 0.8]), np.array([0.9, 1.3, 0.7])
+    said = framing_choice._reason(1, [crop, squash, pad], 36)
+    assert "the loss of crop is 1.0000 higher, standard error" in said
+    assert framing_choice._reason(0, [pad, crop, squash], 36).endswith(": the lowest loss")

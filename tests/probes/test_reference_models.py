@@ -1,5 +1,7 @@
 """Baselines on features: against scikit-learn, in every task, and where there is little to fit them on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
@@ -45,6 +47,21 @@ def test_every_task_has_baselines_that_beat_a_constant(task):
         outputs = baseline.answer(features.test)
         assert outputs.shape == (40, features.outputs) and np.isfinite(outputs).all() and baseline.bytes > 0
         assert tested.loss(outputs) < 0.8 * tested.loss(np.tile(constant, (40, 1)))
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.9])
+def test_baselines_predict_the_quantile_that_the_network_does(quantile):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(900, 4)).astype(np.float32)
+    labels = (rows[:, :1] + rng.exponential(1, (900, 1))).astype(np.float32)
+    scorer = Scorer("regression", labels[500:700], labels[:500].std(0), error="pinball", quantile=quantile)
+    found = reference_models.fit(Features(rows[:500], rows[500:700], rows[700:], labels[:500], 1), scorer, seed=0)
+    assert list(found) == ["nearest_neighbours", "boosted_trees"]
+    of_mean = replace(scorer, error="squared")
+    means = reference_models.fit(Features(rows[:500], rows[500:700], rows[700:], labels[:500], 1), of_mean, seed=0)
+    tested = replace(scorer, labels=labels[700:])
+    for name, baseline in found.items():
+        assert tested.loss(baseline.answer(rows[700:])) < 0.8 * tested.loss(means[name].answer(rows[700:]))
 
 
 def test_the_nearest_centroid_is_scikit_learns():

@@ -64,6 +64,12 @@ def test_the_cheapest_is_within_one_standard_error_of_the_best():
     )
 
 
+@pytest.mark.parametrize(("low", "high"), [(22, 45), (0.3, 0.4), (3, 70), (1, 9000)])
+def test_a_logarithmic_axis_has_numbers(low, high):
+    marks = compress_page._marks(low, high)
+    assert 2 <= len(marks) <= 7 and all(low <= value <= high for value, _ in marks)
+
+
 @pytest.mark.parametrize("timed", [True, False])
 def test_the_page_is_whole_and_escaped(tmp_path, timed):
     (tmp_path / "run.flags").write_text("--data=folder:<b>")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kerasft import report
 from kerasft.report import audit_page, gallery
@@ -51,7 +52,7 @@ def test_the_page_of_an_audit(tmp_path):
     counts = {"train": {"a": 3, "b": 4}, "val": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}}
     (tmp_path / "audit.json").write_text(json.dumps({"files": 12, "counts": counts, "findings": findings}))
     (tmp_path / "run.flags").write_text("--seed=0\n")
-    path = report.write_audit(tmp_path, "photos", "single_label", images)
+    path = report.write_audit(tmp_path, "photos", "single_label", images, judged=True)
     page = path.read_text()
     assert path.name == "audit.html"
     assert "1 leak: scores on val and test look better" in page
@@ -62,5 +63,18 @@ def test_the_page_of_an_audit(tmp_path):
 
 
 def test_an_audit_without_findings_says_so():
-    (sentence,) = audit_page.summarise([])
-    assert sentence.startswith("Nothing amiss")
+    first, second = audit_page.summarise([], judged=True)
+    assert first.startswith("Nothing amiss") and second.startswith("No label is contradicted")
+    assert audit_page.summarise([], judged=False) == [first, audit_page.NOT_JUDGED]
+
+
+@pytest.mark.parametrize("kind", ["duplicate", "constant", "dark", "group", "split_shift", "missing_class"])
+def test_an_audit_with_a_finding_of_any_kind_does_not_say_that_nothing_is_amiss(kind):
+    (sentence,) = audit_page.summarise([{"path": "x", "kind": kind, "verdict": "warn", "detail": ""}], judged=True)
+    found = "1 copy of another image in the same split." if kind == "duplicate" else "1 further finding: 1 × "
+    assert sentence.startswith(found)
+
+
+def test_what_an_audit_left_out_is_said_once():
+    row = {"path": "x", "kind": "duplicate", "verdict": "reject", "detail": ""}
+    assert audit_page.summarise([row], judged=True) == ["1 file is left out."]

@@ -84,3 +84,29 @@ def test_the_error_of_several_targets_is_in_deviations(tmp_path, case, key):
     assert (found["type"], found["value"]) == ("mae", metrics["test"][key])
     assert found.get("name", "") == ("mean absolute error in deviations" if case == "targets" else "")
     assert ("| Baseline | Mean absolute error in deviations |" in text) == (case == "targets")
+
+
+def test_a_card_says_what_the_run_did_beyond_training(tmp_path):
+    """Unknown images, sets of labels, a teacher, and surgery."""
+    text, _, metrics = _card(tmp_path, "two")
+    assert "The model gives an answer for every image, also for one that shows none" in text
+    abstain = {"method": "energy", "threshold": 0.5, "keep": 0.95, "n": 150, "kept": 0.9}
+    coverage = {"asked": 0.9, "observed": 0.91, "calibrated_on": 75, "mean_set_size": 1.2, "empty_sets": 0.1}
+    teacher = {"members": [{"path": "runs/large"}], "val_loss": 0.2, "val_accuracy": 0.9, "weight": 0.5}
+    surgery = [{"surgery": "prune(0.3)", "parameters": [2, 1], "macs": [2, 1]}]
+    metrics |= {"abstain": abstain, "coverage": coverage}
+    metrics["settled"] |= {"teacher": teacher | {"unlabelled": 40}, "surgery": surgery}
+    text = model_card.render(tmp_path, metrics)
+    assert "Its output `known` says whether" in text and "also for one that shows none" not in text
+    assert "An image counts as unknown if its novelty is above" in text and "A set has 1.20 labels" in text
+    assert "runs/large" in text and "40 further images" in text and "`prune(0.3)`" in text
+
+
+def test_the_card_of_a_quantile_says_so_and_has_its_pinball_loss(tmp_path):
+    text, head, metrics = _card(tmp_path, "angle", quantile=0.9)
+    assert "Each is the quantile 0.9: 90.0% of the true values are to be at or below it." in text
+    assert head["metrics"] == ["pinball"] and "ean absolute error" not in text and "RMSE" not in text
+    (first, _) = head["model-index"][0]["results"][0]["metrics"]
+    assert first == {"type": "pinball", "value": metrics["test"]["pinball"]}
+    assert "| Mean pinball loss (test interval, 95%) |" in text and "| Baseline | Pinball loss |" in text
+    assert "| Name | Pinball loss | Coverage |" in text

@@ -4,6 +4,7 @@ import ast
 import html
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from itertools import pairwise
@@ -179,6 +180,15 @@ def test_the_phases_say_what_became_of_them(tmp_path):
     assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
 
 
+def test_phases_that_few_validation_images_cannot_judge_are_not_said_to_be_judged(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    metrics["val"]["n"] = 1
+    report.write_report(tmp_path, metrics, thumbnails)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "1 validation image cannot judge a phase: the first one is kept as it is" in page.source
+    assert "kept, not judged" in page.text["table"] and "A phase is kept only if" not in page.source
+
+
 def test_a_phase_without_epochs_is_not_called_undone():
     found = [phase("02-head", "accuracy", epochs=epochs, share=0.0, values=(0.7, 0.7)) for epochs in (0, 1)]
     assert [row["verdict"] for row in sections.phases(found, "accuracy")] == ["no epochs", "undone"]
@@ -275,6 +285,10 @@ def test_the_python_lines_can_be_read_by_python():
 
 def test_the_report_has_the_command_that_explains(tmp_path):
     page, _ = written(tmp_path / "a run's folder", *CASES["two"])
+    assert (
+        shlex.split(usage.repeating(tmp_path / "a run's folder"))[3]
+        == f"--flagfile={tmp_path}/a run's folder/run.flags"
+    )
     quoted = usage.explaining(tmp_path / "a run's folder")
     assert html.escape(quoted, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page.source
 
@@ -342,3 +356,14 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     report.write_report(tmp_path, metrics, thumbnails)
     table = (tmp_path / "report.html").read_text().partition("Artefacts for other runtimes")[2].partition("</table>")[0]
     assert "mean absolute error in deviations" in table and "0.432" in table
+
+
+def test_a_quantile_is_nowhere_judged_by_its_absolute_error(tmp_path):
+    page, metrics = written(tmp_path, *CASES["angle"], quantile=0.9)
+    text = page.source.partition('<section aria-labelledby="robustness">')[0].lower()
+    assert "mean absolute error" not in text and "root mean squared" not in text
+    assert "mean pinball loss" in text and wording.number(metrics["test"]["pinball"]) in page.text["table"]
+    assert "A linear probe predicts the mean, so there is none." in page.source
+    for table in re.findall("<table.*?</table>", page.source, re.DOTALL):
+        heads, *rows = re.findall("<tr.*?</tr>", table, re.DOTALL)
+        assert {len(re.findall("<t[hd][ >]", row)) for row in rows} == {len(re.findall("<t[hd][ >]", heads))}

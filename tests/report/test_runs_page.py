@@ -151,3 +151,20 @@ def test_runs_of_several_targets_are_ranked_in_deviations(of_two_targets, capsys
     assert "mae in deviations" in capsys.readouterr().out
     page = (of_two_targets / "runs.html").read_text()
     assert "test mean absolute error in deviations on 60 images" in page and "Log loss" not in page
+
+
+def test_runs_of_a_quantile_are_ranked_by_its_pinball_loss(tmp_path, capsys):
+    """And apart from those of another quantile, and of the mean. An earlier version did not record the loss."""
+    for name, quantile in (("mean", None), ("low", 0.1), ("high", 0.9), ("other", 0.9)):
+        metrics = run_folder(tmp_path / name, *CASES["angle"], quantile=quantile)
+    # Off by more, and on the side that costs less.
+    arrays = dict(np.load(tmp_path / "other" / "predictions.npz"))
+    gaps = arrays["labels"] - (arrays["labels"] + np.abs(arrays["values"] - arrays["labels"]) * 1.5)
+    np.savez(tmp_path / "other" / "predictions.npz", **arrays | {"values": arrays["labels"] - gaps})
+    del metrics["test"]["pinball"]
+    (tmp_path / "other" / "metrics.json").write_text(json.dumps(metrics))
+    found = [(key[1], [row.folder.name for row in rows]) for key, rows in runs_page.groups(runs_page.find(tmp_path)[0])]
+    assert found == [("mae", ["mean"]), ("pinball(0.1)", ["low"]), ("pinball(0.9)", ["other", "high"])]
+    commands.run("runs", [str(tmp_path), f"--out={tmp_path / 'runs.html'}"])
+    assert "pinball(0.9)" in capsys.readouterr().out
+    assert "mean pinball loss of the quantile 0.9 on" in (tmp_path / "runs.html").read_text()

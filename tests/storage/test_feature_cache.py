@@ -317,6 +317,56 @@ def test_connections_count():
     assert feature_cache.make_prefix(graph(True)).digest != feature_cache.make_prefix(graph(False)).digest
 
 
+def test_which_output_of_an_operation_is_used_counts():
+    """A half of a split, one of two calls of a layer, and what the model gives."""
+
+    def halves(place, end):
+        inputs = keras.Input((SIDE, SIDE, 4))
+        part = keras.ops.split(inputs, 2, axis=-1)[place]
+        return keras.Model(inputs, keras.ops.relu(part) if end else part)
+
+    def calls(place):
+        inputs = keras.Input((SIDE, SIDE, 3))
+        double = keras.layers.Rescaling(2.0)
+        once = double(inputs)
+        return keras.Model(inputs, keras.ops.add((once, double(once))[place], inputs) + 0 * double(once))
+
+    pairs = [[halves(place, end) for place in (0, 1)] for end in (True, False)] + [[calls(place) for place in (0, 1)]]
+    for one, other in pairs:
+        assert feature_cache.make_prefix(one).digest != feature_cache.make_prefix(other).digest
+
+
+class Scaled(keras.layers.Layer):
+    """A layer from outside, whose rate counts in inference too."""
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, inputs):
+        return inputs * self.rate
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+def test_the_rate_of_dropout_does_not_count_and_that_of_other_layers_does():
+    def digest(layer):
+        return feature_cache.make_prefix(_graph(layer)).digest
+
+    assert digest(keras.layers.Dropout(0.1)) == digest(keras.layers.Dropout(0.2))
+    assert digest(Scaled(0.1)) == digest(Scaled(0.1, name="other")) != digest(Scaled(0.2))
+
+
+@pytest.mark.parametrize("left", [b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_a_solution_of_which_nothing_is_left_is_computed_again(tmp_path, left):
+    feature_cache.memoize(tmp_path, ("key",), lambda: {"x": 1})
+    (path,) = tmp_path.glob("*.npz")
+    path.write_bytes(left)
+    assert feature_cache.memoize(tmp_path, ("key",), lambda: {"x": 2})["x"] == 2
+    assert feature_cache.memoize(tmp_path, ("key",), lambda: {"x": 3})["x"] == 2
+
+
 def _one_differs():
     constant = np.zeros((SIDE, SIDE, 3), np.float32)
     constant[16, 16] = 1

@@ -58,6 +58,23 @@ def test_a_finished_run_gives_its_metrics_unless_it_is_to_run_again(tmp_path):
     assert not (folder / "metrics.json").exists()
 
 
+def test_noresume_leaves_nothing_that_was_made_of_the_old_weights(tmp_path):
+    config = Config(run_dir=str(tmp_path / "r"))
+    folder, _ = run_folder.open_folder(config, "digits")
+    made = ("compress.html", "compress.json", "rebuilt.keras", "lr_find.html", "lr_find.json", "unlabelled.npz")
+    for name in (*made, "slim/flops=0.5/slim.json"):
+        run_folder.write_json(folder / name, {})
+    # The figures of a range test alone do not keep other settings out.
+    run_folder.open_folder(replace(config, seed=1), "digits")
+    run_folder.open_folder(replace(config, resume=False), "digits")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "run.flags"]
+
+
+def test_figures_that_are_not_finite_are_null(tmp_path):
+    run_folder.write_figures(tmp_path / "metrics.json", {"a": [float("nan"), 1.5], "b": (float("inf"), "NaN", 2)})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": [None, 1.5], "b": [None, "NaN", 2]}
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
     with pytest.raises(UserError, match="is no run folder and not empty"):

@@ -93,6 +93,8 @@ def test_with_hardly_a_validation_image_nothing_follows(data, tmp_path, capsys, 
     said = capsys.readouterr().out
     what = "the solved head" if head_init == "probe" else "'head("
     assert f"validation: 1 image cannot judge a phase (needed: 5): {what}" in said
+    dropped = json.loads((tmp_path / "settled.json").read_text())["dropped_phases"]
+    assert [text.partition("(")[0] for text in dropped] == ["head", "all"][head_init != "probe" :]
 
 
 def test_correcting_twice_is_said(tmp_path, capsys):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from training_runs import vectors
 
-from kerasft.evaluation.scoring import MIN_VALIDATION_IMAGES, Scorer
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
+from kerasft.evaluation.scoring import Scorer
 from kerasft.strategies.phase import Phase
 from kerasft.training import weight_interpolation
 

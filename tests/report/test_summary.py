@@ -1,0 +1,47 @@
+"""The sentences under the headline: true of saved backbones, of few validation images, and of the export."""
+
+import pytest
+from finished import CASES, run_folder
+
+from kerasft.report import model_card, summary
+
+COUNTS = {"train": {"ants": 5, "bees": 5}}
+
+
+def _sentences(metrics: dict, **settled: object) -> list[str]:
+    metrics["settled"] |= settled
+    return summary.sentences({"backbone": "MobileNet", "weights": "imagenet"}, metrics, COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "chosen", "words"),
+    [
+        ("MobileNet", "imagenet", "ImageNet weights"),
+        ("mine.keras", "imagenet", "its own weights"),
+        ("mine.h5", "none", "its own weights"),
+        ("hub:vit", "imagenet", "its own weights"),
+        ("hub:vit", "none", "random weights"),
+        ("MobileNet", "folder/mine.weights.h5", "weights from mine.weights.h5"),
+    ],
+)
+def test_a_backbone_is_not_said_to_have_weights_of_others(tmp_path, backbone, chosen, words):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    assert f"{backbone} with {words} learned" in _sentences(metrics, backbone=backbone, weights=chosen)[0]
+    assert f"- Backbone: `{backbone}` with {words}\n" in model_card.render(tmp_path, metrics)
+
+
+def test_what_few_validation_images_cannot_judge_is_not_said_to_have_helped(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    assert "2 of 3 training phases helped on validation and were kept" in _sentences(metrics)[0]
+    metrics["val"]["n"], metrics["phases"] = 2, metrics["phases"][:1]
+    said = _sentences(metrics, dropped_phases=["all(epochs=4)"])[0]
+    rule = "2 validation images cannot judge a phase (needed: 5), so what was trained is kept as it is"
+    assert said.endswith(f"; {rule}; not trained: all(epochs=4).") and "helped" not in said
+    card = model_card.render(tmp_path, metrics)
+    assert "| kept, not judged |" in card and "`all(epochs=4)`" in card
+
+
+def test_the_numbers_of_the_export_are_equal_within_what_was_measured(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    metrics["export"]["max_abs_diff"] = 9.4e-5
+    assert "its numbers are the same within 9.4e-05." in _sentences(metrics)[1]
