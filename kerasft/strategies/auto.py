@@ -79,15 +79,12 @@ def phases(
         return [
             full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
-    wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
-    epochs = min(max(MAX_EPOCHS, math.ceil(MIN_STEPS / steps)), max(3, math.ceil(wanted / steps)))
+    epochs = _epochs(network, batch, steps)
     # The conditional phase is as long with a teacher as without.
     further = CONDITIONAL_LENGTH * epochs
     epochs *= TAUGHT_LENGTH if config.teacher.strip() else 1
-    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
-    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     far = shift is not None and shift > FAR_SHIFT
-    lr = _scaled(float(f"{lr * (FAR_RATE if far else 1.0):.3g}"), config, examples)
+    lr = _scaled(_rate(network, far), config, examples)
     # How far the images are from those of the pretraining is known, or else the first phase tells it.
     conditional = shift is None
     near = not (conditional or far) and MIN_NEAR_EPOCHS <= epochs <= MAX_EPOCHS and _may_freeze_half(config)
@@ -121,6 +118,19 @@ def phases(
         chosen.append(replace(chosen[-1], epochs=further, conditional=True))
         why += f", and {further} more if that gains much"
     return chosen, why
+
+
+def _epochs(network: Network, batch: int, steps: int) -> int:
+    """Epochs of fine-tuning, each of so many steps."""
+    wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
+    return min(max(MAX_EPOCHS, math.ceil(MIN_STEPS / steps)), max(3, math.ceil(wanted / steps)))
+
+
+def _rate(network: Network, far: bool) -> float:
+    """The learning rate for steps of `DEFAULT_BATCH_SIZE` images."""
+    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
+    lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
+    return float(f"{lr * (FAR_RATE if far else 1.0):.3g}")
 
 
 def _may_freeze_half(config: Config) -> bool:
