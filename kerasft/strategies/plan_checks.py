@@ -14,6 +14,9 @@ from kerasft.settings.errors import UserError
 from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
 
+# So many that each schedule has its warm-up.
+CHECKED_STEPS = 100
+
 
 def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is reported before an image is read.
@@ -29,11 +32,13 @@ def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
     """
     planned, _ = planning.plan(config, network, examples)
     for phase in planned:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=config.specs("average"))
+        optimizers.build(
+            phase.optimizer, phase.schedule, phase.lr, steps=CHECKED_STEPS, average=config.specs("average")
+        )
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
         layer = augment.build(recipe, network.task, network.model.output_shape[-1])
         _check_sizes(layer, phase, network)
-        losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
+        losses.check(phase.loss, network.task, network.model.output_shape[-1], mixed=bool(layer.mixes))
         if phase.image_size is not None:
             if phase.image_size > network.size:
                 rule = f"image_size must be at most the network's {network.size} (--image_size)"
