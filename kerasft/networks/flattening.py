@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from kerasft.networks import hub_layers
 from kerasft.settings.errors import UserError
@@ -54,7 +55,7 @@ def open_model(model: keras.Model, inputs: keras.KerasTensor) -> Opened:
     closed: list[str] = []
     calls: dict[int, list[str]] = {}
     copied: list[tuple[keras.Operation, keras.Operation]] = []
-    taken: set[str] = set()
+    taken = _names_up_to(inputs)
 
     def run(operation: keras.Operation) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -126,8 +127,10 @@ def _copy(operation: keras.Operation, name: str) -> keras.Operation:
         twin = copy.copy(operation)
         twin.name, twin._inbound_nodes, twin._outbound_nodes = name, [], []
         return twin
+    # Low-rank updates are folded into the kernel, see `_copy_weights`.
+    config = {key: value for key, value in operation.get_config().items() if key not in ("lora_rank", "lora_alpha")}
     try:
-        return type(operation).from_config({**operation.get_config(), "name": name})
+        return type(operation).from_config({**config, "name": name})
     except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         what = f"the layer {operation.name} ({type(operation).__name__}) cannot be made again from its get_config()"
@@ -138,11 +141,29 @@ def _copy_weights(source: keras.Operation, target: keras.Operation) -> None:
     if isinstance(target, hub_layers.HubLayer):
         hub_layers.copy_weights(source, target)
     elif isinstance(source, keras.Layer) and source.weights:
-        target.set_weights(source.get_weights())
+        target.set_weights(_folded_weights(source))
         # They compute with copies of their weights. A closed layer may hold some.
         for inner in target._flatten_layers():
             if isinstance(inner, keras.layers.Normalization):
                 inner.finalize_state()
+
+
+def _folded_weights(layer: keras.Layer) -> list[np.ndarray]:
+    """The weights of a layer without those of an update by Keras's `enable_lora`, which is added to its kernel."""
+    if not getattr(layer, "lora_enabled", False):
+        return layer.get_weights()
+    name = "embeddings" if isinstance(layer, keras.layers.Embedding) else "kernel"
+    kernel, own = getattr(layer, f"_{name}"), [one for one in layer.weights if not one.name.startswith("lora_")]
+    # The property without the underscore is that with the update.
+    return [np.asarray(getattr(layer, name) if one is kernel else one) for one in own]
+
+
+def _names_up_to(tensor: keras.KerasTensor) -> set[str]:
+    """The names of a chain of operations, from the input of a graph to one of its tensors."""
+    operation = tensor._keras_history.operation
+    if isinstance(operation, keras.layers.InputLayer):
+        return {operation.name}
+    return _names_up_to(operation.input) | {operation.name}
 
 
 def _unique(name: str, taken: set[str]) -> str:

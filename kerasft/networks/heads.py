@@ -90,7 +90,7 @@ def standardise(features: keras.KerasTensor | list[keras.KerasTensor], pooling: 
         float32 [N, C], of several depths side by side; its layers are named `features` and `standardise`.
 
     Raises:
-        ValueError: `gem` on several depths.
+        ValueError: `gem` on several depths, or features that are vectors already under another pooling than `avg`.
     """
     pooled = pool(features, pooling)
     return keras.layers.Normalization(axis=-1, dtype="float32", name=layer_names.STANDARDISE)(pooled)
@@ -99,6 +99,9 @@ def standardise(features: keras.KerasTensor | list[keras.KerasTensor], pooling: 
 def pool(features: keras.KerasTensor | list[keras.KerasTensor], pooling: str = "avg") -> keras.KerasTensor:
     """The `features` layer's output; arguments, result and errors as in `standardise`."""
     layer = _choice(_POOLINGS, "pooling", pooling)
+    given = features if isinstance(features, list) else [features]
+    if layer is not _POOLINGS["avg"] and all(len(one.shape) == 2 for one in given):
+        raise ValueError(f"pooling={pooling} has nothing to pool, for the features are a vector; leave it")
     if not isinstance(features, list):
         return _pooled(features, layer, layer_names.FEATURES)
     if layer is GeM:
@@ -146,6 +149,7 @@ def linear(
     Returns:
         float32 [N, C], logits.
     """
+    _check_dropout(dropout)
     hidden = standardise(features, pooling)
     if dropout:
         hidden = keras.layers.Dropout(dropout, dtype="float32", name="head_dropout")(hidden)
@@ -187,6 +191,7 @@ def mlp(
     units = units if isinstance(units, tuple | list) else (units,)
     if not units or any(type(width) is not int or width < 1 for width in units):
         raise ValueError("units must be whole numbers of at least 1, such as (256, 128)")
+    _check_dropout(dropout)
     norm = _choice(_NORMS, "normalisation", normalisation)
     hidden = standardise(features, pooling)
     for index, width in enumerate(units):
@@ -199,6 +204,11 @@ def mlp(
         if dropout:
             hidden = layers.Dropout(dropout, dtype="float32", name=f"head_dropout_{index}")(hidden)
     return _logits(hidden, outputs, initializer)
+
+
+def _check_dropout(share: float) -> None:
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise ValueError("dropout must be a number in [0, 1)")
 
 
 def _logits(features: keras.KerasTensor, outputs: int, initializer: str | keras.Initializer) -> keras.KerasTensor:

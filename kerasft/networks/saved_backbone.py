@@ -5,12 +5,27 @@ from typing import NamedTuple
 
 import keras
 
-from kerasft.networks import flattening, flip_averaging, hub_layers, layer_names, pixel_scaling, saved_files
+from kerasft.networks import flattening, flip_averaging, hub_layers, image_rows, layer_names, pixel_scaling, saved_files
 from kerasft.settings.errors import UserError, one_of
 
-# What may follow the last Dense layer of a classifier.
-_AFTER_LOGITS = (keras.layers.Activation, keras.layers.Softmax, keras.layers.Dropout)
-_AFTER_LOGITS_OPERATIONS = ("Softmax", "Sigmoid", "LogSoftmax")
+# What may follow the last Dense layer of a classifier, and the convolution that takes its place in MobileNets: what gives other
+# values or another shape to the same outputs.
+_AFTER_LOGITS = (
+    keras.layers.Activation,
+    keras.layers.Softmax,
+    keras.layers.Dropout,
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.Rescaling,
+    keras.layers.Normalization,
+)
+_AFTER_LOGITS_OPERATIONS = (
+    *("Softmax", "Sigmoid", "LogSoftmax", "Reshape", "Squeeze"),
+    *("TrueDivide", "Divide", "Multiply", "Add", "Subtract"),
+)
+
+# What ends a classifier.
+_PROBABILITIES = ("softmax", "sigmoid", "log_softmax", "Softmax", "Sigmoid", "LogSoftmax")
 
 # What may stand between the features and the classifier. The head of kerasft pools the features itself.
 _BEFORE_LOGITS = (
@@ -18,6 +33,9 @@ _BEFORE_LOGITS = (
     keras.layers.GlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D,
 )
+
+# What the layers of a model have after `quantize()`.
+_QUANTISED = keras.dtype_policies.QuantizedDTypePolicy
 
 
 class SavedBackbone(NamedTuple):
@@ -55,8 +73,19 @@ def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
     shape = model.inputs[0].shape
     if len(shape) != 4 or shape[-1] != 3:
         raise UserError(f"--backbone: must take images [N, S, S, 3]; this one takes {shape}. Received: {path!r}")
+    if rounded := [one for one in model._flatten_layers() if isinstance(one.dtype_policy, _QUANTISED)]:
+        rule = "must compute in floating point; save the model before its quantize()"
+        given = f"{rounded[0].name} ({rounded[0].dtype_policy.name}) in {path!r}"
+        raise UserError(f"--backbone: {rule}. Received: {given}")
     own = {side for side in shape[1:3] if side is not None}
-    refusal = UserError(f"--image_size: this model takes images of {shape[1]}x{shape[2]} pixels. Received: {size}")
+    rule = f"this model takes images of {shape[1]}x{shape[2]} pixels"
+    if not own:
+        rule = (
+            "layers of this model do not fit this size"
+            if size
+            else "is needed, for this model takes images of any size"
+        )
+    refusal = UserError(f"--image_size: {rule}. Received: {size}")
     if len(own) > 1 or not (size or own):
         raise refusal
     side = size or min(own)
@@ -64,11 +93,14 @@ def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
     if resized and hub_layers.holds_any(model):
         raise refusal
     try:
-        return flatten(model, side, scaling, f"Received: {path!r}")
+        found = flatten(model, side, scaling, f"Received: {path!r}")
     except ValueError as error:
         if resized:
             raise refusal from error
         raise
+    if side not in own and not image_rows.one_an_image(found.model):
+        raise refusal
+    return found
 
 
 def flatten(model: keras.Model, size: int, scaling: str, received: str) -> SavedBackbone:
@@ -116,13 +148,17 @@ def _notes(opened: flattening.Opened, backbone: keras.Model) -> tuple[str, ...]:
         notes.append(f"{', '.join(closed)}: cannot be opened, so all of it is frozen or trained together")
     if untied := [name for name in opened.untied if name in names]:
         notes.append(f"{', '.join(untied)}: called more than once, so each call now has weights of its own")
+    if _gives_probabilities(last := backbone.output._keras_history.operation):
+        rule = "gives probabilities, which become the features; if that is the old head, save the model without it"
+        notes.append(f"{last.name}: {rule}")
     return tuple(notes)
 
 
 def _without_classifier(model: keras.Model) -> keras.KerasTensor:
-    """The input of the head of kerasft, or of a last Dense that only activations and dropout follow; else the output.
+    """The input of the head of kerasft, or of a last Dense that only `_AFTER_LOGITS` follow; else the output.
 
-    A Dense over tokens is a classifier only if it ends in a softmax. Dropout and average pooling before it are left out too, for the head of kerasft has its own.
+    A 1x1 convolution on a map of one place is a Dense. A Dense over tokens is a classifier only if it ends in a softmax.
+    Dropout and average pooling before it are left out too, for the head of kerasft has its own.
     """
     names = [operation.name for operation in model.operations]
     if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
@@ -132,9 +168,21 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
         return pooled[-1]._keras_history.operation.input  # of several depths, the last is the backbone's output
     output = model.output
     dense = _before(output, _is_after_logits)._keras_history.operation
-    if isinstance(dense, keras.layers.Dense) and (len(output.shape) == 2 or _ends_in_softmax(model, dense)):
+    vector = len(output.shape) == 2 and _has_one_place(dense.output)
+    if _is_dense(dense) and (vector or _ends_in_softmax(model, dense)):
         output = dense.input
     return _before(output, lambda one: isinstance(one, _BEFORE_LOGITS))
+
+
+def _is_dense(operation: keras.Operation) -> bool:
+    if isinstance(operation, keras.layers.Conv2D):
+        return tuple(operation.kernel_size) == (1, 1) and _has_one_place(operation.output)
+    return isinstance(operation, keras.layers.Dense)
+
+
+def _has_one_place(tensor: keras.KerasTensor) -> bool:
+    """Whether a tensor is one vector an image: [N, C], or a map or tokens of one place."""
+    return all(side == 1 for side in tensor.shape[1:-1])
 
 
 def _before(tensor: keras.KerasTensor, passed: Callable[[keras.Operation], bool]) -> keras.KerasTensor:
@@ -144,14 +192,20 @@ def _before(tensor: keras.KerasTensor, passed: Callable[[keras.Operation], bool]
     return tensor
 
 
-def _ends_in_softmax(model: keras.Model, dense: keras.layers.Dense) -> bool:
+def _ends_in_softmax(model: keras.Model, dense: keras.layers.Layer) -> bool:
     """Whether a last Dense classifies each token, as in a network that reads text."""
     last = model.output._keras_history.operation
     activation = getattr(dense if last is dense else last, "activation", None)
     return activation is keras.activations.softmax or type(last).__name__ == "Softmax"
 
 
+def _gives_probabilities(operation: keras.Operation) -> bool:
+    activation = getattr(operation, "activation", None)
+    return type(operation).__name__ in _PROBABILITIES or getattr(activation, "__name__", None) in _PROBABILITIES
+
+
 def _is_after_logits(operation: keras.Operation) -> bool:
+    """Whether an operation changes nothing but values and shape of one tensor."""
     return isinstance(operation, _AFTER_LOGITS) or type(operation).__name__ in _AFTER_LOGITS_OPERATIONS
 
 

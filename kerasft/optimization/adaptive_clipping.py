@@ -28,8 +28,7 @@ def clip_adaptively(
     if not ratio:
         return
     update, skipped = optimizer._backend_update_step, {optimizer._var_key(one) for one in excluded}
-    depthwise = [one for one in layers if isinstance(one, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D))]
-    per_channel = {optimizer._var_key(weight) for layer in depthwise for weight in layer.weights}
+    per_channel = {optimizer._var_key(weight) for layer in layers for weight in _depthwise_weights(layer)}
 
     def clipped(gradients: list, variables: list, learning_rate: object) -> None:
         found = []
@@ -41,6 +40,14 @@ def clip_adaptively(
         update(found, variables, learning_rate)
 
     vars(optimizer)["_backend_update_step"] = clipped
+
+
+def _depthwise_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """The weights of a depthwise convolution, or those of a separable one that are."""
+    if isinstance(layer, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
+        return [layer.depthwise_kernel]
+    depthwise = isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D))
+    return layer.weights if depthwise else []
 
 
 def clip(gradient: object, weights: object, ratio: float, *, depthwise: bool = False) -> object:

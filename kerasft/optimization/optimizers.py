@@ -1,6 +1,7 @@
 """Optimizers: Keras's own by name, with decay, clipping, loss scaling and accumulation that suit fine-tuning."""
 
 import inspect
+import math
 from dataclasses import replace
 
 import keras
@@ -22,6 +23,12 @@ _ACCUMULATION = "gradient_accumulation_steps"
 
 # Arguments that are a number or None. Of the others, the default is a number.
 _OPTIONAL_NUMBERS = (*_CLIPPING, "weight_decay", "ema_overwrite_frequency", "loss_scale_factor", _ACCUMULATION)
+
+# Ranges that Keras does not check: of means over steps, of what is divided or compared by, and of what only shrinks.
+_WHOLE = (_ACCUMULATION, "ema_overwrite_frequency", "ns_steps", "warmup_steps")
+_SHARES = ("beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum")
+_POSITIVE = (*_CLIPPING, "loss_scale_factor", "clip_threshold")
+_NOT_NEGATIVE = ("weight_decay", "adam_weight_decay", "epsilon")
 
 # These wrap other optimizers, so `--optimizer` cannot name them.
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
@@ -53,7 +60,8 @@ def build(
             Adam corrects its moments by that count.
 
     Raises:
-        UserError: an unknown name or argument.
+        UserError: an unknown name or argument, a number out of its range, more gradients to accumulate than `steps`, or FTRL
+            with a schedule that begins at 0.
     """
     rate = schedules.build(schedule, lr, steps)
     plateau = rate if isinstance(rate, Plateau) else None
@@ -73,10 +81,16 @@ def build(
     kind = keras.optimizers.Optimizer
     built = specs.build(optimizer, "--optimizer", known, kind=kind, outside=kind, **given)
     _check_numbers(optimizer, built)
+    if isinstance(built, keras.optimizers.Ftrl) and callable(rate) and float(rate(0)) == 0:
+        rule = f"{optimizer.name}() divides by the rate, so --schedule must not begin at 0; take one_cycle or warmup=0"
+        raise UserError(f"--optimizer: {rule}. Received: '{schedule}'")
     if isinstance(built, keras.optimizers.ScheduleFreeAdamW):
         schedule_free.mend(built)
     if model is None:
         return built, plateau
+    if accumulated > steps:
+        rule = f"{_ACCUMULATION} of {optimizer.name}() must be at most {steps}, the steps of the phase"
+        raise UserError(f"--optimizer: {rule}. Received: {accumulated}")
     variables = model.trainable_variables
     built.exclude_from_weight_decay(var_list=weight_decay.excluded(variables))
     if built.use_ema:
@@ -93,18 +107,36 @@ def build(
 
 
 def _check_numbers(spec: Spec, built: keras.optimizers.Optimizer) -> None:
-    """Refuses arguments of Keras's own optimizers that these take, and fail with in the first step.
+    """Refuses arguments of Keras's own optimizers that these take, and fail with in the first step or train wrongly with.
 
     Raises:
-        UserError: text in place of a number, or a fraction of a step.
+        UserError: an argument of another type than its default, or a number out of its range.
     """
     if "." in spec.name:
         return
     parameters = inspect.signature(type(built)).parameters
-    numbers = [name for name, one in parameters.items() if type(one.default) in (int, float)]
-    for name in (*numbers, *_OPTIONAL_NUMBERS):
-        if isinstance(value := getattr(built, name, None), str):
-            raise UserError(f"--optimizer: {name} of {spec.name}() must be a number. Received: {value!r}")
-    steps = getattr(built, _ACCUMULATION, None)
-    if steps is not None and type(steps) is not int:
-        raise UserError(f"--optimizer: {_ACCUMULATION} of {spec.name}() must be a whole number. Received: {steps!r}")
+    for name, value in spec.kwargs.items():
+        if rule := _broken_rule(name, parameters[name].default, value):
+            given = f"'{value}'" if isinstance(value, Spec) else repr(value)
+            raise UserError(f"--optimizer: {name} of {spec.name}() must be {rule}. Received: {given}")
+
+
+def _broken_rule(name: str, default: object, value: object) -> str | None:
+    """What an argument must be, in words, where it is not."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "True or False"
+    optional = name in _OPTIONAL_NUMBERS
+    if (value is None and optional) or not (optional or type(default) in (int, float)):
+        return None
+    if name in _WHOLE:
+        return None if type(value) is int and value >= 0 else "a whole number"
+    if type(value) not in (int, float) or not math.isfinite(value):
+        return "a number"
+    for names, rule, holds in (
+        (_SHARES, "a number in [0, 1)", 0 <= value < 1),
+        (_POSITIVE, "a number above 0", value > 0),
+        (_NOT_NEGATIVE, "a number of at least 0", value >= 0),
+    ):
+        if name in names and not holds:
+            return rule
+    return None

@@ -126,7 +126,8 @@ def wsd(lr: float, steps: int, *, warmup: float = 0.1, decay: float = 0.2) -> Le
         decay: share of the steps, in (0, 1], and at most what the warm-up leaves.
     """
     climb = _warmup_steps(steps, warmup)
-    if not 0 < decay <= 1 - warmup:
+    # 1 - 0.8 is a little less than 0.2.
+    if not 0 < decay <= 1 - warmup + 1e-9:
         raise ValueError("decay must be in (0, 1], and at most 1 - warmup")
     fall = max(climb, steps - max(1, round(decay * steps)))
     return Piecewise([(0, 0.0 if climb else lr), (climb, lr), (fall, lr), (steps, 0.0)])

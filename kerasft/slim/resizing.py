@@ -8,7 +8,7 @@ import keras
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.job.audited_splits import as_audited, audit_and_split
-from kerasft.networks import flattening, hub_layers
+from kerasft.networks import flattening, hub_layers, image_rows
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
@@ -49,7 +49,7 @@ def resized(network: Network, size: int) -> Network | None:
         model = keras.Model(inputs, flattening.open_model(network.model, inputs).output)
     except (UserError, ValueError):
         return None
-    return network._replace(model=model, size=size)
+    return network._replace(model=model, size=size) if image_rows.one_an_image(model) else None
 
 
 def is_resizing(way: str) -> bool:

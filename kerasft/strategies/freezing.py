@@ -151,7 +151,9 @@ def _check_names(network: Network, phase: Phase, starts: list[str]) -> None:
     """Raises UserError where a name is not that of the first layer of a block."""
     for name in phase.unfreeze:
         if name not in starts:
-            rule = f"a block of {network.name} is named by its first layer (kerasft layers){did_you_mean(name, starts)}"
+            # A strategy of the user's own may give anything.
+            near = did_you_mean(str(name), starts)
+            rule = f"a block of {network.name} is named by its first layer (kerasft layers){near}"
             raise UserError(f"--phases: {rule}. Received: {name!r}")
 
 

@@ -1,5 +1,9 @@
 """What is wrong with the phases of a run, before an image is read."""
 
+import itertools
+
+import numpy as np
+
 from kerasft import augment
 from kerasft.networks import blending
 from kerasft.networks.network import Network
@@ -7,8 +11,11 @@ from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import averages, losses, optimizers
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.strategies import planning
+from kerasft.strategies import freezing, planning
 from kerasft.strategies.phase import Phase
+
+# So many that each schedule has its warm-up.
+CHECKED_STEPS = 100
 
 
 def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
@@ -21,15 +28,17 @@ def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
         The phase of most epochs among those that are sure to train the backbone; None where none is. A head trains on cached features.
 
     Raises:
-        UserError: as `planning.plan`, and for an augmentation, optimizer, schedule or loss.
+        UserError: as `planning.plan`, for an augmentation, optimizer, schedule or loss, and for a layer that cannot be frozen.
     """
     planned, _ = planning.plan(config, network, examples)
     for phase in planned:
-        optimizers.build(phase.optimizer, phase.schedule, phase.lr, steps=1, average=config.specs("average"))
+        optimizers.build(
+            phase.optimizer, phase.schedule, phase.lr, steps=CHECKED_STEPS, average=config.specs("average")
+        )
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
         layer = augment.build(recipe, network.task, network.model.output_shape[-1])
         _check_sizes(layer, phase, network)
-        losses.build(phase.loss, network.task, mixed=bool(layer.mixes))
+        losses.check(phase.loss, network.task, network.model.output_shape[-1], mixed=bool(layer.mixes))
         if phase.image_size is not None:
             if phase.image_size > network.size:
                 rule = f"image_size must be at most the network's {network.size} (--image_size)"
@@ -44,6 +53,7 @@ def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
         rule = "soup(runs=) averages whole networks, and no phase trains all layers; leave runs= or add all"
         raise UserError(f"--average: {rule}. Received: {config.average!r}")
     _check_quantile(config, network, planned)
+    _check_frozen(network, planned)
     deep = [phase for phase in planned if phase.epochs and phase.trains_backbone and not phase.conditional]
     return max(deep, key=lambda phase: phase.epochs, default=None)
 
@@ -73,3 +83,38 @@ def _check_quantile(config: Config, network: Network, planned: list[Phase]) -> N
     if wanted is not None and not any(phase.epochs for phase in planned):
         rule = "a phase with epochs is needed to predict a quantile, for a solved head predicts the mean"
         raise UserError(f"--loss: {rule}. Received: {config.loss!r}")
+
+
+def _check_frozen(network: Network, planned: list[Phase]) -> None:
+    """Refuses to freeze a layer that changes its own weights whenever it is called.
+
+    `freezing.apply` calls what is frozen in inference mode. A `call` without `training` has no such mode. Layers of Keras and of
+    KerasHub have it.
+
+    Raises:
+        UserError: a phase freezes a layer that has changed in a call.
+    """
+    known = ("keras", "keras_hub", "kerasft")
+    theirs = [layer for layer in network.model.layers if layer.name in network.backbone and layer.weights]
+    kinds = {
+        layer.name: {type(one).__module__.partition(".")[0] for one in layer._flatten_layers()} for layer in theirs
+    }
+    theirs = [layer for layer in theirs if not kinds[layer.name].issubset(known)]
+    # A call takes time.
+    if not theirs:
+        return
+    before = [layer.get_weights() for layer in theirs]
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, *network.model.inputs[0].shape[1:])).astype("float32")
+    network.model(pixels, training=False)
+    changed = []
+    for layer, weights in zip(theirs, before):
+        if any(one.tobytes() != other.tobytes() for one, other in zip(weights, layer.get_weights())):
+            changed.append(layer)
+            layer.set_weights(weights)
+    for layer, phase in itertools.product(changed, planned):
+        if layer.name not in freezing.unfrozen(network, phase):
+            rule = f"the layer {layer.name} ({type(layer).__name__}) changes its own weights although it is frozen; "
+            rule += (
+                "give its call a `training` argument and change nothing where that is False, or train it in every phase"
+            )
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")

@@ -1,6 +1,6 @@
 """The plan of a run: the phases that `--phases` names, and those that the rule of `auto` adds."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from kerasft.networks.network import Network
 from kerasft.settings import spec as specs
@@ -31,7 +31,8 @@ def plan(
         shift: domain shift of the images, where it was measured.
 
     Raises:
-        UserError: an unknown phase or argument, or an `unfreeze` that the backbone does not have.
+        UserError: an unknown phase or argument, an `unfreeze` that the backbone does not have, or an argument of a solved
+            head that means nothing to it.
     """
     reason = "as --phases says"
     chosen, behind = _built(before_auto(config)), _built(after_auto(config))
@@ -53,7 +54,9 @@ def plan(
         raise UserError(f"--phases: {rule}. Received: '{chosen[0]}'")
     complete = []
     for phase in chosen:
-        fresh = solved and not phase.trains_backbone and not any(before.epochs for before in complete)
+        fresh = solved and not phase.trains_backbone and not complete
+        if fresh and phase.epochs is None:
+            _check_solved(phase)
         epochs = phase.epochs if phase.epochs is not None else 0 if fresh else HEAD_EPOCHS
         complete.append(
             replace(
@@ -68,6 +71,23 @@ def plan(
         )
         freezing.first_layer(network, phase)
     return complete, reason
+
+
+def _check_solved(phase: Phase) -> None:
+    """Refuses arguments that train a head, where it is solved instead.
+
+    `optimizer` and `schedule` may be there: a search names those of a trial in each phase.
+    """
+    defaults = head()
+    names = [
+        item.name for item in fields(Phase) if "check" in item.metadata and item.name not in ("optimizer", "schedule")
+    ]
+    for name in ("lr", *names):
+        if getattr(phase, name) != getattr(defaults, name):
+            rule = (
+                f"{phase.strategy}({name}=) needs epochs=, for this head is solved by --head_init=probe and not trained"
+            )
+            raise UserError(f"--phases: {rule}. Received: '{phase}'")
 
 
 def prepare(config: Config, network: Network) -> Network:

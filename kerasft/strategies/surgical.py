@@ -20,13 +20,13 @@ def surgical(
         layers: the first layers of the blocks, joined by |. By default they are chosen when the phase begins.
 
     Raises:
-        ValueError: `blocks` is no whole number of at least 1, or not that of the layers.
+        ValueError: `blocks` is no whole number of at least 1, or `layers` has no names, or more than `blocks`.
     """
     if type(blocks) is not int or blocks < 1:
         raise ValueError("blocks must be a whole number of at least 1")
     given = layers if isinstance(layers, tuple) else (layers,)
-    if layers is not None and not all(isinstance(one, Spec | str) for one in given):
-        raise ValueError("layers must be names of layers joined by |")
+    if layers is not None and not (given and all(isinstance(one, Spec | str) for one in given)):
+        raise ValueError("layers must be names of layers joined by |, one at least")
     chosen = None if layers is None else tuple(map(str, given))
     if chosen is not None and len(chosen) > blocks:
         raise ValueError(f"layers must be at most as many as blocks, which is {blocks}")

@@ -16,12 +16,12 @@ def top(
         unfreeze: a fraction of the backbone's blocks in (0, 1], or the name of the first layer that trains.
 
     Raises:
-        ValueError: a fraction out of its range.
+        ValueError: `unfreeze` is neither a fraction in its range nor a name.
     """
     # A layer's name may stand without quotes.
     unfreeze = str(unfreeze) if isinstance(unfreeze, Spec) else unfreeze
-    number = isinstance(unfreeze, (int, float))
-    if isinstance(unfreeze, bool) or (number and not 0 < unfreeze <= 1):
+    number = isinstance(unfreeze, (int, float)) and not isinstance(unfreeze, bool)
+    if not (0 < unfreeze <= 1 if number else isinstance(unfreeze, str)):
         raise ValueError("unfreeze must be a fraction in (0, 1] or the name of a layer")
     arguments = {"unfreeze": unfreeze}
     given = {"arguments": arguments, "epochs": epochs, "lr": lr, "batch_norm": batch_norm}

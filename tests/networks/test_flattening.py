@@ -130,6 +130,20 @@ def test_a_layer_that_is_called_twice_gets_two_copies(images):
     assert [layer.name for layer in flat.layers][1:] == ["shared", "relu", "shared_1", "relu_1"]
 
 
+def test_low_rank_updates_are_added_to_their_kernels(images):
+    inputs = keras.Input((16, 16, 3))
+    hidden = layers.Dense(6, name="dense")(layers.Conv2D(8, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.EinsumDense("nhwa,ab->nhwb", (14, 14, 5), bias_axes="b")(hidden))
+    for layer in model.layers[1:]:
+        layer.enable_lora(2, lora_alpha=3)
+        layer.lora_kernel_b.assign(keras.random.normal(layer.lora_kernel_b.shape, seed=0))
+    own = keras.Input((16, 16, 3), name="images")
+    flat = keras.Model(own, flattening.open_model(model, own).output)
+    assert not any(layer.lora_enabled for layer in flat.layers[1:])
+    np.testing.assert_allclose(flat(images), model(images), rtol=1e-4, atol=1e-4)
+    flat.get_layer("dense").enable_lora(2)
+
+
 def test_augmentation_is_left_out_and_a_crop_stays(images):
     def build(inputs):
         augment = keras.Sequential([layers.RandomFlip(name="flip"), layers.RandomRotation(0.1, name="rotate")])

@@ -147,9 +147,26 @@ def test_every_initialisation_builds(name):
         ("mlp(units=0)", "zeros", "--head: "),
         ("mlp(hidden_init=he_norma)", "zeros", r"--head: must be one of .*did you mean"),
         ("mlp(hidden_init='os.system')", "zeros", r"--head: must be one of .*Received: 'os.system'"),
+        ("linear(dropout=1)", "zeros", r"dropout must be a number in \[0, 1\)"),
+        ("linear(dropout=True)", "zeros", r"dropout must be a number in \[0, 1\)"),
+        ("mlp(dropout=-0.1)", "zeros", r"dropout must be a number in \[0, 1\)"),
+        ("mlp(dropout=abc)", "zeros", r"dropout must be a number in \[0, 1\)"),
         ("linear", "prob", r"--head_init: must be one of .*probe.*\(did you mean 'probe'\?\)"),
     ],
 )
 def test_mistakes_are_refused(head, head_init, message):
     with pytest.raises(UserError, match=message):
         _model(head, head_init)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_vector_cannot_be_pooled_otherwise(head):
+    vector, places = keras.Input((6,)), keras.Input((3, 5, 6))
+    for pooling in ("max", "gem"):
+        with pytest.raises(
+            UserError, match=rf"--head: {head}\(\) pooling={pooling} has nothing to pool, for the features"
+        ):
+            heads.build(f"{head}(pooling={pooling})", "zeros", vector, 4)
+    heads.build(f"{head}(pooling=avg)", "zeros", vector, 4)
+    # Of several depths, the last may be a vector.
+    heads.build(f"{head}(pooling=max)", "zeros", [places, vector], 4)

@@ -123,3 +123,24 @@ def test_a_network_made_for_one_size_says_so(flat):
         UserError, match=r"fit images of 64 pixels, not of this size; leave image_size=\. Received: image_size=32"
     ):
         surgery.resolution(network, 32)
+
+
+@pytest.mark.parametrize("size", [96, 192, 448])
+def test_an_operation_for_one_size_is_found_by_a_call(size, tmp_path):
+    layers, inputs = keras.layers, keras.Input((224, 224, 3))
+    hidden = layers.Conv2D(4, 32, strides=32)(layers.Rescaling(1 / 255)(inputs))
+    # Of images of 448 pixels it makes four rows each, without an error.
+    hidden = layers.LayerNormalization()(keras.ops.reshape(hidden, (-1, 49, 4)))
+    keras.Model(inputs, hidden).save(tmp_path / "theirs.keras")
+    network = _network(str(tmp_path / "theirs.keras"), image_size=None, weights="imagenet")
+    with pytest.raises(UserError, match=rf"fit images of 224 pixels, .*Received: image_size={size}"):
+        surgery.resolution(network, size)
+
+
+def test_an_operation_for_any_size_is_no_mistake(tmp_path):
+    layers, inputs = keras.layers, keras.Input((64, 64, 3))
+    hidden = layers.Conv2D(4, 32, strides=32)(layers.Rescaling(1 / 255)(inputs))
+    gate = keras.ops.reshape(layers.GlobalAveragePooling2D()(hidden), (-1, 1, 1, 4))
+    keras.Model(inputs, layers.Multiply()([hidden, gate])).save(tmp_path / "theirs.keras")
+    network = _network(str(tmp_path / "theirs.keras"), image_size=None, weights="imagenet")
+    assert surgery.resolution(network, 96).model.inputs[0].shape == (None, 96, 96, 3)

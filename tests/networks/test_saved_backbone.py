@@ -9,6 +9,7 @@ import pytest
 
 from kerasft.networks import depths, pixel_scaling, saved_backbone, saved_files
 from kerasft.networks import network as networks
+from kerasft.networks.surgery import precision
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -56,6 +57,17 @@ def saved(build, path, size=32):
     return str(path)
 
 
+def scored_at_one_place(inputs):
+    """The end of MobileNets: a 1x1 convolution on a map of one place, which is then a vector."""
+    hidden = layers.Conv2D(6, 3, activation="relu", name="last")(layers.Rescaling(1 / 255)(inputs))
+    hidden = layers.Dropout(0.1)(layers.GlobalAveragePooling2D(keepdims=True)(hidden))
+    return layers.Softmax()(layers.Reshape((3,))(layers.Conv2D(3, 1)(hidden)))
+
+
+def flattened(inputs):
+    return layers.Flatten(name="flat")(layers.Rescaling(1 / 255)(inputs))
+
+
 CASES = {
     "transfer learning": (transfer_learning, (1, 1, 256), "conv_pw_13_relu"),
     "recurrent": (recurrent, (8, 16), "gru"),
@@ -66,6 +78,14 @@ CASES = {
         lambda x: keras.ops.sigmoid(layers.Dense(1)(layers.Flatten(name="flat")(layers.Rescaling(1.0)(x)))),
         (3072,),
         "flat",
+    ),
+    "logits at one place": (scored_at_one_place, (30, 30, 6), "last"),
+    "logits over a temperature": (lambda x: keras.ops.softmax(layers.Dense(4)(flattened(x)) / 2.5), (3072,), "flat"),
+    "values in other units": (lambda x: layers.Rescaling(9.0, 4.0)(layers.Dense(1)(flattened(x))), (3072,), "flat"),
+    "a dense layer over tokens": (
+        lambda x: layers.Flatten(name="all")(layers.Dense(4)(transformer(x))),
+        (64,),
+        "all",
     ),
 }
 
@@ -106,6 +126,15 @@ def test_features_are_those_of_the_whole_model(tmp_path):
     np.testing.assert_allclose(scores, theirs(images, training=False), atol=1e-5)
 
 
+def test_probabilities_as_features_are_said(tmp_path):
+    def build(inputs):
+        logits = layers.Dense(4)(flattened(inputs))
+        return layers.Activation("softmax", name="scores")(layers.Maximum()([logits, layers.Dense(4)(logits)]))
+
+    (note,) = saved_backbone.load(saved(build, tmp_path / "theirs.keras"), None, "auto").notes
+    assert note.startswith("scores: gives probabilities, which become the features; if that is the old head, save ")
+
+
 def test_another_size_of_images_keeps_the_weights(tmp_path):
     def build(inputs):
         hidden = layers.Conv2D(4, 3, strides=2, padding="same")(layers.Rescaling(1 / 255)(inputs))
@@ -122,14 +151,33 @@ def test_another_size_of_images_keeps_the_weights(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["tokens", "flattened"])
-def test_layers_that_fit_one_size_refuse_another(kind, tmp_path):
+@pytest.mark.parametrize("size", [48, 64])
+@pytest.mark.parametrize("kind", ["tokens", "flattened", "operation"])
+def test_layers_that_fit_one_size_refuse_another(kind, size, tmp_path):
     def places(inputs):
         return layers.ReLU()(layers.Dense(3)(layers.Flatten()(layers.Rescaling(1.0)(inputs))))
 
-    path = saved(transformer if kind == "tokens" else places, tmp_path / "theirs.keras")
-    with pytest.raises(UserError, match=r"--image_size: this model takes images of 32x32 pixels\. Received: 64"):
-        saved_backbone.load(path, 64, "auto")
+    def operation(inputs):
+        hidden = layers.Conv2D(4, 8, strides=8)(layers.Rescaling(1.0)(inputs))
+        return layers.LayerNormalization()(keras.ops.reshape(hidden, (-1, 16, 4)))
+
+    build = {"tokens": transformer, "flattened": places, "operation": operation}[kind]
+    path = saved(build, tmp_path / "theirs.keras")
+    assert saved_backbone.load(path, 32, "auto").model.input_shape[1] == 32
+    with pytest.raises(UserError, match=rf"--image_size: this model takes images of 32x32 pixels\. Received: {size}"):
+        saved_backbone.load(path, size, "auto")
+
+
+def test_a_model_for_any_size_needs_one_that_its_layers_fit(tmp_path):
+    def build(inputs):
+        hidden = layers.Conv2D(4, 8, strides=8)(layers.Rescaling(1.0)(inputs))
+        return keras.ops.reshape(hidden, (-1, 16, 4))
+
+    path = saved(build, tmp_path / "theirs.keras", None)
+    assert saved_backbone.load(path, 32, "auto").model.output_shape == (None, 16, 4)
+    for size, rule in ((64, "layers of this model do not fit this size"), (None, "is needed, for this model takes")):
+        with pytest.raises(UserError, match=rf"--image_size: {rule}.*Received: {size}"):
+            saved_backbone.load(path, size, "auto")
 
 
 def test_names_of_the_head_are_left_to_the_head(tmp_path):
@@ -139,6 +187,42 @@ def test_names_of_the_head_are_left_to_the_head(tmp_path):
 
     network = networks.build(Config(backbone=saved(build, tmp_path / "theirs.keras")), 3, "single_label")
     assert network.backbone[-2:] == ("backbone_features", "backbone_logits")
+
+
+@pytest.mark.parametrize("scaling", ["auto", "mobilenet"])
+def test_names_of_what_stands_before_the_model_are_left_to_it(scaling, tmp_path):
+    def build(inputs):
+        hidden = layers.Rescaling(1 / 255, name="images")(inputs) if scaling == "auto" else inputs
+        return layers.Conv2D(4, 3)(
+            layers.AveragePooling2D(2, name="preprocess" if scaling != "auto" else "pool")(hidden)
+        )
+
+    model = saved_backbone.load(saved(build, tmp_path / "theirs.keras"), None, scaling).model
+    expected = ["images", "images_1", "pool"] if scaling == "auto" else ["images", "preprocess", "preprocess_1"]
+    assert [layer.name for layer in model.layers[:3]] == expected
+
+
+def test_a_quantised_model_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1.0), layers.Flatten(), layers.Dense(4)])
+    model.layers[-1].quantize("int8")
+    model.save(tmp_path / "q.keras")
+    with pytest.raises(
+        UserError, match=r"--backbone: must compute in floating point; .*Received: dense\w* \(int8_from"
+    ):
+        saved_backbone.load(str(tmp_path / "q.keras"), None, "auto")
+
+
+def test_what_prepares_the_pixels_computes_in_float32_whatever_the_model_was_saved_with(tmp_path):
+    def build(inputs):
+        hidden = layers.Rescaling(1 / 255, dtype="mixed_bfloat16", name="scaled")(inputs)
+        return layers.Conv2D(4, 3, dtype="mixed_bfloat16", name="conv")(hidden)
+
+    network = networks.build(Config(backbone=saved(build, tmp_path / "theirs.keras")), 3, "single_label")
+    for policy in ("float32", "mixed_bfloat16"):
+        found = precision(network, policy)
+        dtypes = [found.model.get_layer(name).dtype_policy.name for name in ("scaled", "conv", "logits")]
+        assert dtypes == ["float32", policy, "float32"]
+        assert precision(found, policy) is found
 
 
 SCALED = {

@@ -93,6 +93,19 @@ def test_stochastic_depth_grows_with_depth():
         surgery.stochastic_depth(network, 0.5)
 
 
+def test_ordinary_dropout_is_no_stochastic_depth(tmp_path):
+    layers, inputs = keras.layers, keras.Input((32, 32, 3))
+    hidden = layers.Conv2D(8, 3, padding="same")(layers.Rescaling(1 / 255)(inputs))
+    for shape in (None, (None, 1, 1, 8)):
+        branch = layers.ReLU()(layers.Conv2D(8, 3, padding="same")(hidden))
+        hidden = layers.Add()([hidden, layers.Dropout(0.1, shape)(branch)])
+    keras.Model(inputs, hidden).save(tmp_path / "theirs.keras")
+    network = surgery.stochastic_depth(
+        networks.build(Config(backbone=str(tmp_path / "theirs.keras")), 3, "single_label")
+    )
+    assert sum(layer.name.endswith("_stochastic_depth") for layer in network.model.layers) == 2
+
+
 @pytest.mark.large
 def test_no_batchnorm_behind_a_convolution_is_left():
     network = _network("MobileNetV2(alpha=0.35)")

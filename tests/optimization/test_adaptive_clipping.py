@@ -57,6 +57,20 @@ def test_the_optimizer_moves_by_what_is_left_and_spares_what_is_excluded(argumen
     assert (moved > 0.2).all()
 
 
+def test_a_separable_convolution_is_a_depthwise_one_and_one_of_places():
+    layer = keras.layers.SeparableConv2D(4, 3)
+    layer.build((None, 8, 8, 2))
+    before = [np.asarray(weight) for weight in layer.weights]
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(layer.trainable_variables)
+    clip_adaptively(optimizer, 0.1, [layer], [])
+    gradients = [tf.fill(weight.shape, 50.0) for weight in layer.weights]
+    optimizer.apply(gradients, layer.trainable_variables)
+    for place, (weight, old, gradient) in enumerate(zip(layer.weights, before, gradients)):
+        step = clip(gradient, tf.constant(old), 0.1, depthwise=place == 0)
+        np.testing.assert_allclose(weight, old - np.asarray(step), rtol=1e-5)
+
+
 def test_without_a_ratio_an_optimizer_is_left_alone():
     optimizer = keras.optimizers.Adam()
     optimizer.build([keras.Variable(np.ones(3))])

@@ -272,8 +272,43 @@ def test_validation_judges_values_as_the_loss_does(text, error):
         ("class_balanced(beta=1)", "single_label", r"beta must be a number in \[0, 1\)"),
         ("class_balanced(counts=3)", "single_label", "takes beta, gamma, label_smoothing"),
         ("BinaryCrossentropy(nonsense=1)", "multi_label", "takes"),
+        (
+            "BinaryCrossentropy(axis=0)",
+            "multi_label",
+            r"BinaryCrossentropy\(\) takes label_smoothing\. Received: 'axis='",
+        ),
+        ("CategoricalCrossentropy(reduction=sum)", "single_label", "takes label_smoothing. Received: 'reduction='"),
+        ("CategoricalCrossentropy(dtype=float16)", "single_label", "takes label_smoothing. Received: 'dtype='"),
+        ("CategoricalCrossentropy(label_smoothing=2)", "single_label", r"label_smoothing must be a number in \[0, 1\)"),
+        ("BinaryCrossentropy(label_smoothing=abc)", "multi_label", r"label_smoothing must be a number in \[0, 1\)"),
     ],
 )
 def test_mistakes_are_refused(text, task, message):
     with pytest.raises(UserError, match=message):
         _build(text, task)
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("CategoricalFocalCrossentropy(alpha=(1, 2))", "single_label"),
+        ("CategoricalFocalCrossentropy(gamma=abc)", "single_label"),
+        ("BinaryFocalCrossentropy(gamma='a')", "multi_label"),
+    ],
+)
+def test_what_keras_cannot_compute_is_found_by_a_call(text, task):
+    spec = specs.parse_one(text, "--loss")
+    name = text.partition("(")[0]
+    with pytest.raises(
+        UserError, match=rf"--loss: {name}\(\) cannot be computed with these arguments for 3 outputs \("
+    ):
+        losses.check(spec, task, 3)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("task", keras_losses.FORMS)
+def test_every_loss_passes_the_check(task, mixed):
+    for name in (*losses.names(task), *keras_losses.FORMS[task]):
+        if not (mixed and name in keras_losses.WHOLE):
+            losses.check(specs.Spec(name), task, 3, mixed=mixed)
+    losses.check(specs.parse_one("CategoricalFocalCrossentropy(alpha=(1, 2, 1))", "--loss"), "single_label", 3)

@@ -124,7 +124,7 @@ def _stepped(built, model, steps):
 @pytest.mark.parametrize("name", EVERY)
 def test_every_optimizer_goes_on_to_the_bit_from_its_variables(name):
     """What a checkpoint holds is all that there is: the schedule and the averages count on from it."""
-    settings = {"schedule": "cosine", "lr": 1e-2, "average": "ema"}
+    settings = {"schedule": "one_cycle", "lr": 1e-2, "average": "ema"}
     whole, first = _model(), _model()
     built, _ = _build(name, model=whole, **settings)
     expected = _stepped(built, whole, 4)
@@ -302,6 +302,24 @@ def test_a_rate_of_ones_own_needs_no_config():
         ("adam('a')", "constant", "none", "--optimizer: "),
         ("adam(beta_1='a')", "constant", "none", r"beta_1 of adam\(\) must be a number"),
         ("sgd(gradient_accumulation_steps=2.5)", "constant", "none", r"must be a whole number. Received: 2.5"),
+        ("adam(beta_1=abc)", "constant", "none", r"beta_1 of adam\(\) must be a number. Received: 'abc'"),
+        ("adam(beta_1=None)", "constant", "none", r"beta_1 of adam\(\) must be a number. Received: None"),
+        ("adam(beta_2=1)", "constant", "none", r"beta_2 of adam\(\) must be a number in \[0, 1\)"),
+        ("rmsprop(momentum=5)", "constant", "none", r"momentum of rmsprop\(\) must be a number in \[0, 1\)"),
+        ("adam(epsilon=1e999)", "constant", "none", r"epsilon of adam\(\) must be a number. Received: inf"),
+        ("adamw(clipnorm=-1)", "constant", "none", r"clipnorm of adamw\(\) must be a number above 0. Received: -1"),
+        ("adamw(global_clipnorm=0)", "constant", "none", r"global_clipnorm of adamw\(\) must be a number above 0"),
+        ("adamw(weight_decay=-1)", "constant", "none", r"weight_decay of adamw\(\) must be a number of at least 0"),
+        ("adamw(weight_decay=True)", "constant", "none", r"weight_decay of adamw\(\) must be a number. Received: True"),
+        ("adamw(amsgrad=abc)", "constant", "none", r"amsgrad of adamw\(\) must be True or False. Received: 'abc'"),
+        ("muon(ns_steps=2.5)", "constant", "none", r"ns_steps of muon\(\) must be a whole number"),
+        (
+            "ftrl",
+            "cosine",
+            "none",
+            r"ftrl\(\) divides by the rate, so --schedule must not begin at 0; .*Received: 'cosine'",
+        ),
+        ("ftrl", "linear(warmup=0.3)", "none", r"--schedule must not begin at 0"),
         ("adamw", "cosin", "none", r"--schedule: must be one of constant, cosine, .*\(did you mean 'cosine'\?\)"),
         ("adamw", "cosine(warmup=2)", "none", r"warmup must be in \[0, 1\)"),
         ("adamw", "cosine(floor=2)", "none", r"floor must be in \[0, 1\]"),
@@ -322,6 +340,32 @@ def test_a_rate_of_ones_own_needs_no_config():
 def test_mistakes_are_refused(text, schedule, average, message):
     with pytest.raises(UserError, match=message):
         _build(text, schedule, average=average)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adam(clipnorm=None, weight_decay=None)",
+        "adamw(weight_decay=0, amsgrad=True)",
+        "sgd(momentum=0.0, nesterov=False)",
+        "muon(exclude_layers=['a'], adam_lr_ratio=0.5)",
+        "adafactor(beta_2_decay=-0.5, relative_step=False)",
+        "ftrl(learning_rate_power=-0.4)",
+    ],
+)
+def test_what_keras_takes_is_taken(text):
+    _build(text, "one_cycle")
+    _build(text, "cosine(warmup=0)")
+
+
+def test_more_gradients_than_a_phase_has_steps_would_train_nothing():
+    _build("sgd(gradient_accumulation_steps=8)", steps=8, model=_model())
+    rule = r"gradient_accumulation_steps of sgd\(\) must be at most 7, the steps of the phase\. Received: 8"
+    with pytest.raises(UserError, match=rule):
+        _build("sgd(gradient_accumulation_steps=8)", steps=7, model=_model())
+    # Where a step has several calls, steps are counted.
+    parsed = specs.parse_one("sgd(gradient_accumulation_steps=8)", "--optimizer"), specs.Spec("constant")
+    optimizers.build(*parsed, 0.1, 8, (), _model(), 4)
 
 
 def _begun(text, schedule, begun, steps=2000, parts=1, average="none", model=None):

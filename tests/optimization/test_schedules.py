@@ -80,3 +80,10 @@ def test_the_last_rate_of_a_schedule(schedule, share):
     assert schedules.last_rate(specs.parse_one(schedule, "--schedule"), 0.1, 300) == pytest.approx(
         0.1 * share, abs=1e-3
     )
+
+
+@pytest.mark.parametrize(("warmup", "decay"), [(0.8, 0.2), (0.9, 0.1), (0.7, 0.3)])
+def test_a_decay_may_take_all_that_the_warm_up_leaves(warmup, decay):
+    rate = schedules.build(specs.Spec("wsd", (), {"warmup": warmup, "decay": decay}), 1.0, 100)
+    assert float(rate(round(100 * warmup))) == pytest.approx(1.0)
+    assert float(rate(100)) == 0

@@ -11,6 +11,7 @@ from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.strategies import freezing, planning
+from kerasft.strategies.phase import Phase
 
 SMALL = ["MobileNet(alpha=0.25)", "EfficientNetB0"]
 SIZE = 76  # InceptionV3 takes no less than 75
@@ -317,6 +318,12 @@ def test_half_of_mobilenet_is_half_of_its_blocks():
     assert freezing.first_layer(network, strategies.full()) == network.backbone[0]
 
 
+def test_a_block_of_a_foreign_phase_must_be_a_name():
+    phase = Phase(strategy="mine", unfreeze=(0.5,), epochs=1, lr=1e-3)
+    with pytest.raises(UserError, match=r"--phases: a block of .* is named by its first layer .* Received: 0\.5"):
+        freezing.unfrozen(_network(), phase)
+
+
 def test_a_bare_name_is_a_layer():
     network = _network()
     (phase,) = _plan(network, "top(unfreeze=conv_pw_6_relu)")
@@ -334,6 +341,9 @@ def test_a_bare_name_is_a_layer():
         ("top(unfreeze=0)", "must be a fraction"),
         ("top(unfreeze=1.5)", "must be a fraction"),
         ("top(unfreeze=True)", "must be a fraction"),
+        ("top(unfreeze=None)", r"top\(\) unfreeze must be a fraction in \(0, 1\] or the name of a layer"),
+        ("top(unfreeze=(0.5,))", r"top\(\) unfreeze must be a fraction in \(0, 1\] or the name of a layer"),
+        ("surgical(layers=())", r"surgical\(\) layers must be names of layers joined by \|, one at least"),
         ("al(epochs=2)", r"must be one of adapter, all, .*, top \(did you mean 'all'\?\)"),
         ("all(epoch=2)", r"did you mean 'epochs'"),
         ("all(epochs=0)", "epochs must be a whole number of at least 1"),

@@ -1,5 +1,7 @@
 """What is wrong with the phases of a run is said before an image is read."""
 
+import keras
+import numpy as np
 import pytest
 
 from kerasft.networks import network as networks
@@ -68,6 +70,41 @@ def test_a_network_that_bears_no_other_size_keeps_its_own(flat):
     assert not any(phase.image_size for phase in planned)
     with pytest.raises(UserError, match=r"--phases: layers of .* fit images of 64 pixels, not of this size"):
         plan_checks.check(Config(phases="all(image_size=32)"), network)
+
+
+@keras.saving.register_keras_serializable("test_plan_checks")
+class RunningMean(keras.layers.Layer):
+    """Subtracts a mean that follows the batches, in training and out of it where it is not asked."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        self.mean.assign(0.9 * self.mean + 0.1 * keras.ops.mean(inputs, (0, 1, 2)))
+        return inputs - self.mean
+
+
+@keras.saving.register_keras_serializable("test_plan_checks")
+class AskedMean(RunningMean):
+    def call(self, inputs, training=False):
+        return super().call(inputs) if training else inputs - self.mean
+
+
+@pytest.mark.parametrize("kind", [RunningMean, AskedMean])
+def test_a_layer_that_changes_itself_cannot_be_frozen(kind, tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    hidden = keras.layers.Conv2D(4, 3)(kind(name="running")(keras.layers.Rescaling(1 / 255)(inputs)))
+    keras.Model(inputs, hidden).save(tmp_path / "theirs.keras")
+    network = networks.build(Config(backbone=str(tmp_path / "theirs.keras"), head_init="zeros"), 3, "single_label")
+    assert plan_checks.check(Config(phases="all(epochs=1)", augment="none"), network).epochs == 1
+    for phases in ("head(epochs=1)", "all | bias", "top(0.3) | all"):
+        if kind is AskedMean:
+            plan_checks.check(Config(phases=phases, augment="none"), network)
+            continue
+        rule = r"the layer running \(RunningMean\) changes its own weights although it is frozen; give its call"
+        with pytest.raises(UserError, match=rf"--phases: {rule}.*Received: '(head|bias|top)\("):
+            plan_checks.check(Config(phases=phases, augment="none"), network)
+    np.testing.assert_array_equal(network.model.get_layer("running").mean, 0)
 
 
 def test_images_are_not_enlarged_for_a_phase(pretrained):

@@ -143,6 +143,24 @@ def test_a_head_that_follows_what_trains_is_trained(pretrained):
     assert epochs("all(epochs=2) | head") == [0, 2, 5]
     assert epochs("all(epochs=2) | head(epochs=0)") == [0, 2, 0]
     assert epochs("auto | head") == [0, 9, 27, 5]
+    assert epochs("head | head(lr=0.01, loss=focal)") == [0, 5]
+    assert epochs("head(epochs=0) | head") == [0, 5]
+
+
+@pytest.mark.parametrize("given", ["lr=0.1", "loss=focal", "augment=flip", "views=3", "l2sp=0.1", "sam=0.1", "agc=0.1"])
+def test_a_solved_head_takes_nothing_that_trains_one(pretrained, given):
+    name = given.partition("=")[0]
+    rule = rf"--phases: head\({name}=\) needs epochs=, for this head is solved by --head_init=probe and not trained\. Received: 'head\("
+    with pytest.raises(UserError, match=rule):
+        planning.plan(Config(phases=f"head({given}) | all"), pretrained, 1200)
+    for phases, network in (
+        (f"head({given}, epochs=2)", pretrained),
+        (f"head | head({given})", pretrained),
+        (f"head({given})", pretrained._replace(head_init="zeros")),
+        # A search names these in each phase.
+        ("head(optimizer=sgd, schedule=constant)", pretrained),
+    ):
+        planning.plan(Config(phases=phases), network, 1200)
 
 
 def test_named_phases_may_follow_auto(pretrained):

@@ -15,16 +15,18 @@ def precision(network: Network, policy: str) -> Network:
     Args:
         policy: `float32`, `mixed_bfloat16` or `mixed_float16` (keras.io/api/mixed_precision).
     """
-    if {layer.dtype_policy.name for layer in network.model.layers} | {"float32"} == {policy, "float32"}:
+    exact = (keras.layers.Rescaling, keras.layers.Normalization)
+    # A saved model may prepare its pixels in another precision.
+    inexact = any(isinstance(one, exact) and one.dtype_policy.name != "float32" for one in network.model.layers)
+    if not inexact and {one.dtype_policy.name for one in network.model.layers} | {"float32"} == {policy, "float32"}:
         return network
     backbone = set(network.backbone)
     head = {layer.name for layer in network.model.layers} - backbone
-    exact = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
 
     def copied(operation: keras.Operation) -> keras.Operation:
         config = operation.get_config()
-        if isinstance(operation, keras.Layer) and not isinstance(operation, exact):
-            config["dtype"] = "float32" if operation.name in head else policy
+        if isinstance(operation, keras.Layer) and not isinstance(operation, keras.layers.InputLayer):
+            config["dtype"] = "float32" if operation.name in head or isinstance(operation, exact) else policy
         return type(operation).from_config(config)
 
     inputs = keras.Input(network.model.inputs[0].shape[1:], name=network.model.inputs[0].name)

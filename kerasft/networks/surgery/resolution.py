@@ -2,6 +2,7 @@
 
 import keras
 
+from kerasft.networks import image_rows
 from kerasft.networks.network import Network
 from kerasft.settings.errors import UserError
 
@@ -28,9 +29,12 @@ def resolution(network: Network, size: int) -> Network:
         return network
     inputs = keras.Input((size, size, 3), name=network.model.inputs[0].name)
     plain = keras.Model(network.model.inputs[0], network.model.output, name=network.model.name)
+    rule = f"layers of {network.name} fit images of {network.size} pixels, not of this size; leave image_size="
+    refusal = UserError(f"--phases: {rule}. Received: image_size={size}")
     try:
         model = keras.models.clone_model(plain, inputs, clone_function=same)
     except ValueError as error:
-        rule = f"layers of {network.name} fit images of {network.size} pixels, not of this size; leave image_size="
-        raise UserError(f"--phases: {rule}. Received: image_size={size}") from error
+        raise refusal from error
+    if not image_rows.one_an_image(model):
+        raise refusal
     return network._replace(model=model, size=size)

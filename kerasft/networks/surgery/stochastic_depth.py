@@ -45,5 +45,7 @@ def stochastic_depth(network: Network, rate: float = 0.1) -> Network:
 def _drops(operation: keras.Operation) -> bool:
     """Whether an operation leaves out whole images, or is somebody's layer of stochastic depth."""
     if isinstance(operation, keras.layers.Dropout):
-        return operation.rate > 0
+        # One value an image. Ordinary dropout draws one for each feature.
+        shape = operation.noise_shape
+        return operation.rate > 0 and shape is not None and all(side == 1 for side in shape[1:])
     return type(operation).__name__ in ("StochasticDepth", "DropPath")

@@ -95,6 +95,30 @@ def build(
     return loss
 
 
+def check(spec: Spec, task: str, outputs: int, *, mixed: bool = False) -> None:
+    """Builds a loss, and calls one of Keras once, which may take arguments that it cannot compute with.
+
+    Args:
+        outputs: number of classes or of targets.
+
+    Raises:
+        UserError: as `build`, or the call fails.
+    """
+    loss = build(spec, task, mixed=mixed)
+    if _resolve(spec, task) in OURS.values():
+        return
+    import tensorflow as tf
+
+    shape = (2,) if task == "single_label" and not mixed else (2, outputs)
+    try:
+        found = loss(np.zeros(shape, "float32" if len(shape) > 1 else "int32"), np.zeros((2, outputs), "float32"))
+        if tuple(found.shape) != (2,):
+            raise ValueError("does not give one number an example")
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        rule = f"{spec.name}() cannot be computed with these arguments for {outputs} outputs"
+        raise UserError(f"--loss: {rule} ({' '.join(str(error).split())[:200]}). Received: '{spec}'") from error
+
+
 def error(spec: Spec, task: str) -> str:
     """How `scoring.Scorer` measures regression under this loss: `squared`, `absolute`, `huber` or `pinball`."""
     function = _resolve(spec, task)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import keras
 
+from kerasft.optimization.losses import formula
 from kerasft.optimization.losses.formula import Function
 from kerasft.settings import spec as specs
+from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 
 # The classes of keras.losses that suit a task: name -> (form of the labels, form of the outputs).
@@ -45,6 +47,8 @@ WHOLE = (
     "Hinge",
     "SquaredHinge",
 )
+# Arguments that change the form of a loss, which is one number an example.
+_RESERVED = ("axis", "reduction", "name", "dtype")
 # How validation judges regression under a loss. Every other loss is judged by the squared error.
 ERRORS = {"MeanAbsoluteError": "absolute", "LogCosh": "absolute", "Huber": "huber"}
 
@@ -63,7 +67,11 @@ def build(spec: Spec, task: str) -> Function:
     name = specs.resolve(spec, "--loss", known(task)).__name__
     from_logits = {"from_logits": True} if FORMS[task][name][1] == "from_logits" else {}
     # Refuses wrong arguments.
-    specs.build(spec, "--loss", known(task), **from_logits)
+    specs.build(spec, "--loss", known(task), reserved=_RESERVED, **from_logits)
     # An argument by its place would take the place of from_logits.
     named = dict(zip(inspect.signature(getattr(keras.losses, name)).parameters, spec.args))
+    try:
+        formula.check_label_smoothing(spec.kwargs.get("label_smoothing", 0.0))
+    except ValueError as error:
+        raise UserError(f"--loss: {spec.name}() {error}. Received: '{spec}'") from error
     return getattr(keras.losses, name)(**named, **spec.kwargs, **from_logits).call
