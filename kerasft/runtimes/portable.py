@@ -52,8 +52,9 @@ def load(folder: Path) -> LoadedModel:
         files = f"{model_folders.ABOUT_FILE} and {model_folders.LABELS_FILE}"
         raise UserError(f"--model: {files} in its folder must be those that kerasft wrote. Received: '{folder}'")
     if runtime == "keras":
-        # It registers the layers of ours that a head may have.
-        importlib.import_module("kerasft.networks.heads")
+        # They register the layers of ours that a head and a backbone of KerasHub may have.
+        for module in ("heads", "hub_layers"):
+            importlib.import_module(f"kerasft.networks.{module}")
     run = importlib.import_module(f"kerasft.export.standalone.{runtime}").load(folder, machine.cpu_count())
     given = run(np.zeros((1, size, size, 3), np.float32)).shape[1]
     if given != len(names) or (task == "multi_label" and len(thresholds) != given):

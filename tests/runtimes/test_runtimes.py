@@ -92,6 +92,15 @@ def test_an_artefact_with_rounded_weights_answers_nearly_like_the_saved_model(fo
     np.testing.assert_allclose(given["probabilities"], expected["probabilities"], atol=0.02)
 
 
+def test_an_artefact_with_rounded_weights_may_have_any_layer_of_ours(folders):
+    code = "import sys; from pathlib import Path; from kerasft import runtimes; runtimes.load(Path(sys.argv[1])); import keras; "
+    code += "print([keras.saving.get_registered_object(f'kerasft>{name}') for name in ('HubLayer', 'GeM')])"
+    words = [str(folders["keras", "multi_label"])]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "None" not in done.stdout.splitlines()[-1]
+
+
 @pytest.mark.parametrize("form", ["onnx", "litert"])
 def test_several_threads_may_ask_at_once(folders, form):
     call = runtimes.load(folders[form, "single_label"]).signatures["serving_default"].call
