@@ -239,9 +239,10 @@ def apply_values(config: Config, space: Iterable[Dimension], values: Mapping[str
         if argument:
             value = _with_argument(config, dimension.name, value)
         else:
-            _, optional = kind_of(configs.HINTS[field])
+            kind, optional = kind_of(configs.HINTS[field])
             none = optional and isinstance(value, Spec) and value.name == "none"
-            value = None if none else _to_text(value) if isinstance(value, (Spec, tuple)) else value
+            # A number may be a text of its field: --features=2.
+            value = None if none else _to_text(value) if kind is str or isinstance(value, (Spec, tuple)) else value
         try:
             config = replace(config, **{field: value})
         except UserError as error:

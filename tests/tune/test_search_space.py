@@ -54,6 +54,13 @@ def test_values_become_a_config():
     assert search_space.apply_values(config, search_space.parse(text, config), {"patience": "3"}).patience == 3
 
 
+@pytest.mark.parametrize("distribution", ["choice(1, 2, auto)", "choice(1, 2)", "int(1, 2)"])
+def test_a_number_may_be_the_text_of_a_setting(distribution):
+    (dimension,) = space = search_space.parse(f"features={distribution}", Config())
+    option = dimension.boundaries[1]
+    assert search_space.apply_values(Config(), space, {"features": option}).features == "2"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
