@@ -139,7 +139,11 @@ def test_what_it_refuses(text, message):
             {},
             "--augment: rotate() must have its argument degrees by name, as degrees=..., so that it can be searched",
         ),
-        ("lr_scaling=choice(auto, none)", {}, "--search: lr_scaling is of the rates that auto chooses, and no trial has"),
+        (
+            "lr_scaling=choice(auto, none)",
+            {},
+            "--search: lr_scaling is of the rates that auto chooses, and no trial has",
+        ),
         ("lr=log(1e-2, 100)", {}, "lr must be a number in (0, 10]"),
         ("epochs=int(1, 3)", {"tuner": "hyperband"}, "hyperband sets the epochs itself"),
     ],
