@@ -43,7 +43,7 @@ def read_size(contents: bytes) -> tuple[int, int] | None:
     try:
         return readers[image_format](contents) if image_format else None
     except (struct.error, IndexError):
-        raise ValueError("the file ends in its header") from None
+        raise ValueError("the image is incomplete: the file ends in its header") from None
 
 
 def count_pixels(contents: bytes) -> int | None:

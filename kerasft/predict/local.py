@@ -46,7 +46,7 @@ def _check_size(contents: bytes) -> None:
     try:
         fault = image_headers.find_size_fault(contents)
     except ValueError as error:
-        raise RefusedBatch(f"the image is incomplete ({error})") from None
+        raise RefusedBatch(str(error)) from None
     if fault:
         raise RefusedBatch(fault[1])
 
