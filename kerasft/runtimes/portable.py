@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kerasft.data import image_headers
+from kerasft.data import file_traits, image_headers
 from kerasft.export import model_folders
 from kerasft.export.standalone.image_decoding import decode
 from kerasft.runtimes.model import STRING, InvalidImage, LoadedModel, Signature, TensorSpec
@@ -96,6 +96,8 @@ def _decode(contents: bytes, size: int, framing: str) -> np.ndarray:
     """
     if image_headers.detect_format(contents) is None:
         raise InvalidImage(f"the image must have one of the formats {', '.join(image_headers.FORMATS)}")
+    if file_traits.is_opaque_animated_webp(contents):
+        raise InvalidImage("an animated WebP without transparency, which TensorFlow does not read: convert the file")
     # Pixels were counted from the header already, and Pillow's limit is another one.
     Image.MAX_IMAGE_PIXELS = None
     try:
