@@ -340,7 +340,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
         model.predict([dot.getvalue()])
     palette = io.BytesIO()
     make_image("disc", np.random.default_rng(0), 64, 64).quantize(16).save(palette, "BMP")
-    with pytest.raises(RefusedBatch, match="^a BMP with a palette of colours, which TensorFlow does not read"):
+    with pytest.raises(RefusedBatch, match=r"^a BMP with a palette of colours, which TensorFlow does not read"):
         model.predict([palette.getvalue()])
 
 

@@ -96,7 +96,7 @@ def test_tiff_is_none_of_the_formats():
 def test_a_whole_file_is_not_called_incomplete():
     file = io.BytesIO()
     Image.open(io.BytesIO(encoded("PNG"))).quantize(16).save(file, "BMP")
-    with pytest.raises(RequestError, match="^x: a BMP with a palette of colours, which TensorFlow does not read"):
+    with pytest.raises(RequestError, match=r"^x: a BMP with a palette of colours, which TensorFlow does not read"):
         image_checks.check_image(file.getvalue(), 10**6, "x")
 
 
