@@ -163,6 +163,10 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
             "--phases: is for the steps of compress --target, and --target is not set",
         ),
         (("--mode=compress", "--target=flops=0.5", "--image_size=96"), "--image_size: is a setting of training"),
+        (
+            ("--mode=compress", "--target=flops=0.5", "--notimings"),
+            "--timings: nothing is measured under --target; leave it out. Received: --notimings",
+        ),
         (("--mode=explain", "--framing=pad"), "--framing: is a setting of training, and explain takes it from the run"),
     ],
 )
