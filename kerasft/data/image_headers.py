@@ -43,7 +43,7 @@ def read_size(contents: bytes) -> tuple[int, int] | None:
     try:
         return readers[image_format](contents) if image_format else None
     except (struct.error, IndexError):
-        raise ValueError("the file ends in its header") from None
+        raise ValueError("the image is incomplete: the file ends in its header") from None
 
 
 def count_pixels(contents: bytes) -> int | None:
@@ -186,10 +186,14 @@ def _count_palette_bytes(flags: int) -> int:
 def _read_bmp(contents: bytes) -> tuple[int, int]:
     """BITMAPINFOHEADER, as the decoder reads it. A negative height means that the top row is stored first.
 
-    TensorFlow takes the bytes of an image with a palette for grey levels. So other palettes are refused.
+    TensorFlow takes the bytes of an image with a palette for grey levels. So other palettes are refused. It reads no other
+    depths than these.
     """
     width, height = struct.unpack_from("<ii", contents, 18)
-    if struct.unpack_from("<H", contents, 28)[0] == 8:
+    (depth,) = struct.unpack_from("<H", contents, 28)
+    if depth not in (8, 24, 32):
+        raise ValueError(f"a BMP of {depth} bits a pixel, which TensorFlow does not read: convert the file")
+    if depth == 8:
         start = 14 + struct.unpack_from("<I", contents, 14)[0]
         colours = struct.unpack_from("<I", contents, 46)[0] or 256
         palette = contents[start : start + 4 * min(colours, 256)]

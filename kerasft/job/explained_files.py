@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.console import console
-from kerasft.data import image_headers
-from kerasft.data.decode import decode_batch
+from kerasft.data import decode as decoder
+from kerasft.data import decoding_errors
 from kerasft.predict import sources
 
 # Of more files, the first ones are explained. The page stays below 3 MB.
@@ -53,13 +53,24 @@ def decode(asked: Asked, size: int, framing: str) -> tuple[list[str], np.ndarray
     for name in asked.names:
         try:
             contents = asked.images.read(name)
-            if fault := image_headers.find_size_fault(contents):
-                raise ValueError(fault[1])
-            pixels.append(decode_batch(tf.constant([contents]), size, framing).numpy()[0])
-            names.append(name)
-        except (OSError, ValueError, tf.errors.InvalidArgumentError) as error:
-            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-            reason = " ".join(reason.split())[:200]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        else:
+            reason = _add_decoded(pixels, contents, size, framing)
+        if reason:
             console.say(f"{name}: ERROR {reason}")
             asked.failed.append({"file": name, "error": reason})
+        else:
+            names.append(name)
     return names, np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+
+
+def _add_decoded(pixels: list[np.ndarray], contents: bytes, size: int, framing: str) -> str:
+    """Adds a decoded image, or returns why there is none, as the audit says it."""
+    if fault := decoding_errors.check_header(contents):
+        return fault[1]
+    try:
+        pixels.append(decoder.decode(tf.constant(contents), size, framing).numpy())
+    except tf.errors.InvalidArgumentError as error:
+        return decoding_errors.explain(contents, error)[1]
+    return ""

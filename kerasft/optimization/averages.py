@@ -1,5 +1,6 @@
 """Averages of the weights: over the steps of a phase, as an optimizer keeps them, and over its epochs."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -86,7 +87,7 @@ def soup(*, runs: tuple[str, ...] = ()) -> Average:
         raise ValueError("runs must be run folders, such as ('runs/a', 'runs/b')")
     if len({*given}) < len(given):
         raise ValueError("runs must name each run once")
-    return Average(over_epochs=True, runs=tuple(given))
+    return Average(over_epochs=True, runs=tuple(map(os.path.expanduser, given)))
 
 
 def first_averaged_step(last: float, steps: int) -> int:

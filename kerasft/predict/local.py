@@ -4,9 +4,8 @@ import hashlib
 from pathlib import Path
 
 from kerasft import runtimes
-from kerasft.data import image_headers
 from kerasft.export import model_folders
-from kerasft.predict.predictions import Model, Prediction, RefusedBatch, refused_batch, to_predictions
+from kerasft.predict.predictions import Model, Prediction, check_size, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
 
@@ -31,7 +30,7 @@ def load(model: str, artefact: str = "") -> Model:
 
     def predict(contents: list[bytes]) -> list[Prediction]:
         for one in contents:
-            _check_size(one)
+            check_size(one)
         try:
             return to_predictions(serve.call(contents), names)
         except runtimes.InvalidImage as error:
@@ -39,16 +38,6 @@ def load(model: str, artefact: str = "") -> Model:
 
     digest = _digest(path)
     return Model(predict, lambda: digest, loaded.metadata.get("task", ""), names, concurrency=2)
-
-
-def _check_size(contents: bytes) -> None:
-    """Raises RefusedBatch for a size that the audit rejects too. The model finds all other mistakes."""
-    try:
-        fault = image_headers.find_size_fault(contents)
-    except ValueError as error:
-        raise RefusedBatch(f"the image is incomplete ({error})") from None
-    if fault:
-        raise RefusedBatch(fault[1])
 
 
 def _digest(folder: Path) -> str:

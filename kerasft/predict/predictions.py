@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasft.data import image_headers
 from kerasft.settings.errors import UserError
 
 
@@ -89,6 +90,16 @@ def _multi_label_prediction(
 
 def _texts(classes: np.ndarray) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in classes]
+
+
+def check_size(contents: bytes) -> None:
+    """Raises RefusedBatch for a size that the audit rejects too. The model finds all other mistakes."""
+    try:
+        fault = image_headers.find_size_fault(contents)
+    except ValueError as error:
+        raise RefusedBatch(str(error)) from None
+    if fault:
+        raise RefusedBatch(fault[1])
 
 
 def last_line(message: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from kerasft.console import console
 from kerasft.export import model_folders
-from kerasft.predict.predictions import Model, Prediction, last_line, refused_batch, to_predictions
+from kerasft.predict.predictions import Model, Prediction, check_size, last_line, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
 # The environment variable that holds the API key.
@@ -77,6 +77,9 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
     names = metadata.get("classes") or []
 
     def predict(contents: list[bytes]) -> list[Prediction]:
+        # A server may have other limits, or none. The rows are those of a local model.
+        for one in contents:
+            check_size(one)
         size = sum(map(len, contents))
         if len(contents) > 1 and size > MAX_REQUEST_BYTES:
             half = len(contents) // 2

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kerasft.data import image_headers
+from kerasft.data import file_traits, image_headers
 from kerasft.export import model_folders
 from kerasft.export.standalone.image_decoding import decode
 from kerasft.runtimes.model import STRING, InvalidImage, LoadedModel, Signature, TensorSpec
@@ -52,8 +52,9 @@ def load(folder: Path) -> LoadedModel:
         files = f"{model_folders.ABOUT_FILE} and {model_folders.LABELS_FILE}"
         raise UserError(f"--model: {files} in its folder must be those that kerasft wrote. Received: '{folder}'")
     if runtime == "keras":
-        # It registers the layers of ours that a head may have.
-        importlib.import_module("kerasft.networks.heads")
+        # They register the layers of ours that a head and a backbone of KerasHub may have.
+        for module in ("heads", "hub_layers"):
+            importlib.import_module(f"kerasft.networks.{module}")
     run = importlib.import_module(f"kerasft.export.standalone.{runtime}").load(folder, machine.cpu_count())
     given = run(np.zeros((1, size, size, 3), np.float32)).shape[1]
     if given != len(names) or (task == "multi_label" and len(thresholds) != given):
@@ -95,6 +96,8 @@ def _decode(contents: bytes, size: int, framing: str) -> np.ndarray:
     """
     if image_headers.detect_format(contents) is None:
         raise InvalidImage(f"the image must have one of the formats {', '.join(image_headers.FORMATS)}")
+    if file_traits.is_opaque_animated_webp(contents):
+        raise InvalidImage("an animated WebP without transparency, which TensorFlow does not read: convert the file")
     # Pixels were counted from the header already, and Pillow's limit is another one.
     Image.MAX_IMAGE_PIXELS = None
     try:

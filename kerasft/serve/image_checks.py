@@ -38,7 +38,7 @@ def check_image(contents: bytes, max_pixels: int, location: str) -> None:
     try:
         size, pixels = image_headers.read_size(contents), image_headers.count_pixels(contents)
     except ValueError as error:
-        raise RequestError(400, f"{location}: the image is incomplete ({error}).") from None
+        raise RequestError(400, f"{location}: {error}.") from None
     if pixels is None:
         formats = ", ".join(image_headers.FORMATS)
         raise RequestError(400, f"{location}: the image must have one of the formats {formats}.")

@@ -1,5 +1,6 @@
 """`--backbone` as text: one network, several with `|` between them, or `auto`. Needs no TensorFlow."""
 
+import os
 import re
 from typing import NamedTuple
 
@@ -40,6 +41,17 @@ def is_hub(backbone: str) -> bool:
 def split(text: str) -> list[str]:
     """The parts of a list, without the space around them."""
     return [part.strip() for part in _BAR.split(text)]
+
+
+def expand_home(text: str) -> str:
+    """A list of networks or of teachers with `~` expanded in its paths. A list without one stays as it is written."""
+    if "~" not in text:
+        return text
+    # `hub:~/preset` is a folder too.
+    prefixes = ("hub:" if is_hub(part) else "" for part in split(text))
+    return " | ".join(
+        before + os.path.expanduser(part.removeprefix(before)) for before, part in zip(prefixes, split(text))
+    )
 
 
 def parse(text: str) -> tuple[Candidate, ...]:

@@ -253,6 +253,8 @@ def read_settings(flag_values: flags.FlagValues, words: list[str]) -> tuple[conf
         known = dict.fromkeys(one for modes, _ in split_modes(text) for one in modes)
         if options[name] != default and mode not in known and name not in _CHECKED_LATER:
             raise UserError(f"--{name}: is for {' and '.join(known)}; this is {mode}. Received: {options[name]!r}")
+    if options["target"] and not options["timings"]:
+        raise UserError("--timings: nothing is measured under --target; leave it out. Received: --notimings")
     settings = {name: flag_values[name] for name in configs.FIELDS}
     given = {name: flag.value for name, flag in settings.items() if flag.value != flag.default}
     arguments.refuse_settings(mode, options["target"], given)

@@ -9,6 +9,7 @@ import os
 import typing
 from dataclasses import asdict, dataclass, fields
 
+from kerasft.settings import backbone_list
 from kerasft.settings.data_settings import DataSettings
 from kerasft.settings.errors import UserError
 from kerasft.settings.fields import check, flag, parse
@@ -231,6 +232,8 @@ class Config(DataSettings):
         for name in PATHS:
             # A shell leaves `~` behind `=` as it is, and so does a flagfile.
             object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+        for name in ("backbone", "teacher"):
+            object.__setattr__(self, name, backbone_list.expand_home(getattr(self, name)))
         if self.features not in ("last", "auto", "all") and not (self.features.isdecimal() and int(self.features)):
             rule = "must be last, auto, all, or a number of depths of at least 1"
             raise UserError(f"--features: {rule}. Received: {self.features!r}")
@@ -265,8 +268,8 @@ class Config(DataSettings):
 LOCATIONS = ("run_dir", "export_dir", "warmup", "resume", "tensorboard", "keep_cache", "cache_dir")
 LOCATIONS += ("baseline", "gate", "robustness")
 
-# The paths to write to, and of the model to compare with.
-PATHS = ("run_dir", "export_dir", "cache_dir", "baseline")
+# The paths to write to, of the model to compare with, and of a weights file.
+PATHS = ("run_dir", "export_dir", "cache_dir", "baseline", "weights")
 
 # These choose the images and their splits. Scores on other images cannot be compared.
 SPLITTING = ("data", "task", "splits", "val_fraction", "test_fraction", "bad_images", "exclude")

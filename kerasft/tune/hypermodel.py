@@ -1,6 +1,7 @@
 """The models of a search as a KerasTuner hypermodel: built from a Config and a trial's values, trained phase by phase."""
 
 import gc
+import re
 import shutil
 import tempfile
 import weakref
@@ -235,7 +236,9 @@ class HyperModel(keras_tuner.HyperModel):
                     plan_checks.check(self.trial_config(values, built[key], count, epochs), built[key])
                 except UserError as error:
                     shown = ", ".join(f"{name}={value}" for name, value in values.items())
-                    raise UserError(f"--search, {shown}: {str(error).removeprefix('--search: ')}") from None
+                    rule = r"must have its argument \1 by name, as \1=..., so that it can be searched"
+                    reason = re.sub(r"(?<=\(\) )multiple values for argument '(\w+)'", rule, str(error))
+                    raise UserError(f"--search, {shown}: {reason.removeprefix('--search: ')}") from None
         built.clear()
         free_networks()
 

@@ -130,6 +130,10 @@ def parse(text: str, config: Config) -> tuple[Dimension, ...]:
     if not dimensions:
         rule = "needs at least one setting, such as 'lr=log(1e-5, 1e-2); head.dropout=uniform(0, 0.5)'"
         raise UserError(f"{_FLAG}: {rule}. Received: {text!r}")
+    phases = dimensions["phases"].values if "phases" in dimensions else (config.specs("phases"),)
+    if "lr_scaling" in dimensions and not any(_contains_name(value, "auto") for value in phases):
+        rule = "lr_scaling is of the rates that auto chooses, and no trial has auto in its --phases"
+        raise UserError(f"{_FLAG}: {rule}. Received: 'lr_scaling'")
     # A field comes before its arguments, which depend on it.
     ordered = sorted(dimensions.values(), key=lambda dimension: dimension.name.count("."))
     space = tuple(_add_condition(dimension, dimensions) for dimension in ordered)
@@ -239,9 +243,10 @@ def apply_values(config: Config, space: Iterable[Dimension], values: Mapping[str
         if argument:
             value = _with_argument(config, dimension.name, value)
         else:
-            _, optional = kind_of(configs.HINTS[field])
+            kind, optional = kind_of(configs.HINTS[field])
             none = optional and isinstance(value, Spec) and value.name == "none"
-            value = None if none else _to_text(value) if isinstance(value, (Spec, tuple)) else value
+            # A number may be a text of its field: --features=2.
+            value = None if none else _to_text(value) if kind is str or isinstance(value, (Spec, tuple)) else value
         try:
             config = replace(config, **{field: value})
         except UserError as error:

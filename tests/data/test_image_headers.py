@@ -96,6 +96,16 @@ def test_a_png_with_two_headers_is_refused():
         image_headers.read_size(contents[:place] + header + contents[place:])
 
 
+@pytest.mark.parametrize("depth", [1, 4, 16])
+def test_a_bmp_of_another_depth_is_refused(depth):
+    contents = bytearray(encoded("BMP"))
+    contents[28] = depth
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode.decode(tf.constant(bytes(contents)), 64, "crop")
+    with pytest.raises(ValueError, match=f"a BMP of {depth} bits a pixel, which TensorFlow does not read"):
+        image_headers.read_size(bytes(contents))
+
+
 def test_a_bmp_with_a_palette_of_colours_is_refused():
     image = make_image("disc", np.random.default_rng(0), 64, 64)
     file = io.BytesIO()

@@ -9,7 +9,7 @@ from conftest import write
 from pages import Page
 
 from kerasft.evaluation import faithfulness
-from kerasft.job import explain, train
+from kerasft.job import explain, explained_files, train
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_lock
@@ -104,6 +104,20 @@ def test_files_are_explained_into_another_folder(run, tmp_path, capsys):
     assert "b.png: ERROR" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "why").iterdir()) == ["explain.html", "explain.json"]
     assert "b.png" in (tmp_path / "why" / "explain.html").read_text()
+
+
+def test_a_bad_file_is_said_as_the_audit_says_it(tmp_path, capsys):
+    write(tmp_path / "a.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:400])
+    (tmp_path / "film.jpg").write_bytes(b"\0\0\0\x18ftypmp42")
+    asked = explained_files.find(str(tmp_path))
+    names, pixels = explained_files.decode(asked, 32, "crop")
+    assert names == [str(tmp_path / "a.jpg")] and pixels.shape == (1, 32, 32, 3)
+    assert [one["error"] for one in asked.failed] == [
+        "Invalid JPEG data, size 400",
+        "video (MP4 or QuickTime); TensorFlow reads JPEG, PNG, GIF, BMP and WebP: convert the file",
+    ]
+    assert "cut.jpg: ERROR Invalid JPEG data, size 400\n" in capsys.readouterr().out
 
 
 def test_a_damaged_model_is_a_users_mistake(run, tmp_path):

@@ -18,3 +18,8 @@ def test_a_soup_without_other_runs_keeps_the_rest(text, left):
     found = averages.without_runs(specs.parse(text, "--average"))
     assert list(map(str, found)) == left
     assert averages.runs_of(averages.build(found)) == ()
+
+
+def test_the_runs_of_a_soup_may_be_in_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert averages.soup(runs=("~/a", "b")).runs == ("/home/me/a", "b")

@@ -338,6 +338,10 @@ def test_an_image_of_too_many_pixels_is_not_decoded(tiny, tmp_path_factory):
     make_image("disc", np.random.default_rng(0), 64, 64).resize((1, 1)).save(dot, "PNG")
     with pytest.raises(RefusedBatch, match="has 1x1 pixels; at least 64 pixels are needed"):
         model.predict([dot.getvalue()])
+    palette = io.BytesIO()
+    make_image("disc", np.random.default_rng(0), 64, 64).quantize(16).save(palette, "BMP")
+    with pytest.raises(RefusedBatch, match=r"^a BMP with a palette of colours, which TensorFlow does not read"):
+        model.predict([palette.getvalue()])
 
 
 def test_images_that_cannot_be_read_are_not_blamed_on_the_table(tmp_path, monkeypatch):

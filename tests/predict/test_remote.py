@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+import shutil
 import threading
 import time
 from email.utils import formatdate
@@ -14,6 +15,7 @@ import exported
 import numpy as np
 import pytest
 from conftest import write
+from PIL import Image
 
 from kerasft.predict import label_images, local, remote
 from kerasft.settings.errors import UserError
@@ -325,6 +327,16 @@ def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monk
             label_images.predict("", f"{photos70}/00*.png", out, server.url("single_label"))
     assert not list((tmp_path / "o.csv.part").glob("*.stretch"))
     assert capsys.readouterr().out == ""
+
+
+def test_an_image_of_a_size_that_a_local_model_refuses_is_not_sent(server, photos70, tmp_path, capsys):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    shutil.copy(photos70 / "000.png", folder)
+    Image.new("RGB", (5, 3)).save(folder / "small.png")
+    label_images.predict("", str(folder), "", server.url("single_label"))
+    assert "small.png: ERROR has 5x3 pixels; at least 64 pixels are needed" in capsys.readouterr().out
+    assert server.asked == [1]
 
 
 def test_requests_of_too_many_bytes_are_parted(server, photos70, tmp_path, monkeypatch):

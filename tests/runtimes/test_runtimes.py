@@ -1,5 +1,6 @@
 """One contract of loaded models: an artefact answers like the SavedModel of the same network, and needs no TensorFlow."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 from served import artefact, exported, photo
 
 from kerasft import runtimes
@@ -92,6 +94,15 @@ def test_an_artefact_with_rounded_weights_answers_nearly_like_the_saved_model(fo
     np.testing.assert_allclose(given["probabilities"], expected["probabilities"], atol=0.02)
 
 
+def test_an_artefact_with_rounded_weights_may_have_any_layer_of_ours(folders):
+    code = "import sys; from pathlib import Path; from kerasft import runtimes; runtimes.load(Path(sys.argv[1])); import keras; "
+    code += "print([keras.saving.get_registered_object(f'kerasft>{name}') for name in ('HubLayer', 'GeM')])"
+    words = [str(folders["keras", "multi_label"])]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "None" not in done.stdout.splitlines()[-1]
+
+
 @pytest.mark.parametrize("form", ["onnx", "litert"])
 def test_several_threads_may_ask_at_once(folders, form):
     call = runtimes.load(folders[form, "single_label"]).signatures["serving_default"].call
@@ -109,6 +120,18 @@ def far_frame():
     return bytes(contents)
 
 
+def one_bit_bmp():
+    file = io.BytesIO()
+    Image.open(io.BytesIO(PHOTOS[0])).convert("1").save(file, "BMP")
+    return file.getvalue()
+
+
+def opaque_animated_webp():
+    frames, file = [Image.open(io.BytesIO(contents)) for contents in PHOTOS[:3]], io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     "contents",
     [photo(1)[:900], photo(1, "TIFF"), b"", photo(0, "PNG")[:60], far_frame()],
@@ -118,6 +141,13 @@ def test_an_image_that_cannot_be_decoded_is_refused(folders, contents):
     call = runtimes.load(folders["litert", "single_label"]).signatures["serving_default"].call
     with pytest.raises(runtimes.InvalidImage):
         call([PHOTOS[0], contents])
+
+
+@pytest.mark.parametrize("make", [one_bit_bmp, opaque_animated_webp])
+def test_an_image_that_the_saved_model_refuses_is_refused(folders, saved, make):
+    for model in (runtimes.load(folders["litert", "single_label"]), saved["single_label"]):
+        with pytest.raises(runtimes.InvalidImage):
+            model.signatures["serving_default"].call([PHOTOS[0], make()])
 
 
 @pytest.mark.parametrize(

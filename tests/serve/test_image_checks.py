@@ -72,7 +72,8 @@ def test_a_bomb_in_a_later_frame_of_a_gif_counts():
     "contents", [b"", b"hello", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFFxxxxWEBP"]
 )
 def test_what_is_no_image_is_refused(contents):
-    with pytest.raises(RequestError, match=r"the image must have one of the formats|the image is incomplete") as caught:
+    said = "the image must have one of the formats|the image is incomplete|a WebP file without an image"
+    with pytest.raises(RequestError, match=said) as caught:
         image_checks.check_image(contents, 10**6, "x")
     assert caught.value.status == 400
 
@@ -90,6 +91,13 @@ def test_no_cut_of_an_image_raises_anything_else(kind):
 def test_tiff_is_none_of_the_formats():
     with pytest.raises(RequestError, match="one of the formats JPEG, PNG, GIF, BMP, WEBP"):
         image_checks.check_image(encoded("TIFF"), 10**6, "x")
+
+
+def test_a_whole_file_is_not_called_incomplete():
+    file = io.BytesIO()
+    Image.open(io.BytesIO(encoded("PNG"))).quantize(16).save(file, "BMP")
+    with pytest.raises(RequestError, match=r"^x: a BMP with a palette of colours, which TensorFlow does not read"):
+        image_checks.check_image(file.getvalue(), 10**6, "x")
 
 
 def test_base64_is_strict_but_for_white_space():

@@ -132,6 +132,9 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
     config = Config(run_dir="~/runs/a", export_dir="~/models", cache_dir="~/c", baseline="~/models/x/1")
     assert (config.run_dir, config.export_dir) == ("/home/me/runs/a", "/home/me/models")
     assert (config.cache_dir, config.baseline) == ("/home/me/c", "/home/me/models/x/1")
+    config = Config(weights="~/w.h5", backbone="MobileNet(0.5) | ~/a.keras|hub:~/vit", teacher="~/r1 | runs/~b")
+    assert (config.weights, config.teacher) == ("/home/me/w.h5", "/home/me/r1 | runs/~b")
+    assert config.backbone == "MobileNet(0.5) | /home/me/a.keras | hub:/home/me/vit"
     _, options = _read("--mode=predict", "--model=~/models/x", "--out=~/o.csv", "--images=~/new")
     assert [options[name] for name in ("model", "out", "images")] == [
         "/home/me/models/x",
@@ -160,6 +163,10 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
             "--phases: is for the steps of compress --target, and --target is not set",
         ),
         (("--mode=compress", "--target=flops=0.5", "--image_size=96"), "--image_size: is a setting of training"),
+        (
+            ("--mode=compress", "--target=flops=0.5", "--notimings"),
+            "--timings: nothing is measured under --target; leave it out. Received: --notimings",
+        ),
         (("--mode=explain", "--framing=pad"), "--framing: is a setting of training, and explain takes it from the run"),
     ],
 )

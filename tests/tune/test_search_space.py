@@ -55,6 +55,24 @@ def test_values_become_a_config():
 
 
 @pytest.mark.parametrize(
+    ("text", "phases"),
+    [
+        ("lr_scaling=choice(auto, none)", "head(epochs=2) | auto"),
+        ("lr_scaling=choice(auto, none); phases=choice(auto, all(epochs=3))", "all(epochs=2)"),
+    ],
+)
+def test_the_scaling_of_rates_is_searched_where_auto_chooses_them(text, phases):
+    assert "lr_scaling" in [dimension.name for dimension in search_space.parse(text, Config(phases=phases))]
+
+
+@pytest.mark.parametrize("distribution", ["choice(1, 2, auto)", "choice(1, 2)", "int(1, 2)"])
+def test_a_number_may_be_the_text_of_a_setting(distribution):
+    (dimension,) = space = search_space.parse(f"features={distribution}", Config())
+    option = dimension.boundaries[1]
+    assert search_space.apply_values(Config(), space, {"features": option}).features == "2"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "--search: needs at least one setting"),
@@ -116,6 +134,16 @@ def test_what_it_refuses(text, message):
         ("lr=log(1e-4, 1e-2)", {"objective": "val_acuracy"}, "(did you mean 'val_accuracy'?)"),
         ("optimizer=choice(adamw, adamv)", {}, "--search, optimizer=adamv: --optimizer: must be one of"),
         ("head.dropoot=uniform(0, 0.5)", {}, "linear() takes pooling, dropout (did you mean 'dropout'?)"),
+        (
+            "augment=choice(flip | rotate(15), flip); augment.rotate.degrees=uniform(5, 30)",
+            {},
+            "--augment: rotate() must have its argument degrees by name, as degrees=..., so that it can be searched",
+        ),
+        (
+            "lr_scaling=choice(auto, none)",
+            {},
+            "--search: lr_scaling is of the rates that auto chooses, and no trial has",
+        ),
         ("lr=log(1e-2, 100)", {}, "lr must be a number in (0, 10]"),
         ("epochs=int(1, 3)", {"tuner": "hyperband"}, "hyperband sets the epochs itself"),
     ],
