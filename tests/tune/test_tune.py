@@ -142,6 +142,11 @@ def test_failed_trials_are_recorded_and_passed_by(tmp_path):
     assert report.rank_trials(rows, "max")[0]["values"] == {"batch_size": 8, "lr": 0.1}
 
 
+def test_trials_without_a_common_loss_are_ranked_by_their_score_alone():
+    rows = [{"status": "COMPLETED", "score": score, "measures": {"val_mae": score}} for score in (0.2, 0.1, 0.2)]
+    assert report.rank_trials(rows, "min") == [rows[1], rows[0], rows[2]]
+
+
 def test_a_score_that_is_none_or_not_a_number_is_a_failure(tmp_path):
     searched(tmp_path, "grid", "batch_size=choice(4, 5, 6, 8); lr=choice(0.1, 0.01)")
     rows = study.read_trials(tmp_path)
