@@ -710,6 +710,8 @@ def searches() -> Iterator[Row]:
     yield a(
         "hyperband_with_epochs", *TUNE, "--search=epochs=int(1, 5)", "--tuner=hyperband", says=("--search", "epochs")
     )
+    twice = "--search=lr=log(1e-4, 1e-2); phases.head.lr=log(1e-4, 1e-2)"
+    yield a("search_of_a_rate_twice", *TUNE, "--phases=head(epochs=1)", twice, says=("--search", "phases.head.lr"))
     yield a("objective_misspelt", *TUNE, SEARCH, "--objective=val_acuracy", says=("--objective", "val_accuracy"))
     yield a("objective_of_test", *TUNE, SEARCH, "--objective=accuracy")
     yield a("budget_of_0", *TUNE, SEARCH, "--budget_minutes=0")

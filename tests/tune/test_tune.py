@@ -231,6 +231,27 @@ def test_rates_and_epochs_keep_their_ratio():
             phase_settings.set_lr_and_epochs(Config(weights="none", phases=phases), network, 100, lr=1.0)
 
 
+@pytest.mark.parametrize(
+    ("names", "phases", "sets_epochs", "message"),
+    [
+        (("epochs",), "head", True, "hyperband sets the epochs itself"),
+        (("lr", "phases.epochs"), "head(epochs=2)", True, "hyperband sets the epochs of all phases"),
+        (("phases.all.lr", "lr"), "head | all", False, "lr is that of all phases; search one of both"),
+        (("phases.all.epochs", "epochs"), "head | all", False, "epochs is that of all phases"),
+    ],
+)
+def test_a_setting_that_another_one_replaces_is_not_searched(names, phases, sets_epochs, message):
+    with pytest.raises(kerasft.UserError, match=rf"^--search: {message}.* Received: '(phases|epochs)"):
+        phase_settings.check_searched(names, Config(phases=phases), sets_epochs)
+
+
+def test_each_phase_may_have_its_own_searched_settings():
+    phase_settings.check_searched(("phases.head.lr", "phases.all.lr", "epochs"), Config(phases="head | all"), False)
+    # Phases after `auto` are not changed by `lr`, `epochs` and hyperband.
+    names = ("lr", "phases.quantised.lr", "phases.quantised.epochs")
+    phase_settings.check_searched(names, Config(phases="auto | quantised(epochs=2)"), True)
+
+
 def test_the_winner_goes_on_with_the_optimizer_of_the_search():
     config = Config(optimizer="adamw", phases="head(epochs=3)")
     trial = Config(optimizer="sgd(momentum=0.9)", phases="head(epochs=3, lr=0.1)", batch_size=8)
