@@ -130,6 +130,10 @@ def _variables(version: Path, contents: Callable[[bytes], bytes]) -> None:
 
 def command_line() -> Iterator[Row]:
     yield a("unknown_flag", "--bakbone=x", says=("--bakbone", "did you mean 'backbone'"))
+    for flag in ("verbosity=1", "v=1", "pdb", "only_check_args", "run_with_profiling", "alsologtostderr"):
+        name = flag.partition("=")[0]
+        yield a(f"absl_{name}", "--mode=audit", f"--{flag}", says=f"--{name}: no such flag")
+    yield a("log_dir", "--log_dir=logs", says=("--log_dir", "--run_dir"))
     yield a("learning_rate", "--lr=1e-3", says=("--lr", "--phases"))
     yield a("epochs", "--epochs=5", says=("--epochs", "--phases"))
     yield a("word", "words", says="'words'")
