@@ -27,8 +27,9 @@ def run(argument: str, out: str = "", allow_imports: str = "") -> None:
     Raises:
         UserError: no such folder, a damaged file, or one that cannot be written.
     """
-    folder = Path(argument)
-    path = Path(out) if out else folder / f"rebuilt{ENDING}"
+    folder = Path(argument).expanduser()
+    # A shell leaves `~` behind `=` as it is.
+    path = Path(out).expanduser() if out else folder / f"rebuilt{ENDING}"
     if path.suffix != ENDING:
         raise UserError(f"--out: must end in {ENDING}. Received: {out!r}")
     is_run = (folder / weight_delta.FILE_NAME).is_file()
