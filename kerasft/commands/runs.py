@@ -23,7 +23,7 @@ def run(argument: str, out: str = "") -> None:
         UserError: the folder does not exist or has no finished run, or the page cannot be written.
     """
     # A shell leaves `~` behind `=` as it is.
-    root, out = Path(argument or "runs").expanduser(), os.path.expanduser(out)
+    root, out = Path(os.path.expanduser(argument or "runs")), os.path.expanduser(out)
     if not root.is_dir():
         raise UserError(f"kerasft runs: must be a folder that has run folders. Received: '{root}'")
     if out and not out.endswith(PAGE_SUFFIXES):

@@ -64,8 +64,8 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
         artefact: as `--artefact`.
 
     Raises:
-        UserError: the URL is invalid, `artefact` stands without `model`, the server does not answer within `RETRY_SECONDS`, it has no such model, or refuses the key;
-            or `model` has other names than it.
+        UserError: the URL is invalid, `artefact` stands without `model`, the server does not answer within `RETRY_SECONDS`,
+            it has no such model, or refuses the key; or `model` has other names than it.
     """
     url = url.removesuffix("/").removesuffix(":predict")
     if not _is_model_url(url):

@@ -83,6 +83,8 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
     artefact(tmp_path / "keras-int8", "keras")
     commands.run("rebuild", ["~/keras-int8", "--out=~/model.keras"])
     assert (tmp_path / "model.keras").is_file()
+    with pytest.raises(UserError, match=r"kerasft rebuild: must be a run folder .* Received: '~nobody-at-all/run'"):
+        commands.run("rebuild", ["~nobody-at-all/run"])
 
 
 def test_a_model_with_rounded_weights_is_made_whole_again(tmp_path):
