@@ -130,6 +130,10 @@ def _variables(version: Path, contents: Callable[[bytes], bytes]) -> None:
 
 def command_line() -> Iterator[Row]:
     yield a("unknown_flag", "--bakbone=x", says=("--bakbone", "did you mean 'backbone'"))
+    for flag in ("verbosity=1", "v=1", "pdb", "only_check_args", "run_with_profiling", "alsologtostderr"):
+        name = flag.partition("=")[0]
+        yield a(f"absl_{name}", "--mode=audit", f"--{flag}", says=f"--{name}: no such flag")
+    yield a("log_dir", "--log_dir=logs", says=("--log_dir", "--run_dir"))
     yield a("learning_rate", "--lr=1e-3", says=("--lr", "--phases"))
     yield a("epochs", "--epochs=5", says=("--epochs", "--phases"))
     yield a("word", "words", says="'words'")
@@ -710,6 +714,8 @@ def searches() -> Iterator[Row]:
     yield a(
         "hyperband_with_epochs", *TUNE, "--search=epochs=int(1, 5)", "--tuner=hyperband", says=("--search", "epochs")
     )
+    twice = "--search=lr=log(1e-4, 1e-2); phases.head.lr=log(1e-4, 1e-2)"
+    yield a("search_of_a_rate_twice", *TUNE, "--phases=head(epochs=1)", twice, says=("--search", "phases.head.lr"))
     yield a("objective_misspelt", *TUNE, SEARCH, "--objective=val_acuracy", says=("--objective", "val_accuracy"))
     yield a("objective_of_test", *TUNE, SEARCH, "--objective=accuracy")
     yield a("budget_of_0", *TUNE, SEARCH, "--budget_minutes=0")

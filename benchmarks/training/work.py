@@ -64,7 +64,11 @@ def main() -> None:
         images = tf.random.uniform((BATCH_SIZE, SIZE, SIZE, 3), 0, 255)
         first = tf.function(lambda batch, model=front: model(batch, training=False))
         whole = tf.function(lambda batch, model=network.model: model(batch, training=False))
-        times = milliseconds(first, images), milliseconds(training_step(end), first(images)), milliseconds(whole, images)
+        times = (
+            milliseconds(first, images),
+            milliseconds(training_step(end), first(images)),
+            milliseconds(whole, images),
+        )
         cells = [*(f"{one:.2f}" for one in times), f"{times[0] / times[1]:.2f}"]
         for per_write in (1, 10, 20, 40):
             ahead, both = (multiplications(m) + per_write * written_values(m) for m in (front, network.model))

@@ -1,5 +1,6 @@
 """`kerasft rebuild`: a whole model again, from a run's `delta.npz` and the pretrained network, or from rounded weights."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ def run(argument: str, out: str = "", allow_imports: str = "") -> None:
     Raises:
         UserError: no such folder, a damaged file, or one that cannot be written.
     """
-    folder = Path(argument)
+    # A shell leaves `~` behind `=` as it is.
+    folder, out = Path(os.path.expanduser(argument)), os.path.expanduser(out)
     path = Path(out) if out else folder / f"rebuilt{ENDING}"
     if path.suffix != ENDING:
         raise UserError(f"--out: must end in {ENDING}. Received: {out!r}")

@@ -1,5 +1,6 @@
 """`kerasft runs [DIR]`: compares the finished runs of a folder."""
 
+import os
 from pathlib import Path
 
 from kerasft.console.columns import columns, write
@@ -21,7 +22,8 @@ def run(argument: str, out: str = "") -> None:
     Raises:
         UserError: the folder does not exist or has no finished run, or the page cannot be written.
     """
-    root = Path(argument or "runs")
+    # A shell leaves `~` behind `=` as it is.
+    root, out = Path(os.path.expanduser(argument or "runs")), os.path.expanduser(out)
     if not root.is_dir():
         raise UserError(f"kerasft runs: must be a folder that has run folders. Received: '{root}'")
     if out and not out.endswith(PAGE_SUFFIXES):

@@ -86,7 +86,7 @@ def _entry(part: str, config: Config, task: str) -> Entry:
     changed = _flags(text) if text.startswith("--") else {"phases": text}
     for flag in changed:
         _check_flag(flag, task, text)
-    entry = Entry(name, text, replace(config, **_typed(changed)))
+    entry = Entry(name, text, replace(config, **_typed(changed, config.allow_imports)))
     for spec in entry.config.specs("phases"):
         # What a dotted name stands for is known only to the process that may import it.
         if spec.name != "auto" and "." not in spec.name:
@@ -123,10 +123,12 @@ def _check_flag(name: str, task: str, text: str) -> None:
         raise UserError(f"--strategies: {rule}. Received: {text!r}")
 
 
-def _typed(changed: dict[str, str]) -> dict[str, Any]:
+def _typed(changed: dict[str, str], allow_imports: tuple[str, ...]) -> dict[str, Any]:
     """Returns the values of flags in the types of their fields, as the command line reads them."""
+    # Flags with dotted names are refused without it.
+    shared = f"--allow_imports={','.join(allow_imports)}"
     values = flags.FlagValues()
     command_flags.define_flags(values)
-    command_flags.parse(values, ["compare", *(f"--{name}={value}" for name, value in changed.items())])
+    command_flags.parse(values, ["compare", shared, *(f"--{name}={value}" for name, value in changed.items())])
     given = asdict(command_flags.make_config(values))
     return {name: given[name] for name in changed}

@@ -26,7 +26,7 @@ FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
 _FILES, _FOLDERS = ("compare.json", "compare.html", "run.flags"), ("cache", "entries")
 # What a finished winner may be asked for later (`job/finished_updates.py`).
-_LATER = ("baseline", "gate", "robustness")
+_LATER = ("export_dir", "baseline", "gate", "robustness")
 
 EXIT_OK = 0
 

@@ -1,4 +1,7 @@
-"""What a finished run is asked for later: another `--baseline`, more `--robustness`, or to be published after all. Nothing is trained."""
+"""What a finished run is asked for later: another `--baseline`, more `--robustness`, or to be published after all or elsewhere.
+
+Nothing is trained.
+"""
 
 import shlex
 from pathlib import Path
@@ -15,7 +18,7 @@ from kerasft.job import portable_export, robustness, served_baseline
 from kerasft.job.finished_run import Reopened, reopen
 from kerasft.job.run_summary import page_images
 from kerasft.job.served_baseline import Baseline
-from kerasft.settings.config import Config
+from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import predictions_file, run_folder, run_lock
 from kerasft.training import train_setup
@@ -41,7 +44,8 @@ def compares(config: Config, metrics: dict) -> bool:
 def complete(config: Config, listing: Listing, folder: Path, metrics: dict, baseline: Baseline | None) -> dict:
     """Does what the flags ask for in addition, and records it: `metrics.json`, report and model card are written again.
 
-    A model that `--gate` had refused is published once its flags do not refuse it any more.
+    A model that `--gate` had refused is published once its flags do not refuse it any more. Another `--export_dir` gets the
+    model too; the default stands for the folder that has it.
 
     Args:
         config: the settings of the run, with today's `--baseline`, `--gate` and `--robustness`.
@@ -71,14 +75,14 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
     if not baseline and "baseline" in metrics:
         changed["baseline"] = metrics["baseline"] | {"asked": config.gate}
     refused = "baseline" in changed and served_baseline.refuses(changed["baseline"])
-    publishes = not metrics["export"].get("published", True) and not refused
+    publishes = not _is_published(config, metrics["export"]) and not refused
     if changed == metrics and not publishes:
         return metrics
     with run_lock.locked(folder):
         if publishes:
             # Another process may have published it in the meantime.
             recorded = run_folder.read_json(folder / "metrics.json", "export")
-            done = recorded["export"].get("published", True)
+            done = _is_published(config, recorded["export"])
             changed["export"] = recorded["export"] if done else _publish(config, listing.name, folder, recorded)
         run_folder.write_settings(config, folder)
         changed |= report.write_report(folder, changed, *page_images(folder, changed, listing))
@@ -106,8 +110,15 @@ def _compare(config: Config, opened: Reopened, scorer: Scorer, baseline: Baselin
     return served_baseline.compare(baseline, config, opened.splits, scorer, answered, opened.folder)
 
 
+def _is_published(config: Config, export: dict) -> bool:
+    """Whether `export` of the metrics is in `--export_dir`."""
+    root = Path(config.export_dir)
+    elsewhere = root.absolute() not in Path(export["path"]).absolute().parents
+    return export.get("published", True) and not (elsewhere and config.export_dir != FIELDS["export_dir"].default)
+
+
 def _publish(config: Config, name: str, folder: Path, metrics: dict) -> dict:
-    """Copies a refused version into `--export_dir`, and gives its new `export` for `metrics.json`.
+    """Copies a version that is refused or elsewhere into `--export_dir`, and gives its new `export` for `metrics.json`.
 
     A version that a command which was killed had published already is not published again.
     """
@@ -115,7 +126,8 @@ def _publish(config: Config, name: str, folder: Path, metrics: dict) -> dict:
     run = model_folders.read_metadata(kept).get("run", "")
     there = (path for path in model_folders.versions(exports) if model_folders.read_metadata(path).get("run") == run)
     path = next(there, None) or saved_model.copy(kept, exports)
-    console.say(f"published: {path}, which --gate had refused")
+    origin = f"a copy of {kept}" if metrics["export"].get("published", True) else "which --gate had refused"
+    console.say(f"published: {path}, {origin}")
     if portable_export.publish.parse_formats(config.specs("export")):
         flags = [f"--model={folder}", f"--export={config.export}", f"--export_dir={config.export_dir}"]
         console.say(f"other formats: {shlex.join(['kerasft', 'compress', *flags])}")

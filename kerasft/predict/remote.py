@@ -64,12 +64,14 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
         artefact: as `--artefact`.
 
     Raises:
-        UserError: the URL is invalid, the server does not answer within `RETRY_SECONDS`, it has no such model, or refuses the key;
-            or `model` has other names than it.
+        UserError: the URL is invalid, `artefact` stands without `model`, the server does not answer within `RETRY_SECONDS`,
+            it has no such model, or refuses the key; or `model` has other names than it.
     """
     url = url.removesuffix("/").removesuffix(":predict")
     if not _is_model_url(url):
         raise UserError(f"--url: must be http://HOST:PORT/v1/models/NAME, or https. Received: {url!r}")
+    if artefact and not model:
+        raise UserError(f"--artefact: names one of --model, which is missing beside --url. Received: {artefact!r}")
     # The name of a model may have any character.
     url = quote(url, safe="%/:[]")
     headers = {"Content-Type": "application/json", **_key_header()}

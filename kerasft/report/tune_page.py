@@ -64,7 +64,9 @@ def _test_score(test: dict[str, Any]) -> str:
 
 
 def rank_trials(trials: list[dict[str, Any]], direction: str) -> list[dict[str, Any]]:
-    """Returns the rows with a score, the best first. Equal scores are ordered by the validation loss.
+    """Returns the rows with a score, the best first. Equal scores are ordered by the validation loss, where there is one.
+
+    A search of the losses of regression has none: each trial would have its own.
 
     Args:
         trials: rows of `tune.json`.
@@ -72,7 +74,7 @@ def rank_trials(trials: list[dict[str, Any]], direction: str) -> list[dict[str, 
     """
     sign = 1 if direction == "min" else -1
     completed = [row for row in trials if row["status"] == "COMPLETED"]
-    return sorted(completed, key=lambda row: (sign * row["score"], row["measures"]["val_loss"]))
+    return sorted(completed, key=lambda row: (sign * row["score"], row["measures"].get("val_loss", 0.0)))
 
 
 def parallel_coordinates(axes: list[Axis], scores: np.ndarray, objective: str, direction: str) -> Markup:

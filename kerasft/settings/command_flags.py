@@ -146,6 +146,7 @@ _ALTERNATIVES = {
     "warmup_steps": "the fraction of a phase: --schedule='cosine(warmup=0.1)'",
     "model_dir": "--run_dir and --export_dir",
     "output_dir": "--run_dir and --export_dir",
+    "log_dir": "--run_dir, which also takes the logs of --tensorboard",
     "data_dir": "--data=DIR",
 }
 
@@ -205,12 +206,17 @@ def parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
     rest, allowed = _without_imports(argv)
     try:
         words = flag_values(rest)
+        # absl defines flags of its own, such as --log_dir, which change nothing here.
+        known, typed = {*COMMAND, *configs.FIELDS}, {word.lstrip("-").partition("=")[0] for word in rest}
+        if foreign := [name for name in flag_values if flag_values[name].present and name not in known]:
+            # One flag may have two names.
+            raise flags.UnrecognizedFlagError(min(foreign, key=lambda name: name not in typed))
         if flag_values["allow_imports"].present:
             raise UserError("--allow_imports: may only be set on the command line, not in a flagfile.")
         if allowed is not None:
             flag_values["allow_imports"].parse(allowed)
     except flags.Error as error:
-        raise UserError(_flag_mistake(error, list(flag_values))) from None
+        raise UserError(_flag_mistake(error, [*COMMAND, *configs.FIELDS])) from None
     except UnicodeDecodeError as error:
         named = re.findall(r"--?flagfile[= ](\S+)", " ".join(argv))
         place = f"byte {error.object[error.start]:#04x} at {error.start}"

@@ -177,7 +177,7 @@ class Config(DataSettings):
     export_dir: str = flag(
         "saved_models",
         "output",
-        "The SavedModel is written to NAME/VERSION in this folder. compress takes the default for the folder of the run.",
+        "The SavedModel is written to NAME/VERSION in this folder. compress and a run that is finished take the default for the folder of the run.",
     )
     export: str = flag(
         "savedmodel",

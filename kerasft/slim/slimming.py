@@ -38,6 +38,8 @@ class Slimming:
     Attributes:
         target: as text.
         phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
+        max_drop, export_dir: the limit of other formats, and where all steps are exported: in its folder `slim`. None in files of
+            earlier versions.
         task, score: of the run; under regression with several targets the score is `scaled_mae`.
         rows: of `slim_rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters`, `depths` and `run_dir`;
@@ -54,6 +56,8 @@ class Slimming:
     distill: str
     task: str
     score: str
+    max_drop: float | None = None
+    export_dir: str | None = None
     rows: list[Row] = field(default_factory=list)
     tried: list[Row] = field(default_factory=list)
     finished: bool = False
@@ -90,7 +94,8 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     if not parent.keep_cache:
         # Decoded images are the same in all steps.
         parent = replace(parent, keep_cache=True, cache_dir=str(folder / "cache"))
-    given = {name: getattr(settings, name) for name in STEP_SETTINGS}
+    given = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
+    given["export_dir"] = Path(parent.export_dir).parent.as_posix()
     named = score_key(metrics["task"], len(metrics["classes"]))
     new = Slimming(str(target), **given, task=metrics["task"], score=named)
     with run_lock.locked(folder):
@@ -233,8 +238,10 @@ def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:
     stored = run_folder.read_json(folder / FILE_NAME)
     if not stored:
         return new
-    for name in STEP_SETTINGS:
-        if (then := stored.get(name, FIELDS[name].default)) != (now := getattr(new, name)):
+    for name in (*STEP_SETTINGS, "max_drop", "export_dir"):
+        now = getattr(new, name)
+        # Files of earlier versions do not say the last two.
+        if (then := stored.get(name, FIELDS[name].default if name in STEP_SETTINGS else now)) != now:
             rule = f"was {then!r} when this target was begun; --noresume begins again"
             raise UserError(f"--{name}: {rule}. Received: {now!r}")
     stored |= {"score": new.score, "rows": [slim_steps.with_score(row, new.score) for row in stored.get("rows", [])]}

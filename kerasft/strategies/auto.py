@@ -101,7 +101,9 @@ def phases(
         if epochs * epoch > MAX_AUTO_SECONDS:
             epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
             further = CONDITIONAL_LENGTH * epochs
-            why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then {trained} for {epochs}"
+            why = (
+                f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then {trained} for {epochs}"
+            )
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = conditional and (epochs + further) * epoch <= MAX_AUTO_SECONDS
     # At a high rate the network is behind the solved head for long, and ahead of it once the rate has come down.

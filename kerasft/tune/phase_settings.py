@@ -1,6 +1,7 @@
 """Writes the searched `lr` and `epochs` into `--phases`, and appends `--winner_phases`."""
 
 import inspect
+from collections.abc import Collection
 from dataclasses import replace
 
 from kerasft import strategies
@@ -11,6 +12,7 @@ from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 from kerasft.strategies import planning
 from kerasft.strategies.phase import Phase
+from kerasft.tune.search_space import PHASE_SETTINGS
 
 
 def set_lr_and_epochs(
@@ -58,6 +60,28 @@ def set_lr_and_epochs(
             arguments["epochs"] = max(1, round(phase.epochs * epochs / last.epochs))
         found[index] = Spec(spec.name, (), arguments)
     return " | ".join(map(str, [*found, *behind]))
+
+
+def check_searched(names: Collection[str], config: Config, sets_epochs: bool) -> None:
+    """Raises UserError if a rate or a number of epochs is searched that another one replaces.
+
+    Args:
+        names: of the searched settings.
+        sets_epochs: whether the tuner sets the epochs of trials, as hyperband does.
+    """
+    if sets_epochs and "epochs" in names:
+        raise UserError("--search: hyperband sets the epochs itself. Received: 'epochs'")
+    # `set_lr_and_epochs` leaves them as they are.
+    behind = {spec.name for spec in planning.after_auto(config)}
+    for name in names:
+        field, _, rest = name.partition(".")
+        phase, _, argument = rest.rpartition(".")
+        if field != "phases" or argument not in PHASE_SETTINGS or phase in behind:
+            continue
+        if sets_epochs and argument == "epochs":
+            raise UserError(f"--search: hyperband sets the epochs of all phases. Received: {name!r}")
+        if argument in names:
+            raise UserError(f"--search: {argument} is that of all phases; search one of both. Received: {name!r}")
 
 
 def check_winner_phases(config: Config, winner_phases: str) -> None:

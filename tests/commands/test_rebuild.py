@@ -78,6 +78,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         commands.run("rebuild", [str(folder), "--out=/proc/x.keras"])
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    artefact(tmp_path / "keras-int8", "keras")
+    commands.run("rebuild", ["~/keras-int8", "--out=~/model.keras"])
+    assert (tmp_path / "model.keras").is_file()
+    with pytest.raises(UserError, match=r"kerasft rebuild: must be a run folder .* Received: '~nobody-at-all/run'"):
+        commands.run("rebuild", ["~nobody-at-all/run"])
+
+
 def test_a_model_with_rounded_weights_is_made_whole_again(tmp_path):
     folder = artefact(tmp_path / "keras-int8", "keras")
     commands.run("rebuild", [str(folder), f"--out={tmp_path / 'model.keras'}"])

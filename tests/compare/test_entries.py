@@ -26,6 +26,13 @@ def test_a_value_has_spaces_and_types_and_ends_at_the_next_flag():
     assert config.phases == "all(loss=poly)"
 
 
+def test_the_flags_of_an_entry_may_name_what_the_command_allows():
+    (_, one) = parse("head; x: --optimizer=mine.Lion(0.1)", allow_imports=("yours", "mine"))
+    assert one.config.optimizer == "mine.Lion(0.1)"
+    with pytest.raises(UserError, match="--allow_imports=mine on the command line"):
+        parse("head; x: --optimizer=mine.Lion(0.1)")
+
+
 def test_the_default_has_every_strategy_and_at_least_ten_entries():
     found = parse("")
     assert len(found) >= 10

@@ -91,6 +91,27 @@ def test_the_other_formats_are_asked_for_where_the_model_is(refused, monkeypatch
     assert shlex.split(said)[-1] == f"--export_dir={exports.parent}"
 
 
+def test_another_export_folder_gets_the_model_too(refused, tmp_path, capsys):
+    folder, _, complete = refused
+    first = complete()
+    published = json.loads((folder / "metrics.json").read_text())
+
+    def again(place):
+        config = Config(export_dir=place)
+        return finished_updates.complete(config, SimpleNamespace(name="set"), folder, published, None)["export"]["path"]
+
+    # The default stands for the folder that has it.
+    assert again(Config().export_dir) == again(str(tmp_path / "out")) == first
+    capsys.readouterr()
+    other = tmp_path / "other" / "set" / "1"
+    assert again(str(tmp_path / "other")) == other.as_posix()
+    assert capsys.readouterr().out == f"published: {other}, a copy of {first}\n"
+    assert (other / model_folders.SAVED_MODEL_FILE).is_file() and Path(first).is_dir()
+    # The model that is there is not copied again.
+    assert again(str(tmp_path / "other")) == other.as_posix()
+    assert [path.name for path in model_folders.versions(other.parent)] == ["1"]
+
+
 def test_nothing_is_published_while_another_process_works_in_the_run(refused):
     folder, exports, complete = refused
     with run_lock.locked(folder), pytest.raises(UserError, match="--run_dir: another run is working in it"):

@@ -289,6 +289,11 @@ def test_what_is_no_url_of_a_model(url):
         remote.connect(url)
 
 
+def test_an_artefact_needs_its_model():
+    with pytest.raises(UserError, match=r"--artefact: names one of --model, .* Received: 'onnx'"):
+        remote.connect("http://127.0.0.1:9/v1/models/x", artefact="onnx")
+
+
 def test_a_model_may_be_called_anything(server, served, photos70):
     server.models["kä fer"] = server.models["single_label"]
     assert label_images.predict("", f"{photos70}/000.png", "", server.url("kä fer")) == 0

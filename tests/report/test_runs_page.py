@@ -50,6 +50,14 @@ def test_the_best_comes_first_and_groups_hold_what_compares(finished):
         assert values == sorted(values)
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run_folder(tmp_path / "runs" / "two", *CASES["two"])
+    commands.run("runs", ["~/runs", "--out=~/runs.html"])
+    assert (tmp_path / "runs.html").is_file()
+    assert capsys.readouterr().out.endswith(f"Written: {tmp_path / 'runs.html'}\n")
+
+
 def test_the_table_and_the_page(finished, tmp_path, capsys):
     commands.run("runs", [str(finished[0]), f"--out={tmp_path / 'runs.html'}"])
     printed = capsys.readouterr().out

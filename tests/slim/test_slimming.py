@@ -222,6 +222,19 @@ def test_a_file_of_another_version_is_taken_up_and_a_damaged_one_begun_anew(run,
     assert slimming.slim(Config(resume=False), str(run), "flops=0.8")["met"]
 
 
+@pytest.mark.parametrize(("name", "then", "now"), [("export_dir", "a", "b"), ("max_drop", 0.25, 0.5)])
+def test_a_target_that_was_begun_keeps_where_and_what_it_exports(run, trainings, name, then, now):
+    place = run / "slim/flops-0.8/slim.json"
+    assert slimming.slim(Config(**{name: then}), str(run), "flops=0.8")[name] == then
+    with pytest.raises(UserError, match=rf"--{name}: was {then!r} when this .* Received: {now!r}"):
+        slimming.slim(Config(**{name: now}), str(run), "flops=0.8")
+    # A file of an earlier version does not say it.
+    stored = json.loads(place.read_text())
+    del stored[name]
+    place.write_text(json.dumps(stored))
+    assert slimming.slim(Config(**{name: now}), str(run), "flops=0.8")["met"]
+
+
 def test_the_soup_of_a_step_is_without_other_runs(run, trainings):
     _change(run / "config.json", average="ema | soup(runs=('runs/a', 'runs/b'))")
     slimming.slim(Config(), str(run), "flops=0.8")

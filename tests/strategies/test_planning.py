@@ -41,7 +41,9 @@ def test_near_images_train_the_last_half_of_the_blocks_on_cached_augmentations(p
     unknown, _ = planning.plan(Config(), pretrained, 1200)
     (_, near), why = planning.plan(Config(), pretrained, 1200, shift=0.05)
     assert (near.strategy, near.unfreeze, near.epochs, near.lr) == ("top", 0.5, 9, unknown[1].lr)
-    assert "the last half of the blocks for 9 epochs, for the images are near those of the pretraining (shift 0.05)" in why
+    assert (
+        "the last half of the blocks for 9 epochs, for the images are near those of the pretraining (shift 0.05)" in why
+    )
     assert near.stop_if_losing
     quick, slow = (planning.plan(Config(), pretrained, 1200, 100.0, shift)[1] for shift in (0.05, 0.18))
     assert ("about 144 s" in quick, "about 432 s" in slow) == (True, True)

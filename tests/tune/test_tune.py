@@ -142,6 +142,11 @@ def test_failed_trials_are_recorded_and_passed_by(tmp_path):
     assert report.rank_trials(rows, "max")[0]["values"] == {"batch_size": 8, "lr": 0.1}
 
 
+def test_trials_without_a_common_loss_are_ranked_by_their_score_alone():
+    rows = [{"status": "COMPLETED", "score": score, "measures": {"val_mae": score}} for score in (0.2, 0.1, 0.2)]
+    assert report.rank_trials(rows, "min") == [rows[1], rows[0], rows[2]]
+
+
 def test_a_score_that_is_none_or_not_a_number_is_a_failure(tmp_path):
     searched(tmp_path, "grid", "batch_size=choice(4, 5, 6, 8); lr=choice(0.1, 0.01)")
     rows = study.read_trials(tmp_path)
@@ -224,6 +229,27 @@ def test_rates_and_epochs_keep_their_ratio():
     for phases in ("head(epochs=0)", "head(0)"):
         with pytest.raises(kerasft.UserError, match="need a phase with epochs"):
             phase_settings.set_lr_and_epochs(Config(weights="none", phases=phases), network, 100, lr=1.0)
+
+
+@pytest.mark.parametrize(
+    ("names", "phases", "sets_epochs", "message"),
+    [
+        (("epochs",), "head", True, "hyperband sets the epochs itself"),
+        (("lr", "phases.epochs"), "head(epochs=2)", True, "hyperband sets the epochs of all phases"),
+        (("phases.all.lr", "lr"), "head | all", False, "lr is that of all phases; search one of both"),
+        (("phases.all.epochs", "epochs"), "head | all", False, "epochs is that of all phases"),
+    ],
+)
+def test_a_setting_that_another_one_replaces_is_not_searched(names, phases, sets_epochs, message):
+    with pytest.raises(kerasft.UserError, match=rf"^--search: {message}.* Received: '(phases|epochs)"):
+        phase_settings.check_searched(names, Config(phases=phases), sets_epochs)
+
+
+def test_each_phase_may_have_its_own_searched_settings():
+    phase_settings.check_searched(("phases.head.lr", "phases.all.lr", "epochs"), Config(phases="head | all"), False)
+    # Phases after `auto` are not changed by `lr`, `epochs` and hyperband.
+    names = ("lr", "phases.quantised.lr", "phases.quantised.epochs")
+    phase_settings.check_searched(names, Config(phases="auto | quantised(epochs=2)"), True)
 
 
 def test_the_winner_goes_on_with_the_optimizer_of_the_search():

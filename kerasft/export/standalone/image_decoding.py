@@ -9,7 +9,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, ImageSequence
 
 # What is read.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
@@ -55,10 +55,30 @@ def decode(contents: bytes, size: int, framing: str) -> np.ndarray:
             # 16 bits a pixel.
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)
             pixels = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+        elif image.format == "GIF":
+            pixels = _read_first_frame(image)
         else:
+            # Pillow takes every JPEG of four colours for one of Adobe, whose numbers are inverted.
+            if image.mode == "CMYK" and "adobe" not in image.info:
+                image = ImageChops.invert(image)
             pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     # Every pixel is a mean, so none leaves 0..255.
     return np.floor(_frame(pixels, size, framing) + np.float32(0.5)).astype(np.float32, copy=False)
+
+
+def _read_first_frame(image: Image.Image) -> np.ndarray:
+    """The first frame of a GIF as TensorFlow draws it: on black, on a canvas as large as the largest frame; [H, W, 3]."""
+    pixels = np.asarray(image.convert("RGBA"))
+    pixels = np.where(pixels[:, :, 3:], pixels[:, :, :3], np.uint8(0))
+    box = image.dispose_extent
+    if box == (0, 0, *image.size):
+        return pixels
+    boxes = [box, *(frame.dispose_extent for frame in ImageSequence.Iterator(image))]
+    height, width = (max(one[end] - one[end - 2] for one in boxes) for end in (3, 2))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    rows, columns = slice(box[1], min(box[3], height)), slice(box[0], min(box[2], width))
+    canvas[rows, columns] = pixels[rows, columns]
+    return canvas
 
 
 def _read_orientation(contents: bytes) -> int:

@@ -54,6 +54,35 @@ def see_through(height, width):
     return image
 
 
+def see_through_gif(height, width):
+    """A GIF whose most frequent colour is transparent."""
+    image = smooth(height, width).quantize(16)
+    return encoded(image, "GIF", transparency=int(np.bincount(np.asarray(image).ravel()).argmax()))
+
+
+def moved_frame(contents, left, top, width, height):
+    """A GIF whose first frame has another place on a screen of another size."""
+    changed, place = bytearray(contents), contents.index(b"\x2c\0\0\0\0")
+    changed[6:10] = struct.pack("<HH", width, height)
+    changed[place + 1 : place + 5] = struct.pack("<HH", left, top)
+    return bytes(changed)
+
+
+def growing_gif():
+    """A GIF whose first frame is smaller than its second one."""
+    small, large = (encoded(smooth(*size).quantize(16), "GIF") for size in ((40, 50), (64, 80)))
+    # The palette of the screen becomes that of the second frame: 16 colours.
+    second = large[large.index(b"\x2c\0\0\0\0") :]
+    own = second[:9] + b"\x83" + large[13:61] + second[10:]
+    return moved_frame(small[:-1] + own, 9, 5, 80, 64)
+
+
+def without_adobe(contents):
+    """A JPEG of four colours as other programs than Adobe's write it: without the marker, and so not inverted."""
+    place = contents.index(b"\xff\xee\0\x0eAdobe")
+    return contents[:place] + contents[place + 16 :]
+
+
 CASES = {
     "jpeg": lambda: encoded(smooth(60, 90), "JPEG", quality=95),
     "jpeg_read_at_a_quarter": lambda: encoded(smooth(301, 403), "JPEG", quality=95),
@@ -68,6 +97,11 @@ CASES = {
     "exif_of_another_type": lambda: turned_in_words("long", 6),
     "orientation_in_xmp": lambda: turned_in_words("xmp", 6),
     "gif": lambda: encoded(smooth(64, 80).convert("P"), "GIF"),
+    "gif_transparent": lambda: see_through_gif(64, 80),
+    "gif_smaller_than_its_screen": lambda: moved_frame(see_through_gif(64, 80), 7, 11, 100, 90),
+    "gif_smaller_than_its_second_frame": growing_gif,
+    "cmyk": lambda: encoded(smooth(60, 90).convert("CMYK"), "JPEG", quality=95),
+    "cmyk_without_adobe": lambda: without_adobe(encoded(smooth(60, 90).convert("CMYK"), "JPEG", quality=95)),
     "bmp": lambda: encoded(smooth(64, 80), "BMP"),
     # What phones write: a JPEG with further pictures.
     "mpo": lambda: encoded(
