@@ -101,10 +101,10 @@ def test_rows_that_cannot_be_used_are_named_with_their_number(images):
     (images / "folder.png").mkdir()
     text = (
         "path,label,split\na.png,cat,\nb.png,dog,\n\nno.png,cat,\nfolder.png,cat,\n,cat,\nc.png,,\n"
-        "d.png,cat,trian\ne.png,cow,test\n./a.png,dog,\nf,g.png,dog,\n"
+        "d.png,cat,trian\ne.png,cow,test\n./a.png,dog,\nf,g.png,dog,\nf.png,dog,val\n"
     )
     listing = _table(images, text)
-    assert listing.ids.tolist() == ["a.png", "b.png"]
+    assert listing.ids.tolist() == ["a.png", "b.png", "f.png"]
     assert _found(listing) == {
         "no.png": ("missing_file", "row 5"),
         "folder.png": ("missing_file", "row 6"),
@@ -116,6 +116,13 @@ def test_rows_that_cannot_be_used_are_named_with_their_number(images):
         "f": ("broken_row", "row 12"),
     }
     assert {finding.verdict for finding in listing.findings} == {"reject"}
+
+
+def test_a_split_of_another_name_is_not_drawn_from_train(images):
+    rows = "path,label,split\na.png,cat,training\nb.png,dog,training\nc.png,cat,validation\n"
+    assert _table(images, f"{rows}d.png,dog,Testing\n").split_names.tolist() == ["train", "train", "val", "test"]
+    with pytest.raises(UserError, match=r"no row belongs to test, and d.png: row 5: .*testing, train.* not 'held'\. Rec"):
+        _table(images, f"{rows}d.png,dog,held\n")
 
 
 def test_a_file_counts_once(images):

@@ -9,10 +9,10 @@ from typing import TextIO
 import numpy as np
 
 from kerasft.data import files
-from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
+from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
 from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
 from kerasft.data.table_header import RESERVED_COLUMNS, read_header
-from kerasft.settings.errors import UserError, did_you_mean
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 
 # A table of more bytes (1 GiB) is not read.
 MAX_TABLE_BYTES = 1 << 30
@@ -130,9 +130,14 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
         elif not cell["path"]:
             findings.append(row.reject("no_path", "the path is empty"))
         elif split and split not in SPLIT_ALIASES:
-            findings.append(row.reject("unknown_split", f"must be train, val or test, not '{split}'"))
+            findings.append(row.reject("unknown_split", f"must be {one_of(SPLIT_ALIASES)}, not '{split}'"))
         else:
             rows.append(row._replace(split=SPLIT_ALIASES.get(split, "train")))
+    unknown = next((finding for finding in findings if finding.kind == "unknown_split"), None)
+    # Else such a split would be drawn from the rows of train.
+    if unknown and not {*SPLITS} <= {row.split for row in rows}:
+        missing = next(split for split in SPLITS if split not in {row.split for row in rows})
+        raise ValueError(f"no row belongs to {missing}, and {unknown.path}: {unknown.detail}")
     return targets, rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.data import files
-from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
+from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
 from kerasft.settings.errors import UserError, did_you_mean
 
 # Files that Windows and macOS put into folders, in lower case.
@@ -41,6 +41,8 @@ def list_folder(argument: str) -> Listing:
         rows += _list_classes(root, folder, split, findings)
     if has_train:
         outside = [top for top in tops if top not in split_folders.values()]
+        if not {*SPLITS} <= {*split_folders}:
+            _refuse_unknown_split(root, outside, {name for _, name, _ in rows})
         findings += [
             Finding(top.name + "/", "unknown_folder", "reject", "stands next to train/ and is not a split")
             for top in outside
@@ -130,6 +132,14 @@ def _refuse_no_train(root: Path, tops: list[Path], split_folders: dict[str, Path
     if not others or inside & others:
         rule = f"{names} without train/; put the class folders of the training images into train/"
         raise UserError(f"--data: {rule}. Received: {data_text(root)}")
+
+
+def _refuse_unknown_split(root: Path, outside: list[Path], classes: set[str]) -> None:
+    """Refuses a folder of the same classes that is no split, where one would be drawn from train in its place."""
+    for top in outside:
+        if any(path.is_dir() and path.name in classes for path in top.iterdir()):
+            rule = f"{top.name}/ holds class folders and is no split; call it train, val or test, or move it away"
+            raise UserError(f"--data: {rule}. Received: {data_text(root)}")
 
 
 def data_text(root: Path) -> str:
