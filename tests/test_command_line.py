@@ -40,6 +40,14 @@ def test_a_flag_after_a_preset_wins_and_one_before_loses(command, tmp_path):
     assert (after.returncode, after.stderr) == (2, "--batch_size: must be in [1, 65536]. Received: 0\n")
     # The size of the preset took the place of the one that is too small: only the fraction is refused.
     assert before.stderr == "--test_fraction: must be in [0.01, 0.9]. Received: 7.0\n"
+    assert before.stdout == "--image_size=1: not used; --preset=quickstart stands after it and sets --image_size=64\n"
+
+
+@pytest.mark.parametrize("name", ["own_folder", "resnet50_gpu"])
+def test_a_preset_for_own_images_does_not_take_the_embedded_ones(name, command, tmp_path):
+    done = command("train", f"--preset={name}", cwd=tmp_path, module="kerasft")
+    assert done.returncode == 2 and done.stderr.startswith("--data: is needed with this preset, which names no images")
+    assert done.stderr.endswith(f"Received: '--preset={name}'\n") and not any(tmp_path.iterdir())
 
 
 def test_a_preset_in_a_flagfile_is_refused(command, tmp_path):
