@@ -92,9 +92,12 @@ def test_the_label_rule(images, header, cells, task, expected, classes, labels):
     assert listing.labels.dtype == (np.int32 if expected == "single_label" else np.float32)
 
 
-def test_other_columns_beside_label_are_ignored(images):
-    listing = _table(images, "id,label,path\n7,cat,a.png\n8,dog,b.png\n")
+def test_other_columns_beside_label_are_named_and_not_used(images):
+    listing = _table(images, "id,label,path,is_valid,\n7,cat,a.png,False,\n8,dog,b.png,True,\n")
     assert (listing.task, listing.classes) == ("single_label", ("cat", "dog"))
+    (found,) = listing.findings
+    assert (found.path, found.kind, found.verdict) == ("t.csv", "unused_column", "warn")
+    assert found.detail == "id, is_valid; a column that names the split is called split"
 
 
 def test_rows_that_cannot_be_used_are_named_with_their_number(images):
@@ -198,7 +201,7 @@ def test_what_is_neither_0_nor_1_is_refused(images):
         ("path,x,x\na.png,1,2\n", "auto", "each column needs a name of its own; found: path, x, x"),
         ("path,label\n", "auto", "nothing to learn from 0 rows that can be used, classes: none"),
         ("path,label\na.png,cat\nb.png,cat\n", "auto", "nothing to learn from 2 rows that can be used, classes: cat"),
-        ("path,label\nx.png,cat\ny.png,dog\n", "auto", "first of 2 refused: x.png: row 2: no such file"),
+        ("path,label,set\nx.png,cat,1\ny.png,dog,2\n", "auto", "first of 2 refused: x.png: row 2: no such file"),
         ("path,kind\na.png,cat\nb.png,dog\n", "auto", "a.png: row 2: column kind: 'cat' is no finite number"),
         ("path,label\na.png,\nb.png,\n", "multi_label", "classes: none"),
         ("path,label\na.png,x|y\nb.png,x\n", "single_label", r"--task: cannot be single_label where labels have \|"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasft.data import files
 from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
+from kerasft.data.sources.csv_checks import find_unused_columns
 from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
 from kerasft.data.table_header import RESERVED_COLUMNS, read_header
 from kerasft.settings.errors import UserError, did_you_mean, one_of
@@ -24,7 +25,7 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     Column `path` is absolute, or relative to the folder of the table. Column `split` is optional; a row without a split
     belongs to train. The columns decide what the labels are:
 
-    - With a column `label`, other columns are ignored. The task is multi-label if any cell has a `|` between names;
+    - With a column `label`, other columns are not used, which is a finding. The task is multi-label if any cell has a `|` between names;
       regression if all cells are numbers and some are not whole; single-label otherwise.
     - Without it, each other column that has a name is a target. The task is multi-label if there are several targets and
       all are 0 or 1; regression otherwise. A single target of only 0 and 1 is a finding.
@@ -76,7 +77,8 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         findings.append(Finding(f"target '{targets[0]}'", "binary_target", "warn", detail))
     if not pairs or len(classes) < (2 if task == "single_label" else 1):
         usable = f"{len(pairs)} rows that can be used, classes: {', '.join(classes) or 'none'}"
-        first = f"; first of {len(findings)} refused: {findings[0].path}: {findings[0].detail}" if findings else ""
+        refused = [finding for finding in findings if finding.verdict == "reject"]
+        first = f"; first of {len(refused)} refused: {refused[0].path}: {refused[0].detail}" if refused else ""
         raise UserError(f"--data: nothing to learn from {usable}{first}. {received}")
     paths = [file.parent / row.path for row, _ in pairs]
     return Listing(
@@ -138,6 +140,8 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
     if unknown and not {*SPLITS} <= {row.split for row in rows}:
         missing = next(split for split in SPLITS if split not in {row.split for row in rows})
         raise ValueError(f"no row belongs to {missing}, and {unknown.path}: {unknown.detail}")
+    if targets == ["label"]:
+        findings += find_unused_columns(name, columns, (group_column, *RESERVED_COLUMNS))
     return targets, rows
 
 
