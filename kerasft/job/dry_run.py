@@ -181,7 +181,7 @@ def _show_data(data: Splits) -> None:
         rows.append((f"({len(names) - MAX_CLASSES} more)", "", "", ""))
     rows.append(("images", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
-    console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
+    console.say(f"data: {data.name}, {data.task}, {wording.classes(data.task, data.classes)}")
     if data.unlabelled is not None:
         console.say(f"unlabelled: {wording.count(len(data.unlabelled), 'image')}")
     # Line by line, because `say` escapes line breaks.
@@ -191,10 +191,6 @@ def _show_data(data: Splits) -> None:
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
     findings.show(data.findings, max_lines=5)
-
-
-def _plural(word: str, count: int) -> str:
-    return "" if count == 1 else "es" if word.endswith("s") else "s"
 
 
 def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool) -> None:

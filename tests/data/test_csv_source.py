@@ -176,6 +176,16 @@ def test_one_target_of_0_and_1_is_said_to_be_a_number(images, task):
     ).findings
 
 
+@pytest.mark.parametrize(("name", "count", "is_found"), [("Id", 3, True), ("nr", 12, True), ("age", 3, False)])
+def test_a_target_that_numbers_the_rows_is_named(tmp_path, name, count, is_found):
+    for index in range(count):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = [f"{index + 1},{index}.png,{index * 0.3}\n" for index in reversed(range(count))]
+    listing = _table(tmp_path, f"{name},path,brightness\n" + "".join(rows))
+    assert (listing.task, listing.classes) == ("regression", (name, "brightness"))
+    assert [(one.path, one.kind) for one in listing.findings] == [(f"target '{name}'", "row_number")] * is_found
+
+
 @pytest.mark.parametrize(
     ("cell", "task"), [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression")]
 )

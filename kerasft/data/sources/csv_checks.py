@@ -1,9 +1,13 @@
-"""What a table may mean otherwise than it is read: columns that are not used."""
+"""What a table may mean otherwise than it is read: columns that are not used, numbers of rows."""
 
 from collections.abc import Sequence
 
 from kerasft.data.listing import Finding
 
+# Names of columns that number the rows, in lower case. pandas writes the last.
+_ROW_NUMBERS = ("id", "index", "unnamed: 0")
+# Fewer rows may have consecutive numbers by chance.
+_MIN_NUMBERS = 10
 # Names that a finding lists.
 _MAX_NAMES = 10
 
@@ -19,3 +23,15 @@ def find_unused_columns(table: str, columns: Sequence[str], used: Sequence[str])
         return []
     names = ", ".join(unused[:_MAX_NAMES]) + ", ..." * (len(unused) > _MAX_NAMES)
     return [Finding(table, "unused_column", "warn", f"{names}; a column that names the split is called split")]
+
+
+def find_row_numbers(targets: Sequence[str], labels: Sequence[list[float]]) -> list[Finding]:
+    """Returns a finding for each target of a regression that seems to number the rows."""
+    found = []
+    for target, values in zip(targets, zip(*labels)):
+        lowest = min(values)
+        counts_up = len(values) >= _MIN_NUMBERS and sorted(values) == [lowest + i for i in range(len(values))]
+        if target.lower() in _ROW_NUMBERS or counts_up and float(lowest).is_integer():
+            detail = "is learned as a target, and seems to number the rows; if so, remove the column"
+            found.append(Finding(f"target '{target}'", "row_number", "warn", detail))
+    return found
