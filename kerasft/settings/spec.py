@@ -17,6 +17,10 @@ from typing import Any
 from kerasft.settings.errors import MAX_RECEIVED_CHARACTERS, UserError, did_you_mean, one_of, printable
 
 
+# What is said of commas, where a flag has a separator of its own.
+_SEPARATORS = {"--strategies": "entries are separated by ;, and the phases of one by |, not by commas"}
+
+
 @dataclass(frozen=True)
 class Spec:
     """A name with positional and keyword arguments. Arguments are literals, Specs or tuples of Specs."""
@@ -93,7 +97,10 @@ def _name(node: ast.expr, flag: str, text: str) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_name(node.value, flag, text)}.{node.attr}"
-    raise _syntax_error(flag, text, node.col_offset, "a name or a call such as flip or rotate(15) is needed")
+    rule = "a name or a call such as name(argument=1) is needed"
+    if isinstance(node, ast.Tuple):
+        rule = _SEPARATORS.get(flag, "several are separated by |, not by commas")
+    raise _syntax_error(flag, text, node.col_offset, rule)
 
 
 def _argument(node: ast.expr, flag: str, text: str) -> Any:

@@ -148,3 +148,15 @@ def test_where_nothing_from_outside_is_taken_nothing_is_imported(tmp_path, monke
 def test_no_argument_describes_an_object(text):
     with pytest.raises(UserError, match="an argument must be a number, text"):
         specs.parse(text, "--augment")
+
+
+@pytest.mark.parametrize(
+    ("flag", "rule"),
+    [
+        ("--phases", r"--phases: several are separated by \|, not by commas, here:"),
+        ("--strategies", r"--strategies: entries are separated by ;, and the phases of one by \|, not by commas"),
+    ],
+)
+def test_commas_between_names_are_told_what_separates_them(flag, rule):
+    with pytest.raises(UserError, match=rule):
+        specs.parse("head, all(epochs=3)", flag)
