@@ -50,6 +50,16 @@ def test_nested_folders_and_odd_names(tmp_path):
     assert checked.findings == ()
 
 
+def test_sub_folders_that_may_be_classes_are_named(tmp_path):
+    for index, name in enumerate(("insects/ants", "insects/bees", "plants/deep/er", "plants")):
+        write(tmp_path / name / f"{index}.png", seed=index)
+    listing = sources.load(Config(data=f"folder:{tmp_path}"))
+    assert listing.classes == ("insects", "plants")
+    assert [tuple(finding)[:4] for finding in listing.findings] == [
+        ("insects/", "subfolders", "warn", "holds 2 sub-folders (ants, bees); their images are taken together")
+    ]
+
+
 def test_hidden_and_system_files_are_passed_over(split_folder):
     before = audited(f"folder:{split_folder}")[0].ids.tolist()
     for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini"):

@@ -162,8 +162,20 @@ def _list_classes(root: Path, folder: Path, split: str, findings: list[Finding])
                 findings.append(
                     Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
                 )
+            findings += _describe_subfolders(root, top, paths)
             rows += [(split, top.name, path) for path in paths]
     return rows
+
+
+def _describe_subfolders(root: Path, top: Path, paths: list[Path]) -> list[Finding]:
+    """Returns a finding where a class folder has several folders in it, which may have been meant as classes; or none."""
+    parts = [path.relative_to(top).parts for path in paths]
+    names = sorted({below[0] for below in parts if len(below) > 1})
+    if len(names) < 2:
+        return []
+    shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+    detail = f"holds {len(names)} sub-folders ({shown}); their images are taken together"
+    return [Finding(_relative(root, top) + "/", "subfolders", "warn", detail)]
 
 
 def _find_link_fault(root: Path, top: Path) -> str | None:
