@@ -250,6 +250,19 @@ def test_a_row_that_names_a_pipe_is_refused(images):
     assert (found.path, found.kind, found.detail) == ("pipe.png", "missing_file", "row 4: is no regular file")
 
 
+@pytest.mark.parametrize(
+    ("each", "task", "found"), [(1, "auto", ["numbers_as_classes"]), (3, "auto", []), (1, "single_label", [])]
+)
+def test_many_whole_numbers_as_classes_are_named(tmp_path, each, task, found):
+    for index in range(12 * each):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = "".join(f"{index}.png,{7 * (index // each)}\n" for index in range(12 * each))
+    listing = _table(tmp_path, f"path,label\n{rows}", task)
+    assert (listing.task, len(listing.classes)) == ("single_label", 12)
+    assert [finding.kind for finding in listing.findings] == found
+    assert not found or listing.findings[0].detail == "12 classes of 12 images; if they are numbers, write --task=regression"
+
+
 def test_a_label_with_control_characters_is_refused(images):
     with pytest.raises(UserError, match=r"the name of class 'do\\x1bg' is no UTF-8, or holds control characters"):
         _table(images, "path,label\na.png,cat\nb.png,do\x1bg\n")

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasft.data import files
 from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
-from kerasft.data.sources.csv_checks import find_row_numbers, find_unused_columns
+from kerasft.data.sources.csv_checks import find_numbers_as_classes, find_row_numbers, find_unused_columns
 from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
 from kerasft.data.table_header import RESERVED_COLUMNS, read_header
 from kerasft.settings.errors import UserError, did_you_mean, one_of
@@ -70,6 +70,8 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         for index, name in unknown.items():
             findings.append(pairs[index][0].reject("class_not_in_train", f"class '{name}' has no training image"))
         classes, pairs = sorted(train_classes), [pair for index, pair in enumerate(pairs) if index not in unknown]
+    if is_open and task == "single_label":
+        findings += find_numbers_as_classes(classes, len(pairs))
     if not has_label and task == "regression":
         findings += find_row_numbers(targets, [label for _, label in pairs])
     if is_open and task == "regression" and len(targets) == 1 and all(label[0] in (0, 1) for _, label in pairs):

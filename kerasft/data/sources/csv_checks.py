@@ -1,4 +1,4 @@
-"""What a table may mean otherwise than it is read: columns that are not used, numbers of rows."""
+"""What a table may mean otherwise than it is read: columns that are not used, numbers of rows, numbers as classes."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from kerasft.data.listing import Finding
 
 # Names of columns that number the rows, in lower case. pandas writes the last.
 _ROW_NUMBERS = ("id", "index", "unnamed: 0")
-# Fewer rows may have consecutive numbers by chance.
+# Fewer rows, or classes, may have consecutive numbers by chance.
 _MIN_NUMBERS = 10
 # Names that a finding lists.
 _MAX_NAMES = 10
@@ -35,3 +35,11 @@ def find_row_numbers(targets: Sequence[str], labels: Sequence[list[float]]) -> l
             detail = "is learned as a target, and seems to number the rows; if so, remove the column"
             found.append(Finding(f"target '{target}'", "row_number", "warn", detail))
     return found
+
+
+def find_numbers_as_classes(classes: Sequence[str], images: int) -> list[Finding]:
+    """Returns a finding where the classes are whole numbers with at most two images each on average, or none."""
+    if len(classes) < _MIN_NUMBERS or images > 2 * len(classes) or not all(map(str.isdecimal, classes)):
+        return []
+    detail = f"{len(classes)} classes of {images} images; if they are numbers, write --task=regression"
+    return [Finding("column label", "numbers_as_classes", "warn", detail)]
