@@ -190,7 +190,8 @@ def _show_data(data: Splits) -> None:
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
-    findings.show(data.findings, max_lines=5)
+    # There is no `audit.json` yet.
+    findings.show(data.findings, max_lines=5, whole_list="kerasft audit lists them")
 
 
 def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool) -> None:
