@@ -23,7 +23,7 @@ from kerasft.export.portable import publish as portable_formats
 from kerasft.job import build_network, served_baseline, uncertainty
 from kerasft.job.audited_splits import as_audited, refuse_bad_images
 from kerasft.job.backbone import leaves_choice, likely
-from kerasft.networks import bundled
+from kerasft.networks import bundled, published_accuracy
 from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
@@ -75,6 +75,9 @@ def show(config: Config) -> None:
     planned, reason = planning.plan(config, network, len(data.train) + further, speed_of_plan, shift)
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
+    named = [str(spec) for spec in likely(config).specs("backbone")]
+    if _leaves_weights_out(config) and any(map(published_accuracy.must_download, named)):
+        console.say("weights: imagenet, which is not on this machine; the run would download it")
     console.say(f"phases: {reason}")
     phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     _show_settings(config, listing.name, folder_of_run, is_finished=finished is not None)
