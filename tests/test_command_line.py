@@ -187,3 +187,25 @@ def test_a_full_standard_output_is_one_message(word):
         )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("standard output: cannot be written. Received: ")
+
+
+def test_the_script_finds_an_allowed_package_in_the_working_directory(tmp_path):
+    script = tmp_path / "bin" / "kerasft_script.py"
+    for path, text in (
+        (script, "from kerasft.__main__ import console\nconsole()\n"),
+        (tmp_path / "place" / "mypack.py", ""),
+    ):
+        path.parent.mkdir()
+        path.write_text(text)
+    asked = ["train", "--data=generated:2x8", "--image_size=32", "--backbone=MobileNet(alpha=0.25)", "--weights=none"]
+    asked += ["--optimizer=mypack.Best", "--phases=all(epochs=1)", "--allow_imports=mypack", "--dry_run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script), *asked],
+        cwd=tmp_path / "place",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--optimizer: cannot import mypack.Best: module 'mypack' has no attribute 'Best'" in done.stderr
