@@ -128,6 +128,14 @@ def test_a_split_of_another_name_is_not_drawn_from_train(images):
         _table(images, f"{rows}d.png,dog,held\n")
 
 
+def test_paths_of_windows_are_read(images):
+    write(images / "photos" / "ants" / "1.png", seed=7)
+    write(images / "photos\\b.png", seed=8)
+    listing = _table(images, "path,label\nphotos\\ants\\1.png,ant\nphotos\\b.png,bee\nno\\c.png,bee\n")
+    assert listing.ids.tolist() == ["photos/ants/1.png", "photos\\b.png"]
+    assert _found(listing) == {"no/c.png": ("missing_file", "row 4")}
+
+
 def test_a_file_counts_once(images):
     listing = _table(images, "path,label,split\na.png,cat,train\nb.png,dog,train\na.png,cat,train\n./b.png,dog,test\n")
     assert _found(listing) == {"a.png": ("duplicate", "row 4"), "./b.png": ("duplicate_across_splits", "row 5")}

@@ -22,8 +22,8 @@ MAX_TABLE_BYTES = 1 << 30
 def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     """Lists the images of a table (RFC 4180): UTF-8, with a header; the delimiter is a comma, a semicolon or a tab.
 
-    Column `path` is absolute, or relative to the folder of the table. Column `split` is optional; a row without a split
-    belongs to train. The columns decide what the labels are:
+    Column `path` is absolute, or relative to the folder of the table, with `/` or the `\\` of Windows. Column `split` is
+    optional; a row without a split belongs to train. The columns decide what the labels are:
 
     - With a column `label`, other columns are not used, which is a finding. The task is multi-label if any cell has a `|` between names;
       regression if all cells are numbers and some are not whole; single-label otherwise.
@@ -152,6 +152,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
 def _drop_missing(rows: list[Row], folder: Path, findings: list[Finding]) -> Iterator[Row]:
     """Yields the rows whose file exists; adds findings for the others."""
     for row in rows:
+        row = row._replace(path=files.with_slashes(folder, row.path))
         if os.path.isfile(folder / row.path):
             yield row
         else:
