@@ -88,6 +88,7 @@ def test_pixels_may_come_decoded(loaded):
     [
         ([], "either 'instances' .* or 'inputs'"),
         (b"{", "is not JSON"),
+        (PHOTOS[0], r'is not JSON: .* Send an image as \{"instances": \[\{"b64": "..."\}\]\}'),
         ({}, "either"),
         ({"instances": [], "inputs": []}, "either"),
         ({"instances": []}, "instances: must be a list of at least one"),
