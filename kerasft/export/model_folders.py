@@ -144,7 +144,9 @@ def find_fault(model: str) -> str:
         # A version is told which others there are.
         names = [other.name for other in _children(path.parent)]
         near = [name for name in names if name.isdecimal()] if path.name.isdecimal() else []
-        return "there is no such folder" + (f"; beside it: {', '.join(near)}" if near else did_you_mean(path.name, names))
+        return "there is no such folder" + (
+            f"; beside it: {', '.join(near)}" if near else did_you_mean(path.name, names)
+        )
     run = path.parent if path.is_file() else path
     try:
         exported = json.loads((run / "metrics.json").read_text())["export"]["path"]

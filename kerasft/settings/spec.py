@@ -16,7 +16,6 @@ from typing import Any
 
 from kerasft.settings.errors import MAX_RECEIVED_CHARACTERS, UserError, did_you_mean, one_of, printable
 
-
 # What is said of commas, where a flag has a separator of its own.
 _SEPARATORS = {"--strategies": "entries are separated by ;, and the phases of one by |, not by commas"}
 
@@ -162,7 +161,10 @@ def resolve(
             if _key(name) == _key(spec.name):
                 return value
     names = [name for namespace in namespaces for name in namespace]
-    raise UserError(f"{flag}: must be one of {one_of(names)}{did_you_mean(spec.name, names)}. Received: '{spec.name}'")
+    rule = f"must be one of {one_of(names)}{did_you_mean(spec.name, names)}"
+    # No `outside`: this flag takes no code of the user.
+    rule += "; dotted names, which are code of your own, are not taken here" * ("." in spec.name)
+    raise UserError(f"{flag}: {rule}. Received: '{spec.name}'")
 
 
 def _key(name: str) -> str:

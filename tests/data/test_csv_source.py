@@ -124,7 +124,9 @@ def test_rows_that_cannot_be_used_are_named_with_their_number(images):
 def test_a_split_of_another_name_is_not_drawn_from_train(images):
     rows = "path,label,split\na.png,cat,training\nb.png,dog,training\nc.png,cat,validation\n"
     assert _table(images, f"{rows}d.png,dog,Testing\n").split_names.tolist() == ["train", "train", "val", "test"]
-    with pytest.raises(UserError, match=r"no row belongs to test, and d.png: row 5: .*testing, train.* not 'held'\. Rec"):
+    with pytest.raises(
+        UserError, match=r"no row belongs to test, and d.png: row 5: .*testing, train.* not 'held'\. Rec"
+    ):
         _table(images, f"{rows}d.png,dog,held\n")
 
 
@@ -268,7 +270,10 @@ def test_many_whole_numbers_as_classes_are_named(tmp_path, each, task, found):
     listing = _table(tmp_path, f"path,label\n{rows}", task)
     assert (listing.task, len(listing.classes)) == ("single_label", 12)
     assert [finding.kind for finding in listing.findings] == found
-    assert not found or listing.findings[0].detail == "12 classes of 12 images; if they are numbers, write --task=regression"
+    assert (
+        not found
+        or listing.findings[0].detail == "12 classes of 12 images; if they are numbers, write --task=regression"
+    )
 
 
 def test_a_label_with_control_characters_is_refused(images):

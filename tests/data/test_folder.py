@@ -24,7 +24,9 @@ def test_a_test_folder_of_another_name_is_not_drawn_from_train(split_folder):
     (split_folder / "test").rename(split_folder / "Testing")
     assert sum(splits_of(f"folder:{split_folder}").counts()["test"].values()) == 6
     (split_folder / "Testing").rename(split_folder / "held")
-    with pytest.raises(UserError, match="--data: held/ holds class folders and is no split; call it train, val or test"):
+    with pytest.raises(
+        UserError, match="--data: held/ holds class folders and is no split; call it train, val or test"
+    ):
         sources.load(Config(data=f"folder:{split_folder}"))
     shutil.copytree(split_folder / "held", split_folder / "test")
     assert [one.kind for one in sources.load(Config(data=f"folder:{split_folder}")).findings] == ["unknown_folder"]

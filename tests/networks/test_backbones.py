@@ -266,5 +266,7 @@ def test_why_a_download_failed_is_not_cut_within_a_word(monkeypatch):
         raise OSError(f"URL fetch failure on {'x' * 150}: None -- [Errno -2] Name or service not known")
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
-    with pytest.raises(UserError, match=r"imagenet could not be downloaded \(URL .* Name or service not known\); choose"):
+    with pytest.raises(
+        UserError, match=r"imagenet could not be downloaded \(URL .* Name or service not known\); choose"
+    ):
         backbones.load("MobileNet(alpha=0.25)", "imagenet", 32)

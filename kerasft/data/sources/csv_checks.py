@@ -31,7 +31,7 @@ def find_row_numbers(targets: Sequence[str], labels: Sequence[list[float]]) -> l
     for target, values in zip(targets, zip(*labels)):
         lowest = min(values)
         counts_up = len(values) >= _MIN_NUMBERS and sorted(values) == [lowest + i for i in range(len(values))]
-        if target.lower() in _ROW_NUMBERS or counts_up and float(lowest).is_integer():
+        if target.lower() in _ROW_NUMBERS or (counts_up and float(lowest).is_integer()):
             detail = "is learned as a target, and seems to number the rows; if so, remove the column"
             found.append(Finding(f"target '{target}'", "row_number", "warn", detail))
     return found
