@@ -8,7 +8,7 @@ from kerasft import __version__, commands
 from kerasft.console.columns import write
 from kerasft.settings import arguments, command_flags, failures
 from kerasft.settings import help as help_pages
-from kerasft.settings.errors import UserError, did_you_mean, one_of
+from kerasft.settings.errors import UserError, did_you_mean, one_of, printable
 from kerasft.settings.modes import COMMANDS, MODES
 
 HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "-?")
@@ -25,7 +25,10 @@ def parse(argv: list[str], flag_values: flags.FlagValues) -> list[str]:
     try:
         if print_help_or_run_command(argv[1:]):
             sys.exit(EXIT_OK)
-        return command_flags.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
+        words = command_flags.parse(flag_values, [argv[0], *arguments.expand(argv[1:])])
+        for line in arguments.find_overridden(argv[1:]):
+            write(printable(line))
+        return words
     except (Exception, KeyboardInterrupt) as error:
         status = failures.report(error, {})
         if status is None:

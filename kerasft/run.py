@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
     try:
         machine.check_system()
         settings, options = command_flags.read_settings(flags.FLAGS, argv)
+        if settings.allow_imports:
+            imports.search_working_directory()
         if len(sys.argv) == 1:
             print(command_flags.EXAMPLE, flush=True)
         # A phase that restarts is traced again. TensorFlow would warn about it.

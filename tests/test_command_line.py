@@ -40,6 +40,14 @@ def test_a_flag_after_a_preset_wins_and_one_before_loses(command, tmp_path):
     assert (after.returncode, after.stderr) == (2, "--batch_size: must be in [1, 65536]. Received: 0\n")
     # The size of the preset took the place of the one that is too small: only the fraction is refused.
     assert before.stderr == "--test_fraction: must be in [0.01, 0.9]. Received: 7.0\n"
+    assert before.stdout == "--image_size=1: not used; --preset=quickstart stands after it and sets --image_size=64\n"
+
+
+@pytest.mark.parametrize("name", ["own_folder", "resnet50_gpu"])
+def test_a_preset_for_own_images_does_not_take_the_embedded_ones(name, command, tmp_path):
+    done = command("train", f"--preset={name}", cwd=tmp_path, module="kerasft")
+    assert done.returncode == 2 and done.stderr.startswith("--data: is needed with this preset, which names no images")
+    assert done.stderr.endswith(f"Received: '--preset={name}'\n") and not any(tmp_path.iterdir())
 
 
 def test_a_preset_in_a_flagfile_is_refused(command, tmp_path):
@@ -179,3 +187,25 @@ def test_a_full_standard_output_is_one_message(word):
         )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("standard output: cannot be written. Received: ")
+
+
+def test_the_script_finds_an_allowed_package_in_the_working_directory(tmp_path):
+    script = tmp_path / "bin" / "kerasft_script.py"
+    for path, text in (
+        (script, "from kerasft.__main__ import console\nconsole()\n"),
+        (tmp_path / "place" / "mypack.py", ""),
+    ):
+        path.parent.mkdir()
+        path.write_text(text)
+    asked = ["train", "--data=generated:2x8", "--image_size=32", "--backbone=MobileNet(alpha=0.25)", "--weights=none"]
+    asked += ["--optimizer=mypack.Best", "--phases=all(epochs=1)", "--allow_imports=mypack", "--dry_run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script), *asked],
+        cwd=tmp_path / "place",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--optimizer: cannot import mypack.Best: module 'mypack' has no attribute 'Best'" in done.stderr

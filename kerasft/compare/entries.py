@@ -83,6 +83,9 @@ def _entry(part: str, config: Config, task: str) -> Entry:
     name = " ".join(name.split())
     if not text:
         raise UserError(f"--strategies: an entry needs phases or flags after its name. Received: {part!r}")
+    if not text.startswith("--"):
+        # So that a mistake is one in --strategies, which is what was written.
+        specs.parse(text, "--strategies")
     changed = _flags(text) if text.startswith("--") else {"phases": text}
     for flag in changed:
         _check_flag(flag, task, text)

@@ -69,6 +69,13 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def classes(task: str, names: Sequence[str]) -> str:
+    """Counts the classes of a task. The targets of a regression are named, because every column may become one."""
+    if task != "regression":
+        return count(len(names), "class", "classes")
+    return f"{count(len(names), 'target')} ({', '.join(names[:10])}{', ...' * (len(names) > 10)})"
+
+
 def signed(value: float | None, shown: Callable[[float], str] = number) -> str:
     """Formats a difference with its sign: +0.100, or -3.2% with a true minus sign. None was not measured."""
     if value is None:

@@ -33,6 +33,14 @@ def expand(text: str, flag: str) -> Path:
     return path
 
 
+def with_slashes(folder: Path, path: str) -> str:
+    """A path of a table in this folder, with the `\\` of Windows written as `/`.
+
+    Elsewhere a file name may have a backslash. So the path of an entry that exists stays as it is.
+    """
+    return path if "\\" not in path or os.path.lexists(folder / path) else path.replace("\\", "/")
+
+
 def read(path: str | Path) -> bytes:
     """Reads a regular file of at most `MAX_IMAGE_BYTES`.
 

@@ -19,6 +19,7 @@ SPLIT_ALIASES = {
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 
 

@@ -5,9 +5,10 @@ A model folder holds one model: a SavedModel, or an artefact for another runtime
 """
 
 import json
+import os
 from pathlib import Path
 
-from kerasft.settings.errors import UserError, one_of
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 
 SAVED_MODEL_FILE = "saved_model.pb"
 
@@ -113,6 +114,8 @@ def newest(model: str, artefact: str = "") -> Path:
     """
     path = Path(model)
     try:
+        if not model or not path.is_dir():
+            raise UserError(f"--model: {find_fault(model)}. Received: {model!r}")
         folders = (path, *numbered(path))
     except OSError as error:
         raise UserError(f"--model: cannot be read ({error.strerror}). Received: {model!r}") from error
@@ -120,12 +123,54 @@ def newest(model: str, artefact: str = "") -> Path:
     if not runtime_of(path) and not artefact and len(names) > 1:
         raise UserError(f"--artefact: '{model}' has several. It must be one of {one_of(names)}. Received: ''")
     found = model_folder(path, artefact) or (versions(path, artefact) or [None])[-1]
-    if found is None and artefact:
+    if found is None and artefact and (names or runtime_of(path) or len(folders) > 1):
         choices = f"one of {one_of(names)}" if names else f"empty, for '{model}' has none"
         raise UserError(f"--artefact: must be {choices}. Received: {artefact!r}")
     if found is None:
-        raise UserError(f"--model: {MODEL_RULE}. Received: {model!r}")
+        raise UserError(f"--model: {find_fault(model)}. Received: {model!r}")
     return found
+
+
+def find_fault(model: str) -> str:
+    """Returns the rule for a `--model` of `predict` or `serve` that names no model, with what it may have meant.
+
+    Args:
+        model: as `--model`.
+    """
+    path = Path(model)
+    if not model:
+        return "the folder of an exported model is needed, such as saved_models/NAME"
+    if not os.path.exists(path):
+        # A version is told which others there are.
+        names = [other.name for other in _children(path.parent)]
+        near = [name for name in names if name.isdecimal()] if path.name.isdecimal() else []
+        return "there is no such folder" + (
+            f"; beside it: {', '.join(near)}" if near else did_you_mean(path.name, names)
+        )
+    run = path.parent if path.is_file() else path
+    try:
+        exported = json.loads((run / "metrics.json").read_text())["export"]["path"]
+    except (OSError, ValueError, TypeError, KeyError):
+        exported = None
+    if exported:
+        return f"{MODEL_RULE}; this is {'in ' * path.is_file()}a run, and its export is {exported}"
+    models = [one for one in _children(path) if _holds_model(one)]
+    return MODEL_RULE + (f"; in it: {', '.join(map(str, models))}" if models else "")
+
+
+def _children(folder: Path) -> list[Path]:
+    """Returns what is in a folder, by name; nothing where it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        return bool(model_folder(folder) or versions(folder))
+    except OSError:
+        return False
 
 
 def portable_folder(folder: Path) -> Path:

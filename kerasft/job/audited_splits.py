@@ -35,7 +35,7 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
             list that is written here.
     """
     audit_file.refuse_own_list(config.exclude, folder)
-    names = f"{len(listing.classes)} {'targets' if listing.task == 'regression' else 'classes'}"
+    names = wording.classes(listing.task, listing.classes)
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     checked, images = decode(config, listing, size, folder)
     resumes, learned = any((folder / name).exists() for name in checkpoints.FILE_NAMES), []

@@ -23,7 +23,7 @@ from kerasft.export.portable import publish as portable_formats
 from kerasft.job import build_network, served_baseline, uncertainty
 from kerasft.job.audited_splits import as_audited, refuse_bad_images
 from kerasft.job.backbone import leaves_choice, likely
-from kerasft.networks import bundled
+from kerasft.networks import bundled, published_accuracy
 from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
@@ -75,6 +75,9 @@ def show(config: Config) -> None:
     planned, reason = planning.plan(config, network, len(data.train) + further, speed_of_plan, shift)
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
+    named = [str(spec) for spec in likely(config).specs("backbone")]
+    if _leaves_weights_out(config) and any(map(published_accuracy.must_download, named)):
+        console.say("weights: imagenet, which is not on this machine; the run would download it")
     console.say(f"phases: {reason}")
     phase_table.show_phases([(phase, *freezing.apply(phase_network(network, phase), phase)) for phase in planned])
     _show_settings(config, listing.name, folder_of_run, is_finished=finished is not None)
@@ -181,7 +184,7 @@ def _show_data(data: Splits) -> None:
         rows.append((f"({len(names) - MAX_CLASSES} more)", "", "", ""))
     rows.append(("images", *(f"{len(getattr(data, part)):,}" for part in SPLITS)))
     thing = "target" if data.task == "regression" else "class"
-    console.say(f"data: {data.name}, {data.task}, {len(data.classes)} {thing}{_plural(thing, len(data.classes))}")
+    console.say(f"data: {data.name}, {data.task}, {wording.classes(data.task, data.classes)}")
     if data.unlabelled is not None:
         console.say(f"unlabelled: {wording.count(len(data.unlabelled), 'image')}")
     # Line by line, because `say` escapes line breaks.
@@ -190,11 +193,8 @@ def _show_data(data: Splits) -> None:
     kinds = Counter(f"{finding.kind.replace('_', ' ')} ({finding.verdict})" for finding in data.findings)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     console.say(f"findings: {found or 'nothing amiss'}")
-    findings.show(data.findings, max_lines=5)
-
-
-def _plural(word: str, count: int) -> str:
-    return "" if count == 1 else "es" if word.endswith("s") else "s"
+    # There is no `audit.json` yet.
+    findings.show(data.findings, max_lines=5, whole_list="kerasft audit lists them")
 
 
 def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool) -> None:

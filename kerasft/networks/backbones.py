@@ -1,6 +1,7 @@
 """Backbones: constructors of keras.applications and saved models, with preprocessing inside; and their cut points."""
 
 import inspect
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,7 @@ def load(backbone: str, weights: str, size: int | None, preprocessing: str = "au
     except Exception as error:
         if weights != "imagenet":
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         ways = "name a weights file, choose --weights=none, or put Keras's file into ~/.keras/models"
         ways = f"choose --weights=bundled, {ways}" if bundled.fits(backbone) else ways
         raise DownloadError(

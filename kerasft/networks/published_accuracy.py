@@ -111,3 +111,13 @@ def weights_folder() -> Path:
 def is_here(backbone: Published) -> bool:
     """Whether Keras finds the ImageNet weights of a backbone on this machine."""
     return (weights_folder() / backbone.file).is_file()
+
+
+def must_download(name: str) -> bool:
+    """Whether no ImageNet weights of a backbone are on this machine; False for one that is not listed here.
+
+    Args:
+        name: as `--backbone` takes it. MobileNets have a file for each size of images; any of them counts.
+    """
+    found = next((backbone for backbone in BACKBONES if backbone.name.lower() == name.lower()), None)
+    return found is not None and not any(weights_folder().glob(found.file.replace(f"_{found.size}_", "_*_")))

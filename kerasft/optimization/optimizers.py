@@ -63,6 +63,7 @@ def build(
         UserError: an unknown name or argument, a number out of its range, more gradients to accumulate than `steps`, or FTRL
             with a schedule that begins at 0.
     """
+    _refuse_rate(optimizer)
     rate = schedules.build(schedule, lr, steps)
     plateau = rate if isinstance(rate, Plateau) else None
     accumulated = optimizer.kwargs.get(_ACCUMULATION) or 1
@@ -104,6 +105,17 @@ def build(
         moving = moving or averages.ema(momentum=inner.ema_momentum)
         averages.average_steps(inner, moving, steps // accumulated, start_step // accumulated)
     return built, plateau
+
+
+def _refuse_rate(spec: Spec) -> None:
+    """Refuses a learning rate in an optimizer of Keras, whose first argument it is.
+
+    Raises:
+        UserError: see above.
+    """
+    if "." not in spec.name and (spec.args or {"lr", "learning_rate"} & {*spec.kwargs}):
+        rule = "the learning rate is lr= of a phase, such as --phases='head | all(epochs=5, lr=1e-4)'"
+        raise UserError(f"--optimizer: {rule}; other arguments are name=value. Received: '{spec}'")
 
 
 def _check_numbers(spec: Spec, built: keras.optimizers.Optimizer) -> None:

@@ -104,5 +104,6 @@ def _read_table(file: Path) -> ImageFiles:
 
 
 def _unescape_path(folder: Path, cell: str) -> str:
-    """Returns the path of a cell. A cell of a table that `--out` wrote may be escaped."""
-    return cell if unescape_formula(cell) == cell or os.path.lexists(folder / cell) else unescape_formula(cell)
+    """Returns the path of a cell. A cell of a table that `--out` wrote may be escaped. Windows writes `\\` for `/`."""
+    escaped = unescape_formula(cell) != cell and not os.path.lexists(folder / cell)
+    return files.with_slashes(folder, unescape_formula(cell) if escaped else cell)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from kerasft.console import stderr_filter
-from kerasft.export.model_folders import MODEL_RULE
+from kerasft.export.model_folders import find_fault
 from kerasft.serve.limits import Limits
 from kerasft.settings import imports
 from kerasft.settings.errors import UserError
@@ -37,10 +37,8 @@ def serve(options: dict) -> int:
     """
     limits = make_limits(options)
     keys = read_keys(options["api_key_file"]) if options["api_key_file"] else ()
-    if not options["model"]:
-        raise UserError("--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''")
     if not os.path.isdir(options["model"]):
-        raise UserError(f"--model: {MODEL_RULE}. Received: {options['model']!r}")
+        raise UserError(f"--model: {find_fault(options['model'])}. Received: {options['model']!r}")
     if importlib.util.find_spec("kserve") is None:
         raise UserError("--mode=serve: needs KServe's server: pip install 'kerasft[serve]'")
     server_socket = bind_socket(options["host"], options["port"])

@@ -18,6 +18,9 @@ from kerasft.serve.versions import Version
 DEFAULT_SIGNATURE = "serving_default"
 ROW_FORMAT, COLUMN_FORMAT = "instances", "inputs"
 
+# For whoever sends the bytes of an image, or a form.
+_HOW_TO_SEND = 'Send an image as {"instances": [{"b64": "..."}]}, with its bytes in base64.'
+
 
 class ParsedRequest(NamedTuple):
     """A parsed request.
@@ -46,7 +49,7 @@ def parse_request(body: object, version: Version, limits: Limits) -> ParsedReque
         try:
             body = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise RequestError(400, f"The body is not JSON: {error}") from None
+            raise RequestError(400, f"The body is not JSON: {error}. {_HOW_TO_SEND}") from None
     if not isinstance(body, dict) or (ROW_FORMAT in body) == (COLUMN_FORMAT in body):
         raise RequestError(400, "The body must be a JSON object with either 'instances' (rows) or 'inputs' (columns).")
     signature = find_signature(body.get("signature_name"), version)

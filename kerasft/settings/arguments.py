@@ -33,6 +33,48 @@ def expand(arguments: list[str]) -> list[str]:
     return [*_without_presets(arguments), *mode]
 
 
+def find_overridden(arguments: list[str]) -> list[str]:
+    """Returns a line for each flag that a preset after it sets too, and which therefore loses.
+
+    Args:
+        arguments: as they were typed, without the name of the program.
+
+    Raises:
+        UserError: a preset does not exist.
+    """
+    lines, before = [], {}
+    for word in _without_presets(arguments):
+        flag, _, value = word.partition("=")
+        if flag == "--flagfile" and (name := presets.name_of(value)):
+            settings = presets.settings(name)
+            lines += [
+                f"{before[one]}: not used; --preset={name} stands after it and sets {settings[one]}"
+                for one in settings
+                if before.get(one, settings[one]) != settings[one]
+            ]
+        elif word.startswith("-"):
+            before["--" + flag.lstrip("-")] = word
+    return lines
+
+
+def check_data(arguments: list[str], mode: str, *, is_set: bool) -> None:
+    """Refuses a preset for images of one's own where no images are named: the embedded digits would be taken.
+
+    Args:
+        arguments: as `expand` returns them.
+        mode: what `--mode` is.
+        is_set: whether a flag or a flagfile sets `--data`.
+
+    Raises:
+        UserError: see above.
+    """
+    files = [word.partition("=")[2] for word in arguments if word.startswith("--flagfile=")]
+    names = [name for name in map(presets.name_of, files) if name]
+    if names and not is_set and mode in MODES and MODES[mode].trains:
+        rule = "is needed with this preset, which names no images: --data=folder:DIR, --data=csv:FILE"
+        raise UserError(f"--data: {rule}. Received: '--preset={names[0]}'")
+
+
 def check(preset: str, dry_run: bool, mode: str) -> None:
     """Refuses what only makes sense on the command line, or for another mode.
 

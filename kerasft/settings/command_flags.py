@@ -215,6 +215,7 @@ def parse(flag_values: flags.FlagValues, argv: list[str]) -> list[str]:
             raise UserError("--allow_imports: may only be set on the command line, not in a flagfile.")
         if allowed is not None:
             flag_values["allow_imports"].parse(allowed)
+        arguments.check_data(rest, flag_values["mode"].value, is_set=flag_values["data"].present > 0)
     except flags.Error as error:
         raise UserError(_flag_mistake(error, [*COMMAND, *configs.FIELDS])) from None
     except UnicodeDecodeError as error:

@@ -1,6 +1,7 @@
-"""Imports of large packages."""
+"""Imports of large packages, and of those that `--allow_imports` names."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,3 +20,12 @@ def without_garbage_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def search_working_directory() -> None:
+    """Lets Python look for modules in the working directory too, as `python -m` does; last, so that none there hides another.
+
+    `python -P` and PYTHONSAFEPATH forbid it.
+    """
+    if not sys.flags.safe_path and not {"", os.getcwd()} & {*sys.path}:
+        sys.path.append(os.getcwd())

@@ -33,6 +33,17 @@ def path(name: str) -> Path:
     return folder() / f"{name}.flags"
 
 
+def name_of(file: str) -> str:
+    """Returns the name of the preset that a path of `path` stands for; empty for any other path."""
+    return next((name for name in names() if file == str(path(name))), "")
+
+
+def settings(name: str) -> dict[str, str]:
+    """Returns the lines of a preset, `--flag=value`, by flag."""
+    lines = path(name).read_text(encoding="utf-8").splitlines()
+    return {line.partition("=")[0]: line for line in lines if line.startswith("--")}
+
+
 def purpose(name: str) -> str:
     """Returns the purpose of a preset. Its first line, a comment, states it."""
     with path(name).open(encoding="utf-8") as file:

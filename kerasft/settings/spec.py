@@ -16,6 +16,9 @@ from typing import Any
 
 from kerasft.settings.errors import MAX_RECEIVED_CHARACTERS, UserError, did_you_mean, one_of, printable
 
+# What is said of commas, where a flag has a separator of its own.
+_SEPARATORS = {"--strategies": "entries are separated by ;, and the phases of one by |, not by commas"}
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -93,7 +96,10 @@ def _name(node: ast.expr, flag: str, text: str) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_name(node.value, flag, text)}.{node.attr}"
-    raise _syntax_error(flag, text, node.col_offset, "a name or a call such as flip or rotate(15) is needed")
+    rule = "a name or a call such as name(argument=1) is needed"
+    if isinstance(node, ast.Tuple):
+        rule = _SEPARATORS.get(flag, "several are separated by |, not by commas")
+    raise _syntax_error(flag, text, node.col_offset, rule)
 
 
 def _argument(node: ast.expr, flag: str, text: str) -> Any:
@@ -155,7 +161,10 @@ def resolve(
             if _key(name) == _key(spec.name):
                 return value
     names = [name for namespace in namespaces for name in namespace]
-    raise UserError(f"{flag}: must be one of {one_of(names)}{did_you_mean(spec.name, names)}. Received: '{spec.name}'")
+    rule = f"must be one of {one_of(names)}{did_you_mean(spec.name, names)}"
+    # No `outside`: this flag takes no code of the user.
+    rule += "; dotted names, which are code of your own, are not taken here" * ("." in spec.name)
+    raise UserError(f"{flag}: {rule}. Received: '{spec.name}'")
 
 
 def _key(name: str) -> str:

@@ -81,3 +81,8 @@ def test_regression_is_compared_by_one_loss():
     with pytest.raises(UserError, match="a phase may have its own"):
         parse("head; --loss=mae --phases=all", task="regression")
     assert parse("head; all(loss=mae)", task="regression")
+
+
+def test_a_mistake_in_an_entry_is_one_of_strategies():
+    with pytest.raises(UserError, match="--strategies: entries are separated by ;"):
+        entries.parse("head, all", Config(), "single_label")

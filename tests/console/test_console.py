@@ -50,6 +50,15 @@ def test_what_is_left_out_comes_first_and_long_lists_are_cut(capsys):
     assert lines[4] == "  to look at: w.jpg: duplicate: same bytes as v.jpg"
 
 
+def test_the_gravest_comes_first(capsys):
+    found = [Finding(f"{i}.png", "alpha", "warn", "transparent") for i in range(8)]
+    found += [Finding("a.png", "leak", "warn", "as b.png"), Finding("val/", "missing_class", "warn", "no image")]
+    findings.show(tuple(found), max_lines=2, whole_list="kerasft audit lists them")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("  to look at: val/: missing class") and "leak" in lines[1]
+    assert lines[2:] == ["  ... and 8 more to look at: kerasft audit lists them"]
+
+
 def test_the_table_of_phases(capsys):
     augment = parse("flip", "--augment")
     given = {"optimizer": parse_one("adamw", "x"), "schedule": parse_one("constant", "x"), "augment": augment}

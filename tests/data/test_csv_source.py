@@ -92,19 +92,22 @@ def test_the_label_rule(images, header, cells, task, expected, classes, labels):
     assert listing.labels.dtype == (np.int32 if expected == "single_label" else np.float32)
 
 
-def test_other_columns_beside_label_are_ignored(images):
-    listing = _table(images, "id,label,path\n7,cat,a.png\n8,dog,b.png\n")
+def test_other_columns_beside_label_are_named_and_not_used(images):
+    listing = _table(images, "id,label,path,is_valid,\n7,cat,a.png,False,\n8,dog,b.png,True,\n")
     assert (listing.task, listing.classes) == ("single_label", ("cat", "dog"))
+    (found,) = listing.findings
+    assert (found.path, found.kind, found.verdict) == ("t.csv", "unused_column", "warn")
+    assert found.detail == "id, is_valid; a column that names the split is called split"
 
 
 def test_rows_that_cannot_be_used_are_named_with_their_number(images):
     (images / "folder.png").mkdir()
     text = (
         "path,label,split\na.png,cat,\nb.png,dog,\n\nno.png,cat,\nfolder.png,cat,\n,cat,\nc.png,,\n"
-        "d.png,cat,trian\ne.png,cow,test\n./a.png,dog,\nf,g.png,dog,\n"
+        "d.png,cat,trian\ne.png,cow,test\n./a.png,dog,\nf,g.png,dog,\nf.png,dog,val\n"
     )
     listing = _table(images, text)
-    assert listing.ids.tolist() == ["a.png", "b.png"]
+    assert listing.ids.tolist() == ["a.png", "b.png", "f.png"]
     assert _found(listing) == {
         "no.png": ("missing_file", "row 5"),
         "folder.png": ("missing_file", "row 6"),
@@ -116,6 +119,23 @@ def test_rows_that_cannot_be_used_are_named_with_their_number(images):
         "f": ("broken_row", "row 12"),
     }
     assert {finding.verdict for finding in listing.findings} == {"reject"}
+
+
+def test_a_split_of_another_name_is_not_drawn_from_train(images):
+    rows = "path,label,split\na.png,cat,training\nb.png,dog,training\nc.png,cat,validation\n"
+    assert _table(images, f"{rows}d.png,dog,Testing\n").split_names.tolist() == ["train", "train", "val", "test"]
+    with pytest.raises(
+        UserError, match=r"no row belongs to test, and d.png: row 5: .*testing, train.* not 'held'\. Rec"
+    ):
+        _table(images, f"{rows}d.png,dog,held\n")
+
+
+def test_paths_of_windows_are_read(images):
+    write(images / "photos" / "ants" / "1.png", seed=7)
+    write(images / "photos\\b.png", seed=8)
+    listing = _table(images, "path,label\nphotos\\ants\\1.png,ant\nphotos\\b.png,bee\nno\\c.png,bee\n")
+    assert listing.ids.tolist() == ["photos/ants/1.png", "photos\\b.png"]
+    assert _found(listing) == {"no/c.png": ("missing_file", "row 4")}
 
 
 def test_a_file_counts_once(images):
@@ -166,6 +186,16 @@ def test_one_target_of_0_and_1_is_said_to_be_a_number(images, task):
     ).findings
 
 
+@pytest.mark.parametrize(("name", "count", "is_found"), [("Id", 3, True), ("nr", 12, True), ("age", 3, False)])
+def test_a_target_that_numbers_the_rows_is_named(tmp_path, name, count, is_found):
+    for index in range(count):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = [f"{index + 1},{index}.png,{index * 0.3}\n" for index in reversed(range(count))]
+    listing = _table(tmp_path, f"{name},path,brightness\n" + "".join(rows))
+    assert (listing.task, listing.classes) == ("regression", (name, "brightness"))
+    assert [(one.path, one.kind) for one in listing.findings] == [(f"target '{name}'", "row_number")] * is_found
+
+
 @pytest.mark.parametrize(
     ("cell", "task"), [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression")]
 )
@@ -191,7 +221,7 @@ def test_what_is_neither_0_nor_1_is_refused(images):
         ("path,x,x\na.png,1,2\n", "auto", "each column needs a name of its own; found: path, x, x"),
         ("path,label\n", "auto", "nothing to learn from 0 rows that can be used, classes: none"),
         ("path,label\na.png,cat\nb.png,cat\n", "auto", "nothing to learn from 2 rows that can be used, classes: cat"),
-        ("path,label\nx.png,cat\ny.png,dog\n", "auto", "first of 2 refused: x.png: row 2: no such file"),
+        ("path,label,set\nx.png,cat,1\ny.png,dog,2\n", "auto", "first of 2 refused: x.png: row 2: no such file"),
         ("path,kind\na.png,cat\nb.png,dog\n", "auto", "a.png: row 2: column kind: 'cat' is no finite number"),
         ("path,label\na.png,\nb.png,\n", "multi_label", "classes: none"),
         ("path,label\na.png,x|y\nb.png,x\n", "single_label", r"--task: cannot be single_label where labels have \|"),
@@ -228,6 +258,22 @@ def test_a_row_that_names_a_pipe_is_refused(images):
     os.mkfifo(images / "pipe.png")
     (found,) = _table(images, "path,label\na.png,cat\nb.png,dog\npipe.png,dog\n").findings
     assert (found.path, found.kind, found.detail) == ("pipe.png", "missing_file", "row 4: is no regular file")
+
+
+@pytest.mark.parametrize(
+    ("each", "task", "found"), [(1, "auto", ["numbers_as_classes"]), (3, "auto", []), (1, "single_label", [])]
+)
+def test_many_whole_numbers_as_classes_are_named(tmp_path, each, task, found):
+    for index in range(12 * each):
+        write(tmp_path / f"{index}.png", seed=index)
+    rows = "".join(f"{index}.png,{7 * (index // each)}\n" for index in range(12 * each))
+    listing = _table(tmp_path, f"path,label\n{rows}", task)
+    assert (listing.task, len(listing.classes)) == ("single_label", 12)
+    assert [finding.kind for finding in listing.findings] == found
+    assert (
+        not found
+        or listing.findings[0].detail == "12 classes of 12 images; if they are numbers, write --task=regression"
+    )
 
 
 def test_a_label_with_control_characters_is_refused(images):

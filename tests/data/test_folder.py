@@ -20,6 +20,18 @@ def test_given_splits_are_kept(split_folder):
     assert all(name.startswith("test/") for name in data.test.ids)
 
 
+def test_a_test_folder_of_another_name_is_not_drawn_from_train(split_folder):
+    (split_folder / "test").rename(split_folder / "Testing")
+    assert sum(splits_of(f"folder:{split_folder}").counts()["test"].values()) == 6
+    (split_folder / "Testing").rename(split_folder / "held")
+    with pytest.raises(
+        UserError, match="--data: held/ holds class folders and is no split; call it train, val or test"
+    ):
+        sources.load(Config(data=f"folder:{split_folder}"))
+    shutil.copytree(split_folder / "held", split_folder / "test")
+    assert [one.kind for one in sources.load(Config(data=f"folder:{split_folder}")).findings] == ["unknown_folder"]
+
+
 def test_nested_folders_and_odd_names(tmp_path):
     names = {
         "ü 猫/ñ, 1.png",
@@ -38,6 +50,16 @@ def test_nested_folders_and_odd_names(tmp_path):
     assert (checked.name, checked.task) == ("odd set", "single_label")
     assert checked.classes == ("-dash", "a,b", "ü 猫")
     assert checked.findings == ()
+
+
+def test_sub_folders_that_may_be_classes_are_named(tmp_path):
+    for index, name in enumerate(("insects/ants", "insects/bees", "plants/deep/er", "plants")):
+        write(tmp_path / name / f"{index}.png", seed=index)
+    listing = sources.load(Config(data=f"folder:{tmp_path}"))
+    assert listing.classes == ("insects", "plants")
+    assert [tuple(finding)[:4] for finding in listing.findings] == [
+        ("insects/", "subfolders", "warn", "holds 2 sub-folders (ants, bees); their images are taken together")
+    ]
 
 
 def test_hidden_and_system_files_are_passed_over(split_folder):

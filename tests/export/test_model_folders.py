@@ -58,6 +58,27 @@ def test_what_is_missing_or_not_clear_is_said(tmp_path, files, artefact, message
 
 
 @pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("", "the folder of an exported model is needed, such as saved_models/NAME"),
+        ("photo", r"there is no such folder \(did you mean 'photos'\?\)"),
+        ("photos/4", "there is no such folder; beside it: 1, 2"),
+        ("run", "must be a SavedModel.*; this is a run, and its export is photos/1"),
+        ("run/model.keras", "must be a SavedModel.*; this is in a run, and its export is photos/1"),
+        (".", "must be a SavedModel.*; in it: photos"),
+        ("other", "must be a SavedModel, .* or a folder of numbered ones"),
+    ],
+)
+@pytest.mark.parametrize("artefact", ["", "onnx"])
+def test_what_is_no_model_is_told_what_it_is(tmp_path, monkeypatch, model, said, artefact):
+    made(tmp_path, "photos/1/saved_model.pb", "photos/2/saved_model.pb", "run/model.keras", "other/notes.txt")
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({"export": {"path": "photos/1"}}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"--model: {said}\. Received: '{model}'"):
+        model_folders.newest(model, artefact)
+
+
+@pytest.mark.parametrize(
     ("files", "number"),
     [
         ((), "1"),

@@ -82,6 +82,7 @@ def test_weights_that_would_be_downloaded_are_not(photos, capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     said = _said(capsys, Config(data=f"folder:{photos}", image_size=32))
+    assert "weights: imagenet, which is not on this machine; the run would download it" in said
     assert "solve the head, then fine-tune" in said and list(tmp_path.iterdir()) == []
 
 

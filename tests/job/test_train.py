@@ -306,7 +306,7 @@ def test_predict_labels_files_and_names_what_it_cannot_read(finished, command):
 )
 def test_mistakes_of_predict(finished, command, flags, message):
     if flags[0] == "--model=nowhere":
-        message = "--model: must be a SavedModel"
+        message = "--model: there is no such folder"
     done = command("--mode=predict", *flags, cwd=finished[0])
     assert done.returncode == 2
     assert message in done.stderr

@@ -257,3 +257,16 @@ def test_a_saved_model_with_code_in_it_is_refused(tmp_path):
             keras.Model(inputs, outputs).save(tmp_path / name)
         with pytest.raises(UserError, match="Keras cannot load a model from it"):
             backbones.load(str(tmp_path / name), "none", None)
+
+
+def test_why_a_download_failed_is_not_cut_within_a_word(monkeypatch):
+    from keras.src.utils import file_utils
+
+    def get_file(*_, **__):
+        raise OSError(f"URL fetch failure on {'x' * 150}: None -- [Errno -2] Name or service not known")
+
+    monkeypatch.setattr(file_utils, "get_file", get_file)
+    with pytest.raises(
+        UserError, match=r"imagenet could not be downloaded \(URL .* Name or service not known\); choose"
+    ):
+        backbones.load("MobileNet(alpha=0.25)", "imagenet", 32)

@@ -65,3 +65,12 @@ def test_without_keras_home_it_is_in_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert published_accuracy.weights_folder() == tmp_path / ".keras" / "models"
+
+
+def test_weights_for_any_size_of_images_need_no_download(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert published_accuracy.must_download("mobilenet(alpha=0.25)")
+    assert not published_accuracy.must_download("MobileNet(alpha=0.3)")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mobilenet_2_5_160_tf_no_top.h5").touch()
+    assert not published_accuracy.must_download("MobileNet(alpha=0.25)")

@@ -258,6 +258,7 @@ def test_validation_judges_values_as_the_loss_does(text, error):
         ("cross_entropy(label_smoothing=1)", "single_label", r"label_smoothing must be a number in \[0, 1\)"),
         ("cross_entropy(smoothing=0.1)", "single_label", "takes label_smoothing"),
         ("focal(gamma=-1)", "single_label", r"gamma must be a number in \[0, 10\]"),
+        ("mypack.Loss(0.2)", "single_label", r"must be one of .*; dotted names, .* are not taken here\. Received"),
         ("mse", "single_label", "must be one of"),
         ("cross_entropy", "regression", r"must be one of .*huber.*mse"),
         ("huber(delta=0)", "regression", "delta must be a number above 0"),

@@ -102,3 +102,9 @@ def test_a_linked_folder_is_named(place, capsys):
     (place / "in" / "b" / "more").symlink_to(place / "in" / "b" / "c")
     assert sources.find_images("in/b").names == ["in/b/2.jpg", "in/b/c/1.png"]
     assert "in/b/more: is a link to a folder; it is not followed" in capsys.readouterr().out
+
+
+def test_a_table_may_have_the_paths_of_windows(place):
+    (place / "in" / "odd\\1.jpg").touch()
+    (place / "in" / "t.csv").write_text("path\nb\\c\\1.png\nodd\\1.jpg\nno\\x.jpg\n")
+    assert sources.find_images("in/t.csv").names == ["b/c/1.png", "odd\\1.jpg", "no/x.jpg"]

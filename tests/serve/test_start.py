@@ -66,9 +66,7 @@ def test_a_model_is_needed(command, tmp_path):
 
 def test_a_model_that_is_nowhere_is_said_at_once(command, tmp_path):
     done = command("--mode=serve", "--model=nowhere", cwd=tmp_path)
-    message = (
-        "--model: must be a SavedModel, an artefact of --export, or a folder of numbered ones. Received: 'nowhere'"
-    )
+    message = "--model: there is no such folder. Received: 'nowhere'"
     assert (done.returncode, done.stderr.strip()) == (2, message)
 
 

@@ -88,6 +88,7 @@ def test_pixels_may_come_decoded(loaded):
     [
         ([], "either 'instances' .* or 'inputs'"),
         (b"{", "is not JSON"),
+        (PHOTOS[0], r'is not JSON: .* Send an image as \{"instances": \[\{"b64": "..."\}\]\}'),
         ({}, "either"),
         ({"instances": [], "inputs": []}, "either"),
         ({"instances": []}, "instances: must be a list of at least one"),
@@ -191,7 +192,7 @@ def test_a_version_is_pinned_by_its_own_folder(loaded, tmp_path):
     source = versions.find_source(str(tmp_path / "shapes" / "3"))
     assert (source.name, source.pinned, versions.find_newest(source, {})) == ("shapes", True, tmp_path / "shapes" / "3")
     assert versions.load(tmp_path / "shapes" / "3", 1).number == 3
-    with pytest.raises(UserError, match="--model: must be a SavedModel"):
+    with pytest.raises(UserError, match="--model: there is no such folder"):
         versions.find_source(str(tmp_path / "nothing"))
 
 

@@ -140,7 +140,9 @@ def test_only_what_is_of_the_kind_is_taken_from_outside(tmp_path, monkeypatch):
 def test_where_nothing_from_outside_is_taken_nothing_is_imported(tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UserError, match=r"--x: must be one of a\. Received: 'planted.run'"):
+    with pytest.raises(
+        UserError, match=r"--x: must be one of a; dotted names, .* are not taken here\. Rec.*'planted.run'"
+    ):
         specs.build(Spec("planted.run"), "--x", {"a": dict})
 
 
@@ -148,3 +150,15 @@ def test_where_nothing_from_outside_is_taken_nothing_is_imported(tmp_path, monke
 def test_no_argument_describes_an_object(text):
     with pytest.raises(UserError, match="an argument must be a number, text"):
         specs.parse(text, "--augment")
+
+
+@pytest.mark.parametrize(
+    ("flag", "rule"),
+    [
+        ("--phases", r"--phases: several are separated by \|, not by commas, here:"),
+        ("--strategies", r"--strategies: entries are separated by ;, and the phases of one by \|, not by commas"),
+    ],
+)
+def test_commas_between_names_are_told_what_separates_them(flag, rule):
+    with pytest.raises(UserError, match=rule):
+        specs.parse("head, all(epochs=3)", flag)

@@ -9,10 +9,11 @@ from typing import TextIO
 import numpy as np
 
 from kerasft.data import files
-from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
+from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
+from kerasft.data.sources.csv_checks import find_numbers_as_classes, find_row_numbers, find_unused_columns
 from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
 from kerasft.data.table_header import RESERVED_COLUMNS, read_header
-from kerasft.settings.errors import UserError, did_you_mean
+from kerasft.settings.errors import UserError, did_you_mean, one_of
 
 # A table of more bytes (1 GiB) is not read.
 MAX_TABLE_BYTES = 1 << 30
@@ -21,10 +22,10 @@ MAX_TABLE_BYTES = 1 << 30
 def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     """Lists the images of a table (RFC 4180): UTF-8, with a header; the delimiter is a comma, a semicolon or a tab.
 
-    Column `path` is absolute, or relative to the folder of the table. Column `split` is optional; a row without a split
-    belongs to train. The columns decide what the labels are:
+    Column `path` is absolute, or relative to the folder of the table, with `/` or the `\\` of Windows. Column `split` is
+    optional; a row without a split belongs to train. The columns decide what the labels are:
 
-    - With a column `label`, other columns are ignored. The task is multi-label if any cell has a `|` between names;
+    - With a column `label`, other columns are not used, which is a finding. The task is multi-label if any cell has a `|` between names;
       regression if all cells are numbers and some are not whole; single-label otherwise.
     - Without it, each other column that has a name is a target. The task is multi-label if there are several targets and
       all are 0 or 1; regression otherwise. A single target of only 0 and 1 is a finding.
@@ -69,6 +70,10 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         for index, name in unknown.items():
             findings.append(pairs[index][0].reject("class_not_in_train", f"class '{name}' has no training image"))
         classes, pairs = sorted(train_classes), [pair for index, pair in enumerate(pairs) if index not in unknown]
+    if is_open and task == "single_label":
+        findings += find_numbers_as_classes(classes, len(pairs))
+    if not has_label and task == "regression":
+        findings += find_row_numbers(targets, [label for _, label in pairs])
     if is_open and task == "regression" and len(targets) == 1 and all(label[0] in (0, 1) for _, label in pairs):
         detail = (
             "all values are 0 or 1 and are predicted as numbers (regression); --task=multi_label gives probabilities"
@@ -76,7 +81,8 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         findings.append(Finding(f"target '{targets[0]}'", "binary_target", "warn", detail))
     if not pairs or len(classes) < (2 if task == "single_label" else 1):
         usable = f"{len(pairs)} rows that can be used, classes: {', '.join(classes) or 'none'}"
-        first = f"; first of {len(findings)} refused: {findings[0].path}: {findings[0].detail}" if findings else ""
+        refused = [finding for finding in findings if finding.verdict == "reject"]
+        first = f"; first of {len(refused)} refused: {refused[0].path}: {refused[0].detail}" if refused else ""
         raise UserError(f"--data: nothing to learn from {usable}{first}. {received}")
     paths = [file.parent / row.path for row, _ in pairs]
     return Listing(
@@ -130,15 +136,23 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
         elif not cell["path"]:
             findings.append(row.reject("no_path", "the path is empty"))
         elif split and split not in SPLIT_ALIASES:
-            findings.append(row.reject("unknown_split", f"must be train, val or test, not '{split}'"))
+            findings.append(row.reject("unknown_split", f"must be {one_of(SPLIT_ALIASES)}, not '{split}'"))
         else:
             rows.append(row._replace(split=SPLIT_ALIASES.get(split, "train")))
+    unknown = next((finding for finding in findings if finding.kind == "unknown_split"), None)
+    # Else such a split would be drawn from the rows of train.
+    if unknown and not {*SPLITS} <= {row.split for row in rows}:
+        missing = next(split for split in SPLITS if split not in {row.split for row in rows})
+        raise ValueError(f"no row belongs to {missing}, and {unknown.path}: {unknown.detail}")
+    if targets == ["label"]:
+        findings += find_unused_columns(name, columns, (group_column, *RESERVED_COLUMNS))
     return targets, rows
 
 
 def _drop_missing(rows: list[Row], folder: Path, findings: list[Finding]) -> Iterator[Row]:
     """Yields the rows whose file exists; adds findings for the others."""
     for row in rows:
+        row = row._replace(path=files.with_slashes(folder, row.path))
         if os.path.isfile(folder / row.path):
             yield row
         else:

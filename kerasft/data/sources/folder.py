@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasft.data import files
-from kerasft.data.listing import SPLIT_ALIASES, Finding, Listing, encode, find_train_classes
+from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
 from kerasft.settings.errors import UserError, did_you_mean
 
 # Files that Windows and macOS put into folders, in lower case.
@@ -41,6 +41,8 @@ def list_folder(argument: str) -> Listing:
         rows += _list_classes(root, folder, split, findings)
     if has_train:
         outside = [top for top in tops if top not in split_folders.values()]
+        if not {*SPLITS} <= {*split_folders}:
+            _refuse_unknown_split(root, outside, {name for _, name, _ in rows})
         findings += [
             Finding(top.name + "/", "unknown_folder", "reject", "stands next to train/ and is not a split")
             for top in outside
@@ -132,6 +134,14 @@ def _refuse_no_train(root: Path, tops: list[Path], split_folders: dict[str, Path
         raise UserError(f"--data: {rule}. Received: {data_text(root)}")
 
 
+def _refuse_unknown_split(root: Path, outside: list[Path], classes: set[str]) -> None:
+    """Refuses a folder of the same classes that is no split, where one would be drawn from train in its place."""
+    for top in outside:
+        if any(path.is_dir() and path.name in classes for path in top.iterdir()):
+            rule = f"{top.name}/ holds class folders and is no split; call it train, val or test, or move it away"
+            raise UserError(f"--data: {rule}. Received: {data_text(root)}")
+
+
 def data_text(root: Path) -> str:
     """Returns a folder as `--data` takes it, for messages."""
     return f"'folder:{root}'"
@@ -152,8 +162,20 @@ def _list_classes(root: Path, folder: Path, split: str, findings: list[Finding])
                 findings.append(
                     Finding(_relative(root, top) + "/", "empty_class", "reject", "the folder holds no files")
                 )
+            findings += _describe_subfolders(root, top, paths)
             rows += [(split, top.name, path) for path in paths]
     return rows
+
+
+def _describe_subfolders(root: Path, top: Path, paths: list[Path]) -> list[Finding]:
+    """Returns a finding where a class folder has several folders in it, which may have been meant as classes; or none."""
+    parts = [path.relative_to(top).parts for path in paths]
+    names = sorted({below[0] for below in parts if len(below) > 1})
+    if len(names) < 2:
+        return []
+    shown = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+    detail = f"holds {len(names)} sub-folders ({shown}); their images are taken together"
+    return [Finding(_relative(root, top) + "/", "subfolders", "warn", detail)]
 
 
 def _find_link_fault(root: Path, top: Path) -> str | None:
