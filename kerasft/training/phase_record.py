@@ -6,7 +6,8 @@ from typing import Any
 from kerasft.console import console
 from kerasft.console.wording import kept_weights
 
-# What is said of a phase without epochs and without a solution: it left the weights as they were.
+# What is said of a phase without epochs: it solved the head, which nothing undoes, or left the weights as they were.
+SOLVED = "the solved head, which is always kept"
 UNTRAINED = "nothing was trained, for it has no epochs"
 
 
@@ -54,7 +55,8 @@ class PhaseRecord:
         """
         format_metric = console.format_metric
         losses = f"validation loss {format_metric(self.initial[0])} -> {format_metric(self.final[0])}"
-        kept = kept_weights(self.alpha) if self.epochs or self.alpha else UNTRAINED
+        without_epochs = SOLVED if self.alpha else UNTRAINED
+        kept = kept_weights(self.alpha) if self.epochs else without_epochs
         return f"{kept}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(self.final[1])}"
 
     def to_json(self) -> dict[str, Any]:

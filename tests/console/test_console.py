@@ -82,7 +82,7 @@ def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatc
         (0.5, 1, "half-way weights kept"),
         (0.0, 1, "undone, for it gained too little"),
         # A head that is solved, and a phase that changes nothing.
-        (1.0, 0, "its weights kept"),
+        (1.0, 0, "the solved head, which is always kept"),
         (0.0, 0, "nothing was trained, for it has no epochs"),
     ],
 )

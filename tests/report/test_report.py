@@ -177,12 +177,13 @@ def test_the_phases_say_what_became_of_them(tmp_path):
     rows = page.text["table"]
     marks = [attributes["class"] for tag, attributes in page.tags if attributes.get("class", "").startswith("mark")]
     assert [mark for mark in marks if "health" not in mark] == ["mark yes", "mark no", "mark yes"]
+    assert "solved" in rows and "epochs=0" not in rows and "The solved head is where training begins" in page.source
     assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
 
 
 def test_phases_that_few_validation_images_cannot_judge_are_not_said_to_be_judged(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
-    metrics["val"]["n"] = 1
+    metrics["val"]["n"], metrics["phases"] = 1, [metrics["phases"][0] | {"epochs": 4}]
     report.write_report(tmp_path, metrics, thumbnails)
     page = Page((tmp_path / "report.html").read_text())
     assert "1 validation image cannot judge a phase: the first one is kept as it is" in page.source
