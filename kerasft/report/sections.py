@@ -90,6 +90,7 @@ def phases(records: list[dict], score: str | None, *, judged: bool = True) -> li
     for record in records:
         share, trained = record["share"] if record["accepted"] else 0.0, record["epochs"]
         row = {key: record[key] for key in ("name", "spec", "cached")}
+        row["refused"] = record.get("refused")
         row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept" if judged else "kept, not judged"}.get(
             share, f"kept to {share:.0%}"
         )

@@ -99,6 +99,16 @@ def test_the_end_of_a_phase_is_one_sentence(alpha, epochs, words):
     assert record.sentence("accuracy") == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
 
 
+def test_an_undone_phase_says_what_it_reached_and_what_was_needed():
+    kept = {"initial": (0.1443, 0.87), "final": (0.1443, 0.87), "alpha": 0.0, "temperature": 1.0, "score": "accuracy"}
+    counts = {"views": 0, "trainable_parameters": 1, "frozen_parameters": 2, "lr_backoffs": 0, "epochs": 2}
+    refused = {"share": 0.5, "loss": 0.1421, "score": 0.88, "needed": 0.1403}
+    record = PhaseRecord("01-all", "all", 1.0, images_per_second=2.0, refused=refused, **counts, **kept)
+    said = "validation loss 0.1443 -> 0.1421 with half-way weights (needed: 0.1403), accuracy 0.8700 -> 0.8800"
+    assert record.sentence("accuracy") == f"undone, for it gained too little: {said}"
+    assert record.to_json()["refused"] == refused
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0.91237, "0.9124"), (0, "0.0000"), (0.000512345, "0.0005123"), (17302.4, "17,302.4"), (None, "unknown")],
