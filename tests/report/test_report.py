@@ -190,6 +190,13 @@ def test_phases_that_few_validation_images_cannot_judge_are_not_said_to_be_judge
     assert "kept, not judged" in page.text["table"] and "A phase is kept only if" not in page.source
 
 
+def test_an_undone_phase_says_what_it_reached(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    metrics["phases"][1]["refused"] = {"share": 0.5, "loss": 0.9991, "score": 0.7, "needed": 0.99}
+    report.write_report(tmp_path, metrics, thumbnails)
+    assert "reached 0.999, needed: 0.990" in Page((tmp_path / "report.html").read_text()).text["table"]
+
+
 def test_a_phase_without_epochs_is_not_called_undone():
     found = [phase("02-head", "accuracy", epochs=epochs, share=0.0, values=(0.7, 0.7)) for epochs in (0, 1)]
     assert [row["verdict"] for row in sections.phases(found, "accuracy")] == ["no epochs", "undone"]
