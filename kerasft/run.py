@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from absl import app, flags, logging
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> int:
             print(command_flags.EXAMPLE, flush=True)
         # A phase that restarts is traced again. TensorFlow would warn about it.
         logging.set_verbosity(logging.ERROR)
-        status = _run(settings, options)
+        # Under `--deterministic` TensorFlow reports as an error that it ignores an attribute, for each input stream that it makes.
+        with stderr_filter.filter_lines() if settings.deterministic else nullcontext():
+            status = _run(settings, options)
         sys.stdout.flush()
         deferred_signals.ignore_sigterm()
         return status

@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 
 # Elements without an end tag.
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "wbr", "hr", "input"}
 
 
 class Page(HTMLParser):

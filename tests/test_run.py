@@ -57,6 +57,15 @@ def test_the_later_flag_wins_over_the_flagfile(command, tmp_path):
     assert "Received: 'worse'" in after.stderr
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_notice_of_deterministic_input_streams_is_kept_off_the_screen(deterministic):
+    lines = ["E0000 node_def_util.cc:682] NodeDef mentions attribute use_unbounded_threadpool which is not", "another"]
+    code = f"import os; from kerasft import run; run._run = lambda *_: 0 * os.write(2, {chr(10).join([*lines, ''])!r}.encode()); run.start()"
+    line = [sys.executable, "-c", code, "train", f"--{'' if deterministic else 'no'}deterministic"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()) == (0, lines[deterministic:])
+
+
 _FILES = {  # of a stranger: name -> lines
     "a.flags": "--allow_imports=os\n",
     "allow_imports_s1.flags": "--augment=os.mkdir('broken_in')\n--allow_imports=os\n",

@@ -19,6 +19,9 @@ PANEL_WIDTH, PANEL_HEIGHT = 190, 120
 # Margins of the plotted area.
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 12, 38
 
+# Half of the width of a character, at most on average.
+HALF_CHARACTER = 4.4
+
 Scale = Callable[[float], float]
 
 
@@ -133,7 +136,9 @@ def axes(x: Scale, y: Scale, x_ticks: list[tuple], y_ticks: list[tuple], name: s
         parts.append(tag("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value)))
         parts.append(tag("text", text, class_="tick", x=LEFT - 6, y=y(value) + 4, text_anchor="end"))
     for value, text in x_ticks:
-        parts.append(tag("text", text, class_="tick", x=x(value), y=foot + 16, text_anchor="middle"))
+        # The last one may be wider than the margin.
+        place = min(x(value), WIDTH - HALF_CHARACTER * len(text))
+        parts.append(tag("text", text, class_="tick", x=place, y=foot + 16, text_anchor="middle"))
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(tag("text", name, class_="label", x=middle, y=HEIGHT - 4, text_anchor="middle"))
     return Markup("").join(parts)

@@ -1,7 +1,7 @@
 """Finds exported models on disk and reads what they say of themselves. No runtime is imported for it.
 
 A model folder holds one model: a SavedModel, or an artefact for another runtime. It is `saved_models/NAME/VERSION` or
-`exports/NAME/VERSION/ARTEFACT`; copied elsewhere, it may be any folder, also `NAME/VERSION` itself.
+`exports/NAME/VERSION/ARTEFACT` (`portable_folder`); copied elsewhere, it may be any folder, also `NAME/VERSION` itself.
 """
 
 import json
@@ -33,8 +33,8 @@ MODEL_RULE = "must be a SavedModel, an artefact of --export, or a folder of numb
 # It is written when the model is in its place already.
 MODEL_CARD = "MODEL_CARD.md"
 
-# Portable artefacts are in this folder, a sibling of that of the SavedModels.
-EXPORTS = "exports"
+# Portable artefacts are in a folder of this name: beside `saved_models`, and inside any other `--export_dir`.
+SAVED_MODELS, EXPORTS = "saved_models", "exports"
 
 
 def runtime_of(folder: Path) -> str | None:
@@ -174,12 +174,17 @@ def _holds_model(folder: Path) -> bool:
 
 
 def portable_folder(folder: Path) -> Path:
-    """Returns the folder of the portable artefacts of `saved_models/NAME`: `exports/NAME`."""
-    return folder.parent.parent / EXPORTS / folder.name
+    """Returns the folder of the portable artefacts of the SavedModels in a folder.
+
+    Those of `saved_models/NAME` are in `exports/NAME`, and those of `X/NAME` in `X/exports/NAME`: two export folders side by side
+    have the same version numbers, and share no folder.
+    """
+    root = folder.parent
+    return (root.parent if root.name == SAVED_MODELS else root) / EXPORTS / folder.name
 
 
 def next_version(folder: Path) -> Path:
-    """Returns the path of the next version of `saved_models/NAME`: above every number there and in `exports/NAME`.
+    """Returns the path of the next version of `saved_models/NAME`: above every number there and in its `portable_folder`.
 
     Where a SavedModel was removed to go back, its portable artefacts keep its number.
 

@@ -37,14 +37,14 @@ def check_folders(config: Config, exports: Path) -> None:
         try:
             run_folder.check_can_create(model_folders.portable_folder(exports))
         except OSError as error:
-            error.add_note("the artefacts of --export are written beside --export_dir")
+            error.add_note("the artefacts of --export are written there, by --export_dir")
             raise
 
 
 def _refuse_mixing(config: Config, exports: Path) -> None:
-    """Raises UserError where `exports/NAME` would be the folder of the SavedModels too."""
-    if model_folders.portable_folder(exports) == exports:
-        rule = f"must not be named {model_folders.EXPORTS}, as the folder beside it that the other formats of --export are in"
+    """Raises UserError where SavedModels would be in the `exports/NAME` of those of `saved_models/NAME`."""
+    if exports.parent.name == model_folders.EXPORTS:
+        rule = f"must not be named {model_folders.EXPORTS}, as the folder that the other formats of --export are in"
         raise UserError(f"--export_dir: {rule}. Received: {config.export_dir!r}")
 
 

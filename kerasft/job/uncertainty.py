@@ -106,7 +106,8 @@ def summarise(metrics: dict) -> None:
     if found := metrics.get("coverage"):
         what = f"sets of {found['mean_set_size']:.2f} labels on average" if "mean_set_size" in found else "intervals"
         console.say(
-            f"coverage: {what} hold the truth for {percent(found['observed'])} of the test images ({percent(found['asked'])} asked)"
+            f"coverage: {what} hold the truth for {percent(found['observed'])} of {found['n']} test images "
+            f"({percent(found['asked'])} asked, by {found['calibrated_on']} validation images)"
         )
 
 

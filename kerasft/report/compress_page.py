@@ -179,14 +179,15 @@ def _scatter(rows: list[Row], score: str, cost: str, unit: str, title: str) -> M
         parts.append(figures.tag("rect", class_="band", x=figures.LEFT, y=y(band[1]), **size))
     parts += figures.polylines("front", [(x(place(row)), y(row[score])) for row in front])
     labels: list[tuple[float, float]] = []
-    for row in sorted(rows, key=place):
+    # Those on the front come last, and are smaller: nothing hides them, and they hide nothing.
+    for row in sorted(rows, key=lambda row: (row in front, place(row))):
         at = x(place(row)), y(row[score])
-        parts.append(
-            figures.tag("circle", class_="dot val" if row in front else "dot train", cx=at[0], cy=at[1], r=4.5)
-        )
-        # Above its point, or as far below or above as is free.
+        look = {"class_": "dot val", "r": 3.5} if row in front else {"class_": "dot train", "r": 5.5}
+        parts.append(figures.tag("circle", cx=at[0], cy=at[1], **look))
+        # Above its point, or as far below or above as is free, and inside the figure.
         offsets = (-9.0, 18.0, -22.0, 31.0, -35.0, 44.0)
-        free = [at[1] + offset for offset in offsets if not _covered(labels, at[0], at[1] + offset)]
+        heights = [at[1] + offset for offset in offsets if 10 <= at[1] + offset <= figures.HEIGHT - figures.BOTTOM]
+        free = [height for height in heights if not _covered(labels, at[0], height)]
         labels.append((at[0], free[0] if free else at[1] - 9))
         number_at = {"x": at[0], "y": labels[-1][1], "text_anchor": "middle"}
         parts.append(figures.tag("text", str(row["number"]), class_="label", **number_at))

@@ -73,6 +73,11 @@ def score_name(score: str | None, outputs: int) -> str:
     return _METRICS["scaled_mae" if several else score][0].lower()
 
 
+def is_solved_head(record: dict) -> bool:
+    """Whether a phase, a row of `phases` of `metrics.json`, is the solved head: it has no epochs, and nothing undoes it."""
+    return record["accepted"] and not record["epochs"]
+
+
 def phases(records: list[dict], score: str | None, *, judged: bool = True) -> list[dict]:
     """Returns the phases with a verdict, and their metrics as text.
 
@@ -85,9 +90,13 @@ def phases(records: list[dict], score: str | None, *, judged: bool = True) -> li
     for record in records:
         share, trained = record["share"] if record["accepted"] else 0.0, record["epochs"]
         row = {key: record[key] for key in ("name", "spec", "cached")}
+        row["refused"] = record.get("refused")
         row["verdict"] = {0.0: "undone" if trained else "no epochs", 1.0: "kept" if judged else "kept, not judged"}.get(
             share, f"kept to {share:.0%}"
         )
+        if is_solved_head(record):
+            # Of the arguments of its phase none was used.
+            row["spec"], row["verdict"] = record["spec"].partition("(")[0], "solved"
         row["accepted"], row["time"] = share > 0, duration(record["seconds"])
         row["speed"] = f"{record['images_per_second']:,.0f} images/s" if trained else ""
         row["loss"] = [number(record[f"val_{when}"]) for when in ("before", "after")]

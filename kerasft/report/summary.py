@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kerasft.console.wording import count, duration, join_names, number, percent
 from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES, SCORES, TITLES, formatter
+from kerasft.report import sections
 from kerasft.settings.backbone_list import is_file, is_hub
 
 _WEIGHTS = {"imagenet": "ImageNet weights", "none": "random weights", "bundled": "the bundled weights"}
@@ -50,16 +51,23 @@ def judged(metrics: dict) -> bool:
 def _outcome(metrics: dict) -> str:
     """What became of the phases, in a clause."""
     phases = metrics["phases"]
-    kept = sum(phase["accepted"] for phase in phases)
     if judged(metrics):
-        helped = f"{kept} of {count(len(phases), 'training phase')} helped on validation"
-        helped = f"{helped} and {'was' if kept == 1 else 'were'} kept"
-        return helped if kept else "no training phase helped on validation, so all were undone"
-    what = "what was trained is kept as it is" if kept else "nothing was kept"
+        solved = ["the head was solved"] if any(map(sections.is_solved_head, phases)) else []
+        return ", and ".join(solved + _helped([phase for phase in phases if phase["epochs"]])) or "nothing was trained"
+    what = "what was trained is kept as it is" if any(phase["accepted"] for phase in phases) else "nothing was kept"
     dropped = metrics.get("settled", {}).get("dropped_phases", [])
     left_out = f"; not trained: {', '.join(dropped)}" if dropped else ""
     few = count(metrics["val"]["n"], "validation image")
     return f"{few} cannot judge a phase (needed: {MIN_VALIDATION_IMAGES}), so {what}{left_out}"
+
+
+def _helped(phases: list[dict]) -> list[str]:
+    """How many of the phases that could be undone were kept, in a clause; none without such phases."""
+    kept = sum(phase["accepted"] for phase in phases)
+    if phases and not kept:
+        return ["no training phase helped on validation, so all were undone"]
+    helped = f"{kept} of {count(len(phases), 'training phase')} helped on validation"
+    return [f"{helped} and {'was' if kept == 1 else 'were'} kept"] if phases else []
 
 
 def teachers(settled: dict) -> list[str]:

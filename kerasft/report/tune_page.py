@@ -16,7 +16,7 @@ from kerasft.report.report_page import environment
 from kerasft.storage import run_folder
 
 # Height of one axis of the parallel coordinates, and the margin at both of its ends.
-ROW_HEIGHT = 62
+ROW_HEIGHT = 64
 MARGIN = 14
 # Fewer trials than these are shown as a table only.
 MIN_TRIALS_FOR_FIGURES = 2
@@ -102,7 +102,7 @@ def parallel_coordinates(axes: list[Axis], scores: np.ndarray, objective: str, d
         y = _row_y(row)
         better = {"min": " (lower is better)", "max": " (higher is better)"}[direction] if row == len(rows) - 1 else ""
         parts.append(tag("line", class_="base", x1=x0, x2=x1, y1=y, y2=y))
-        parts.append(tag("text", axis.name + better, class_="label strong", x=x0, y=y - 22))
+        parts.append(tag("text", axis.name + better, class_="label strong", x=x0, y=y - 24))
         parts += _ticks(axis, x0, x1, y)
     title = f"Parallel coordinates of {len(scores)} trials over {', '.join(axis.name for axis in axes)}"
     return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {ROW_HEIGHT * len(rows) + 6}", role="img", aria_label=title)

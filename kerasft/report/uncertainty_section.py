@@ -41,12 +41,12 @@ def _coverage(found: dict | None) -> list[str]:
     asked = f"{percent(found['asked'])} were asked for, and {count(found['calibrated_on'], 'validation image')} set the limit."
     if "mean_set_size" in found:
         return [
-            f"The sets of labels hold the true class of {percent(found['observed'])} of the test images. {asked}",
+            f"The sets of labels hold the true class of {percent(found['observed'])} of {count(found['n'], 'test image')}. {asked}",
             f"A set has {number(found['mean_set_size'])} labels on average. {percent(found['empty_sets'])} of the sets are "
             f"empty: no label is likely enough.",
         ]
     named = [
-        f"{name}: {percent(share)} of the test images, width {number(found['width'][name])}"
+        f"{name}: {percent(share)} of {count(found['n'], 'test image')}, width {number(found['width'][name])}"
         for name, share in found["by_target"].items()
     ]
     return [f"The intervals hold the true values. {asked} {'; '.join(named)}."]

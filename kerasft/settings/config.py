@@ -182,7 +182,7 @@ class Config(DataSettings):
     export: str = flag(
         "savedmodel",
         "output",
-        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, keras(precision=int8 or int4) to store or send, into exports/NAME/VERSION next to --export_dir. Each is proven on the test images. All but keras need kerasft[lite].",
+        "What is exported: savedmodel (always); for other runtimes litert(precision=float32, float16, dynamic or int8), onnx(precision=float32 or int8), openvino, keras(precision=int8 or int4) to store or send, into exports/NAME/VERSION next to saved_models, or inside another --export_dir. Each is proven on the test images. All but keras need kerasft[lite].",
         spec="many",
     )
     max_drop: float = flag(

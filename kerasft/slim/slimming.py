@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kerasft.console import console
-from kerasft.console.wording import duration
+from kerasft.console.wording import count, duration
 from kerasft.data import pipeline
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.export.keras_model import KERAS_FILE
@@ -22,7 +22,7 @@ from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError
 from kerasft.slim import resizing, slim_rows, step_settings, step_surgeries
 from kerasft.slim.step_settings import STEP_SETTINGS
-from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse
+from kerasft.slim.target import MEASURES, Sizes, Target, next_share, parse, steps_left
 from kerasft.storage import run_folder, run_lock
 
 # A step gets a head on several depths after its surgery was sized. At least this fraction of the run's network is kept free for it.
@@ -105,6 +105,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         else:
             # Steps that are finished are only read, so that a command that goes on makes the same rows again.
             found.rows = [slim_rows.row("run", "", Path(run), metrics)]
+            _say_plan(target, parent.phases, metrics)
             refuse_other_splits(parent, resizing.split_digest(parent, metrics["image_size"], folder), Path(run))
             _take_steps(found, target, parent, metrics, folder)
             found.finished = True
@@ -114,6 +115,20 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     console.say(f"slim: {found.reason}")
     console.say(f"slim: {folder / FILE_NAME}; the smallest network: {found.rows[-1]['path']}")
     return asdict(found)
+
+
+def _say_plan(target: Target, phases: str, metrics: Row) -> None:
+    """Says how many trainings there may be. How long one takes, the run's own tells in part: `--phases` may be others."""
+    steps = (
+        "as many steps as it allows"
+        if target.share is None
+        else f"about {count(steps_left(target.share, 1.0), 'step')}"
+    )
+    ways = 3 if target.measure == "flops" else 2
+    took = duration(metrics["seconds"]["total"])
+    console.say(
+        f"slim: {target}: {steps}, each of up to {ways} runs with --phases={phases}; the run itself took {took}"
+    )
 
 
 def _take_steps(found: Slimming, target: Target, parent: Config, metrics: Row, folder: Path) -> None:

@@ -81,6 +81,9 @@ def next_share(target: Target, share: float) -> float:
     """
     if target.share is None:
         return share * STEP
-    left = target.share / share
-    steps = max(1, math.ceil(math.log(left) / math.log(STEP) - 1e-9))
-    return share * left ** (1 / steps)
+    return share * (target.share / share) ** (1 / steps_left(target.share, share))
+
+
+def steps_left(goal: float, share: float) -> int:
+    """How many equal steps of at least `STEP` each lead from a share of the run's network to a smaller one."""
+    return max(1, math.ceil(math.log(goal / share) / math.log(STEP) - 1e-9))

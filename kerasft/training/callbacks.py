@@ -99,7 +99,7 @@ class PhaseCallback(keras.callbacks.Callback):
             logs |= scores
             row |= scores
             said += f", validation loss {score[0]:.4f}, {run.setup.scorer.title} {console.format_metric(score[1])}"
-            said += ", the best so far" if better else ""
+            said += ", the lowest loss so far" if better and run.may_keep_best else ""
         state.epoch, state.step = epoch + 1, 0
         row |= {"lr": float(self.model.optimizer.learning_rate)}
         run.history.add({**row, "seconds": round(time.monotonic() - run.started, 3)})

@@ -6,7 +6,8 @@ from typing import Any
 from kerasft.console import console
 from kerasft.console.wording import kept_weights
 
-# What is said of a phase without epochs and without a solution: it left the weights as they were.
+# What is said of a phase without epochs: it solved the head, which nothing undoes, or left the weights as they were.
+SOLVED = "the solved head, which is always kept"
 UNTRAINED = "nothing was trained, for it has no epochs"
 
 
@@ -27,6 +28,7 @@ class PhaseRecord:
         views: cached augmentations of each image; 0 where nothing was cached.
         trainable_parameters, frozen_parameters: their numbers.
         lr_backoffs: times that training diverged and went on at a lower rate.
+        refused: of an undone phase, what was judged (`weight_interpolation.KeptWeights`); None where nothing was.
         health: what `gradient_health` of `metrics.json` says of the phase; empty where nothing was measured.
     """
 
@@ -44,6 +46,7 @@ class PhaseRecord:
     trainable_parameters: int
     frozen_parameters: int
     lr_backoffs: int
+    refused: dict[str, float] | None = None
     health: dict[str, Any] = field(default_factory=dict)
 
     def sentence(self, title: str) -> str:
@@ -53,9 +56,15 @@ class PhaseRecord:
             title: of the score, in words.
         """
         format_metric = console.format_metric
-        losses = f"validation loss {format_metric(self.initial[0])} -> {format_metric(self.final[0])}"
-        kept = kept_weights(self.alpha) if self.epochs or self.alpha else UNTRAINED
-        return f"{kept}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(self.final[1])}"
+        (loss, score), needed = self.final, ""
+        if self.refused:
+            loss, score = self.refused["loss"], self.refused["score"]
+            mix = kept_weights(self.refused["share"]).removesuffix(" kept")
+            needed = f" with {mix} (needed: {format_metric(self.refused['needed'])})"
+        losses = f"validation loss {format_metric(self.initial[0])} -> {format_metric(loss)}{needed}"
+        without_epochs = SOLVED if self.alpha else UNTRAINED
+        kept = kept_weights(self.alpha) if self.epochs else without_epochs
+        return f"{kept}: {losses}, {title} {format_metric(self.initial[1])} -> {format_metric(score)}"
 
     def to_json(self) -> dict[str, Any]:
         """The row of `metrics.json`, whose keys other programs rely on."""
@@ -64,6 +73,7 @@ class PhaseRecord:
         row |= {"val_before": self.initial[0], "val_after": self.final[0]}
         row |= {f"val_{self.score}_before": self.initial[1], f"val_{self.score}_after": self.final[1]}
         row |= {"accepted": self.alpha > 0, "share": self.alpha, "temperature": self.temperature}
+        row |= {"refused": self.refused}
         row |= {"cached": self.views > 0, "views": self.views}
         return row | {
             "trainable": self.trainable_parameters,

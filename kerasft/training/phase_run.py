@@ -176,8 +176,7 @@ class PhaseRun:
         All are, but in phases that `auto` has chosen. There, an epoch is left out that decides neither when the phase ends nor
         what it leaves.
         """
-        watched = self.setup.config.patience is not None or self._makes_soup or not self._ends_decayed
-        if watched or not self.phase.stop_if_losing:
+        if self.may_keep_best or self._makes_soup or not self.phase.stop_if_losing:
             return True
         return epoch in (self._judged_at, self.phase.epochs) or epoch % EPOCHS_BETWEEN_SCORES == 0
 
@@ -190,6 +189,11 @@ class PhaseRun:
     def _ends_decayed(self) -> bool:
         """Whether the schedule has decayed when the last epoch ends. A plateau may not have."""
         return schedules.last_rate(self.phase.schedule, self.phase.lr, self.steps) <= DECAYED_FRACTION * self.phase.lr
+
+    @property
+    def may_keep_best(self) -> bool:
+        """Whether the phase may leave the weights of its best epoch, and not only those of its last."""
+        return self.setup.config.patience is not None or not self._ends_decayed
 
     def check_losing(self) -> None:
         """Notes in the state whether the phase is losing, once it is as far as `stop_if_losing` judges it."""

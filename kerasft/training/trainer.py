@@ -246,6 +246,7 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
         trainable_parameters=trainable,
         frozen_parameters=frozen,
         lr_backoffs=state.lr_backoffs,
+        refused=kept.refused,
         health=phase_health.conclude(state.health, state.lr_backoffs),
     )
     console.say(f"{run.name}: {record.sentence(setup.scorer.title)} ({seconds:.1f} s)")

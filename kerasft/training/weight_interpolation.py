@@ -35,12 +35,15 @@ class KeptWeights(NamedTuple):
         temperature: by which the logits are divided.
         score: loss and headline score on validation; None where it is undone.
         candidate: which of the phase's ends.
+        refused: where it is undone, the mix that was judged: its share of the way (`share`), its loss and score on validation
+            (`loss`, `score`), and the highest loss that would have been kept (`needed`).
     """
 
     alpha: float
     temperature: float
     score: tuple[float, float] | None
     candidate: int = 0
+    refused: dict[str, float] | None = None
 
 
 UNDONE = KeptWeights(0.0, 1.0, None)
@@ -129,7 +132,11 @@ def choose(
     chosen, losses = found[one_standard_error_rule([losses for _, losses in found])]
     gain = before - losses
     least = max(MIN_RELATIVE_GAIN * before.mean(), MIN_GAIN_IN_STANDARD_ERRORS * intervals.standard_error(gain))
-    return chosen if gain.mean() >= least or not may_undo else UNDONE
+    if gain.mean() >= least or not may_undo:
+        return chosen
+    loss, score = chosen.score
+    refused = {"share": chosen.alpha, "loss": loss, "score": score, "needed": float(before.mean() - least)}
+    return UNDONE._replace(refused=refused)
 
 
 def is_losing(

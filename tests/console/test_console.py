@@ -91,7 +91,7 @@ def test_progress_says_a_line_now_and_then_without_a_terminal(capsys, monkeypatc
         (0.5, 1, "half-way weights kept"),
         (0.0, 1, "undone, for it gained too little"),
         # A head that is solved, and a phase that changes nothing.
-        (1.0, 0, "its weights kept"),
+        (1.0, 0, "the solved head, which is always kept"),
         (0.0, 0, "nothing was trained, for it has no epochs"),
     ],
 )
@@ -106,6 +106,16 @@ def test_the_end_of_a_phase_is_one_sentence(alpha, epochs, words):
     counts = {"views": 0, "trainable_parameters": 1, "frozen_parameters": 2, "lr_backoffs": 0, "epochs": epochs}
     record = PhaseRecord(name="01-all", spec="all", seconds=1.0, images_per_second=2.0, **counts, **figures)
     assert record.sentence("accuracy") == f"{words}: validation loss 0.3480 -> 0.2540, accuracy 0.8700 -> 0.9100"
+
+
+def test_an_undone_phase_says_what_it_reached_and_what_was_needed():
+    kept = {"initial": (0.1443, 0.87), "final": (0.1443, 0.87), "alpha": 0.0, "temperature": 1.0, "score": "accuracy"}
+    counts = {"views": 0, "trainable_parameters": 1, "frozen_parameters": 2, "lr_backoffs": 0, "epochs": 2}
+    refused = {"share": 0.5, "loss": 0.1421, "score": 0.88, "needed": 0.1403}
+    record = PhaseRecord("01-all", "all", 1.0, images_per_second=2.0, refused=refused, **counts, **kept)
+    said = "validation loss 0.1443 -> 0.1421 with half-way weights (needed: 0.1403), accuracy 0.8700 -> 0.8800"
+    assert record.sentence("accuracy") == f"undone, for it gained too little: {said}"
+    assert record.to_json()["refused"] == refused
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,15 @@ def test_a_number_is_not_given_again_while_artefacts_have_it(tmp_path, files, nu
     assert model_folders.next_version(folder) == folder / number
 
 
+def test_numbers_of_another_export_folder_do_not_count(tmp_path):
+    folder = (
+        made(tmp_path, "saved_models/x/10/a", "exports/x/11/onnx/model.onnx", "experiments/y/3/a") / "experiments/x"
+    )
+    assert model_folders.next_version(folder) == folder / "1"
+    made(tmp_path, "experiments/exports/x/4/onnx/model.onnx")
+    assert model_folders.next_version(folder) == folder / "5"
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE])
 @pytest.mark.parametrize("unread", ["2", "2/onnx"])
 def test_a_folder_that_cannot_be_read_holds_no_artefact(tmp_path, monkeypatch, unread, number):

@@ -54,8 +54,11 @@ def test_the_card_goes_into_the_folders_of_this_run_alone(tmp_path, monkeypatch)
         ("saved_models/x/3", "saved_models", "exports/x/3"),
         ("elsewhere/x/3", "saved_models", "exports/x/3"),
         # Not beside those of `saved_models/x/3`, which is another network.
-        ("saved_models/slim/x/3", "saved_models", "saved_models/exports/x/3"),
-        ("saved_models/slim/x/3", "saved_models/slim", "saved_models/exports/x/3"),
+        ("saved_models/slim/x/3", "saved_models", "saved_models/slim/exports/x/3"),
+        ("saved_models/slim/x/3", "saved_models/slim", "saved_models/slim/exports/x/3"),
+        ("experiments/x/3", "experiments", "experiments/exports/x/3"),
+        ("/srv/experiments/x/3", "/srv/experiments", "/srv/experiments/exports/x/3"),
+        ("/srv/saved_models/x/3", "/srv/saved_models", "/srv/exports/x/3"),
     ],
 )
 def test_where_the_artefacts_of_a_saved_model_are(path, export_dir, found):
@@ -73,6 +76,8 @@ def test_artefacts_are_not_written_beside_those_of_another_run(tmp_path, monkeyp
     ):
         portable_export.refuse_other_runs(Config(), metrics)
     portable_export.refuse_other_runs(Config(export_dir="other/saved_models"), metrics)
+    # Export folders side by side keep apart.
+    portable_export.refuse_other_runs(Config(export_dir="experiments"), metrics)
 
 
 def test_the_command_that_trains_for_eight_bits_is_that_of_the_run_with_one_phase_more():
@@ -91,7 +96,7 @@ def test_the_folder_of_portable_artefacts_is_tried_before_training(tmp_path, mon
     portable_export.check_folders(Config(), exports)
     with pytest.raises(OSError) as caught:
         portable_export.check_folders(Config(export="onnx"), exports)
-    assert "beside --export_dir" in caught.value.__notes__[0]
+    assert "by --export_dir" in caught.value.__notes__[0]
 
 
 @needs_lite

@@ -106,10 +106,10 @@ def test_a_setting_that_is_not_for_the_task(task, settings, message, request):
 
 def test_shares_are_those_that_were_measured_and_are_not_rounded_to_all(capsys):
     abstain = {"method": "energy", "keep": 0.95, "kept_val": 1.0, "kept": 0.9996, "n": 3000, "threshold": 1.0}
-    coverage = {"asked": 0.9996, "observed": 0.9999, "mean_set_size": 2.0}
+    coverage = {"asked": 0.9996, "observed": 0.9999, "mean_set_size": 2.0, "n": 16, "calibrated_on": 12}
     uncertainty.summarise({"abstain": abstain, "coverage": coverage})
     printed = capsys.readouterr().out
     assert "over 99.9% of 3000 test images are known (100.0% of validation)" in printed
-    assert "(over 99.9% asked)" in printed
+    assert "of 16 test images (over 99.9% asked, by 12 validation images)" in printed
     (first, *_) = uncertainty_section.sentences({"abstain": abstain})
     assert "keeps 100.0% of the validation images" in first

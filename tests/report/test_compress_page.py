@@ -1,5 +1,7 @@
 """Which artefact is the cheapest of the good ones, the Pareto front, and the page that shows them."""
 
+import re
+
 import pytest
 from pages import Page
 
@@ -88,3 +90,13 @@ def test_the_page_is_whole_and_escaped(tmp_path, timed):
     assert page.source.count("<svg") == (2 if timed else 1)
     assert ("--notimings" in page.source) == (not timed)
     assert page.source.count("<circle") == (12 if timed else 6)
+
+
+def test_the_numbers_of_crowded_points_are_inside_the_figure():
+    """Four of the same score at the top: their numbers go below them where nothing is free above."""
+    rows = [row(number, f"onnx{number}", 0.9, None, 1_600_000 + 1000 * number) for number in range(4)]
+    svg = compress_page._scatter(rows, "accuracy", "bytes", "kB", "x")
+    heights = [
+        float(y) for y in re.findall(r'class="label" x="[0-9.]+" y="(-?[0-9.]+)" text-anchor="middle">[0-3]<', svg)
+    ]
+    assert len(heights) == 4 and min(heights) >= 10

@@ -177,16 +177,24 @@ def test_the_phases_say_what_became_of_them(tmp_path):
     rows = page.text["table"]
     marks = [attributes["class"] for tag, attributes in page.tags if attributes.get("class", "").startswith("mark")]
     assert [mark for mark in marks if "health" not in mark] == ["mark yes", "mark no", "mark yes"]
+    assert "solved" in rows and "epochs=0" not in rows and "The solved head is where training begins" in page.source
     assert "undone" in rows and "kept to 50%" in rows and "3.00 → 1.00" in rows and "70.0% → 85.0%" in rows
 
 
 def test_phases_that_few_validation_images_cannot_judge_are_not_said_to_be_judged(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
-    metrics["val"]["n"] = 1
+    metrics["val"]["n"], metrics["phases"] = 1, [metrics["phases"][0] | {"epochs": 4}]
     report.write_report(tmp_path, metrics, thumbnails)
     page = Page((tmp_path / "report.html").read_text())
     assert "1 validation image cannot judge a phase: the first one is kept as it is" in page.source
     assert "kept, not judged" in page.text["table"] and "A phase is kept only if" not in page.source
+
+
+def test_an_undone_phase_says_what_it_reached(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    metrics["phases"][1]["refused"] = {"share": 0.5, "loss": 0.9991, "score": 0.7, "needed": 0.99}
+    report.write_report(tmp_path, metrics, thumbnails)
+    assert "reached 0.999, needed: 0.990" in Page((tmp_path / "report.html").read_text()).text["table"]
 
 
 def test_a_phase_without_epochs_is_not_called_undone():

@@ -65,6 +65,7 @@ def test_the_table_and_the_page(finished, tmp_path, capsys):
     page = Page((tmp_path / "runs.html").read_text())
     assert not page.loose and not page.open and not page.addresses
     assert not {"script", "link", "img"} & {tag for tag, _ in page.tags}
+    assert "saved_models/<wbr>my set/<wbr>1" in page.source
     for row in runs_page.find(finished[0])[0]:
         assert str(row.folder) in page.text["th"] and str(row.folder) in printed
 

@@ -32,13 +32,25 @@ def test_a_backbone_is_not_said_to_have_weights_of_others(tmp_path, backbone, ch
 
 def test_what_few_validation_images_cannot_judge_is_not_said_to_have_helped(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
-    assert "2 of 3 training phases helped on validation and were kept" in _sentences(metrics)[0]
-    metrics["val"]["n"], metrics["phases"] = 2, metrics["phases"][:1]
+    assert "head was solved, and 1 of 2 training phases helped on validation and was kept." in _sentences(metrics)[0]
+    metrics["val"]["n"], metrics["phases"] = 2, [metrics["phases"][0] | {"epochs": 4}]
     said = _sentences(metrics, dropped_phases=["all(epochs=4)"])[0]
     rule = "2 validation images cannot judge a phase (needed: 5), so what was trained is kept as it is"
     assert said.endswith(f"; {rule}; not trained: all(epochs=4).") and "helped" not in said
     card = model_card.render(tmp_path, metrics)
     assert "| kept, not judged |" in card and "`all(epochs=4)`" in card
+
+
+def test_only_phases_that_could_be_undone_are_counted(tmp_path):
+    metrics = run_folder(tmp_path, *CASES["two"])
+    head, undone, _ = metrics["phases"]
+    metrics["phases"] = [head, undone]
+    said = _sentences(metrics)[0]
+    assert said.endswith("; the head was solved, and no training phase helped on validation, so all were undone.")
+    metrics["phases"] = [head]
+    assert _sentences(metrics)[0].endswith("; the head was solved.")
+    metrics["phases"] = [head | {"accepted": False, "share": 0.0}]
+    assert _sentences(metrics)[0].endswith("; nothing was trained.")
 
 
 def test_the_numbers_of_the_export_are_equal_within_what_was_measured(tmp_path):

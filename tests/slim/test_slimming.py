@@ -91,6 +91,8 @@ def test_steps_lead_to_the_target(run, trainings, capsys):
     assert json.loads((run / "slim/flops-0.5/slim.json").read_text()) == found
     assert {"value", "interval", "n", "same"} <= found["rows"][1]["difference"].keys()
     printed = capsys.readouterr().out
+    plan = "about 2 steps, each of up to 3 runs with --phases=head; the run itself took 1\u00a0h\u00a01\u00a0min"
+    assert printed.startswith(f"slim: flops=0.5: {plan}")
     assert "step 1: truncate" in printed and "is kept" in printed and "the target is met" in printed
 
 
@@ -129,8 +131,9 @@ def test_the_drop_ends_it_before_the_step_that_costs_too_much(run, trainings):
     assert not found["met"] and "more than drop=0.005; the network before it is kept" in found["reason"]
 
 
-def test_without_a_share_it_goes_on_as_long_as_something_can_be_removed(run, trainings):
+def test_without_a_share_it_goes_on_as_long_as_something_can_be_removed(run, trainings, capsys):
     found = slimming.slim(Config(), str(run), "drop=0.05")
+    assert "slim: drop=0.05: as many steps as it allows, each of up to 3 runs" in capsys.readouterr().out
     left = [row["multiplications"] for row in found["rows"]]
     assert len(left) > 3 and left == sorted(set(left), reverse=True)
     assert found["met"] and "neither pruning nor truncation nor smaller images leave" in found["reason"]

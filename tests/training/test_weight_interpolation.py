@@ -53,6 +53,17 @@ def test_what_does_not_help_is_undone_to_the_bit(run):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_is_undone_says_what_was_judged_and_what_it_missed(run):
+    first = _weights(2.0)
+    run.model.set_weights(first)
+    before = run.validate()[0]
+    undone = _kept(run, first, [_weights(2.0001)])
+    assert undone.alpha == 0 and undone.refused["share"] == run.phase.alphas[0]
+    assert undone.refused["loss"] > undone.refused["needed"]
+    assert undone.refused["needed"] == pytest.approx(before * (1 - weight_interpolation.MIN_RELATIVE_GAIN), rel=1e-2)
+    assert _kept(run, _weights(0.0), [_weights(2.0)]).refused is None
+
+
 def test_what_did_not_train_stays_to_the_bit_under_any_share():
     frozen = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     for alpha in np.linspace(0.05, 0.95, 19).tolist():

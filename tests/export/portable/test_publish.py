@@ -53,6 +53,18 @@ def test_each_target_is_proven_in_its_own_deviations(inputs, gap, refused):
     assert not refused or ("differ by up to" in reason and "deviations (at most 0.0001)" in reason)
 
 
+def test_a_refusal_says_of_how_many_images_it_is():
+    """One image of 16 is a drop of 0.0625."""
+    expected = np.eye(2, dtype=np.float32)[np.arange(16) % 2]
+    found = expected.copy()
+    found[0] = found[0, ::-1]
+    scorer = Scorer("single_label", expected.argmax(-1))
+    inputs = publish.ProofInputs("single_label", None, scorer, expected, 32, max_drop=0.005)
+    row = publish._proof_row(found, found, inputs)
+    reason = publish._objection(FORMATS["onnx"](precision="int8"), inputs, found, row)
+    assert "is worse than the network's by 0.0625 (1 of 16 images; --max_drop=0.005)" in reason
+
+
 def test_a_draft_is_of_one_process(tmp_path, inputs, monkeypatch):
     """Two processes that write one artefact do not write into one draft; those of killed ones are removed."""
     dead = tmp_path / f".draft-{platform.node()}-{2**22 + 1}" / "onnx"
