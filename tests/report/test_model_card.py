@@ -91,7 +91,7 @@ def test_a_card_says_what_the_run_did_beyond_training(tmp_path):
     text, _, metrics = _card(tmp_path, "two")
     assert "The model gives an answer for every image, also for one that shows none" in text
     abstain = {"method": "energy", "threshold": 0.5, "keep": 0.95, "n": 150, "kept": 0.9}
-    coverage = {"asked": 0.9, "observed": 0.91, "calibrated_on": 75, "mean_set_size": 1.2, "empty_sets": 0.1}
+    coverage = {"asked": 0.9, "observed": 0.91, "n": 40, "calibrated_on": 75, "mean_set_size": 1.2, "empty_sets": 0.1}
     teacher = {"members": [{"path": "runs/large"}], "val_loss": 0.2, "val_accuracy": 0.9, "weight": 0.5}
     surgery = [{"surgery": "prune(0.3)", "parameters": [2, 1], "macs": [2, 1]}]
     metrics |= {"abstain": abstain, "coverage": coverage}
