@@ -460,7 +460,8 @@ def test_every_preset_runs(preset, photos, two_digits, angles, weights, command,
         f"--data={tables.get(preset, f'folder:{photos}')}",
         *SMALL,
         f"--weights={weights}",
-        "--phases=all(epochs=1)",
+        # Enough steps for one update of the preset that accumulates gradients.
+        "--phases=all(epochs=2)",
     )
     done = command(f"--flagfile={ROOT / 'pipelines' / preset}", *stand_in, "--run_dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
