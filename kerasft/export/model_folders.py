@@ -33,7 +33,7 @@ MODEL_RULE = "must be a SavedModel, an artefact of --export, or a folder of numb
 # It is written when the model is in its place already.
 MODEL_CARD = "MODEL_CARD.md"
 
-# Portable artefacts are in a folder of this name: beside `saved_models`, and inside any other `--export_dir`.
+# Portable artefacts are in a folder of this name: next to `saved_models`, and inside any other `--export_dir`.
 SAVED_MODELS, EXPORTS = "saved_models", "exports"
 
 
@@ -145,7 +145,7 @@ def find_fault(model: str) -> str:
         names = [other.name for other in _children(path.parent)]
         near = [name for name in names if name.isdecimal()] if path.name.isdecimal() else []
         return "there is no such folder" + (
-            f"; beside it: {', '.join(near)}" if near else did_you_mean(path.name, names)
+            f"; there are: {', '.join(near)}" if near else did_you_mean(path.name, names)
         )
     run = path.parent if path.is_file() else path
     try:
@@ -177,7 +177,7 @@ def portable_folder(folder: Path) -> Path:
     """Returns the folder of the portable artefacts of the SavedModels in a folder.
 
     Those of `saved_models/NAME` are in `exports/NAME`, and those of `X/NAME` in `X/exports/NAME`: two export folders side by side
-    have the same version numbers, and share no folder.
+    have the same version numbers, but no folder in common.
     """
     root = folder.parent
     return (root.parent if root.name == SAVED_MODELS else root) / EXPORTS / folder.name

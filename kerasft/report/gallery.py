@@ -63,7 +63,7 @@ def make(folder: Path, findings: list[dict], by_path: Callable[[list[str]], list
 
 
 def _card(row: dict, by_path: Callable[[list[str]], list[np.ndarray]]) -> dict[str, Any]:
-    """Returns the card of a finding: its image, beside the other one that it names."""
+    """Returns the card of a finding: its image, and next to it the other one that it names."""
     paths = [row["path"], *([row["other"]] if "other" in row else [])]
     images = [to_data_uri(pixels) for pixels in by_path(paths)]
     return {"images": images, "file": row["path"], "detail": row["detail"], "alt": f"{row['path']}: {row['detail']}"}

@@ -1,4 +1,4 @@
-"""The model card `MODEL_CARD.md`, beside each export: what is known of the model, and what is not.
+"""The model card `MODEL_CARD.md`, next to each export: what is known of the model, and what is not.
 
 Its head is the YAML of a Hugging Face model card (https://huggingface.co/docs/hub/model-cards). Its sections follow
 Mitchell et al. 2019, "Model Cards for Model Reporting". Everything is taken from the files of the run.

@@ -19,7 +19,7 @@ from kerasft.settings.errors import UserError
 _RESULTS = ("checkpoint-0.npz", "checkpoint-1.npz", "settled.json", "metrics.json", "history.jsonl")
 _RESULTS += ("predictions.npz", "report.html", "model.keras", "manifest.npz", "delta.npz")
 _RESULTS += ("explain.html", "explain.json", "baseline.npz")
-# What is made beside them. It goes with the weights, and does not tell that a run has begun.
+# Files that other commands make of the weights. They are removed with the weights. None of them tells that a run has begun.
 _DERIVED = ("compress.html", "compress.json", "rebuilt.keras", "lr_find.html", "lr_find.json", "unlabelled.npz")
 # The SavedModel that `--gate` refused is in this folder of the run.
 UNPUBLISHED = "unpublished"
@@ -103,16 +103,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_figures(path: Path, value: Any) -> None:
     """Writes indented JSON atomically. A number that is not finite becomes null: JSON has no other name for it."""
-    text = json.dumps(_finite(value), indent=2, allow_nan=False)
+    text = json.dumps(finite(value), indent=2, allow_nan=False)
     write(path, lambda file: file.write((text + "\n").encode()))
 
 
-def _finite(value: Any) -> Any:
-    """The value with None for each number that is not finite."""
+def finite(value: Any) -> Any:
+    """Returns a value of JSON with None for each number that is not finite."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -62,7 +62,7 @@ def test_what_is_missing_or_not_clear_is_said(tmp_path, files, artefact, message
     [
         ("", "the folder of an exported model is needed, such as saved_models/NAME"),
         ("photo", r"there is no such folder \(did you mean 'photos'\?\)"),
-        ("photos/4", "there is no such folder; beside it: 1, 2"),
+        ("photos/4", "there is no such folder; there are: 1, 2"),
         ("run", "must be a SavedModel.*; this is a run, and its export is photos/1"),
         ("run/model.keras", "must be a SavedModel.*; this is in a run, and its export is photos/1"),
         (".", "must be a SavedModel.*; in it: photos"),

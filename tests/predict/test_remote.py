@@ -290,7 +290,7 @@ def test_what_is_no_url_of_a_model(url):
 
 
 def test_an_artefact_needs_its_model():
-    with pytest.raises(UserError, match=r"--artefact: names one of --model, .* Received: 'onnx'"):
+    with pytest.raises(UserError, match=r"--artefact: needs --model; .* Received: 'onnx'"):
         remote.connect("http://127.0.0.1:9/v1/models/x", artefact="onnx")
 
 
