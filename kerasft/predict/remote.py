@@ -71,7 +71,9 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
     if not _is_model_url(url):
         raise UserError(f"--url: must be http://HOST:PORT/v1/models/NAME, or https. Received: {url!r}")
     if artefact and not model:
-        raise UserError(f"--artefact: needs --model; with --url alone the server chooses its own. Received: {artefact!r}")
+        raise UserError(
+            f"--artefact: needs --model; with --url alone the server chooses its own. Received: {artefact!r}"
+        )
     # The name of a model may have any character.
     url = quote(url, safe="%/:[]")
     headers = {"Content-Type": "application/json", **_key_header()}

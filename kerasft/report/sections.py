@@ -1,6 +1,7 @@
 """The sections of a report: converts the files of a run folder to what the page shows."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 
 import numpy as np
@@ -165,11 +166,10 @@ def baselines(found: dict[str, dict], test: dict, score: str | None) -> list[tup
         return rows + [(name, [values[1], *values[3:]]) for name, values in baselines(found, test, "mae")[1:]]
     show = formatter(score)
 
-    def difference(values: list[float | None]) -> str:
-        # The images may not tell: none has any of the labels, for example, or there is one.
-        if values[0] is None:
-            return ""
-        return signed(values[0]) + (f" ({span(values[1:])})" if None not in values else "")
+    def difference(values: list[float | None], shown: Callable[[float], str] = "{:.3f}".format) -> str:
+        # Of None the images do not tell: none has any of the labels, for example, or there is one.
+        known = [signed(value, shown) for value in values if value is not None]
+        return f"{known[0]} ({known[1]} to {known[2]})" if len(known) == 3 else "".join(known[:1])
 
     def size(row: dict) -> str:
         # Runs of earlier versions did not record it.
@@ -180,7 +180,7 @@ def baselines(found: dict[str, dict], test: dict, score: str | None) -> list[tup
     rows = [("this network", [show(reached), number(test["loss"]), "", "", "", ""])]
     for name, row in found.items():
         reached = show(row[score]) + (f" ({span(row['interval'], show)})" if "interval" in row else "")
-        gains = [difference(row[key]) for key in ("difference", "loss_difference")]
+        gains = [difference(row["difference"], show), difference(row["loss_difference"])]
         rows.append(
             (name.replace("_", " "), [reached, number(row["loss"]), *gains, duration(row["seconds"]), size(row)])
         )

@@ -1,4 +1,11 @@
-"""The rule of `--phases=auto`: solve or train the head, then fine-tune for enough steps, as many layers and at a rate that suit the images."""
+"""The rule of `--phases=auto`: solve or train the head, then fine-tune.
+
+| domain shift of the images | layers | rate | image size | stopped if losing | further phase |
+| --- | --- | --- | --- | --- | --- |
+| unknown | all | plain | smaller | yes | if the first one gained much |
+| far from the pretraining | all | `FAR_RATE` times the plain one | smaller | no | no |
+| near | the last half of the blocks on cached outputs of the others, where that pays; else all | plain | full; else smaller | yes | no |
+"""
 
 import math
 from dataclasses import replace
@@ -23,14 +30,14 @@ DEFAULT_BATCH_SIZE = 32
 # Steps of fine-tuning. Fewer leave the features and the statistics of BatchNormalization half way.
 FINE_TUNING_STEPS = 300
 
-# Times that fine-tuning visits an example of a class on average, where there are many classes.
-VISITS_PER_EXAMPLE = 100
+# Images of each class that fine-tuning sees on average, repeats counted. It decides the steps where there are many classes.
+IMAGES_SEEN_PER_CLASS = 100
 
-# Epochs of fine-tuning at most; where an epoch has few steps, as many as make MIN_STEPS.
+# Epochs of fine-tuning at most. Tiny sets have more, until there are MIN_STEPS steps.
 MAX_EPOCHS = 30
 MIN_STEPS = 100
 
-# With a teacher, fine-tuning has so many times as many epochs. A student has something to learn from each augmentation that it has
+# With a teacher, fine-tuning takes this many times as many epochs. A student has something to learn from each augmentation that it has
 # not seen (Beyer et al. 2022).
 TAUGHT_LENGTH = 3
 
@@ -43,9 +50,9 @@ SIZE_MULTIPLE = 32
 FAR_SHIFT = 0.09
 FAR_RATE = 3.0
 
-# Of images that are near, the last blocks of the backbone learn, this fraction of all. What the others make of some
-# augmentations is computed once. With fewer epochs than these, that would save little; with more than MAX_EPOCHS there are
-# so few images that they need all augmentations they can have.
+# Near images train the last half of the blocks. The outputs of the frozen half are cached for a fixed number of augmentations.
+# With fewer than MIN_NEAR_EPOCHS the cache saves little. With more than MAX_EPOCHS the set is so small that it needs fresh
+# augmentations in each epoch.
 NEAR_UNFREEZE = 0.5
 MIN_NEAR_EPOCHS = 6
 
@@ -80,16 +87,18 @@ def phases(
             full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
     epochs = _epochs(network, batch, steps)
-    # The conditional phase is as long with a teacher as without.
+    # The further phase is as long with a teacher as without.
     further = CONDITIONAL_LENGTH * epochs
     epochs *= TAUGHT_LENGTH if config.teacher.strip() else 1
     far = shift is not None and shift > FAR_SHIFT
     lr = _scaled(_rate(network, far), config, examples)
-    # How far the images are from those of the pretraining is known, or else the first phase tells it.
+    # Where the shift is unknown, the first phase tells whether a further one pays.
     conditional = shift is None
-    near = not (conditional or far) and MIN_NEAR_EPOCHS <= epochs <= MAX_EPOCHS and _may_freeze_half(config)
-    size = None if near else _training_size(config, network)
-    trained = "the last half of the blocks" if near else "all layers"
+    near = shift is not None and not far
+    freeze_half = near and MIN_NEAR_EPOCHS <= epochs <= MAX_EPOCHS and _may_freeze_half(config)
+    # Cached outputs are those of images of the network's own size.
+    size = None if freeze_half else _training_size(config, network)
+    trained = "the last half of the blocks" if freeze_half else "all layers"
     why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune {trained} for "
     why += counted(epochs, "epoch")
     if size:
@@ -97,22 +106,20 @@ def phases(
     # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
     if speed and config.budget_minutes is None:
         epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
-        epoch *= NEAR_TIME if near else 1.0
+        epoch *= NEAR_TIME if freeze_half else 1.0
         if epochs * epoch > MAX_AUTO_SECONDS:
             epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
-            further = CONDITIONAL_LENGTH * epochs
-            why = (
-                f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then {trained} for {epochs}"
-            )
+            why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then fine-tune {trained} "
+            why += f"for {counted(epochs, 'epoch')}"
         why += f" (about {epochs * epoch:.0f} s)"
         conditional = conditional and (epochs + further) * epoch <= MAX_AUTO_SECONDS
-    # At a high rate the network is behind the solved head for long, and ahead of it once the rate has come down.
+    # Far images are not stopped for losing: at a high rate the network is behind the solved head until the rate has decayed.
     settings = {"epochs": epochs, "lr": lr, "batch_norm": "train", "head_lr": head_rate(network)}
     settings |= {"stop_if_losing": not far, "image_size": size}
-    fine_tuning = top(NEAR_UNFREEZE, **settings) if near else full(**settings)
-    # `plan` gives it epochs, unless it is solved.
+    fine_tuning = top(NEAR_UNFREEZE, **settings) if freeze_half else full(**settings)
+    # `planning.plan` gives the head epochs, unless it is solved in closed form.
     chosen = [head(), fine_tuning]
-    if near:
+    if freeze_half:
         why += f", for the images are near those of the pretraining (shift {shift:.2f})"
     if far:
         why += f", at {FAR_RATE:g} times the rate, for the images are far from those of the pretraining (shift {shift:.2f})"
@@ -124,13 +131,13 @@ def phases(
 
 def _epochs(network: Network, batch: int, steps: int) -> int:
     """Epochs of fine-tuning, each of so many steps."""
-    wanted = max(FINE_TUNING_STEPS, VISITS_PER_EXAMPLE * network.model.output_shape[-1] // batch)
+    wanted = max(FINE_TUNING_STEPS, IMAGES_SEEN_PER_CLASS * network.model.output_shape[-1] // batch)
     return min(max(MAX_EPOCHS, math.ceil(MIN_STEPS / steps)), max(3, math.ceil(wanted / steps)))
 
 
 def _rate(network: Network, far: bool) -> float:
     """The learning rate for steps of `DEFAULT_BATCH_SIZE` images."""
-    # Larger networks bear smaller steps: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
+    # Larger networks need a lower rate: 1e-3 at 200,000 parameters, 1e-4 at 20 million.
     lr = float(f"{1e-3 * min(1.0, math.sqrt(2e5 / max(network.model.count_params(), 1))):.1g}")
     return float(f"{lr * (FAR_RATE if far else 1.0):.3g}")
 
@@ -168,8 +175,8 @@ def head_rate(network: Network) -> float:
 def _training_size(config: Config, network: Network) -> int | None:
     """Side of the images that `auto` fine-tunes on; None for the network's own.
 
-    Crops enlarge what is in a image, by a quarter on average those of `--augment=auto`. On somewhat smaller images
-    things are met at about the size that they have when validated and served (Touvron et al. 2019), for less work. Sizes are
+    Random crops enlarge objects, those of `--augment=auto` by a quarter on average. On somewhat smaller images objects have about
+    the size that they have in validation and serving (Touvron et al. 2019), for less work. Sizes are
     multiples of `SIZE_MULTIPLE`, so that every stage of a network pads as it does at its own size.
     """
     size = SIZE_MULTIPLE * math.ceil(TRAINING_SIZE_RATIO * network.size / SIZE_MULTIPLE)
