@@ -4,7 +4,7 @@
 | --- | --- | --- | --- | --- | --- |
 | unknown | all | plain | smaller | yes | if the first one gained much |
 | far from the pretraining | all | `FAR_RATE` times the plain one | smaller | no | no |
-| near | the last half of the blocks on cached outputs of the others, where that pays; else all | plain | full; else smaller | yes | no |
+| near | the last half of the blocks, for `MIN_NEAR_EPOCHS` to `MAX_EPOCHS` and the default augmentation; else all | plain | full; else smaller | yes | no |
 """
 
 import math
@@ -50,7 +50,8 @@ SIZE_MULTIPLE = 32
 FAR_SHIFT = 0.09
 FAR_RATE = 3.0
 
-# Near images train the last half of the blocks. The outputs of the frozen half are cached for a fixed number of augmentations.
+# Near images train the last half of the blocks. The outputs of the frozen half are cached for a fixed number of
+# augmentations, where that saves enough (`training/phase_inputs.py`).
 # With fewer than MIN_NEAR_EPOCHS the cache saves little. With more than MAX_EPOCHS the set is so small that it needs fresh
 # augmentations in each epoch.
 NEAR_UNFREEZE = 0.5

@@ -97,6 +97,14 @@ def test_a_long_audit_is_left_to_the_run(photos, tiny, capsys, monkeypatch):
     assert table == [line for line in left.splitlines() if line.startswith(("class", "disc", "square", "images"))]
 
 
+def test_findings_that_are_not_shown_are_left_to_the_audit(photos, tiny, capsys, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    for index in range(7):
+        (folder / "disc" / f"empty_{index}.jpg").touch()
+    said = _said(capsys, Config(data=f"folder:{folder}", backbone=tiny))
+    assert "... and 2 more left out: kerasft audit lists them" in said and "audit.json" not in said
+
+
 def test_a_file_that_is_too_large_to_be_read_is_left_out(photos, tiny, capsys, monkeypatch, tmp_path):
     folder = shutil.copytree(photos, tmp_path / "photos")
     with (folder / "disc" / "film.mp4").open("wb") as file:

@@ -373,7 +373,7 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     assert "mean absolute error in deviations" in table and "0.432" in table
 
 
-def test_a_quantile_is_nowhere_judged_by_its_absolute_error(tmp_path):
+def test_outside_of_robustness_a_quantile_is_nowhere_judged_by_its_absolute_error(tmp_path):
     page, metrics = written(tmp_path, *CASES["angle"], quantile=0.9)
     text = page.source.partition('<section aria-labelledby="robustness">')[0].lower()
     assert "mean absolute error" not in text and "root mean squared" not in text

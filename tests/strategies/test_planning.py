@@ -37,7 +37,7 @@ def test_images_far_from_the_pretraining_are_learned_at_a_higher_rate_and_none_n
     assert unscaled.lr == 0.003
 
 
-def test_near_images_train_the_last_half_of_the_blocks_on_cached_augmentations(pretrained):
+def test_near_images_train_the_last_half_of_the_blocks_and_keep_their_size(pretrained):
     unknown, _ = planning.plan(Config(), pretrained, 1200)
     (_, near), why = planning.plan(Config(), pretrained, 1200, shift=0.05)
     assert (near.strategy, near.unfreeze, near.epochs, near.lr) == ("top", 0.5, 9, unknown[1].lr)
@@ -47,6 +47,8 @@ def test_near_images_train_the_last_half_of_the_blocks_on_cached_augmentations(p
     assert near.stop_if_losing
     quick, slow = (planning.plan(Config(), pretrained, 1200, 100.0, shift)[1] for shift in (0.05, 0.18))
     assert ("about 144 s" in quick, "about 432 s" in slow) == (True, True)
+    sizes = [planning.plan(Config(), _of_size(224), 1200, shift=shift)[0][1].image_size for shift in (0.05, 0.18)]
+    assert sizes == [None, 192]
 
 
 @pytest.mark.parametrize(

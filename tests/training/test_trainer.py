@@ -18,7 +18,7 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
 from kerasft.strategies import auto, planning
-from kerasft.training import autotune, fitting, phase_inputs, soup, train_setup, weight_interpolation
+from kerasft.training import autotune, domain_shift, fitting, phase_inputs, soup, train_setup, weight_interpolation
 
 
 @pytest.fixture
@@ -188,6 +188,21 @@ def test_a_conditional_phase_follows_where_the_one_before_gained_enough(
     assert [record.epochs for record in made.records] == ([2, 1] if enough else [2])
     assert ("left out, for the phase before" in capsys.readouterr().out) == (not enough)
     assert made.trained.validation_outputs().shape == (len(data.val), 2)
+
+
+def test_near_images_leave_the_first_half_of_the_blocks_as_it_was(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(domain_shift, "measure", lambda *given: 0.01)
+    # A step of so few pixels is no less work behind a cache.
+    monkeypatch.setattr(phase_inputs, "MAX_WORK_RATIO", 1.0)
+    kept = weight_interpolation.KeptWeights(1.0, 1.0, (0.1, 1.0))
+    monkeypatch.setattr(weight_interpolation, "choose", lambda *given, **more: kept)
+    settings = {"phases": "auto", "augment": "auto", "head_init": "probe", "batch_size": 4}
+    run = trained(data, tmp_path, tiny, **settings)
+    assert run.records[1].name == "02-top" and run.records[1].views > 0
+    before = keras.models.load_model(tiny)
+    same(run.network.model.get_layer("conv_1").get_weights(), before.get_layer("conv_1").get_weights())
+    moved = np.abs(run.network.model.get_layer("conv_4").get_weights()[0] - before.get_layer("conv_4").get_weights()[0])
+    assert moved.max() > 0
 
 
 def test_the_first_phase_cannot_depend_on_one_before(data, tiny, tmp_path):
