@@ -104,11 +104,17 @@ def photos(tmp_path_factory) -> Path:
 
 def digit(index: int, side: int) -> tuple[Image.Image, int]:
     """A handwritten digit (UCI Optical Recognition of Handwritten Digits), enlarged, and what it is."""
+    images, labels = _digits()
+    pixels = np.uint8(np.round(images[index] * 255 / 16))
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR), int(labels[index])
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    pixels = np.uint8(np.round(bunch.images[index] * 255 / 16))
-    return Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR), int(bunch.target[index])
+    return bunch.images, bunch.target
 
 
 @pytest.fixture(scope="session")
