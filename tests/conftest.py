@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import io
 import os
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
+# Tracing makes millions of objects, which few collections of garbage find anything among.
+gc.set_threshold(50_000, 20, 100)
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, each with one thread: more of them only wait for each other
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,12 +45,36 @@ LARGE = {
 EVERY_BACKBONE = [*SMALL, *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)]
 
 
-SLOW = ("test_job", "test_tune", "test_feed", "test_tasks", "test_trainer", "test_phases", "test_export", "test_model")
+SLOW = (  # from 20 seconds on
+    "test_mistakes",
+    "test_strategy_contract",
+    "test_backbones",
+    "test_trainer",
+    "test_checkpointer",
+    "test_train",
+    "test_fitting",
+    "test_budgeting",
+    "test_tune",
+    "test_freezing",
+    "test_phase_inputs",
+    "test_saved_model",
+    "test_feature_cache",
+    "test_surgery_contract",
+    "test_network",
+    "test_dry_run",
+    "test_distillation",
+)
+
+
+def pytest_configure() -> None:
+    # kserve reads the command line of the process when it is imported.
+    del sys.argv[1:]
 
 
 def pytest_collection_modifyitems(items: list) -> None:
     """The modules that take longest first, so that of several workers none is left alone with one of them."""
-    items.sort(key=lambda item: SLOW.index(item.module.__name__) if item.module.__name__ in SLOW else len(SLOW))
+    places = {name: index for index, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.module.__name__.rpartition(".")[2], len(SLOW)))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -136,6 +136,6 @@ def _auto_arguments(phase: Phase, network: Network) -> dict:
     if not phase.trains_backbone:
         return {"epochs": phase.epochs, "lr": phase.lr}
     size = {} if phase.image_size is None else {"image_size": phase.image_size}
-    found = {"epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size
+    found = {**phase.arguments, "epochs": phase.epochs, "lr": phase.lr, "batch_norm": phase.batch_norm} | size
     found |= {"stop_if_losing": True} if phase.stop_if_losing else {}
     return found | ({"head_lr": "auto"} if network.pretrained else {})

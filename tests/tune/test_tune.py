@@ -28,7 +28,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import resolved_settings
-from kerasft.strategies import planning
+from kerasft.strategies import auto, planning
 from kerasft.tune import hypermodel, oracles, phase_settings, search, search_space, study
 
 SMALL = ("--weights=none", "--image_size=32", "--batch_size=16", "--precision=float32", "--augment=none")
@@ -223,6 +223,11 @@ def test_rates_and_epochs_keep_their_ratio():
     rates = [planning.build(specs.parse(text, "--phases")[-1], "--phases")[-1] for text in (solved, far)]
     assert rates[1].lr == pytest.approx(3 * rates[0].lr, rel=0.01)
     assert (rates[1].stop_if_losing, rates[1].head_lr) == (False, "auto")
+    near = phase_settings.set_lr_and_epochs(
+        Config(), network._replace(pretrained=True, head_init="probe"), 400, epochs=17, shift=0.03
+    )
+    assert planning.build(specs.parse(near, "--phases")[-1], "--phases")[-1].unfreeze == auto.NEAR_UNFREEZE
+    assert "top(unfreeze=0.5, epochs=17, " in near
     pretrained = network._replace(pretrained=True, head_init="zeros")
     trained_head = phase_settings.set_lr_and_epochs(Config(), pretrained, 100, epochs=17)
     assert trained_head.startswith("head(epochs=2, lr=0.001) | all(epochs=17, ")
