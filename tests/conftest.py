@@ -77,6 +77,12 @@ def pytest_collection_modifyitems(items: list) -> None:
     items.sort(key=lambda item: places.get(item.module.__name__.rpartition(".")[2], len(SLOW)))
 
 
+def pytest_collection_finish() -> None:
+    """What all modules have imported is no garbage. To look for some in it takes most of a second, after each module."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_models():
     """Keras keeps names and graphs of every model of the process: a quarter of a second to forget them, so once a module."""
