@@ -1,5 +1,7 @@
 """The domain shift of a run's images: how far they are from the images of the pretraining, by the statistics of BatchNormalization."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -30,7 +32,8 @@ def measure(network: Network, split: Split) -> float | None:
         split: the training images.
 
     Returns:
-        None if the backbone has no BatchNormalization or no pretrained weights, or if there are fewer than `MIN_IMAGES` images.
+        None if the backbone has no BatchNormalization or no pretrained weights, if there are fewer than `MIN_IMAGES` images, or
+        if the activations are no finite numbers.
     """
     pairs = _normalisations(network) if network.pretrained else []
     if not pairs or len(split) < MIN_IMAGES:
@@ -49,7 +52,8 @@ def measure(network: Network, split: Split) -> float | None:
             places = [axis for axis in range(1, rank) if axis != layer.axis % rank]
             means.append(np.asarray(tf.reduce_mean(tf.cast(activation, tf.float32), places)))
     shifts = [_shift(layer, np.concatenate(means)) for layer, means in zip(layers, means_by_layer)]
-    return max(0.0, float(np.mean(shifts)))
+    found = float(np.mean(shifts))
+    return max(0.0, found) if math.isfinite(found) else None
 
 
 def _shift(layer: keras.layers.BatchNormalization, means: np.ndarray) -> float:

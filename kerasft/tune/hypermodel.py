@@ -28,7 +28,7 @@ from kerasft.networks.network import Network
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, did_you_mean
 from kerasft.strategies import auto, plan_checks, planning
-from kerasft.training import domain_shift, trainer
+from kerasft.training import domain_shift, head_init, trainer
 from kerasft.training.trainer import Trained
 from kerasft.tune import phase_settings, search_space
 
@@ -167,7 +167,7 @@ class HyperModel(keras_tuner.HyperModel):
         config = search_space.apply_values(self.config, self.space, values)
         data = self.data(network.size, config.framing, config.per_class_limit)
         examples = len(data.train) + len(data.unlabelled or ())
-        shift = domain_shift.measure(network, data.train) if planning.has_auto(config) else None
+        shift = self._shift(config, network, data)
         config = self.trial_config(values, network, examples, epochs and epochs - initial_epoch, shift)
         with tempfile.TemporaryDirectory() as place:
             trained = trainer.train(config, network, data, folder or Path(place), resolved)
@@ -240,6 +240,14 @@ class HyperModel(keras_tuner.HyperModel):
                     raise UserError(f"--search, {shown}: {reason.removeprefix('--search: ')}") from None
         built.clear()
         free_networks()
+
+    def _shift(self, config: Config, network: Network, data: Splits) -> float | None:
+        """Measures the domain shift of the images, by which `auto` plans."""
+        if not planning.has_auto(config):
+            return None
+        if config.preprocessing == "dataset":
+            networks.set_pixel_statistics(network, *head_init.pixel_statistics(data.train, network.size))
+        return domain_shift.measure(network, data.train)
 
     def _data(self, size: int, framing: str, per_class_limit: int | None) -> Splits:
         chosen = self.framing if framing == "auto" else framing

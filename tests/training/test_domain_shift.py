@@ -7,7 +7,7 @@ import pytest
 from kerasft.data.splits import Split
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
-from kerasft.training import batch_norm_statistics, domain_shift
+from kerasft.training import batch_norm_statistics, domain_shift, head_init
 
 
 def _split(images):
@@ -75,3 +75,13 @@ def test_nothing_is_measured_without_pretraining_or_normalisation(network, image
     assert domain_shift.measure(network._replace(pretrained=False), _split(images)) is None
     plain = keras.Model(network.model.inputs[0], network.model.get_layer("conv_1").output)
     assert domain_shift.measure(network._replace(model=plain), _split(images)) is None
+
+
+def test_activations_that_are_no_numbers_tell_nothing(images):
+    # Its scale is NaN until the statistics of the pixels are set.
+    settings = {"backbone": "MobileNet(alpha=0.25)", "weights": "none", "image_size": 32, "preprocessing": "dataset"}
+    built = networks.build(Config(**settings), 2, "single_label")
+    network = built._replace(pretrained=True)
+    assert domain_shift.measure(network, _split(images)) is None
+    networks.set_pixel_statistics(network, *head_init.pixel_statistics(_split(images), 32))
+    assert domain_shift.measure(network, _split(images)) >= 0
