@@ -17,9 +17,8 @@ import tensorflow as tf
 from kerasft.networks import network as networks
 from kerasft.networks.multiplications import MULTIPLICATIONS_PER_STEP, multiplications, written_values
 from kerasft.settings.config import Config
-from kerasft.strategies import freezing
+from kerasft.strategies import caching, freezing
 from kerasft.strategies.top import top
-from kerasft.training import phase_inputs
 
 BACKBONES = "MobileNet(alpha=0.25);MobileNetV2(alpha=0.35);EfficientNetV2B0;ResNet50"
 BATCH_SIZE, SIZE, CALLS = 32, 224, 12
@@ -60,7 +59,7 @@ def main() -> None:
         network = networks.build(Config(backbone=name, weights="none", image_size=SIZE), 5, "single_label")
         phase = top(0.5, batch_norm="train")
         freezing.apply(network, phase)
-        front, end = phase_inputs.split_at_cut(network, phase)
+        front, end = caching.split_at_cut(network, phase)
         images = tf.random.uniform((BATCH_SIZE, SIZE, SIZE, 3), 0, 255)
         first = tf.function(lambda batch, model=front: model(batch, training=False))
         whole = tf.function(lambda batch, model=network.model: model(batch, training=False))

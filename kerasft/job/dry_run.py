@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kerasft.augment import DEFAULT_AUGMENT
 from kerasft.console import console, stderr_filter, wording
 from kerasft.console.columns import columns
 from kerasft.console.wording import duration
@@ -24,6 +25,7 @@ from kerasft.job import build_network, served_baseline, uncertainty
 from kerasft.job.audited_splits import as_audited, refuse_bad_images
 from kerasft.job.backbone import leaves_choice, likely
 from kerasft.networks import bundled, published_accuracy
+from kerasft.networks import network as networks
 from kerasft.networks.multiplications import forward_work
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
@@ -32,10 +34,10 @@ from kerasft.settings import spec as specs
 from kerasft.settings.backbone_list import is_file
 from kerasft.settings.config import Config
 from kerasft.storage import run_folder
-from kerasft.strategies import auto, budget, freezing, planning
+from kerasft.strategies import auto, budget, caching, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import domain_shift, forward_speed, head_init, phase_inputs, phase_table
+from kerasft.training import domain_shift, forward_speed, head_init, phase_table
 
 # Images that are decoded to measure the decoding speed.
 SAMPLED_IMAGES = 64
@@ -72,7 +74,7 @@ def show(config: Config) -> None:
     further = len(data.unlabelled or ())
     shift = _shift(config, network, data)
     speed_of_plan = None if config.deterministic else speed
-    planned, reason = planning.plan(config, network, len(data.train) + further, speed_of_plan, shift)
+    planned, reason = planning.plan(config, network, len(data.train) + further, speed_of_plan, shift, not _leaves_weights_out(config))
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     named = [str(spec) for spec in likely(config).specs("backbone")]
@@ -104,10 +106,12 @@ def _network(config: Config, listing: Listing, folder: Path) -> Network:
 
 
 def _shift(config: Config, network: Network, data: Splits) -> float | None:
-    """The domain shift of the images. Weights that would have to be downloaded tell none, and near images are assumed."""
+    """The domain shift of the images. Weights that are left out tell none, and near images are assumed."""
     if not planning.has_auto(config):
         return None
     if not _leaves_weights_out(config):
+        if config.preprocessing == "dataset":
+            networks.set_pixel_statistics(network, *head_init.pixel_statistics(data.train, network.size))
         return domain_shift.measure(network, data.train)
     has_statistics = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.model.layers)
     return 0.0 if has_statistics else None
@@ -208,7 +212,7 @@ def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool
     if leaves_choice(config):
         unresolved = ["backbone", *unresolved]
     if planning.has_auto(config) and _leaves_weights_out(config):
-        unresolved.append("the rate of --phases")
+        unresolved.append("layers, image size and rate of --phases")
     if unresolved:
         console.say(f"measured when the run starts: {', '.join(unresolved)}")
     console.say(f"run folder: {folder}{', which has a finished run: it would only be read' if is_finished else ''}")
@@ -218,7 +222,7 @@ def _show_settings(config: Config, name: str, folder: Path, *, is_finished: bool
 def _show_time(network: Network, planned: list[Phase], data: Splits, speed: float, decoded: float) -> None:
     counts, further = [len(getattr(data, part)) for part in SPLITS], len(data.unlabelled or ())
     # Which augmentation `auto` takes is measured when the run starts. Its number of passes does not depend on it.
-    recipe = specs.parse(head_init.DEFAULT_AUGMENT, "--augment")
+    recipe = specs.parse(DEFAULT_AUGMENT, "--augment")
     planned = [replace(one, augment=recipe) if list(map(str, one.augment)) == ["auto"] else one for one in planned]
     certain = [phase for phase in planned if not phase.conditional]
     # Phases with epochs train on images without labels too.
@@ -252,8 +256,8 @@ def forward_passes(network: Network, phase: Phase, train: int, val: int) -> floa
     Raises:
         UserError: the phase names a number of augmentations that cannot be.
     """
-    views = phase_inputs.cached_views(network, phase, train, val)
-    halves = phase_inputs.split_at_cut(network, phase) if views or phase.freezes else None
+    views = caching.cached_views(network, phase, train, val)
+    halves = caching.split_at_cut(network, phase) if views or phase.freezes else None
     share = forward_work(halves[0]) / forward_work(network.model) if halves else 0.0
     # Without epochs the head is solved on the features of all images.
     if phase.epochs == 0:

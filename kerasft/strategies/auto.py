@@ -4,18 +4,21 @@
 | --- | --- | --- | --- | --- | --- |
 | unknown | all | plain | smaller | yes | if the first one gained much |
 | far from the pretraining | all | `FAR_RATE` times the plain one | smaller | no | no |
-| near | the last half of the blocks, for `MIN_NEAR_EPOCHS` to `MAX_EPOCHS` and the default augmentation; else all | plain | full; else smaller | yes | no |
+| near | the last half of the blocks where the first half is cached (`_may_freeze_half`); else all | plain | full; else smaller | yes | no |
 """
 
 import math
 from dataclasses import replace
 
+from kerasft.augment import DEFAULT_AUGMENT
 from kerasft.networks import depths
 from kerasft.networks.network import Network
 from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import averages, lr_scaling
+from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError, counted
+from kerasft.strategies import caching
 from kerasft.strategies.full import full
 from kerasft.strategies.head import head
 from kerasft.strategies.phase import Phase
@@ -51,7 +54,7 @@ FAR_SHIFT = 0.09
 FAR_RATE = 3.0
 
 # Near images train the last half of the blocks. The outputs of the frozen half are cached for a fixed number of
-# augmentations, where that saves enough (`training/phase_inputs.py`).
+# augmentations. Where that would not save enough (`strategies/caching.py`), all layers train.
 # With fewer than MIN_NEAR_EPOCHS the cache saves little. With more than MAX_EPOCHS the set is so small that it needs fresh
 # augmentations in each epoch.
 NEAR_UNFREEZE = 0.5
@@ -71,13 +74,20 @@ MAX_AUTO_SECONDS = 3600.0
 
 
 def phases(
-    config: Config, network: Network, examples: int, speed: float | None, shift: float | None, first: str
+    config: Config,
+    network: Network,
+    examples: int,
+    speed: float | None,
+    shift: float | None,
+    is_measured: bool,
+    first: str,
 ) -> tuple[list[Phase], str]:
     """The stated rule of `--phases=auto`: enough steps to move, few enough passes to be done soon.
 
     Args:
         speed: images a second of a forward pass, where it was measured.
-        shift: of the images (`domain_shift.measure`), where it was measured. It decides how much trains, and at what rate.
+        shift: of the images (`domain_shift.measure`), where it is known. It decides how much trains, and at what rate.
+        is_measured: whether the shift was measured, and not assumed.
         first: what goes before, in words.
     """
     batch = config.batch_size or DEFAULT_BATCH_SIZE
@@ -87,45 +97,43 @@ def phases(
         return [
             full(epochs, _scaled(1e-3, config, examples), batch_norm="train")
         ], f"no pretrained weights: all layers from the start, {epochs} epochs"
+    # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
+    speed = speed if config.budget_minutes is None else None
     epochs = _epochs(network, batch, steps)
     # The further phase is as long with a teacher as without.
     further = CONDITIONAL_LENGTH * epochs
     epochs *= TAUGHT_LENGTH if config.teacher.strip() else 1
     far = shift is not None and shift > FAR_SHIFT
-    lr = _scaled(_rate(network, far), config, examples)
-    # Where the shift is unknown, the first phase tells whether a further one pays.
-    conditional = shift is None
     near = shift is not None and not far
-    freeze_half = near and MIN_NEAR_EPOCHS <= epochs <= MAX_EPOCHS and _may_freeze_half(config)
+    freeze_half = near and _may_freeze_half(config, network, examples, epochs, speed)
     # Cached outputs are those of images of the network's own size.
     size = None if freeze_half else _training_size(config, network)
+    epoch = _epoch_seconds(network, examples, speed, size, freeze_half)
+    # Where the shift is unknown, the first phase tells whether a further one pays.
+    conditional = shift is None and (epochs + further) * epoch <= MAX_AUTO_SECONDS
     trained = "the last half of the blocks" if freeze_half else "all layers"
-    why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune {trained} for "
-    why += counted(epochs, "epoch")
-    if size:
-        why += f" on images of {size} pixels"
-    # Under a budget, each phase gets its length when it begins, by steps that are measured (`strategies/budget.py`).
-    if speed and config.budget_minutes is None:
-        epoch = examples * FORWARD_PASSES_PER_STEP / speed * (1.0 if size is None else (size / network.size) ** 2)
-        epoch *= NEAR_TIME if freeze_half else 1.0
-        if epochs * epoch > MAX_AUTO_SECONDS:
-            epochs = max(1, int(MAX_AUTO_SECONDS / epoch))
-            why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then fine-tune {trained} "
-            why += f"for {counted(epochs, 'epoch')}"
-        why += f" (about {epochs * epoch:.0f} s)"
-        conditional = conditional and (epochs + further) * epoch <= MAX_AUTO_SECONDS
+    if (fitting := _fitting(epochs, epoch)) < epochs:
+        why = f"an epoch of {examples} examples takes about {epoch:.0f} s here: {first}, then fine-tune {trained} for "
+        why += counted(fitting, "epoch")
+    else:
+        why = f"{counted(examples, 'example')} in {counted(steps, 'step')}: {first}, then fine-tune {trained} for "
+        why += counted(epochs, "epoch")
+        why += f" on images of {size} pixels" if size else ""
+    why += f" (about {fitting * epoch:.0f} s)" if epoch else ""
     # Far images are not stopped for losing: at a high rate the network is behind the solved head until the rate has decayed.
-    settings = {"epochs": epochs, "lr": lr, "batch_norm": "train", "head_lr": head_rate(network)}
-    settings |= {"stop_if_losing": not far, "image_size": size}
+    settings = {"epochs": fitting, "lr": _scaled(_rate(network, far), config, examples), "batch_norm": "train"}
+    settings |= {"head_lr": head_rate(network), "stop_if_losing": not far, "image_size": size}
     fine_tuning = top(NEAR_UNFREEZE, **settings) if freeze_half else full(**settings)
     # `planning.plan` gives the head epochs, unless it is solved in closed form.
     chosen = [head(), fine_tuning]
     if freeze_half:
-        why += f", for the images are near those of the pretraining (shift {shift:.2f})"
+        why += ", for the images are near" if is_measured else ", if the images are near"
+        why += " those of the pretraining"
+        why += f" (shift {shift:.2f})" if is_measured else ", which the run measures"
     if far:
         why += f", at {FAR_RATE:g} times the rate, for the images are far from those of the pretraining (shift {shift:.2f})"
     if conditional:
-        chosen.append(replace(chosen[-1], epochs=further, conditional=True))
+        chosen.append(replace(fine_tuning, epochs=further, conditional=True))
         why += f", and {further} more if that gains much"
     return chosen, why
 
@@ -143,14 +151,35 @@ def _rate(network: Network, far: bool) -> float:
     return float(f"{lr * (FAR_RATE if far else 1.0):.3g}")
 
 
-def _may_freeze_half(config: Config) -> bool:
-    """Whether the first half of the network may stay frozen, and be cached.
+def _epoch_seconds(network: Network, examples: int, speed: float | None, size: int | None, freeze_half: bool) -> float:
+    """Seconds of an epoch, by the measured speed of a forward pass; 0 where no speed limits the epochs."""
+    if not speed:
+        return 0.0
+    share = NEAR_TIME if freeze_half else ((size or network.size) / network.size) ** 2
+    return examples * FORWARD_PASSES_PER_STEP / speed * share
+
+
+def _fitting(epochs: int, epoch: float) -> int:
+    """As many of some epochs, of so many seconds each, as fit into `MAX_AUTO_SECONDS`; one at least."""
+    return epochs if epochs * epoch <= MAX_AUTO_SECONDS else max(1, int(MAX_AUTO_SECONDS / epoch))
+
+
+def _may_freeze_half(config: Config, network: Network, examples: int, epochs: int, speed: float | None) -> bool:
+    """Whether the first half of the network may stay frozen, and is cached.
 
     Only the augmentation that `auto` chooses is known to be cacheable. An activation that `--surgery` blends in is finished by
-    training. A student has much to learn from its teacher. A soup of several runs is one of all layers.
+    training. A student has much to learn from its teacher. A soup of several runs is one of all layers. Images of another
+    size than the network's need other statistics of BatchNormalization, in all layers.
     """
+    own = config.augment.strip() == "auto" and config.image_size is None
     soup = averages.runs_of(averages.build(config.specs("average")))
-    return config.augment.strip() == "auto" and not (config.specs("surgery") or config.teacher.strip() or soup)
+    if not own or config.specs("surgery") or config.teacher.strip() or soup:
+        return False
+    fitting = _fitting(epochs, _epoch_seconds(network, examples, speed, None, freeze_half=True))
+    if not MIN_NEAR_EPOCHS <= fitting <= MAX_EPOCHS:
+        return False
+    phase = replace(top(NEAR_UNFREEZE, epochs=fitting), augment=specs.parse(DEFAULT_AUGMENT, "--augment"))
+    return caching.cached_views(network, phase, examples, 0) > 0
 
 
 def _scaled(lr: float, config: Config, examples: int) -> float:

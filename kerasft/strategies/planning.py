@@ -19,7 +19,12 @@ PHASES_OF_AUTO = 3
 
 
 def plan(
-    config: Config, network: Network, examples: int, speed: float | None = None, shift: float | None = None
+    config: Config,
+    network: Network,
+    examples: int,
+    speed: float | None = None,
+    shift: float | None = None,
+    is_measured: bool = True,
 ) -> tuple[list[Phase], str]:
     """The phases of a run, and why they are these in one line.
 
@@ -28,7 +33,8 @@ def plan(
     Args:
         examples: of the training split.
         speed: images a second of a forward pass, where it was measured.
-        shift: domain shift of the images, where it was measured.
+        shift: domain shift of the images, where it is known.
+        is_measured: whether the shift was measured, and not assumed.
 
     Raises:
         UserError: an unknown phase or argument, an `unfreeze` that the backbone does not have, or an argument of a solved
@@ -39,7 +45,8 @@ def plan(
     solved = network.head_init == "probe"
     if has_auto(config):
         first = "solve the head" if solved else f"train the head for {counted(HEAD_EPOCHS, 'epoch')}"
-        following, reason = auto.phases(config, network, examples, speed, shift, "what is named" if chosen else first)
+        first = "what is named" if chosen else first
+        following, reason = auto.phases(config, network, examples, speed, shift, is_measured, first)
         # What is named has trained the head.
         chosen += following if not chosen else [phase for phase in following if phase.epochs]
         reason += ", then what is named after it" if behind else ""

@@ -12,7 +12,7 @@ from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
 from kerasft.networks.multiplications import forward_work
 from kerasft.settings.errors import counted
 from kerasft.storage.resolved_settings import ResolvedSettings
-from kerasft.strategies import auto, budget, planning
+from kerasft.strategies import auto, budget, caching, planning
 from kerasft.strategies.budget import Allowance, Speed
 from kerasft.strategies.phase import Phase
 from kerasft.training import autotune, phase_inputs
@@ -148,11 +148,11 @@ def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
     made = _seconds_of_batch(setup, phase)
     made += _seconds_of_answers(setup) + made if setup.teacher else 0.0
     train, val = len(setup.splits.train), len(setup.splits.val)
-    views = phase_inputs.cached_views(network, phase, train, val)
+    views = caching.cached_views(network, phase, train, val)
     if not views:
         return Speed(tracing, step + made, image)
     # What is frozen is computed once for each cached augmentation, and steps train the rest.
-    front, _ = phase_inputs.split_at_cut(network, phase)
+    front, _ = caching.split_at_cut(network, phase)
     share = forward_work(front) / forward_work(network.model)
     behind = auto.FORWARD_PASSES_PER_STEP * (1 - share)
     ahead = share * (views * train + val) * image + views * train / batch * made

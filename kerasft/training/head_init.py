@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from kerasft.augment import DEFAULT_AUGMENT
 from kerasft.console import console
 from kerasft.data import pipeline
 from kerasft.data.splits import Split, Splits
@@ -23,9 +24,6 @@ from kerasft.storage import disk_cache, feature_cache
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import Prefix
 from kerasft.training import flip_check, forward_speed
-
-# Of --augment=auto; with flip where mirroring is shown to be harmless.
-DEFAULT_AUGMENT = "crop(area=(0.35, 1))"
 
 # The features of fewer images take hardly more time than tracing the network, which says nothing of its speed.
 MIN_IMAGES_TO_TIME = 1000

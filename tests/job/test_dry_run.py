@@ -17,6 +17,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage.disk_cache import DiskCache
+from kerasft.strategies import caching
 from kerasft.training import domain_shift, phase_inputs
 
 
@@ -148,7 +149,7 @@ def test_the_work_counts_the_augmentations_that_the_run_caches(photos, tiny, tmp
     for epochs, views in ((30, 8), (4, 0)):
         phase = replace(strategies.head(epochs=epochs), augment=recipe)
         assert phase_inputs.plan(network, data, phase, DiskCache(tmp_path, 10**9, False)).views == views
-        front, _ = phase_inputs.split_at_cut(network, phase)
+        front, _ = caching.split_at_cut(network, phase)
         share = forward_work(front) / forward_work(network.model)
         ahead = share * (views * train + val) if views else val + epochs * share * (train + val)
         expected = ahead + epochs * (1 - share) * (4 * train + val)

@@ -7,8 +7,7 @@ from kerasft import strategies
 from kerasft.networks import blocks
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
-from kerasft.strategies import freezing, layer_rates
-from kerasft.training import phase_inputs
+from kerasft.strategies import caching, freezing, layer_rates
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def test_rates_fall_block_by_block_from_the_head_down(network):
 def test_the_end_of_a_network_has_the_same_rates(network):
     phase = strategies.top(0.3, layer_decay=0.5, head_lr=3)
     whole = _factors(network, phase)
-    _, end = phase_inputs.split_at_cut(network, phase)
+    _, end = caching.split_at_cut(network, phase)
     assert isinstance(end, keras.Model)
     assert _factors(network, phase, end) == whole
     assert len(whole) > 4

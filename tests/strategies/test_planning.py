@@ -6,7 +6,7 @@ from kerasft.networks import depths
 from kerasft.networks import network as networks
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.strategies import auto, planning
+from kerasft.strategies import auto, caching, planning
 from kerasft.training import weight_interpolation
 
 
@@ -60,12 +60,33 @@ def test_near_images_train_the_last_half_of_the_blocks_and_keep_their_size(pretr
         ({"surgery": "activation(relu=swish, blend=500)"}, 1200),
         ({"teacher": "runs/large"}, 1200),
         ({"average": "soup(runs='runs/a')"}, 1200),
+        ({"image_size": 32}, 1200),
     ],
 )
 def test_near_images_train_all_layers_where_little_could_be_cached_or_all_must_learn(pretrained, settings, examples):
     (_, phase), why = planning.plan(Config(**settings), pretrained, examples, shift=0.05)
     assert phase.strategy == "all"
     assert "fine-tune all layers" in why
+
+
+def test_near_images_train_all_layers_where_the_hour_is_too_short_for_the_cache_or_the_cache_saves_little(
+    pretrained, monkeypatch
+):
+    (_, enough), _ = planning.plan(Config(), pretrained, 1200, speed=4.0, shift=0.05)
+    assert (enough.strategy, enough.epochs) == ("top", 9)
+    (_, few), why = planning.plan(Config(), pretrained, 1200, speed=2.0, shift=0.05)
+    assert (few.strategy, few.epochs) == ("all", 1)
+    assert "an epoch of 1200 examples takes about 2400 s here: solve the head, then fine-tune all layers for 1 epoch" in why
+    monkeypatch.setattr(caching, "MAX_WORK_RATIO", 0.01)
+    (_, uncached), _ = planning.plan(Config(), pretrained, 1200, shift=0.05)
+    assert (uncached.strategy, uncached.epochs) == ("all", 9)
+
+
+def test_a_shift_that_is_assumed_is_not_called_measured(pretrained):
+    (_, near), why = planning.plan(Config(), pretrained, 1200, shift=0.0, is_measured=False)
+    assert near.strategy == "top"
+    assert "for 9 epochs, if the images are near those of the pretraining, which the run measures" in why
+    assert "shift 0" not in why
 
 
 def test_a_taught_student_trains_three_times_as_long(pretrained):

@@ -10,9 +10,9 @@ from training_runs import same, trained, watched
 
 from kerasft import strategies
 from kerasft.networks.multiplications import forward_work
-from kerasft.strategies import auto, budget
+from kerasft.strategies import auto, budget, caching
 from kerasft.strategies.budget import Allowance, Speed
-from kerasft.training import autotune, budgeting, domain_shift, fitting, phase_inputs, weight_interpolation
+from kerasft.training import autotune, budgeting, domain_shift, fitting, weight_interpolation
 
 AUTO = {"phases": "auto", "augment": "none", "head_init": "probe", "budget_minutes": 1.0}
 
@@ -188,7 +188,7 @@ def test_a_phase_on_cached_features_computes_what_is_frozen_once(data, tiny, tmp
     cached, steps, val = replace(anew, views=1), setup.steps_per_epoch, len(data.val)
     assert budgeting.measure(setup, anew, None) == Speed(5.0, 2.5, 2.0 / (8 * 4))
     found = budgeting.measure(setup, cached, None)
-    front, _ = phase_inputs.split_at_cut(setup.network, cached)
+    front, _ = caching.split_at_cut(setup.network, cached)
     share = forward_work(front) / forward_work(setup.network.model)
     assert found.image == 2.0 / (8 * 4)
     assert found.step == pytest.approx(2.0 * 4 * (1 - share) / (share + 4 * (1 - share)))

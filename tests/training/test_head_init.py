@@ -7,6 +7,7 @@ import pytest
 from conftest import audited
 from PIL import Image, ImageDraw
 
+from kerasft.augment import DEFAULT_AUGMENT
 from kerasft.data import pipeline, splits
 from kerasft.evaluation import scoring
 from kerasft.evaluation.scoring import Scorer
@@ -62,7 +63,7 @@ def test_mirroring_is_chosen_where_it_is_harmless(network, tmp_path, draw, harml
     start = head_init.prepare(
         Config(), network, data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     )
-    assert start.augment == head_init.DEFAULT_AUGMENT + (" | flip" if harmless else "")
+    assert start.augment == DEFAULT_AUGMENT + (" | flip" if harmless else "")
     network.model.get_layer("logits").set_weights(start.solution)
     logits = scoring.make_predictor(network.model)(pipeline.evaluation_stream(data.val, size=32, batch_size=8))
     assert Scorer("single_label", data.val.labels).score(logits) > 0.9
@@ -74,17 +75,17 @@ def test_without_evidence_nothing_is_mirrored_and_it_is_said(network, tmp_path, 
     data = _data(tmp_path / "set", lambda canvas, label, x, y: canvas.rectangle((x, y, x + 8, y + 8), fill=(250,) * 3))
     given = data, Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     start = head_init.prepare(Config(), network._replace(pretrained=pretrained, head_init="zeros"), *given)
-    assert start.augment == head_init.DEFAULT_AUGMENT
+    assert start.augment == DEFAULT_AUGMENT
     why = "the probe tells '0' from '1' not measurably better" if pretrained else "no pretrained features"
     assert why in start.reason
-    assert f"augmentation: {head_init.DEFAULT_AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
+    assert f"augmentation: {DEFAULT_AUGMENT}, no mirroring: {start.reason}" in capsys.readouterr().out
 
 
 def test_a_phase_may_be_automatic_where_the_flag_is_not(network, tmp_path):
     data = _data(tmp_path / "set", _high_or_low)
     scorer, cache = Scorer("single_label", data.val.labels), DiskCache(tmp_path, 10**9, False)
     start = head_init.prepare(Config(augment="none"), network, data, scorer, cache, automatic=True)
-    assert start.augment == head_init.DEFAULT_AUGMENT + " | flip"
+    assert start.augment == DEFAULT_AUGMENT + " | flip"
 
 
 def test_a_recipe_of_ones_own_is_left_alone(network, tmp_path):

@@ -16,7 +16,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.strategies import freezing, planning, variables
+from kerasft.strategies import caching, freezing, planning, variables
 from kerasft.training import phase_inputs
 
 
@@ -62,7 +62,7 @@ def test_round_e_is_fed_view_e_mod_k(data, network, tmp_path):
     plan = phase_inputs.plan(network, data, phase, cache)
     assert plan.views == 3
     fed = phase_inputs.activations(network, data, phase, 7, cache, plan)
-    front, _ = phase_inputs.split_at_cut(network, phase)
+    front, _ = caching.split_at_cut(network, phase)
     predict = scoring.make_predictor(front)
     layer = augment.build(phase.augment)
     for turn in (0, 2, 4):
@@ -81,7 +81,7 @@ def test_the_halves_put_together_are_the_network(name):
     images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = network.model(images, training=False)
     for phase in (strategies.head(), strategies.top(unfreeze=0.3)):
-        front, end = phase_inputs.split_at_cut(network, phase)
+        front, end = caching.split_at_cut(network, phase)
         np.testing.assert_allclose(end(front(images, training=False), training=False), whole, rtol=1e-4, atol=1e-4)
         assert end.weights and not set(map(id, end.weights)) & set(map(id, front.weights))
 
@@ -137,7 +137,7 @@ def test_float16_is_not_taken_where_it_overflows(network, data, tmp_path):
 
 def test_ranges_of_the_pixels_are_no_frozen_work(network):
     phase = strategies.quantised()
-    assert phase_inputs.split_at_cut(variables.phase_network(network, phase), phase) is None
+    assert caching.split_at_cut(variables.phase_network(network, phase), phase) is None
 
 
 @pytest.mark.parametrize("task", ["multi_label", "regression"])

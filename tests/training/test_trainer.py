@@ -17,7 +17,7 @@ from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import feature_cache
-from kerasft.strategies import auto, planning
+from kerasft.strategies import auto, caching, planning
 from kerasft.training import autotune, domain_shift, fitting, phase_inputs, soup, train_setup, weight_interpolation
 
 
@@ -193,7 +193,7 @@ def test_a_conditional_phase_follows_where_the_one_before_gained_enough(
 def test_near_images_leave_the_first_half_of_the_blocks_as_it_was(data, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(domain_shift, "measure", lambda *given: 0.01)
     # A step of so few pixels is no less work behind a cache.
-    monkeypatch.setattr(phase_inputs, "MAX_WORK_RATIO", 1.0)
+    monkeypatch.setattr(caching, "MAX_WORK_RATIO", 1.0)
     kept = weight_interpolation.KeptWeights(1.0, 1.0, (0.1, 1.0))
     monkeypatch.setattr(weight_interpolation, "choose", lambda *given, **more: kept)
     settings = {"phases": "auto", "augment": "auto", "head_init": "probe", "batch_size": 4}
