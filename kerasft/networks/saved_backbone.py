@@ -89,13 +89,12 @@ def load(path: str, size: int | None, scaling: str) -> SavedBackbone:
     if len(own) > 1 or not (size or own):
         raise refusal
     side = size or min(own)
-    resized = bool(own - {side})
-    if resized and hub_layers.holds_any(model):
+    if own - {side} and hub_layers.holds_any(model):
         raise refusal
     try:
         found = flatten(model, side, scaling, f"Received: {path!r}")
     except ValueError as error:
-        if resized:
+        if side not in own:
             raise refusal from error
         raise
     if side not in own and not image_rows.one_an_image(found.model):

@@ -180,6 +180,12 @@ def test_a_model_for_any_size_needs_one_that_its_layers_fit(tmp_path):
             saved_backbone.load(path, size, "auto")
 
 
+def test_images_that_are_smaller_than_a_convolution_are_refused(tmp_path):
+    path = saved(lambda inputs: layers.Conv2D(4, 9)(layers.Rescaling(1.0)(inputs)), tmp_path / "theirs.keras", None)
+    with pytest.raises(UserError, match=r"--image_size: layers of this model do not fit this size\. Received: 8"):
+        saved_backbone.load(path, 8, "auto")
+
+
 def test_names_of_the_head_are_left_to_the_head(tmp_path):
     def build(inputs):
         hidden = layers.Conv2D(4, 3, name="features")(layers.Rescaling(1 / 255, name="preprocess")(inputs))
