@@ -167,9 +167,10 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
         return pooled[-1]._keras_history.operation.input  # of several depths, the last is the backbone's output
     output = model.output
     dense = _before(output, _is_after_logits)._keras_history.operation
-    vector = len(output.shape) == 2 and _has_one_place(dense.output)
-    if _is_dense(dense) and (vector or _ends_in_softmax(model, dense)):
-        output = dense.input
+    # Another operation may have several outputs.
+    if _is_dense(dense):
+        vector = len(output.shape) == 2 and _has_one_place(dense.output)
+        output = dense.input if vector or _ends_in_softmax(model, dense) else output
     return _before(output, lambda one: isinstance(one, _BEFORE_LOGITS))
 
 

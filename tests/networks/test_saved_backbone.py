@@ -82,6 +82,11 @@ CASES = {
     "logits at one place": (scored_at_one_place, (30, 30, 6), "last"),
     "logits over a temperature": (lambda x: keras.ops.softmax(layers.Dense(4)(flattened(x)) / 2.5), (3072,), "flat"),
     "values in other units": (lambda x: layers.Rescaling(9.0, 4.0)(layers.Dense(1)(flattened(x))), (3072,), "flat"),
+    "the first of several outputs": (
+        lambda x: layers.LSTM(5, return_state=True, name="lstm")(layers.Reshape((32, 96))(layers.Rescaling(1.0)(x)))[0],
+        (5,),
+        "lstm",
+    ),
     "a dense layer over tokens": (
         lambda x: layers.Flatten(name="all")(layers.Dense(4)(transformer(x))),
         (64,),
