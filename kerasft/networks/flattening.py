@@ -127,9 +127,9 @@ def _copy(operation: keras.Operation, name: str) -> keras.Operation:
         twin = copy.copy(operation)
         twin.name, twin._inbound_nodes, twin._outbound_nodes = name, [], []
         return twin
-    # Low-rank updates are folded into the kernel, see `_copy_weights`.
-    config = {key: value for key, value in operation.get_config().items() if key not in ("lora_rank", "lora_alpha")}
     try:
+        # Low-rank updates are folded into the kernel, see `_copy_weights`.
+        config = {key: value for key, value in operation.get_config().items() if key not in ("lora_rank", "lora_alpha")}
         return type(operation).from_config({**config, "name": name})
     except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]

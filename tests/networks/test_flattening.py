@@ -190,6 +190,15 @@ def test_a_class_of_its_own_stays_one_layer(images):
     np.testing.assert_allclose(flat(images), model(images), rtol=1e-5)
 
 
-def test_a_layer_that_cannot_be_made_again_is_named():
-    with pytest.raises(UserError, match=r"--backbone: the layer mine \(Forgetful\) cannot be made again"):
-        _open(_model(lambda inputs: Forgetful(2.0, name="mine")(inputs)))
+@keras.saving.register_keras_serializable("test_opening")
+class Silent(Forgetful):
+    """A layer that does not tell its settings."""
+
+    def get_config(self):
+        raise NotImplementedError("no settings")
+
+
+@pytest.mark.parametrize("kind", [Forgetful, Silent])
+def test_a_layer_that_cannot_be_made_again_is_named(kind):
+    with pytest.raises(UserError, match=rf"--backbone: the layer mine \({kind.__name__}\) cannot be made again"):
+        _open(_model(lambda inputs: kind(2.0, name="mine")(inputs)))
