@@ -1,5 +1,6 @@
 """What `auto` resolves before the first phase: the depths that the head sees, the probe, the phases, how steps compute."""
 
+import itertools
 import uuid
 from dataclasses import replace
 
@@ -93,7 +94,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         planned, reason = planning.plan(setup.config, network, count, speed, resolved.shift)
         console.say(f"phases: {reason}")
         kept = train_setup.judgeable(setup, planned)
-        resolved.dropped_phases = [str(phase) for phase in planned if phase not in kept]
+        # By place, for a phase may stand there twice.
+        pairs = itertools.zip_longest(planned, kept)
+        resolved.dropped_phases = [str(phase) for phase, left in pairs if phase != left]
         planned = kept
     if resolved.jit is None:
         phase_setup = train_setup.with_unlabelled_train(setup)
