@@ -37,7 +37,7 @@ MAX_SECONDS_PER_CALL = 0.2
 # Work a second (`forward_work`), where no forward pass was measured.
 ASSUMED_WORK_PER_SECOND = 3e10
 
-# Steps that a phase must have for the speed of its input stream to be measured first.
+# Steps that an input stream must have for its speed to be measured first.
 MIN_STEPS_TO_TIME_INPUT = 100
 
 
@@ -68,7 +68,7 @@ def fit(run: PhaseRun, optimizer_state: Weights | None = None, metrics_state: We
     try:
         with deferred_signals.deferred() as stop_requested:
             callback, health = PhaseCallback(run, stop_requested, metrics_state), HealthCallback(run)
-            callback.times_input = run.steps >= MIN_STEPS_TO_TIME_INPUT and not run.inputs.views
+            callback.times_input = not run.inputs.views
             while True:
                 callback.plateau, callback.lr = _compile(run, optimizer_state)
                 # The checkpoint that the second one writes holds what the first one has measured.
@@ -174,8 +174,10 @@ def _fit_epochs(
     """
     state, per_epoch = run.state, run.setup.steps_per_epoch
     first_step = (run.first_epoch + state.epoch) * per_epoch + state.step
-    stream = run.stream(first_step, (run.first_epoch + last_epoch) * per_epoch)
-    if callback.times_input:
+    last_step = (run.first_epoch + last_epoch) * per_epoch
+    stream = run.stream(first_step, last_step)
+    # The rest of an epoch that was stopped may be too short, and whole epochs follow it.
+    if callback.times_input and last_step - first_step >= MIN_STEPS_TO_TIME_INPUT:
         callback.input_speed, callback.times_input = _input_speed(run, stream), False
     span = {"initial_epoch": state.epoch, "epochs": last_epoch}
     span |= {"steps_per_epoch": (per_epoch - state.step) * state.micro_batches}

@@ -1,6 +1,7 @@
 """The fit of a phase: what it does where it diverges or does not fit into memory, and how many steps a call does."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -189,6 +190,20 @@ def test_a_loss_that_weighs_classes_is_given_their_training_examples(tmp_path):
     found = np.asarray(run.model.loss(np.array([0, 1, 2], np.int32), np.zeros((3, 3), np.float32))) / np.log(3)
     weights = 1 / (1 - 0.9 ** np.array([5, 50]))
     np.testing.assert_allclose(found, [*2 * weights / weights.sum(), 0], rtol=1e-5)
+
+
+def test_the_rest_of_an_epoch_is_too_short_to_measure_feeding(tmp_path, monkeypatch):
+    run, callback = vectors(tmp_path), SimpleNamespace(times_input=True, input_speed=None)
+    per_epoch = run.setup.steps_per_epoch
+    monkeypatch.setattr(fitting, "MIN_STEPS_TO_TIME_INPUT", per_epoch)
+    monkeypatch.setattr(fitting, "_input_speed", lambda *given: 100.0)
+    monkeypatch.setattr(keras.Model, "fit", lambda self, stream, **given: None)
+    run.state.step = per_epoch - 2
+    fitting._fit_epochs(run, 1, callback, [])
+    assert (callback.times_input, callback.input_speed) == (True, None)
+    run.state.epoch, run.state.step = 1, 0
+    fitting._fit_epochs(run, 2, callback, [])
+    assert (callback.times_input, callback.input_speed) == (False, 100.0)
 
 
 def test_classes_in_an_order_are_told(data, tiny, tmp_path, capsys):
