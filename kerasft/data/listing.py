@@ -85,6 +85,11 @@ class Listing:
     near_groups: np.ndarray | None = None
     unlabelled: "Listing | None" = None
 
+    @property
+    def max_examples(self) -> int:
+        """Images that phases may train on, at most: all, and those of `--unlabelled`."""
+        return len(self.ids) + (len(self.unlabelled.ids) if self.unlabelled else 0)
+
     def without_rejected(self, usable: np.ndarray, digests: np.ndarray, pixel_digests: np.ndarray) -> "Listing":
         """Returns the usable examples with their digests. Its `read` checks that a file is still the audited one.
 

@@ -105,7 +105,7 @@ def build(
     soup.check_runs(averages.runs_of(averages.build(config.specs("average"))))
     network = apply_surgeries(config, networks.build(config, len(listing.classes), listing.task), on_applied)
     network = planning.prepare(config, network)
-    return network, plan_checks.check(config, network, max(1, len(listing.ids)))
+    return network, plan_checks.check(config, network, max(1, listing.max_examples))
 
 
 def _operation(spec: Spec, before: Network, after: Network) -> dict:

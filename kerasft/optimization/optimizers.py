@@ -66,7 +66,9 @@ def build(
     _refuse_rate(optimizer)
     rate = schedules.build(schedule, lr, steps)
     plateau = rate if isinstance(rate, Plateau) else None
-    accumulated = optimizer.kwargs.get(_ACCUMULATION) or 1
+    accumulated = steps_of_update(optimizer)
+    if model is not None:
+        check_accumulation(optimizer, steps)
     if micro_batches > 1:
         collected = {_ACCUMULATION: micro_batches * accumulated}
         optimizer = replace(optimizer, kwargs={**optimizer.kwargs, **collected})
@@ -89,9 +91,6 @@ def build(
         schedule_free.mend(built)
     if model is None:
         return built, plateau
-    if accumulated > steps:
-        rule = f"{_ACCUMULATION} of {optimizer.name}() must be at most {steps}, the steps of the phase"
-        raise UserError(f"--optimizer: {rule}. Received: {accumulated}")
     variables = model.trainable_variables
     built.exclude_from_weight_decay(var_list=weight_decay.excluded(variables))
     if built.use_ema:
@@ -105,6 +104,18 @@ def build(
         moving = moving or averages.ema(momentum=inner.ema_momentum)
         averages.average_steps(inner, moving, steps // accumulated, start_step // accumulated)
     return built, plateau
+
+
+def steps_of_update(optimizer: Spec) -> int:
+    """Steps whose gradients an optimizer adds up for one update."""
+    return optimizer.kwargs.get(_ACCUMULATION) or 1
+
+
+def check_accumulation(optimizer: Spec, steps: int) -> None:
+    """Raises UserError for a phase of too few steps for one update."""
+    if (accumulated := steps_of_update(optimizer)) > steps:
+        rule = f"{_ACCUMULATION} of {optimizer.name}() must be at most {steps}, the steps of the phase"
+        raise UserError(f"--optimizer: {rule}. Received: {accumulated}")
 
 
 def _refuse_rate(spec: Spec) -> None:

@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+from kerasft.optimization import optimizers
 from kerasft.settings.errors import UserError
 from kerasft.strategies.phase import Phase
 
@@ -84,14 +85,16 @@ def fitting_epochs(phase: Phase, steps: int, val: int, speed: Speed, left: float
         steps: of an epoch.
         val: images of the validation split.
         left: seconds for the phase.
-        needed: whether the phase is the first, without which there is no network. It has one epoch at least.
+        needed: whether the phase is the first, without which there is no network. It has an epoch and an update at least.
     """
-    fewest = min(phase.epochs, math.ceil(MIN_STEPS / steps))
+    # With fewer steps, the optimizer would make no update.
+    updated = optimizers.steps_of_update(phase.optimizer)
+    fewest = min(phase.epochs, math.ceil(max(MIN_STEPS, updated) / steps))
     each = steps * speed.step + val * speed.validated
     most = math.floor((left - _seconds_around(phase, val, speed)) / each)
     if most >= fewest:
         return min(most, phase.epochs)
-    return max(1, min(most, phase.epochs)) if needed else 0
+    return max(math.ceil(updated / steps), min(most, phase.epochs)) if needed else 0
 
 
 def _seconds_around(phase: Phase, val: int, speed: Speed) -> float:

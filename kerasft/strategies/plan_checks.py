@@ -11,7 +11,7 @@ from kerasft.networks.surgery.resolution import resolution
 from kerasft.optimization import averages, losses, optimizers
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
-from kerasft.strategies import freezing, planning
+from kerasft.strategies import auto, freezing, planning
 from kerasft.strategies.phase import Phase
 
 # So many that each schedule has its warm-up.
@@ -22,7 +22,7 @@ def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
     """Builds once whatever the phases name, so that a mistake is reported before an image is read.
 
     Args:
-        examples: of the training split, about.
+        examples: of an epoch, at most.
 
     Returns:
         The phase of most epochs among those that are sure to train the backbone; None where none is. A head trains on cached features.
@@ -36,6 +36,7 @@ def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
             phase.optimizer, phase.schedule, phase.lr, steps=CHECKED_STEPS, average=config.specs("average")
         )
         recipe = () if [str(spec) for spec in phase.augment] == ["auto"] else phase.augment
+        _check_accumulation(config, phase, examples)
         layer = augment.build(recipe, network.task, network.model.output_shape[-1])
         _check_sizes(layer, phase, network)
         losses.check(phase.loss, network.task, network.model.output_shape[-1], mixed=bool(layer.mixes))
@@ -56,6 +57,14 @@ def check(config: Config, network: Network, examples: int = 1) -> Phase | None:
     _check_frozen(network, planned)
     deep = [phase for phase in planned if phase.epochs and phase.trains_backbone and not phase.conditional]
     return max(deep, key=lambda phase: phase.epochs, default=None)
+
+
+def _check_accumulation(config: Config, phase: Phase, examples: int) -> None:
+    """Raises UserError where a phase cannot have enough steps for one update, whatever the audit leaves out."""
+    # `auto` gives fewer examples more epochs. `training/resolve.py` knows their number.
+    if phase.epochs and not (planning.has_auto(config) and phase.trains_backbone):
+        batch = min(config.batch_size or auto.DEFAULT_BATCH_SIZE, examples)
+        optimizers.check_accumulation(phase.optimizer, phase.epochs * (examples // batch))
 
 
 def _check_sizes(layer: augment.Augment, phase: Phase, network: Network) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kerasft.console import console
 from kerasft.networks import network as networks
+from kerasft.optimization import optimizers
 from kerasft.probes import depth_choice
 from kerasft.settings import spec as specs
 from kerasft.storage.resolved_settings import ResolvedSettings
@@ -76,6 +77,9 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
     """The phases, and the setup with the batch size that is resolved; `settled.json` is written.
 
     A resumed run takes what it began with.
+
+    Raises:
+        UserError: an optimizer accumulates more gradients than its phase has steps.
     """
     config, network = setup.config, setup.network
     count = len(train_setup.with_unlabelled_train(setup).splits.train)
@@ -86,6 +90,7 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         _say_choice("batch size", choice)
     setup = train_setup.with_batch_size(setup, resolved.batch_size)
     setup = replace(setup, config=replace(config, batch_size=resolved.batch_size))
+    phase_setup = train_setup.with_unlabelled_train(setup)
     planned = planning.resumed(config, resolved.phases)
     if not planned:
         speed = None if config.deterministic else resolved.speed
@@ -98,8 +103,11 @@ def plan_phases(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[list[Pha
         pairs = itertools.zip_longest(planned, kept)
         resolved.dropped_phases = [str(phase) for phase, left in pairs if phase != left]
         planned = kept
+        # A phase of too few steps is reported before the first one is trained.
+        for phase in planned:
+            if phase.epochs:
+                optimizers.check_accumulation(phase.optimizer, phase.epochs * phase_setup.steps_per_epoch)
     if resolved.jit is None:
-        phase_setup = train_setup.with_unlabelled_train(setup)
         # Those of a head on cached features take no time that compiling could win.
         deep = [phase for phase in planned if phase.trains_backbone and not phase.conditional]
         steps = phase_setup.steps_per_epoch * sum(phase.epochs for phase in deep)

@@ -223,7 +223,7 @@ class HyperModel(keras_tuner.HyperModel):
     def _check(self, network: Network, epochs: int | None) -> None:
         """Builds the networks and phases at the boundaries of the search space, without reading an image."""
         phase_settings.check_searched([dimension.name for dimension in self.space], self.config, bool(epochs))
-        outputs, task, count = len(self.listing.classes), self.task, max(1, len(self.listing.ids))
+        outputs, task, count = len(self.listing.classes), self.task, max(1, self.listing.max_examples)
         built = {_graph_key(self.config): network}
         for dimension in self.space:
             for values in search_space.boundary_values(dimension, self.space):

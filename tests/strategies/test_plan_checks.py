@@ -36,6 +36,25 @@ def test_mixing_is_checked_against_the_loss_and_the_task(pretrained):
         plan_checks.check(Config(**flags), pretrained._replace(task="regression"))
 
 
+def test_a_phase_has_enough_steps_for_one_update(pretrained):
+    flags = {"optimizer": "adam(gradient_accumulation_steps=12)", "batch_size": 16}
+    rule = (
+        r"--optimizer: gradient_accumulation_steps of adam\(\) must be at most 8, the steps of the phase\. Received: 12"
+    )
+    for phases, network in (
+        ("head(epochs=2)", pretrained),
+        ("all(epochs=9) | top(0.3, epochs=2)", pretrained),
+        # `auto` trains it for five epochs.
+        ("auto", pretrained._replace(head_init="zeros")),
+    ):
+        examples = 16 if phases == "auto" else 64
+        expected = rule.replace("8", "5") if phases == "auto" else rule
+        with pytest.raises(UserError, match=expected):
+            plan_checks.check(Config(phases=phases, **flags), network, examples)
+    for phases in ("head | all(epochs=3)", "auto", "head(epochs=2, optimizer=sgd) | all(epochs=9)"):
+        plan_checks.check(Config(phases=phases, **flags), pretrained, 64)
+
+
 @pytest.mark.parametrize("layer", ["RandomCrop(24, 24)", "Resizing(16, 24)", "CenterCrop(24, 24)", "RandomGrayscale"])
 def test_a_layer_that_changes_the_size_is_refused(pretrained, layer):
     flags = {"phases": "all(epochs=1, image_size=32)", "augment": f"flip | {layer}"}

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 from training_runs import vectors
 
 from kerasft.data.splits import Split
+from kerasft.settings.errors import UserError
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.training import resolve
 
@@ -22,3 +24,10 @@ def _planned(folder, validation_images=400, **settings):
 def test_a_phase_that_is_dropped_is_named_where_an_equal_one_is_kept(tmp_path):
     planned, resolved = _planned(tmp_path, 4, phases="all(epochs=2) | all(epochs=2)")
     assert len(planned) == len(resolved.dropped_phases) == 1
+
+
+def test_a_phase_of_too_few_steps_for_one_update_is_refused_before_the_first_one_is_trained(tmp_path):
+    phases = "all(epochs=9) | all(epochs=1, optimizer=sgd(gradient_accumulation_steps={}))"
+    assert len(_planned(tmp_path, phases=phases.format(50))[0]) == 2
+    with pytest.raises(UserError, match=r"must be at most 50, the steps of the phase\. Received: 51"):
+        _planned(tmp_path, phases=phases.format(51))
