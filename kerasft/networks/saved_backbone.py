@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 
 from kerasft.networks import flattening, flip_averaging, hub_layers, image_rows, layer_names, pixel_scaling, saved_files
-from kerasft.settings.errors import UserError, one_of
+from kerasft.settings.errors import UserError, counted, one_of
 
 # What may follow the last Dense layer of a classifier, and the convolution that takes its place in MobileNets: what gives other
 # values or another shape to the same outputs.
@@ -129,16 +129,16 @@ def flatten(model: keras.Model, size: int, scaling: str, received: str) -> Saved
         inputs = keras.Input((size, size, 3), name="images")
         opened = flattening.open_model(model, pixel_scaling.add(inputs, scaling))
         flat = keras.Model(inputs, opened.output)
-    features = _without_classifier(flat)
+    features, doubtful = _without_classifier(flat)
     if len(features.shape) not in (2, 3, 4):
         rule = f"features must be [N, H, W, C], [N, T, C] or [N, C]; these are {features.shape}"
         raise UserError(f"--backbone: {rule}. {received}")
     backbone = keras.Model(inputs, features)
     _rename(backbone)
-    return SavedBackbone(keras.Model(inputs, features), _notes(opened, backbone))
+    return SavedBackbone(keras.Model(inputs, features), _notes(opened, backbone, doubtful))
 
 
-def _notes(opened: flattening.Opened, backbone: keras.Model) -> tuple[str, ...]:
+def _notes(opened: flattening.Opened, backbone: keras.Model, doubtful: keras.layers.Layer | None) -> tuple[str, ...]:
     names = {operation.name for operation in backbone.operations}
     notes = []
     if opened.augmentations:
@@ -147,14 +147,19 @@ def _notes(opened: flattening.Opened, backbone: keras.Model) -> tuple[str, ...]:
         notes.append(f"{', '.join(closed)}: cannot be opened, so all of it is frozen or trained together")
     if untied := [name for name in opened.untied if name in names]:
         notes.append(f"{', '.join(untied)}: called more than once, so each call now has weights of its own")
+    if doubtful:
+        what = f"without its last layer {doubtful.name} ({counted(doubtful.output.shape[-1], 'output')}), taken for its head"
+        notes.append(f"{what}; if it belongs to the features, save the model with an Identity layer behind it")
     if _gives_probabilities(last := backbone.output._keras_history.operation):
         rule = "gives probabilities, which become the features; if that is the old head, save the model without it"
         notes.append(f"{last.name}: {rule}")
     return tuple(notes)
 
 
-def _without_classifier(model: keras.Model) -> keras.KerasTensor:
+def _without_classifier(model: keras.Model) -> tuple[keras.KerasTensor, keras.layers.Layer | None]:
     """The input of the head of kerasft, or of a last Dense that only `_AFTER_LOGITS` follow; else the output.
+
+    Also gives that Dense where no probabilities follow it. Then it may have been a layer of the features.
 
     A 1x1 convolution on a map of one place is a Dense. A Dense over tokens is a classifier only if it ends in a softmax.
     Dropout and average pooling before it are left out too, for the head of kerasft has its own.
@@ -163,15 +168,18 @@ def _without_classifier(model: keras.Model) -> keras.KerasTensor:
     if layer_names.FEATURES in names and layer_names.STANDARDISE in names:
         pooled = model.get_layer(layer_names.FEATURES).input
         if not isinstance(pooled, list):
-            return pooled
-        return pooled[-1]._keras_history.operation.input  # of several depths, the last is the backbone's output
-    output = model.output
+            return pooled, None
+        return pooled[-1]._keras_history.operation.input, None  # of several depths, the last is the backbone's output
+    output, doubtful = model.output, None
     dense = _before(output, _is_after_logits)._keras_history.operation
     # Another operation may have several outputs.
     if _is_dense(dense):
         vector = len(output.shape) == 2 and _has_one_place(dense.output)
-        output = dense.input if vector or _ends_in_softmax(model, dense) else output
-    return _before(output, lambda one: isinstance(one, _BEFORE_LOGITS))
+        if vector or _ends_in_softmax(model, dense):
+            end = _before(output, lambda one: _is_after_logits(one) and not _gives_probabilities(one))
+            doubtful = None if _gives_probabilities(end._keras_history.operation) else dense
+            output = dense.input
+    return _before(output, lambda one: isinstance(one, _BEFORE_LOGITS)), doubtful
 
 
 def _is_dense(operation: keras.Operation) -> bool:

@@ -140,6 +140,26 @@ def test_probabilities_as_features_are_said(tmp_path):
     assert note.startswith("scores: gives probabilities, which become the features; if that is the old head, save ")
 
 
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda x: layers.Dense(4, name="last")(x), "last (4 outputs)"),
+        (lambda x: layers.Normalization(mean=0.0, variance=1.0)(layers.Dense(1, name="last")(x)), "last (1 output)"),
+        (
+            lambda x: layers.Flatten()(layers.Conv2D(4, 1, name="last")(layers.Reshape((1, 1, -1))(x))),
+            "last (4 outputs)",
+        ),
+        (lambda x: layers.Dense(4, activation="sigmoid")(x), None),
+        (lambda x: layers.Reshape((4,))(layers.Softmax()(layers.Dense(4)(x) / 2.5)), None),
+        (lambda x: layers.Identity()(layers.Dense(4)(x)), None),
+    ],
+)
+def test_a_last_layer_that_may_have_been_one_of_the_features_is_named(end, said, tmp_path):
+    found = saved_backbone.load(saved(lambda x: end(flattened(x)), tmp_path / "theirs.keras"), None, "auto")
+    start = f"without its last layer {said}, taken for its head; if it belongs to the features, save the model with an "
+    assert found.notes == (() if said is None else (f"{start}Identity layer behind it",))
+
+
 def test_another_size_of_images_keeps_the_weights(tmp_path):
     def build(inputs):
         hidden = layers.Conv2D(4, 3, strides=2, padding="same")(layers.Rescaling(1 / 255)(inputs))
