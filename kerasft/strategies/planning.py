@@ -81,15 +81,9 @@ def plan(
 
 
 def _check_solved(phase: Phase) -> None:
-    """Refuses arguments that train a head, where it is solved instead.
-
-    `optimizer` and `schedule` may be there: a search names those of a trial in each phase.
-    """
+    """Refuses arguments that train a head, where it is solved instead."""
     defaults = head()
-    names = [
-        item.name for item in fields(Phase) if "check" in item.metadata and item.name not in ("optimizer", "schedule")
-    ]
-    for name in ("lr", *names):
+    for name in ("lr", *(item.name for item in fields(Phase) if "check" in item.metadata)):
         if getattr(phase, name) != getattr(defaults, name):
             rule = (
                 f"{phase.strategy}({name}=) needs epochs=, for this head is solved by --head_init=probe and not trained"

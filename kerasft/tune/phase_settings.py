@@ -1,7 +1,7 @@
 """Writes the searched `lr` and `epochs` into `--phases`, and appends `--winner_phases`."""
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from kerasft import strategies
@@ -95,19 +95,31 @@ def check_winner_phases(config: Config, winner_phases: str) -> None:
         raise UserError(f"{flag}: {rule}. Received: '--phases={config.phases}'")
 
 
-def append_phases(trial: Config, config: Config, winner_phases: str) -> Config:
+def append_phases(trial: Config, config: Config, winner_phases: str, settled: Sequence[str] = ()) -> Config:
     """Returns a trial's Config with further phases.
 
-    The trial's own phases keep the optimizer and the schedule that were searched together with their rate.
+    The trial's own phases keep the optimizer and the schedule that were searched together with their rate. A head that the trial
+    solved and did not train takes neither.
 
     Args:
         config: of the search. Its optimizer and schedule are those of the further phases.
+        settled: the phases of the trial's `settled.json`.
     """
     tied = ("optimizer", "schedule")
     kept = {name: trial.spec(name) for name in tied if getattr(trial, name) != getattr(config, name)}
-    found = [Spec(spec.name, (), kept | _arguments_by_name(spec)) for spec in trial.specs("phases")]
+    found = list(trial.specs("phases"))
+    for index, spec in enumerate(found):
+        own = {} if index == 0 and _is_solved(spec, settled) else kept
+        found[index] = Spec(spec.name, (), own | _arguments_by_name(spec))
     before = {name: getattr(config, name) for name in tied}
     return replace(trial, phases=" | ".join([*map(str, found), winner_phases]), **before)
+
+
+def _is_solved(spec: Spec, settled: Sequence[str]) -> bool:
+    """Whether the first phase of a trial is a head that names no epochs, and that had none."""
+    phase = planning.build(spec, "--phases", outside=Phase)[0]
+    had = specs.parse_one(settled[0], "--phases").kwargs.get("epochs") if settled else None
+    return not phase.trains_backbone and phase.epochs is None and had == 0
 
 
 def _each(spec: Spec) -> tuple[Spec, ...]:

@@ -170,9 +170,11 @@ def _results(options: dict[str, str], oracle: ResumableOracle, folder: Path) -> 
 
 def _winner_config(config: Config, folder: Path, results: dict[str, Any]) -> Config:
     """Returns the Config of the best trial as a run in `best/`, with the phases of `--winner_phases` appended."""
-    fields = run_folder.read_json(folder / "trials" / results["best"]["trial"] / "config.json")
-    if results["winner_phases"]:
-        fields = asdict(phase_settings.append_phases(from_stored(fields), config, results["winner_phases"]))
+    trial = folder / "trials" / results["best"]["trial"]
+    fields = run_folder.read_json(trial / "config.json")
+    if further := results["winner_phases"]:
+        settled = run_folder.read_json(trial / "settled.json").get("phases", [])
+        fields = asdict(phase_settings.append_phases(from_stored(fields), config, further, settled))
     output = {name: getattr(config, name) for name in _TODAYS}
     return from_stored(fields, **output, run_dir=str(folder / "best"), resume=True)
 

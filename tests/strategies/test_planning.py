@@ -172,7 +172,13 @@ def test_a_head_that_follows_what_trains_is_trained(pretrained):
     assert epochs("head(epochs=0) | head") == [0, 5]
 
 
-@pytest.mark.parametrize("given", ["lr=0.1", "loss=focal", "augment=flip", "views=3", "l2sp=0.1", "sam=0.1", "agc=0.1"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("lr=0.1", "loss=focal", "augment=flip", "views=3", "l2sp=0.1", "sam=0.1", "agc=0.1"),
+        *("optimizer=sgd", "schedule=constant"),
+    ],
+)
 def test_a_solved_head_takes_nothing_that_trains_one(pretrained, given):
     name = given.partition("=")[0]
     rule = rf"--phases: head\({name}=\) needs epochs=, for this head is solved by --head_init=probe and not trained\. Received: 'head\("
@@ -182,8 +188,6 @@ def test_a_solved_head_takes_nothing_that_trains_one(pretrained, given):
         (f"head({given}, epochs=2)", pretrained),
         (f"head | head({given})", pretrained),
         (f"head({given})", pretrained._replace(head_init="zeros")),
-        # A search names these in each phase.
-        ("head(optimizer=sgd, schedule=constant)", pretrained),
     ):
         planning.plan(Config(phases=phases), network, 1200)
 

@@ -268,6 +268,25 @@ def test_the_winner_goes_on_with_the_optimizer_of_the_search():
 
 
 @pytest.mark.parametrize(
+    ("phases", "settled", "expected"),
+    [
+        ("head", ["head(epochs=0, optimizer=sgd, schedule=cosine)"], "head"),
+        ("head | bias", ["head(epochs=0)", "bias(epochs=5)"], "head | bias(optimizer=sgd)"),
+        ("head", ["head(epochs=5)"], "head(optimizer=sgd)"),
+        # A head that nobody names is solved before it.
+        ("bias", ["head(epochs=0)", "bias(epochs=5)"], "bias(optimizer=sgd)"),
+    ],
+)
+def test_a_head_that_a_trial_solved_takes_no_optimizer_of_the_search(phases, settled, expected, tmp_path):
+    trial = tmp_path / "trials" / "0"
+    trial.mkdir(parents=True)
+    (trial / "config.json").write_text(json.dumps(asdict(Config(optimizer="sgd", phases=phases))))
+    (trial / "settled.json").write_text(json.dumps({"phases": settled}))
+    found = search._winner_config(Config(), tmp_path, {"best": {"trial": "0"}, "winner_phases": "all"})
+    assert (found.phases, found.optimizer) == (f"{expected} | all", Config().optimizer)
+
+
+@pytest.mark.parametrize(
     ("after", "trials", "message"),
     [
         ("hed(epochs=2)", "head", r"--winner_phases: must be one of .* \(did you mean 'head'\?\)"),
