@@ -23,6 +23,8 @@ _RESULTS += ("explain.html", "explain.json", "baseline.npz")
 _DERIVED = ("compress.html", "compress.json", "rebuilt.keras", "lr_find.html", "lr_find.json", "unlabelled.npz")
 # The SavedModel that `--gate` refused is in this folder of the run.
 UNPUBLISHED = "unpublished"
+# Files of `write_settings`. They are written before anything is known to work.
+_SETTINGS = ("config.json", "run.flags")
 # Files of `run_lock`.
 LOCK_FILES = (".lock", ".owner.json")
 # How the name of a file ends until it is written.
@@ -215,6 +217,26 @@ def write_settings(config: Config, folder: Path) -> None:
     """Writes `config.json` and `run.flags`."""
     write_json(folder / "config.json", asdict(config))
     write(folder / "run.flags", lambda file: file.write(stored_config.to_flags(config).encode()))
+
+
+def remove_unbegun(made: list[Path]) -> None:
+    """Removes a run folder that holds nothing but settings, and the folders above it that were made for it.
+
+    The caller must hold the lock of the folder.
+
+    Args:
+        made: the run folder, then those above it, without any that was there before.
+    """
+    if not (made and made[0].is_dir()):
+        return
+    files = list(made[0].iterdir())
+    if {path.name for path in files}.issubset({*_SETTINGS, *LOCK_FILES}):
+        for path in files:
+            path.unlink()
+        for path in made:
+            # Another process may have written into it meanwhile.
+            with suppress(OSError):
+                path.rmdir()
 
 
 class History:

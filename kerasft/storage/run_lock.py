@@ -25,11 +25,12 @@ def locked(folder: Path) -> Iterator[None]:
     the next run takes it. The owner file is only read for messages.
 
     Args:
-        folder: of the run. It is created.
+        folder: of the run. It is created, and removed again where the block fails before it has written more than settings.
 
     Raises:
         UserError: another run holds the lock. The message names its process, host and start.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
@@ -45,6 +46,9 @@ def locked(folder: Path) -> Iterator[None]:
         since = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         run_folder.write_json(folder / OWNER, {"host": platform.node(), "pid": os.getpid(), "since": since})
         yield
+    except BaseException:
+        run_folder.remove_unbegun(made)
+        raise
     finally:
         (folder / OWNER).unlink(missing_ok=True)
         lock.release()

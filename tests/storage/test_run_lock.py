@@ -55,3 +55,28 @@ def test_the_second_run_is_told_who_the_first_is_and_a_dead_ones_lock_is_taken_o
 def test_what_a_lock_leaves_is_no_other_content(tmp_path):
     with run_lock.locked(tmp_path):
         assert run_folder.open_folder(Config(run_dir=str(tmp_path)), "digits") == (tmp_path, None)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_never_began_leaves_no_folder(begun, tmp_path):
+    """As where the weights of its network cannot be downloaded."""
+    folder = tmp_path / "runs" / "r"
+    with pytest.raises(UserError), run_lock.locked(folder):
+        run_folder.open_folder(Config(run_dir=str(folder)), "digits")
+        if begun:
+            run_folder.write_json(folder / "audit.json", {})
+        raise UserError("--weights: imagenet could not be downloaded")
+    assert (tmp_path / "runs").exists() == folder.exists() == begun
+    # Whoever waits for it gets a lock of its own.
+    with run_lock.locked(folder):
+        assert (folder / ".lock").exists()
+
+
+def test_a_folder_that_was_there_before_or_in_which_all_went_well_stays(tmp_path):
+    with pytest.raises(UserError), run_lock.locked(tmp_path):
+        run_folder.open_folder(Config(run_dir=str(tmp_path)), "digits")
+        raise UserError("--weights: imagenet could not be downloaded")
+    # `lr_find` writes its results after the block.
+    with run_lock.locked(tmp_path / "r"):
+        run_folder.open_folder(Config(run_dir=str(tmp_path / "r")), "digits")
+    assert (tmp_path / "config.json").exists() and (tmp_path / "r" / "config.json").exists()
