@@ -74,7 +74,9 @@ def show(config: Config) -> None:
     further = len(data.unlabelled or ())
     shift = _shift(config, network, data)
     speed_of_plan = None if config.deterministic else speed
-    planned, reason = planning.plan(config, network, len(data.train) + further, speed_of_plan, shift, not _leaves_weights_out(config))
+    planned, reason = planning.plan(
+        config, network, len(data.train) + further, speed_of_plan, shift, not _leaves_weights_out(config)
+    )
     count = network.model.count_params()
     console.say(f"network: {network.name}, {count:,} parameters, {network.size}x{network.size} pixels")
     named = [str(spec) for spec in likely(config).specs("backbone")]

@@ -76,7 +76,10 @@ def test_near_images_train_all_layers_where_the_hour_is_too_short_for_the_cache_
     assert (enough.strategy, enough.epochs) == ("top", 9)
     (_, few), why = planning.plan(Config(), pretrained, 1200, speed=2.0, shift=0.05)
     assert (few.strategy, few.epochs) == ("all", 1)
-    assert "an epoch of 1200 examples takes about 2400 s here: solve the head, then fine-tune all layers for 1 epoch" in why
+    assert (
+        "an epoch of 1200 examples takes about 2400 s here: solve the head, then fine-tune all layers for 1 epoch"
+        in why
+    )
     monkeypatch.setattr(caching, "MAX_WORK_RATIO", 0.01)
     (_, uncached), _ = planning.plan(Config(), pretrained, 1200, shift=0.05)
     assert (uncached.strategy, uncached.epochs) == ("all", 9)
