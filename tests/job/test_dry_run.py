@@ -75,7 +75,7 @@ def test_it_refuses_a_quantile_that_too_few_validation_images_leave_unlearned(ph
     images = sorted(photos.glob("*/*.jpg"))
     (tmp_path / "t.csv").write_text("\n".join(["path,size", *(f"{path},{i / 3}" for i, path in enumerate(images))]))
     asked = Config(data=f"csv:{tmp_path / 't.csv'}", backbone=tiny, image_size=32, loss="pinball(0.9)", augment="none")
-    with pytest.raises(UserError, match="--loss: a quantile needs a phase with epochs, .* 5 validation images, and there"):
+    with pytest.raises(UserError, match="--loss: a quantile needs a phase with epochs, which needs 5 validation"):
         dry_run.show(replace(asked, val_fraction=2 / len(images)))
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import splits_of
 from training_runs import easy, same, trained, vectors, watched
 
-from kerasft.data.splits import Split, Splits
+from kerasft.data.splits import Split
 from kerasft.networks import eight_bits, layer_names
 from kerasft.networks import network as networks
 from kerasft.probes import depth_choice
@@ -115,7 +115,9 @@ def test_a_quantile_that_few_validation_images_leave_unlearned_is_refused(tiny, 
         trained(data, tmp_path / "run", tiny, **{**flags, **settings})
 
     for settings in ({}, {"head_init": "zeros", "phases": "head(epochs=0) | all(epochs=9)"}):
-        with pytest.raises(UserError, match="--loss: a quantile needs a phase with epochs, which needs 5 validation im"):
+        with pytest.raises(
+            UserError, match="--loss: a quantile needs a phase with epochs, which needs 5 validation im"
+        ):
             begin(4, **settings)
     for count, settings in ((5, {}), (4, {"loss": "mse"}), (4, {"head_init": "zeros"})):
         with pytest.raises(pytest.fail.Exception, match="far enough"):
