@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasft.compare.entries import Entry
 from kerasft.evaluation import paired
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import score_key
 from kerasft.storage import predictions_file
@@ -28,8 +29,9 @@ def finished(entry: Entry, result: dict[str, Any], task: str, classes: list[str]
     """
     test, phases, seconds = result["figures"]["test"], result["phases"], result["seconds"]
     arrays = predictions_file.read(folder)
-    _, low, high = score_interval(task, test, arrays, classes)
-    key = score_key(task, len(classes))
+    quantile = asked_quantile(test)
+    _, low, high = score_interval(task, test, arrays, classes, quantile)
+    key = score_key(task, len(classes), quantile)
     return {
         **_head(entry, FINISHED),
         key: test[key],
@@ -62,7 +64,7 @@ def not_begun(entry: Entry, reason: str) -> Row:
     return {**_head(entry, NOT_BEGUN), "reason": reason}
 
 
-def add_differences(rows: Sequence[Row], task: str, units: np.ndarray | None) -> None:
+def add_differences(rows: Sequence[Row], task: str, units: np.ndarray | None, quantile: float | None = None) -> None:
     """Adds to each finished row its paired differences to the first row, if that is finished.
 
     `difference` is of the score, `loss_difference` of the loss, each as `{"value", "interval", "n", "same"}`.
@@ -70,13 +72,14 @@ def add_differences(rows: Sequence[Row], task: str, units: np.ndarray | None) ->
 
     Args:
         units: float [D], the deviations of several targets, which their errors are divided by; else None.
+        quantile: of `asked_quantile`, the same for all rows.
     """
     if not rows or rows[0]["status"] != FINISHED:
         return
     first = predictions_file.read(Path(rows[0]["run_dir"]))
     for row in rows[1:]:
         if row["status"] == FINISHED:
-            found = paired.compare(task, first, predictions_file.read(Path(row["run_dir"])), units)
+            found = paired.compare(task, first, predictions_file.read(Path(row["run_dir"])), units, quantile)
             row["difference"] = _difference(found.score, found)
             row["loss_difference"] = _difference(found.loss, found)
 

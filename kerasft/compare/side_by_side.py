@@ -15,7 +15,8 @@ from kerasft.compare.rows import FAILED, FINISHED, Row
 from kerasft.console import console
 from kerasft.data import sources
 from kerasft.data.listing import Listing
-from kerasft.evaluation.score_names import score_key
+from kerasft.evaluation.pinball import asked_quantile
+from kerasft.evaluation.score_names import recorded_score, score_key
 from kerasft.job.data_changes import refuse_changes
 from kerasft.settings import stored_config
 from kerasft.settings.config import Config
@@ -70,7 +71,7 @@ def _compare(
 ) -> int:
     """Compares in a locked folder."""
     found: list[Row] = []
-    units, spent = None, 0.0
+    units, quantile, spent = None, None, 0.0
     for number, entry in enumerate(entries, 1):
         result = _result(folder, entry)
         if "figures" not in result:
@@ -92,12 +93,14 @@ def _compare(
                 entry, result, listing.task, list(listing.classes), folder / "entries" / entry.folder_name
             )
             units = rows.deviations(result, list(listing.classes)) if units is None else units
+            # Under regression all entries have one loss.
+            quantile = asked_quantile(result["figures"]["test"])
         else:
             row = rows.failed(entry, result["reason"])
         found.append(row)
         _refuse_repeated(found)
-        console.say(f"{number} of {len(entries)}: {table.line(row, listing.task)}")
-        rows.add_differences(found, listing.task, units)
+        console.say(f"{number} of {len(entries)}: {table.line(row)}")
+        rows.add_differences(found, listing.task, units, quantile)
         _write(folder, config, listing, found, None)
     best = rows.winner(found)
     if best is None:
@@ -197,10 +200,11 @@ def _write(
     folder: Path, config: Config, listing: Listing, found: list[Row], chosen: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Writes `compare.json` and `compare.html`, and returns the contents of the former."""
-    classes = list(listing.classes)
+    finished = [row for row in found if row["status"] == FINISHED]
     values = {
         "baseline": found[0]["strategy"],
-        "score": score_key(listing.task, len(classes)),
+        # As long as nothing is finished, no row has one.
+        "score": recorded_score(finished[0]) if finished else score_key(listing.task, len(listing.classes)),
         "task": listing.task,
         "data": listing.name,
         "finished": chosen is not None,

@@ -8,7 +8,7 @@ from rich.text import Text
 from kerasft.compare.rows import FINISHED, Row
 from kerasft.console import console
 from kerasft.console.wording import duration
-from kerasft.evaluation.score_names import SCORES
+from kerasft.evaluation.score_names import recorded_score
 from kerasft.report.compare_page import cells
 from kerasft.settings.errors import printable
 
@@ -17,11 +17,11 @@ REACHED = ("#", "strategy", "score", "difference", "loss", "loss difference")
 COSTS = ("#", "kept", "trained", "stored", "time", "memory", "images/s")
 
 
-def line(row: Row, task: str) -> str:
+def line(row: Row) -> str:
     """One entry in one line."""
     if row["status"] != FINISHED:
         return f"{row['strategy']}: {row['status']}: {row['reason']}"
-    key = next(name for name in (SCORES[task], "scaled_mae") if name in row)
+    key = recorded_score(row)
     found = (
         f"{key} {console.format_metric(row[key])}, loss {console.format_metric(row['loss'])} on {row['n']} test images"
     )

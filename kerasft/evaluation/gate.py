@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft.evaluation import intervals, paired
-from kerasft.evaluation.pinball import pinball
-from kerasft.evaluation.score_names import SCORES
+from kerasft.evaluation.pinball import judged_errors
+from kerasft.evaluation.score_names import score_name
 
 # The gate judges a class by at least so many test images.
 MIN_CLASS_IMAGES = 10
@@ -74,11 +74,11 @@ def compare(
         `loss_difference` (value, low, high; 95 %), `classes`, `lost` and `gained` (right before, wrong now; and the
         reverse), `lost_images` and `gained_images` (the largest change of the loss first), and `gate`.
     """
-    name, key = SCORES[task], "values" if task == "regression" else "probabilities"
+    name, key = score_name(task, quantile), "values" if task == "regression" else "probabilities"
     sides = [both.before, both.after]
     known = {"ids": both.ids, "labels": both.labels} | ({} if both.groups is None else {"groups": both.groups})
     arrays = [{**known, key: side.answers, "losses": side.losses} for side in sides]
-    found = paired.compare(task, *arrays, units)
+    found = paired.compare(task, *arrays, units, quantile)
     before, after = ({name: score(side.answers), "loss": float(side.losses.mean())} for side in sides)
     rows = dict(class_rows(task, classes, both, quantile))
     # The same probabilities may still be decided by other thresholds.
@@ -137,7 +137,7 @@ def class_rows(
             pair, n, sign = [side.predicted[:, index] == truth for side in (before, after)], int(truth.sum()), 1.0
         else:
             gaps = [labels[:, index].astype(np.float64) - side.answers[:, index] for side in (before, after)]
-            pair = [-np.abs(gap) if quantile is None else -pinball(gap, quantile) for gap in gaps]
+            pair = [-judged_errors(gap, quantile) for gap in gaps]
             n, sign = len(labels), -1.0
         if len(pair[0]) and n:
             yield name, _row(*pair, n, groups, sign)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasft.evaluation import intervals
+from kerasft.evaluation.pinball import judged_errors
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,7 +36,7 @@ class Paired(NamedTuple):
     """What the second run has more than the first.
 
     Attributes:
-        score: of accuracy, mean average precision, or mean absolute error.
+        score: of accuracy, mean average precision, mean absolute error, or the mean pinball loss of a quantile.
         loss: of the mean loss.
         n: images that both have scored.
         same: whether both answer each of them with the same numbers, but for rounding. Then there is nothing to estimate.
@@ -47,7 +48,9 @@ class Paired(NamedTuple):
     same: bool = False
 
 
-def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None = None) -> Paired:
+def compare(
+    task: str, first: Arrays, second: Arrays, units: np.ndarray | None = None, quantile: float | None = None
+) -> Paired:
     """Compares two runs image by image.
 
     The interval of accuracy is Bonett and Price's for paired proportions, and Student's for means of losses and errors. That of
@@ -58,6 +61,7 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
         task: `single_label`, `multi_label` or `regression`.
         first, second: the arrays of `predictions.npz`, with `losses`, and with `groups` if images belong together.
         units: float [D], by which errors of values are divided; None for 1.
+        quantile: whose pinball loss judges values; None for the absolute error.
     """
     # Copies are found in decoded images. So runs with other image sizes may have left out others.
     _, places, other_places = np.intersect1d(first["ids"], second["ids"], return_indices=True)
@@ -87,7 +91,8 @@ def compare(task: str, first: Arrays, second: Arrays, units: np.ndarray | None =
         value, found = gained(np.ones(n)), intervals.bootstrap(gained, n, 2 * first["labels"].shape[1], groups=groups)
         return Paired(Difference(value, *found.centred(value, -1.0, 1.0)), loss, n)
     scale = 1.0 if units is None else units
-    errors = [(np.abs(run["values"] - run["labels"].astype(np.float64)) / scale).mean(-1) for run in (first, second)]
+    gaps = [(run["labels"].astype(np.float64) - run["values"]) / scale for run in (first, second)]
+    errors = [judged_errors(gap, quantile).mean(-1) for gap in gaps]
     return Paired(_mean_difference(errors[1] - errors[0], groups), loss, n)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerasft.evaluation import intervals
-from kerasft.evaluation.pinball import pinball
+from kerasft.evaluation.pinball import judged_errors
 
 
 class ScoreInterval(NamedTuple):
@@ -62,7 +62,7 @@ def value_errors(
     """The error of each image under regression, float64 [N]: absolute, or the pinball loss of a quantile; units as above."""
     labels = arrays["labels"].astype(np.float64)
     gaps = (labels - arrays["values"]) / target_units(test, labels, classes)
-    return (np.abs(gaps) if quantile is None else pinball(gaps, quantile)).mean(-1)
+    return judged_errors(gaps, quantile).mean(-1)
 
 
 def _known(value: float, ends: tuple[float, float]) -> ScoreInterval:

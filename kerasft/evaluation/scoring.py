@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from kerasft.evaluation import calibration, intervals
-from kerasft.evaluation.pinball import pinball
-from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES, SCORES, TITLES, score_key
+from kerasft.evaluation.pinball import asked_quantile, judged_errors, pinball
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES, TITLES, score_key, score_name
 from kerasft.settings.errors import UserError
 
 Predictor = Callable[[Iterable], np.ndarray]
@@ -92,14 +92,20 @@ class Scorer:
     delta: float = 1.0
 
     @property
+    def asked_quantile(self) -> float | None:
+        """The quantile whose pinball loss is the score; None for the mean and the median, which absolute errors judge."""
+        return asked_quantile({"quantile": self.quantile}) if self.error == "pinball" else None
+
+    @property
     def name(self) -> str:
-        """The name of the score in `metrics.json`."""
-        return SCORES[self.task]
+        """The name of the score in rows of `metrics.json`, such as those of phases."""
+        return score_name(self.task, self.asked_quantile)
 
     @property
     def key(self) -> str:
-        """The name in `metrics.json` of what `score` gives: under regression `scaled_mae` for several targets, `mae` for one."""
-        return score_key(self.task, self.labels.shape[1] if self.task == "regression" else 1)
+        """The name of what `score` gives among the metrics of a split, as `score_names.score_key` has it."""
+        targets = self.labels.shape[1] if self.task == "regression" else 1
+        return score_key(self.task, targets, self.asked_quantile)
 
     @property
     def title(self) -> str:
@@ -148,15 +154,22 @@ class Scorer:
     def score(self, outputs: np.ndarray) -> float:
         """Returns the score of the task: accuracy, mean average precision, or mean absolute error.
 
-        The error of one target is in its own units. The error of several targets is in units of `scale`: a mean over
-        different units has no meaning.
+        A quantile is scored by its mean pinball loss: answers that slip to the median would lower the absolute error. The
+        error of one target is in its own units. The error of several targets is in units of `scale`: a mean over different
+        units has no meaning.
         """
         if self.task == "single_label":
             return float((outputs.argmax(-1) == self.labels).mean())
         if self.task == "multi_label":
             return mean_average_precision(outputs, self.labels) if np.isfinite(outputs).all() else 0.0
-        gaps = np.abs(outputs.astype(np.float64) - self.labels)
-        return float((gaps if self.labels.shape[1] == 1 else gaps / self.scale).mean())
+        if self.labels.shape[1] > 1:
+            return self.scaled_error(outputs)
+        return float(judged_errors(self.labels - outputs.astype(np.float64), self.asked_quantile).mean())
+
+    def scaled_error(self, values: np.ndarray) -> float:
+        """Returns the score of regression in units of `scale`, also that of one target: limits hold for targets of any unit."""
+        residuals = (self.labels - values.astype(np.float64)) / self.scale
+        return float(judged_errors(residuals, self.asked_quantile).mean())
 
     def calibrated_losses(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
         """Returns the best temperature of outputs, and the losses at it. Weights of a network are compared by these losses.

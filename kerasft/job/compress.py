@@ -1,5 +1,6 @@
 """`kerasft compress`: portable artefacts of a finished run, and the table of all its artefacts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from kerasft import report
 from kerasft.console import console
 from kerasft.console.wording import number, percent
 from kerasft.data import groups, pipeline
+from kerasft.data.splits import Splits
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import TITLES
+from kerasft.evaluation.scoring import Scorer
 from kerasft.export.artefact import Answer
 from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
@@ -68,18 +71,10 @@ def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
     portable_export.refuse_other_runs(config, metrics)
     with run_folder.scratch(folder, SCRATCH) as place:
         scorer = train_setup.prepare(config, network, splits, place).scorer
-    arrays, key = {"labels": splits.test.labels}, "values" if network.task == "regression" else "probabilities"
-    if (found := groups.repeated(splits.test.groups)) is not None:
-        arrays["groups"] = found
     run_name = metrics.get("run", metrics["weights_sha256"])
     answer = Answer(run_name, splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
     score, saved_model = scorer.key, Path(metrics["export"]["path"])
-
-    def interval(answers: np.ndarray, value: float) -> list[float] | None:
-        test, found = metrics["test"] | {score: value}, arrays | {key: answers}
-        _, low, high = score_interval(network.task, test, found, splits.classes)
-        return None if low is None else [low, high]
-
+    interval = _interval(scorer, splits, metrics["test"])
     rows = list(
         portable_export.export(
             config, network, answer, splits, scorer, opened.outputs, saved_model, folder, interval
@@ -108,6 +103,25 @@ def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
         console.say(text)
     console.say(f"compress: {folder / JSON_NAME}, {folder / 'compress.html'}")
     return rows
+
+
+def _interval(scorer: Scorer, splits: Splits, test: dict) -> Callable[[np.ndarray, float], list[float] | None]:
+    """From answers to the test images, float [N, C], and their score to the 95 % interval of the score; None where there is none.
+
+    Args:
+        scorer: of the run.
+        test: the test metrics of the run.
+    """
+    arrays, key = {"labels": splits.test.labels}, "values" if scorer.task == "regression" else "probabilities"
+    if (found := groups.repeated(splits.test.groups)) is not None:
+        arrays["groups"] = found
+
+    def interval(answers: np.ndarray, value: float) -> list[float] | None:
+        scored, answered = test | {scorer.key: value}, arrays | {key: answers}
+        _, low, high = score_interval(scorer.task, scored, answered, splits.classes, scorer.asked_quantile)
+        return None if low is None else [low, high]
+
+    return interval
 
 
 def _table(rows: list[dict], score: str) -> Table:

@@ -37,7 +37,7 @@ from kerasft.storage import run_folder
 from kerasft.strategies import auto, budget, caching, freezing, planning
 from kerasft.strategies.phase import Phase
 from kerasft.strategies.variables import phase_network
-from kerasft.training import domain_shift, forward_speed, head_init, phase_table
+from kerasft.training import domain_shift, forward_speed, head_init, phase_table, train_setup
 
 # Images that are decoded to measure the decoding speed.
 SAMPLED_IMAGES = 64
@@ -69,6 +69,7 @@ def show(config: Config) -> None:
         network = _network(config, listing, Path(folder))
     data, decoded_per_second = _data(config, listing, network.size)
     uncertainty.check_count(config, data)
+    train_setup.check_quantile(config, network, data)
     _show_data(data)
     speed = forward_speed.measure(scoring.make_predictor(network.model), network.size, TIMED_SECONDS)
     further = len(data.unlabelled or ())

@@ -12,7 +12,6 @@ from kerasft.data import groups, pipeline
 from kerasft.data.splits import Split, Splits
 from kerasft.evaluation import paired, scoring
 from kerasft.evaluation.score_interval import score_interval
-from kerasft.evaluation.score_names import SCORES
 from kerasft.evaluation.scoring import Predictor
 from kerasft.job.evaluate import Evaluation
 from kerasft.networks import copies, depths, layer_names
@@ -191,9 +190,8 @@ def _row(
     outputs = model.answer(features)
     seconds = model.seconds + time.monotonic() - started
     setup = trained.setup
-    task, score = setup.network.task, SCORES[setup.network.task]
-    scorer = replace(setup.scorer, labels=test.labels, weights=None)
-    row = {score: scorer.score(outputs), "loss": scorer.loss(outputs)}
+    task, scorer = setup.network.task, replace(setup.scorer, labels=test.labels, weights=None)
+    row = {scorer.name: scorer.score(outputs), "loss": scorer.loss(outputs)}
     key, together = "values" if task == "regression" else "probabilities", groups.repeated(test.groups)
     known = {"ids": test.ids, "labels": test.labels} | ({} if together is None else {"groups": together})
     answers = scoring.apply_activation(task, outputs)
@@ -203,6 +201,6 @@ def _row(
     one = {**known, key: answers, "losses": scorer.losses(outputs)}
     other = {**known, key: evaluation.test, "losses": evaluation.losses}
     units = setup.scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
-    difference = paired.compare(task, one, other, units)
+    difference = paired.compare(task, one, other, units, scorer.asked_quantile)
     row |= {"difference": paired.as_json(difference.score), "loss_difference": paired.as_json(difference.loss)}
     return row | {"seconds": round(seconds, 3), "bytes": model.bytes}

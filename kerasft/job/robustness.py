@@ -12,10 +12,11 @@ from kerasft.data import pipeline
 from kerasft.data.splits import Split
 from kerasft.evaluation import attacks, corruptions, scoring
 from kerasft.evaluation.corruptions import CORRUPTIONS, STRENGTHS
-from kerasft.evaluation.score_names import TITLES, score_key
+from kerasft.evaluation.score_names import TITLES
 from kerasft.evaluation.scoring import Predictor, Scorer
 from kerasft.job.reference_models import ReferenceModels
 from kerasft.networks.network import Network
+from kerasft.report.robustness import measured_score
 from kerasft.settings import machine
 
 # What each level measures, the cheapest first: the most test images under corruptions, and under attack.
@@ -52,8 +53,8 @@ def measure(
 
     Returns:
         For `metrics.json`; empty under `none`. `robustness`: for each corruption the score at the strengths 1 to 5.
-        `robustness_summary`: `level`, `n`, `clean` (the score on the same images as they are), `values` of the strengths, and
-        `mean` over all corruptions and strengths. Under `full` also `attacks`, see `_attack`, and with reference models
+        `robustness_summary`: `level`, `n`, `score` (its name), `clean` (the score on the same images as they are), `values` of
+        the strengths, and `mean` over all corruptions and strengths. Under `full` also `attacks`, see `_attack`, and with reference models
         `robustness_baselines`: for each the scores as in `robustness`, `clean` and `mean`.
     """
     most, attacked = LEVELS[level]
@@ -66,7 +67,7 @@ def measure(
     outputs, *of_models = _outputs(network, predictors, test, rows, seed)
     scorer = replace(scorer, labels=test.labels[rows], weights=None)
     scores, clean, mean = _scores(scorer, outputs)
-    summary = {"level": level, "n": len(rows), "clean": clean, "mean": mean}
+    summary = {"level": level, "n": len(rows), "score": scorer.key, "clean": clean, "mean": mean}
     summary["values"] = {name: list(one.values) for name, one in CORRUPTIONS.items()}
     found = {"robustness": scores, "robustness_summary": summary}
     if with_models:
@@ -179,7 +180,7 @@ def summarise(metrics: dict[str, Any]) -> None:
     """Prints the mean score under corruptions; nothing without `--robustness`."""
     if found := metrics.get("robustness_summary"):
         scores = metrics["robustness"]
-        score = TITLES[score_key(metrics["task"], len(metrics["classes"]))]
+        score = TITLES[measured_score(metrics)]
         means = {name: float(np.mean(values)) for name, values in scores.items()}
         worst = (max if metrics["task"] == "regression" else min)(means, key=means.get)
         shown = [console.format_metric(value) for value in (found["clean"], found["mean"], means[worst])]

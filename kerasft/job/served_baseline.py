@@ -13,7 +13,7 @@ from kerasft.data import groups
 from kerasft.data.splits import Splits
 from kerasft.evaluation import gate, scoring
 from kerasft.evaluation.gate import Both, Side
-from kerasft.evaluation.score_names import SCORES, TITLES, score_key
+from kerasft.evaluation.score_names import TITLES, of_targets, recorded_score
 from kerasft.evaluation.scoring import Scorer
 from kerasft.export import artefact, model_folders, saved_model
 from kerasft.export.serving_outputs import answer_key, serving_outputs
@@ -162,9 +162,7 @@ def compare(
     both = Both(test.ids, test.labels, *sides, groups.repeated(test.groups))
     baseline_file.write(folder, both)
     units = scorer.scale if task == "regression" and test.labels.shape[1] > 1 else None
-    # Half of the absolute error is the pinball loss of the median.
-    quantile = scorer.quantile if scorer.error == "pinball" and scorer.quantile != 0.5 else None
-    figures = gate.compare(task, splits.classes, both, scorer.score, units, quantile)
+    figures = gate.compare(task, splits.classes, both, scorer.score, units, scorer.asked_quantile)
     return {**_identity(baseline.given, baseline.path), "asked": config.gate, **figures}
 
 
@@ -182,7 +180,8 @@ def unpublished(folder: Path, name: str) -> Path:
 def summarise(metrics: Mapping[str, Any]) -> None:
     """Prints the comparison in a line; nothing without `--baseline`."""
     if found := metrics.get("baseline"):
-        score, title = SCORES[metrics["task"]], TITLES[score_key(metrics["task"], len(metrics["classes"]))]
+        score = recorded_score(found["before"])
+        title = TITLES[of_targets(score, len(metrics["classes"]))]
         value, low, high = (float("nan") if end is None else end for end in found["difference"])
         loss = found["loss_difference"][0]
         ends = f" ({low:+.3f} to {high:+.3f})" if low == low else ""

@@ -9,7 +9,7 @@ import numpy as np
 from kerasft.console.wording import count, number, percent, signed
 from kerasft.evaluation.gate import Both, flips
 from kerasft.evaluation.pinball import asked_quantile
-from kerasft.evaluation.score_names import SCORES, TITLES, formatter, score_key
+from kerasft.evaluation.score_names import TITLES, formatter, of_targets, recorded_score
 from kerasft.evidence.thumbnails import to_data_uri
 from kerasft.storage import baseline_file
 
@@ -36,7 +36,7 @@ def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarr
     found = metrics.get("baseline")
     if not found or not (folder / baseline_file.NAME).is_file():
         return None
-    task, both, score = metrics["task"], baseline_file.read(folder), SCORES[metrics["task"]]
+    task, both, score = metrics["task"], baseline_file.read(folder), recorded_score(found["before"])
     shown = [formatter(score), number]
     overall = [
         (
@@ -46,14 +46,14 @@ def section(metrics: Mapping[str, Any], folder: Path, images: Callable[[np.ndarr
             signed(gap[0]) + (f" ({signed(gap[1])} to {signed(gap[2])})" if None not in gap else ""),
         )
         for title, name, show, gap in zip(
-            (TITLES[score_key(task, len(metrics["classes"]))], "loss"),
+            (TITLES[of_targets(score, len(metrics["classes"]))], "loss"),
             (score, "loss"),
             shown,
             (found["difference"], found["loss_difference"]),
             strict=True,
         )
-        # Of a quantile the loss is the pinball loss, and the absolute error judges nothing.
-        if name == "loss" or asked_quantile(metrics["test"]) is None
+        # The absolute error of a quantile judges nothing. Earlier versions recorded it.
+        if name != "mae" or asked_quantile(metrics["test"]) is None
     ]
     show = number if task == "regression" else percent
     changed = sorted(

@@ -62,7 +62,7 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
     result = headline.HEADLINES[task](test, arrays, classes, caveats)
     heads, by_class = sections.per_class(task, test)
     quantile = asked_quantile(test)
-    key = score_key(task, len(classes)) if quantile is None else "pinball"
+    key = score_key(task, len(classes), quantile)
     score, settled, cost = sections.judging_score(task, test), metrics.get("settled", {}), metrics.get("cost", {})
     backbone = settled.get("backbone", config["backbone"])
     rejected, warned = (
@@ -101,7 +101,8 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
         "teachers": summary.teachers(settled),
         "unknowns": uncertainty_section.sentences(metrics),
         "costs": sections.costs(cost),
-        "baselines": metrics.get("baselines", {}),
+        # Earlier versions had no pinball loss of a quantile.
+        "baselines": {name: row for name, row in metrics.get("baselines", {}).items() if (score or key) in row},
         "python": usage.serving(export["path"], task)["Python"],
     }
 

@@ -15,14 +15,14 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         metrics: as in `metrics.json`.
 
     Returns:
-        `sentences`; `panels` (title, SVG, caption); `rows` of the table (corruption, what its strength is, scores with their
-        values); `baselines`, of the same corruptions: rows (name, scores), those of the network first, or none; and
+        `score_name`; `sentences`; `panels` (title, SVG, caption); `rows` of the table (corruption, what its strength is, scores
+        with their values); `baselines`, of the same corruptions: rows (name, scores), those of the network first, or none; and
         `attacks`, or None: `rows` (name, scores) and `heads`.
     """
     if "robustness" not in metrics:
         return None
     summary, curves = metrics["robustness_summary"], metrics["robustness"]
-    score = score_key(metrics["task"], len(metrics["classes"]))
+    score = measured_score(metrics)
     show, clean = formatter(score), summary["clean"]
     every = [clean, *(value for values in curves.values() for value in values)]
     y_range = (0.0, max(every) * 1.06 or 1.0) if score in ERRORS else (0.0, 1.0)
@@ -45,8 +45,14 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         )
         for name, values in summary["values"].items()
     ]
-    found = {"sentences": sentences, "panels": panels, "rows": rows, "baselines": _baselines(metrics, show)}
-    return found | {"attacks": _attacks(metrics.get("attacks"), show)}
+    found = {"score_name": TITLES[score], "sentences": sentences, "panels": panels, "rows": rows}
+    return found | {"baselines": _baselines(metrics, show), "attacks": _attacks(metrics.get("attacks"), show)}
+
+
+def measured_score(metrics: Mapping[str, Any]) -> str:
+    """The score under corruptions, as the metrics of a split name it. Earlier versions did not record it: it was none of a quantile."""
+    recorded = metrics["robustness_summary"].get("score")
+    return recorded or score_key(metrics["task"], len(metrics["classes"]))
 
 
 def _baselines(metrics: Mapping[str, Any], show: Any) -> list[tuple[str, list[str]]]:

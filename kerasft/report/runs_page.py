@@ -88,7 +88,7 @@ def read(folder: Path) -> FinishedRun:
     interval = score_interval(task, test, arrays, metrics["classes"], quantile)
     if interval.value is None:
         raise ValueError("no test image has any of the labels, so there is no score")
-    score = score_key(task, len(metrics["classes"])) if quantile is None else "pinball"
+    score = score_key(task, len(metrics["classes"]), quantile)
     # Early versions recorded the errors of several targets in their units alone; and no image may have any of several labels.
     value = test.get(score)
     return FinishedRun(

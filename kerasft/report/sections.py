@@ -157,13 +157,14 @@ def baselines(found: dict[str, dict], test: dict, score: str | None) -> list[tup
     Args:
         found: `baselines` of `metrics.json`.
         test: the metrics of the trained network.
-        score: as `judging_score` gives it; None leaves the columns of the score out.
+        score: as `judging_score` gives it; None gives the pinball loss of a quantile, in the units of the headline, alone.
     """
     if not found:
         return []
     if score is None:
-        rows = [("this network", [number(test["loss"]), "", "", ""])]
-        return rows + [(name, [values[1], *values[3:]]) for name, values in baselines(found, test, "mae")[1:]]
+        # Earlier versions did not record it.
+        rows = baselines({name: row for name, row in found.items() if "pinball" in row}, test, "pinball")
+        return [(name, [reached, gain, *costs]) for name, (reached, _, gain, _, *costs) in rows]
     show = formatter(score)
 
     def difference(values: list[float | None], shown: Callable[[float], str] = "{:.3f}".format) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 from markupsafe import Markup
 
 from kerasft import __version__
-from kerasft.console.wording import number
+from kerasft.console.wording import number, percent
+from kerasft.evaluation.pinball import asked_quantile
+from kerasft.evaluation.score_names import TITLES
 from kerasft.evidence.figures import WIDTH, tag
 from kerasft.report.importance import Axis, importance
 from kerasft.report.report_page import environment
@@ -59,6 +61,8 @@ def _test_score(test: dict[str, Any]) -> str:
     for key, name in (("accuracy", "accuracy"), ("map", "mean average precision")):
         if key in test:
             return f"{name} {number(test[key])}"
+    if asked_quantile(test) is not None:
+        return f"{TITLES['pinball']} {number(test['pinball'])}, coverage {percent(test['coverage'])}"
     targets = [f"“{name}” {number(row['mae'])}" for name, row in test["per_target"].items()]
     return "mean absolute error " + (", ".join(targets) if len(targets) > 1 else number(test["mae"]))
 

@@ -10,6 +10,7 @@ from kerasft.compare import rows
 from kerasft.compare.rows import FINISHED
 from kerasft.console import console
 from kerasft.console.wording import signed, span
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.evaluation.score_interval import score_interval
 from kerasft.evaluation.score_names import TITLES, formatter, score_key
 from kerasft.storage import predictions_file
@@ -27,8 +28,9 @@ def row(name: str, change: str, folder: Path, metrics: Row) -> Row:
         metrics: its `metrics.json`.
     """
     task, test, cost = metrics["task"], metrics["test"], metrics["cost"]
-    score = score_key(task, len(metrics["classes"]))
-    _, low, high = score_interval(task, test, predictions_file.read(folder), metrics["classes"])
+    quantile = asked_quantile(test)
+    score = score_key(task, len(metrics["classes"]), quantile)
+    _, low, high = score_interval(task, test, predictions_file.read(folder), metrics["classes"], quantile)
     return {
         "name": name,
         "surgery": change,
@@ -58,7 +60,7 @@ def add_differences(found: list[Row], metrics: Row) -> None:
         metrics: the `metrics.json` of the first.
     """
     units = rows.deviations({"figures": metrics}, metrics["classes"])
-    rows.add_differences(found, metrics["task"], units)
+    rows.add_differences(found, metrics["task"], units, asked_quantile(metrics["test"]))
     for one in found:
         one["shares"] = {name: one[name] / found[0][name] for name in ("multiplications", "parameters", "bytes")}
 

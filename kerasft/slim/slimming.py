@@ -11,6 +11,7 @@ import keras
 from kerasft.console import console
 from kerasft.console.wording import count, duration
 from kerasft.data import pipeline
+from kerasft.evaluation.pinball import asked_quantile
 from kerasft.evaluation.score_names import SCORES, TITLES, score_key
 from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import publish
@@ -40,7 +41,7 @@ class Slimming:
         phases, export, teacher, distill, unlabelled: the settings of every step, as in `STEP_SETTINGS`.
         max_drop, export_dir: the limit of other formats, and where all steps are exported: in its folder `slim`. None in files of
             earlier versions.
-        task, score: of the run; under regression with several targets the score is `scaled_mae`.
+        task, score: of the run; under regression with several targets the score is `scaled_mae`, of a quantile `pinball`.
         rows: of `slim_rows.row`: the run, then one for each step that was kept.
         tried: the candidates of each step: `step`, `surgery`, `multiplications`, `parameters`, `depths` and `run_dir`;
             after their training `validation_loss`, `validation_score` and `seconds` too.
@@ -96,7 +97,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
         parent = replace(parent, keep_cache=True, cache_dir=str(folder / "cache"))
     given = {name: getattr(settings, name) for name in (*STEP_SETTINGS, "max_drop")}
     given["export_dir"] = Path(parent.export_dir).parent.as_posix()
-    named = score_key(metrics["task"], len(metrics["classes"]))
+    named = score_key(metrics["task"], len(metrics["classes"]), asked_quantile(metrics["test"]))
     new = Slimming(str(target), **given, task=metrics["task"], score=named)
     with run_lock.locked(folder):
         found = _open(folder, new, settings)
@@ -214,7 +215,9 @@ def _train(row: Row, config: Config, framing: str, found: Slimming) -> None:
         val = scored.figures["val"]
         row |= {"validation_loss": val["loss"], "validation_score": _score(found.task, val)}
         row["seconds"] = round(sum(scored.seconds.values()), 3)
-    name = "error in deviations" if found.task == "regression" else TITLES[found.score]
+    name = TITLES[found.score]
+    if found.task == "regression":
+        name = f"{'pinball loss' if found.score == 'pinball' else 'error'} in deviations"
     figures = f"{name} {console.format_metric(abs(row['validation_score']))}"
     console.say(
         f"step {row['step']}: {row['surgery']}: validation loss {console.format_metric(row['validation_loss'])}, "
@@ -235,7 +238,10 @@ def _lost(target: Target, task: str, best: Row, metrics: Row) -> str:
 
 def _score(task: str, figures: Row) -> float:
     """The validation score of which more is better: under regression minus the error, in deviations of the targets."""
-    return -figures["scaled_mae"] if task == "regression" else figures[SCORES[task]]
+    if task != "regression":
+        return figures[SCORES[task]]
+    # Of a quantile the loss is the pinball loss in deviations.
+    return -figures["scaled_mae" if asked_quantile(figures) is None else "loss"]
 
 
 def _open(folder: Path, new: Slimming, settings: Config) -> Slimming:

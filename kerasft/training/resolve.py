@@ -39,8 +39,13 @@ def load_teacher_and_pixels(
 
 
 def new_state(setup: TrainSetup, resolved: ResolvedSettings) -> tuple[TrainSetup, TrainState, dict[str, Weights]]:
-    """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`."""
+    """A new run: its setup with the depths that the head sees, its state, and the probe's solution as `solution`.
+
+    Raises:
+        UserError: as `train_setup.check_quantile`.
+    """
     config, network, splits = setup.config, setup.network, setup.splits
+    train_setup.check_quantile(config, network, splits)
     distillation.note(setup, resolved)
     soft_targets = distillation.soft_targets_of_probe(setup)
     choice = depth_choice.choose(config, network, splits, setup.cache, setup.example_weights, soft_targets)

@@ -16,10 +16,11 @@ from kerasft.evaluation.scoring import Scorer
 from kerasft.networks.network import Network
 from kerasft.optimization import losses
 from kerasft.settings.config import Config
+from kerasft.settings.errors import UserError
 from kerasft.settings.spec import Spec
 from kerasft.storage import disk_cache
 from kerasft.storage.disk_cache import DiskCache
-from kerasft.strategies import auto
+from kerasft.strategies import auto, planning
 from kerasft.strategies.phase import Phase
 from kerasft.training import weight_interpolation
 
@@ -142,6 +143,21 @@ def with_unlabelled_train(setup: TrainSetup) -> TrainSetup:
     train = concatenate(splits.train, splits.unlabelled)
     setup = replace(setup, splits=replace(splits, train=train), example_weights=weights)
     return with_batch_size(setup, setup.config.batch_size or auto.DEFAULT_BATCH_SIZE)
+
+
+def check_quantile(config: Config, network: Network, splits: Splits) -> None:
+    """Refuses a quantile that no phase would learn, for the validation images are too few to judge one. It costs no training.
+
+    Raises:
+        UserError: what `judgeable` would leave has no epochs. A solved head predicts the mean.
+    """
+    if losses.quantile(config.spec("loss"), network.task) is None:
+        return
+    planned, _ = planning.plan(config, network, len(splits.train))
+    kept = weight_interpolation.judgeable(planned, len(splits.val), solved=network.head_init == "probe")
+    if not any(phase.epochs for phase in kept):
+        rule = f"a quantile needs a phase with epochs, which needs {MIN_VALIDATION_IMAGES} validation images"
+        raise UserError(f"--loss: {rule}, and there are {len(splits.val)}. Received: {config.loss!r}")
 
 
 def judgeable(setup: TrainSetup, planned: list[Phase]) -> list[Phase]:

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from finished import run_folder
+from finished import CASES, run_folder
 from pages import Page
 
 from kerasft.compare import rows, side_by_side, table
+from kerasft.data.listing import Listing
+from kerasft.evaluation.pinball import pinball
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 
@@ -198,6 +200,38 @@ def test_the_page_is_whole_and_says_what_the_rows_say(entries, tmp_path):
     assert all(text in page.text["table"] for text in ("top(0.3)", "4.00 MB", "900 MB", "300", "½"))
     assert "<script>alert(1)</script>" in page.text["li"]
     assert "saved_models/my set/1" in page.text["header"]
+
+
+def test_a_quantile_is_compared_by_its_pinball_loss(entries, tmp_path, monkeypatch, capsys):
+    """The second entry slips to the median of the errors, and lowers the absolute error."""
+
+    def run(task, config, result, output=None):
+        place = Path(config.run_dir)
+        metrics = run_folder(place, *CASES["angle"], quantile=0.9)
+        if task == "export":
+            return 0
+        with np.load(place / "predictions.npz") as stored:
+            arrays = dict(stored)
+        share = 0.9 if config.phases == "head" else 0.5
+        values = arrays["values"] + np.quantile(arrays["labels"] - arrays["values"], share)
+        np.savez(place / "predictions.npz", **arrays | {"values": values.astype(np.float32)})
+        metrics["test"]["pinball"] = float(pinball(arrays["labels"] - values, 0.9).mean())
+        (place / "metrics.json").unlink()
+        told = {"figures": {"test": metrics["test"], "val": metrics["val"]}, "phases": metrics["phases"]}
+        told |= {"seconds": {"train": 50.0, "total": 60.0}, "parameters": 9, "stored_bytes": 4_000_000}
+        Path(result).write_text(json.dumps(told | {"images_per_second": 300.0, "peak_rss_mb": 900.0}))
+        return 0
+
+    monkeypatch.setattr(side_by_side.process, "run", run)
+    none = np.zeros(0)
+    listing = Listing("x", "regression", none, none, none, ("angle",), lambda index: b"")
+    monkeypatch.setattr(side_by_side.sources, "load", lambda config: listing)
+    found = compared(tmp_path / "c", "head; all", loss="pinball(0.9)")
+    assert found["score"] == "pinball" and found["rows"][1]["difference"]["interval"][0] > 0
+    assert all(row["interval"][0] < row["pinball"] < row["interval"][1] and "mae" not in row for row in found["rows"])
+    page = (tmp_path / "c" / "compare.html").read_text()
+    assert "Mean pinball loss" in page and '<span class="mark no">worse</span>' in page and ">better<" not in page
+    assert "2 of 2: all: pinball " in capsys.readouterr().out
 
 
 def test_several_targets_are_compared_in_deviations():

@@ -94,6 +94,7 @@ def test_a_quantile_is_judged_by_its_own_loss():
     both = Both(np.arange(300).astype(str), labels, *sides)
     found = gate.compare("regression", ("x",), both, lambda answers: 0.0, None, quantile=0.9)
     assert found["gate"]["passed"] and found["classes"]["x"]["after"] == pytest.approx(losses[1].mean())
+    assert found["before"].keys() == {"pinball", "loss"} and found["difference"][2] < 0
     reasons = gate.compare("regression", ("x",), both, lambda answers: 0.0, None)["gate"]["reasons"]
     assert [row["what"] for row in reasons] == ["absolute error of 'x'"]
 

@@ -129,3 +129,12 @@ def test_average_precision_and_errors_of_several_targets():
     ]
     found = paired.compare("regression", *runs, units=np.array([1.0, 1000.0]))
     assert found.score.value == pytest.approx(-0.3, abs=1e-4)
+
+
+def test_a_quantile_is_compared_by_its_pinball_loss():
+    """The second run answers with the median, whose absolute error is lower."""
+    truth = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
+    answers = [np.full((300, 1), 1.2816, np.float32), np.zeros((300, 1), np.float32)]
+    runs = [{"ids": np.arange(300), "labels": truth, "values": one, "losses": np.ones(300)} for one in answers]
+    assert paired.compare("regression", *runs, quantile=0.9).score.low > 0
+    assert paired.compare("regression", *runs).score.high < 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerasft.evaluation.score_names import ERRORS, SCORES, TITLES, score_key
+from kerasft.evaluation.score_names import ERRORS, SCORES, TITLES, recorded_score, score_key, score_name
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,13 @@ def test_several_targets_are_compared_in_deviations(task, targets, key):
 
 def test_every_score_has_a_title():
     assert TITLES.keys() == {*SCORES.values(), "scaled_mae", "pinball"}
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_a_quantile_has_a_score_of_its_own(targets):
+    assert score_name("regression", 0.9) == score_key("regression", targets, 0.9) == "pinball"
+
+
+@pytest.mark.parametrize("score", TITLES)
+def test_a_row_tells_its_score(score):
+    assert recorded_score({"loss": 1.0, score: 2.0, "n": 3}) == score

@@ -1,11 +1,13 @@
 """Figures against scikit-learn and against numbers worked out by hand."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import sklearn.metrics
 
-from kerasft.evaluation import scoring
+from kerasft.evaluation import metrics, scoring
 from kerasft.evaluation.scoring import Scorer
 
 
@@ -45,6 +47,7 @@ def test_scores_are_scikit_learns(scored):
     assert Scorer("regression", logits[:, :1] + 3, np.ones(1) * 5).score(logits[:, :1]) == pytest.approx(3)
     scales = np.array([1, 10, 100, 1e6])  # of several targets, in their deviations
     assert Scorer("regression", logits + 3 * scales, scales).score(logits) == pytest.approx(3)
+    assert Scorer("regression", logits[:, :1] + 3, np.ones(1) * 5).scaled_error(logits[:, :1]) == pytest.approx(3 / 5)
 
 
 def test_weights_count(scored):
@@ -166,3 +169,24 @@ def test_huber_is_judged_with_its_own_delta(delta):
     labels, values = rng.normal(size=(30, 2)), 2 * rng.normal(size=(30, 2))
     found = Scorer("regression", labels, np.ones(2), error="huber", delta=delta).loss(values)
     assert found == pytest.approx(float(keras.losses.Huber(delta)(labels, values)), rel=1e-5)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_a_quantile_is_scored_by_its_pinball_loss_in_the_units_of_its_metrics(targets):
+    """The median has the lower absolute error, and is not what was asked for."""
+    rng = np.random.default_rng(0)
+    scale = np.array([5.0, 0.1])[:targets]
+    labels = (scale * rng.normal(size=(400, targets))).astype(np.float32)
+    median, high = np.zeros_like(labels), np.broadcast_to(1.2816 * scale, labels.shape).astype(np.float32)
+    scorer = Scorer("regression", labels, scale, error="pinball", quantile=0.9)
+    assert (scorer.asked_quantile, scorer.name, scorer.key, scorer.title) == (
+        0.9,
+        *["pinball"] * 2,
+        "mean pinball loss",
+    )
+    assert scorer.score(high) < scorer.score(median)
+    names = ("a", "b")[:targets]
+    assert scorer.score(high) == pytest.approx(metrics.compute(scorer, high, names)["pinball"])
+    assert scorer.scaled_error(high) == pytest.approx(scorer.loss(high))
+    for other in (replace(scorer, quantile=0.5), replace(scorer, error="absolute")):
+        assert (other.asked_quantile, other.name) == (None, "mae") and other.score(high) > other.score(median)

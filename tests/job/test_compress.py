@@ -2,11 +2,14 @@
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import make_image
 
+from kerasft.data.splits import Split
+from kerasft.evaluation.scoring import Scorer
 from kerasft.job import compress
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -129,3 +132,13 @@ def test_artefacts_stand_beside_the_export_of_the_run(finished, monkeypatch, giv
     with pytest.raises(pytest.fail.Exception):
         compress.compress(Config(export="onnx", **given), str(finished))
     assert asked == {"allow_imports": (), "export": "onnx", "max_drop": Config().max_drop, **taken}
+
+
+def test_the_interval_of_a_quantile_is_that_of_its_pinball_loss():
+    labels = (10 * np.random.default_rng(0).normal(size=(300, 1))).astype(np.float32)
+    scorer = Scorer("regression", labels, np.array([10.0]), error="pinball", quantile=0.9)
+    splits = SimpleNamespace(test=Split(np.arange(300), labels, None, None), classes=("x",))
+    high = np.full_like(labels, 12.816)
+    interval = compress._interval(scorer, splits, {"per_target": {"x": {"deviation": 10.0}}})
+    low, top = interval(high, scorer.score(high))
+    assert low < scorer.score(high) < top < 3 < np.abs(labels - high).mean()

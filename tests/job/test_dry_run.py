@@ -72,6 +72,14 @@ def test_it_refuses_what_the_run_checks_before_it_trains(photos, tiny, tmp_path,
         dry_run.show(asked if given else replace(asked, run_dir=str(tmp_path)))
 
 
+def test_it_refuses_a_quantile_that_too_few_validation_images_leave_unlearned(photos, tiny, tmp_path):
+    images = sorted(photos.glob("*/*.jpg"))
+    (tmp_path / "t.csv").write_text("\n".join(["path,size", *(f"{path},{i / 3}" for i, path in enumerate(images))]))
+    asked = Config(data=f"csv:{tmp_path / 't.csv'}", backbone=tiny, image_size=32, loss="pinball(0.9)", augment="none")
+    with pytest.raises(UserError, match="--loss: a quantile needs a phase with epochs, which needs 5 validation"):
+        dry_run.show(replace(asked, val_fraction=2 / len(images)))
+
+
 def test_it_says_the_rate_that_the_run_will_have(photos, tiny, capsys, monkeypatch):
     monkeypatch.setattr(domain_shift, "measure", lambda *given: 0.3)
     said = " ".join(_said(capsys, Config(data=f"folder:{photos}", backbone=tiny, image_size=32)).split())

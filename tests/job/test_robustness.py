@@ -43,6 +43,7 @@ def test_the_scores_are_those_of_corrupted_images(trained, monkeypatch):
         expected = replace(scorer, labels=data.test.labels).score(forward([np.stack(made).astype(np.float32)]))
         assert found["robustness"][name][4] == expected
     summary = found["robustness_summary"]
+    assert summary["score"] == "accuracy"
     clean = replace(scorer, labels=data.test.labels).score(forward([images.astype(np.float32)]))
     assert (summary["clean"], summary["n"]) == (clean, len(data.test))
     assert summary["mean"] == pytest.approx(np.mean([found["robustness"][name] for name in kept]))
@@ -130,6 +131,9 @@ def test_the_line_says_where_errors_are_in_deviations(capsys, classes, title):
     found = {"robustness": {"jpeg": [3.0] * 5}, "robustness_summary": {"clean": 2.0, "mean": 3.0, "n": 20}}
     robustness.summarise({"task": "regression", "classes": classes, **found})
     assert f"robustness: mean absolute {title} on 20 test images" in capsys.readouterr().out
+    found["robustness_summary"]["score"] = "pinball"
+    robustness.summarise({"task": "regression", "classes": classes, **found})
+    assert "robustness: mean pinball loss 2.0000 on 20 test images" in capsys.readouterr().out
 
 
 def test_no_reference_model_that_answers_in_time_is_no_error(trained, monkeypatch):

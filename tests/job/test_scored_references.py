@@ -1,6 +1,7 @@
 """Simple models on frozen features beside the trained network: which of them there are."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from conftest import splits_of
 from training_runs import trained
 
+from kerasft.data.splits import Split
 from kerasft.evaluation.scoring import Scorer
 from kerasft.job import reference_models
 from kerasft.networks import copies
@@ -33,6 +35,20 @@ def test_a_solved_head_is_no_baseline_of_a_quantile(photos, tiny, tmp_path):
     asked = replace(run.trained, setup=replace(run.trained.setup, scorer=scorer))
     named = [set(reference_models.fit(one, pretrained, data).models) for one in (run.trained, asked)]
     assert named[0] - named[1] == {"linear_probe"}
+
+
+def test_baselines_of_a_quantile_are_compared_by_its_pinball_loss():
+    """The network answers with the quantile, the baseline with the median, whose absolute error is lower."""
+    labels = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
+    test = Split(np.arange(300).astype(str), labels, None, None)
+    scorer = Scorer("regression", labels, np.ones(1), error="pinball", quantile=0.9)
+    setup = SimpleNamespace(network=SimpleNamespace(task="regression"), scorer=scorer)
+    high = np.full((300, 1), 1.2816, np.float32)
+    evaluation = SimpleNamespace(test=high, losses=scorer.losses(high))
+    median = reference_models.ReferenceModel(np.zeros_like, 0, 0.0)
+    row = reference_models._row(median, labels, SimpleNamespace(setup=setup), test, evaluation)
+    assert row["pinball"] == pytest.approx(row["loss"]) and "mae" not in row
+    assert row["difference"] == pytest.approx(row["loss_difference"]) and row["difference"][2] < 0
 
 
 def test_the_features_of_test_images_take_no_room_from_others(photos, tiny, tmp_path):

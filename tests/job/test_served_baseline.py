@@ -154,7 +154,8 @@ def test_other_tasks(data, task, tiny, tmp_path, request):
 
 @pytest.mark.parametrize(("classes", "title"), [(["a"], "error 2.0000"), (["a", "b"], "error in deviations 2.0000")])
 def test_the_line_says_where_errors_are_in_deviations(capsys, classes, title):
-    found = {"path": "m/1", "before": {"mae": 2.0}, "after": {"mae": 1.5}, "difference": [-0.5, -0.6, -0.4]}
-    found["loss_difference"] = [-0.1, -0.2, 0.0]
-    served_baseline.summarise({"task": "regression", "classes": classes, "baseline": found})
-    assert f"baseline: m/1: mean absolute {title} to 1.5000, -0.500" in capsys.readouterr().out
+    found = {"path": "m/1", "difference": [-0.5, -0.6, -0.4], "loss_difference": [-0.1, -0.2, 0.0]}
+    for score, words in (("mae", f"mean absolute {title}"), ("pinball", "mean pinball loss 2.0000")):
+        found |= {"before": {score: 2.0, "loss": 0.4}, "after": {score: 1.5, "loss": 0.3}}
+        served_baseline.summarise({"task": "regression", "classes": classes, "baseline": found})
+        assert f"baseline: m/1: {words} to 1.5000, -0.500" in capsys.readouterr().out

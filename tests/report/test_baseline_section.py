@@ -1,8 +1,11 @@
 """The section about a served model."""
 
 import numpy as np
+import pytest
 from two_models import CLASSES, compared, single
 
+from kerasft.evaluation import gate
+from kerasft.evaluation.gate import Both, Side
 from kerasft.report import baseline_section
 from kerasft.storage import baseline_file
 
@@ -31,6 +34,18 @@ def test_only_images_that_are_shown_are_read(tmp_path):
     assert len(read) == baseline_section.MAX_SHOWN
     assert cards[0]["lines"][0][0] == "labelled"
     assert [row[0] for row in shown["overall"]] == ["accuracy", "loss"]
-    of_quantile = baseline_section.section({**metrics, "test": {"quantile": 0.9}}, tmp_path, thumbnails)
-    assert [row[0] for row in of_quantile["overall"]] == ["loss"]
     assert baseline_section.section({**metrics, "baseline": None}, tmp_path, thumbnails) is None
+
+
+@pytest.mark.parametrize(("quantile", "titles"), [(0.9, ["mean pinball loss", "loss"]), (None, ["loss"])])
+def test_a_quantile_is_not_judged_by_its_absolute_error(tmp_path, quantile, titles):
+    """An earlier version recorded that one."""
+    labels = np.arange(20.0, dtype=np.float32)[:, None]
+    sides = [Side(labels + gap, np.full(20, gap)) for gap in (1.0, 2.0)]
+    both = Both(np.arange(20).astype(str), labels, *sides)
+    baseline_file.write(tmp_path, both)
+    found = gate.compare("regression", ("x",), both, lambda answers: 0.5, None, quantile)
+    metrics = {"task": "regression", "classes": ["x"], "test": {"quantile": 0.9}, "export": {}}
+    metrics["baseline"] = {"path": "x/1", "asked": True, **found}
+    shown = baseline_section.section(metrics, tmp_path, lambda rows: rows)
+    assert [row[0] for row in shown["overall"]] == titles

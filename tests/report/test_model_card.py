@@ -108,5 +108,8 @@ def test_the_card_of_a_quantile_says_so_and_has_its_pinball_loss(tmp_path):
     assert head["metrics"] == ["pinball"] and "ean absolute error" not in text and "RMSE" not in text
     (first, _) = head["model-index"][0]["results"][0]["metrics"]
     assert first == {"type": "pinball", "value": metrics["test"]["pinball"]}
-    assert "| Mean pinball loss (test interval, 95%) |" in text and "| Baseline | Pinball loss |" in text
+    assert (
+        "| Mean pinball loss (test interval, 95%) |" in text
+        and "| Baseline | Mean pinball loss |\n| --- | ---: |\n| linear probe | 0.750 |\n" in text
+    )
     assert "| Name | Pinball loss | Coverage |" in text

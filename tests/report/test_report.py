@@ -373,6 +373,21 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     assert "mean absolute error in deviations" in table and "0.432" in table
 
 
+def test_the_pinball_loss_of_a_quantile_is_in_one_unit(tmp_path):
+    """The headline and the baselines are in that of the target, the loss in deviations; an earlier version recorded the loss alone."""
+    metrics = run_folder(tmp_path, *CASES["angle"], quantile=0.9)
+    test, rows = metrics["test"], metrics["baselines"]
+    found = sections.baselines(rows | {"early": {"mae": 0.2, "loss": 0.2}}, test, None)
+    assert found[0] == ("this network", [wording.number(test["pinball"]), "", "", ""])
+    assert [name for name, _ in found[1:]] == ["linear probe", "nearest neighbours"]
+    assert found[1][1][:2] == ["0.750", "+0.100 (+0.0200 to +0.180)"]
+    report.write_report(tmp_path, metrics, thumbnails)
+    assert (
+        '<th scope="col">Mean pinball loss</th><th scope="col">This network has more</th>'
+        in (tmp_path / "report.html").read_text()
+    )
+
+
 def test_outside_of_robustness_a_quantile_is_nowhere_judged_by_its_absolute_error(tmp_path):
     page, metrics = written(tmp_path, *CASES["angle"], quantile=0.9)
     text = page.source.partition('<section aria-labelledby="robustness">')[0].lower()

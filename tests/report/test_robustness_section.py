@@ -94,3 +94,13 @@ def test_the_scores_of_several_targets_are_said_to_be_in_deviations(tmp_path, ca
     assert all(("mean absolute error in deviations 2" in svg) == several for _, svg, _ in found["panels"])
     titles = [row[0] for row in baseline_section.section(metrics, tmp_path, lambda rows: rows)["overall"]]
     assert titles == ["mean absolute error" + " in deviations" * several, "loss"]
+
+
+@pytest.mark.parametrize(("recorded", "title"), [({"score": "pinball"}, "pinball loss"), ({}, "absolute error")])
+def test_the_score_of_a_quantile_is_what_was_measured(tmp_path, recorded, title):
+    """An earlier version measured its absolute error."""
+    metrics = run_folder(tmp_path, *CASES["angle"], quantile=0.9) | _measured("regression", "quick")
+    metrics["robustness_summary"] |= recorded
+    assert f"the mean {title} is 3" in robustness.section(metrics)["sentences"][0]
+    report.write_report(tmp_path, metrics, lambda rows: np.zeros((len(rows), 8, 8, 3), np.uint8))
+    assert f"Up: the mean {title}." in (tmp_path / "report.html").read_text()

@@ -348,3 +348,13 @@ def test_the_scores_of_several_targets_are_in_deviations_and_those_of_an_earlier
     found = slimming.slim(Config(), str(run), "flops=0.8")
     assert found["score"] == "scaled_mae" and not trainings[0]
     assert [one["scaled_mae"] for one in found["rows"]] == [metrics["test"]["scaled_mae"], None]
+
+
+def test_what_a_step_costs_a_quantile_is_its_pinball_loss_in_deviations():
+    """The step slips to the median, and lowers the absolute error."""
+    before = {"scaled_mae": 1.5, "loss": 0.2, "pinball": 20.0, "quantile": 0.9}
+    step = {"scaled_mae": 0.8, "loss": 0.4, "pinball": 40.0, "quantile": 0.9}
+    best = {"surgery": "prune(0.5)", "validation_score": slimming._score("regression", step)}
+    lost = slimming._lost(slimming.parse("drop=0.1"), "regression", best, {"val": before})
+    assert lost == "prune(0.5) costs 0.2000 of the validation score, more than drop=0.1"
+    assert slimming._score("regression", before | {"quantile": 0.5}) == -1.5

@@ -13,6 +13,7 @@ from training_runs import easy, same, trained, vectors, watched
 from kerasft.data.splits import Split
 from kerasft.networks import eight_bits, layer_names
 from kerasft.networks import network as networks
+from kerasft.probes import depth_choice
 from kerasft.settings import spec as specs
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -98,6 +99,29 @@ def test_with_hardly_a_validation_image_nothing_follows(data, tmp_path, capsys, 
     assert f"validation: 1 image cannot judge a phase (needed: 5): {what}" in said
     dropped = json.loads((tmp_path / "settled.json").read_text())["dropped_phases"]
     assert [text.partition("(")[0] for text in dropped] == ["head", "all"][head_init != "probe" :]
+
+
+def test_a_quantile_that_few_validation_images_leave_unlearned_is_refused(tiny, tmp_path, monkeypatch):
+    """Before the probe: what would be left is its solution, a mean, or a head of zeros."""
+    monkeypatch.setattr(depth_choice, "choose", lambda *given: pytest.fail("far enough"))
+    known, flags = vectors(tmp_path / "v").setup.splits, {"loss": "pinball(0.9)", "head_init": "probe"}
+    numbers = np.random.default_rng(0).exponential(1.0, (400, 1)).astype(np.float32)
+    flags |= {"augment": "none", "phases": "head(epochs=9) | all(epochs=9)"}
+
+    def begin(count, **settings):
+        few = replace(known.val, ids=known.val.ids[:count], labels=numbers[:count])
+        train = replace(known.train, labels=numbers)
+        data = replace(known, task="regression", train=train, val=few, test=few, classes=("x",))
+        trained(data, tmp_path / "run", tiny, **{**flags, **settings})
+
+    for settings in ({}, {"head_init": "zeros", "phases": "head(epochs=0) | all(epochs=9)"}):
+        with pytest.raises(
+            UserError, match="--loss: a quantile needs a phase with epochs, which needs 5 validation im"
+        ):
+            begin(4, **settings)
+    for count, settings in ((5, {}), (4, {"loss": "mse"}), (4, {"head_init": "zeros"})):
+        with pytest.raises(pytest.fail.Exception, match="far enough"):
+            begin(count, **settings)
 
 
 def test_correcting_twice_is_said(tmp_path, capsys):

@@ -554,6 +554,11 @@ def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
     report.write_search(tmp_path)
     text = (tmp_path / "tune.html").read_text()
     assert "mean absolute error “price” 17,302, “share” 0.0005" in text and "8651" not in text
+    of_quantile = {"test": test | {"quantile": 0.9, "pinball": 0.4321, "coverage": 0.88}, "export": {"path": "p"}}
+    (tmp_path / "best" / "metrics.json").write_text(json.dumps(of_quantile))
+    report.write_search(tmp_path)
+    text = (tmp_path / "tune.html").read_text()
+    assert "mean pinball loss 0.432, coverage 88.0%" in text and "mean absolute error" not in text
 
 
 def test_every_objective_has_a_direction():

@@ -279,22 +279,21 @@ def _speed(run: Callable[[np.ndarray], np.ndarray], side: int, count: int) -> fl
 
 def _objection(chosen: Format, inputs: ProofInputs, found: np.ndarray, row: dict[str, Any]) -> str:
     """Why an artefact is not published; empty where nothing speaks against it."""
-    if chosen.exact:
-        key, unit = ("scaled_max_abs_diff", " deviations") if inputs.task == "regression" else ("max_abs_diff", "")
-        if not row[key] <= proof.TOLERANCE:
-            return f"its answers to the same pixels differ by up to {row[key]:.3g}{unit} (at most {proof.TOLERANCE:g})"
+    key, unit = ("scaled_max_abs_diff", " deviations") if inputs.task == "regression" else ("max_abs_diff", "")
+    if chosen.exact and not row[key] <= proof.TOLERANCE:
+        return f"its answers to the same pixels differ by up to {row[key]:.3g}{unit} (at most {proof.TOLERANCE:g})"
     drop = _score_error(inputs, found) - _score_error(inputs, inputs.expected)
     if not drop <= inputs.max_drop:
         advice = f"; try {chosen.advice}" if chosen.advice else ""
         advice += f", or train for 8 bits: {inputs.retrain}" if chosen.eight_bits and inputs.retrain else ""
-        lost = f"{inputs.scorer.title} {row[inputs.scorer.key]:.4f} is worse than the network's by {drop:.4f}"
+        lost = f"{inputs.scorer.title} {row[inputs.scorer.key]:.4f} is worse than the network's by {drop:.4f}{unit}"
         wrong = f"{drop * row['n']:.0f} of " if inputs.task == "single_label" else ""
         return f"{lost} ({wrong}{row['n']:,} images; --max_drop={inputs.max_drop:g}){advice}"
     return ""
 
 
 def _score_error(inputs: ProofInputs, answers: np.ndarray) -> float:
-    """One less the accuracy or mAP; under regression the mean absolute error in deviations of the training targets."""
+    """One less the accuracy or mAP; under regression the error of the score, in deviations of the training targets."""
     if inputs.task == "regression":
-        return float((np.abs(answers - inputs.scorer.labels) / inputs.scorer.scale).mean())
+        return inputs.scorer.scaled_error(answers)
     return 1 - inputs.scorer.score(_as_outputs(inputs.task, answers))

@@ -91,3 +91,18 @@ def test_a_format_is_named_once(chosen, monkeypatch):
     with pytest.raises(UserError, match=r"--export: must name each format once\. Received: '(onnx|litert)' twice"):
         publish.parse_formats(Config(export=chosen).specs("export"))
     assert len(publish.parse_formats(Config(export="litert | litert(precision=int8)").specs("export"))) == 2
+
+
+def test_a_quantile_is_gated_by_its_pinball_loss():
+    """A file that slips to the median has the lower absolute error."""
+    labels = (10 * np.random.default_rng(0).normal(size=(300, 1))).astype(np.float32)
+    expected, median = np.full_like(labels, 12.816), np.zeros_like(labels)
+    scorer = Scorer("regression", labels, np.array([10.0]), error="pinball", quantile=0.9)
+    inputs = publish.ProofInputs("regression", None, scorer, expected, 32, max_drop=0.005)
+    made = FORMATS["onnx"](precision="int8")
+    row = publish._proof_row(median, median, inputs)
+    drop = scorer.loss(median) - scorer.loss(expected)
+    reason = publish._objection(made, inputs, median, row)
+    assert row["pinball"] == pytest.approx(10 * scorer.loss(median)) and "mae" not in row
+    assert f"mean pinball loss {row['pinball']:.4f} is worse than the network's by {drop:.4f} deviations (300" in reason
+    assert publish._objection(made, replace(inputs, expected=median), expected, row) == ""
