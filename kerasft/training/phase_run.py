@@ -195,9 +195,20 @@ class PhaseRun:
         """Whether the phase may leave the weights of its best epoch, and not only those of its last."""
         return self.setup.config.patience is not None or not self._ends_decayed
 
+    @property
+    def may_undo(self) -> bool:
+        """Whether the weights before the phase are an answer.
+
+        A head without the probe's solution answers nothing. A solved head predicts the mean, where a quantile is asked for.
+        """
+        is_mean = self.setup.network.head_init == "probe" and not any(
+            one.epochs for one in self.state.records if one.alpha
+        )
+        return bool(self.phase.epochs) and not (is_mean and self.setup.scorer.asked_quantile is not None)
+
     def check_losing(self) -> None:
         """Notes in the state whether the phase is losing, once it is as far as `stop_if_losing` judges it."""
-        if self.phase.stop_if_losing and self.state.epoch == self._judged_at < self.phase.epochs:
+        if self.phase.stop_if_losing and self.may_undo and self.state.epoch == self._judged_at < self.phase.epochs:
             last, first = self.judged(self.last or self.model.get_weights()), self.judged(self.initial)
             self.state.is_losing = weight_interpolation.is_losing(
                 self.model, self.inputs.outputs, self.setup.scorer, first, last, self.phase

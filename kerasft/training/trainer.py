@@ -219,10 +219,8 @@ def finish_phase(run: PhaseRun, trainable: int, frozen: int) -> PhaseRecord:
     setup, phase, state = run.setup, run.phase, run.state
     alphas = phase.alphas if phase.epochs else (1.0,)
     first, candidates = run.judged(run.initial), run.candidates()
-    # The head without the probe's solution answers nothing, so few validation images must not bring it back.
-    may_undo = bool(phase.epochs)
     kept = weight_interpolation.keep_best(
-        run.model, run.inputs.outputs, setup.scorer, first, candidates, alphas, may_undo=may_undo
+        run.model, run.inputs.outputs, setup.scorer, first, candidates, alphas, may_undo=run.may_undo
     )
     if kept.alpha:
         variables.copy_back(run.network, setup.network, phase)

@@ -64,7 +64,7 @@ def keep_best(
     Args:
         outputs: of the validation split, with the model's weights as they are.
         candidates: weights that the phase came to, the preferred ones first; none where nothing is to be kept.
-        may_undo: whether the first weights are an answer. Those before a solved head are not.
+        may_undo: whether the first weights are an answer (`PhaseRun.may_undo`).
     """
 
     def outputs_at(candidate: int, alpha: float) -> np.ndarray:

@@ -230,3 +230,7 @@ def test_a_quantile_is_learned_and_judged_by_its_own_loss(tiny, tmp_path):
     assert (scorer.error, scorer.quantile) == ("pinball", 0.9)
     assert float((numbers <= values).mean()) == pytest.approx(0.9, abs=0.03)
     assert record.final[0] == pytest.approx(scorer.loss(np.full((400, 1), np.quantile(numbers, 0.9))), rel=0.01)
+    # A phase that gains nothing is not undone, for the solved head before it is the mean.
+    phases = "head | top(0.1, epochs=1, lr=1e-6) | top(0.1, epochs=1, lr=1e-6)"
+    solved = trained(data, tmp_path / "solved", tiny, **{**size, "head_init": "probe"}, phases=phases)
+    assert [record.alpha > 0 for record in solved.records] == [True, True, False]
