@@ -226,8 +226,14 @@ def test_a_taught_run_names_its_teachers_and_how_good_they_are(tmp_path, feature
 
 def test_a_run_without_epochs_says_so(tmp_path):
     page, _ = written(tmp_path, *CASES["two"], epochs=0)
-    assert "There are no curves: no phase had an epoch" in page.text["main"]
+    assert "There are no curves: no phase had an epoch. The head was solved directly" in page.text["main"]
     assert "The curves as a table" not in page.text["main"]
+    # `--head_init=zeros --phases='head(epochs=0)'` solves nothing.
+    metrics = run_folder(tmp_path, *CASES["two"], epochs=0)
+    metrics["phases"][0] |= {"accepted": False, "share": 0.0}
+    report.write_report(tmp_path, metrics, thumbnails)
+    text = Page((tmp_path / "report.html").read_text()).text["main"]
+    assert "no phase had an epoch" in text and "was solved" not in text
 
 
 def test_a_run_without_mistakes_or_findings_says_so(tmp_path):
