@@ -73,6 +73,15 @@ def test_the_page_says_what_would_do_as_well_and_what_an_answer_costs(tmp_path, 
         assert part in page.source
 
 
+def test_the_time_of_a_linear_probe_is_explained_only_where_there_is_one(tmp_path):
+    page, metrics = written(tmp_path, *CASES["two"])
+    assert "The linear probe’s time includes the features" in page.source
+    del metrics["baselines"]["linear_probe"]
+    report.write_report(tmp_path, metrics, thumbnails)
+    text = (tmp_path / "report.html").read_text()
+    assert "Times are those of fitting and answering." in text and "linear probe" not in text
+
+
 def test_a_run_without_baselines_has_no_section_of_them(tmp_path):
     page, _ = written(tmp_path, *CASES["two"], epochs=0)
     assert "What would do as well" not in page.source
