@@ -384,7 +384,7 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     row = {"artefact": "onnx", "path": "exports/x/1/onnx", "published": True, "reason": "", "loss": 0.5, "bytes": 9000}
     metrics["artefacts"] = {"onnx": row | {key: 0.4321}}
     report.write_report(tmp_path, metrics, thumbnails)
-    table = (tmp_path / "report.html").read_text().partition("Artefacts for other runtimes")[2].partition("</table>")[0]
+    table = (tmp_path / "report.html").read_text().partition("Artefacts in other formats")[2].partition("</table>")[0]
     assert "mean absolute error in deviations" in table and "0.432" in table
 
 
@@ -397,3 +397,13 @@ def test_outside_of_robustness_a_quantile_is_nowhere_judged_by_its_absolute_erro
     for table in re.findall("<table.*?</table>", page.source, re.DOTALL):
         heads, *rows = re.findall("<tr.*?</tr>", table, re.DOTALL)
         assert {len(re.findall("<t[hd][ >]", row)) for row in rows} == {len(re.findall("<t[hd][ >]", heads))}
+
+
+def test_no_artefact_is_said_to_need_no_tensorflow(tmp_path):
+    """`keras(precision=int8)` needs it; `requirements.txt` says what each needs."""
+    metrics = run_folder(tmp_path, *CASES["two"])
+    row = {"path": "exports/x/1/keras-int8", "published": True, "reason": "", "loss": 0.5, "bytes": 9000}
+    metrics["artefacts"] = {"keras(precision=int8)": row | {"artefact": "keras(precision=int8)", "accuracy": 0.9}}
+    report.write_report(tmp_path, metrics, thumbnails)
+    text = (tmp_path / "report.html").read_text()
+    assert "In other formats" in text and "requirements.txt" in text and "Without TensorFlow" not in text
