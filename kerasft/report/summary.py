@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kerasft.console.wording import count, duration, join_names, number, percent
-from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES, SCORES, TITLES, formatter
+from kerasft.evaluation.score_names import AGREEMENTS, MIN_VALIDATION_IMAGES, SCORES, TITLES, formatter
 from kerasft.report import sections
 from kerasft.settings.backbone_list import is_file, is_hub
 
@@ -19,7 +19,7 @@ def sentences(config: dict, metrics: dict, counts: dict) -> list[str]:
     kinds = count(len(metrics["classes"]), *things[metrics["task"]])
     proof = metrics["export"]
     mirrored = ["Each answer is the mean over an image and its mirror image."] if metrics.get("tta") == "flip" else []
-    same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
+    same = " and gave the same labels" if proof.get(AGREEMENTS.get(metrics["task"])) == 1 else ""
     changes = ", ".join(row["surgery"] for row in metrics.get("settled", {}).get("surgery", []))
     changed = f" after {changes}" if changes else ""
     return [
