@@ -82,8 +82,14 @@ def teachers(settled: dict) -> list[str]:
     if "features_weight" in taught:
         parts.append(f"its features a weight of {number(taught['features_weight'])}")
     further = f" Of {count(taught.get('unlabelled', 0), 'further image')} without labels it learned the answers alone."
+    known = [
+        f" {row['path']} has learned {count(row['learned_test_images'], 'test image')} of this run."
+        for row in taught["members"]
+        if row.get("learned_test_images")
+    ]
     return [
         f"It learned from the labels and from {who}, whose {TITLES[name]} on the same validation images is "
         f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
         + (further if "unlabelled" in taught else "")
+        + "".join(known)
     ]
