@@ -100,7 +100,7 @@ def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
         found = artefact_costs.measure({row["artefact"]: Path(row["path"]) for row in rows if row["published"]})
         rows = [row | found.get(row["artefact"], {}) for row in rows]
     values = {"rows": rows, "max_drop": config.max_drop, "score": score, "name": saved_model.parent.name}
-    values |= {"timed": timings, "cheapest": fastest_and_smallest([row for row in rows if score in row], score)}
+    values |= {"timed": timings, "cheapest": fastest_and_smallest(rows, score)}
     run_folder.write_json(folder / JSON_NAME, values)
     report.write_compress(folder, values)
     console.print_table(_table(rows, score))

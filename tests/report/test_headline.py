@@ -36,7 +36,10 @@ def test_a_teacher_that_has_learned_test_images_limits_the_score():
     text = " ".join(headline.single_label(*classified(20), found)["sentences"])
     assert "The teacher runs/large has learned 12 test images, so the score may be too optimistic." in text
     assert "none of which the model itself had seen" in text and "runs/other" not in text
-    assert headline.find_caveats({"test": {}, "settled": {"teacher": None}}, {"findings": [], "counts": {}}, np.array([])) == NONE
+    assert (
+        headline.find_caveats({"test": {}, "settled": {"teacher": None}}, {"findings": [], "counts": {}}, np.array([]))
+        == NONE
+    )
 
 
 def classified(n: int) -> tuple[dict, dict, list[str]]:

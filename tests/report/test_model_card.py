@@ -103,7 +103,11 @@ def test_a_card_says_what_the_run_did_beyond_training(tmp_path):
     assert "only the SavedModel has these outputs" in text and "also for one that shows none" not in text
     assert "An image counts as unknown if its novelty is above" in text and "A set has 1.20 labels" in text
     assert "- The teacher runs/large has learned 3 test images, so the test score may be too optimistic.\n" in text
-    assert "runs/large has learned 3 test images of this run." in text and "40 further images" in text and "`prune(0.3)`" in text
+    assert (
+        "runs/large has learned 3 test images of this run." in text
+        and "40 further images" in text
+        and "`prune(0.3)`" in text
+    )
 
 
 def test_the_card_of_a_quantile_says_so_and_has_its_pinball_loss(tmp_path):
