@@ -149,7 +149,7 @@ def test_the_budget_counts_interrupted_and_failed_entries(entries, tmp_path, mon
             compared(tmp_path / "c", budget_minutes=200)
     del ran[:]
     # Two hours are spent.
-    with pytest.raises(UserError, match="--budget_minutes: 120.0 minutes are spent, and no entry has finished"):
+    with pytest.raises(UserError, match=r"--budget_minutes: 120\.0 minutes are spent, and no entry has finished"):
         compared(tmp_path / "c", budget_minutes=110)
     assert not ran
     told["reason"].clear()

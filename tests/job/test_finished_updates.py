@@ -91,8 +91,8 @@ def test_the_other_formats_are_asked_for_where_the_model_is(refused, monkeypatch
     assert shlex.split(said)[-1] == f"--export_dir={exports.parent}"
 
 
-def test_formats_that_were_withheld_are_not_refused_any_more(refused, monkeypatch):
-    folder, exports, complete = refused
+def test_formats_that_were_withheld_are_not_refused_any_more(refused):
+    folder, _, complete = refused
     metrics = json.loads((folder / "metrics.json").read_text())
     keras = {"path": "model.keras", "n": 5}
     metrics["artefacts"] = {

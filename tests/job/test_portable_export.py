@@ -24,7 +24,11 @@ def test_a_model_that_the_gate_refused_gets_no_portable_formats():
 
 def test_rows_of_artefacts_say_what_the_last_command_has_left():
     """`compress` removes what it refuses, but nothing that stands in another folder."""
-    keras, here, there = {"published": True}, {"artefact": "onnx", "path": "exports/x/1/onnx"}, {"path": "other/x/1/onnx"}
+    keras, here, there = (
+        {"published": True},
+        {"artefact": "onnx", "path": "exports/x/1/onnx"},
+        {"path": "other/x/1/onnx"},
+    )
     first = {"model.keras": keras, "onnx": here | {"published": True, "reason": ""}}
     refused = {"onnx": here | {"published": False, "reason": "worse"}}
     assert portable_export.updated(first, refused) == {"model.keras": keras, **refused}
