@@ -2,8 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kerasft.storage import manifest, predictions_file, run_folder, run_lock
 
 FLAGS = ("strategies",)
 # What `--noresume` removes from the folder of a comparison.
-_FILES, _FOLDERS = ("compare.json", "compare.html", "run.flags"), ("cache", "entries")
+_FILES, _FOLDERS = ("compare.json", "compare.html", "run.flags", "spent.json"), ("cache", "entries")
 # What a finished winner may be asked for later (`job/finished_updates.py`).
 _LATER = ("export_dir", "baseline", "gate", "robustness")
 
@@ -71,24 +71,25 @@ def _compare(
 ) -> int:
     """Compares in a locked folder."""
     found: list[Row] = []
-    units, quantile, spent = None, None, 0.0
+    # Seconds of each entry in all starts, those that were interrupted or failed included.
+    units, quantile, spent = None, None, run_folder.read_json(folder / "spent.json")
     for number, entry in enumerate(entries, 1):
         result = _result(folder, entry)
         if "figures" not in result:
             longest = max((row["seconds"] for row in found if row["status"] == FINISHED), default=0.0)
-            if budget_minutes is not None and spent + longest > 60 * budget_minutes:
+            total = sum(spent.values())
+            if budget_minutes is not None and total + longest > 60 * budget_minutes:
                 reason = (
-                    f"{spent / 60:.1f} of {budget_minutes:g} minutes are spent; the longest entry took {longest:.0f} s"
+                    f"{total / 60:.1f} of {budget_minutes:g} minutes are spent; the longest entry took {longest:.0f} s"
                 )
                 found.append(rows.not_begun(entry, reason))
                 continue
             console.say(f"{number} of {len(entries)}: {entry.name}")
-            began = time.monotonic()
-            result = _run(_with_folders(entry.config, config, folder, entry), folder, entry)
-            spent += time.monotonic() - began
-        else:
-            spent += result["seconds"]["total"]
+            with _counted(folder, spent, entry):
+                result = _run(_with_folders(entry.config, config, folder, entry), folder, entry)
         if "figures" in result:
+            # A start that was killed could not note its time; the checkpoint of the entry has.
+            spent[entry.folder_name] = max(spent.get(entry.folder_name, 0.0), result["seconds"]["total"])
             row = rows.finished(
                 entry, result, listing.task, list(listing.classes), folder / "entries" / entry.folder_name
             )
@@ -105,9 +106,23 @@ def _compare(
     best = rows.winner(found)
     if best is None:
         reasons = [row["reason"] for row in found if row["status"] == FAILED]
+        if not reasons:
+            rule = f"{sum(spent.values()) / 60:.1f} minutes are spent, and no entry has finished; name more"
+            raise UserError(f"--budget_minutes: {rule}. Received: {budget_minutes:g}")
         raise UserError(f"--strategies: none of {len(reasons)} entries has succeeded. Received: {reasons[-1]!r}")
     table.show(_write(folder, config, listing, found, None))
     return _export(config, listing, entries, folder, found, best)
+
+
+@contextmanager
+def _counted(folder: Path, spent: dict[str, float], entry: Entry) -> Iterator[None]:
+    """Adds the seconds of the block to what an entry has spent, however the block ends, and writes `spent.json`."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        spent[entry.folder_name] = round(spent.get(entry.folder_name, 0.0) + time.monotonic() - began, 3)
+        run_folder.write_json(folder / "spent.json", spent)
 
 
 def _export(

@@ -49,7 +49,7 @@ def _score(config: Config, result: Path) -> int:
     from kerasft.job import score
 
     values = asdict(score.train_and_score(config))
-    values["seconds"]["total"] = round(time.monotonic() - _BEGAN, 3)
+    values["seconds"]["total"] = round(time.monotonic() - _BEGAN + values["earlier_seconds"], 3)
     run_folder.write_json(result, {**values, "peak_rss_mb": round(machine.peak_bytes() / 2**20, 1)})
     return EXIT_OK
 

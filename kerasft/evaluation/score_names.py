@@ -18,6 +18,8 @@ TITLES = {
     "scaled_mae": "mean absolute error in deviations",
     "pinball": "mean pinball loss",
 }
+# How the proof of an export names the share of images that get the same labels.
+AGREEMENTS = {"single_label": "top1_agreement", "multi_label": "label_agreement"}
 # Scores of which less is better.
 ERRORS = ("mae", "scaled_mae", "pinball")
 

@@ -116,7 +116,7 @@ def discard(draft: Path) -> None:
 def prove(artefact: Artefact, path: Path, network: Network, answer: Answer, split: Split, expected: np.ndarray) -> dict:
     """The figures of `proof.compare` of an artefact that is written; arguments and errors as `publish`."""
     given = artefact.outputs(path, network, split)
-    return proof.compare(artefact.name, network.task, given, expected, answer.scale)
+    return proof.compare(artefact.name, network.task, given, expected, answer.scale, answer.thresholds)
 
 
 def sweep(folder: Path) -> None:

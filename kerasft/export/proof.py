@@ -21,7 +21,14 @@ class UnreadableError(ParityError):
     """An artefact cannot be loaded again."""
 
 
-def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale: np.ndarray | None = None) -> dict:
+def compare(
+    name: str,
+    task: str,
+    given: np.ndarray,
+    expected: np.ndarray,
+    scale: np.ndarray | None = None,
+    thresholds: np.ndarray | None = None,
+) -> dict:
     """Compares what an artefact answers with what the network answered.
 
     Args:
@@ -30,9 +37,10 @@ def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale
         given: float [N, C] probabilities, or float [N, D] values, of the artefact.
         expected: of the network, in the same form.
         scale: float [D], deviation of the training targets, for regression.
+        thresholds: float [C], from which on a label applies, for multi-label.
 
     Returns:
-        `max_abs_diff`, `top1_agreement` (not for regression) and `n`, as in `metrics.json`.
+        `max_abs_diff`, `top1_agreement` (not for regression), `label_agreement` (with thresholds) and `n`, as in `metrics.json`.
 
     Raises:
         ParityError: a label, a probability or a value differs by more than `TOLERANCE`.
@@ -48,6 +56,8 @@ def compare(name: str, task: str, given: np.ndarray, expected: np.ndarray, scale
         # Two scores nearer than twice the tolerance may change places without anything being wrong.
         margin = np.take_along_axis(expected, theirs, 1) - np.take_along_axis(expected, ours, 1)
         wrong = wrong or margin.max() > 2 * TOLERANCE
+    if thresholds is not None:
+        result["label_agreement"] = float(((given >= thresholds) == (expected >= thresholds)).all(-1).mean())
     if wrong:
         raise ParityError(
             f"export: the {name} differs from the trained model by up to {worst:.3g} (at most {TOLERANCE:g}) "

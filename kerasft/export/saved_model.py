@@ -66,7 +66,7 @@ def export(
             them (see `serving_warmup`). None for none.
 
     Returns:
-        `path`, `max_abs_diff`, `top1_agreement` (not for regression) and `n`, as in `metrics.json`.
+        `path`, and the figures of `proof.compare`.
 
     Raises:
         ParityError: a label, a probability or a value differs by more than `proof.TOLERANCE`.

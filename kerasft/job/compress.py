@@ -19,6 +19,7 @@ from kerasft.export.keras_model import KERAS_FILE
 from kerasft.export.portable import FORMATS, publish
 from kerasft.job import artefact_costs, portable_export, slim_steps
 from kerasft.job.finished_run import read_files, reopen
+from kerasft.job.run_summary import page_images
 from kerasft.report.compress_page import fastest_and_smallest, sentence
 from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError, one_of
@@ -32,6 +33,8 @@ SCRATCH = ".compress"
 @pipeline.user_errors()
 def compress(settings: Config, run: str, timings: bool = True) -> list[dict]:
     """Publishes portable artefacts of a finished run, and writes `compress.json` and `compress.html` into its folder.
+
+    What became of them is recorded in `metrics.json` and in the report too.
 
     The slimmer networks that `--target` has made of it are further rows.
 
@@ -75,11 +78,13 @@ def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
     answer = Answer(run_name, splits.classes, opened.thresholds, scorer.scale, metrics["framing"])
     score, saved_model = scorer.key, Path(metrics["export"]["path"])
     interval = _interval(scorer, splits, metrics["test"])
-    rows = list(
-        portable_export.export(
-            config, network, answer, splits, scorer, opened.outputs, saved_model, folder, interval
-        ).values()
+    made = portable_export.export(
+        config, network, answer, splits, scorer, opened.outputs, saved_model, folder, interval
     )
+    # Before anything is timed: what the run has published may be gone by now.
+    metrics["artefacts"] = portable_export.updated(metrics.get("artefacts", {}), made)
+    metrics |= report.write_report(folder, metrics, *page_images(folder, metrics, opened.listing))
+    run_folder.write_figures(folder / "metrics.json", metrics)
     folders = portable_export.export_folders(config, metrics)
     report.write_model_card(folder, metrics, folders)
     there = saved_model in folders
@@ -89,13 +94,13 @@ def _compress(settings: Config, run: str, timings: bool) -> list[dict]:
     whole["interval"] = interval(opened.outputs, whole[score])
     files = saved_model.rglob("*") if there else [folder / KERAS_FILE]
     whole["bytes"] = sum(file.stat().st_size for file in files if file.is_file())
-    rows += slim_steps.rows(folder, metrics, score, splits.test.ids, opened.outputs)
+    rows = [*made.values(), *slim_steps.rows(folder, metrics, score, splits.test.ids, opened.outputs)]
     rows = [{"number": number} | row for number, row in enumerate([whole, *rows], 1)]
     if timings:
         found = artefact_costs.measure({row["artefact"]: Path(row["path"]) for row in rows if row["published"]})
         rows = [row | found.get(row["artefact"], {}) for row in rows]
     values = {"rows": rows, "max_drop": config.max_drop, "score": score, "name": saved_model.parent.name}
-    values |= {"timed": timings, "cheapest": fastest_and_smallest([row for row in rows if score in row], score)}
+    values |= {"timed": timings, "cheapest": fastest_and_smallest(rows, score)}
     run_folder.write_json(folder / JSON_NAME, values)
     report.write_compress(folder, values)
     console.print_table(_table(rows, score))

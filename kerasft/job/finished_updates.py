@@ -83,7 +83,11 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
             # Another process may have published it in the meantime.
             recorded = run_folder.read_json(folder / "metrics.json", "export")
             done = _is_published(config, recorded["export"])
-            changed["export"] = recorded["export"] if done else _publish(config, listing.name, folder, recorded)
+            changed |= {name: recorded[name] for name in ("export", "artefacts") if name in recorded}
+            if not done:
+                changed["export"] = _publish(config, listing.name, folder, recorded)
+                released = portable_export.released(recorded.get("artefacts", {}), _command_of_formats(config, folder))
+                changed |= {"artefacts": released} if released else {}
         run_folder.write_settings(config, folder)
         changed |= report.write_report(folder, changed, *page_images(folder, changed, listing))
         place = Path(changed["export"]["path"])
@@ -129,9 +133,14 @@ def _publish(config: Config, name: str, folder: Path, metrics: dict) -> dict:
     origin = f"a copy of {kept}" if metrics["export"].get("published", True) else "which --gate had refused"
     console.say(f"published: {path}, {origin}")
     if portable_export.publish.parse_formats(config.specs("export")):
-        flags = [f"--model={folder}", f"--export={config.export}", f"--export_dir={config.export_dir}"]
-        console.say(f"other formats: {shlex.join(['kerasft', 'compress', *flags])}")
+        console.say(f"other formats: {_command_of_formats(config, folder)}")
     return {**{key: value for key, value in metrics["export"].items() if key != "published"}, "path": path.as_posix()}
+
+
+def _command_of_formats(config: Config, folder: Path) -> str:
+    """The command that writes the other formats of `--export` beside a published version."""
+    flags = [f"--model={folder}", f"--export={config.export}", f"--export_dir={config.export_dir}"]
+    return shlex.join(["kerasft", "compress", *flags])
 
 
 def _exported(folder: Path, metrics: dict) -> Path:

@@ -20,6 +20,9 @@ from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
 from kerasft.strategies import planning
 
+# Why nothing is written for a model that is not published.
+REFUSED = "refused by --gate"
+
 
 def check_folders(config: Config, exports: Path) -> None:
     """Refuses folders that cannot be written before training, and not after it.
@@ -104,7 +107,26 @@ def _retrain_command(config: Config, run: Path) -> str:
 def withheld(config: Config) -> dict[str, dict]:
     """The rows of `export` for a run whose model `--gate` refuses: nothing is written."""
     names = [one.name for one in publish.parse_formats(config.specs("export"))]
-    return {name: {"artefact": name, "published": False, "reason": "refused by --gate"} for name in names}
+    return {name: {"artefact": name, "published": False, "reason": REFUSED} for name in names}
+
+
+def released(artefacts: dict[str, dict], command: str) -> dict[str, dict]:
+    """`artefacts` of `metrics.json` once the model is published after all: the command writes those that were withheld."""
+    told = {"reason": f"this command writes it: {command}"}
+    return {name: row | (told if row.get("reason") == REFUSED else {}) for name, row in artefacts.items()}
+
+
+def updated(artefacts: dict[str, dict], rows: dict[str, dict]) -> dict[str, dict]:
+    """`artefacts` of `metrics.json` after a further `export`, which gave these rows.
+
+    What is published elsewhere (`--export_dir`) stays there, so its row stays if the new one is refused.
+    """
+    kept = {
+        name: row
+        for name, row in artefacts.items()
+        if row.get("published") and name in rows and not rows[name]["published"] and rows[name]["path"] != row["path"]
+    }
+    return artefacts | rows | kept
 
 
 def export_folders(config: Config, metrics: dict) -> list[Path]:

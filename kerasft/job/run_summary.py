@@ -72,7 +72,10 @@ def summarise(folder: Path, metrics: dict) -> None:
     uncertainty.summarise(metrics)
     served_baseline.summarise(metrics)
     robustness.summarise(metrics)
-    alike = f"{proof['top1_agreement']:.2%} same labels, probabilities" if "top1_agreement" in proof else "values"
+    alike = "values" if metrics["task"] == "regression" else "probabilities"
+    # Under multi-label, runs of earlier versions compared only the most probable label.
+    if (agreement := proof.get(score_names.AGREEMENTS.get(metrics["task"]))) is not None:
+        alike = f"{agreement:.2%} same labels, {alike}"
     done = "exported" if proof.get("published", True) else "kept, not published"
     console.say(f"{done}: {proof['path']} (from bytes: {alike} within {proof['max_abs_diff']:.1e})")
     page = ", with report.html" if (folder / "report.html").is_file() else ""

@@ -27,6 +27,7 @@ class Scored:
         figures: the metrics of `test` and `val`, as in `metrics.json`.
         phases: the rows of `phases`, as in `metrics.json`.
         seconds: the times of `audit`, `train` and `evaluate`.
+        earlier_seconds: of earlier starts, which are part of `train`.
         parameters: of the trained network.
         stored_bytes: of `delta.npz` if the run wrote one, else of all weights.
         images_per_second: of the network in batches of 32, in float32.
@@ -35,6 +36,7 @@ class Scored:
     figures: dict[str, dict[str, Any]]
     phases: list[dict[str, Any]]
     seconds: dict[str, float]
+    earlier_seconds: float
     parameters: int
     stored_bytes: int
     images_per_second: float
@@ -71,6 +73,7 @@ def train_and_score(config: Config, framing: str | None = None) -> Scored:
         figures=evaluation.figures,
         phases=[record.to_json() for record in done.trained.state.records],
         seconds=seconds,
+        earlier_seconds=done.trained.earlier_seconds,
         parameters=done.network.model.count_params(),
         stored_bytes=_stored_bytes(folder, weights),
         images_per_second=forward_speed.measure(predict, done.network.size, SECONDS_TO_TIME),

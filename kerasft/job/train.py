@@ -133,7 +133,7 @@ def _train(
                 config.robustness, network, done.forward, splits.test, done.scorer, config.seed, models
             )
     found = reference_models.measure(models, done.trained, splits, exported.evaluation)
-    seconds["total"] = round(time.monotonic() - started, 3)
+    seconds["total"] = round(time.monotonic() - started + done.trained.earlier_seconds, 3)
     metrics = _metrics(done, exported, measured, seconds, digest, cost, found)
     by_path = image_reader.make_reader(replace(listing, framing=splits.train.framing), network.size)
     of_test = partial(pipeline.decoded_images, splits.test, size=network.size)

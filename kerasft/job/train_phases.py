@@ -87,8 +87,8 @@ def train_phases(
 
     Args:
         exports: the folder whose free space is checked as well as that of the run folder.
-        seconds: gets the times of `audit` and `train`.
-        began: moment of the monotonic clock from which `--budget_minutes` counts.
+        seconds: gets the times of `audit` and `train`. Under `train` is also what earlier starts of the run took.
+        began: moment of the monotonic clock from which `--budget_minutes` and the time of this start count.
         framing: as `resolve_settings`.
 
     Raises:
@@ -116,7 +116,7 @@ def train_phases(
     with record_seconds(seconds, "train"), add_note(f"about {failures.format_bytes(needed)} are needed in all"):
         minutes, decoding = config.budget_minutes, seconds["audit"] / max(len(listing.ids), 1)
         allowance = None if minutes is None else budget.Allowance(60 * minutes, began, decoding)
-        trained = trainer.train(config, network, splits, folder, resolved, allowance)
+        trained = trainer.train(config, network, splits, folder, resolved, allowance, began)
         # A network that was trained in mixed precision is served in float32, and without blends.
         whole = surgery.precision(trained.setup.network, "float32")
         network = blending.without_blends(whole)
@@ -129,6 +129,7 @@ def train_phases(
         resolved.write(folder)
         forward = forward if network.tta == "none" else scoring.make_predictor(network.served())
         thresholds = fit_thresholds(network.task, splits, val_outputs)
+    seconds["train"] = round(seconds["train"] + trained.earlier_seconds, 3)
     if before and planning.trains_few(config):
         _write_delta(folder, before, whole)
     return TrainedRun(folder, network, splits, trained, scorer, forward, val_outputs, thresholds, needed, before)

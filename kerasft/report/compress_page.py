@@ -31,7 +31,8 @@ def write_compress(folder: Path, values: Row) -> None:
         values: the contents of `compress.json`.
     """
     score = values["score"]
-    rows = [row for row in values["rows"] if row.get(score) is not None]
+    rows = [row for row in values["rows"] if "loss" in row]
+    known = [row for row in rows if row.get(score) is not None]
     content = {
         "found": values,
         "score_name": score_name(score),
@@ -39,7 +40,7 @@ def write_compress(folder: Path, values: Row) -> None:
         "slimmer": sum("parent" in row for row in rows),
         "numbers": {row["artefact"]: row["number"] for row in values["rows"]},
         "missing": [row for row in values["rows"] if not row["published"]],
-        "figures": [figure for figure in (_by_speed(rows, score), _by_size(rows, score)) if figure],
+        "figures": [figure for figure in (_by_speed(known, score), _by_size(known, score)) if figure],
         "sentence": sentence(values),
         "n": rows[0]["n"] if rows else 0,
         "version": __version__,
@@ -77,9 +78,9 @@ def fastest_and_smallest(rows: list[Row], score: str) -> Row | None:
 
     Returns:
         `best`, `standard_error`, `fastest` (None if speeds were not measured) and `smallest`, by the names of artefacts;
-        None where there is no interval.
+        None where there is no score, or no interval.
     """
-    known = [row for row in rows if row["published"] and score in row]
+    known = [row for row in rows if row["published"] and row.get(score) is not None]
     best = max(known, key=lambda row: _gain(row, score), default={})
     # The images may give no interval, for example where all of them are ranked perfectly.
     if not best.get("interval"):
@@ -117,8 +118,8 @@ def sentence(values: Row) -> str:
     return f"{fast} is the fastest ({rate}), and {small} the smallest ({size}), {within}."
 
 
-def shown(value: float, score: str) -> str:
-    """A score as text."""
+def shown(value: float | None, score: str) -> str:
+    """A score as text; a dash where it was not measured, as where no test image has a label."""
     return formatter(score)(value)
 
 
@@ -127,7 +128,7 @@ def cells(row: Row, score: str) -> dict[str, str]:
     rates = row.get("images_per_second") or {}
     interval = row.get("interval")
     return {
-        "score": shown(row[score], score),
+        "score": shown(row.get(score), score),
         "interval": f"{shown(interval[0], score)} to {shown(interval[1], score)}" if interval else NOT_MEASURED,
         "loss": f"{row['loss']:.3f}",
         "agreement": percent(row.get("agreement")),

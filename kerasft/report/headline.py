@@ -27,24 +27,26 @@ _NO_INTERVAL = {"value": None, "low": None, "high": None, "svg": ""}
 
 
 class Caveats(NamedTuple):
-    """Findings of the audit that limit what the test score means.
+    """What limits the meaning of the test score: findings of the audit, and teachers that know test images.
 
     Attributes:
         shared: scored test images of which a copy, nearly the same image, or one of the same group is in another split.
         left_out: test images that were not scored, because they are in another split too.
         missing: classes or labels without a test image.
+        learned: teachers (`--teacher`) that have learned test images, each with their number.
     """
 
     shared: int = 0
     left_out: int = 0
     missing: tuple[str, ...] = ()
+    learned: tuple[tuple[str, int], ...] = ()
 
 
-def find_caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
+def find_caveats(metrics: dict, audit: dict, ids: np.ndarray) -> Caveats:
     """Returns the Caveats of a test split.
 
     Args:
-        test: its metrics, as in `metrics.json`.
+        metrics: as in `metrics.json`.
         audit: as in `audit.json`.
         ids: str [N], the test images that were scored.
     """
@@ -53,7 +55,9 @@ def find_caveats(test: dict, audit: dict, ids: np.ndarray) -> Caveats:
     shared = {name for pair in pairs for name in pair if name in scored}
     counts = audit["counts"].get("test", {})
     missing = tuple(name for name, number in counts.items() if not number)
-    return Caveats(len(shared), test.get("excluded_copies", 0), missing)
+    taught = (metrics.get("settled", {}).get("teacher") or {}).get("members", [])
+    learned = tuple((row["path"], row["learned_test_images"]) for row in taught if row.get("learned_test_images"))
+    return Caveats(len(shared), metrics["test"].get("excluded_copies", 0), missing, learned)
 
 
 def _pair(finding: dict) -> tuple[str, str]:
@@ -205,7 +209,7 @@ def _explained_variation(test: dict, classes: list[str]) -> str:
 def _describe_sample(caveats: Caveats) -> str:
     """Says between commas whether the model had seen the test images."""
     if not caveats.shared:
-        return ", none of which the model had seen,"
+        return f", none of which the model {'itself ' if caveats.learned else ''}had seen,"
     return (
         f", for {caveats.shared:,} of which an image of the same group, or nearly the same image, is in another split,"
     )
@@ -216,6 +220,10 @@ def _limitations(caveats: Caveats) -> list[str]:
     sentences = []
     if caveats.shared:
         sentences.append("The model may have been trained on images like these, so the score may be too optimistic.")
+    for path, learned in caveats.learned:
+        sentences.append(
+            f"The teacher {path} has learned {count(learned, 'test image')}, so the score may be too optimistic."
+        )
     if caveats.left_out:
         copies = count(caveats.left_out, "test image is a copy", "test images are copies")
         sentences.append(f"{copies} of training or validation images, and not counted.")

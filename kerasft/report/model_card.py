@@ -58,7 +58,7 @@ def _content(folder: Path, metrics: dict) -> dict[str, Any]:
     config, audit = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "audit"))
     arrays = predictions_file.read(folder)
     task, classes, test, export = metrics["task"], metrics["classes"], metrics["test"], metrics["export"]
-    caveats = headline.find_caveats(test, audit, arrays["ids"])
+    caveats = headline.find_caveats(metrics, audit, arrays["ids"])
     result = headline.HEADLINES[task](test, arrays, classes, caveats)
     heads, by_class = sections.per_class(task, test)
     quantile = asked_quantile(test)

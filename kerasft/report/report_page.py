@@ -92,7 +92,9 @@ def _content(folder: Path, metrics: dict, arrays: dict[str, np.ndarray], evidenc
         "score": score,
         "score_name": sections.score_name(score, len(classes)),
         "metrics": metrics,
-        "headline": headline.HEADLINES[task](test, arrays, classes, headline.find_caveats(test, audit, arrays["ids"])),
+        "headline": headline.HEADLINES[task](
+            test, arrays, classes, headline.find_caveats(metrics, audit, arrays["ids"])
+        ),
         "summary": summary.sentences(config, metrics, audit["counts"]),
         "metric_rows": sections.metric_rows(test, metrics["val"]),
         "phases": sections.phases(metrics["phases"], score, judged=summary.judged(metrics)),

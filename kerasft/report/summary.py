@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kerasft.console.wording import count, duration, join_names, number, percent
-from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES, SCORES, TITLES, formatter
+from kerasft.evaluation.score_names import AGREEMENTS, MIN_VALIDATION_IMAGES, SCORES, TITLES, formatter
 from kerasft.report import sections
 from kerasft.settings.backbone_list import is_file, is_hub
 
@@ -19,7 +19,7 @@ def sentences(config: dict, metrics: dict, counts: dict) -> list[str]:
     kinds = count(len(metrics["classes"]), *things[metrics["task"]])
     proof = metrics["export"]
     mirrored = ["Each answer is the mean over an image and its mirror image."] if metrics.get("tta") == "flip" else []
-    same = " and gave the same labels" if proof.get("top1_agreement") == 1 else ""
+    same = " and gave the same labels" if proof.get(AGREEMENTS.get(metrics["task"])) == 1 else ""
     changes = ", ".join(row["surgery"] for row in metrics.get("settled", {}).get("surgery", []))
     changed = f" after {changes}" if changes else ""
     return [
@@ -82,8 +82,14 @@ def teachers(settled: dict) -> list[str]:
     if "features_weight" in taught:
         parts.append(f"its features a weight of {number(taught['features_weight'])}")
     further = f" Of {count(taught.get('unlabelled', 0), 'further image')} without labels it learned the answers alone."
+    known = [
+        f" {row['path']} has learned {count(row['learned_test_images'], 'test image')} of this run."
+        for row in taught["members"]
+        if row.get("learned_test_images")
+    ]
     return [
         f"It learned from the labels and from {who}, whose {TITLES[name]} on the same validation images is "
         f"{score} (loss {number(taught['val_loss'])}); {', '.join(parts)}."
         + (further if "unlabelled" in taught else "")
+        + "".join(known)
     ]

@@ -49,4 +49,4 @@ def _coverage(found: dict | None) -> list[str]:
         f"{name}: {percent(share)} of {count(found['n'], 'test image')}, width {number(found['width'][name])}"
         for name, share in found["by_target"].items()
     ]
-    return [f"The intervals hold the true values. {asked} {'; '.join(named)}."]
+    return [f"{asked} How often the intervals hold the true values: {'; '.join(named)}."]

@@ -91,6 +91,7 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     target = parse(text)
     publish.parse_formats(settings.specs("export"))
     parent, metrics = step_settings.read_run(settings, run)
+    _check_scores(metrics, run)
     folder = Path(run) / FOLDER / str(target).replace(", ", "-").replace("=", "-")
     if not parent.keep_cache:
         # Decoded images are the same in all steps.
@@ -116,6 +117,14 @@ def slim(settings: Config, run: str, text: str) -> dict[str, Any]:
     console.say(f"slim: {found.reason}")
     console.say(f"slim: {folder / FILE_NAME}; the smallest network: {found.rows[-1]['path']}")
     return asdict(found)
+
+
+def _check_scores(metrics: Row, run: str) -> None:
+    """Raises UserError where no image of a split has a label: then nothing tells how good a smaller network is."""
+    name = SCORES[metrics["task"]]
+    if without := [part for part in ("val", "test") if metrics[part][name] is None]:
+        rule = f"no image of {' or '.join(without)} has a label, so a smaller network cannot be judged"
+        raise UserError(f"--model: {rule}. Received: {run!r}")
 
 
 def _say_plan(target: Target, phases: str, metrics: Row) -> None:

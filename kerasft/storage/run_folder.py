@@ -209,6 +209,8 @@ def open_folder(config: Config, name: str) -> tuple[Path, dict | None]:
             (folder / result).unlink(missing_ok=True)
         for subfolder in ("tensorboard", "phases", "cache", "soup", "slim", UNPUBLISHED):
             shutil.rmtree(folder / subfolder, ignore_errors=True)
+    # The page of `kerasft audit`: the run audits anew.
+    (folder / "audit.html").unlink(missing_ok=True)
     write_settings(config, folder)
     return folder, None
 

@@ -36,7 +36,7 @@ def resumed_allowance(allowance: Allowance | None, state: TrainState) -> Allowan
     """The allowance of a run that goes on: earlier starts count, as if it had run in one go."""
     if allowance is None or state.resolved.budget is None:
         return allowance
-    earlier = state.resolved.budget["before_training"] + sum(record.seconds for record in state.records) + state.seconds
+    earlier = state.resolved.budget["before_training"] + state.phase_seconds
     return allowance._replace(started=allowance.started - earlier)
 
 

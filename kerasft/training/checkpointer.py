@@ -25,15 +25,18 @@ class Checkpointer:
     Args:
         folder: the run folder.
         model: whose variables are saved, the seeds of dropout among them.
+        began: moment of the monotonic clock at which the run would have begun in one go; by default now.
     """
 
-    def __init__(self, folder: Path, model: keras.Model):
+    def __init__(self, folder: Path, model: keras.Model, began: float | None = None):
         self.folder, self.model = folder, model
         self._saved_at, self._cost = time.monotonic(), 0.0
+        self._began = self._saved_at if began is None else began
 
     def save(self, state: TrainState, arrays: dict[str, Weights] | None = None) -> None:
         """Saves the state, the model's variables, and other arrays by name."""
         began = time.monotonic()
+        state.spent = round(began - self._began, 3)
         variables = [np.asarray(value) for value in self.model.variables]
         checkpoints.save(self.folder, {"variables": variables, **(arrays or {})}, state.to_json(), state.saves)
         state.saves += 1

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from kerasft.data.splits import Splits
+from kerasft.evaluation.score_names import MIN_VALIDATION_IMAGES
 from kerasft.networks.network import Network
 from kerasft.settings.config import Config
-from kerasft.settings.errors import UserError
+from kerasft.settings.errors import UserError, counted
 from kerasft.storage.resolved_settings import ResolvedSettings
 from kerasft.storage.run_folder import History
 from kerasft.strategies import freezing
@@ -22,7 +23,7 @@ def first_phase(
     """The first phase that has epochs, at its start after those that have none; and all phases. Arguments as in `trainer.train`.
 
     Raises:
-        UserError: no phase has epochs.
+        UserError: no phase has epochs, or too few validation images would judge it, so that a run leaves it out.
     """
     setup, state, arrays = resolve.new_state(
         *resolve.load_teacher_and_pixels(train_setup.prepare(config, network, splits, folder), resolved)
@@ -42,6 +43,9 @@ def first_phase(
             return run, planned
         trainer.run_phase(run, arrays)
         state, arrays = state.after(trainer.finish_phase(run, *counts)), {}
+    if state.resolved.dropped_phases:
+        rule = f"at least {MIN_VALIDATION_IMAGES} validation images are needed; with fewer a run trains no phase after the solved head"
+        raise UserError(f"--data: {rule}. Received: {counted(len(splits.val), 'validation image')}")
     raise UserError(
         f"--phases: a phase with epochs is needed, for nothing else has a rate. Received: {config.phases!r}"
     )

@@ -38,7 +38,7 @@ class Begun(NamedTuple):
         saver: writes the checkpoints.
         allowance: of `--budget_minutes`, less what earlier starts took; or None.
         resumed: whether there was a checkpoint.
-        solution, solution_seconds: as in `trainer.Trained`.
+        solution, solution_seconds, earlier_seconds: as in `trainer.Trained`.
     """
 
     setup: TrainSetup
@@ -49,6 +49,7 @@ class Begun(NamedTuple):
     resumed: bool
     solution: Weights | None
     solution_seconds: float
+    earlier_seconds: float
 
 
 def start_or_resume(
@@ -58,6 +59,7 @@ def start_or_resume(
     folder: Path,
     resolved: ResolvedSettings,
     allowance: Allowance | None,
+    began: float,
 ) -> Begun:
     """Starts a run, or reads where it was stopped. Arguments are those of `trainer.train`.
 
@@ -85,7 +87,9 @@ def start_or_resume(
                 folder, probe_findings.examine(setup.network, splits.train, splits.classes, config.seed, setup.cache)
             )
     network, solution, solution_seconds = setup.network, arrays.get("solution"), state.seconds
-    saver = Checkpointer(folder, network.model)
+    # Checkpoints of earlier versions do not say what came before the phases.
+    earlier = max(state.spent, state.phase_seconds) if restored else 0.0
+    saver = Checkpointer(folder, network.model, began - earlier)
     if restored:
         arrays = saver.restore(arrays)
     if state.resolved.pixels:
@@ -94,4 +98,4 @@ def start_or_resume(
         # A run of another network is refused now, not after the phase.
         soup.check_run(run, splits.digest, state.resolved.to_json(), config.head)
         soup.read_run(run, network)
-    return Begun(setup, state, arrays, saver, allowance, restored is not None, solution, solution_seconds)
+    return Begun(setup, state, arrays, saver, allowance, restored is not None, solution, solution_seconds, earlier)

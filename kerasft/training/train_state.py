@@ -36,6 +36,7 @@ class TrainState:
         health: the first and the last measurement of its gradients (`health_probe`), as far as it has got.
         history_rows: rows of `history.jsonl`.
         saves: checkpoints written.
+        spent: seconds of the run until its last checkpoint, in all starts, with what comes before training.
     """
 
     run: str
@@ -57,10 +58,16 @@ class TrainState:
     health: list[dict[str, Any]] = field(default_factory=list)
     history_rows: int = 0
     saves: int = 0
+    spent: float = 0.0
+
+    @property
+    def phase_seconds(self) -> float:
+        """Seconds of the phases so far."""
+        return sum(record.seconds for record in self.records) + self.seconds
 
     def after(self, record: PhaseRecord) -> "TrainState":
         """The state at the start of the next phase."""
-        kept = {"history_rows": self.history_rows, "saves": self.saves}
+        kept = {"history_rows": self.history_rows, "saves": self.saves, "spent": self.spent}
         records = [*self.records, record]
         return TrainState(self.run, self.data_digest, self.resolved, records, self.phase + 1, **kept)
 
@@ -92,8 +99,9 @@ class TrainState:
         if values.get("version") != VERSION:
             rule = f"the run was stopped by another version of kerasft; start again with --noresume (state {VERSION})"
             raise UserError(f"--run_dir: {rule}. Received: state {values.get('version', 1)}")
-        # A state from before `health` was measured goes on without it.
-        known = {item.name: values[item.name] for item in fields(cls) if item.name in values or item.name != "health"}
+        # A state from before these were measured goes on without them.
+        later = ("health", "spent")
+        known = {item.name: values[item.name] for item in fields(cls) if item.name in values or item.name not in later}
         known["resolved"] = ResolvedSettings.from_json(values["resolved"])
         known["records"] = [PhaseRecord.from_state(row) for row in values["records"]]
         for name in ("initial_score", "best_score"):

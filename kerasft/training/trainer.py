@@ -58,6 +58,7 @@ class Trained:
             phase had them; None where a resumed run had no phase left, or the last one trained a changed network.
         solution: kernel and bias of the probe, where it was solved; None in a resumed run.
         solution_seconds: of the probe, with the choices that it was asked for and the features.
+        earlier_seconds: of earlier starts of the run, until the checkpoint from which it went on.
     """
 
     setup: TrainSetup
@@ -65,6 +66,7 @@ class Trained:
     validation_outputs: Callable[[], np.ndarray] | None
     solution: Weights | None = None
     solution_seconds: float = 0.0
+    earlier_seconds: float = 0.0
 
 
 def train(
@@ -74,6 +76,7 @@ def train(
     folder: Path,
     resolved: ResolvedSettings,
     allowance: Allowance | None = None,
+    began: float | None = None,
 ) -> Trained:
     """Trains a network in phases, or goes on with a stopped run.
 
@@ -84,12 +87,14 @@ def train(
         folder: the run folder.
         resolved: weights, image size and precision. What is resolved here is added, and written before the first phase.
         allowance: of `--budget_minutes`; None without it.
+        began: moment of the monotonic clock at which this start of the run began; by default now.
 
     Raises:
         UserError: from `--phases`, where a phase diverges again and again, or where the data of a stopped run have
             changed.
     """
-    begun = run_start.start_or_resume(config, network, splits, folder, resolved, allowance)
+    began = time.monotonic() if began is None else began
+    begun = run_start.start_or_resume(config, network, splits, folder, resolved, allowance, began)
     setup, state, resumed = begun.setup, begun.state, begun.resumed
     planned, setup = resolve.plan_phases(setup, state.resolved)
     phase_setup = train_setup.with_unlabelled_train(setup)
@@ -102,7 +107,7 @@ def train(
     freezing.release(setup.network)
     soup.remove(folder)
     outputs = inputs.outputs if inputs else None
-    return Trained(setup, state, outputs, begun.solution, begun.solution_seconds)
+    return Trained(setup, state, outputs, begun.solution, begun.solution_seconds, begun.earlier_seconds)
 
 
 def _train_phases(

@@ -94,8 +94,8 @@ def _search(
         console.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _print_best(results)
         run = train.train(_winner_config(config, folder, results))
-        if not (folder / "tune.html").is_file():
-            report.write_search(folder)
+        # The winner may be elsewhere now (`--export_dir`).
+        report.write_search(folder)
         return run
     audit_folder = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
     if (folder / "tuner").exists():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +131,36 @@ def test_no_entry_begins_that_would_not_fit_and_a_larger_budget_goes_on(entries,
     found = compared(tmp_path / "c", f"{THREE}; bias", budget_minutes=100)
     assert [name for task, name in ran if task == "score"] == ["top(0.3)", "bias"]
     assert {row["status"] for row in found["rows"]} == {rows.FINISHED}
+
+
+def test_the_budget_counts_interrupted_and_failed_entries(entries, tmp_path, monkeypatch):
+    ran, told = entries
+    clock, working = [0.0], side_by_side.process.run
+    monkeypatch.setattr(side_by_side, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def run(task, config, *rest):
+        clock[0] += 3600.0
+        if config.phases == "top(0.3)":
+            raise KeyboardInterrupt
+        return working(task, config, *rest)
+
+    told["reason"]["head"] = "no"
+    with monkeypatch.context() as patched:
+        patched.setattr(side_by_side.process, "run", run)
+        with pytest.raises(KeyboardInterrupt):
+            compared(tmp_path / "c", budget_minutes=200)
+    del ran[:]
+    # Two hours are spent.
+    with pytest.raises(UserError, match=r"--budget_minutes: 120\.0 minutes are spent, and no entry has finished"):
+        compared(tmp_path / "c", budget_minutes=110)
+    assert not ran
+    told["reason"].clear()
+    found = compared(tmp_path / "c", budget_minutes=120.5)
+    assert [row["status"] for row in found["rows"]] == [rows.FINISHED] + [rows.NOT_BEGUN] * 2
+    assert found["rows"][2]["reason"].startswith("120.0 of 120.5 minutes")
+    ran.clear()
+    compared(tmp_path / "c", resume=False, budget_minutes=110)
+    assert len(ran) == 4
 
 
 def test_a_finished_comparison_is_only_shown_and_noresume_runs_it_again(entries, tmp_path, capsys):

@@ -18,6 +18,13 @@ def test_labels_of_nearly_equal_scores_may_change_places():
     assert found["max_abs_diff"] == pytest.approx(TOLERANCE / 2)
 
 
+def test_several_labels_agree_where_all_are_on_the_same_side_of_their_thresholds():
+    given = TRUTH + np.array([[0, 0], [TOLERANCE / 2, 0]])
+    found = compare("x", "multi_label", given, TRUTH, thresholds=np.array([0.5 + TOLERANCE / 2, 0.2]))
+    assert (found["label_agreement"], found["top1_agreement"]) == (0.5, 1)
+    assert "label_agreement" not in compare("x", "single_label", TRUTH, TRUTH)
+
+
 @pytest.mark.parametrize("gap", [2 * TOLERANCE, np.nan, np.inf])
 @pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
 def test_a_difference_is_refused_and_named(gap, task):

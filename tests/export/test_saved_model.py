@@ -155,6 +155,7 @@ def test_other_tasks_are_served_as_themselves(trained, tmp_path, task):
     else:
         np.testing.assert_allclose(given["probabilities"], expected[:2], atol=1e-5)
         np.testing.assert_array_equal(given["predicted"], expected[:2] >= limits)
+        assert found["label_agreement"] == 1
     with pytest.raises(proof.ParityError):
         saved_model.export(network, answer._replace(run="s"), data.test, expected + 1e-3 * scale, tmp_path)
 

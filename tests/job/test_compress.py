@@ -29,7 +29,7 @@ def test_a_run_exports_onnx_and_compress_adds_litert(photos, tiny, tmp_path, com
     assert (tmp_path / row["path"] / "model.onnx").stat().st_size == row["bytes"]
     assert f"exported: {row['path']}" in done.stdout
     assert (tmp_path / f"exports/{photos.name}/1/MODEL_CARD.md").is_file()
-    assert "Without TensorFlow" in (tmp_path / "run/report.html").read_text()
+    assert "In other formats" in (tmp_path / "run/report.html").read_text()
     done = command(
         "compress", "--model=run", "--export=litert | onnx", "--max_drop=0.01", cwd=tmp_path, module="kerasft"
     )
@@ -41,6 +41,9 @@ def test_a_run_exports_onnx_and_compress_adds_litert(photos, tiny, tmp_path, com
     for row in rows:
         assert row["interval"][0] < row["accuracy"] <= row["interval"][1]
         assert row["startup_seconds"] > 0 and row["peak_rss_mb"] > 10 and set(row["images_per_second"]) == {"1", "32"}
+    artefacts = json.loads((tmp_path / "run/metrics.json").read_text())["artefacts"]
+    assert artefacts["litert"]["path"] == rows[1]["path"] and artefacts.keys() == {"model.keras", "onnx", "litert"}
+    assert rows[1]["path"] in (tmp_path / "run/report.html").read_text()
     assert rows[0]["peak_rss_mb"] > 2 * rows[1]["peak_rss_mb"]
     assert "within one standard error" in done.stdout
     assert "What is worth its cost" in (tmp_path / "run/compress.html").read_text()

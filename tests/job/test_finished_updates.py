@@ -91,6 +91,24 @@ def test_the_other_formats_are_asked_for_where_the_model_is(refused, monkeypatch
     assert shlex.split(said)[-1] == f"--export_dir={exports.parent}"
 
 
+def test_formats_that_were_withheld_are_not_refused_any_more(refused):
+    folder, _, complete = refused
+    metrics = json.loads((folder / "metrics.json").read_text())
+    keras = {"path": "model.keras", "n": 5}
+    metrics["artefacts"] = {
+        "model.keras": keras,
+        "onnx": {"artefact": "onnx", "published": False, "reason": finished_updates.portable_export.REFUSED},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    complete(metrics)
+    found = json.loads((folder / "metrics.json").read_text())["artefacts"]
+    assert found["model.keras"] == keras and not found["onnx"]["published"]
+    assert f"kerasft compress --model={folder} " in found["onnx"]["reason"] and "--gate" not in found["onnx"]["reason"]
+    # A process that had read the run before it was published.
+    complete(metrics)
+    assert json.loads((folder / "metrics.json").read_text())["artefacts"] == found
+
+
 def test_another_export_folder_gets_the_model_too(refused, tmp_path, capsys):
     folder, _, complete = refused
     first = complete()

@@ -22,6 +22,22 @@ def test_a_model_that_the_gate_refused_gets_no_portable_formats():
     }
 
 
+def test_rows_of_artefacts_say_what_the_last_command_has_left():
+    """`compress` removes what it refuses, but nothing that stands in another folder."""
+    keras, here, there = (
+        {"published": True},
+        {"artefact": "onnx", "path": "exports/x/1/onnx"},
+        {"path": "other/x/1/onnx"},
+    )
+    first = {"model.keras": keras, "onnx": here | {"published": True, "reason": ""}}
+    refused = {"onnx": here | {"published": False, "reason": "worse"}}
+    assert portable_export.updated(first, refused) == {"model.keras": keras, **refused}
+    assert portable_export.updated(first, {"onnx": refused["onnx"] | there}) == first
+    assert portable_export.updated(refused, first) == first
+    elsewhere = {"onnx": first["onnx"] | there}
+    assert portable_export.updated(first, elsewhere) == first | elsewhere
+
+
 def _model(folder: Path, run: str, marker: str = "model.onnx") -> Path:
     """A model folder that says which run it is of."""
     about = folder / (model_folders.METADATA_FILE if marker == "saved_model.pb" else model_folders.ABOUT_FILE)

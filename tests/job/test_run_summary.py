@@ -49,6 +49,9 @@ def test_a_finish_that_breaks_is_done_by_the_next_start(kind, tiny, tmp_path, mo
     ) is None
     text = capsys.readouterr().out
     assert "nothing to do" not in text and "with report.html" in text
+    # All labels of an image are compared.
+    assert ("same labels, probabilities within" in text) == (kind == "labels")
+    assert ("label_agreement" in done.metrics["export"]) == (kind == "labels")
     assert [path.name for path in (tmp_path / "saved_models" / "t").iterdir()] == ["1"]
     assert done.metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert not list((tmp_path / "run").glob("checkpoint*"))

@@ -37,4 +37,8 @@ def test_what_is_scored_is_finished_by_train_without_training(photos, tiny, tmp_
     metrics = train.train(replace(config, keep_cache=True, cache_dir=str(tmp_path / "cache"))).metrics
     assert metrics["test"]["loss"] == pytest.approx(scored.figures["test"]["loss"], abs=1e-6)
     assert metrics["phases"] == scored.phases
+    # What was trained in the first process counts.
+    trained = sum(phase["seconds"] for phase in scored.phases)
+    assert scored.earlier_seconds == 0 and scored.seconds["train"] >= trained
+    assert trained < metrics["seconds"]["train"] < metrics["seconds"]["total"]
     assert not any((folder / name).exists() for name in checkpoints.FILE_NAMES)

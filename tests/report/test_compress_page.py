@@ -92,6 +92,16 @@ def test_the_page_is_whole_and_escaped(tmp_path, timed):
     assert page.source.count("<circle") == (12 if timed else 6)
 
 
+def test_where_no_test_image_has_a_label_nothing_is_the_cheapest_and_the_page_is_written(tmp_path):
+    (tmp_path / "run.flags").write_text("")
+    rows = [{**one, "accuracy": None, "interval": None} for one in ROWS]
+    assert compress_page.fastest_and_smallest(rows, "accuracy") is None
+    values = {"rows": rows, "score": "accuracy", "name": "x", "timed": True, "max_drop": 0.005, "cheapest": None}
+    compress_page.write_compress(tmp_path, values)
+    page = Page((tmp_path / "compress.html").read_text())
+    assert "One network in 6 forms" in page.text["p"] and "<svg" not in page.source and "–" in page.text["td"]
+
+
 def test_the_numbers_of_crowded_points_are_inside_the_figure():
     """Four of the same score at the top: their numbers go below them where nothing is free above."""
     rows = [row(number, f"onnx{number}", 0.9, None, 1_600_000 + 1000 * number) for number in range(4)]

@@ -17,7 +17,7 @@ def test_an_image_in_two_splits_is_counted_whatever_its_label(ending):
         "detail": f"same bytes as test/b/1.png{ending}",
     }
     audit = {"findings": [finding], "counts": {"test": {"a": 3, "b": 0}}}
-    found = headline.find_caveats({"excluded_copies": 2}, audit, np.array(["test/b/1.png", "test/a/2.png"]))
+    found = headline.find_caveats({"test": {"excluded_copies": 2}}, audit, np.array(["test/b/1.png", "test/a/2.png"]))
     assert found == headline.Caveats(shared=1, left_out=2, missing=("b",))
 
 
@@ -26,6 +26,20 @@ def test_near_copies_and_groups_are_not_said_to_be_seen():
     text = " ".join(found["sentences"])
     assert "for 3 of which an image of the same group, or nearly the same image, is in another split" in text
     assert "may be too optimistic" in text and "seen" not in text
+
+
+def test_a_teacher_that_has_learned_test_images_limits_the_score():
+    members = [{"path": "runs/large", "learned_test_images": 12}, {"path": "runs/other"}]
+    metrics = {"test": {}, "settled": {"teacher": {"members": members}}}
+    found = headline.find_caveats(metrics, {"findings": [], "counts": {}}, np.array([]))
+    assert found == headline.Caveats(learned=(("runs/large", 12),))
+    text = " ".join(headline.single_label(*classified(20), found)["sentences"])
+    assert "The teacher runs/large has learned 12 test images, so the score may be too optimistic." in text
+    assert "none of which the model itself had seen" in text and "runs/other" not in text
+    assert (
+        headline.find_caveats({"test": {}, "settled": {"teacher": None}}, {"findings": [], "counts": {}}, np.array([]))
+        == NONE
+    )
 
 
 def classified(n: int) -> tuple[dict, dict, list[str]]:

@@ -90,16 +90,24 @@ def test_a_card_says_what_the_run_did_beyond_training(tmp_path):
     """Unknown images, sets of labels, a teacher, and surgery."""
     text, _, metrics = _card(tmp_path, "two")
     assert "The model gives an answer for every image, also for one that shows none" in text
+    assert "only the SavedModel" not in text
     abstain = {"method": "energy", "threshold": 0.5, "keep": 0.95, "n": 150, "kept": 0.9}
     coverage = {"asked": 0.9, "observed": 0.91, "n": 40, "calibrated_on": 75, "mean_set_size": 1.2, "empty_sets": 0.1}
-    teacher = {"members": [{"path": "runs/large"}], "val_loss": 0.2, "val_accuracy": 0.9, "weight": 0.5}
+    members = [{"path": "runs/large", "learned_test_images": 3}]
+    teacher = {"members": members, "val_loss": 0.2, "val_accuracy": 0.9, "weight": 0.5}
     surgery = [{"surgery": "prune(0.3)", "parameters": [2, 1], "macs": [2, 1]}]
     metrics |= {"abstain": abstain, "coverage": coverage}
     metrics["settled"] |= {"teacher": teacher | {"unlabelled": 40}, "surgery": surgery}
     text = model_card.render(tmp_path, metrics)
-    assert "Its output `known` says whether" in text and "also for one that shows none" not in text
+    assert "output `known` of the SavedModel says whether" in text and "the other formats do not have it" in text
+    assert "only the SavedModel has these outputs" in text and "also for one that shows none" not in text
     assert "An image counts as unknown if its novelty is above" in text and "A set has 1.20 labels" in text
-    assert "runs/large" in text and "40 further images" in text and "`prune(0.3)`" in text
+    assert "- The teacher runs/large has learned 3 test images, so the test score may be too optimistic.\n" in text
+    assert (
+        "runs/large has learned 3 test images of this run." in text
+        and "40 further images" in text
+        and "`prune(0.3)`" in text
+    )
 
 
 def test_the_card_of_a_quantile_says_so_and_has_its_pinball_loss(tmp_path):

@@ -73,6 +73,15 @@ def test_the_page_says_what_would_do_as_well_and_what_an_answer_costs(tmp_path, 
         assert part in page.source
 
 
+def test_the_time_of_a_linear_probe_is_explained_only_where_there_is_one(tmp_path):
+    page, metrics = written(tmp_path, *CASES["two"])
+    assert "The linear probe’s time includes the features" in page.source
+    del metrics["baselines"]["linear_probe"]
+    report.write_report(tmp_path, metrics, thumbnails)
+    text = (tmp_path / "report.html").read_text()
+    assert "Times are those of fitting and answering." in text and "linear probe" not in text
+
+
 def test_a_run_without_baselines_has_no_section_of_them(tmp_path):
     page, _ = written(tmp_path, *CASES["two"], epochs=0)
     assert "What would do as well" not in page.source
@@ -226,8 +235,14 @@ def test_a_taught_run_names_its_teachers_and_how_good_they_are(tmp_path, feature
 
 def test_a_run_without_epochs_says_so(tmp_path):
     page, _ = written(tmp_path, *CASES["two"], epochs=0)
-    assert "There are no curves: no phase had an epoch" in page.text["main"]
+    assert "There are no curves: no phase had an epoch. The head was solved directly" in page.text["main"]
     assert "The curves as a table" not in page.text["main"]
+    # `--head_init=zeros --phases='head(epochs=0)'` solves nothing.
+    metrics = run_folder(tmp_path, *CASES["two"], epochs=0)
+    metrics["phases"][0] |= {"accepted": False, "share": 0.0}
+    report.write_report(tmp_path, metrics, thumbnails)
+    text = Page((tmp_path / "report.html").read_text()).text["main"]
+    assert "no phase had an epoch" in text and "was solved" not in text
 
 
 def test_a_run_without_mistakes_or_findings_says_so(tmp_path):
@@ -369,7 +384,7 @@ def test_artefacts_of_several_targets_show_their_error_in_deviations(tmp_path, k
     row = {"artefact": "onnx", "path": "exports/x/1/onnx", "published": True, "reason": "", "loss": 0.5, "bytes": 9000}
     metrics["artefacts"] = {"onnx": row | {key: 0.4321}}
     report.write_report(tmp_path, metrics, thumbnails)
-    table = (tmp_path / "report.html").read_text().partition("Artefacts for other runtimes")[2].partition("</table>")[0]
+    table = (tmp_path / "report.html").read_text().partition("Artefacts in other formats")[2].partition("</table>")[0]
     assert "mean absolute error in deviations" in table and "0.432" in table
 
 
@@ -397,3 +412,13 @@ def test_outside_of_robustness_a_quantile_is_nowhere_judged_by_its_absolute_erro
     for table in re.findall("<table.*?</table>", page.source, re.DOTALL):
         heads, *rows = re.findall("<tr.*?</tr>", table, re.DOTALL)
         assert {len(re.findall("<t[hd][ >]", row)) for row in rows} == {len(re.findall("<t[hd][ >]", heads))}
+
+
+def test_no_artefact_is_said_to_need_no_tensorflow(tmp_path):
+    """`keras(precision=int8)` needs it; `requirements.txt` says what each needs."""
+    metrics = run_folder(tmp_path, *CASES["two"])
+    row = {"path": "exports/x/1/keras-int8", "published": True, "reason": "", "loss": 0.5, "bytes": 9000}
+    metrics["artefacts"] = {"keras(precision=int8)": row | {"artefact": "keras(precision=int8)", "accuracy": 0.9}}
+    report.write_report(tmp_path, metrics, thumbnails)
+    text = (tmp_path / "report.html").read_text()
+    assert "In other formats" in text and "requirements.txt" in text and "Without TensorFlow" not in text

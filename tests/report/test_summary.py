@@ -57,3 +57,19 @@ def test_the_numbers_of_the_export_are_equal_within_what_was_measured(tmp_path):
     metrics = run_folder(tmp_path, *CASES["two"])
     metrics["export"]["max_abs_diff"] = 9.4e-5
     assert "its numbers are the same within 9.4e-05." in _sentences(metrics)[1]
+
+
+@pytest.mark.parametrize(
+    ("case", "proof", "said"),
+    [
+        ("two", {"top1_agreement": 1.0}, True),
+        ("labels", {"top1_agreement": 1.0}, False),
+        ("labels", {"top1_agreement": 1.0, "label_agreement": 0.99}, False),
+        ("labels", {"top1_agreement": 1.0, "label_agreement": 1.0}, True),
+        ("angle", {}, False),
+    ],
+)
+def test_the_labels_of_the_export_are_said_to_be_the_same_only_if_all_were_compared(tmp_path, case, proof, said):
+    metrics = run_folder(tmp_path, *CASES[case])
+    metrics["export"] = {"path": "a/b/1", "max_abs_diff": 0.0, "n": 150} | proof
+    assert ("and gave the same labels" in _sentences(metrics)[1]) == said

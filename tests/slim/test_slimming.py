@@ -265,6 +265,15 @@ def test_a_run_without_its_images_or_that_is_none_is_refused(run, tmp_path):
         slimming.slim(Config(), str(run), "flops=0.5")
 
 
+def test_a_run_without_labels_to_judge_by_is_refused(run, trainings):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["task"], metrics["val"], metrics["test"] = "multi_label", {"map": 0.5}, {"map": None}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UserError, match="--model: no image of test has a label"):
+        slimming.slim(Config(), str(run), "flops=0.5")
+    assert not trainings[0]
+
+
 def test_the_gate_of_values_is_in_deviations():
     target, before = slimming.parse("drop=0.1"), {"val": {"scaled_mae": 0.30}}
     best = {"surgery": "prune(0.1)", "validation_score": -0.39}

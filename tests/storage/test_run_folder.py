@@ -70,6 +70,20 @@ def test_noresume_leaves_nothing_that_was_made_of_the_old_weights(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "run.flags"]
 
 
+def test_a_run_leaves_no_page_of_an_earlier_audit(tmp_path):
+    config = Config(run_dir=str(tmp_path / "r"))
+    run_folder.write_settings(config, tmp_path / "r")
+    for resume in (True, False):
+        (tmp_path / "r" / "audit.html").touch()
+        folder, _ = run_folder.open_folder(replace(config, resume=resume), "digits")
+        assert not (folder / "audit.html").exists()
+    # That of a finished run is of the same images.
+    run_folder.write_json(folder / "metrics.json", {"x": 1})
+    (folder / "audit.html").touch()
+    run_folder.open_folder(config, "digits")
+    assert (folder / "audit.html").exists()
+
+
 def test_figures_that_are_not_finite_are_null(tmp_path):
     run_folder.write_figures(tmp_path / "metrics.json", {"a": [float("nan"), 1.5], "b": (float("inf"), "NaN", 2)})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": [None, 1.5], "b": [None, "NaN", 2]}

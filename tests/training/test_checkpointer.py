@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import keras
 import numpy as np
@@ -182,6 +183,26 @@ def test_a_damaged_checkpoint_is_said_and_the_one_beside_it_is_taken(tmp_path, c
     arrays = Checkpointer(tmp_path, run.model).restore(arrays)
     assert (state.epoch, arrays) == (1, {})
     assert f"warning: {newest} is damaged" in capsys.readouterr().out
+
+
+def test_the_time_of_all_starts_is_saved(tmp_path):
+    run = vectors(tmp_path)
+    Checkpointer(tmp_path, run.model, time.monotonic() - 100).save(run.state)
+    state, _ = checkpointer.read(tmp_path, "0")
+    assert state.spent == pytest.approx(100, abs=5)
+    written = state.to_json()
+    del written["spent"]
+    assert TrainState.from_json(written).spent == 0.0
+
+
+def test_a_run_that_goes_on_counts_its_earlier_starts(data, tiny, tmp_path):
+    settings = {"phases": "head(epochs=1)", "augment": "none"}
+    first = trained(data, tmp_path, tiny, **settings).trained
+    assert first.earlier_seconds == 0
+    spent = first.state.spent
+    assert spent >= sum(record.seconds for record in first.state.records) > 0
+    again = trained(data, tmp_path, tiny, **settings).trained
+    assert again.earlier_seconds == spent and again.state.records == first.state.records
 
 
 def test_changed_data_and_other_versions_are_refused(tmp_path):

@@ -542,6 +542,31 @@ def test_the_page_bears_few_trials_and_odd_names(tmp_path):
         assert "<x>" in page.text["code"]
 
 
+def test_the_page_of_a_finished_search_names_where_its_winner_is_now(tmp_path, monkeypatch):
+    row = {"trial": "0", "values": {"lr": 1e-3}, "score": 0.5, "status": "COMPLETED", "seconds": 1.0, "epochs": 1}
+    row |= {"error": None, "measures": {"val_loss": 0.5}}
+    best = {"trial": "0", "values": row["values"], "score": 0.5, "run_dir": "r/best"}
+    found = {"search": "x", "tuner": "grid", "objective": "val_loss", "winner_phases": ""}
+    results = {**found, "direction": "min", "seconds": 2.0, "trials": [row], "best": best, "finished": True}
+    (tmp_path / "tune.json").write_text(json.dumps(results))
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    (tmp_path / "trials" / "0" / "config.json").write_text(json.dumps(asdict(Config())))
+    (tmp_path / "best").mkdir()
+
+    def published(config):
+        metrics = {"test": {"n": 9, "accuracy": 0.5}, "export": {"path": f"{config.export_dir}/x/1"}}
+        (tmp_path / "best" / "metrics.json").write_text(json.dumps(metrics))
+
+    published(Config())
+    report.write_search(tmp_path)
+    assert "saved_models/x/1" in (tmp_path / "tune.html").read_text()
+    monkeypatch.setattr(search.train, "train", published)
+    monkeypatch.setattr(search, "_open_folder", lambda *_: results)
+    search._search(Config(export_dir="elsewhere"), found, None, (), tmp_path, "alone", None)
+    text = (tmp_path / "tune.html").read_text()
+    assert "elsewhere/x/1" in text and "saved_models/x/1" not in text
+
+
 def test_the_winner_of_several_targets_is_told_by_each(tmp_path):
     row = {"trial": "0", "values": {"lr": 1e-3}, "score": 0.5, "status": "COMPLETED", "seconds": 1.0, "epochs": 1}
     row |= {"error": None, "measures": {"val_loss": 0.5}}

@@ -246,16 +246,16 @@ def _write_json(path: Path, values: dict) -> None:
 
 def _proof_row(found: np.ndarray, same: np.ndarray, inputs: ProofInputs) -> dict[str, Any]:
     """The figures of answers to the encoded bytes, and of those to the same pixels that the network saw."""
-    outputs = _as_outputs(inputs.task, found)
-    row = {inputs.scorer.key: inputs.scorer.score(outputs), "loss": inputs.scorer.loss(outputs)}
+    outputs, gap = _as_outputs(inputs.task, found), np.abs(same - inputs.expected)
+    # As in the metrics: where no image has a label, nothing can be ranked.
+    score = inputs.scorer.score(outputs) if inputs.task != "multi_label" or inputs.scorer.labels.any() else None
+    row = {inputs.scorer.key: score, "loss": inputs.scorer.loss(outputs)}
     if inputs.task == "single_label":
         row["agreement"] = float((found.argmax(-1) == inputs.expected.argmax(-1)).mean())
-    gap = np.abs(same - inputs.expected)
     row["max_abs_diff"] = float(gap.max())
     if inputs.task == "regression":
         row["scaled_max_abs_diff"] = float((gap / inputs.scorer.scale).max())
-    row["decoding_max_abs_diff"] = float(np.abs(found - same).max())
-    return row | {"n": len(found)}
+    return row | {"decoding_max_abs_diff": float(np.abs(found - same).max()), "n": len(found)}
 
 
 def _as_outputs(task: str, answers: np.ndarray) -> np.ndarray:

@@ -38,6 +38,15 @@ def test_the_score_of_one_target_is_in_its_units(inputs):
     assert row["mae"] == pytest.approx(500, rel=1e-3) and "scaled_mae" not in row
 
 
+def test_where_no_image_has_a_label_the_score_is_not_known():
+    expected = np.full((4, 2), 0.25, np.float32)
+    scorer = Scorer("multi_label", np.zeros((4, 2), np.float32))
+    inputs = publish.ProofInputs("multi_label", None, scorer, expected, 32, max_drop=0.005)
+    row = publish._proof_row(expected, expected, inputs)
+    assert row["map"] is None and row["loss"] > 0
+    assert publish._objection(FORMATS["onnx"](), inputs, expected, row) == ""
+
+
 @pytest.mark.parametrize(
     ("gap", "refused"), [((0, 0.01), False), ((0, 1.0), True), ((0.001, 0), True), ((0, np.nan), True)]
 )
