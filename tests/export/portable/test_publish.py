@@ -45,6 +45,9 @@ def test_where_no_image_has_a_label_the_score_is_not_known():
     row = publish._proof_row(expected, expected, inputs)
     assert row["map"] is None and row["loss"] > 0
     assert publish._objection(FORMATS["onnx"](), inputs, expected, row) == ""
+    # Rounded weights give other answers, and nothing tells whether these are as good.
+    rounded = publish._objection(FORMATS["onnx"](precision="int8"), inputs, expected, row)
+    assert rounded == "no test image has a label, so it cannot be shown to score like the network"
 
 
 @pytest.mark.parametrize(
