@@ -67,6 +67,7 @@ class Listing:
         framing: how the images are made square, a name of `framing.FRAMINGS`.
         groups: str [N], the group of each image (`--group_column`, `--group_pattern`), or None without groups.
         near_groups: int [N], equal for near duplicates, the least row of each group; None before the audit.
+        named_splits: the splits that the source names, also those of which no image is left.
         unlabelled: the images of `--unlabelled`, whose task is `unlabelled` and whose labels are float32 [N, 0]; or None.
     """
 
@@ -83,6 +84,7 @@ class Listing:
     framing: str = "crop"
     groups: np.ndarray | None = None
     near_groups: np.ndarray | None = None
+    named_splits: frozenset[str] = frozenset()
     unlabelled: "Listing | None" = None
 
     @property

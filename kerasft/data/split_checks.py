@@ -33,6 +33,10 @@ def refuse_empty(listing: Listing, split_names: np.ndarray, name: str, source_sp
     if name == "train":
         why = ": all that can be used are in val or test" if count else ""
         raise UserError(f"--data: no image is left for the train split{why}{_say_left_out(listing)}. {received}")
+    if name in source_splits:
+        ways = "add images to it, or leave it out (its folder, its rows, or for tfds its name in --splits)"
+        rule = f"the source names the {name} split, and no image of it can be used{_say_left_out(listing)}"
+        raise UserError(f"--data: {rule}; {ways}: a fraction of train is then taken. {received}")
     parts = [part for part in SPLITS if part == "train" or part not in source_splits]
     who = (
         "at least {} different images are needed"

@@ -109,11 +109,14 @@ def make_splits(
     """
     split_names = listing.split_names.copy()
     split_names[split_names == ""] = "train"
-    source_splits = set(split_names)
+    # A split that the source names, and of which nothing is left, must not be drawn from train unsaid.
+    source_splits = {*split_names, *listing.named_splits}
     if not source_splits & {"val", "test"} and val_fraction + test_fraction >= 1:
         rule = "together with --test_fraction must be below 1, so that images are left for training"
         raise UserError(f"--val_fraction: {rule}. Received: {val_fraction} and {test_fraction}")
-    split_checks.refuse_empty(listing, split_names, "train", source_splits)
+    for name in SPLITS:
+        if name == "train" or name in source_splits:
+            split_checks.refuse_empty(listing, split_names, name, source_splits)
     # The test fraction is of all examples; the val fraction is of those that remain.
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         if name not in source_splits:

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import audited, write
+from conftest import audited, splits_of, write
 
 from kerasft.data import sources
 from kerasft.settings.config import Config
@@ -292,6 +292,18 @@ def test_a_quote_that_is_never_closed_does_not_print_the_table(tmp_path):
     (finding,) = sources.load(Config(data=f"csv:{tmp_path / 'u.csv'}")).findings
     assert (finding.path, finding.kind) == ("2.png", "broken_row")
     assert "is a quote missing" in finding.detail
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["gone/1.png,cat,test\ngone/2.png,dog,test", "e.png,,test\nf.png,,Testing", ",cat,test", "e.png,Cat,test"],
+)
+def test_rows_of_test_that_cannot_be_used_are_not_drawn_from_train(images, rows):
+    """No file, no label, no path, or a class without training images."""
+    text = f"path,label,split\na.png,cat,train\nb.png,dog,train\nc.png,cat,val\nd.png,dog,val\n{rows}\n"
+    assert "test" in _table(images, text).named_splits
+    with pytest.raises(UserError, match=r"names the test split, and no image of it can be used; in all, \d files? can"):
+        splits_of(f"csv:{images / 't.csv'}")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def test_groups_and_splits_follow(split_folder, tmp_path):
     assert "1 of 2 paths" in unknown.detail
 
 
+def test_a_split_that_is_excluded_is_not_drawn_from_train(split_folder, tmp_path):
+    names = [name for name in sources.load(Config(data=f"folder:{split_folder}")).ids if name.startswith("val/")]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    with pytest.raises(UserError, match=r"names the val split, and .* in all, --exclude names 4 files"):
+        splits_of(f"folder:{split_folder}", exclude=str(tmp_path / "list.txt"))
+
+
 def test_names_that_a_spreadsheet_would_run(split_folder, tmp_path):
     (split_folder / "train/disc/0.png").rename(split_folder / "train/disc/=1.png")
     (tmp_path / "list.csv").write_text("path\n'=x\ntrain/disc/=1.png\n")

@@ -32,6 +32,32 @@ def test_a_test_folder_of_another_name_is_not_drawn_from_train(split_folder):
     assert [one.kind for one in sources.load(Config(data=f"folder:{split_folder}")).findings] == ["unknown_folder"]
 
 
+@pytest.mark.parametrize("kind", ["empty", "loose", "other_case", "heic"])
+def test_a_test_folder_of_which_nothing_can_be_used_is_not_drawn_from_train(split_folder, kind):
+    test, left_out = split_folder / "test", "; in all, 6 files cannot be used (see audit.json)"
+    if kind == "empty":
+        shutil.rmtree(test)
+        test.mkdir()
+        left_out = ""
+    elif kind == "loose":
+        for index, path in enumerate(sorted(test.glob("*/*.png"))):
+            path.rename(test / f"{index}.png")
+        for name in ("disc", "square"):
+            (test / name).rmdir()
+    elif kind == "other_case":
+        for name in ("disc", "square"):
+            (test / name).rename(test / name.upper())
+    else:
+        for path in test.glob("*/*.png"):
+            path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(UserError) as told:
+        splits_of(f"folder:{split_folder}")
+    rule = f"--data: the source names the test split, and no image of it can be used{left_out}; add images to it, or leave it out"
+    assert str(told.value).startswith(rule)
+    shutil.rmtree(test)
+    assert len(splits_of(f"folder:{split_folder}").test)
+
+
 def test_nested_folders_and_odd_names(tmp_path):
     names = {
         "ü 猫/ñ, 1.png",

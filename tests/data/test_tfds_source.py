@@ -154,6 +154,9 @@ def test_splits_of_ones_own(spots):
     place = spots("Spots")
     data = splits_of(f"tfds:{place}", splits="train = train[:50%] ; val=train[50%:80%]; test=train[80%:]+validation;")
     assert [len(split) for split in (data.train, data.val, data.test)] == [10, 6, 9]
+    bad = int(next(one.path for one in _load(place).findings if one.kind == "no_label").rpartition("__")[2])
+    with pytest.raises(UserError, match=r"names the val split, .* 1 file cannot be used .* its name in --splits"):
+        splits_of(f"tfds:{place}", splits=f"train=train; val=validation[{bad}:{bad + 1}]")
     assert splits_of(f"tfds:{place}", splits="train=train").counts()["val"] == {"spot": 2, "bar": 2}
 
 

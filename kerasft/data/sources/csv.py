@@ -55,7 +55,7 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
     try:
         files.check(file, MAX_TABLE_BYTES)
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            targets, rows = _read_rows(lines, file.name, findings, group_column)
+            targets, rows, named_splits = _read_rows(lines, file.name, findings, group_column)
     except (OSError, ValueError, csv.Error) as error:
         reason = "must be UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise UserError(f"--data: {reason}. {received}") from None
@@ -94,12 +94,15 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         classes=tuple(classes),
         read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
+        named_splits=frozenset(named_splits),
         groups=np.array([row.group or f"/{row.path}" for row, _ in pairs]) if group_column else None,
     )
 
 
-def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: str) -> tuple[list[str], list[Row]]:
-    """Returns the columns that hold the label, and the rows of the right width with a path and a valid split.
+def _read_rows(
+    lines: TextIO, name: str, findings: list[Finding], group_column: str
+) -> tuple[list[str], list[Row], set[str]]:
+    """Returns the columns that hold the label, the rows of the right width with a path and a valid split, and the splits of all rows.
 
     Raises:
         ValueError: the header lacks a column, or names one twice.
@@ -119,7 +122,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
         raise ValueError(f"the first row must name the columns path and label, or path and targets; found: {names}")
     if any(columns.count(column) > 1 for column in ("path", "split", *targets)):
         raise ValueError(f"each column needs a name of its own; found: {names}")
-    rows = []
+    rows, named_splits = [], set()
     for number, cells in enumerate(reader, 2):
         if not any(cells):
             continue
@@ -127,6 +130,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
         row = Row(number, cell.get("path") or name, "train", [cell.get(target, "").strip() for target in targets])
         row = row._replace(group=cell.get(group_column, "").strip())
         split = cell.get("split", "").strip().lower()
+        named_splits |= {SPLIT_ALIASES[split]} if split in SPLIT_ALIASES else set()
         if len(cells) != len(columns):
             delimiter = reader.dialect.delimiter
             rule = f"{len(cells)} cells under {len(columns)} columns (a {delimiter!r} inside a cell needs quotes around it)"
@@ -146,7 +150,7 @@ def _read_rows(lines: TextIO, name: str, findings: list[Finding], group_column: 
         raise ValueError(f"no row belongs to {missing}, and {unknown.path}: {unknown.detail}")
     if targets == ["label"]:
         findings += find_unused_columns(name, columns, (group_column, *RESERVED_COLUMNS))
-    return targets, rows
+    return targets, rows, named_splits
 
 
 def _drop_missing(rows: list[Row], folder: Path, findings: list[Finding]) -> Iterator[Row]:

@@ -72,6 +72,7 @@ def list_folder(argument: str) -> Listing:
         classes=classes,
         read=lambda index: files.read(paths[index]),
         findings=tuple(findings),
+        named_splits=frozenset(split_folders if has_train else ()),
     )
 
 

@@ -78,6 +78,7 @@ def list_tfds(argument: str, task: str, splits: str, allow_imports: tuple[str, .
         classes=tuple(names),
         read=lambda index: read(rows[index]),
         findings=tuple(findings),
+        named_splits=frozenset(tfds_splits),
     )
 
 
