@@ -8,7 +8,7 @@ from kerasft.data.listing import Finding
 from kerasft.settings.errors import UserError
 
 # What tables have in place of a missing label, in lower case.
-_MISSING_LABELS = ("nan", "none", "null", "n/a", "na", "?")
+MISSING_LABELS = ("nan", "none", "null", "n/a", "na", "?")
 
 
 def find_suspicious(classes: Sequence[str], received: str) -> list[Finding]:
@@ -35,7 +35,7 @@ def find_suspicious(classes: Sequence[str], received: str) -> list[Finding]:
             detail = f"is a class beside '{first}'; if both are one class, give them one name"
             found.append(Finding(name, "similar_classes", "warn", detail))
     for name in classes:
-        if name.strip().casefold() in _MISSING_LABELS:
+        if name.strip().casefold() in MISSING_LABELS:
             detail = "is the name of a class; if it says that a label is missing, leave these images out"
             found.append(Finding(name, "missing_label", "warn", detail))
     return found

@@ -57,6 +57,31 @@ def test_the_column_of_a_table_names_groups_and_is_no_target(tmp_path):
     assert all(len(found[patient]) == 1 for patient in range(5))
 
 
+def _table_of_patients(folder, patients, header="path,label,patient"):
+    rows = [header]
+    for index, patient in enumerate(patients):
+        write(folder / f"{index}.png", seed=index)
+        rows.append(f"{index}.png,{'ab'[index % 2]},{patient}")
+    (folder / "t.csv").write_text("\n".join(rows))
+    return sources.load(Config(data=f"csv:{folder / 't.csv'}", group_column="patient"))
+
+
+def test_missing_groups_of_a_table_are_named(tmp_path):
+    listing = _table_of_patients(tmp_path, ["p1", "p1", "", " ", "NA", "NA", "NA", "nan", "unknown", "unknown"])
+    assert [(one.path, one.kind, one.verdict) for one in listing.findings] == [
+        (path, "group", "warn") for path in ("2.png", "4.png", "8.png")
+    ]
+    empty, placeholder, _ = [one.detail for one in listing.findings]
+    assert empty == "--group_column=patient is empty for 2 images, each a group of its own"
+    assert placeholder.startswith("--group_column=patient: 3 images are one group 'NA'; if it says")
+    assert _table_of_patients(tmp_path, ["p1", "p1", "p2", "n/a"]).findings == ()
+
+
+def test_a_column_of_groups_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(UserError, match="each column needs a name of its own; found: path, label, patient, patient"):
+        _table_of_patients(tmp_path, ["p1,1", "p2,1"], "path,label,patient,patient")
+
+
 def test_given_splits_that_break_groups_are_leaks(tmp_path):
     for index in range(18):
         part = ("train", "val", "test")[index % 3] if index < 9 else "train"

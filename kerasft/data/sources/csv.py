@@ -10,7 +10,12 @@ import numpy as np
 
 from kerasft.data import files
 from kerasft.data.listing import SPLIT_ALIASES, SPLITS, Finding, Listing, encode, find_train_classes
-from kerasft.data.sources.csv_checks import find_numbers_as_classes, find_row_numbers, find_unused_columns
+from kerasft.data.sources.csv_checks import (
+    find_missing_groups,
+    find_numbers_as_classes,
+    find_row_numbers,
+    find_unused_columns,
+)
 from kerasft.data.sources.csv_labels import Row, parse_labels, resolve_task
 from kerasft.data.table_header import RESERVED_COLUMNS, read_header
 from kerasft.settings.errors import UserError, did_you_mean, one_of
@@ -84,6 +89,8 @@ def list_csv(argument: str, task: str, group_column: str = "") -> Listing:
         refused = [finding for finding in findings if finding.verdict == "reject"]
         first = f"; first of {len(refused)} refused: {refused[0].path}: {refused[0].detail}" if refused else ""
         raise UserError(f"--data: nothing to learn from {usable}{first}. {received}")
+    if group_column:
+        findings += find_missing_groups(group_column, [row.path for row, _ in pairs], [row.group for row, _ in pairs])
     paths = [file.parent / row.path for row, _ in pairs]
     return Listing(
         name=file.stem,
@@ -120,7 +127,7 @@ def _read_rows(
     )
     if "path" not in columns or not targets:
         raise ValueError(f"the first row must name the columns path and label, or path and targets; found: {names}")
-    if any(columns.count(column) > 1 for column in ("path", "split", *targets)):
+    if any(columns.count(column) > 1 for column in ("path", "split", *targets, *filter(None, [group_column]))):
         raise ValueError(f"each column needs a name of its own; found: {names}")
     rows, named_splits = [], set()
     for number, cells in enumerate(reader, 2):

@@ -1,11 +1,18 @@
-"""What a table may mean otherwise than it is read: columns that are not used, numbers of rows, numbers as classes."""
+"""What a table may mean otherwise than it is read: columns that are not used, numbers of rows, numbers as classes,
+groups that are missing.
+"""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from kerasft.console import wording
+from kerasft.data.class_names import MISSING_LABELS
 from kerasft.data.listing import Finding
 
 # Names of columns that number the rows, in lower case. pandas writes the last.
 _ROW_NUMBERS = ("id", "index", "unnamed: 0")
+# What tables have in place of a missing group, in lower case.
+_MISSING_GROUPS = (*MISSING_LABELS, "unknown")
 # Fewer rows, or classes, may have consecutive numbers by chance.
 _MIN_NUMBERS = 10
 # Names that a finding lists.
@@ -43,3 +50,22 @@ def find_numbers_as_classes(classes: Sequence[str], images: int) -> list[Finding
         return []
     detail = f"{len(classes)} classes of {images} images; if they are numbers, write --task=regression"
     return [Finding("column label", "numbers_as_classes", "warn", detail)]
+
+
+def find_missing_groups(column: str, paths: Sequence[str], groups: Sequence[str]) -> list[Finding]:
+    """Returns a finding of the images without a group, and one for each group whose name says that there is none.
+
+    Args:
+        column: `--group_column`.
+        paths, groups: of each image; an empty group is none.
+    """
+    counts, findings = Counter(groups), []
+    for name, count in counts.items():
+        if not name:
+            detail = f"--group_column={column} is empty for {wording.count(count, 'image')}, each a group of its own"
+            findings.append(Finding(paths[groups.index(name)], "group", "warn", detail))
+        # A single image is a group of its own anyway.
+        elif count > 1 and name.casefold() in _MISSING_GROUPS:
+            detail = f"--group_column={column}: {count} images are one group '{name}'; if it says that a group is missing, leave the cells empty"
+            findings.append(Finding(paths[groups.index(name)], "group", "warn", detail))
+    return findings
