@@ -18,7 +18,11 @@ def sample_fraction(listing: Listing, rows: np.ndarray, fraction: float, seed: i
     """
     unit = groups.connect(listing, rows)
     ranks = rank(seed, name, _least_digests(unit, listing.digests[rows]))
-    sample = sample_units if listing.groups is not None else _sample_images
+    # The fraction is one of images: a unit of several counts as so many.
+    if listing.groups is not None:
+        sample = _sample_groups
+    else:
+        sample = _sample_bursts if len(ranks) < len(rows) else _sample_images
     labels = _labels_of_units(listing, rows, unit)
     if labels is None:
         strata = make_strata(listing, rows)
@@ -43,28 +47,31 @@ def _labels_of_units(listing: Listing, rows: np.ndarray, unit: np.ndarray) -> np
 
 
 def _sample_images(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
-    """Samples units, bool [U], at least one and not all of each stratum. Arguments as in `sample_units`."""
+    """Samples units of one image each, bool [U], at least one and not all of each stratum. Sizes and ranks as in `sample_units`."""
     members = sizes > 0
     counts = members.sum(0)
     wanted = np.minimum(np.maximum(1, np.round(counts * fraction)), counts - 1)
-    return sample_strata(members, _put_large_last(ranks, sizes, fraction), wanted, counts - 1)
+    return sample_strata(members, ranks, wanted, counts - 1)
 
 
-def _put_large_last(ranks: np.ndarray, sizes: np.ndarray, fraction: float) -> np.ndarray:
-    """Returns ranks, str [U], under which units that alone exceed the fraction of a stratum come last, the smallest first.
+def _sample_groups(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
+    """Samples units, bool [U], with a fraction of the examples of each stratum."""
+    return sample_units(sizes, ranks, sizes.sum(0) * fraction)
 
-    A burst of hundreds of near duplicates would else take most of a class out of training.
 
-    Args:
-        ranks: str [U], hexadecimal.
-        sizes: int [U, strata], examples of each unit.
+def _sample_bursts(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
+    """Samples units, bool [U]; those that alone exceed the fraction of a stratum come last, the smallest first.
+
+    A burst of hundreds of near duplicates would else take most of a class out of training. Nor does the fraction count it:
+    it would take all other images.
     """
     is_large = (sizes > np.maximum(1, np.round(sizes.sum(0) * fraction))).any(1)
-    return np.where(is_large, [f"~{size:09}" for size in sizes.sum(1)], ranks)
+    ranks = np.where(is_large, [f"~{size:09}" for size in sizes.sum(1)], ranks)
+    return sample_units(sizes, ranks, sizes[~is_large].sum(0) * fraction)
 
 
-def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.ndarray:
-    """Samples whole units of several examples, so that each stratum comes near its fraction.
+def sample_units(sizes: np.ndarray, ranks: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Samples whole units of several examples, so that each stratum comes near what is wanted of it.
 
     In the order of their ranks, units are taken or put back where that brings the sample nearer to what is wanted: the sum
     over the strata of the squared distance, in shares of the stratum. A stratum of which nothing is taken then gets its
@@ -72,14 +79,14 @@ def sample_units(sizes: np.ndarray, ranks: np.ndarray, fraction: float) -> np.nd
 
     Args:
         sizes: int [U, strata], examples of each unit.
-        ranks: str [U].
-        fraction: of the examples of each stratum.
+        ranks: str [U], hexadecimal.
+        wanted: [strata], how many examples to sample of each stratum.
 
     Returns:
         bool [U].
     """
     totals, units = sizes.sum(0), (sizes > 0).sum(0)
-    missing, left = totals * fraction, units.copy()
+    missing, left = wanted, units.copy()
     weights = 1 / np.maximum(totals, 1) ** 2
     chosen = np.zeros(len(sizes), bool)
 

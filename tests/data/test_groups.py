@@ -142,11 +142,11 @@ def test_units_of_many_sizes_come_near_the_fraction():
     for seed in range(10):
         sizes = rng.integers(0, 9, (80, 4)) * (rng.random((80, 4)) < 0.5)
         ranks = stratification.rank(seed, "test", np.arange(80).astype(str))
-        chosen = stratification.sample_units(sizes, ranks, 0.2)
+        chosen = stratification.sample_units(sizes, ranks, 0.2 * sizes.sum(0))
         np.testing.assert_allclose(sizes[chosen].sum(0) / sizes.sum(0), 0.2, atol=0.06)
 
 
 def test_a_class_of_one_unit_is_never_taken_and_one_of_two_is_parted():
     sizes = np.array([[5, 0], [0, 30], [0, 30]])
-    chosen = stratification.sample_units(sizes, np.array(["a", "b", "c"]), 0.2)
+    chosen = stratification.sample_units(sizes, np.array(["a", "b", "c"]), 0.2 * sizes.sum(0))
     assert chosen.tolist() == [False, True, False]

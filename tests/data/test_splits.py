@@ -296,6 +296,18 @@ def test_a_burst_of_near_duplicates_does_not_take_a_class_out_of_training(seed):
     assert counts[0][0] >= 400 and all(few >= 10 and many >= 75 for few, many in counts[1:])
 
 
+def test_fractions_count_images_where_some_are_near_duplicates():
+    """Six bursts of 15 and 30 single images in each class. Counted by bursts, 7 to 49 of them went to test."""
+    near = np.arange(240)
+    near[:90] = near[:90] // 15 * 15
+    near[120:210] = near[120:210] // 15 * 15
+    listing = replace(_listing("single_label", np.repeat([0, 1], 120)), near_groups=near)
+    for seed in range(20):
+        data = splits.make_splits(listing, None, 0.2, 0.2, seed)
+        assert all(20 <= count <= 30 for count in data.counts()["test"].values())
+        assert all(14 <= count <= 24 for count in data.counts()["val"].values())
+
+
 def test_folds_know_copies_and_near_duplicates_without_groups():
     listing = _listing("single_label", np.repeat([0, 1], 30), digests=[0, 0, *range(2, 60)])
     near = np.arange(60)
