@@ -1,5 +1,6 @@
-"""Class names that probably mean the same class (`Cat` and `cat`, `1` and `1.0`), or a missing label (`nan`)."""
+"""Class names that probably mean the same class (`Cat` and `cat`, `1` and `1.0`), a missing label (`nan`), or several (`cat,dog`)."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from kerasft.settings.errors import UserError
 
 # What tables have in place of a missing label, in lower case.
 MISSING_LABELS = ("nan", "none", "null", "n/a", "na", "?")
+# What people write between several labels. kerasft's own `|` never stands in a class name of a table.
+_SEPARATORS = re.compile("[,;/+&]")
 
 
 def find_suspicious(classes: Sequence[str], received: str) -> list[Finding]:
-    """Returns a finding `similar_classes` for each class that a person would read as an earlier one, and `missing_label` for `nan` and the like.
+    """Returns a finding `similar_classes` for each class that a person would read as an earlier one, `missing_label` for `nan` and the like, and `joined_labels` for names of other classes in one.
 
     Args:
         classes: the names.
@@ -34,10 +37,16 @@ def find_suspicious(classes: Sequence[str], received: str) -> list[Finding]:
         for name in others:
             detail = f"is a class beside '{first}'; if both are one class, give them one name"
             found.append(Finding(name, "similar_classes", "warn", detail))
+    known = set(classes)
     for name in classes:
         if name.strip().casefold() in MISSING_LABELS:
             detail = "is the name of a class; if it says that a label is missing, leave these images out"
             found.append(Finding(name, "missing_label", "warn", detail))
+        parts = [part.strip() for part in _SEPARATORS.split(name) if part.strip()]
+        if len(parts) > 1 and known.issuperset(parts):
+            named = " and ".join(map(repr, parts))
+            detail = f"is a class of its own beside {named}; several labels are written {'|'.join(parts)}"
+            found.append(Finding(name, "joined_labels", "warn", detail))
     return found
 
 

@@ -5,7 +5,8 @@ from kerasft.data.listing import Finding
 
 # What is shown first, in this order: what is wrong with the whole set, then what makes scores wrong.
 _GRAVE_KINDS = ("unknown_folder", "unknown_split", "missing_class", "no_positive", "row_number", "numbers_as_classes")
-_GRAVE_KINDS += ("binary_target", "subfolders", "unused_column", "leak", "duplicate_across_splits", "conflicting_label")
+_GRAVE_KINDS += ("joined_labels", "binary_target", "subfolders", "unused_column", "leak", "duplicate_across_splits")
+_GRAVE_KINDS += ("conflicting_label",)
 _RANKS = {kind: rank for rank, kind in enumerate(_GRAVE_KINDS)}
 
 

@@ -17,11 +17,18 @@ from kerasft.settings.errors import UserError
         (("great_tit", "great tit", "great-tit"), {"great tit": "similar_classes", "great-tit": "similar_classes"}),
         (("1", "1.0", "2"), {"1.0": "similar_classes"}),
         (("-1", "1", "1_0", "10", "-", "_"), {}),
+        (("cat", "cat,dog", "dog", "dog; cat"), {"cat,dog": "joined_labels", "dog; cat": "joined_labels"}),
+        (("cat", "cat/cow", "dog", "A+", "A", "dog,"), {}),
         (("a", "nan", "n/a"), {"nan": "missing_label", "n/a": "missing_label"}),
     ],
 )
 def test_names_that_mean_the_same_or_nothing(names, odd):
     assert {finding.path: finding.kind for finding in class_names.find_suspicious(names, "x")} == odd
+
+
+def test_joined_labels_are_told_how_several_are_written():
+    (finding,) = class_names.find_suspicious(("cat", "cat, dog", "dog"), "x")
+    assert finding.detail == "is a class of its own beside 'cat' and 'dog'; several labels are written cat|dog"
 
 
 def test_names_that_look_the_same_are_refused():
