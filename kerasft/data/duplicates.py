@@ -13,7 +13,7 @@ def find_duplicates(listing: Listing) -> list[Finding]:
     The kind says where the other image is: in an earlier split, in the same split under another label, or in the same
     split under the same label.
     """
-    findings = []
+    findings, draws_test = [], "test" not in {*listing.split_names, *listing.named_splits}
     for rows in _group_rows(listing.pixel_digests):
         first = min(rows, key=lambda row: _split_order(listing.split_names[row]))
         for row in rows:
@@ -26,10 +26,30 @@ def find_duplicates(listing: Listing) -> list[Finding]:
                 kind = "duplicate_across_splits"
                 detail += ", under another label" if other_label else ""
                 detail += f"; not used in {listing.split_names[row]}"
+                if listing.split_names[row] == "val" and draws_test:
+                    detail += f", unless {listing.ids[first]} is drawn into test"
             else:
                 kind = "conflicting_label" if other_label else "duplicate"
             findings.append(Finding(listing.ids[row], kind, "warn", detail))
     return findings
+
+
+def findings_of_draw(listing: Listing, split_names: np.ndarray) -> tuple[Finding, ...]:
+    """Returns the findings of a listing, those of `find_duplicates` as the splits came out.
+
+    An image of val stays if its copy was drawn from train into test, for val is the earlier one: the copy is left out.
+
+    Args:
+        split_names: str [N], after duplicates of earlier splits are taken out (empty), and nothing else.
+    """
+    drawn = np.flatnonzero((split_names == "") & np.isin(listing.split_names, ("", "train")))
+    ids, digests, kept = listing.ids.tolist(), listing.pixel_digests.tolist(), defaultdict(list)
+    for row in np.flatnonzero(split_names == "val") if len(drawn) else ():
+        kept[digests[row]].append(ids[row])
+    kind, used = "duplicate_across_splits", {path for row in drawn for path in kept[digests[row]]}
+    known = (one for one in listing.findings if (one.kind, one.verdict) != (kind, "warn") or one.path not in used)
+    details = ((row, f"same image as {kept[digests[row]][0]}; not used in test") for row in drawn)
+    return (*known, *(Finding(ids[row], kind, "warn", detail) for row, detail in details))
 
 
 def has_earlier_duplicate(split_names: np.ndarray, pixel_digests: np.ndarray) -> np.ndarray:

@@ -123,6 +123,7 @@ def make_splits(
             rows = np.flatnonzero(split_names == "train")
             split_names[rows[stratification.sample_fraction(listing, rows, fraction, seed, name)]] = name
     excluded = _exclude_duplicates(split_names, listing.pixel_digests)
+    known = duplicates.findings_of_draw(listing, split_names)
     over_limit = 0
     if per_class_limit is not None:
         rows = np.flatnonzero(split_names == "train")
@@ -149,7 +150,7 @@ def make_splits(
         name=listing.name,
         task=listing.task,
         classes=listing.classes,
-        findings=(*listing.findings, *findings),
+        findings=(*known, *findings),
         digest=digest.hexdigest()[:16],
         excluded=excluded,
         **splits,

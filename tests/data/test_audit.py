@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import audited, make_image, rotten, shared, write
+from conftest import audited, make_image, rotten, shared, splits_of, write
 from PIL import Image
 
 from kerasft.data import audit, splits
@@ -185,6 +185,26 @@ def test_copies_in_other_bytes_are_known(split_folder):
             "same image in other bytes as train/disc/1.png, under another label; not used in test",
         ),
     }
+
+
+def test_a_copy_in_val_of_an_image_that_is_drawn_into_test_is_used(split_folder):
+    """Without test/, some images of train become test. There the copy is left out, not in val, which is the earlier one."""
+    shutil.rmtree(split_folder / "test")
+    for index in range(6, 10):
+        write(split_folder / f"train/disc/{index}.png", seed=900 + index)
+    for index in range(10):
+        shutil.copy(split_folder / f"train/disc/{index}.png", split_folder / f"val/disc/copy{index}.png")
+    data = splits_of(f"folder:{split_folder}")
+    moved = [f"train/disc/{index}.png" for index in range(10) if f"val/disc/copy{index}.png" in data.val.ids]
+    assert data.excluded == {"val": 10 - len(moved), "test": len(moved)} and 0 < len(moved) < 10
+    found = {one.path: one.detail for one in data.findings if one.kind == "duplicate_across_splits"}
+    assert len(found) == 10
+    for index in range(10):
+        train, val = f"train/disc/{index}.png", f"val/disc/copy{index}.png"
+        if train in moved:
+            assert found[train] == f"same image as {val}; not used in test"
+        else:
+            assert found[val] == f"same bytes as {train}; not used in val, unless {train} is drawn into test"
 
 
 @pytest.mark.parametrize("change", ["unlink", "write"])
