@@ -184,6 +184,14 @@ def test_classes_may_be_called_like_splits(tmp_path):
     assert audited(f"folder:{tmp_path / 'set'}")[0].classes == ("control", "test")
 
 
+def test_a_class_called_train_is_told_to_be_renamed(tmp_path):
+    for index, name in enumerate(("bus", "car", "Train")):
+        write(tmp_path / "set" / name / "0.png", seed=index)
+    rule = "found: none; Train/ is taken for the training split; if it is a class like bus/, rename it. Received"
+    with pytest.raises(UserError, match=rule):
+        sources.load(Config(data=f"folder:{tmp_path / 'set'}"))
+
+
 def test_too_few_images_are_told_with_how_many_are_needed(tmp_path):
     for index, name in enumerate(("a", "b")):
         write(tmp_path / "set" / name / "0.png", seed=index)

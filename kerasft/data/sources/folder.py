@@ -58,10 +58,11 @@ def list_folder(argument: str) -> Listing:
         findings.append(Finding(_relative(root, rows[index][2]), "class_not_in_train", "reject", detail))
     classes, rows = tuple(sorted(train_classes)), [row for index, row in enumerate(rows) if index not in unknown]
     if len(classes) < 2:
-        names = ", ".join(classes) or "none"
-        raise UserError(
-            f"--data: at least two class folders with files are needed; found: {names}. Received: {data_text(root)}"
-        )
+        rule = f"at least two class folders with files are needed; found: {', '.join(classes) or 'none'}"
+        if has_train and outside and not classes:
+            train = split_folders["train"].name
+            rule += f"; {train}/ is taken for the training split; if it is a class like {outside[0].name}/, rename it"
+        raise UserError(f"--data: {rule}. Received: {data_text(root)}")
     paths = [path for _, _, path in rows]
     return Listing(
         name=root.name,
