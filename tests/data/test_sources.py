@@ -17,6 +17,17 @@ def test_digits_are_embedded():
     assert data.train.read(0).startswith(b"\x89PNG")
 
 
+def test_a_folder_called_digits_is_told_from_the_embedded_ones(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sources.load(Config(data="digits"))
+    assert capsys.readouterr().out == ""
+    (tmp_path / "digits").symlink_to(photos)
+    sources.load(Config(data="digits"))
+    assert "WARNING: --data: the embedded digits are used, not the folder digits/" in capsys.readouterr().out
+    assert sources.load(Config(data="folder:digits")).classes == ("disc", "square")
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

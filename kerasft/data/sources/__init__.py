@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasft.console import console
 from kerasft.data import class_names, files
 from kerasft.data.exclusion import without_excluded
 from kerasft.data.groups import match, with_pattern
@@ -112,6 +113,9 @@ def _list_digits(argument: str) -> Listing:
     """Lists scikit-learn's 1,797 handwritten digits of 8x8 pixels (UCI Optical Recognition of Handwritten Digits)."""
     if argument:
         raise UserError(f"--data: digits takes no argument. Received: 'digits:{argument}'")
+    if Path("digits").is_dir():
+        rule = "the embedded digits are used, not the folder digits/ that is here; for the folder write --data=folder:digits"
+        console.say(f"WARNING: --data: {rule}")
     import io
 
     from PIL import Image
