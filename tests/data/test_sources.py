@@ -1,5 +1,7 @@
 """What `--data` may name, the embedded digits, and settings that a task refuses."""
 
+import shutil
+
 import pytest
 from conftest import splits_of, write
 
@@ -15,6 +17,15 @@ def test_digits_are_embedded():
     assert data.classes == tuple("0123456789")
     assert sum(len(getattr(data, part)) for part in SPLITS) == 1797
     assert data.train.read(0).startswith(b"\x89PNG")
+
+
+def test_a_fraction_of_a_split_that_the_source_names_is_said_to_be_unused(split_folder, capsys):
+    sources.load(Config(data=f"folder:{split_folder}"))
+    shutil.rmtree(split_folder / "val")
+    assert capsys.readouterr().out == ""
+    sources.load(Config(data=f"folder:{split_folder}", val_fraction=0.3, test_fraction=0.3))
+    rule = "WARNING: --test_fraction: is not used, for the source names the test split. Received: 0.3\n"
+    assert capsys.readouterr().out == rule
 
 
 def test_a_folder_called_digits_is_told_from_the_embedded_ones(photos, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from kerasft.data.sources.folder import list_folder, list_unlabelled
 from kerasft.data.sources.generated import list_generated
 from kerasft.data.sources.tfds import list_tfds
 from kerasft.settings import abstention
-from kerasft.settings.config import Config
+from kerasft.settings.config import FIELDS, Config
 from kerasft.settings.errors import UserError, did_you_mean, one_of, printable
 
 # The name of the data may have at most so many bytes. A file system allows 255, and a digest is added.
@@ -67,6 +67,7 @@ def load(config: Config) -> Listing:
             value = getattr(config, flag)
             raise UserError(f"--{flag}: is for {' and '.join(tasks)}, and this is {listing.task}. Received: {value!r}")
     abstention.requested(config, listing.task)
+    _warn_of_fractions(config, listing)
     if config.group_pattern:
         listing = with_pattern(listing, config.group_pattern)
     if config.unlabelled:
@@ -75,6 +76,15 @@ def load(config: Config) -> Listing:
             raise UserError(f"--group_column: {rule}. Received: {config.group_column!r}")
         listing = replace(listing, unlabelled=_load_unlabelled(config.unlabelled, config.group_pattern))
     return without_excluded(listing, config.exclude) if config.exclude else listing
+
+
+def _warn_of_fractions(config: Config, listing: Listing) -> None:
+    """Says which fractions are not used. They are not refused: finished runs have such settings, and are opened again."""
+    for split in sorted(listing.named_splits - {"train"}):
+        flag = f"{split}_fraction"
+        value = getattr(config, flag)
+        if value != FIELDS[flag].default:
+            console.say(f"WARNING: --{flag}: is not used, for the source names the {split} split. Received: {value}")
 
 
 def _add_prefix(data: str) -> str:
