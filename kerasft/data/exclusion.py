@@ -24,16 +24,17 @@ def without_excluded(listing: Listing, file: str) -> Listing:
     Args:
         listing: of any source.
         file: a `.csv` with a column `path`, such as `suspects.csv`, or a text with one path a line. Paths are those of
-            `audit.json`: relative to the source.
+            `audit.json`: relative to the source, with `/` or the `\\` of Windows.
 
     Raises:
         UserError: the list cannot be read, names no image of the data, or names all of them.
     """
     paths = _read_paths(file)
-    wanted = {posixpath.normpath(path) for path in paths}
     names = [posixpath.normpath(str(name)) for name in listing.ids]
-    excluded = np.array([name in wanted for name in names], bool)
     rejected = {posixpath.normpath(finding.path) for finding in listing.findings if finding.verdict == "reject"}
+    known_names = {*names, *rejected}
+    wanted = {_find_name(path, known_names) for path in paths}
+    excluded = np.array([name in wanted for name in names], bool)
     if wanted and not excluded.any() and not wanted & rejected:
         example = f"{did_you_mean(paths[0], map(str, listing.ids)) or f', such as {str(listing.ids[0])!r}'}"
         rule = f"names {len(wanted)} paths, none of which is in the data; paths are relative to --data{example}"
@@ -47,7 +48,7 @@ def without_excluded(listing: Listing, file: str) -> Listing:
         for finding in listing.findings
     ]
     findings = [Finding(str(name), "excluded", "reject", "named in --exclude") for name in listing.ids[excluded]]
-    if unknown := sorted(wanted - {*names} - rejected):
+    if unknown := sorted(wanted - known_names):
         detail = f"{len(unknown)} of {len(wanted)} paths of --exclude are not in the data"
         findings.append(Finding(unknown[0], "excluded", "warn", detail))
     rows = np.flatnonzero(~excluded)
@@ -60,6 +61,12 @@ def without_excluded(listing: Listing, file: str) -> Listing:
         read=lambda index: listing.read(int(rows[index])),
         findings=(*known, *findings),
     )
+
+
+def _find_name(path: str, names: set[str]) -> str:
+    """Returns the path as the names have it: a `\\` may be part of a name, or the separator of Windows."""
+    written, with_slashes = posixpath.normpath(path), posixpath.normpath(path.replace("\\", "/"))
+    return with_slashes if written not in names and with_slashes in names else written
 
 
 def _read_paths(file: str) -> list[str]:

@@ -1,7 +1,7 @@
 """`--exclude`: images that a list names are not used, and are named."""
 
 import pytest
-from conftest import splits_of
+from conftest import splits_of, write
 
 from kerasft.data import sources
 from kerasft.settings.config import Config
@@ -14,6 +14,7 @@ from kerasft.settings.errors import UserError
         ("list.txt", "train/disc/0.png\n\n./train/disc/1.png\n"),
         ("suspects.csv", "path,label,score\ntrain/disc/0.png,disc,0.9\ntrain/disc/1.png,disc,0.8\n"),
         ("again.csv", "Path;label;score\r\ntrain/disc/0.png;disc;0,9\r\ntrain/disc/1.png;disc;0,8\r\n"),
+        ("windows.txt", "train\\disc\\0.png\n.\\train\\disc\\1.png\n"),
         ("bom.csv", "\ufeffscore,path\n1,train/disc/0.png\n1,train/disc/1.png\n"),
     ],
 )
@@ -45,6 +46,18 @@ def test_a_split_that_is_excluded_is_not_drawn_from_train(split_folder, tmp_path
     (tmp_path / "list.txt").write_text("\n".join(names))
     with pytest.raises(UserError, match=r"names the val split, and .* in all, --exclude names 4 files"):
         splits_of(f"folder:{split_folder}", exclude=str(tmp_path / "list.txt"))
+
+
+def test_a_backslash_may_be_part_of_a_name(split_folder, tmp_path):
+    (split_folder / "train/disc/0.png").rename(split_folder / "train/disc/a\\b.png")
+    write(split_folder / "train/disc/a/b.png", seed=99)
+    write(split_folder / "train/disc/c/d.png", seed=98)
+    (tmp_path / "list.txt").write_text("train/disc/a\\b.png\ntrain\\disc\\c\\d.png")
+    checked = sources.load(Config(data=f"folder:{split_folder}", exclude=str(tmp_path / "list.txt")))
+    assert {"train/disc/a\\b.png", "train/disc/c/d.png"} == {
+        one.path for one in checked.findings if one.kind == "excluded"
+    }
+    assert "train/disc/a/b.png" in checked.ids
 
 
 def test_names_that_a_spreadsheet_would_run(split_folder, tmp_path):
