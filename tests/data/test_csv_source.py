@@ -197,7 +197,8 @@ def test_a_target_that_numbers_the_rows_is_named(tmp_path, name, count, is_found
 
 
 @pytest.mark.parametrize(
-    ("cell", "task"), [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression")]
+    ("cell", "task"),
+    [("nan", "auto"), ("", "auto"), ("-inf", "auto"), ("1e39", "auto"), ("ten", "regression"), ("1_00", "regression")],
 )
 def test_what_is_no_number_is_refused(images, cell, task):
     listing = _table(images, f"path,label\na.png,0.5\nb.png,{cell}\nc.png,2\n", task)

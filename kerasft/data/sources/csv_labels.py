@@ -95,6 +95,9 @@ def _refuse_mixture(fault: str, *tasks: str) -> NoReturn:
 
 def _parse_number(text: str) -> float | None:
     """Returns the number in a cell, which may be NaN or infinite; None for other text."""
+    # Python would read 1_00 as 100.
+    if "_" in text:
+        return None
     try:
         return float(text)
     except ValueError:
