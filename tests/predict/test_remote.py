@@ -17,7 +17,7 @@ import pytest
 from conftest import write
 from PIL import Image
 
-from kerasft.predict import label_images, local, remote
+from kerasft.predict import http_json, label_images, local, remote
 from kerasft.settings.errors import UserError
 
 
@@ -132,8 +132,8 @@ def server(served, monkeypatch):
         None,
         None,
     )
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 10)
-    monkeypatch.delenv(remote.KEY_VARIABLE, raising=False)
+    monkeypatch.setattr(http_json, "RETRY_SECONDS", 10)
+    monkeypatch.delenv(http_json.KEY_VARIABLE, raising=False)
     return server
 
 
@@ -236,10 +236,10 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
 
     monkeypatch.setattr(chunks, "CHUNK_SIZE", 32)
     monkeypatch.setattr(remote, "MAX_CONCURRENT_REQUESTS", 1)
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(http_json, "RETRY_SECONDS", 0.2)
     out, url = str(tmp_path / "o.jsonl"), server.url("single_label")
     calls = []
-    sent = remote._request
+    sent = http_json.send
 
     def dies(place, headers, body=None):
         calls.append(place)
@@ -247,12 +247,12 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
             raise ConnectionRefusedError(111, "Connection refused")
         return sent(place, headers, body)
 
-    monkeypatch.setattr(remote, "_request", dies)
+    monkeypatch.setattr(http_json, "send", dies)
     with pytest.raises(
         UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command resumes"
     ):
         label_images.predict("", f"{photos70}/0*.png", out, url)
-    monkeypatch.setattr(remote, "_request", sent)
+    monkeypatch.setattr(http_json, "send", sent)
     server.asked.clear()
     assert label_images.predict("", f"{photos70}/0*.png", out, url) == 0
     assert server.asked == [6]
@@ -260,7 +260,7 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
 
 
 def test_no_server_is_said_in_words(monkeypatch, tmp_path):
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(http_json, "RETRY_SECONDS", 0.1)
     with pytest.raises(UserError, match=r"--url: no answer within 0\.1 seconds .*refused.* Received: 'http://127"):
         remote.connect("http://127.0.0.1:9/v1/models/x")
 
@@ -308,24 +308,24 @@ def test_the_key_goes_with_each_request_and_nowhere_else(server, photos70, monke
     server.key = "secret"
     with pytest.raises(UserError, match=r"says 401: a key is needed; .* environment variable KERASFT_API_KEY"):
         remote.connect(server.url("single_label"))
-    monkeypatch.setenv(remote.KEY_VARIABLE, "secret\n")
+    monkeypatch.setenv(http_json.KEY_VARIABLE, "secret\n")
     assert label_images.predict("", f"{photos70}/000.png", "", server.url("single_label")) == 0
     server.trouble = [(307, [("Location", "http://127.0.0.1:9/x")])]
     with pytest.raises(UserError, match="the server says 307"):
         label_images.predict("", f"{photos70}/000.png", "", server.url("single_label"))
-    monkeypatch.setenv(remote.KEY_VARIABLE, "a\nb")
+    monkeypatch.setenv(http_json.KEY_VARIABLE, "a\nb")
     with pytest.raises(UserError, match=r"KERASFT_API_KEY: must be printable ASCII\. Received: 3 characters"):
         remote.connect(server.url("single_label"))
 
 
 def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monkeypatch, capsys):
-    sent = remote._request
+    sent = http_json.send
 
     def swapped(place, headers, body=None):
         server.version = "2" if body else server.version
         return sent(place, headers, body)
 
-    monkeypatch.setattr(remote, "_request", swapped)
+    monkeypatch.setattr(http_json, "send", swapped)
     for out in (str(tmp_path / "o.csv"), ""):
         server.version = "1"
         with pytest.raises(UserError, match="--url: the server has another version of the model now"):
