@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft.export import model_folders
 from kerasft.predict import http_json
-from kerasft.predict.predictions import Model, Prediction, check_size, refused_batch, to_predictions
+from kerasft.predict.predictions import Model, Prediction, check_size, find_task, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
 # So many requests are sent at once.
@@ -23,7 +23,7 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
     """Returns a model of a server.
 
     The names of classes or targets come from `model`, or from `/about` of kerasft's own server. TensorFlow Serving gives
-    only the names of the top five classes of each image. Each answer is compared with the names.
+    only the names of the top five classes of each image. Each answer is compared with task and names.
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME`, or one version of it with `/versions/V`. A key in the environment
@@ -33,7 +33,7 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
 
     Raises:
         UserError: the URL is invalid, `artefact` stands without `model`, the server does not answer within `http_json.RETRY_SECONDS`,
-            it has no such model, or refuses the key; or `model` has other names than it.
+            it has no such model, or refuses the key; or `model` has another task or other names than it.
     """
     url = url.removesuffix("/").removesuffix(":predict")
     if not _is_model_url(url):
@@ -46,7 +46,7 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
     url = quote(url, safe="%/:[]")
     headers = {"Content-Type": "application/json", **http_json.key_header()}
     metadata = _read_metadata(url, model, artefact, headers)
-    names = metadata.get("classes") or []
+    task, names = metadata.get("task") or "", metadata.get("classes") or []
 
     def predict(contents: list[bytes]) -> list[Prediction]:
         # A server may have other limits, or none. The rows are those of a local model.
@@ -67,14 +67,14 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
                 raise refused_batch(http_json.error_text(error).removeprefix("instances[0]: ")) from None
             raise http_json.server_error(url, error) from None
         outputs = _parse_outputs(url, response, len(contents))
-        if fault := _find_fault(outputs, names):
-            raise _names_error(url, model, fault)
+        if fault := _compare_tasks(task, find_task(outputs)) or _find_fault(outputs, names):
+            raise _version_error(url, model, fault)
         return to_predictions(outputs, names)
 
     def digest() -> str:
         return f"{url} {_version(url, headers)} {names}"
 
-    return Model(predict, digest, metadata.get("task") or "", names, MAX_CONCURRENT_REQUESTS)
+    return Model(predict, digest, task, names, MAX_CONCURRENT_REQUESTS)
 
 
 def _is_model_url(url: str) -> bool:
@@ -98,8 +98,9 @@ def _read_metadata(url: str, model: str, artefact: str, headers: dict[str, str])
         return about
     metadata = model_folders.read_metadata(model_folders.newest(model, artefact))
     pairs = zip(metadata.get("classes") or [], about.get("classes") or [])
-    if different := next((pair for pair in pairs if pair[0] != pair[1]), None):
-        raise _names_error(url, model, _describe_names(*different))
+    different = next((_describe_names(*pair) for pair in pairs if pair[0] != pair[1]), "")
+    if fault := _compare_tasks(metadata.get("task"), about.get("task")) or different:
+        raise _version_error(url, model, fault)
     return metadata
 
 
@@ -165,8 +166,13 @@ def _describe_names(ours: str, theirs: str) -> str:
     return f"calls '{ours}' what the server's calls '{theirs}'"
 
 
-def _names_error(url: str, model: str, fault: str) -> UserError:
-    """The error for names that are not those of the model on the server."""
+def _compare_tasks(ours: str | None, theirs: str | None) -> str:
+    """Returns how two tasks contradict each other; empty where they do not, or one is unknown."""
+    return f"is of the task {ours}, the server's of {theirs}" if ours and theirs and ours != theirs else ""
+
+
+def _version_error(url: str, model: str, fault: str) -> UserError:
+    """The error for a task or names that are not those of the model on the server."""
     if model:
         return UserError(f"--model: {fault}; it must be the version that the server has. Received: {model!r}")
     return UserError(f"--url: what /about names {fault}; the same command starts over. Received: {url!r}")

@@ -215,6 +215,35 @@ def test_names_of_another_version_are_refused_by_what_the_server_tells(task, ser
         label_images.predict(str(tmp_path / "onnx"), f"{photos70}/00*.png", "", server.url(task))
 
 
+def _answer(task: str) -> dict:
+    """An answer to one image of a model that has the classes or targets a and b."""
+    row = {"classes": ["b", "a"], "scores": [0.7, 0.3], "probabilities": [0.3, 0.7], "predicted": [False, True]}
+    if task == "regression":
+        return {"predictions": [[0.3, 0.7]]}
+    return {"predictions": [{name: row[name] for name in row if task == "multi_label" or name != "predicted"}]}
+
+
+@pytest.mark.parametrize("out", ["", "o.csv"])
+@pytest.mark.parametrize("theirs", list(exported.NAMES))
+@pytest.mark.parametrize("ours", list(exported.NAMES))
+def test_another_task_with_the_same_names_is_refused(ours, theirs, out, photos70, tmp_path, monkeypatch):
+    """By what the server tells, and by each answer."""
+    model, out, about = _named(tmp_path, ours, ["a", "b"]), out and str(tmp_path / out), {}
+    sent = {"about": about, "x": {}, "x:predict": _answer(theirs)}
+    monkeypatch.setattr(http_json, "send", lambda url, *_: sent[url.rpartition("/")[2]])
+    known = {"name": "x", "task": theirs, "classes": ["a", "b"]}
+    for name, told in (("given", {}), ("given", known), ("told", {**known, "task": ours})):
+        about.clear()
+        about |= told
+        line = (model if name == "given" else "", str(photos70 / "000.png"), out, "http://localhost/v1/models/x")
+        if ours == theirs:
+            assert label_images.predict(*line) == 0
+            continue
+        flag = "--model:" if name == "given" else "--url: what /about names"
+        with pytest.raises(UserError, match=f"{flag} is of the task {ours}, the server's of {theirs}; "):
+            label_images.predict(*line)
+
+
 def test_equal_probabilities_contradict_no_names():
     outputs = {"probabilities": np.float32([[0.2, 0.2, 0.5, 0.1]]), "classes": np.array([["c", "b", "a"]])}
     assert remote._find_fault(outputs, ["a", "b", "c", "d"]) == ""
