@@ -31,6 +31,10 @@ RETRY_SECONDS = 60
 _RETRIED_STATUSES = {408, 429, 502, 503, 504}
 
 
+class NoJson(UserError):
+    """The answer of a server is no JSON."""
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Follows no redirect, which would send the key to another server and turn a POST into a GET."""
 
@@ -60,7 +64,7 @@ def with_retries(url: str, call: Callable[[], dict]) -> dict:
     """Repeats a request while the server is unreachable or busy, with exponential backoff or after `Retry-After`.
 
     Raises:
-        UserError: `RETRY_SECONDS` are over, or waiting cannot help.
+        UserError: `RETRY_SECONDS` are over, or waiting cannot help; NoJson for an answer of another kind.
         HTTPError: the server answers with another error status.
     """
     deadline, pause, reported = time.monotonic() + RETRY_SECONDS, 0.5, False
@@ -77,9 +81,7 @@ def with_retries(url: str, call: Callable[[], dict]) -> dict:
                 raise UserError(f"--url: {cause.strerror or cause}. Received: {url!r}") from None
             reason, retry_after = str(cause) or type(cause).__name__, 0.0
         except ValueError:
-            raise UserError(
-                f"--url: the server is no model server (its answer is no JSON). Received: {url!r}"
-            ) from None
+            raise NoJson(f"--url: the server is no model server (its answer is no JSON). Received: {url!r}") from None
         wait = max(retry_after, pause * random.uniform(0.5, 1))
         if time.monotonic() + wait > deadline:
             raise UserError(

@@ -1,7 +1,6 @@
 """A model on a server, by TensorFlow Serving's REST predict API (tensorflow.org/tfx/serving/api_rest)."""
 
 import base64
-import http.client
 import urllib.error
 from urllib.parse import quote, unquote, urlsplit
 
@@ -108,9 +107,14 @@ def _read_about(url: str, headers: dict[str, str]) -> dict:
     """Returns what kerasft's own server says of the model; {} where it is another server, or another model."""
     top, _, rest = url.partition("/v1/models/")
     try:
-        about = http_json.send(f"{top}/about", headers)
-    except (OSError, ValueError, http.client.HTTPException):
+        about = http_json.with_retries(url, lambda: http_json.send(f"{top}/about", headers))
+    except http_json.NoJson:
         return {}
+    except urllib.error.HTTPError as error:
+        # Another server has no such page. One that fails may be kerasft's, whose names would be lost.
+        if error.code < 500:
+            return {}
+        raise http_json.server_error(url, error) from None
     same = isinstance(about, dict) and about.get("name") == unquote(rest.partition("/")[0])
     return about if same else {}
 

@@ -2,13 +2,16 @@
 
 import base64
 import functools
+import io
 import json
 import shutil
 import threading
 import time
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import unquote
 
 import exported
@@ -178,6 +181,38 @@ def test_names_are_those_that_kerasfts_server_tells(server, photos70, tmp_path):
     server.read_metadata = {"name": "regression", "task": "regression", "classes": ["one"]}
     with pytest.raises(UserError, match="has 1 classes, the server's has 2"):
         label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "p.csv"), server.url("regression"))
+
+
+def _says_of_about(monkeypatch, *answers) -> None:
+    """A server of a model x whose `/about` gives one answer after the other: a status, or an exception."""
+    left = [HTTPError("", one, "no", Message(), io.BytesIO()) if isinstance(one, int) else one for one in answers]
+
+    def send(url, *_):
+        if url.endswith("/about") and isinstance(answer := left.pop(0), Exception):
+            raise answer
+        return answer if url.endswith("/about") else {}
+
+    monkeypatch.setattr(http_json, "send", send)
+    monkeypatch.setattr(http_json.time, "sleep", lambda _: None)
+
+
+@pytest.mark.parametrize("trouble", [503, 408, TimeoutError("timed out"), ConnectionResetError(104, "reset")])
+def test_names_are_asked_for_again(trouble, monkeypatch):
+    about = {"name": "x", "task": "regression", "classes": ["angle"]}
+    _says_of_about(monkeypatch, trouble, about)
+    assert remote.connect("http://localhost/v1/models/x").names == ["angle"]
+
+
+@pytest.mark.parametrize("answer", [404, 400, 401, 307, ValueError("no JSON"), {"name": "y", "classes": ["a"]}, []])
+def test_another_server_tells_no_names(answer, monkeypatch):
+    _says_of_about(monkeypatch, answer)
+    assert remote.connect("http://localhost/v1/models/x").names == []
+
+
+def test_a_server_that_fails_is_not_taken_for_another_one(monkeypatch):
+    _says_of_about(monkeypatch, 500)
+    with pytest.raises(UserError, match="--url: the server says 500: 500 no"):
+        remote.connect("http://localhost/v1/models/x")
 
 
 def _named(folder: Path, task: str, names: list[str]) -> str:
