@@ -71,7 +71,8 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
         return to_predictions(outputs, names)
 
     def digest() -> str:
-        return f"{url} {_version(url, headers)} {names}"
+        # Another model may have the same number: an unnumbered folder is version 1.
+        return f"{url} {_version(url, headers)} {_read_about(url, headers).get('run')} {names}"
 
     return Model(predict, digest, task, names, MAX_CONCURRENT_REQUESTS)
 

@@ -398,6 +398,23 @@ def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monk
     assert capsys.readouterr().out == ""
 
 
+def test_another_model_of_the_same_number_stops_it(photos70, tmp_path, monkeypatch):
+    """An unnumbered folder is version 1, whichever run has written it."""
+    about = {"name": "x", "version": 1, "run": "first", "task": "single_label", "classes": ["a", "b"]}
+
+    def send(url, _, body=None):
+        if body:
+            about["run"] = "second"
+        return _answer("single_label") if body else about
+
+    monkeypatch.setattr(http_json, "send", send)
+    for out in (str(tmp_path / "o.csv"), ""):
+        about["run"] = "first"
+        with pytest.raises(UserError, match="--url: the server has another version of the model now"):
+            label_images.predict("", str(photos70 / "000.png"), out, "http://localhost/v1/models/x")
+    assert not list((tmp_path / "o.csv.part").glob("*.stretch"))
+
+
 def test_an_image_of_a_size_that_a_local_model_refuses_is_not_sent(server, photos70, tmp_path, capsys):
     folder = tmp_path / "new"
     folder.mkdir()
