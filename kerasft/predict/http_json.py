@@ -25,7 +25,7 @@ KEY_VARIABLE = "KERASFT_API_KEY"
 ANSWER_TIMEOUT_SECONDS = 120
 # The server has so many seconds to answer any other request.
 _SHORT_TIMEOUT_SECONDS = 10
-# A failed request is repeated for so many seconds.
+# A request is repeated for so many seconds after it has failed.
 RETRY_SECONDS = 60
 # With these statuses a server or a proxy says that the model is busy or starting.
 _RETRIED_STATUSES = {408, 429, 502, 503, 504}
@@ -63,11 +63,13 @@ def send(url: str, headers: dict[str, str], body: bytes | None = None) -> dict:
 def with_retries(url: str, call: Callable[[], dict]) -> dict:
     """Repeats a request while the server is unreachable or busy, with exponential backoff or after `Retry-After`.
 
+    The last attempt is `RETRY_SECONDS` after the first failure: a timeout may take longer than that by itself.
+
     Raises:
-        UserError: `RETRY_SECONDS` are over, or waiting cannot help; NoJson for an answer of another kind.
+        UserError: the last attempt has failed, or waiting cannot help; NoJson for an answer of another kind.
         HTTPError: the server answers with another error status.
     """
-    deadline, pause, reported = time.monotonic() + RETRY_SECONDS, 0.5, False
+    began, deadline, pause, reported = time.monotonic(), None, 0.5, False
     while True:
         try:
             return call()
@@ -76,19 +78,23 @@ def with_retries(url: str, call: Callable[[], dict]) -> dict:
                 raise
             reason, retry_after = f"{error.code} {error.reason}", _retry_after(error)
         except (OSError, http.client.HTTPException) as error:
-            cause = getattr(error, "reason", error)
-            if isinstance(cause, (socket.gaierror, ssl.SSLError)):
+            # The reason of an SSLError is the name of it.
+            cause = error.reason if isinstance(error, urllib.error.URLError) else error
+            unknown_host = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+            if unknown_host or isinstance(cause, ssl.SSLCertVerificationError):
                 raise UserError(f"--url: {cause.strerror or cause}. Received: {url!r}") from None
             reason, retry_after = str(cause) or type(cause).__name__, 0.0
         except ValueError:
             raise NoJson(f"--url: the server is no model server (its answer is no JSON). Received: {url!r}") from None
-        wait = max(retry_after, pause * random.uniform(0.5, 1))
-        if time.monotonic() + wait > deadline:
+        now = time.monotonic()
+        deadline = now + RETRY_SECONDS if deadline is None else deadline
+        if now >= deadline:
             raise UserError(
-                f"--url: no answer within {RETRY_SECONDS:g} seconds ({reason}); the same command resumes once the server answers. "
-                f"Received: {url!r}"
+                f"--url: no answer within {now - began:.0f} seconds ({reason}); the same command resumes once the server "
+                f"answers. Received: {url!r}"
             )
-        if pause >= 4 and not reported:
+        wait = min(max(retry_after, pause * random.uniform(0.5, 1)), deadline - now)
+        if wait >= 4 and not reported:
             console.say(f"waiting for {url}: {reason}")
             reported = True
         time.sleep(wait)
