@@ -33,7 +33,8 @@ def predict(model: str, images: str, out: str, url: str = "", artefact: str = ""
         The number of images that could not be read.
 
     Raises:
-        UserError: there is no model, the server does not answer, no file matches, or the kind of table is unknown.
+        UserError: there is no model, the server does not answer, no file matches, the kind of table is unknown, or `out` is
+            another file already.
     """
     if out and Path(out).suffix not in TABLE_SUFFIXES:
         raise UserError(f"--out: must end in one of {one_of(TABLE_SUFFIXES)}. Received: {out!r}")
@@ -46,6 +47,11 @@ def predict(model: str, images: str, out: str, url: str = "", artefact: str = ""
         )
     if out and os.path.exists(out) and os.path.exists(images) and os.path.samefile(out, images):
         raise UserError(f"--out: is the table of --images, which stays as it is; name another file. Received: {out!r}")
+    if out and os.path.exists(out):
+        from kerasft.predict import table_files
+
+        if not table_files.is_table(Path(out)):
+            raise UserError(f"--out: is there already, and no table of predict; name another file. Received: {out!r}")
     with stderr_filter.without_notices():
         loaded = _load_model(model, url, artefact)
         if not out:

@@ -243,6 +243,7 @@ def test_the_table_in_the_folder_of_the_images_is_none_of_them(tiny, tmp_path_fa
         (("x", "y", "o.xls"), r"--out: must end in one of .csv, .jsonl, .parquet. Received: 'o.xls'"),
         (("x", "y", "d.csv"), "--out: is a folder"),
         (("x", "t.csv", "./t.csv"), "--out: is the table of --images, which stays as it is"),
+        (("x", "y", "t.csv"), "--out: is there already, and no table of predict; name another file. Received: 't.csv'"),
         (("x", "", ""), "--images: a file, a folder, a .csv with a column path, or a pattern"),
         (("", "y", ""), "--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''"),
         (("", "y", "", "ftp://x/v1/models/y"), "--url: must be http://HOST:PORT/v1/models/NAME"),
