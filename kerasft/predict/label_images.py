@@ -97,7 +97,12 @@ def _print_predictions(model: Model, images: sources.ImageFiles) -> int:
 def _format_prediction(row: Prediction) -> str:
     if row.error is not None:
         return f"ERROR {row.error}"
-    return "  ".join(f"{name} {number:.4f}" for name, number in zip(row.names, row.numbers)) or "none of the labels"
+    # Values of targets have any size, scores are below 1.
+    write = console.format_metric if row.task == "regression" else "{:.4f}".format
+    return (
+        "  ".join(f"{name} {write(float(number))}" for name, number in zip(row.names, row.numbers))
+        or "none of the labels"
+    )
 
 
 def _write_table(model: Model, image_files: sources.ImageFiles, out: Path) -> int:

@@ -125,6 +125,13 @@ def test_without_out_each_image_is_a_line(tiny, tmp_path_factory, folder, capsys
     assert len(good.split("  ")) == 3
 
 
+def test_small_values_keep_their_digits_on_the_screen():
+    values = Prediction("regression", ["a", "b", "c"], np.float32([0.00001234, -0.05, 12.5]))
+    assert label_images._format_prediction(values) == "a 1.234e-05  b -0.05  c 12.5000"
+    scores = Prediction("single_label", ["a", "b"], np.float32([0.99999, 0.00001]))
+    assert label_images._format_prediction(scores) == "a 1.0000  b 0.0000"
+
+
 @pytest.mark.large
 def test_a_kill_costs_one_stretch_and_the_table_is_the_same(tiny, tmp_path_factory, folder, tmp_path, monkeypatch):
     """kill -9 in the real command, as soon as something is done; then the same command."""
