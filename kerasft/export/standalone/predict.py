@@ -25,7 +25,8 @@ def main(paths: list[str]) -> int:
         return 2
     status = 0
     about = json.loads((FOLDER / "model.json").read_text(encoding="utf-8"))
-    labels = (FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()
+    # A name may have separators at which `splitlines` would split.
+    labels = (FOLDER / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     answer = load(FOLDER)
     for path in paths:
         try:

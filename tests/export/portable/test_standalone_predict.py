@@ -24,7 +24,7 @@ def folder(tmp_path) -> Path:
         shutil.copy(Path(standalone.__path__[0]) / name, tmp_path)
     (tmp_path / "runtime.py").write_text(RUNTIME)
     (tmp_path / "model.json").write_text(json.dumps({"task": "single_label", "image_size": 32, "framing": "crop"}))
-    (tmp_path / "labels.txt").write_text("red\ngreen\n")
+    (tmp_path / "labels.txt").write_text("red\u2028ish\ngreen\n", encoding="utf-8")
     return tmp_path
 
 
@@ -39,11 +39,12 @@ def test_a_bad_file_fails_none_but_itself(folder):
     (folder / "text.jpg").write_text("no image")
     names = ["good.jpg", "missing.jpg", "half.jpg", "text.jpg", ".", "good.jpg"]
     done = _run(folder, *names)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = [json.loads(line) for line in done.stdout.removesuffix("\n").split("\n")]
     assert (done.returncode, done.stderr) == (1, "")
     assert [row["path"] for row in rows] == names
     assert rows[0] == rows[-1]
     assert set(rows[0]) == {"path", "label", "probabilities"}
+    assert set(rows[0]["probabilities"]) == {"red\u2028ish", "green"}
     assert all(set(row) == {"path", "error"} and row["error"] for row in rows[1:-1])
     assert rows[1]["error"] == "No such file or directory"
     assert _run(folder, "good.jpg").returncode == 0
