@@ -33,7 +33,8 @@ def predict(model: str, images: str, out: str, url: str = "", artefact: str = ""
         The number of images that could not be read.
 
     Raises:
-        UserError: there is no model, the server does not answer, no file matches, or the kind of table is unknown.
+        UserError: there is no model, the server does not answer, no file matches, the kind of table is unknown, or `out` is
+            another file already.
     """
     if out and Path(out).suffix not in TABLE_SUFFIXES:
         raise UserError(f"--out: must end in one of {one_of(TABLE_SUFFIXES)}. Received: {out!r}")
@@ -46,6 +47,11 @@ def predict(model: str, images: str, out: str, url: str = "", artefact: str = ""
         )
     if out and os.path.exists(out) and os.path.exists(images) and os.path.samefile(out, images):
         raise UserError(f"--out: is the table of --images, which stays as it is; name another file. Received: {out!r}")
+    if out and os.path.exists(out):
+        from kerasft.predict import table_files
+
+        if not table_files.is_table(Path(out)):
+            raise UserError(f"--out: is there already, and no table of predict; name another file. Received: {out!r}")
     with stderr_filter.without_notices():
         loaded = _load_model(model, url, artefact)
         if not out:
@@ -91,7 +97,12 @@ def _print_predictions(model: Model, images: sources.ImageFiles) -> int:
 def _format_prediction(row: Prediction) -> str:
     if row.error is not None:
         return f"ERROR {row.error}"
-    return "  ".join(f"{name} {number:.4f}" for name, number in zip(row.names, row.numbers)) or "none of the labels"
+    # Values of targets have any size, scores are below 1.
+    write = console.format_metric if row.task == "regression" else "{:.4f}".format
+    return (
+        "  ".join(f"{name} {write(float(number))}" for name, number in zip(row.names, row.numbers))
+        or "none of the labels"
+    )
 
 
 def _write_table(model: Model, image_files: sources.ImageFiles, out: Path) -> int:

@@ -56,6 +56,11 @@ def refuse_change(model: Model, digest: str) -> None:
         raise UserError("--url: the server has another version of the model now; the same command starts over.")
 
 
+def find_task(outputs: dict[str, np.ndarray]) -> str:
+    """Returns the task that an exported model with these outputs has."""
+    return "regression" if "values" in outputs else "multi_label" if "predicted" in outputs else "single_label"
+
+
 def to_predictions(outputs: dict[str, np.ndarray], names: list[str]) -> list[Prediction]:
     """Converts the outputs of an exported model to one prediction for each image.
 
@@ -64,16 +69,17 @@ def to_predictions(outputs: dict[str, np.ndarray], names: list[str]) -> list[Pre
             `probabilities` (float32 [N, C]), for multi_label also `predicted` (bool [N, C]).
         names: of all C classes or D targets, as far as they are known.
     """
-    if "values" in outputs:
+    task = find_task(outputs)
+    if task == "regression":
         targets = names or [f"value_{j}" for j in range(outputs["values"].shape[1])]
-        return [Prediction("regression", targets, values) for values in outputs["values"]]
-    if "predicted" in outputs:
+        return [Prediction(task, targets, values) for values in outputs["values"]]
+    if task == "multi_label":
         return [
             _multi_label_prediction(*row, names)
             for row in zip(*map(outputs.get, ("classes", "probabilities", "predicted")))
         ]
     rows = zip(*map(outputs.get, ("classes", "scores", "probabilities")))
-    return [Prediction("single_label", _texts(classes), scores, all_of) for classes, scores, all_of in rows]
+    return [Prediction(task, _texts(classes), scores, all_of) for classes, scores, all_of in rows]
 
 
 def _multi_label_prediction(

@@ -1,61 +1,28 @@
-"""A model on a server, by TensorFlow Serving's REST predict API (tensorflow.org/tfx/serving/api_rest).
-
-It uses `urllib` of the standard library. A request holds up to 32 images, so a connection pool would save little time.
-"""
+"""A model on a server, by TensorFlow Serving's REST predict API (tensorflow.org/tfx/serving/api_rest)."""
 
 import base64
-import email.utils
-import http.client
-import json
-import os
-import random
-import socket
-import ssl
-import time
 import urllib.error
-import urllib.request
-from collections.abc import Callable
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from kerasft.console import console
 from kerasft.export import model_folders
-from kerasft.predict.predictions import Model, Prediction, check_size, last_line, refused_batch, to_predictions
+from kerasft.predict import http_json
+from kerasft.predict.predictions import Model, Prediction, check_size, find_task, refused_batch, to_predictions
 from kerasft.settings.errors import UserError
 
-# The environment variable that holds the API key.
-KEY_VARIABLE = "KERASFT_API_KEY"
 # So many requests are sent at once.
 MAX_CONCURRENT_REQUESTS = 4
 # A request of more than one image has at most so many bytes of images.
 MAX_REQUEST_BYTES = 8_000_000
-# The server has so many seconds to answer a request with images.
-ANSWER_TIMEOUT_SECONDS = 120
-# The server has so many seconds to answer any other request.
-_SHORT_TIMEOUT_SECONDS = 10
-# A failed request is repeated for so many seconds.
-RETRY_SECONDS = 60
-# With these statuses a server or a proxy says that the model is busy or starting.
-_RETRIED_STATUSES = {408, 429, 502, 503, 504}
 _TYPES = {"classes": str, "scores": np.float32, "probabilities": np.float32, "predicted": bool, "values": np.float32}
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect, which would send the key to another server and turn a POST into a GET."""
-
-    def redirect_request(self, *_) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
 
 
 def connect(url: str, model: str = "", artefact: str = "") -> Model:
     """Returns a model of a server.
 
     The names of classes or targets come from `model`, or from `/about` of kerasft's own server. TensorFlow Serving gives
-    only the names of the top five classes of each image. Each answer is compared with the names.
+    only the names of the top five classes of each image. Each answer is compared with task and names.
 
     Args:
         url: `http://HOST:PORT/v1/models/NAME`, or one version of it with `/versions/V`. A key in the environment
@@ -64,8 +31,8 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
         artefact: as `--artefact`.
 
     Raises:
-        UserError: the URL is invalid, `artefact` stands without `model`, the server does not answer within `RETRY_SECONDS`,
-            it has no such model, or refuses the key; or `model` has other names than it.
+        UserError: the URL is invalid, `artefact` stands without `model`, the server does not answer within `http_json.RETRY_SECONDS`,
+            it has no such model, or refuses the key; or `model` has another task or other names than it.
     """
     url = url.removesuffix("/").removesuffix(":predict")
     if not _is_model_url(url):
@@ -76,9 +43,9 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
         )
     # The name of a model may have any character.
     url = quote(url, safe="%/:[]")
-    headers = {"Content-Type": "application/json", **_key_header()}
+    headers = {"Content-Type": "application/json", **http_json.key_header()}
     metadata = _read_metadata(url, model, artefact, headers)
-    names = metadata.get("classes") or []
+    task, names = metadata.get("task") or "", metadata.get("classes") or []
 
     def predict(contents: list[bytes]) -> list[Prediction]:
         # A server may have other limits, or none. The rows are those of a local model.
@@ -90,23 +57,24 @@ def connect(url: str, model: str = "", artefact: str = "") -> Model:
             return predict(contents[:half]) + predict(contents[half:])
         encoded = b",".join(b'{"b64":"' + base64.b64encode(content) + b'"}' for content in contents)
         try:
-            response = _with_retries(
-                url, lambda: _request(f"{url}:predict", headers, b'{"instances":[' + encoded + b"]}")
+            response = http_json.with_retries(
+                url, lambda: http_json.send(f"{url}:predict", headers, b'{"instances":[' + encoded + b"]}")
             )
         except urllib.error.HTTPError as error:
             if error.code in (400, 413):
                 # kerasft's server names the place in the request.
-                raise refused_batch(_reason(error).removeprefix("instances[0]: ")) from None
-            raise _server_error(url, error) from None
+                raise refused_batch(http_json.error_text(error).removeprefix("instances[0]: ")) from None
+            raise http_json.server_error(url, error) from None
         outputs = _parse_outputs(url, response, len(contents))
-        if fault := _find_fault(outputs, names):
-            raise _names_error(url, model, fault)
+        if fault := _compare_tasks(task, find_task(outputs)) or _find_fault(outputs, names):
+            raise _version_error(url, model, fault)
         return to_predictions(outputs, names)
 
     def digest() -> str:
-        return f"{url} {_version(url, headers)} {names}"
+        # Another model may have the same number: an unnumbered folder is version 1.
+        return f"{url} {_version(url, headers)} {_read_about(url, headers).get('run')} {names}"
 
-    return Model(predict, digest, metadata.get("task") or "", names, MAX_CONCURRENT_REQUESTS)
+    return Model(predict, digest, task, names, MAX_CONCURRENT_REQUESTS)
 
 
 def _is_model_url(url: str) -> bool:
@@ -121,13 +89,6 @@ def _is_model_url(url: str) -> bool:
     return bool(known) and "/v1/models/" in parts.path and not (parts.username or parts.query or parts.fragment)
 
 
-def _key_header() -> dict[str, str]:
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key.isascii() or not key.isprintable():
-        raise UserError(f"{KEY_VARIABLE}: must be printable ASCII. Received: {len(key)} characters")
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
 def _read_metadata(url: str, model: str, artefact: str, headers: dict[str, str]) -> dict:
     """Returns task and names, from the local model or from kerasft's own server."""
     # Waits for the server, and reports a wrong URL or key.
@@ -137,8 +98,9 @@ def _read_metadata(url: str, model: str, artefact: str, headers: dict[str, str])
         return about
     metadata = model_folders.read_metadata(model_folders.newest(model, artefact))
     pairs = zip(metadata.get("classes") or [], about.get("classes") or [])
-    if different := next((pair for pair in pairs if pair[0] != pair[1]), None):
-        raise _names_error(url, model, _describe_names(*different))
+    different = next((_describe_names(*pair) for pair in pairs if pair[0] != pair[1]), "")
+    if fault := _compare_tasks(metadata.get("task"), about.get("task")) or different:
+        raise _version_error(url, model, fault)
     return metadata
 
 
@@ -146,9 +108,14 @@ def _read_about(url: str, headers: dict[str, str]) -> dict:
     """Returns what kerasft's own server says of the model; {} where it is another server, or another model."""
     top, _, rest = url.partition("/v1/models/")
     try:
-        about = _request(f"{top}/about", headers)
-    except (OSError, ValueError, http.client.HTTPException):
+        about = http_json.with_retries(url, lambda: http_json.send(f"{top}/about", headers))
+    except http_json.NoJson:
         return {}
+    except urllib.error.HTTPError as error:
+        # Another server has no such page. One that fails may be kerasft's, whose names would be lost.
+        if error.code < 500:
+            return {}
+        raise http_json.server_error(url, error) from None
     same = isinstance(about, dict) and about.get("name") == unquote(rest.partition("/")[0])
     return about if same else {}
 
@@ -156,80 +123,13 @@ def _read_about(url: str, headers: dict[str, str]) -> dict:
 def _version(url: str, headers: dict[str, str]) -> str:
     """Returns the versions that the server has loaded. Empty if it does not give them."""
     try:
-        metadata = _with_retries(url, lambda: _request(url, headers))
+        metadata = http_json.with_retries(url, lambda: http_json.send(url, headers))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):
-            raise _server_error(url, error) from None
+            raise http_json.server_error(url, error) from None
         return ""
     states = metadata.get("model_version_status", []) if isinstance(metadata, dict) else []
     return " ".join(sorted(str(row.get("version")) for row in states if row.get("state") == "AVAILABLE"))
-
-
-def _request(url: str, headers: dict[str, str], body: bytes | None = None) -> dict:
-    request = urllib.request.Request(url, body, headers)
-    with _opener.open(request, timeout=ANSWER_TIMEOUT_SECONDS if body else _SHORT_TIMEOUT_SECONDS) as response:
-        return json.load(response)
-
-
-def _with_retries(url: str, call: Callable[[], dict]) -> dict:
-    """Repeats a request while the server is unreachable or busy, with exponential backoff or after `Retry-After`.
-
-    Raises:
-        UserError: `RETRY_SECONDS` are over, or waiting cannot help.
-        HTTPError: the server answers with another error status.
-    """
-    deadline, pause, reported = time.monotonic() + RETRY_SECONDS, 0.5, False
-    while True:
-        try:
-            return call()
-        except urllib.error.HTTPError as error:
-            if error.code not in _RETRIED_STATUSES:
-                raise
-            reason, retry_after = f"{error.code} {error.reason}", _retry_after(error)
-        except (OSError, http.client.HTTPException) as error:
-            cause = getattr(error, "reason", error)
-            if isinstance(cause, (socket.gaierror, ssl.SSLError)):
-                raise UserError(f"--url: {cause.strerror or cause}. Received: {url!r}") from None
-            reason, retry_after = str(cause) or type(cause).__name__, 0.0
-        except ValueError:
-            raise UserError(
-                f"--url: the server is no model server (its answer is no JSON). Received: {url!r}"
-            ) from None
-        wait = max(retry_after, pause * random.uniform(0.5, 1))
-        if time.monotonic() + wait > deadline:
-            raise UserError(
-                f"--url: no answer within {RETRY_SECONDS:g} seconds ({reason}); the same command resumes once the server answers. "
-                f"Received: {url!r}"
-            )
-        if pause >= 4 and not reported:
-            console.say(f"waiting for {url}: {reason}")
-            reported = True
-        time.sleep(wait)
-        pause = min(2 * pause, 8)
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float:
-    """Seconds that the header Retry-After asks for, as a number or as a date (RFC 9110, 10.2.3)."""
-    text = error.headers.get("Retry-After", "")
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _reason(error: urllib.error.HTTPError) -> str:
-    """Returns the server's message, `{"error": "..."}`, or the status."""
-    try:
-        return last_line(str(json.load(error)["error"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{error.code} {error.reason}"
-
-
-def _server_error(url: str, error: urllib.error.HTTPError) -> UserError:
-    hint = f"; the key is taken from the environment variable {KEY_VARIABLE}" if error.code in (401, 403) else ""
-    return UserError(f"--url: the server says {error.code}: {_reason(error)}{hint}. Received: {url!r}")
 
 
 def _parse_outputs(url: str, response: dict, count: int) -> dict[str, np.ndarray]:
@@ -271,8 +171,13 @@ def _describe_names(ours: str, theirs: str) -> str:
     return f"calls '{ours}' what the server's calls '{theirs}'"
 
 
-def _names_error(url: str, model: str, fault: str) -> UserError:
-    """The error for names that are not those of the model on the server."""
+def _compare_tasks(ours: str | None, theirs: str | None) -> str:
+    """Returns how two tasks contradict each other; empty where they do not, or one is unknown."""
+    return f"is of the task {ours}, the server's of {theirs}" if ours and theirs and ours != theirs else ""
+
+
+def _version_error(url: str, model: str, fault: str) -> UserError:
+    """The error for a task or names that are not those of the model on the server."""
     if model:
         return UserError(f"--model: {fault}; it must be the version that the server has. Received: {model!r}")
     return UserError(f"--url: what /about names {fault}; the same command starts over. Received: {url!r}")

@@ -81,6 +81,32 @@ def make_writer(form: str, chunks: list[Chunk], task: str, names: list[str]) -> 
     return lambda file: write(file, chunks, task, names)
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file may be replaced by a table of its kind: it is one that `make_writer` has written, or empty."""
+    try:
+        if not path.is_file() or path.stat().st_size == 0:
+            return path.is_file()
+        if path.suffix == ".parquet":
+            return _is_head(pq.read_schema(path).names)
+        with path.open(newline="", encoding="utf-8") as file:
+            return _is_head(next(csv.reader(file))) if path.suffix == ".csv" else _is_line(json.loads(file.readline()))
+    except (OSError, ValueError, csv.Error):
+        return False
+
+
+def _is_head(columns: list[str]) -> bool:
+    return columns[:1] == ["path"] and columns[-1] == "error"
+
+
+def _is_line(line: object) -> bool:
+    """Whether this is a line of `_jsonl`. Labels by hand would be plain text."""
+    kinds = {"labels": list, "values": dict, "error": str}
+    if not isinstance(line, dict) or len(line) != 2 or "path" not in line:
+        return False
+    name, found = next(item for item in line.items() if item[0] != "path")
+    return isinstance(found, kinds.get(name, ())) and (name != "labels" or all(isinstance(one, dict) for one in found))
+
+
 def _csv(file: BinaryIO, chunks: list[Chunk], task: str, names: list[str]) -> None:
     text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
     table = csv.writer(text)

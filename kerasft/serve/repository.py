@@ -114,14 +114,16 @@ def load_newest(source: Source, batch: int) -> Version:
 async def watch_folder(repository: VersionRepository, source: Source) -> None:
     """Checks the folder each second until it is cancelled. Loads a new version; returns to the one before if it is removed.
 
-    While the folder, or that of the version in use, cannot be read, the version stays in use.
+    While the folder, or that of the version in use, cannot be read, the version stays in use. It also does where its files were
+    damaged since: it is whole in memory.
     """
     failed, batch, said = {}, repository.batcher.limits.max_batch_size, ""
     while True:
         await asyncio.sleep(POLL_SECONDS)
         try:
             path, current_fingerprint = await asyncio.to_thread(_find_newest, source, failed, repository.current)
-            trouble = "" if path else f"{source.folder} has no version any more"
+            rest = "that can be loaded" if failed else "any more"
+            trouble = "" if path else f"{source.folder} has no version {rest}"
         # A network disk may be away, or the permissions be wrong. Either may pass.
         except OSError as error:
             trouble = f"{error.filename or source.folder} cannot be read ({error.strerror or error})"
@@ -130,14 +132,16 @@ async def watch_folder(repository: VersionRepository, source: Source) -> None:
         said = trouble
         if trouble:
             continue
-        if (path, current_fingerprint) == (repository.current.path, repository.current.fingerprint):
+        in_use = path == repository.current.path
+        if in_use and current_fingerprint in (repository.current.fingerprint, failed.get(path)):
             continue
         loading = asyncio.create_task(asyncio.to_thread(load, path, batch))
         await asyncio.wait([loading])
         # After an error of any kind the version before stays in use.
         if error := loading.exception():
             failed[path] = current_fingerprint
-            console.say(_describe_failure(path, error))
+            kept = f"{path} was changed and cannot be loaded ({_reason(error)}): version {repository.current.number} stays in use"
+            console.say(kept if in_use else _describe_failure(path, error))
             continue
         before = repository.current.number
         repository.put(loading.result())
@@ -147,10 +151,12 @@ async def watch_folder(repository: VersionRepository, source: Source) -> None:
 def _find_newest(source: Source, failed: dict[Path, Fingerprint], current: Version) -> tuple[Path | None, Fingerprint]:
     """Returns the model folder of the highest version, as `find_newest` does, and its fingerprint.
 
+    The version in use counts as one that can be loaded, as long as its folder is there.
+
     Raises:
         OSError: the folder of the versions cannot be read, or that of the version in use, which is the highest.
     """
-    path = find_newest(source, failed)
+    path = find_newest(source, {key: value for key, value in failed.items() if key != current.path})
     if path == current.path and (error := model_folders.read_error(path)):
         raise error
     return path, fingerprint(path) if path else ()

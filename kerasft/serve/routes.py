@@ -48,7 +48,7 @@ def _pages(repository: VersionRepository, limits: Limits, lifespan) -> APIRouter
         json_limits = {"body_bytes": limits.max_body_bytes, "pixels": limits.max_pixels, "pictures": limits.max_images}
         return _json(
             {"name": repository.name, "version": repository.current.number}
-            | {key: metadata.get(key) for key in ("task", "classes", "image_size", "framing")}
+            | {key: metadata.get(key) for key in ("run", "task", "classes", "image_size", "framing")}
             | {"limits": json_limits}
         )
 

@@ -125,6 +125,13 @@ def test_without_out_each_image_is_a_line(tiny, tmp_path_factory, folder, capsys
     assert len(good.split("  ")) == 3
 
 
+def test_small_values_keep_their_digits_on_the_screen():
+    values = Prediction("regression", ["a", "b", "c"], np.float32([0.00001234, -0.05, 12.5]))
+    assert label_images._format_prediction(values) == "a 1.234e-05  b -0.05  c 12.5000"
+    scores = Prediction("single_label", ["a", "b"], np.float32([0.99999, 0.00001]))
+    assert label_images._format_prediction(scores) == "a 1.0000  b 0.0000"
+
+
 @pytest.mark.large
 def test_a_kill_costs_one_stretch_and_the_table_is_the_same(tiny, tmp_path_factory, folder, tmp_path, monkeypatch):
     """kill -9 in the real command, as soon as something is done; then the same command."""
@@ -243,6 +250,7 @@ def test_the_table_in_the_folder_of_the_images_is_none_of_them(tiny, tmp_path_fa
         (("x", "y", "o.xls"), r"--out: must end in one of .csv, .jsonl, .parquet. Received: 'o.xls'"),
         (("x", "y", "d.csv"), "--out: is a folder"),
         (("x", "t.csv", "./t.csv"), "--out: is the table of --images, which stays as it is"),
+        (("x", "y", "t.csv"), "--out: is there already, and no table of predict; name another file. Received: 't.csv'"),
         (("x", "", ""), "--images: a file, a folder, a .csv with a column path, or a pattern"),
         (("", "y", ""), "--model: the folder of an exported model is needed, such as saved_models/NAME. Received: ''"),
         (("", "y", "", "ftp://x/v1/models/y"), "--url: must be http://HOST:PORT/v1/models/NAME"),

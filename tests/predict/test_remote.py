@@ -2,13 +2,16 @@
 
 import base64
 import functools
+import io
 import json
 import shutil
 import threading
 import time
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import unquote
 
 import exported
@@ -17,7 +20,7 @@ import pytest
 from conftest import write
 from PIL import Image
 
-from kerasft.predict import label_images, local, remote
+from kerasft.predict import http_json, label_images, local, remote
 from kerasft.settings.errors import UserError
 
 
@@ -132,8 +135,8 @@ def server(served, monkeypatch):
         None,
         None,
     )
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 10)
-    monkeypatch.delenv(remote.KEY_VARIABLE, raising=False)
+    monkeypatch.setattr(http_json, "RETRY_SECONDS", 10)
+    monkeypatch.delenv(http_json.KEY_VARIABLE, raising=False)
     return server
 
 
@@ -180,6 +183,38 @@ def test_names_are_those_that_kerasfts_server_tells(server, photos70, tmp_path):
         label_images.predict("", f"{photos70}/00*.png", str(tmp_path / "p.csv"), server.url("regression"))
 
 
+def _says_of_about(monkeypatch, *answers) -> None:
+    """A server of a model x whose `/about` gives one answer after the other: a status, or an exception."""
+    left = [HTTPError("", one, "no", Message(), io.BytesIO()) if isinstance(one, int) else one for one in answers]
+
+    def send(url, *_):
+        if url.endswith("/about") and isinstance(answer := left.pop(0), Exception):
+            raise answer
+        return answer if url.endswith("/about") else {}
+
+    monkeypatch.setattr(http_json, "send", send)
+    monkeypatch.setattr(http_json.time, "sleep", lambda _: None)
+
+
+@pytest.mark.parametrize("trouble", [503, 408, TimeoutError("timed out"), ConnectionResetError(104, "reset")])
+def test_names_are_asked_for_again(trouble, monkeypatch):
+    about = {"name": "x", "task": "regression", "classes": ["angle"]}
+    _says_of_about(monkeypatch, trouble, about)
+    assert remote.connect("http://localhost/v1/models/x").names == ["angle"]
+
+
+@pytest.mark.parametrize("answer", [404, 400, 401, 307, ValueError("no JSON"), {"name": "y", "classes": ["a"]}, []])
+def test_another_server_tells_no_names(answer, monkeypatch):
+    _says_of_about(monkeypatch, answer)
+    assert remote.connect("http://localhost/v1/models/x").names == []
+
+
+def test_a_server_that_fails_is_not_taken_for_another_one(monkeypatch):
+    _says_of_about(monkeypatch, 500)
+    with pytest.raises(UserError, match="--url: the server says 500: 500 no"):
+        remote.connect("http://localhost/v1/models/x")
+
+
 def _named(folder: Path, task: str, names: list[str]) -> str:
     """A local model that has no more than names."""
     (folder / "onnx").mkdir()
@@ -215,6 +250,35 @@ def test_names_of_another_version_are_refused_by_what_the_server_tells(task, ser
         label_images.predict(str(tmp_path / "onnx"), f"{photos70}/00*.png", "", server.url(task))
 
 
+def _answer(task: str) -> dict:
+    """An answer to one image of a model that has the classes or targets a and b."""
+    row = {"classes": ["b", "a"], "scores": [0.7, 0.3], "probabilities": [0.3, 0.7], "predicted": [False, True]}
+    if task == "regression":
+        return {"predictions": [[0.3, 0.7]]}
+    return {"predictions": [{name: row[name] for name in row if task == "multi_label" or name != "predicted"}]}
+
+
+@pytest.mark.parametrize("out", ["", "o.csv"])
+@pytest.mark.parametrize("theirs", list(exported.NAMES))
+@pytest.mark.parametrize("ours", list(exported.NAMES))
+def test_another_task_with_the_same_names_is_refused(ours, theirs, out, photos70, tmp_path, monkeypatch):
+    """By what the server tells, and by each answer."""
+    model, out, about = _named(tmp_path, ours, ["a", "b"]), out and str(tmp_path / out), {}
+    sent = {"about": about, "x": {}, "x:predict": _answer(theirs)}
+    monkeypatch.setattr(http_json, "send", lambda url, *_: sent[url.rpartition("/")[2]])
+    known = {"name": "x", "task": theirs, "classes": ["a", "b"]}
+    for name, told in (("given", {}), ("given", known), ("told", {**known, "task": ours})):
+        about.clear()
+        about |= told
+        line = (model if name == "given" else "", str(photos70 / "000.png"), out, "http://localhost/v1/models/x")
+        if ours == theirs:
+            assert label_images.predict(*line) == 0
+            continue
+        flag = "--model:" if name == "given" else "--url: what /about names"
+        with pytest.raises(UserError, match=f"{flag} is of the task {ours}, the server's of {theirs}; "):
+            label_images.predict(*line)
+
+
 def test_equal_probabilities_contradict_no_names():
     outputs = {"probabilities": np.float32([[0.2, 0.2, 0.5, 0.1]]), "classes": np.array([["c", "b", "a"]])}
     assert remote._find_fault(outputs, ["a", "b", "c", "d"]) == ""
@@ -236,10 +300,10 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
 
     monkeypatch.setattr(chunks, "CHUNK_SIZE", 32)
     monkeypatch.setattr(remote, "MAX_CONCURRENT_REQUESTS", 1)
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(http_json, "RETRY_SECONDS", 0.2)
     out, url = str(tmp_path / "o.jsonl"), server.url("single_label")
     calls = []
-    sent = remote._request
+    sent = http_json.send
 
     def dies(place, headers, body=None):
         calls.append(place)
@@ -247,12 +311,10 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
             raise ConnectionRefusedError(111, "Connection refused")
         return sent(place, headers, body)
 
-    monkeypatch.setattr(remote, "_request", dies)
-    with pytest.raises(
-        UserError, match=r"no answer within 0\.2 seconds .*Connection refused.*the same command resumes"
-    ):
+    monkeypatch.setattr(http_json, "send", dies)
+    with pytest.raises(UserError, match=r"no answer within \d seconds .*Connection refused.*the same command resumes"):
         label_images.predict("", f"{photos70}/0*.png", out, url)
-    monkeypatch.setattr(remote, "_request", sent)
+    monkeypatch.setattr(http_json, "send", sent)
     server.asked.clear()
     assert label_images.predict("", f"{photos70}/0*.png", out, url) == 0
     assert server.asked == [6]
@@ -260,8 +322,8 @@ def test_patience_ends_and_what_was_done_stays(server, photos70, tmp_path, monke
 
 
 def test_no_server_is_said_in_words(monkeypatch, tmp_path):
-    monkeypatch.setattr(remote, "RETRY_SECONDS", 0.1)
-    with pytest.raises(UserError, match=r"--url: no answer within 0\.1 seconds .*refused.* Received: 'http://127"):
+    monkeypatch.setattr(http_json, "RETRY_SECONDS", 0.1)
+    with pytest.raises(UserError, match=r"--url: no answer within 0 seconds .*refused.* Received: 'http://127"):
         remote.connect("http://127.0.0.1:9/v1/models/x")
 
 
@@ -308,30 +370,47 @@ def test_the_key_goes_with_each_request_and_nowhere_else(server, photos70, monke
     server.key = "secret"
     with pytest.raises(UserError, match=r"says 401: a key is needed; .* environment variable KERASFT_API_KEY"):
         remote.connect(server.url("single_label"))
-    monkeypatch.setenv(remote.KEY_VARIABLE, "secret\n")
+    monkeypatch.setenv(http_json.KEY_VARIABLE, "secret\n")
     assert label_images.predict("", f"{photos70}/000.png", "", server.url("single_label")) == 0
     server.trouble = [(307, [("Location", "http://127.0.0.1:9/x")])]
     with pytest.raises(UserError, match="the server says 307"):
         label_images.predict("", f"{photos70}/000.png", "", server.url("single_label"))
-    monkeypatch.setenv(remote.KEY_VARIABLE, "a\nb")
+    monkeypatch.setenv(http_json.KEY_VARIABLE, "a\nb")
     with pytest.raises(UserError, match=r"KERASFT_API_KEY: must be printable ASCII\. Received: 3 characters"):
         remote.connect(server.url("single_label"))
 
 
 def test_another_version_in_the_middle_stops_it(server, photos70, tmp_path, monkeypatch, capsys):
-    sent = remote._request
+    sent = http_json.send
 
     def swapped(place, headers, body=None):
         server.version = "2" if body else server.version
         return sent(place, headers, body)
 
-    monkeypatch.setattr(remote, "_request", swapped)
+    monkeypatch.setattr(http_json, "send", swapped)
     for out in (str(tmp_path / "o.csv"), ""):
         server.version = "1"
         with pytest.raises(UserError, match="--url: the server has another version of the model now"):
             label_images.predict("", f"{photos70}/00*.png", out, server.url("single_label"))
     assert not list((tmp_path / "o.csv.part").glob("*.stretch"))
     assert capsys.readouterr().out == ""
+
+
+def test_another_model_of_the_same_number_stops_it(photos70, tmp_path, monkeypatch):
+    """An unnumbered folder is version 1, whichever run has written it."""
+    about = {"name": "x", "version": 1, "run": "first", "task": "single_label", "classes": ["a", "b"]}
+
+    def send(url, _, body=None):
+        if body:
+            about["run"] = "second"
+        return _answer("single_label") if body else about
+
+    monkeypatch.setattr(http_json, "send", send)
+    for out in (str(tmp_path / "o.csv"), ""):
+        about["run"] = "first"
+        with pytest.raises(UserError, match="--url: the server has another version of the model now"):
+            label_images.predict("", str(photos70 / "000.png"), out, "http://localhost/v1/models/x")
+    assert not list((tmp_path / "o.csv.part").glob("*.stretch"))
 
 
 def test_an_image_of_a_size_that_a_local_model_refuses_is_not_sent(server, photos70, tmp_path, capsys):

@@ -5,6 +5,7 @@ import io
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -46,6 +47,50 @@ def test_odd_names_come_through(tmp_path):
     table = pq.read_table(io.BytesIO(written(".parquet", tmp_path, parts, "single_label", ["x|y", "z", "w"])))
     assert table["path"].to_pylist() == shown
     assert table["probabilities"].to_pylist()[0] == np.float32([0.1, 0.05, 0.02]).tolist()
+
+
+ROWS = {
+    "single_label": Prediction("single_label", ["a"], np.float32([0.5]), np.float32([0.5])),
+    "multi_label": Prediction("multi_label", ["a"], np.float32([0.5]), np.float32([0.5])),
+    "regression": Prediction("regression", ["a"], np.float32([0.5])),
+    "": ERROR,
+}
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("task", list(ROWS))
+def test_a_table_is_known_again(form, task, tmp_path):
+    path = tmp_path / f"o{form}"
+    path.touch()
+    # Made by `mktemp`: there is nothing to lose.
+    assert table_files.is_table(path)
+    names = ["a"] if task else []
+    path.write_bytes(written(form, tmp_path, [(["x,\n.jpg"], [ROWS[task]])], task, names))
+    assert table_files.is_table(path)
+
+
+OTHERS = {
+    "hand.csv": "path,label\na.jpg,cat\n",
+    "bytes.csv": b"\xff\xfe\x00",
+    "blank.csv": "\n",
+    "hand.jsonl": '{"path": "a.jpg", "labels": ["cat"]}\n',
+    "one.jsonl": '{"path": "a.jpg", "label": "cat"}\n',
+    "list.jsonl": "[1]\n",
+    "text.jsonl": "text",
+    "text.parquet": "PAR1 text PAR1",
+}
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_another_file_is_no_table(name, tmp_path):
+    content = OTHERS[name]
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert not table_files.is_table(tmp_path / name)
+
+
+def test_another_parquet_file_is_no_table(tmp_path):
+    pq.write_table(pa.table({"path": ["a.jpg"], "label": ["cat"]}), tmp_path / "hand.parquet")
+    assert not table_files.is_table(tmp_path / "hand.parquet")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])

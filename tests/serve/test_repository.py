@@ -12,6 +12,7 @@ pytest.importorskip("kserve")
 from unreadable import closed
 
 from kerasft.serve import repository, versions
+from kerasft.settings.errors import UserError
 
 
 @pytest.fixture
@@ -72,6 +73,46 @@ def test_an_unreadable_version_is_named_and_skipped_until_it_can_be_read(folder,
         assert _watch(folder, [lambda: None, patch.undo]) == [1, 2]
     said = capsys.readouterr().out
     assert said.count(f"{folder}/2/onnx cannot be loaded and is skipped: cannot be read (Permission denied)") == 2
+
+
+def test_damage_to_the_version_in_use_leaves_it_in_use(folder, monkeypatch, capsys):
+    """It is whole in memory. An older one does not take over, and a whole newer one does."""
+
+    def load(path, warm_up):
+        if (path / "model.onnx").read_bytes():
+            raise UserError(f"--model: is damaged. Received: '{path}'")
+        return SimpleNamespace(metadata={})
+
+    monkeypatch.setattr(versions.runtimes, "load", load)
+    model = folder / "2" / "onnx" / "model.onnx"
+    steps = [
+        lambda: model.write_bytes(b"damage"),
+        lambda: shutil.rmtree(folder / "1"),
+        lambda: _version(folder, "1"),
+        lambda: model.write_bytes(b""),
+        lambda: model.write_bytes(b"damage again"),
+        lambda: _version(folder, "3"),
+        lambda: shutil.rmtree(folder / "3"),
+    ]
+    assert _watch(folder, steps) == [2, 2, 2, 2, 2, 3, 1]
+    said = capsys.readouterr().out
+    assert said.count("2/onnx was changed and cannot be loaded (is damaged): version 2 stays in use") == 2
+    assert "any more" not in said
+
+
+def test_a_folder_of_nothing_but_damage_is_called_so(folder, monkeypatch, capsys):
+    def load(path, warm_up):
+        if "3" in path.parts:
+            raise UserError("--model: is damaged")
+        return SimpleNamespace(metadata={})
+
+    def remove():
+        for number in "12":
+            shutil.rmtree(folder / number)
+
+    monkeypatch.setattr(versions.runtimes, "load", load)
+    assert _watch(folder, [lambda: _version(folder, "3"), remove]) == [2, 2]
+    assert f"{folder} has no version that can be loaded: version 2 stays in use" in capsys.readouterr().out
 
 
 def test_a_version_that_is_removed_gives_way_to_the_one_before(folder):

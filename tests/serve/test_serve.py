@@ -169,8 +169,9 @@ def test_status_metadata_and_about_are_told(server):
     assert metadata["model_spec"] == {"name": "shapes", "signature_name": "", "version": "1"}
     assert set(metadata["metadata"]["signature_def"]["signature_def"]) >= {"serving_default", "images", "features"}
     limits = {"body_bytes": 1_000_000, "pixels": 4_000_000, "pictures": 16}
-    read_metadata = {"name": "shapes", "version": 1, "task": "single_label", "classes": list(CLASSES), "image_size": 32}
-    assert server.client.get("/about").json() == read_metadata | {"framing": "crop", "limits": limits}
+    read_metadata = {"name": "shapes", "version": 1, "run": "run-1", "task": "single_label", "classes": list(CLASSES)}
+    read_metadata |= {"image_size": 32, "framing": "crop", "limits": limits}
+    assert server.client.get("/about").json() == read_metadata
 
 
 def test_each_answer_names_its_version(server):
