@@ -515,7 +515,8 @@ def places() -> Iterator[Row]:
             received=False,
         )
         yield a(f"metrics_{name}", *run, says=("metrics.json",), make=run_folder(metrics__json=content), received=False)
-        yield a(f"settled_{name}", *run, says=("settled.json",), make=run_folder(settled__json=content), received=False)
+        stopped = {"checkpoint-0__npz": "", "settled__json": content}
+        yield a(f"settled_{name}", *run, says=("settled.json",), make=run_folder(**stopped), received=False)
     yield a(
         "metrics_without_test",
         *run,

@@ -1,4 +1,4 @@
-"""What `auto` resolved to. It is written to `settled.json` before the first phase, and a resumed run reads it there."""
+"""What `auto` resolved to. It is written to `settled.json` before the first phase, and a run that has a checkpoint reads it there."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
