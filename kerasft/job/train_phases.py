@@ -21,6 +21,7 @@ from kerasft.job import uncertainty
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.build_network import resolve_settings
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
+from kerasft.job.file_changes import refuse_other_files
 from kerasft.job.framed_splits import audit_and_frame
 from kerasft.job.tta import resolve_tta
 from kerasft.networks import blending, copies, surgery
@@ -100,6 +101,8 @@ def train_phases(
     if not checkpoints.exist(folder):
         # It is of an attempt that was stopped early. Nothing tells whether the data have changed since.
         (folder / resolved_settings.FILE_NAME).unlink(missing_ok=True)
+    elif settled := resolved_settings.read(folder):
+        refuse_other_files(settled.to_json(), folder)
     with record_seconds(seconds, "train"):
         config, choice, audited = choose_backbone(config, listing, folder)
     if audited:
