@@ -89,6 +89,9 @@ def build(
         rule = f"{optimizer.name}() divides by the rate, so --schedule must not begin at 0; take one_cycle or warmup=0"
         raise UserError(f"--optimizer: {rule}. Received: '{schedule}'")
     if isinstance(built, keras.optimizers.ScheduleFreeAdamW):
+        if not built.beta_1:
+            rule = f"beta_1 of {optimizer.name}() must be a number in (0, 1), for the mean of its steps is divided by it"
+            raise UserError(f"--optimizer: {rule}. Received: {built.beta_1!r}")
         schedule_free.mend(built)
     if model is None:
         return built, plateau
