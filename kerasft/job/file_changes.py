@@ -32,9 +32,7 @@ def digests(config: Config, network: Network) -> dict[str, dict[str, str]]:
         "weights": [config.weights] if config.weights not in _NO_FILES else [],
         "allow_imports": sorted(name for name in modules if name.partition(".")[0] in allowed),
     }
-    known = {
-        flag: {name: digest for name in given if (digest := _digest(flag, name))} for flag, given in names.items()
-    }
+    known = {flag: {name: digest for name in given if (digest := _digest(flag, name))} for flag, given in names.items()}
     return {flag: given for flag, given in known.items() if given}
 
 

@@ -90,7 +90,9 @@ def build(
         raise UserError(f"--optimizer: {rule}. Received: '{schedule}'")
     if isinstance(built, keras.optimizers.ScheduleFreeAdamW):
         if not built.beta_1:
-            rule = f"beta_1 of {optimizer.name}() must be a number in (0, 1), for the mean of its steps is divided by it"
+            rule = (
+                f"beta_1 of {optimizer.name}() must be a number in (0, 1), for the mean of its steps is divided by it"
+            )
             raise UserError(f"--optimizer: {rule}. Received: {built.beta_1!r}")
         schedule_free.mend(built)
     if model is None:
