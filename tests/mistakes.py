@@ -503,6 +503,7 @@ def places() -> Iterator[Row]:
     yield a("export_to_a_file", *MADE, "--export_dir=e", make=files(e="x"))
     yield a("export_of_a_long_name", *MADE, "--export_dir=" + "e" * 300)
     yield a("cache_among_processes", *MADE, "--keep_cache", "--cache_dir=/proc/kerasft")
+    yield a("cache_that_is_not_kept", *MADE, "--cache_dir=c", says=("--cache_dir", "needs --keep_cache"))
     yield a("cache_in_a_file", *MADE, "--keep_cache", "--cache_dir=c", make=files(c="x"))
     yield a("cache_of_a_long_name", *MADE, "--keep_cache", "--cache_dir=" + "c" * 300)
     run = (*MADE, "--run_dir=r")
@@ -515,7 +516,8 @@ def places() -> Iterator[Row]:
             received=False,
         )
         yield a(f"metrics_{name}", *run, says=("metrics.json",), make=run_folder(metrics__json=content), received=False)
-        yield a(f"settled_{name}", *run, says=("settled.json",), make=run_folder(settled__json=content), received=False)
+        stopped = {"checkpoint-0__npz": "", "settled__json": content}
+        yield a(f"settled_{name}", *run, says=("settled.json",), make=run_folder(**stopped), received=False)
     yield a(
         "metrics_without_test",
         *run,

@@ -38,7 +38,7 @@ def audit_and_split(config: Config, listing: Listing, size: int, folder: Path) -
     names = wording.classes(listing.task, listing.classes)
     console.say(f"{listing.name}: {len(listing.ids)} files, {listing.task}, {names}, {size}x{size} pixels")
     checked, images = decode(config, listing, size, folder)
-    resumes, learned = any((folder / name).exists() for name in checkpoints.FILE_NAMES), []
+    resumes, learned = checkpoints.exist(folder), []
     if not resumes:
         manifest.write(folder, listing, checked)
     further, further_images = None, None

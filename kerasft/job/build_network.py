@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerasft.console import console
 from kerasft.data import image_headers
 from kerasft.data.listing import Listing
+from kerasft.job import file_changes
 from kerasft.networks import backbones, bundled, candidates, surgery
 from kerasft.networks import network as networks
 from kerasft.networks.apply_surgeries import apply_surgeries
@@ -75,6 +76,7 @@ def resolve_settings(
         chosen = _precision(config, network, longest, len(listing.ids), folder)
         resolved = ResolvedSettings(weights, network.size, chosen.value, chosen.reason, surgery=operations)
         resolved.backbone = config.backbone
+        resolved.files = file_changes.digests(config, network)
         if choice:
             resolved.backbone_reason, resolved.backbone_table = choice.reason, choice.table
         resolved.framing, resolved.framing_reason = _framing(config, sizes, framing)

@@ -36,8 +36,8 @@ from kerasft.job import (
 )
 from kerasft.job.data_changes import refuse_changes
 from kerasft.job.evaluate import Evaluation
+from kerasft.job.file_changes import refuse_other_files
 from kerasft.job.run_summary import report_finished, summarise
-from kerasft.job.served_baseline import Baseline
 from kerasft.job.train_phases import TrainedRun, record_seconds
 from kerasft.networks.network import Network
 from kerasft.probes import boosted_trees
@@ -92,6 +92,7 @@ def train(config: Config, began: float | None = None) -> Run:
                 return _train(config, listing, folder, baseline, seconds, started, began or started)
     finished = run_folder.read_json(folder / "metrics.json", "task", "test", "export", "seconds")
     refuse_changes(config, listing, folder)
+    refuse_other_files(finished.get("settled", {}), folder)
     finished = finished_updates.complete(config, listing, folder, finished, baseline)
     report_finished(folder, finished, listing)
     return _end(folder, finished)
@@ -108,7 +109,7 @@ def _train(
     config: Config,
     listing: Listing,
     folder: Path,
-    baseline: Baseline | None,
+    baseline: served_baseline.Baseline | None,
     seconds: dict,
     started: float,
     began: float,
@@ -173,7 +174,7 @@ def _evaluate_and_export(
     name: str,
     folder: Path,
     exports: Path,
-    baseline: Baseline | None,
+    baseline: served_baseline.Baseline | None,
     done: TrainedRun,
     seconds: dict[str, float],
 ) -> _Exported:

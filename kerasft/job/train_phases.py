@@ -21,6 +21,7 @@ from kerasft.job import uncertainty
 from kerasft.job.backbone import choose_backbone
 from kerasft.job.build_network import resolve_settings
 from kerasft.job.evaluate import Evaluation, evaluate, fit_thresholds, predict_split, write_predictions
+from kerasft.job.file_changes import refuse_other_files
 from kerasft.job.framed_splits import audit_and_frame
 from kerasft.job.tta import resolve_tta
 from kerasft.networks import blending, copies, surgery
@@ -28,7 +29,7 @@ from kerasft.networks.network import Network
 from kerasft.optimization import averages
 from kerasft.settings import failures
 from kerasft.settings.config import Config
-from kerasft.storage import disk_cache, disk_space, weight_delta
+from kerasft.storage import checkpoints, disk_cache, disk_space, resolved_settings, weight_delta
 from kerasft.strategies import budget, planning
 from kerasft.training import trainer
 from kerasft.training.trainer import Trained
@@ -97,6 +98,11 @@ def train_phases(
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if not checkpoints.exist(folder):
+        # It is of an attempt that was stopped early. Nothing tells whether the data have changed since.
+        (folder / resolved_settings.FILE_NAME).unlink(missing_ok=True)
+    elif settled := resolved_settings.read(folder):
+        refuse_other_files(settled.to_json(), folder)
     with record_seconds(seconds, "train"):
         config, choice, audited = choose_backbone(config, listing, folder)
     if audited:

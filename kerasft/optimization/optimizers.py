@@ -27,6 +27,7 @@ _OPTIONAL_NUMBERS = (*_CLIPPING, "weight_decay", "ema_overwrite_frequency", "los
 # Ranges that Keras does not check: of means over steps, of what is divided or compared by, and of what only shrinks.
 _WHOLE = (_ACCUMULATION, "ema_overwrite_frequency", "ns_steps", "warmup_steps")
 _SHARES = ("beta_1", "beta_2", "adam_beta_1", "adam_beta_2", "rho", "momentum")
+_BETWEEN = ("ema_momentum",)
 _POSITIVE = (*_CLIPPING, "loss_scale_factor", "clip_threshold")
 _NOT_NEGATIVE = ("weight_decay", "adam_weight_decay", "epsilon")
 
@@ -88,6 +89,11 @@ def build(
         rule = f"{optimizer.name}() divides by the rate, so --schedule must not begin at 0; take one_cycle or warmup=0"
         raise UserError(f"--optimizer: {rule}. Received: '{schedule}'")
     if isinstance(built, keras.optimizers.ScheduleFreeAdamW):
+        if not built.beta_1:
+            rule = (
+                f"beta_1 of {optimizer.name}() must be a number in (0, 1), for the mean of its steps is divided by it"
+            )
+            raise UserError(f"--optimizer: {rule}. Received: {built.beta_1!r}")
         schedule_free.mend(built)
     if model is None:
         return built, plateau
@@ -157,6 +163,7 @@ def _broken_rule(name: str, default: object, value: object) -> str | None:
         return "a number"
     for names, rule, holds in (
         (_SHARES, "a number in [0, 1)", 0 <= value < 1),
+        (_BETWEEN, "a number in (0, 1)", 0 < value < 1),
         (_POSITIVE, "a number above 0", value > 0),
         (_NOT_NEGATIVE, "a number of at least 0", value >= 0),
     ):

@@ -92,7 +92,7 @@ def check(preset: str, dry_run: bool, mode: str) -> None:
 
 
 def refuse_settings(mode: str, target: str, given: Mapping[str, Any]) -> None:
-    """Refuses settings of training that a mode would ignore.
+    """Refuses settings that a mode would ignore, or that another setting has to make use of.
 
     Args:
         mode: a key of `MODES`.
@@ -113,6 +113,9 @@ def refuse_settings(mode: str, target: str, given: Mapping[str, Any]) -> None:
         if name in known.target_settings:
             rule = f"is for the steps of {mode} --target, and --target is not set"
         raise UserError(f"--{name}: {rule}. Received: {value!r}")
+    if "cache_dir" in given and "keep_cache" not in given:
+        rule = "needs --keep_cache; without it the cache is in the folder of the run, and is removed at its end"
+        raise UserError(f"--cache_dir: {rule}. Received: {given['cache_dir']!r}")
 
 
 def _without_presets(arguments: list[str]) -> list[str]:

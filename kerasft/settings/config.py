@@ -170,7 +170,7 @@ class Config(DataSettings):
     keep_cache: bool = flag(
         False, "output", "Keep the cache in --cache_dir, where later runs on the same images use it."
     )
-    cache_dir: str = flag("runs/cache", "output", "The folder of the cache under --keep_cache.")
+    cache_dir: str = flag("runs/cache", "output", "The folder of the cache under --keep_cache, which it needs.")
     run_dir: str = flag(
         "", "output", "Folder of the run. Default: runs/NAME-DIGEST, of the data's name and a digest of the settings."
     )

@@ -52,6 +52,11 @@ def load(folder: Path) -> tuple[Arrays, dict, int, str | None] | None:
     return *max(intact.values(), key=lambda checkpoint: checkpoint[2]), next(iter(damaged), None)
 
 
+def exist(folder: Path) -> bool:
+    """Whether a run folder has a checkpoint, intact or not."""
+    return any((folder / name).exists() for name in FILE_NAMES)
+
+
 def keep_newest(folder: Path) -> None:
     """Removes the older of two files. After the last phase the newer one is smaller: it has no optimizer."""
     if found := load(folder):

@@ -20,6 +20,8 @@ ACTIVATIONS, IMAGES = "activations.bin", "pictures.bin"
 MAX_IMAGES_SHARE = 0.5
 # All entries may take this share of the free disk space.
 MAX_FREE_SHARE = 0.9
+# What is advised where the disk is full. A run that goes on may have its cache elsewhere.
+WAYS_OUT = "free some space, or put the cache elsewhere with --keep_cache and --cache_dir"
 
 
 class DiskCache(NamedTuple):

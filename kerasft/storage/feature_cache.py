@@ -187,7 +187,7 @@ def load_or_compute(
             return _fill(folder, prefix, split, size, augmentation, dtype, known)
         except OSError as error:
             raise UserError(
-                f"--cache_gb: {folder} cannot be written ({error.strerror}); free some space, name another --cache_dir, "
+                f"--cache_gb: {folder} cannot be written ({error.strerror}); {disk_cache.WAYS_OUT}, "
                 f"or give the phase views=0. Received: {cache.max_bytes / 1e9:g}"
             ) from error
 

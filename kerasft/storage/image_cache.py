@@ -144,5 +144,4 @@ def _replace_with_copy(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _disk_error(path: Path, error: OSError) -> UserError:
-    rule = "free some space, or name another --cache_dir"
-    return UserError(f"--cache_gb: {path} cannot be written; {rule}. Received: {error.strerror}")
+    return UserError(f"--cache_gb: {path} cannot be written; {disk_cache.WAYS_OUT}. Received: {error.strerror}")

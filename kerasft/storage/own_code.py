@@ -9,6 +9,7 @@ import inspect
 import secrets
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import keras
 
 from kerasft.settings import spec as specs
+from kerasft.settings.spec import Spec
 
 # Packages whose code is not read, for their versions are in the keys. Python's own is not read either.
 _VERSIONED = ("keras", "keras_hub", "kerasft", "tensorflow")
@@ -31,13 +33,36 @@ def digests(objects: Iterable[Any]) -> list[str]:
     Args:
         objects: functions, classes with their base classes, and layers with the layers and functions that they hold.
     """
-    names = {name for one in objects for name in _modules(one)}
-    return sorted(_digest(sys.modules[name]) for name in names if name in sys.modules)
+    return sorted(_digest(sys.modules[name]) for name in modules(objects) if name in sys.modules)
+
+
+def modules(objects: Iterable[Any]) -> set[str]:
+    """Names of the modules from elsewhere that define objects; arguments as `digests`."""
+    return {name for one in objects for name in _modules(one)}
+
+
+def find_file(module: str) -> Path | None:
+    """The source file of a module; None where there is none. A module that is not imported yet stays so."""
+    if module in sys.modules:
+        file = getattr(sys.modules[module], "__file__", None)
+        return file and Path(file)
+    path, found, parts = None, None, module.split(".")
+    for end in range(1, len(parts) + 1):
+        found = PathFinder.find_spec(".".join(parts[:end]), path)
+        if found is None:
+            return None
+        path = found.submodule_search_locations
+    return Path(found.origin) if found.has_location else None
 
 
 def named(recipe: str) -> list[Any]:
     """The classes and functions that the dotted names of a recipe stand for, such as `mine.Blur(3)`, once they are imported."""
-    paths = [path for spec in specs.parse(recipe, "--augment") for path in specs.dotted_names(spec)]
+    return named_in(specs.parse(recipe, "--augment"))
+
+
+def named_in(found: Iterable[Spec]) -> list[Any]:
+    """What `named` returns, of Specs."""
+    paths = [path for spec in found for path in specs.dotted_names(spec)]
     places = [path.rpartition(".") for path in paths]
     return [getattr(sys.modules.get(module), name, None) for module, _, name in places]
 

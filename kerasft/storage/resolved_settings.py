@@ -1,4 +1,4 @@
-"""What `auto` resolved to. It is written to `settled.json` before the first phase, and a resumed run reads it there."""
+"""What `auto` resolved to. It is written to `settled.json` before the first phase, and a run that has a checkpoint reads it there."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +15,7 @@ class ResolvedSettings:
 
     Attributes:
         weights, image_size, precision, backbone: as the flags of these names, without `auto` and lists.
+        files: by flag and name, the SHA-256 of the files that settings name (`job.file_changes.digests`).
         backbone_table: what was measured of each network of a list: `choice`, `loss`, `accuracy` (of single labels),
             `seconds`, `parameters`, `macs`, `images_per_second`.
         surgery: what `--surgery` did: `surgery`, and `parameters` and `macs` before and after.
@@ -46,6 +47,7 @@ class ResolvedSettings:
     backbone: str | None = None
     backbone_reason: str = ""
     backbone_table: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
     features: list[str] = field(default_factory=list)
     features_table: list[dict] = field(default_factory=list)
     features_reason: str = ""

@@ -1,6 +1,7 @@
 """The rule of `--budget_minutes`: how many epochs of a phase of `auto` fit into the time that is left."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kerasft.optimization import optimizers
@@ -78,10 +79,13 @@ def seconds_after(test: int, speed: Speed, decoding: float) -> float:
     return test * (PASSES_OVER_TEST * speed.image + decoding) + TRACES_PER_EXPORT * speed.tracing + WRITING_SECONDS
 
 
-def fitting_epochs(phase: Phase, steps: int, val: int, speed: Speed, left: float, *, needed: bool) -> int:
+def fitting_epochs(
+    phase: Phase, steps: int, val: int, speed_of: Callable[[int], Speed], left: float, *, needed: bool
+) -> int:
     """How many of its epochs a phase can have; 0 where it is not worth beginning.
 
     Args:
+        speed_of: the speed by the number of epochs: fewer ones have fewer cached augmentations, or none.
         steps: of an epoch.
         val: images of the validation split.
         left: seconds for the phase.
@@ -89,12 +93,11 @@ def fitting_epochs(phase: Phase, steps: int, val: int, speed: Speed, left: float
     """
     # With fewer steps, the optimizer would make no update.
     updated = optimizers.steps_of_update(phase.optimizer)
-    fewest = min(phase.epochs, math.ceil(max(MIN_STEPS, updated) / steps))
-    each = steps * speed.step + val * speed.validated
-    most = math.floor((left - _seconds_around(phase, val, speed)) / each)
-    if most >= fewest:
-        return min(most, phase.epochs)
-    return max(math.ceil(updated / steps), min(most, phase.epochs)) if needed else 0
+    fewest = math.ceil((updated if needed else max(MIN_STEPS, updated)) / steps)
+    for epochs in range(phase.epochs, min(fewest, phase.epochs) - 1, -1):
+        if seconds_of_phase(phase, epochs, steps, val, speed_of(epochs)) <= left:
+            return epochs
+    return fewest if needed else 0
 
 
 def _seconds_around(phase: Phase, val: int, speed: Speed) -> float:

@@ -31,11 +31,14 @@ def cached_views(network: Network, phase: Phase, train: int, val: int) -> int:
         UserError: as `plan`.
     """
     halves, _ = cacheable_halves(network, phase)
-    if halves is None:
-        return 0
+    return views_of_half(network, halves[0], phase, train, val) if halves else 0
+
+
+def views_of_half(network: Network, front: keras.Model, phase: Phase, train: int, val: int) -> int:
+    """What `cached_views` gives of a phase, by the half of the network that it can cache."""
     views = views_at_best(phase)
     if phase.views is None and phase.epochs:
-        left = work_ratio(network, halves[0], phase.epochs, views, train, val)
+        left = work_ratio(network, front, phase.epochs, views, train, val)
         return 0 if left > MAX_WORK_RATIO else views
     return views
 

@@ -1,6 +1,7 @@
 """`--budget_minutes` in a run: a phase of `auto` is measured before it begins, and gets the epochs that fit."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -68,7 +69,7 @@ def _seconds_in_full(setup: TrainSetup, phases: list[Phase], speed: float | None
     """The seconds of phases that have epochs, trained in full, and the speed of the last one."""
     seconds, found = 0.0, Speed(0.0, 0.0, 0.0)
     for phase in phases:
-        found = measure(setup, phase, speed)
+        found = measure(setup, phase, speed)(phase.epochs)
         seconds += budget.seconds_of_phase(phase, phase.epochs, setup.steps_per_epoch, len(setup.splits.val), found)
     return seconds, found
 
@@ -96,14 +97,15 @@ def shorten_to_budget(
     if not phase.epochs or index not in chosen:
         return planned
     # Where there is no time even for the passes over the test set, nothing need be measured.
-    found = Speed(0.0, 0.0, 1 / speed if speed else 0.0)
+    found, speed_of = Speed(0.0, 0.0, 1 / speed if speed else 0.0), None
     if index == 0 or _left(setup, allowance, found)[0] > 0:
-        found = measure(setup, phase, speed)
+        speed_of = measure(setup, phase, speed)
+        found = speed_of(phase.epochs)
     left, after = _left(setup, allowance, found)
     left -= _seconds_in_full(setup, behind, speed)[0] if left > 0 else 0.0
     epochs, val = 0, len(setup.splits.val)
-    if index == 0 or left > 0:
-        epochs = budget.fitting_epochs(phase, setup.steps_per_epoch, val, found, left, needed=index == 0)
+    if speed_of and (index == 0 or left > 0):
+        epochs = budget.fitting_epochs(phase, setup.steps_per_epoch, val, speed_of, left, needed=index == 0)
     name, minutes = f"{index + 1:02d}-{phase.strategy}", f"--budget_minutes={setup.config.budget_minutes:g}"
     why = (
         f"{duration(max(left, 0.0))} left for it of {minutes}, after about {duration(after)} for evaluation and export"
@@ -133,11 +135,14 @@ def _left(setup: TrainSetup, allowance: Allowance, speed: Speed) -> tuple[float,
     return allowance.seconds - (time.monotonic() - allowance.started) - after, after
 
 
-def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
+def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Callable[[int], Speed]:
     """Times training steps and the making of their batches; the network is left as it was.
 
     Args:
         speed: images a second of a forward pass, where it was measured. It counts where a part is frozen.
+
+    Returns:
+        The speed of the phase by the number of its epochs, which decides how its inputs are cached.
     """
     network, batch = setup.network, setup.batch_size
     tracing, step = autotune.time_step(network, phase, batch, SECONDS_OF_STEPS)
@@ -148,15 +153,20 @@ def measure(setup: TrainSetup, phase: Phase, speed: float | None) -> Speed:
     made = _seconds_of_batch(setup, phase)
     made += _seconds_of_answers(setup) + made if setup.teacher else 0.0
     train, val = len(setup.splits.train), len(setup.splits.val)
-    views = caching.cached_views(network, phase, train, val)
-    if not views:
-        return Speed(tracing, step + made, image)
-    # What is frozen is computed once for each cached augmentation, and steps train the rest.
-    front, _ = caching.split_at_cut(network, phase)
-    share = forward_work(front) / forward_work(network.model)
-    behind = auto.FORWARD_PASSES_PER_STEP * (1 - share)
-    ahead = share * (views * train + val) * image + views * train / batch * made
-    return Speed(tracing, step * behind / (share + behind), image, ahead, 1 - share)
+    halves, _ = caching.cacheable_halves(network, phase)
+
+    def speed_of(epochs: int) -> Speed:
+        shortened = replace(phase, epochs=epochs)
+        views = caching.views_of_half(network, halves[0], shortened, train, val) if halves else 0
+        if not views:
+            return Speed(tracing, step + made, image)
+        # What is frozen is computed once for each cached augmentation, and steps train the rest.
+        share = forward_work(halves[0]) / forward_work(network.model)
+        behind = auto.FORWARD_PASSES_PER_STEP * (1 - share)
+        ahead = share * (views * train + val) * image + views * train / batch * made
+        return Speed(tracing, step * behind / (share + behind), image, ahead, 1 - share)
+
+    return speed_of
 
 
 def _seconds_of_batch(setup: TrainSetup, phase: Phase) -> float:

@@ -6,7 +6,6 @@ in inference mode and never trained.
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -21,7 +20,7 @@ from kerasft.networks import flip_averaging, heads, saved_files
 from kerasft.optimization.distillation import Projection
 from kerasft.settings.distillation import Distillation, TeacherFiles
 from kerasft.settings.errors import UserError
-from kerasft.storage import feature_cache, manifest, predictions_file, run_folder
+from kerasft.storage import feature_cache, file_digest, manifest, predictions_file, run_folder
 from kerasft.storage.disk_cache import DiskCache
 from kerasft.storage.feature_cache import UNAUGMENTED, CachedAugmentation, Prefix
 
@@ -101,7 +100,7 @@ def load(asked: Distillation, size: int, classes: tuple[str, ...]) -> Teacher:
     members = [_member(files, size, classes, with_features=with_features) for files in asked.teachers]
     taught = len(classes) + TAUGHT_FEATURES * with_features
     model = keras.Model(images, MeanAnswer(members, taught)(images), name="teacher")
-    digests = tuple(_digest(files.model) for files in asked.teachers)
+    digests = tuple(file_digest.compute(files.model) for files in asked.teachers)
     parts = tf.__version__, keras.__version__, decode.DECODER_VERSION, classes, sorted(digests)
     digest = hashlib.sha256(repr(("teacher", *parts, taught)).encode()).hexdigest()
     return Teacher(asked, Prefix(model, digest, scoring.make_predictor(model)), digests, len(classes))
@@ -171,12 +170,3 @@ def count_learned(files: TeacherFiles, test: Split) -> int:
         return 0
     learned = {digest for digest in digests.values() if digest} - {digests.get(name) for name in tested}
     return sum(hashlib.sha256(test.read(index)).hexdigest() in learned for index in range(len(test)))
-
-
-def _digest(model: Path) -> str:
-    """SHA-256 of a file, or of the files of a folder by their names."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]:
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(model)}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return digest.hexdigest()

@@ -18,6 +18,7 @@ from kerasft.console import console
 from kerasft.data import sources
 from kerasft.job import served_baseline, train
 from kerasft.job.data_changes import refuse_changes
+from kerasft.job.file_changes import refuse_other_files
 from kerasft.job.train import Run
 from kerasft.settings import spec as specs
 from kerasft.settings import stored_config
@@ -99,8 +100,9 @@ def _search(
         return run
     audit_folder = folder / "workers" / os.environ["KERASTUNER_TUNER_ID"] if role == "worker" else folder
     if (folder / "tuner").exists():
-        # Trials on other images cannot be ranked with those that are there.
+        # Trials on other images, or of another network, cannot be ranked with those that are there.
         refuse_changes(config, sources.load(config), audit_folder)
+        refuse_other_files(run_folder.read_json(audit_folder / "settled.json"), audit_folder)
     shared = config if config.keep_cache else replace(config, keep_cache=True, cache_dir=str(folder / "cache"))
     hypermodel = HyperModel(
         shared,

@@ -306,6 +306,16 @@ def test_a_rate_of_ones_own_needs_no_config():
         ("adam(beta_1=None)", "constant", "none", r"beta_1 of adam\(\) must be a number. Received: None"),
         ("adam(beta_2=1)", "constant", "none", r"beta_2 of adam\(\) must be a number in \[0, 1\)"),
         ("rmsprop(momentum=5)", "constant", "none", r"momentum of rmsprop\(\) must be a number in \[0, 1\)"),
+        *(
+            (f"adamw(use_ema=True, ema_momentum={value})", "constant", "none", r"must be a number in \(0, 1\)")
+            for value in (0, 1.0)
+        ),
+        (
+            "ScheduleFreeAdamW(beta_1=0)",
+            "constant",
+            "none",
+            r"beta_1 of ScheduleFreeAdamW\(\) must be a number in \(0, 1\)",
+        ),
         ("adam(epsilon=1e999)", "constant", "none", r"epsilon of adam\(\) must be a number. Received: inf"),
         ("adamw(clipnorm=-1)", "constant", "none", r"clipnorm of adamw\(\) must be a number above 0. Received: -1"),
         ("adamw(global_clipnorm=0)", "constant", "none", r"global_clipnorm of adamw\(\) must be a number above 0"),

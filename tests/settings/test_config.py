@@ -167,6 +167,7 @@ def test_a_home_folder_is_expanded_wherever_a_path_is_named(monkeypatch):
             ("--mode=compress", "--target=flops=0.5", "--notimings"),
             "--timings: nothing is measured under --target; leave it out. Received: --notimings",
         ),
+        (("--cache_dir=c",), "--cache_dir: needs --keep_cache; .*Received: 'c'"),
         (("--mode=explain", "--framing=pad"), "--framing: is a setting of training, and explain takes it from the run"),
     ],
 )

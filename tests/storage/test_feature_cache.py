@@ -244,7 +244,9 @@ def test_a_full_disk_is_told_in_a_line(model, split, cache, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(disk_cache, "write_meta", full)
-    with pytest.raises(UserError, match=r"--cache_gb: .*No space left on device.*views=0.*Received: 1"):
+    with pytest.raises(
+        UserError, match=r"--cache_gb: .*No space left on device.*--keep_cache and --cache_dir.*views=0.*Received: 1"
+    ):
         feature_cache.load_or_compute(cache, feature_cache.make_prefix(model), split, SIDE)
 
 

@@ -114,7 +114,9 @@ def test_a_full_disk_is_a_message(photos, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(image_cache.os, "truncate", full)
-    with pytest.raises(UserError, match=r"--cache_gb: .*cannot be written.*No space left on device"):
+    with pytest.raises(
+        UserError, match=r"--cache_gb: .*cannot be written; .*--keep_cache and --cache_dir.*No space left on device"
+    ):
         _audited(photos, _kept(tmp_path / "kept"))
 
 

@@ -10,6 +10,7 @@ from training_runs import same, trained, watched
 
 from kerasft import strategies
 from kerasft.networks.multiplications import forward_work
+from kerasft.settings import spec as specs
 from kerasft.strategies import auto, budget, caching
 from kerasft.strategies.budget import Allowance, Speed
 from kerasft.training import autotune, budgeting, domain_shift, fitting, weight_interpolation
@@ -32,7 +33,7 @@ def speed(monkeypatch):
     # A phase that loses would end before its length.
     monkeypatch.setattr(weight_interpolation, "is_losing", lambda *given: False)
     found = Speed(tracing=0.0, step=1e3, image=0.0)
-    monkeypatch.setattr(budgeting, "measure", lambda *given: asked.append(given[1].strategy) or found)
+    monkeypatch.setattr(budgeting, "measure", lambda *given: asked.append(given[1].strategy) or (lambda epochs: found))
     return asked
 
 
@@ -170,11 +171,11 @@ def test_measuring_leaves_the_network_as_it_was(data, tiny, tmp_path, monkeypatc
     trained(data, tmp_path, tiny, phases="all(epochs=1, lr=1e-3)", augment="flip")
     setup, phase = runs[0].setup, runs[0].phase
     before = setup.network.model.get_weights()
-    found = budgeting.measure(setup, phase, None)
+    found = budgeting.measure(setup, phase, None)(1)
     assert found.tracing > found.step > found.image > 0
     same(setup.network.model.get_weights(), before)
     frozen = replace(strategies.head(epochs=1), augment=())
-    assert budgeting.measure(setup, frozen, 1e-3).image == 1e3
+    assert budgeting.measure(setup, frozen, 1e-3)(1).image == 1e3
 
 
 def test_a_phase_on_cached_features_computes_what_is_frozen_once(data, tiny, tmp_path, monkeypatch):
@@ -186,8 +187,8 @@ def test_a_phase_on_cached_features_computes_what_is_frozen_once(data, tiny, tmp
     monkeypatch.setattr(budgeting, "_seconds_of_batch", lambda *given: 0.5)
     anew = replace(strategies.head(epochs=40, views=0), augment=())
     cached, steps, val = replace(anew, views=1), setup.steps_per_epoch, len(data.val)
-    assert budgeting.measure(setup, anew, None) == Speed(5.0, 2.5, 2.0 / (8 * 4))
-    found = budgeting.measure(setup, cached, None)
+    assert budgeting.measure(setup, anew, None)(40) == Speed(5.0, 2.5, 2.0 / (8 * 4))
+    found = budgeting.measure(setup, cached, None)(40)
     front, _ = caching.split_at_cut(setup.network, cached)
     share = forward_work(front) / forward_work(setup.network.model)
     assert found.image == 2.0 / (8 * 4)
@@ -196,6 +197,12 @@ def test_a_phase_on_cached_features_computes_what_is_frozen_once(data, tiny, tmp
     expected = found.ahead + 4 * 5.0 + 40 * steps * found.step
     expected += (2 + len(cached.alphas) + 40) * val * found.image * (1 - share)
     assert budget.seconds_of_phase(cached, 40, steps, val, found) == pytest.approx(expected)
+    # A shorter phase caches fewer augmentations, by the same figures.
+    augmented = replace(strategies.head(epochs=40), augment=specs.parse("flip", "--augment"))
+    speed_of = budgeting.measure(setup, augmented, None)
+    many, few = (speed_of(epochs).ahead for epochs in (40, 16))
+    view = share * len(data.train) * found.image + len(data.train) / 8 * 0.5
+    assert (caching.views_at_best(augmented), many - few) == (10, pytest.approx(6 * view))
 
 
 def test_a_plan_that_too_few_validation_images_cut_is_shortened_all_the_same(photos, tiny, tmp_path, capsys):
