@@ -53,9 +53,10 @@ def training_step(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", default=BACKBONES, help="separated by ;")
+    backbones = parser.parse_args().backbones.split(";")
     print("| backbone | first half | step of the second | whole | first / step: measured | 1 | 10 | 20 | 40 |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for name in parser.parse_args().backbones.split(";"):
+    for name in backbones:
         network = networks.build(Config(backbone=name, weights="none", image_size=SIZE), 5, "single_label")
         phase = top(0.5, batch_norm="train")
         freezing.apply(network, phase)

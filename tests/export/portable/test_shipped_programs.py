@@ -56,7 +56,8 @@ def test_the_program_runs_where_only_its_requirements_are_installed(form, tmp_pa
     # JPEGs have other pixels in another decoder.
     np.testing.assert_allclose([list(row["probabilities"].values()) for row in found], expected, atol=0.02)
     for package in ("tensorflow", "keras", "kerasft"):
-        assert subprocess.run([python, "-c", f"import {package}"], capture_output=True, cwd=tmp_path).returncode
+        lacks = subprocess.run([python, "-c", f"import {package}"], capture_output=True, cwd=tmp_path, env=environment)
+        assert lacks.returncode
 
 
 @pytest.fixture(scope="module")
