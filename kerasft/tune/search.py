@@ -140,7 +140,8 @@ def _search(
     if role != "alone":
         address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
         console.say(f"{os.environ['KERASTUNER_TUNER_ID']}: {role} at {address}")
-    tuner.search(verbose=0)
+    with processes.connected(role):
+        tuner.search(verbose=0)
     if role == "worker":
         console.say("no more trials; the chief trains the winner")
         return None
@@ -150,6 +151,14 @@ def _search(
 def _finish(config: Config, options: dict[str, str], oracle: ResumableOracle, folder: Path) -> Run:
     """Trains the winner, and writes `tune.json` and `tune.html`."""
     results = _results(options, oracle, folder)
+    # A worker that does not share the folder has recorded its trials elsewhere.
+    missing = sorted(set(oracle.end_order) - {row["trial"] for row in results["trials"]})
+    if missing or not results["trials"]:
+        rule = f"no trial{' ' + ', '.join(missing) if missing else ''} is in '{folder / 'trials'}'"
+        raise UserError(f"--run_dir: {rule}; the workers must share this folder. Received: '{folder}'")
+    if oracle.has_run_out():
+        count = f"{len(oracle.trials)} of {oracle.max_trials} trials"
+        console.say(f"search: {count}: no new combination was found")
     run_folder.write_json(folder / "tune.json", results)
     report.write_search(folder)
     if not results["best"]:
@@ -192,8 +201,11 @@ def _lock_folder(folder: Path) -> AbstractContextManager[None]:
     Raises:
         UserError: the folder holds something else, or another process has locked it.
     """
-    # Workers may have begun before the chief.
-    if run_folder.is_occupied(folder, "workers") and not (folder / "search.json").is_file():
+    # Workers may have begun before the chief: those of earlier versions did not wait for it.
+    if (
+        run_folder.is_occupied(folder, "workers", "tuner", "cache", "tensorboard")
+        and not (folder / "search.json").is_file()
+    ):
         raise UserError(f"--run_dir: is no folder of a search, and not empty; name another. Received: '{folder}'")
     return run_lock.locked(folder)
 
@@ -222,7 +234,6 @@ def _open_folder(
         # What another start resolved (`settled.json`) may be of other settings.
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
-        # Workers may have begun before the chief.
         for name in _FOLDERS if has_trials else ():
             shutil.rmtree(folder / name, ignore_errors=True)
     own = {"mode": "tune", **options} | ({"budget_minutes": budget_minutes} if budget_minutes else {})

@@ -1,10 +1,14 @@
 """A chief and its workers: the same settings and images, one trial at a time, and messages where one is missing."""
 
 import json
+import socket
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+import keras_tuner
 import pytest
+from keras_tuner.src.distribute import oracle_chief, oracle_client
 
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
@@ -60,3 +64,69 @@ def test_processes_with_other_images_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"--data: other images.*image_size=32, framing=crop.*Received: 'b'"):
         theirs(32, "crop", None)
     assert len(json.loads((tmp_path / processes.SPLITS).read_text())) == 2
+
+
+def test_a_chief_may_start_after_a_worker(tmp_path):
+    for name in ("workers", "tuner", "cache"):
+        (tmp_path / name).mkdir()
+    with search._lock_folder(tmp_path):
+        pass
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="is no folder of a search"):
+        search._lock_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("ended", "message"), [([], "no trial is in"), (["0", "1"], "no trial 0, 1 is in")])
+def test_a_chief_without_the_rows_of_its_workers_says_so(ended, message, tmp_path):
+    oracle = SimpleNamespace(
+        end_order=ended, elapsed=lambda: 0.0, objective=keras_tuner.Objective("val_loss", "min"), max_trials=2
+    )
+    with pytest.raises(UserError, match=f"{message} .*trials'; the workers must share this folder"):
+        search._finish(CONFIG, OPTIONS, oracle, tmp_path)
+
+
+def test_a_port_that_is_taken_is_named(worker, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("KERASTUNER_ORACLE_PORT", address.partition(":")[2])
+        with (
+            pytest.raises(UserError, match=f"KERASTUNER_ORACLE_PORT: the chief cannot listen .*Received: '{address}'"),
+            processes.connected("chief"),
+        ):
+            oracle_chief.start_server(keras_tuner.oracles.RandomSearchOracle())
+
+
+def test_a_worker_whose_chief_does_not_answer_says_so(worker, monkeypatch):
+    monkeypatch.setattr(oracle_client, "TIMEOUT", 0.1)
+    with pytest.raises(UserError, match="no chief answers at this address"), processes.connected("worker"):
+        oracle_client.OracleClient(None).create_trial("worker1")
+
+
+def test_two_processes_do_not_train_one_trial(tmp_path, capsys):
+    """The second one waits, and reports what the first one found."""
+    entered, go_on, found = threading.Event(), threading.Event(), []
+    folder = tmp_path / "trials" / "4"
+
+    def first():
+        with processes.alone_in_trial(folder):
+            entered.set()
+            go_on.wait(10)
+            found.append("first")
+
+    def second():
+        with processes.alone_in_trial(folder):
+            found.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    entered.wait(10)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert found == []
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert found == ["first", "second"]
+    assert "trial 4: another process trains it" in capsys.readouterr().out
