@@ -365,6 +365,9 @@ def run(*flags: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 
 def test_the_command_searches_trains_and_exports(finished):
     place, _, done = finished
+    assert (
+        len(json.loads((place / "r" / "splits.json").read_text())) == 1
+    )  # a worker with other images would be refused
     assert done.stderr == ""
     assert done.stdout.count("audit:") == 2  # once for all trials, once for the winner
     found = json.loads((place / "r" / "tune.json").read_text())
