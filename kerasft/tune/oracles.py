@@ -40,6 +40,10 @@ class ResumableOracle(keras_tuner.Oracle):
         """Seconds of search so far."""
         return self.earlier_seconds + time.monotonic() - self.started
 
+    def has_run_out(self) -> bool:
+        """Whether the search has fewer trials than it may have, and its time is not the reason."""
+        return bool(self.max_trials) and len(self.trials) < self.max_trials and self.elapsed() <= self.budget_seconds
+
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Returns the values of the next trial, or a status if there is none."""
         if self.trials and self.elapsed() > self.budget_seconds:
@@ -110,7 +114,11 @@ class _Bayesian(ResumableOracle, oracles.BayesianOptimizationOracle):
 
         # The matrices are tiny: several threads take three times as long.
         with threadpool_limits(1):
-            return super().populate_space(trial_id)
+            response = super().populate_space(trial_id)
+        # KerasTuner looks for repetitions among random values only. The optimum of few choices is soon one.
+        if response["status"] == "RUNNING" and self._duplicate(response["values"]):
+            return self._random_populate_space()
+        return response
 
 
 class _Hyperband(ResumableOracle, oracles.HyperbandOracle):

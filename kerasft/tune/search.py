@@ -26,14 +26,14 @@ from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.settings.stored_config import from_stored
 from kerasft.storage import run_folder, run_lock
-from kerasft.tune import hparams, oracles, phase_settings, search_space, study
+from kerasft.tune import hparams, oracles, phase_settings, processes, search_space, study
 from kerasft.tune.hypermodel import HyperModel
 from kerasft.tune.oracles import ResumableOracle
 from kerasft.tune.study import Study
 
 FLAGS = ("search", "tuner", "objective", "winner_phases")
 # What a search that begins anew removes from its folder.
-_FILES = ("tune.json", "tune.html", "settled.json", "audit.json", "run.flags")
+_FILES = ("tune.json", "tune.html", "settled.json", "audit.json", "run.flags", processes.SPLITS)
 _FOLDERS = ("tuner", "trials", "best", "tensorboard", "workers", "cache")
 
 # Of the winner they are as today's command says: a finished search may be asked to publish, or to measure more.
@@ -75,7 +75,7 @@ def tune(
         # The winner is compared with it, which is much later.
         served_baseline.open_baseline(config, listing.task, listing.classes)
     folder = Path(config.run_dir or f"runs/{sources.load(config).name}-tune-{_digest(config, options)}")
-    role = _role()
+    role = processes.role()
     with nullcontext() if role == "worker" else _lock_folder(folder):
         return _search(config, options, oracle, space, folder, role, budget_minutes)
 
@@ -91,7 +91,11 @@ def _search(
 ) -> Run | None:
     """Searches in a locked folder, or as a worker in the folder of a chief."""
     search, objective, winner_phases = options["search"], options["objective"], options["winner_phases"]
-    if role != "worker" and (results := _open_folder(folder, config, options, budget_minutes)):
+    if role == "worker":
+        if not processes.join(folder, config, options):
+            console.say(f"{folder}: the search is finished with these settings; nothing to do.")
+            return None
+    elif results := _open_folder(folder, config, options, budget_minutes):
         console.say(f"{folder}: the search is finished with these settings; nothing to do (--noresume runs it again).")
         _print_best(results)
         run = train.train(_winner_config(config, folder, results))
@@ -111,6 +115,7 @@ def _search(
         sets_epochs=isinstance(oracle, HyperbandOracle),
         winner_phases=winner_phases,
     )
+    hypermodel.data = processes.with_common_splits(hypermodel.data, folder)
     oracle.objective = hypermodel.objective(objective)
     hypermodel.declare_hyperparameters(oracle.hyperparameters)
     oracle.start(60 * budget_minutes if budget_minutes else math.inf)
@@ -135,7 +140,8 @@ def _search(
     if role != "alone":
         address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
         console.say(f"{os.environ['KERASTUNER_TUNER_ID']}: {role} at {address}")
-    tuner.search(verbose=0)
+    with processes.connected(role):
+        tuner.search(verbose=0)
     if role == "worker":
         console.say("no more trials; the chief trains the winner")
         return None
@@ -145,6 +151,14 @@ def _search(
 def _finish(config: Config, options: dict[str, str], oracle: ResumableOracle, folder: Path) -> Run:
     """Trains the winner, and writes `tune.json` and `tune.html`."""
     results = _results(options, oracle, folder)
+    # A worker that does not share the folder has recorded its trials elsewhere.
+    missing = sorted(set(oracle.end_order) - {row["trial"] for row in results["trials"]})
+    if missing or not results["trials"]:
+        rule = f"no trial{' ' + ', '.join(missing) if missing else ''} is in '{folder / 'trials'}'"
+        raise UserError(f"--run_dir: {rule}; the workers must share this folder. Received: '{folder}'")
+    if oracle.has_run_out():
+        count = f"{len(oracle.trials)} of {oracle.max_trials} trials"
+        console.say(f"search: {count}: no new combination was found")
     run_folder.write_json(folder / "tune.json", results)
     report.write_search(folder)
     if not results["best"]:
@@ -187,8 +201,11 @@ def _lock_folder(folder: Path) -> AbstractContextManager[None]:
     Raises:
         UserError: the folder holds something else, or another process has locked it.
     """
-    # Workers may have begun before the chief.
-    if run_folder.is_occupied(folder, "workers") and not (folder / "search.json").is_file():
+    # Workers may have begun before the chief: those of earlier versions did not wait for it.
+    if (
+        run_folder.is_occupied(folder, "workers", "tuner", "cache", "tensorboard")
+        and not (folder / "search.json").is_file()
+    ):
         raise UserError(f"--run_dir: is no folder of a search, and not empty; name another. Received: '{folder}'")
     return run_lock.locked(folder)
 
@@ -205,25 +222,18 @@ def _open_folder(
     # Without `tuner/` the search before stopped at a user's mistake, before its first trial.
     has_trials = bool(before) and (folder / "tuner").exists()
     if has_trials:
-        changed = stored_config.differences(config, before["config"])
-        changed += [
-            f"{name}: {before.get(name)!r} then, {value!r} now"
-            for name, value in options.items()
-            if before.get(name) != value
-        ]
-        if changed:
+        if changed := processes.differences(config, options, before):
             rule = f"holds another search ({'; '.join(changed)}); name another folder"
             raise UserError(f"--run_dir: {rule}. Received: '{folder}'")
         results = run_folder.read_json(folder / "tune.json")
         if config.resume and results.get("finished"):
             return results
     # Written first and never removed: it tells that the folder is a search's, whenever the process is killed.
-    run_folder.write_json(folder / "search.json", {"config": asdict(config), **options})
+    run_folder.write_json(folder / "search.json", processes.describe(config, options))
     if not (has_trials and config.resume):
         # What another start resolved (`settled.json`) may be of other settings.
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
-        # Workers may have begun before the chief.
         for name in _FOLDERS if has_trials else ():
             shutil.rmtree(folder / name, ignore_errors=True)
     own = {"mode": "tune", **options} | ({"budget_minutes": budget_minutes} if budget_minutes else {})
@@ -242,18 +252,6 @@ def _oracle(tuner: str, seed: int) -> ResumableOracle:
     # KerasTuner takes a seed of 0 for no seed.
     fixed = {"seed": seed + 1, "max_consecutive_failed_trials": None}
     return specs.build(specs.parse_one(tuner, "--tuner"), "--tuner", own, kind=ResumableOracle, **fixed)
-
-
-def _role() -> str:
-    """Returns `chief` or `worker` as KerasTuner's environment says, else `alone`."""
-    names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
-    present = [name for name in names if os.environ.get(name)]
-    if present and len(present) < len(names):
-        missing = ", ".join(name for name in names if name not in present)
-        raise UserError(f"--mode=tune: {present[0]} is set, so {missing} must be set too. Received: ''")
-    if not present:
-        return "alone"
-    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
 
 
 def _print_trial(row: dict[str, Any], objective: str, best: dict[str, Any] | None) -> None:

@@ -16,6 +16,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from kerasft.console import console
 from kerasft.settings.errors import UserError
 from kerasft.storage import checkpoints, run_folder
+from kerasft.tune import processes
 from kerasft.tune.hypermodel import HyperModel, free_networks
 from kerasft.tune.oracles import ResumableOracle
 
@@ -43,16 +44,8 @@ class Study(BaseTuner):
             FailedTrialError: the training has failed. The row has the reason.
         """
         folder = self.folder / "trials" / trial.trial_id
-        row = run_folder.read_json(folder / "trial.json")
-        if row.get("values") != _trial_values(trial):
-            shutil.rmtree(folder, ignore_errors=True)
-            row = {"trial": trial.trial_id, "values": _trial_values(trial), "score": None, "status": "RUNNING"}
-            row |= {"seconds": 0.0, "epochs": 0, "error": None, "measures": {}}
-            run_folder.write_json(folder / "trial.json", row)
-        # Any other status: the process was killed after this file was written and before KerasTuner's was.
-        if row["status"] == "RUNNING":
-            row = self._train_trial(trial, folder, row)
-            run_folder.write_json(folder / "trial.json", row)
+        with processes.alone_in_trial(folder):
+            row = self._finished_row(trial, folder)
         self.report_trial(row)
         if row["status"] == "FAILED":
             raise keras_tuner.errors.FailedTrialError(row["error"])
@@ -74,6 +67,21 @@ class Study(BaseTuner):
 
     def _populate_initial_space(self) -> None:
         """Does nothing: the oracle has the whole search space already."""
+
+    def _finished_row(self, trial: Any, folder: Path) -> dict[str, Any]:
+        """Returns the row of a trial, which is trained unless it has been already."""
+        row = run_folder.read_json(folder / "trial.json")
+        if row.get("values") != _trial_values(trial):
+            shutil.rmtree(folder, ignore_errors=True)
+            row = {"trial": trial.trial_id, "values": _trial_values(trial), "score": None, "status": "RUNNING"}
+            row |= {"seconds": 0.0, "epochs": 0, "error": None, "measures": {}}
+            run_folder.write_json(folder / "trial.json", row)
+        # Any other status: the process was killed after this file was written and before KerasTuner's was, or another
+        # process has trained the trial meanwhile.
+        if row["status"] == "RUNNING":
+            row = self._train_trial(trial, folder, row)
+            run_folder.write_json(folder / "trial.json", row)
+        return row
 
     def _train_trial(self, trial: Any, folder: Path, row: dict[str, Any]) -> dict[str, Any]:
         """Trains a trial, or resumes one whose process was killed. Returns its finished row."""

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -81,6 +82,7 @@ def searched(folder: Path, tuner: str, text: str = SPACE, budget: float = np.inf
     tuner = study.Study(oracle, stub, folder, ended)
     tuner.save()
     tuner.search(verbose=0)
+    stub.oracle = oracle
     return stub
 
 
@@ -119,6 +121,45 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_trials(tuner, tmp_path):
     assert not stub.epochs  # those that were finished are not trained again
     if not tuner.startswith("bayesian"):  # whose restarts of the optimiser are not in KerasTuner's state
         assert parts == whole
+
+
+# The scores of these trials are equal.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("tuner", ["random(trials=9)", "bayesian(trials=9, initial=2)"])
+def test_no_settings_are_trained_twice(tuner, tmp_path):
+    oracle = searched(tmp_path, tuner, "optimizer=choice(adamw, sgd, lion, rmsprop)").oracle
+    assert oracle.has_run_out() and (len(oracle.trials), oracle.max_trials) == (4, 9)
+    found = [row["values"]["optimizer"] for row in study.read_trials(tmp_path)]
+    assert sorted(found) == ["adamw", "lion", "rmsprop", "sgd"]
+
+
+def test_a_trial_that_another_process_trains_is_awaited_and_reported(tmp_path):
+    """A chief that was started again hands out a trial that a worker still trains."""
+    begun, own = threading.Event(), Stub.fit
+
+    class Slow(Stub):
+        def fit(self, *given, **more):
+            begun.set()
+            time.sleep(0.3)
+            return own(self, *given, **more)
+
+    rows = []
+
+    def trains(stub):
+        trial = keras_tuner.engine.trial.Trial(keras_tuner.HyperParameters(), trial_id="4")
+        search_space.declare(stub.space, trial.hyperparameters)
+        oracle = oracles.random(trials=2)
+        oracle.objective = keras_tuner.Objective("val_loss", "min")
+        study.Study(oracle, stub, tmp_path, rows.append).run_trial(trial)
+
+    slow, late = Slow("lr=log(1e-4, 1)"), Stub("lr=log(1e-4, 1)")
+    thread = threading.Thread(target=trains, args=(slow,))
+    thread.start()
+    assert begun.wait(20)
+    trains(late)
+    thread.join()
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 2
+    assert late.epochs == [] and len(slow.epochs) == 1
 
 
 def test_hyperband_trains_the_better_ones_longer(tmp_path):
@@ -324,6 +365,9 @@ def run(*flags: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 
 def test_the_command_searches_trains_and_exports(finished):
     place, _, done = finished
+    assert (
+        len(json.loads((place / "r" / "splits.json").read_text())) == 1
+    )  # a worker with other images would be refused
     assert done.stderr == ""
     assert done.stdout.count("audit:") == 2  # once for all trials, once for the winner
     found = json.loads((place / "r" / "tune.json").read_text())
