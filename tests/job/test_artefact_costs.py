@@ -23,7 +23,7 @@ def test_costs_are_those_of_a_process_of_its_own(tmp_path, monkeypatch):
     assert 20 < row["peak_rss_mb"] < 300 and 0 < row["startup_seconds"] < 60
 
 
-@pytest.mark.parametrize("dies_at", ["ask", "peak_bytes"])
+@pytest.mark.parametrize("dies_at", ["ask", pytest.param("peak_bytes", marks=pytest.mark.large)])
 def test_a_process_that_ends_while_it_is_timed_is_left_out(tmp_path, monkeypatch, dies_at):
     monkeypatch.setattr(artefact_costs, "SECONDS", 0.01)
     folders = {name: artefact(tmp_path / name / "litert", "litert") for name in ("dies", "lives")}

@@ -27,6 +27,7 @@ def test_a_run_records_the_proof_of_its_keras_file_and_what_calibration_says(pho
     assert sum(row["n"] for row in metrics["calibration"]["bins"]) == metrics["test"]["n"]
 
 
+@pytest.mark.large
 def test_a_keras_file_that_cannot_be_read_again_is_told_and_the_run_ends(photos, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 

@@ -106,6 +106,7 @@ def short_list(monkeypatch, tiny, blind):
     return make
 
 
+@pytest.mark.large
 def test_auto_leaves_out_what_cannot_be_had_or_would_take_too_long(short_list, tmp_path, monkeypatch, capsys):
     short_list(ConvNeXtTiny=1.0, EfficientNetV2B0=900.0, VGG16=None, MobileNetV2=1000.0)
     seen = []

@@ -114,6 +114,7 @@ def test_findings_that_are_not_shown_are_left_to_the_audit(photos, tiny, capsys,
     assert "... and 2 more left out: kerasft audit lists them" in said and "audit.json" not in said
 
 
+@pytest.mark.large
 def test_a_file_that_is_too_large_to_be_read_is_left_out(photos, tiny, capsys, monkeypatch, tmp_path):
     folder = shutil.copytree(photos, tmp_path / "photos")
     with (folder / "disc" / "film.mp4").open("wb") as file:

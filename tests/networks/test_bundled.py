@@ -58,6 +58,7 @@ def test_they_are_what_the_network_gets():
         np.testing.assert_array_equal(given, stored)
 
 
+@pytest.mark.large
 def test_their_features_tell_digits_apart_better_than_random_ones():
     """A linear probe on 10 digits a class, tested on 500 others."""
     import keras

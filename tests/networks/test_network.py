@@ -89,7 +89,13 @@ def test_statistics_of_the_images_stay_with_the_model(images, tmp_path):
         np.testing.assert_allclose(found.std((0, 1, 2)), 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", sorted(path.name for path in (ROOT / "pipelines").glob("*.flags")))
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(path.name, marks=[pytest.mark.large] if "_gpu" in path.name else [])
+        for path in sorted((ROOT / "pipelines").glob("*.flags"))
+    ],
+)
 def test_every_preset_names_a_network_and_phases_that_exist(preset):
     """Its own backbone, head, optimizer and schedule; tests/test_job.py runs it with a small one."""
     values = flags.FlagValues()

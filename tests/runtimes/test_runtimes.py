@@ -94,6 +94,7 @@ def test_an_artefact_with_rounded_weights_answers_nearly_like_the_saved_model(fo
     np.testing.assert_allclose(given["probabilities"], expected["probabilities"], atol=0.02)
 
 
+@pytest.mark.large
 def test_an_artefact_with_rounded_weights_may_have_any_layer_of_ours(folders):
     code = "import sys; from pathlib import Path; from kerasft import runtimes; runtimes.load(Path(sys.argv[1])); import keras; "
     code += "print([keras.saving.get_registered_object(f'kerasft>{name}') for name in ('HubLayer', 'GeM')])"

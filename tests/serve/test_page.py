@@ -342,6 +342,7 @@ def test_a_server_that_was_gone_at_first_is_found_later(tab, stub, files):
     assert tab.text("#about") == "Version 3: disc, square"
 
 
+@pytest.mark.large
 def test_a_busy_server_is_asked_again_when_it_says(tab, stub, files):
     opened(tab, stub)
     stub.answers = [(429, {"error": "busy"}, {"Retry-After": "1"}), (503, {"error": "busy"}, {})]

@@ -215,7 +215,7 @@ def test_a_foreign_strategy_that_gives_fewer_phases_than_before_is_told(foreign)
         planning.parse(f"changed({foreign}.late, 1)")
 
 
-@pytest.mark.parametrize("text", ["late", "offsets", "measured"])
+@pytest.mark.parametrize("text", ["late", pytest.param("offsets", marks=pytest.mark.large), "measured"])
 def test_a_killed_run_of_a_foreign_strategy_goes_on_to_the_same_weights(
     text, foreign, data, tiny, tmp_path, monkeypatch
 ):

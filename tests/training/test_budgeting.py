@@ -112,6 +112,7 @@ def test_a_conditional_phase_stays_one_where_the_phase_before_is_not_begun(data,
     assert "budget: 02-all is not begun" in said and "02-bias: left out, for the phase before" in said
 
 
+@pytest.mark.large
 def test_what_is_named_is_trained_in_full_and_said_before(data, tiny, tmp_path, speed, monkeypatch, capsys):
     said_before = []
     fit = fitting.fit

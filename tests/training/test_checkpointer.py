@@ -134,7 +134,9 @@ def test_a_losing_phase_ends_at_a_third_and_stays_ended(data, tiny, tmp_path, mo
     same(rest.weights, whole.weights)
 
 
-@pytest.mark.parametrize("average", ["none", "ema(momentum=0.9) | soup", "swa(last=0.7)"])
+@pytest.mark.parametrize(
+    "average", ["none", "ema(momentum=0.9) | soup", pytest.param("swa(last=0.7)", marks=pytest.mark.large)]
+)
 def test_a_run_killed_before_its_phase_is_settled_goes_on_with_the_same_end(data, tiny, tmp_path, monkeypatch, average):
     monkeypatch.setattr(checkpointer, "MAX_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     settings = {"phases": "all(epochs=3, lr=1e-2, batch_norm='train')", "augment": "flip", "average": average}

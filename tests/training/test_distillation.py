@@ -245,6 +245,7 @@ def test_taught_features_come_closer_to_those_of_the_teacher(data, network, run,
     assert made.network.model.output_shape == (None, 2)
 
 
+@pytest.mark.large
 def test_features_are_taught_to_a_network_with_the_pixel_statistics_of_the_data(data, run, tmp_path, monkeypatch):
     """Its features are NaN before it has them. A run that goes on has the same projection."""
     built, build = [], fitting.build_loss

@@ -34,8 +34,8 @@ def network(tiny):
     ("phase", "head"),
     [
         ("head(epochs=3, lr=1e-2", "linear"),
-        ("head(epochs=3, lr=1e-2", "linear(pooling='gem')"),
-        ("head(epochs=3, lr=1e-2", "mlp(units=(8,), dropout=0.0)"),
+        pytest.param("head(epochs=3, lr=1e-2", "linear(pooling='gem')", marks=pytest.mark.large),
+        pytest.param("head(epochs=3, lr=1e-2", "mlp(units=(8,), dropout=0.0)", marks=pytest.mark.large),
         ("top(unfreeze='conv_3', epochs=3, lr=1e-2", "linear"),
         ("top(0.5, 3, 1e-2, 'train'", "linear(pooling='max')"),
     ],

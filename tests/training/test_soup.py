@@ -83,7 +83,7 @@ def _finished(data, folder, backbone, **settings):
     return run
 
 
-@pytest.mark.parametrize("helps", [True, False])
+@pytest.mark.parametrize("helps", [True, pytest.param(False, marks=pytest.mark.large)])
 def test_a_run_may_become_part_of_the_soup_of_another(photos, tiny, tmp_path, monkeypatch, capsys, helps):
     data = splits_of(f"folder:{photos}", val=0.2, test=0.2)
     other = _finished(data, tmp_path / "other", tiny, optimizer="sgd")

@@ -635,6 +635,7 @@ def test_every_objective_has_a_direction():
     assert hypermodel.OBJECTIVES["regression"].keys() == {"loss", "mae", "scaled_mae", "rmse", "r2"}
 
 
+@pytest.mark.large
 def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypatch):
     for seed, name in enumerate(("disc", "square")):
         for index in range(6):
@@ -649,6 +650,7 @@ def test_all_trials_frame_as_auto_chose_for_wide_images(tiny, tmp_path, monkeypa
     assert made.data(32, "pad", None).train.framing == "pad"
 
 
+@pytest.mark.large
 def test_a_search_that_goes_on_has_the_splits_of_its_start(tiny, tmp_path):
     """Some wide images are copies of square ones where the centre is cut out, and not where they are squashed."""
     for seed, name in enumerate(("disc", "square")):
