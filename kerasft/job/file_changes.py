@@ -57,13 +57,13 @@ def refuse_other_files(settled: Mapping[str, Any], folder: Path) -> None:
 def _digest(flag: str, name: str) -> str | None:
     """The SHA-256 of what a flag names; None where it is no file, and where it cannot be read."""
     try:
-        path = _place(flag, name)
+        path = _path(flag, name)
         return file_digest.compute(path) if path and (path.is_file() or path.is_dir()) else None
     except (OSError, UserError):
         return None
 
 
-def _place(flag: str, name: str) -> Path | None:
+def _path(flag: str, name: str) -> Path | None:
     if flag == "allow_imports":
         return own_code.find_file(name)
     return distillation.find(name).model if flag == "teacher" else Path(name.removeprefix("hub:"))

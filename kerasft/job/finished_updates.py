@@ -90,10 +90,10 @@ def complete(config: Config, listing: Listing, folder: Path, metrics: dict, base
                 changed |= {"artefacts": released} if released else {}
         run_folder.write_settings(config, folder)
         changed |= report.write_report(folder, changed, *page_images(folder, changed, listing))
-        place = Path(changed["export"]["path"])
+        version_folder = Path(changed["export"]["path"])
         published = changed["export"].get("published", True)
         report.write_model_card(
-            folder, changed, portable_export.export_folders(config, changed) if published else [place]
+            folder, changed, portable_export.export_folders(config, changed) if published else [version_folder]
         )
         run_folder.write_figures(folder / "metrics.json", changed)
         if published:

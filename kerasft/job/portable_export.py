@@ -112,8 +112,8 @@ def withheld(config: Config) -> dict[str, dict]:
 
 def released(artefacts: dict[str, dict], command: str) -> dict[str, dict]:
     """`artefacts` of `metrics.json` once the model is published after all: the command writes those that were withheld."""
-    told = {"reason": f"this command writes it: {command}"}
-    return {name: row | (told if row.get("reason") == REFUSED else {}) for name, row in artefacts.items()}
+    reason = f"this command writes it: {command}"
+    return {name: row | {"reason": reason} if row.get("reason") == REFUSED else row for name, row in artefacts.items()}
 
 
 def updated(artefacts: dict[str, dict], rows: dict[str, dict]) -> dict[str, dict]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from kerasft.console import console
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
+from kerasft.storage.waiting_lock import waiting_lock
 
 # The file of an entry that holds activations of frozen layers, and the file of an entry that holds decoded images.
 ACTIVATIONS, IMAGES = "activations.bin", "pictures.bin"
@@ -75,18 +75,10 @@ def locked(cache: DiskCache, name: str) -> Iterator[Path]:
     """
     folder = cache.folder / name
     _make(cache, cache.folder)
-    lock = FileLock(cache.folder / f"{name}.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.say(f"waiting for another run that writes {folder}")
-        lock.acquire()
-    try:
+    with waiting_lock(cache.folder / f"{name}.lock", f"waiting for another run that writes {folder}"):
         # Another run may have removed the entry, to make room, until it had the lock.
         _make(cache, folder)
         yield folder
-    finally:
-        lock.release()
 
 
 def evict(cache: DiskCache, entry: Path, needed_bytes: int, kind: str) -> None:

@@ -28,7 +28,7 @@ def cached_views(network: Network, phase: Phase, train: int, val: int) -> int:
         train, val: numbers of images in these splits.
 
     Raises:
-        UserError: as `plan`.
+        UserError: as `cacheable_halves`.
     """
     halves, _ = cacheable_halves(network, phase)
     return views_of_half(network, halves[0], phase, train, val) if halves else 0

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from kerasft.console import console
 from kerasft.data.splits import Splits
@@ -16,6 +16,7 @@ from kerasft.settings import stored_config
 from kerasft.settings.config import Config
 from kerasft.settings.errors import UserError
 from kerasft.storage import run_folder
+from kerasft.storage.waiting_lock import waiting_lock
 
 VARIABLES = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
 # A chief writes the file before it builds a network.
@@ -88,22 +89,12 @@ def with_common_splits(data: Callable[..., Splits], folder: Path) -> Callable[..
 
 @contextmanager
 def alone_in_trial(folder: Path) -> Iterator[None]:
-    """Waits until no other process trains a trial. A chief that starts again may hand out a trial that a worker still trains.
-
-    Args:
-        folder: of the trial. The lock is beside it, because the folder may be removed.
-    """
+    """Waits until no other process trains a trial. A chief that starts again may hand out a trial that a worker still trains."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.say(f"trial {folder.name}: another process trains it; waiting for its end")
-        lock.acquire()
-    try:
+    # Not in the folder of the trial, which may be removed.
+    path = folder.parent / f".{folder.name}.lock"
+    with waiting_lock(path, f"trial {folder.name}: another process trains it; waiting for its end"):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
